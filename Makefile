@@ -1,0 +1,36 @@
+# make demo   restore a bundled photo, offline, into demo/
+# make test   run the tests
+# make lint   ruff and mypy
+# Each sets up .venv by itself; only what changed is done again.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEV_READY := .venv/.dev-ready
+
+.PHONY: demo test lint clean
+
+demo: $(READY)
+	$(BIN)/quantface demo --output demo
+
+test: $(DEV_READY)
+	$(BIN)/python -m pytest
+
+lint: $(DEV_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# torch first and pinned: a looser first install may bring gigabytes of CUDA packages.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(DEV_READY): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[dev]
+	touch $@
+
+clean:
+	rm -rf .venv demo build *.egg-info

@@ -1,0 +1,68 @@
+"""QuantFace: one-step diffusion face restoration, quantized.
+
+The names below are the public interface. Those that need torch and diffusers load on first use, so that
+a program (or a ComfyUI start-up) that only asks what there is does not wait for them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, ImageError, ModelError, QuantFaceError, UsageError
+from .types import Face, Restoration, RestoreOptions
+
+if TYPE_CHECKING:
+    from .faces.detect import FaceDetector
+    from .io.checkpoint import load_restorer, save_restorer
+    from .io.models import detector_path, restorer_path
+    from .io.photos import Photo, read_photo, write_photo
+    from .restorer import OneStepRestorer, RestorerConfig
+    from .stages.restore import restore_aligned, restore_photo
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "FaceDetector": "faces.detect",
+    "OneStepRestorer": "restorer",
+    "Photo": "io.photos",
+    "RestorerConfig": "restorer",
+    "detector_path": "io.models",
+    "load_restorer": "io.checkpoint",
+    "read_photo": "io.photos",
+    "restore_aligned": "stages.restore",
+    "restore_photo": "stages.restore",
+    "restorer_path": "io.models",
+    "save_restorer": "io.checkpoint",
+    "write_photo": "io.photos",
+}
+
+__all__ = [
+    "ConfigError",
+    "Face",
+    "FaceDetector",
+    "ImageError",
+    "ModelError",
+    "OneStepRestorer",
+    "Photo",
+    "QuantFaceError",
+    "Restoration",
+    "RestoreOptions",
+    "RestorerConfig",
+    "UsageError",
+    "__version__",
+    "detector_path",
+    "load_restorer",
+    "read_photo",
+    "restore_aligned",
+    "restore_photo",
+    "restorer_path",
+    "save_restorer",
+    "write_photo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

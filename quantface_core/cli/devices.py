@@ -1,0 +1,20 @@
+"""Where a command computes."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import UsageError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA (or ROCm), then Apple's MPS, then the CPU. Raises UsageError for one that is not here."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, here in present.items() if here)
+    if not present.get(name):
+        here = ", ".join(device for device, here in present.items() if here)
+        raise UsageError(f"--device {name} is not available on this machine; there is: {here}")
+    # Same input, same picture: no algorithm chosen by timing.
+    torch.backends.cudnn.benchmark = False
+    return torch.device(name)

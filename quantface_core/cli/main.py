@@ -1,0 +1,38 @@
+"""The `quantface` command: parse, dispatch, and turn refusals into one line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import QuantFaceError, UsageError
+from . import demo, restore
+
+FAILED, MISUSED = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, FAILED (1) or MISUSED (2)."""
+    parser = argparse.ArgumentParser(prog="quantface", description="Restore faces with quantized one-step diffusion.")
+    parser.add_argument("--version", action="version", version=f"quantface {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (restore, demo):
+        command.add_parser(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UsageError as error:
+        print(f"quantface: {error}", file=sys.stderr)
+        return MISUSED
+    except QuantFaceError as error:
+        print(f"quantface: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("quantface: interrupted; finished pictures are kept, nothing half-written is left", file=sys.stderr)
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Blind degradation of clean faces: the second-order recipe of face restoration, seeded.
+
+Each order blurs (isotropic or anisotropic Gaussian), resizes down, adds noise (Gaussian or Poisson,
+colour or gray) and compresses to JPEG; a second, milder order follows with some probability; the
+result is resized back. Same image, seed and recipe give the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image8 = NDArray[np.uint8]
+
+_INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Ranges one degradation is drawn from, for a 256-pixel face; all draws are uniform unless said."""
+
+    blur_sigma: tuple[float, float] = (0.2, 6.0)  # pixels of the input, each axis; 0 = sharp
+    anisotropic: float = 0.5  # probability that the two axes and an angle are drawn apart
+    downscale: tuple[float, float] = (1.0, 8.0)  # factor; 1 = none
+    noise_sigma: tuple[float, float] = (0.0, 25.0)  # gray levels of 255; 0 = clean
+    gray_noise: float = 0.4  # probability that the three channels share one noise
+    poisson: float = 0.3  # probability of signal-dependent noise instead of Gaussian
+    jpeg_quality: tuple[int, int] = (30, 95)  # both ends drawn
+    second_order: float = 0.5  # probability of the second, milder order; 0 = never
+
+
+def _blur(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe, mild: float) -> NDArray[np.float32]:
+    low, high = recipe.blur_sigma
+    sigma_x, sigma_y, angle = rng.uniform(low, high) * mild, rng.uniform(low, high) * mild, rng.uniform(0, np.pi)
+    if rng.random() >= recipe.anisotropic:
+        sigma_y = sigma_x
+    radius = max(1, int(np.ceil(3 * max(sigma_x, sigma_y))))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    kernel = np.exp(-0.5 * ((u / max(sigma_x, 1e-3)) ** 2 + (v / max(sigma_y, 1e-3)) ** 2))
+    kernel /= kernel.sum()
+    return cv2.filter2D(image, -1, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
+
+
+def _resize(image: NDArray[np.float32], height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    interpolation = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
+    return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
+def _noise(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe, mild: float) -> NDArray[np.float32]:
+    sigma = rng.uniform(*recipe.noise_sigma) * mild
+    gray, poisson = rng.random() < recipe.gray_noise, rng.random() < recipe.poisson
+    shape = (*image.shape[:2], 1 if gray else 3)
+    noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
+    if poisson:  # variance follows the signal; `sigma` is reached at mid-gray
+        noise = noise * np.sqrt(np.clip(image, 0, 255) / np.float32(127.5))
+    return image + noise
+
+
+def _jpeg(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe) -> NDArray[np.float32]:
+    quality = int(rng.integers(recipe.jpeg_quality[0], recipe.jpeg_quality[1] + 1))
+    bgr = np.ascontiguousarray(_to_uint8(image)[:, :, ::-1])
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded: Image8 = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+    return decoded[:, :, ::-1].astype(np.float32)
+
+
+def _to_uint8(image: NDArray[np.float32]) -> Image8:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def degrade(image: Image8, seed: int, recipe: Recipe | None = None) -> Image8:
+    """Degrade one RGB image [H, W, 3] uint8; returns the same shape and dtype.
+
+    The seed alone decides every draw, so a test set needs no stored low-quality copies.
+    """
+    recipe = recipe or Recipe()
+    rng = np.random.default_rng(seed)
+    height, width = image.shape[:2]
+    orders = (1.0, 0.5) if rng.random() < recipe.second_order else (1.0,)
+    low, high = recipe.downscale
+    factor = float(rng.uniform(low, high))
+    x = image.astype(np.float32)
+    for order, mild in enumerate(orders):
+        x = _blur(x, rng, recipe, mild * (1.0 if order == 0 else 1.0 / factor))
+        # The first order goes down; the second wanders around that size, as a re-shared photo does.
+        scale = factor if order == 0 else factor * rng.uniform(0.8, 1.25)
+        x = _resize(x, max(8, round(height / max(scale, 1.0))), max(8, round(width / max(scale, 1.0))), rng)
+        x = _jpeg(_noise(x, rng, recipe, mild), rng, recipe)
+    return _to_uint8(cv2.resize(x, (width, height), interpolation=cv2.INTER_CUBIC))

@@ -1,0 +1,202 @@
+"""The visual representation embedder: a degraded face in, a visual prompt out (DESIGN.md section 2).
+
+A VQ-VAE encoder turns the image into positions, each position votes for its nearest code, and the
+codes whose votes are surest become the prompt that the UNet's cross-attention reads. Attribute names
+follow the layout of OSDFace's published weights, so that converting them is a renaming of prefixes.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .configs import EmbedderConfig
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(32, channels, eps=1e-6)
+
+
+class ResnetBlock(nn.Module):
+    """Two norm-SiLU-conv steps around a skip; [B, C_in, H, W] -> [B, C_out, H, W]."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = _norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        if in_channels != out_channels:
+            self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        skip = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
+        return skip + h
+
+
+class Attention(nn.Module):
+    """Single-head self-attention over positions; query, key and value share one normalised input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm1(x)
+        q, k, v = (f(h).flatten(2).transpose(1, 2) for f in (self.q, self.k, self.v))
+        attended = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return x + self.proj_out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+class Downsample(nn.Module):
+    """Halves the resolution: zero padding on the right and bottom only, then a stride-2 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution: residual blocks, each followed by attention where there is some."""
+
+    def __init__(self, in_channels: int, out_channels: int, blocks: int, attend: bool, last: bool) -> None:
+        super().__init__()
+        widths = [in_channels] + [out_channels] * blocks
+        self.block = nn.ModuleList(ResnetBlock(a, b) for a, b in itertools.pairwise(widths))
+        self.attn = nn.ModuleList(Attention(out_channels) for _ in range(blocks if attend else 0))
+        if not last:
+            self.downsample = Downsample(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[i](x)
+        return self.downsample(x) if hasattr(self, "downsample") else x
+
+
+class Middle(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, channels)
+        self.attn_1 = Attention(channels)
+        self.block_2 = ResnetBlock(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Encoder(nn.Module):
+    """The VQ-VAE encoder: [B, 3, S, S] -> [B, latent_channels, S / 2^(levels-1), same]."""
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        super().__init__()
+        widths = [config.base_channels * m for m in (1, *config.channel_multipliers)]
+        levels = len(config.channel_multipliers)
+        self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            Level(
+                widths[i],
+                widths[i + 1],
+                config.blocks_per_level,
+                attend=config.image_size >> i == config.attention_resolution,
+                last=i == levels - 1,
+            )
+            for i in range(levels)
+        )
+        self.mid = Middle(widths[-1])
+        self.norm_out = _norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+
+
+class PromptProjection(nn.Module):
+    """Two 1x1 convolutions over tokens, SiLU after both: [B, T, C_code] -> [B, T, C_prompt]."""
+
+    def __init__(self, code_channels: int, prompt_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(code_channels, code_channels // 2, 1)
+        self.conv2 = nn.Conv1d(code_channels // 2, prompt_channels, 1)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        h = F.silu(self.conv1(codes.transpose(1, 2)))
+        return F.silu(self.conv2(h)).transpose(1, 2)
+
+
+def first_distinct(codes: Tensor, distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Choose the `count` distinct codes with the smallest distances, nearest first.
+
+    codes: [B, P] int64, the nearest code of each position; distances: [B, P], to that code.
+    Returns (positions [B, count] int64, found [B, count] bool): the position at which each chosen code
+    was nearest, and False where an image has fewer than `count` distinct codes. Ties go to the earlier
+    position. Without loops over positions: a position is kept when no surer one voted for its code.
+    """
+    order = distances.argsort(dim=1, stable=True)
+    voted = codes.gather(1, order)
+    earlier = torch.ones(voted.shape[1], voted.shape[1], dtype=torch.bool, device=codes.device).tril(-1)
+    repeated = ((voted[:, :, None] == voted[:, None, :]) & earlier).any(dim=2)
+    # A stable sort of the flags moves first votes to the front and keeps their order of distance.
+    rank = repeated.to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
+    return order.gather(1, rank), ~repeated.gather(1, rank)
+
+
+class Embedder(nn.Module):
+    """LQ image [B, 3, H, W] in [-1, 1] -> visual prompt [B, tokens, prompt_channels]."""
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.quant_conv = nn.Conv2d(config.latent_channels, config.code_channels, 1)
+        self.codebook = nn.Embedding(config.codes, config.code_channels)
+        self.projection = PromptProjection(config.code_channels, config.prompt_channels)
+        # The published layout's initial spread; training moves it, loading overwrites it.
+        nn.init.uniform_(self.codebook.weight, -1.0 / config.codes, 1.0 / config.codes)
+
+    def positions(self, image: Tensor) -> Tensor:
+        """Encode to one vector per position: [B, 3, H, W] in [-1, 1] -> [B, P, code_channels]."""
+        size = (self.config.image_size, self.config.image_size)
+        x = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        # Normalised once more on top of [-1, 1]: a quirk of the original that its weights expect.
+        x = (x - 0.5) / 0.5
+        return self.quant_conv(self.encoder(x)).flatten(2).transpose(1, 2)
+
+    def nearest(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest code of every position and its squared distance, both [B, P], in float32."""
+        x, book = positions.float(), self.codebook.weight.float()
+        distances = x.square().sum(2, keepdim=True) + book.square().sum(1) - 2 * x @ book.t()
+        distance, code = distances.min(dim=2)
+        return code, distance
+
+    def prompt(self, positions: Tensor) -> Tensor:
+        """Quantize the positions and keep the surest distinct codes: [B, P, C] -> [B, tokens, prompt]."""
+        code, distance = self.nearest(positions)
+        chosen, found = first_distinct(code, distance, self.config.tokens)
+        vectors = self.codebook(code.gather(1, chosen)).to(positions.dtype)
+        if self.training:
+            # Straight-through: the encoder learns from the prompt although the choice is discrete.
+            picked = positions.gather(1, chosen[:, :, None].expand(-1, -1, positions.shape[2]))
+            vectors = vectors + picked - picked.detach()
+        vectors = vectors * found[:, :, None]
+        missing = self.config.tokens - vectors.shape[1]
+        return self.projection(F.pad(vectors, (0, 0, 0, missing)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.prompt(self.positions(image))

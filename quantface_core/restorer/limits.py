@@ -1,0 +1,108 @@
+"""What a restorer's configuration may say: a checkpoint's own words are not trusted.
+
+A configuration out of a file decides what is built, so every field is checked against a type and a
+range before any module exists: a lying file costs an error message, not the machine's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from .configs import RestorerConfig
+
+_LEVELS = 8  # more than any published UNet has
+_WIDEST = 8192  # channels
+
+_UNET_BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
+_VAE_BLOCKS = {"DownEncoderBlock2D", "UpDecoderBlock2D"}
+
+_COMMON = {"in_channels", "out_channels", "sample_size", "layers_per_block", "norm_num_groups"}
+_UNET_NUMBERS = _COMMON | {"cross_attention_dim"}
+_VAE_NUMBERS = _COMMON | {"latent_channels"}
+
+
+def check_limits(config: RestorerConfig) -> None:
+    """Raise ConfigError naming the first field that is out of bounds or does not fit the others."""
+    if not isinstance(config.name, str) or not 0 < len(config.name) <= 100:
+        raise ConfigError("name: 1 to 100 characters")
+    _whole("image_size", config.image_size, 32, 4096)
+    _whole("timestep", config.timestep, 0, 999)
+    _check_part("unet", config.unet, _UNET_NUMBERS, _UNET_BLOCKS, {"use_linear_projection"})
+    _check_part("vae", config.vae, _VAE_NUMBERS, _VAE_BLOCKS, {"mid_block_add_attention"})
+    _check_embedder(config)
+    _check_fit(config)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ConfigError(f"{name}: a whole number from {low} to {high}, got {value!r:.60}")
+
+
+def _wholes(name: str, values: object, low: int, high: int) -> None:
+    if not isinstance(values, list | tuple) or not 0 < len(values) <= _LEVELS:
+        raise ConfigError(f"{name}: a list of 1 to {_LEVELS} whole numbers, got {values!r:.60}")
+    for value in values:
+        _whole(name, value, low, high)
+
+
+def _check_part(part: str, table: object, numbers: set[str], blocks: set[str], switches: set[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{part}: a table of fields, got {type(table).__name__}")
+    for key, value in table.items():
+        name = f"{part}.{key}"
+        if key in numbers:
+            _whole(name, value, 1, _WIDEST if key != "layers_per_block" else 16)
+        elif key in ("block_out_channels", "attention_head_dim"):
+            _wholes(name, value, 1, _WIDEST)
+        elif key in ("down_block_types", "up_block_types"):
+            if not isinstance(value, list | tuple) or not 0 < len(value) <= _LEVELS or not set(value) <= blocks:
+                raise ConfigError(f"{name}: a list of {sorted(blocks)}, got {value!r:.60}")
+        elif key in switches:
+            if not isinstance(value, bool):
+                raise ConfigError(f"{name}: true or false, got {value!r:.60}")
+        elif key == "scaling_factor":
+            if not isinstance(value, int | float) or not 1e-4 <= value <= 1e4:
+                raise ConfigError(f"{name}: a number from 0.0001 to 10000, got {value!r:.60}")
+        else:
+            raise ConfigError(f"{name}: not a field this version knows")
+
+
+def _check_embedder(config: RestorerConfig) -> None:
+    embedder = config.embedder
+    _whole("embedder.image_size", embedder.image_size, 16, 4096)
+    _whole("embedder.base_channels", embedder.base_channels, 32, 1024)
+    _wholes("embedder.channel_multipliers", embedder.channel_multipliers, 1, 32)
+    _whole("embedder.blocks_per_level", embedder.blocks_per_level, 1, 16)
+    _whole("embedder.attention_resolution", embedder.attention_resolution, 0, 256)
+    _whole("embedder.codes", embedder.codes, 1, 1 << 16)
+    _whole("embedder.tokens", embedder.tokens, 1, 4096)
+    for name in ("latent_channels", "code_channels", "prompt_channels"):
+        _whole(f"embedder.{name}", getattr(embedder, name), 2, _WIDEST)
+    if embedder.base_channels % 32:
+        raise ConfigError("embedder.base_channels: a multiple of 32, because group norms have 32 groups")
+
+
+def _check_fit(config: RestorerConfig) -> None:
+    """The parts hand each other tensors: their widths have to agree."""
+    pairs: list[tuple[str, Any, str, Any]] = [
+        ("unet.in_channels", config.unet.get("in_channels"), "vae.latent_channels", config.vae.get("latent_channels")),
+        (
+            "unet.out_channels",
+            config.unet.get("out_channels"),
+            "vae.latent_channels",
+            config.vae.get("latent_channels"),
+        ),
+        (
+            "unet.cross_attention_dim",
+            config.unet.get("cross_attention_dim"),
+            "embedder.prompt_channels",
+            config.embedder.prompt_channels,
+        ),
+    ]
+    for name, value, other, expected in pairs:
+        if value != expected or value is None:
+            raise ConfigError(f"{name} is {value}, but {other} is {expected}: they have to be equal")

@@ -1,0 +1,89 @@
+"""The one-step diffusion restorer: degraded faces in, restored faces out (DESIGN.md section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+
+from ..errors import ImageError, UsageError
+from .configs import RestorerConfig
+from .embedder import Embedder
+
+
+def alpha_bar(timestep: int) -> float:
+    """Cumulative signal share at a timestep of SD 2.1's scaled-linear schedule, computed in float64."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64, device="cpu").square()
+    return float((1 - betas).cumprod(0)[timestep])
+
+
+class OneStepRestorer(nn.Module):
+    """Embedder, autoencoder and UNet of one configuration, and the one step that joins them.
+
+    Weights are random until loaded. The step itself runs in float32 whatever the parts' dtype.
+    """
+
+    def __init__(self, config: RestorerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedder = Embedder(config.embedder)
+        self.unet = UNet2DConditionModel(**config.unet)
+        self.vae = AutoencoderKL(**config.vae)
+        kept = alpha_bar(config.timestep)
+        self.signal, self.noise = kept**0.5, (1 - kept) ** 0.5
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def encode(self, image: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Image [B, 3, H, W] in [-1, 1] -> scaled latent [B, C, H/f, W/f]: the mode, or a seeded sample."""
+        posterior = self.vae.encode(image.to(self.dtype)).latent_dist
+        latent = posterior.mode()
+        if seeds is not None:
+            latent = latent + posterior.std * _noise(seeds, latent)
+        return latent * self.vae.config.scaling_factor
+
+    def predict(self, latent: Tensor, prompt: Tensor) -> Tensor:
+        """The one step: latent and prompt -> restored latent [B, C, h, w], float32."""
+        epsilon = self.unet(latent, self.config.timestep, encoder_hidden_states=prompt).sample
+        return (latent.float() - self.noise * epsilon.float()) / self.signal
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Scaled latent -> image [B, 3, H, W], nominally in [-1, 1], not clamped."""
+        return self.vae.decode((latent / self.vae.config.scaling_factor).to(self.dtype)).sample
+
+    def forward(self, image: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Restore faces: [B, 3, H, W] in [-1, 1] -> [B, 3, S, S] float32 in [-1, 1], S the native size.
+
+        Without seeds the result is a function of the input alone; with one seed an image, the latent is
+        sampled. Raises ImageError when input or output is not finite, UsageError on a wrong seed count.
+        """
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise ImageError(f"faces are [batch, 3, height, width], got {list(image.shape)}")
+        if not torch.isfinite(image).all():
+            raise ImageError("the picture holds NaN or infinite values")
+        if seeds is not None and len(seeds) != len(image):
+            raise UsageError(f"one seed an image: got {len(seeds)} seeds for {len(image)} images")
+        size = (self.config.image_size, self.config.image_size)
+        if image.shape[-2:] != size:
+            image = F.interpolate(image, size=size, mode="bilinear", align_corners=True)
+        prompt = self.embedder(image.to(self.dtype))
+        restored = self.predict(self.encode(image, seeds), prompt)
+        picture = self.decode(restored).float()
+        if not torch.isfinite(picture).all():
+            raise ImageError(f"the restorer's result is not finite in {self.dtype}: use float32 or bfloat16")
+        return picture.clamp(-1, 1)
+
+
+def _noise(seeds: Sequence[int], like: Tensor) -> Tensor:
+    """Standard normal noise, one seed an image; drawn on the CPU so that every device gets the same."""
+    draws = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(draws).to(like)

@@ -1,0 +1,160 @@
+"""Restore the faces of one photo: detect, align, restore, paste."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import ImageError, UsageError
+from ..faces.align import Matrix, compose, extract, face_transform, invert, upscaling, whole_transform
+from ..faces.color import METHODS, match_color
+from ..faces.paste import Patch, face_mask, paste
+from ..faces.select import select_faces, sort_faces
+from ..restorer import OneStepRestorer
+from ..types import Face, Pixels, Restoration, RestoreOptions
+
+Crop = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+"""Called with (faces done, faces in all); an exception it raises stops the work and nothing is lost."""
+
+UPSCALES = (1, 2, 4)
+
+
+def restore_photo(
+    pixels: Pixels,
+    restorer: OneStepRestorer,
+    faces: Sequence[Face],
+    options: RestoreOptions | None = None,
+    progress: Progress | None = None,
+) -> Restoration:
+    """Restore the given faces of an RGB photo [H, W, 3], uint8 or uint16.
+
+    `faces` come from a detector or from the user; the options choose among them. A photo without faces
+    comes back as it was, upscaled if asked. Raises ImageError and UsageError.
+    """
+    options = options or RestoreOptions()
+    check_options(options)
+    _check_pixels(pixels)
+    ordered = sort_faces(faces, options)
+    chosen = select_faces(ordered, options)
+    size = restorer.config.image_size
+    transforms = [face_transform(ordered[i], size) for i in chosen]
+    return _restore(pixels, restorer, transforms, face_mask(size), options, progress, ordered, chosen)
+
+
+def restore_aligned(
+    pixels: Pixels, restorer: OneStepRestorer, options: RestoreOptions | None = None, progress: Progress | None = None
+) -> Restoration:
+    """Restore a picture that is one aligned, about square face; every pixel may change."""
+    options = options or RestoreOptions()
+    check_options(options)
+    _check_pixels(pixels)
+    height, width = pixels.shape[:2]
+    if max(height, width) > 1.1 * min(height, width):
+        raise ImageError(f"an aligned face is square, but this picture is {width}x{height}: restore it as a photo")
+    size = restorer.config.image_size
+    mask = np.ones((size, size), np.float32)
+    transform = whole_transform(width, height, size)
+    whole = Face((0.0, 0.0, float(width), float(height)), (), 1.0)
+    return _restore(pixels, restorer, [transform], mask, options, progress, (whole,), (0,))
+
+
+def check_options(options: RestoreOptions) -> None:
+    """Raise UsageError naming the first option that makes no sense."""
+    if not 0 <= options.strength <= 1:
+        raise UsageError(f"strength is between 0 and 1, got {options.strength}")
+    if options.upscale not in UPSCALES:
+        raise UsageError(f"upscale is one of {UPSCALES}, got {options.upscale}")
+    if options.batch_size < 1:
+        raise UsageError(f"batch size is at least 1, got {options.batch_size}")
+    if options.color not in METHODS:
+        raise UsageError(f"colour matching is one of {METHODS}, got {options.color!r}")
+
+
+def _check_pixels(pixels: Pixels) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ImageError(f"a photo is [height, width, 3] and not empty, got {list(pixels.shape)}")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"a photo's pixels are uint8 or uint16, got {pixels.dtype}")
+
+
+def _restore(
+    pixels: Pixels,
+    restorer: OneStepRestorer,
+    transforms: Sequence[Matrix],
+    mask: Crop,
+    options: RestoreOptions,
+    progress: Progress | None,
+    faces: tuple[Face, ...],
+    chosen: tuple[int, ...],
+) -> Restoration:
+    crops = [extract(pixels, transform, len(mask)) for transform in transforms]
+    restored = [
+        match_color(restored, crop, options.color)
+        for restored, crop in zip(restore_crops(crops, restorer, options, progress), crops, strict=True)
+    ]
+    gray = _is_gray(pixels)
+    enlarge = upscaling(options.upscale)
+    patches = [
+        Patch((_to_gray(b - a) if gray else b - a) * options.strength, mask, compose(enlarge, invert(transform)))
+        for a, b, transform in zip(crops, restored, transforms, strict=True)
+    ]
+    result, changed = paste(_enlarged(pixels, options.upscale), patches)
+    return Restoration(result, changed, faces, chosen, tuple(crops), tuple(np.clip(r, 0, 1) for r in restored))
+
+
+def restore_crops(
+    crops: Sequence[Crop], restorer: OneStepRestorer, options: RestoreOptions, progress: Progress | None = None
+) -> list[Crop]:
+    """Run the restorer over aligned crops [S, S, 3] in 0 to 1, in batches that halve when memory runs out.
+
+    Raises ImageError on NaN, and torch's OutOfMemoryError when even one face does not fit.
+    """
+    restored: list[Crop] = []
+    batch_size = options.batch_size
+    while len(restored) < len(crops):
+        start = len(restored)
+        if progress:
+            progress(start, len(crops))
+        batch = np.stack(crops[start : start + batch_size])
+        # A face's seed counts from its own position, so batches of any size draw the same noise.
+        seeds = None if options.seed is None else range(options.seed + start, options.seed + start + len(batch))
+        try:
+            restored += _run(batch, restorer, seeds)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            torch.cuda.empty_cache()
+            batch_size = len(batch) // 2
+    if progress and crops:
+        progress(len(crops), len(crops))
+    return restored
+
+
+def _run(batch: Crop, restorer: OneStepRestorer, seeds: Sequence[int] | None) -> list[Crop]:
+    images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
+    with torch.inference_mode():
+        outputs = restorer(images, seeds)
+    return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
+
+
+def _is_gray(pixels: Pixels) -> bool:
+    """Whether the photo is black and white: its faces then stay so."""
+    sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)].astype(np.float32)
+    return float(np.ptp(sample, axis=2).mean()) < 0.004 * np.iinfo(pixels.dtype).max
+
+
+def _to_gray(change: Crop) -> Crop:
+    """The change in brightness alone (Rec. 601 luma), in all three channels."""
+    return np.repeat((change @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=2)
+
+
+def _enlarged(pixels: Pixels, factor: int) -> Pixels:
+    if factor == 1:
+        return pixels
+    size = (pixels.shape[1] * factor, pixels.shape[0] * factor)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_LANCZOS4)

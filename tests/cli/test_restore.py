@@ -1,0 +1,175 @@
+"""The command as a user runs it, in this process; one run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quantface_core.cli.main import main
+from quantface_core.io.photos import read_photo
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob("*")) if folder.exists() else []
+
+
+@pytest.mark.usefixtures("models_dir")
+class TestPhotos:
+    def test_the_three_photos(self, photos: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        command = [
+            "restore",
+            str(photos / "*.*"),
+            "--output",
+            str(out),
+            "--compare",
+            "--json",
+            str(out / "report.json"),
+        ]
+        assert main(command) == 0
+        report = json.loads((out / "report.json").read_text())
+        counts = {Path(p["source"]).name: len(p["restored"]) for p in report["photos"]}
+        assert counts == {"nasa_astronaut.png": 1, "solvay_1927_group.jpg": 29, "usnavy_grace_hopper.jpg": 1}
+        assert report["model"] == "quantface-mini"
+        before, after = (read_photo(f / "nasa_astronaut.png").pixels for f in (photos, out))
+        left, top, width, height = (int(v) for v in report["photos"][0]["faces"][0]["box"])
+        outside = np.ones(before.shape[:2], bool)
+        outside[max(0, top - height) : top + 2 * height, left - width : left + 2 * width] = False
+        assert np.array_equal(before[outside], after[outside])
+        with Image.open(out / "nasa_astronaut_compare.png") as compare:
+            assert compare.width > 2 * 512
+        with Image.open(out / "solvay_1927_group.jpg") as gray:
+            assert gray.mode == "L"
+
+    def test_twice_gives_the_same_bytes(self, photos: Path, tmp_path: Path) -> None:
+        for folder in ("one", "two"):
+            assert (
+                main(["restore", str(photos / "nasa_astronaut.png"), "-o", str(tmp_path / folder), "--seed", "4"]) == 0
+            )
+        assert (tmp_path / "one/nasa_astronaut.png").read_bytes() == (tmp_path / "two/nasa_astronaut.png").read_bytes()
+
+    def test_no_face_returns_the_very_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        Image.fromarray(np.full((80, 100, 3), 77, np.uint8)).save(tmp_path / "wall.jpg")
+        assert main(["restore", str(tmp_path / "wall.jpg"), "-o", str(tmp_path / "out")]) == 0
+        assert (tmp_path / "out/wall.jpg").read_bytes() == (tmp_path / "wall.jpg").read_bytes()
+        assert "wall.jpg: no face found; written unchanged" in capsys.readouterr().err
+
+    def test_no_chosen_face_says_so(self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        command = ["restore", str(photos / "nasa_astronaut.png"), "-o", str(tmp_path), "--faces", "7"]
+        assert main(command) == 0
+        assert "none of the 1 faces chosen" in capsys.readouterr().err
+
+    def test_a_broken_photo_does_not_stop_the_rest(
+        self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "a.png").write_text("text")
+        command = ["restore", str(tmp_path / "a.png"), str(tmp_path / "gone.jpg"), str(photos / "nasa_astronaut.png")]
+        assert main([*command, "-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]) == 1
+        error = capsys.readouterr().err
+        assert "a.png: not a picture" in error
+        assert "gone.jpg: no such file" in error
+        assert "2 of 3 photos failed" in error
+        assert listing(tmp_path / "out") == ["nasa_astronaut.png"]
+        assert ["error" in p for p in json.loads((tmp_path / "r.json").read_text())["photos"]] == [True, True, False]
+
+    def test_alpha_and_profile_survive(self, photos: Path, tmp_path: Path) -> None:
+        with Image.open(photos / "nasa_astronaut.png") as image:
+            icc = image.info["icc_profile"]
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+            image.save(tmp_path / "a.png", icc_profile=icc)
+        assert main(["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--upscale", "2"]) == 0
+        before, after = read_photo(tmp_path / "a.png"), read_photo(tmp_path / "out/a.png")
+        assert after.icc == icc
+        assert after.pixels.shape == (1024, 1024, 3)
+        assert abs(float(after.alpha.mean()) - float(before.alpha.mean())) < 0.5
+
+
+def test_aligned_needs_no_detector(
+    test_faces: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["restore", str(test_faces[0]), "-o", str(tmp_path / "a.png"), "--aligned"]) == 0
+    assert listing(tmp_path) == ["a.png"]
+
+
+def test_the_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["demo", "--output", str(tmp_path / "demo")]) == 0
+    assert listing(tmp_path) == ["compare.png", "demo", "restored.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strength", "2"], "strength is between 0 and 1"),
+        (["--batch-size", "0"], "batch size is at least 1"),
+        (["--device", "mps"], "not available on this machine; there is: "),
+    ],
+)
+def test_misuse_is_status_2_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], models_dir: Path, arguments: list[str], message: str
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert main(["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert listing(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("arguments", [["--faces", "eyes"], ["--upscale", "3"], ["--color", "sepia"], ["--unknown"]])
+def test_what_the_parser_refuses_is_status_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["restore", "a.png", *arguments])
+    assert stopped.value.code == 2
+
+
+def test_an_unknown_model_is_status_1(tmp_path: Path, models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    command = ["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--model", "quantface-mimi"]
+    assert main(command) == 1
+    assert "Did you mean quantface-mini?" in capsys.readouterr().err
+
+
+def test_a_report_may_not_overwrite_a_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    command = ["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "a.png")]
+    assert main(command) == 2
+    assert "would overwrite a picture" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_leaves_only_whole_pictures(photos: Path, models_dir: Path, tmp_path: Path) -> None:
+    for i in range(60):
+        (tmp_path / f"{i:02d}.jpg").symlink_to(photos / "usnavy_grace_hopper.jpg")
+    # Sixty links to one photo are one photo; copies are sixty.
+    sources = tmp_path / "in"
+    sources.mkdir()
+    for i in range(60):
+        (sources / f"{i:02d}.jpg").write_bytes((photos / "usnavy_grace_hopper.jpg").read_bytes())
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "quantface_core.cli.main", "restore", str(sources), "-o", str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not listing(out) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    written = listing(out)
+    assert 0 < len(written) < 60
+    assert not [name for name in written if name.startswith(".")]
+    for name in written:
+        read_photo(out / name)

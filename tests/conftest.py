@@ -1,0 +1,90 @@
+"""What the tests share: the real data beside the project, and a restorer small enough to be instant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from quantface_core.faces.detect import FaceDetector
+from quantface_core.io.checkpoint import load_restorer
+from quantface_core.io.models import restorer_path
+from quantface_core.io.photos import read_photo
+from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared(*parts: str) -> Path:
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs {Path('../shared', *parts)} beside the project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    return _shared("photos")
+
+
+@pytest.fixture(scope="session")
+def test_faces() -> list[Path]:
+    return sorted(_shared("faces", "test").glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def train_faces() -> Path:
+    return _shared("faces", "train")
+
+
+@pytest.fixture
+def models_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shared models folder, as a user's would be set."""
+    path = _shared("models")
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def detector() -> FaceDetector:
+    return FaceDetector(_shared("models", "face_detection_yunet_2023mar.onnx"))
+
+
+@pytest.fixture(scope="session")
+def mini() -> OneStepRestorer:
+    return load_restorer(restorer_path("quantface-mini"))
+
+
+@pytest.fixture(scope="session")
+def astronaut(photos: Path) -> np.ndarray:
+    return read_photo(photos / "nasa_astronaut.png").pixels
+
+
+TINY = replace(
+    QUANTFACE_MINI,
+    name="tiny",
+    image_size=64,
+    unet={
+        **QUANTFACE_MINI.unet,
+        "sample_size": 16,
+        "block_out_channels": (32, 32),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": (1, 2),
+    },
+    vae={**QUANTFACE_MINI.vae, "block_out_channels": (16, 16, 16), "norm_num_groups": 8, "scaling_factor": 0.5},
+    embedder=replace(
+        QUANTFACE_MINI.embedder, image_size=32, channel_multipliers=(1, 1), attention_resolution=16, tokens=8, codes=16
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> OneStepRestorer:
+    """Every class of the pipeline at its narrowest, with seeded random weights."""
+    torch.manual_seed(0)
+    return OneStepRestorer(TINY).eval().requires_grad_(False)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantface_core.faces.paste import Patch, face_mask, paste
+
+SIZE = 64
+
+
+def place(scale: float, angle: float, x: float, y: float) -> np.ndarray:
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array([[c, -s, x], [s, c, y]])
+
+
+placements = st.builds(place, st.floats(0.1, 3), st.floats(-3.1, 3.1), st.floats(-100, 250), st.floats(-100, 250))
+
+
+def noise(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def test_mask_is_soft_and_ends_inside_the_crop() -> None:
+    mask = face_mask(256)
+    assert mask.max() == 1
+    assert mask[[0, -1]].max() == mask[:, [0, -1]].max() == 0
+    assert np.abs(np.diff(mask, axis=0)).max() < 0.05
+    assert mask[120, 96] == mask[120, 159] == mask[186, 128] == 1  # eyes and mouth
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(placements, max_size=4), st.sampled_from([np.uint8, np.uint16]))
+def test_nothing_outside_the_mask_changes(matrices: list[np.ndarray], depth: type) -> None:
+    base = (noise(0, (150, 200, 3)) * np.iinfo(depth).max).astype(depth)
+    before = base.copy()
+    patches = [Patch(noise(i, (SIZE, SIZE, 3)) - 0.5, face_mask(SIZE), m) for i, m in enumerate(matrices)]
+    result, mask = paste(base, patches)
+    assert np.array_equal(base, before)
+    assert np.array_equal(result[mask == 0], base[mask == 0])
+    assert mask.min() >= 0
+    assert mask.max() <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(placements, min_size=2, max_size=4))
+def test_order_does_not_matter(matrices: list[np.ndarray]) -> None:
+    base = (noise(1, (150, 200, 3)) * 255).astype(np.uint8)
+    patches = [Patch(noise(i, (SIZE, SIZE, 3)) - 0.5, face_mask(SIZE), m) for i, m in enumerate(matrices)]
+    forward, backward = paste(base, patches)[0], paste(base, patches[::-1])[0]
+    assert np.abs(forward.astype(int) - backward).max() <= 1  # float sums round differently
+
+
+def test_no_change_no_change() -> None:
+    base = (noise(2, (100, 100, 3)) * 255).astype(np.uint8)
+    result, mask = paste(base, [Patch(np.zeros((SIZE, SIZE, 3), np.float32), face_mask(SIZE), place(1, 0.4, 40, 10))])
+    assert np.array_equal(result, base)
+    assert mask.max() == 1
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 5.0])
+def test_a_change_arrives_whole(scale: float) -> None:
+    """A uniform brightening reaches its full amount inside the mask, at any size."""
+    side = int(SIZE * scale)
+    base = np.full((side, side, 3), 100, np.uint8)
+    patch = Patch(
+        np.full((SIZE, SIZE, 3), 0.2, np.float32), face_mask(SIZE), place(scale, 0, (scale - 1) / 2, (scale - 1) / 2)
+    )
+    result, mask = paste(base, [patch])
+    assert (result[mask > 0.999] == 151).all()
+    assert result[mask == 0].max(initial=100) == 100
+
+
+def test_two_identical_faces_on_one_place_count_once() -> None:
+    patch = Patch(np.full((SIZE, SIZE, 3), 0.2, np.float32), face_mask(SIZE), place(1, 0, 0, 0))
+    base = np.full((SIZE, SIZE, 3), 100, np.uint8)
+    result, _ = paste(base, [patch, patch])
+    assert result.max() == 151

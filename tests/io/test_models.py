@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from quantface_core.errors import ModelError
+from quantface_core.io import models
+from quantface_core.io.models import Entry, catalogue, detector_path, models_folder, restorer_path, sha256
+
+
+def test_an_existing_detector_is_used_first(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked the Hub"))
+    assert detector_path() == models_dir / "face_detection_yunet_2023mar.onnx"
+
+
+def test_the_bundled_model_is_whole() -> None:
+    assert restorer_path("quantface-mini").stat().st_size <= 32 * 2**20
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ModelError, match="Did you mean quantface-mini"):
+        restorer_path("quantface-mnii")
+    with pytest.raises(ModelError, match=r"unknown model 'x'\. Known: quantface-mini"):
+        restorer_path("x")
+    with pytest.raises(ModelError, match="no such model file"):
+        restorer_path("nowhere/file.safetensors")
+
+
+def test_a_damaged_file_is_never_used(tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytearray((models_dir / "face_detection_yunet_2023mar.onnx").read_bytes())
+    data[1000] ^= 1
+    (tmp_path / "face_detection_yunet_2023mar.onnx").write_bytes(data)
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
+    with pytest.raises(ModelError, match=r"is damaged \(sha256 .*delete it to fetch it again"):
+        detector_path()
+
+
+def test_the_detector_is_fetched_checked_and_kept(
+    tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(repo: str, file: str) -> str:
+        asked.append((repo, file))
+        return str(models_dir / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
+    first, second = detector_path(), detector_path()
+    assert first == second == tmp_path / "models" / "face_detection_yunet_2023mar.onnx"
+    assert asked == [("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")]
+
+
+def test_a_changed_file_on_the_hub_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "other"))
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
+    with pytest.raises(ModelError, match="now holds another"):
+        detector_path()
+    assert not (tmp_path / "models").exists()
+
+
+def test_no_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: str) -> str:
+        raise OSError("Name or service not known\nsecond line")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
+    with pytest.raises(
+        ModelError, match=r"Name or service not known\); download .* and put it into .* --aligned"
+    ) as caught:
+        detector_path()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_bundled_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = replace(catalogue()["restorers"]["quantface-mini"], file="gone.safetensors")
+    monkeypatch.setattr(models, "catalogue", lambda: {"restorers": {"gone": entry}})
+    with pytest.raises(ModelError, match="install quantface again"):
+        restorer_path("gone")
+
+
+def test_every_entry_says_where_it_comes_from_and_its_licence() -> None:
+    for entries in catalogue().values():
+        for entry in entries.values():
+            assert isinstance(entry, Entry)
+            assert entry.bundled != bool(entry.repo)
+            assert entry.licence
+            assert len(entry.sha256) == 64
+
+
+def test_models_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", "~/mine")
+    assert models_folder() == Path.home() / "mine"
+    monkeypatch.delenv("QUANTFACE_MODELS_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/me")
+    assert models_folder() == Path("/var/cache/me/quantface/models")
+
+
+def test_sha256_of_an_unreadable_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot read"):
+        sha256(tmp_path / "nothing")

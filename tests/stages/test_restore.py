@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from quantface_core.degrade import degrade
+from quantface_core.errors import ImageError, UsageError
+from quantface_core.faces.detect import FaceDetector
+from quantface_core.io.photos import read_photo
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.restore import restore_aligned, restore_crops, restore_photo
+from quantface_core.types import Face, Restoration, RestoreOptions
+
+
+@pytest.fixture(scope="module")
+def faces(detector: FaceDetector, astronaut: np.ndarray) -> tuple[Face, ...]:
+    return detector(astronaut)
+
+
+@pytest.fixture(scope="module")
+def restored(astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...]) -> Restoration:
+    return restore_photo(astronaut, mini, faces)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+
+
+def test_only_the_face_changes(astronaut: np.ndarray, restored: Restoration) -> None:
+    changed = np.any(restored.pixels != astronaut, axis=2)
+    assert changed.any()
+    assert not changed[restored.mask == 0].any()
+    left, top, width, height = restored.faces[0].box
+    rows, columns = np.nonzero(changed)
+    assert left - width < columns.min()
+    assert columns.max() < left + 2 * width
+    assert top - height < rows.min()
+    assert rows.max() < top + 2 * height
+
+
+def test_same_input_same_bytes(
+    astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], restored: Restoration
+) -> None:
+    again = restore_photo(astronaut, mini, faces)
+    assert np.array_equal(again.pixels, restored.pixels)
+
+
+def test_a_degraded_face_comes_closer_to_the_truth(test_faces: list[Path], mini: OneStepRestorer) -> None:
+    gains = []
+    for seed, path in enumerate(test_faces[:8]):
+        clean = read_photo(path).pixels
+        bad = degrade(clean, seed)
+        gains.append(psnr(restore_aligned(bad, mini).pixels, clean) - psnr(bad, clean))
+    assert np.mean(gains) > 1.0
+    assert sum(gain > 0 for gain in gains) >= 7
+
+
+def test_no_seam_no_colour_shift(astronaut: np.ndarray, restored: Restoration) -> None:
+    """Along the mask's rim the photo stays itself, and the face keeps its mean colour."""
+    change = restored.pixels.astype(float) - astronaut
+    rim = (restored.mask > 0) & (restored.mask < 0.15)
+    assert np.abs(change[rim]).mean() < 1.5
+    assert np.abs(change[restored.mask > 0.9].mean(0)).max() < 4
+
+
+def test_strength_goes_from_nothing_to_all(
+    astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], restored: Restoration
+) -> None:
+    none = restore_photo(astronaut, mini, faces, RestoreOptions(strength=0))
+    half = restore_photo(astronaut, mini, faces, RestoreOptions(strength=0.5))
+    assert np.array_equal(none.pixels, astronaut)
+    middle = (astronaut.astype(float) + restored.pixels) / 2
+    assert np.abs(half.pixels - middle).max() <= 1.01
+
+
+def test_upscaling_enlarges_photo_and_mask(
+    astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], restored: Restoration
+) -> None:
+    large = restore_photo(astronaut, mini, faces, RestoreOptions(upscale=2))
+    assert large.pixels.shape == (1024, 1024, 3)
+    assert large.mask.shape == (1024, 1024)
+    shrunk = large.pixels.reshape(512, 2, 512, 2, 3).mean((1, 3))
+    assert psnr(shrunk, restored.pixels) > 34
+
+
+def test_16_bit_photos_keep_their_depth(
+    astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], restored: Restoration
+) -> None:
+    deep = restore_photo(astronaut.astype(np.uint16) * 257, mini, faces)
+    assert deep.pixels.dtype == np.uint16
+    assert np.abs(deep.pixels / 257 - restored.pixels).max() < 1.01
+
+
+def test_a_black_and_white_photo_stays_so(photos: Path, mini: OneStepRestorer, detector: FaceDetector) -> None:
+    photo = read_photo(photos / "solvay_1927_group.jpg").pixels
+    result = restore_photo(photo, mini, detector(photo))
+    assert len(result.restored) == 29
+    assert np.ptp(result.pixels, axis=2).max() <= 1
+    assert not np.array_equal(result.pixels, photo)
+
+
+def test_faces_at_the_border_and_beyond(astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...]) -> None:
+    cut = np.ascontiguousarray(astronaut[110:, :215])  # through eyes and nose
+    moved = replace(
+        faces[0],
+        box=(faces[0].box[0], faces[0].box[1] - 110, *faces[0].box[2:]),
+        landmarks=tuple((x, y - 110) for x, y in faces[0].landmarks),
+    )
+    result = restore_photo(cut, mini, [moved])
+    assert result.pixels.shape == cut.shape
+    assert result.mask.max() == 1
+
+
+def test_no_faces_no_change(astronaut: np.ndarray, mini: OneStepRestorer) -> None:
+    result = restore_photo(astronaut, mini, [])
+    assert np.array_equal(result.pixels, astronaut)
+    assert result.restored == ()
+    assert result.mask.max() == 0
+
+
+def test_batches_do_not_change_the_picture(
+    photos: Path, mini: OneStepRestorer, detector: FaceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = read_photo(photos / "solvay_1927_group.jpg").pixels
+    found = detector(photo)[:5]
+    calls = []
+    results = [
+        restore_photo(photo, mini, found, RestoreOptions(batch_size=n, seed=3), lambda d, t: calls.append((d, t)))
+        for n in (1, 3)
+    ]
+    assert np.abs(results[0].pixels.astype(int) - results[1].pixels).max() <= 1
+    assert calls == [(i, 5) for i in range(6)] + [(0, 5), (3, 5), (5, 5)]
+
+
+def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
+    sizes = []
+
+    class Cramped(torch.nn.Module):
+        config, device = tiny.config, tiny.device
+
+        def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(images) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return images
+
+    crops = [np.full((64, 64, 3), i / 8, np.float32) for i in range(5)]
+    restored = restore_crops(crops, Cramped(), RestoreOptions(batch_size=4))
+    assert sizes == [4, 2, 1, 1, 1, 1, 1]
+    assert np.allclose(restored, crops)
+
+
+def test_cancelling_stops_between_batches(
+    astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...]
+) -> None:
+    class Cancelled(BaseException):
+        pass
+
+    def cancel(done: int, total: int) -> None:
+        raise Cancelled
+
+    before = astronaut.copy()
+    with pytest.raises(Cancelled):
+        restore_photo(astronaut, mini, faces, progress=cancel)
+    assert np.array_equal(astronaut, before)
+
+
+def test_aligned_restores_everything_at_any_size(mini: OneStepRestorer, test_faces: list[Path]) -> None:
+    face = read_photo(test_faces[0]).pixels
+    small = restore_aligned(np.ascontiguousarray(face[::2, ::2]), mini, RestoreOptions(upscale=2))
+    assert small.pixels.shape == (256, 256, 3)
+    assert small.mask.min() == 1
+    assert small.restored == (0,)
+    with pytest.raises(ImageError, match="an aligned face is square"):
+        restore_aligned(np.ascontiguousarray(face[:128]), mini)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3))],
+)
+def test_what_is_no_photo_is_refused(tiny: OneStepRestorer, pixels: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="photo"):
+        restore_photo(pixels, tiny, [])
+
+
+@pytest.mark.parametrize(
+    "options", [{"strength": 1.5}, {"strength": float("nan")}, {"upscale": 3}, {"batch_size": 0}, {"color": "sepia"}]
+)
+def test_options_out_of_range_are_refused(tiny: OneStepRestorer, options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options)).split("_")[0].replace("color", "colour")):
+        restore_photo(np.zeros((8, 8, 3), np.uint8), tiny, [], RestoreOptions(**options))

@@ -1,0 +1,53 @@
+"""Training pairs: clean faces and seeded degradations of them, reproducible by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from quantface_core.degrade import Recipe, degrade
+
+MILD = Recipe(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0, 6.0), jpeg_quality=(60, 95))
+
+
+def load_faces(folder: Path) -> np.ndarray:
+    """All images of a folder in name order: [N, H, W, 3] uint8. Raises FileNotFoundError when empty."""
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".jpg", ".png"})
+    if not files:
+        raise FileNotFoundError(f"no .jpg or .png faces in {folder}")
+    return np.stack([np.asarray(Image.open(p).convert("RGB")) for p in files])
+
+
+def split(faces: np.ndarray, every: int = 27) -> tuple[np.ndarray, np.ndarray]:
+    """(training, validation): every 27th face is held out, so choices never look at the test split."""
+    held = np.arange(len(faces)) % every == every - 1
+    return faces[~held], faces[held]
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """[..., H, W, 3] uint8 -> [..., 3, H, W] float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).float() / 127.5 - 1
+
+
+class Pairs(Dataset):
+    """Item `i` is sample `i % batch` of step `i // batch`: a function of (seed, i) alone, so a resumed
+    run sees what an uninterrupted one would have seen."""
+
+    def __init__(self, faces: np.ndarray, seed: int, length: int, mild: float) -> None:
+        self.faces, self.seed, self.length, self.mild = faces, seed, length, mild
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((self.seed, index))
+        clean = self.faces[rng.integers(len(self.faces))]
+        if rng.random() < 0.5:
+            clean = np.ascontiguousarray(clean[:, ::-1])
+        recipe = MILD if rng.random() < self.mild else Recipe()
+        return clean, degrade(clean, int(rng.integers(2**31)), recipe)
