@@ -19,14 +19,15 @@ def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
     return total / 6
 
 
+def opponent_colors(image: Tensor) -> Tensor:
+    """Red-green and yellow-blue differences: [B, 3, H, W] -> [B, 2, H, W]."""
+    red, green, blue = image.unbind(1)
+    return torch.stack([red - green, (red + green) / 2 - blue], 1)
+
+
 def color_loss(a: Tensor, b: Tensor) -> Tensor:
-    """L1 between red-green and yellow-blue differences, which a plain L1 hardly sees beside brightness."""
-
-    def opponent(x: Tensor) -> Tensor:
-        red, green, blue = x.unbind(1)
-        return torch.stack([red - green, (red + green) / 2 - blue], 1)
-
-    return F.l1_loss(opponent(a), opponent(b))
+    """L1 between opponent colours, which a plain L1 hardly sees beside brightness."""
+    return F.l1_loss(opponent_colors(a), opponent_colors(b))
 
 
 def frequency_loss(a: Tensor, b: Tensor, patch: int = 32) -> Tensor:

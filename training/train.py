@@ -14,15 +14,15 @@ import contextlib
 import csv
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tomllib
 import torch
-import torch.nn.functional as F
 from data import Pairs, load_faces, split, to_tensor
-from losses import PatchDiscriminator, color_loss, frequency_loss, gradient_loss, hinge
+from losses import PatchDiscriminator, hinge
+from objectives import Stage, compute
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -31,32 +31,9 @@ from quantface_core.degrade import degrade
 from quantface_core.io.checkpoint import save_restorer
 from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
 
-LOG_VARIANCE = -6.0  # of the latent's posterior: a standard deviation of 0.05, beside a latent of about 1
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of the recipe; see mini.toml."""
-
-    name: str
-    task: str  # "autoencode" or "restore"
-    train: list[str]  # parts of the pipeline that learn: vae, decoder, unet, embedder
-    steps: int
-    batch: int
-    crop: int  # pixels, square; the face's full size = no cropping
-    learning_rate: float  # peak, after warm-up; cosine to a twentieth
-    loss: dict[str, float] = field(default_factory=dict)  # weight of each term; absent = 0
-    mild: float = 0.2  # share of nearly clean inputs
-
 
 def part(model: OneStepRestorer, name: str) -> torch.nn.Module:
     return {"vae": model.vae, "decoder": model.vae.decoder, "unet": model.unet, "embedder": model.embedder}[name]
-
-
-def random_crop(images: list[Tensor], size: int, rng: np.random.Generator) -> list[Tensor]:
-    """The same window of every tensor, on multiples of 4 pixels so that latents align."""
-    top, left = (4 * rng.integers((side - size) // 4 + 1) for side in images[0].shape[-2:])
-    return [x[..., top : top + size, left : left + size] for x in images]
 
 
 class Trainer:
@@ -81,75 +58,14 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.judge_optimizer = torch.optim.AdamW(self.judge.parameters(), lr=2e-4, betas=(0.5, 0.99))
 
-    def losses(self, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-        if stage.task == "autoencode":
-            return self.autoencode_losses(stage, clean, degraded, rng)
-        return self.restore_losses(stage, clean, degraded, rng)
-
-    def autoencode_losses(
-        self, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        # One sample in five is a degraded face: the encoder will be fed those.
-        mixed = torch.cat([degraded[: len(clean) // 5], clean[len(clean) // 5 :]])
-        (image,) = random_crop([mixed], stage.crop, rng)
-        posterior = self.model.vae.encode(image).latent_dist
-        # With the KL term the latent is sampled, as it was published; without, its spread is set directly.
-        latent = posterior.sample() if stage.loss.get("kl") else posterior.mode()
-        terms = self.picture_losses(stage, self.model.vae.decode(latent).sample.float(), image)
-        terms["kl"] = posterior.kl().float().sum() / len(clean)
-        terms["spread"] = (
-            posterior.logvar.float() - LOG_VARIANCE
-        ).square().mean() + posterior.mean.float().square().mean()
-        return terms
-
-    def restore_losses(
-        self, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = {}
-        positions = self.model.embedder.positions(degraded)
-        code, _ = self.model.embedder.nearest(positions)
-        vectors = self.model.embedder.codebook(code)
-        # VQ-VAE: codes move to the positions that chose them; positions commit to their code.
-        moved, commit = F.mse_loss(vectors, positions.detach().float()), F.mse_loss(positions.float(), vectors.detach())
-        terms["codes"] = moved + 0.25 * commit
-        prompt = self.model.embedder.prompt(positions)
-        clean, degraded = random_crop([clean, degraded], stage.crop, rng)
-        with torch.no_grad():
-            latent, target = (self.model.encode(x) for x in (degraded, clean))
-        predicted = self.model.predict(latent, prompt)
-        terms["latent"] = F.l1_loss(predicted, target.float())
-        if set(stage.loss) <= {"latent", "codes"}:
-            return terms
-        # A quarter of the batch keeps the decoder a good autoencoder of clean faces.
-        kept = len(clean) // 4 if "decoder" in stage.train else 0
-        pictures = self.model.decode(torch.cat([predicted, target[:kept].float()])).float()
-        if kept:
-            terms["autoencode"] = F.l1_loss(pictures[len(clean) :], clean[:kept])
-        restored = pictures[: len(clean)]
-        terms |= self.picture_losses(stage, restored, clean)
-        return terms
-
-    def picture_losses(self, stage: Stage, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        terms = {
-            "l1": F.l1_loss(restored, clean),
-            "gradient": gradient_loss(restored, clean),
-            "color": color_loss(restored, clean),
-        }
-        if stage.loss.get("frequency"):
-            terms["frequency"] = frequency_loss(restored, clean)
-        if stage.loss.get("adversarial"):
-            terms["adversarial"] = -self.judge(restored).float().mean()
-            self.judged = (clean, restored.detach())
-        return terms
-
-    def teach_judge(self) -> float:
-        clean, restored = self.judged
+    def teach_judge(self, restored: Tensor, clean: Tensor) -> float:
+        """One step of the discriminator; returns its loss."""
         with self.autocast():
-            loss = hinge(self.judge(clean).float(), self.judge(restored).float())
+            loss = hinge(self.judge(clean).float(), self.judge(restored.detach()).float())
         self.judge_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.judge_optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -160,18 +76,22 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = stage.learning_rate * rate
         pair = (to_tensor(x.numpy()).to(self.device, memory_format=torch.channels_last) for x in (clean, degraded))
+        adversarial = bool(stage.loss.get("adversarial"))
+        self.judge.requires_grad_(False)
         with self.autocast():
-            terms = self.losses(stage, *pair, np.random.default_rng((self.config["seed"], step)))
+            outcome = compute(self.model, stage, *pair, np.random.default_rng((self.config["seed"], step)))
+            terms = outcome.terms
+            if adversarial:
+                terms["adversarial"] = -self.judge(outcome.restored).float().mean()
         total = sum(terms[name] * weight for name, weight in stage.loss.items())
         self.optimizer.zero_grad(set_to_none=True)
-        self.judge.requires_grad_(False)
         total.backward()
         self.judge.requires_grad_(True)
         torch.nn.utils.clip_grad_norm_(list(self.learning.values()), 1.0)
         self.optimizer.step()
         logged = {name: float(value.detach()) for name, value in terms.items()}
-        if stage.loss.get("adversarial"):
-            logged["judge"] = self.teach_judge()
+        if adversarial:
+            logged["judge"] = self.teach_judge(outcome.restored, outcome.clean)
         decay = min(0.999, (step + 1) / (step + 10))
         for name, parameter in self.learning.items():
             self.average[name].lerp_(parameter.detach(), 1 - decay)

@@ -151,9 +151,6 @@ def test_a_report_may_not_overwrite_a_photo(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_leaves_only_whole_pictures(photos: Path, models_dir: Path, tmp_path: Path) -> None:
-    for i in range(60):
-        (tmp_path / f"{i:02d}.jpg").symlink_to(photos / "usnavy_grace_hopper.jpg")
-    # Sixty links to one photo are one photo; copies are sixty.
     sources = tmp_path / "in"
     sources.mkdir()
     for i in range(60):
@@ -161,7 +158,7 @@ def test_ctrl_c_leaves_only_whole_pictures(photos: Path, models_dir: Path, tmp_p
     out = tmp_path / "out"
     command = [sys.executable, "-m", "quantface_core.cli.main", "restore", str(sources), "-o", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not listing(out) and process.poll() is None:
+    while process.poll() is None and not any(not name.startswith(".") for name in listing(out)):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1]

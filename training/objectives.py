@@ -1,0 +1,115 @@
+"""What one training step compares: the terms of a stage's loss, each a scalar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from losses import color_loss, frequency_loss, gradient_loss, opponent_colors
+from torch import Tensor
+
+from quantface_core.restorer import OneStepRestorer
+
+LOG_VARIANCE = -6.0  # of the latent's posterior: a standard deviation of 0.05, beside a latent of about 1
+CHROMA_CHANNELS = (0, 7)  # of the latent; where the "anchor" term puts red-green and yellow-blue
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the recipe; see mini.toml."""
+
+    name: str
+    task: str  # "autoencode" or "restore"
+    train: list[str]  # parts of the pipeline that learn: vae, decoder, unet, embedder
+    steps: int
+    batch: int
+    crop: int  # pixels, square; the face's full size = no cropping
+    learning_rate: float  # peak, after warm-up; cosine to a twentieth
+    loss: dict[str, float] = field(default_factory=dict)  # weight of each term; absent = 0
+    mild: float = 0.2  # share of nearly clean inputs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The terms of one step, and the pictures a discriminator would judge (None where none were made)."""
+
+    terms: Terms
+    restored: Tensor | None = None
+    clean: Tensor | None = None
+
+
+def compute(model: OneStepRestorer, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator) -> Outcome:
+    """Run the stage's task on a batch of pairs [B, 3, H, W] in [-1, 1]."""
+    task = {"autoencode": _autoencode, "restore": _restore}[stage.task]
+    return task(model, stage, clean, degraded, rng)
+
+
+def _random_crop(images: list[Tensor], size: int, rng: np.random.Generator) -> list[Tensor]:
+    """The same window of every tensor, on multiples of 4 pixels so that latents align."""
+    top, left = (4 * rng.integers((side - size) // 4 + 1) for side in images[0].shape[-2:])
+    return [x[..., top : top + size, left : left + size] for x in images]
+
+
+def _autoencode(
+    model: OneStepRestorer, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator
+) -> Outcome:
+    # One sample in five is a degraded face: the encoder will be fed those.
+    mixed = torch.cat([degraded[: len(clean) // 5], clean[len(clean) // 5 :]])
+    (image,) = _random_crop([mixed], stage.crop, rng)
+    posterior = model.vae.encode(image).latent_dist
+    # With the KL term the latent is sampled, as it was published; without, its spread is set directly.
+    latent = posterior.sample() if stage.loss.get("kl") else posterior.mode()
+    restored = model.vae.decode(latent).sample.float()
+    terms = _picture_terms(stage, restored, image)
+    mean = posterior.mean.float()
+    terms["kl"] = posterior.kl().float().sum() / len(clean)
+    terms["spread"] = (posterior.logvar.float() - LOG_VARIANCE).square().mean() + mean.square().mean()
+    if stage.loss.get("anchor"):
+        chroma = F.avg_pool2d(opponent_colors(image), image.shape[-1] // mean.shape[-1])
+        terms["anchor"] = F.l1_loss(mean[:, list(CHROMA_CHANNELS)], chroma)
+    return Outcome(terms, restored, image)
+
+
+def _restore(
+    model: OneStepRestorer, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator
+) -> Outcome:
+    positions = model.embedder.positions(degraded)
+    terms = {"codes": _code_loss(model, positions)}
+    prompt = model.embedder.prompt(positions)
+    clean, degraded = _random_crop([clean, degraded], stage.crop, rng)
+    with torch.no_grad():
+        latent, target = (model.encode(x) for x in (degraded, clean))
+    predicted = model.predict(latent, prompt)
+    terms["latent"] = F.l1_loss(predicted, target.float())
+    if set(stage.loss) <= {"latent", "codes"}:
+        return Outcome(terms)
+    # A quarter of the batch keeps the decoder a good autoencoder of clean faces.
+    kept = len(clean) // 4 if "decoder" in stage.train else 0
+    pictures = model.decode(torch.cat([predicted, target[:kept].float()])).float()
+    if kept:
+        terms["autoencode"] = F.l1_loss(pictures[len(clean) :], clean[:kept])
+    restored = pictures[: len(clean)]
+    return Outcome(terms | _picture_terms(stage, restored, clean), restored, clean)
+
+
+def _code_loss(model: OneStepRestorer, positions: Tensor) -> Tensor:
+    """VQ-VAE: codes move to the positions that chose them; positions commit to their code."""
+    code, _ = model.embedder.nearest(positions)
+    vectors = model.embedder.codebook(code)
+    moved, commit = F.mse_loss(vectors, positions.detach().float()), F.mse_loss(positions.float(), vectors.detach())
+    return moved + 0.25 * commit
+
+
+def _picture_terms(stage: Stage, restored: Tensor, clean: Tensor) -> Terms:
+    terms = {
+        "l1": F.l1_loss(restored, clean),
+        "gradient": gradient_loss(restored, clean),
+        "color": color_loss(restored, clean),
+    }
+    if stage.loss.get("frequency"):
+        terms["frequency"] = frequency_loss(restored, clean)
+    return terms
