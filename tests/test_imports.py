@@ -18,6 +18,7 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "degrade": set(),
+    "kernels": set(),
     "restorer": set(),
     "faces": set(),
     "io": {"restorer"},

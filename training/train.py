@@ -40,7 +40,8 @@ class Trainer:
     def __init__(self, config: dict, data: Path, run: Path, device: str) -> None:
         torch.manual_seed(config["seed"])
         self.config, self.run, self.device = config, run, torch.device(device)
-        self.train_faces, self.held_faces = split(load_faces(data))
+        self.train_faces, held = split(load_faces(data))
+        self.held_faces = held[:12]  # enough to follow a run; whole sets are the benchmark's
         self.model = OneStepRestorer(QUANTFACE_MINI).to(self.device, memory_format=torch.channels_last)
         self.judge = PatchDiscriminator().to(self.device, memory_format=torch.channels_last)
         self.average: dict[str, Tensor] = {}

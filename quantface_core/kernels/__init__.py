@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: the arithmetic of low-bit layers, without modules and files."""

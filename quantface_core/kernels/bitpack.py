@@ -1,0 +1,59 @@
+"""Dense packing of small integers: n codes of b bits take ceil(n * b / 8) bytes.
+
+Codes are stored offset by 2^(b-1) as one little-endian stream of bits, so at 4 bits the low nibble of a
+byte is the even column, and at 6 bits four codes fill three bytes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .quantize import BITS
+
+_GROUP = 8  # codes that fill a whole number of bytes at every width
+
+
+def packed_size(count: int, bits: int) -> int:
+    """Bytes that `count` codes of `bits` take."""
+    return -(-count * bits // 8)
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Codes of any shape, int8 in [-2^(b-1), 2^(b-1) - 1] -> [packed_size] uint8, in row-major order.
+
+    Raises ConfigError for a width other than 3 to 8 or a code that does not fit it.
+    """
+    _check_bits(bits)
+    flat = codes.flatten().to(torch.int64) + (1 << (bits - 1))
+    if flat.numel() and (int(flat.min()) < 0 or int(flat.max()) >= 1 << bits):
+        raise ConfigError(f"codes do not fit {bits} bits")
+    if bits == 8:
+        return flat.to(torch.uint8)
+    groups = torch.nn.functional.pad(flat, (0, -len(flat) % _GROUP)).unflatten(0, (-1, _GROUP))
+    words = (groups << (torch.arange(_GROUP, device=flat.device) * bits)).sum(1)
+    stream = (words[:, None] >> (torch.arange(bits, device=flat.device) * 8)) & 0xFF
+    return stream.flatten()[: packed_size(len(flat), bits)].to(torch.uint8)
+
+
+def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
+    """The inverse: [packed_size] uint8 -> int8 codes of `shape`. Raises ConfigError on a wrong length."""
+    _check_bits(bits)
+    count = 1
+    for side in shape:
+        count *= side
+    if packed.dtype != torch.uint8 or packed.shape != (packed_size(count, bits),):
+        expected = packed_size(count, bits)
+        raise ConfigError(f"{count} codes of {bits} bits are {expected} bytes, got {list(packed.shape)} {packed.dtype}")
+    if bits == 8:
+        return (packed.to(torch.int16) - 128).to(torch.int8).reshape(shape)
+    stream = torch.nn.functional.pad(packed.to(torch.int64), (0, -len(packed) % bits)).unflatten(0, (-1, bits))
+    words = (stream << (torch.arange(bits, device=packed.device) * 8)).sum(1)
+    groups = (words[:, None] >> (torch.arange(_GROUP, device=packed.device) * bits)) & ((1 << bits) - 1)
+    return (groups.flatten()[:count] - (1 << (bits - 1))).to(torch.int8).reshape(shape)
+
+
+def _check_bits(bits: int) -> None:
+    if bits not in BITS:
+        raise ConfigError(f"bits are {BITS.start} to {BITS.stop - 1}, got {bits}")

@@ -1,0 +1,68 @@
+"""Symmetric quantizers: real numbers to small integers and the scale between (DESIGN.md section 3.2).
+
+A code is a whole number in [-(2^(b-1) - 1), 2^(b-1) - 1], kept in int8; a value is its code times a scale.
+Weights have one scale per output channel, found once by a clipping search. Activations have one per token
+(linears) or per image (convolutions), found at every call from the largest magnitude and a clipping ratio.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+
+BITS = range(3, 9)
+CLIPPING_RATIOS = tuple(round(1.0 - 0.05 * step, 2) for step in range(13))  # 1.0 (no clipping) to 0.4
+_SMALLEST = 1e-12  # scale of an all-zero channel or token: its codes are zero whatever it is
+
+
+def largest_code(bits: int) -> int:
+    """The largest code of a width: 7 at 4 bits. Raises ConfigError for a width other than 3 to 8."""
+    if bits not in BITS:
+        raise ConfigError(f"bits are {BITS.start} to {BITS.stop - 1}, got {bits}")
+    return (1 << (bits - 1)) - 1
+
+
+def quantize(x: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """Codes of x, int8: x over scale, rounded half to even and clipped; `scale` broadcasts against x."""
+    limit = largest_code(bits)
+    return torch.round(x / scale).clamp_(-limit, limit).to(torch.int8)
+
+
+def dequantize(codes: Tensor, scale: Tensor) -> Tensor:
+    """Values of codes, in the scale's dtype."""
+    return codes.to(scale.dtype) * scale
+
+
+def per_token_scale(x: Tensor, bits: int, clip: float = 1.0) -> Tensor:
+    """Dynamic activation scales of a linear: x [..., C] -> [..., 1]."""
+    return _scale(x.abs().amax(dim=-1, keepdim=True), bits, clip)
+
+
+def per_image_scale(x: Tensor, bits: int, clip: float = 1.0) -> Tensor:
+    """Dynamic activation scales of a convolution: x [B, C, H, W] -> [B, 1, 1, 1]."""
+    return _scale(x.abs().amax(dim=(1, 2, 3), keepdim=True), bits, clip)
+
+
+def _scale(largest: Tensor, bits: int, clip: float) -> Tensor:
+    return (largest * (clip / largest_code(bits))).clamp_min(_SMALLEST)
+
+
+def per_channel_scale(weight: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
+    """Weight scales of least squared error over CLIPPING_RATIOS: weight [O, ...] -> [O, 1, ...].
+
+    `importance` weighs the error of each input, in the shape of one output's weights (such as the mean
+    square of the activations that meet them): the search then minimises the layer's output error, to the
+    extent that inputs are uncorrelated. Ties keep the larger ratio.
+    """
+    flat = weight.flatten(1).float()
+    cost = torch.ones(flat.shape[1]).to(flat) if importance is None else importance.flatten().to(flat)
+    largest = flat.abs().amax(dim=1, keepdim=True)
+    best, least = _scale(largest, bits, 1.0), torch.full_like(largest, float("inf"))
+    for ratio in CLIPPING_RATIOS:
+        scale = _scale(largest, bits, ratio)
+        error = ((dequantize(quantize(flat, scale, bits), scale) - flat).square() * cost).sum(1, keepdim=True)
+        better = error < least
+        best, least = torch.where(better, scale, best), torch.where(better, error, least)
+    return best.reshape(-1, *[1] * (weight.ndim - 1))
