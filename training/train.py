@@ -33,7 +33,10 @@ from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
 
 
 def part(model: OneStepRestorer, name: str) -> torch.nn.Module:
-    return {"vae": model.vae, "decoder": model.vae.decoder, "unet": model.unet, "embedder": model.embedder}[name]
+    """A part of the pipeline by the name a stage gives it."""
+    if name == "decoder":
+        return torch.nn.ModuleList([model.vae.post_quant_conv, model.vae.decoder])
+    return {"vae": model.vae, "unet": model.unet, "embedder": model.embedder}[name]
 
 
 class Trainer:

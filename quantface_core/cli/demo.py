@@ -25,8 +25,8 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..io.checkpoint import load_restorer
     from ..io.models import restorer_path
+    from .carry_out import carry_out
     from .jobs import Job
-    from .restore import restore_job
 
     faces = [
         Face(tuple(face["box"]), tuple(map(tuple, face["landmarks"])), face["score"])
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     restorer = load_restorer(restorer_path("quantface-mini"))
     loaded = time.perf_counter()
     job = Job(_ASSETS / "astronaut.jpg", arguments.output / "restored.png", arguments.output / "compare.png")
-    restore_job(job, restorer, lambda _: faces, RestoreOptions())
+    carry_out(job, restorer, lambda _: faces, RestoreOptions())
     print(f"loaded in {loaded - began:.1f} s, restored in {time.perf_counter() - loaded:.1f} s")
     print(f"see {job.target} and {job.compare}")
     return 0

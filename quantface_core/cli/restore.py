@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from ..errors import QuantFaceError, UsageError
 from ..io.atomic import atomic_path
 from ..types import RestoreOptions
 from .jobs import Job, find_photos, plan_jobs
+
+Record = dict[str, Any]
+"""One photo's entry in the report."""
 
 
 def add_parser(commands: Any) -> None:
@@ -55,127 +58,63 @@ def _faces(text: str) -> str | tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore every photo; one that fails is reported and the rest goes on. Returns the exit status."""
-    names = list(RestoreOptions.__dataclass_fields__)
-    options = RestoreOptions(**{name: getattr(arguments, name) for name in names})
-    _check_ranges(options)
+    # torch and diffusers take seconds to import: --help and a mistyped option do not wait for them.
+    from ..io.models import restorer_path
+    from ..stages.restore import check_options
+
+    options = RestoreOptions(**{name: getattr(arguments, name) for name in RestoreOptions.__dataclass_fields__})
+    check_options(options)
     jobs = plan_jobs(find_photos(arguments.photos), arguments.output, arguments.compare)
     _check_report(arguments.json, jobs)
-    restore, model = _prepare(arguments, options)
-    records = []
-    with tqdm(jobs, unit="photo", disable=None, dynamic_ncols=True) as bar:
-        for job in bar:
-            bar.set_postfix_str(job.source.name, refresh=True)
-            records.append(_attempt(job, restore))
+    model = restorer_path(arguments.model)
+    records = _restore_all(jobs, _prepare(arguments, model, options))
     if arguments.json:
-        report = {"quantface": __version__, "model": model, "options": asdict(options), "photos": records}
+        report = {"quantface": __version__, "model": arguments.model, "options": asdict(options), "photos": records}
         _write_report(report, arguments.json)
-    failed = [record for record in records if "error" in record]
+    failed = sum("error" in record for record in records)
     if failed:
-        print(f"quantface: {len(failed)} of {len(jobs)} photos failed", file=sys.stderr)
+        print(f"quantface: {failed} of {len(jobs)} photos failed", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _check_ranges(options: RestoreOptions) -> None:
-    """Usage errors are told before anything is loaded."""
-    from ..stages.restore import check_options
-
-    check_options(options)
-
-
 def _check_report(report: Path | None, jobs: list[Job]) -> None:
-    if report and report.resolve() in {path.resolve() for job in jobs for path in (job.source, job.target)}:
+    pictures = {path.resolve() for job in jobs for path in (job.source, job.target, job.compare) if path}
+    if report and report.resolve() in pictures:
         raise UsageError(f"--json {report} would overwrite a picture: choose another name")
 
 
-def _prepare(arguments: argparse.Namespace, options: RestoreOptions) -> tuple[Callable[[Job], dict[str, Any]], str]:
-    """Load model and detector once; returns what restores one job, and the model's name for the report."""
+def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions) -> Callable[[Job], Record]:
+    """Load model and detector once; returns what carries out one job."""
     from ..faces.detect import FaceDetector
     from ..io.checkpoint import load_restorer
-    from ..io.models import detector_path, restorer_path
+    from ..io.models import detector_path
+    from .carry_out import carry_out
     from .devices import choose_device
 
     device = choose_device(arguments.device)
     detector = None if arguments.aligned else FaceDetector(detector_path())
-    restorer = load_restorer(restorer_path(arguments.model), device)
-    return lambda job: restore_job(job, restorer, detector, options), restorer.config.name
+    return partial(carry_out, restorer=load_restorer(model, device), detector=detector, options=options)
 
 
-def _attempt(job: Job, restore: Callable[[Job], dict[str, Any]]) -> dict[str, Any]:
-    record: dict[str, Any] = {"source": str(job.source)}
-    try:
-        began = time.perf_counter()
-        record |= restore(job)
-        record["seconds"] = round(time.perf_counter() - began, 3)
-    except QuantFaceError as error:
-        tqdm.write(f"error: {error}", file=sys.stderr)
-        record["error"] = str(error)
-    return record
+def _restore_all(jobs: list[Job], restore: Callable[[Job], Record]) -> list[Record]:
+    records = []
+    with tqdm(jobs, unit="photo", disable=None, dynamic_ncols=True) as bar:
+        for job in bar:
+            bar.set_postfix_str(job.source.name, refresh=True)
+            record: Record = {"source": str(job.source)}
+            began = time.perf_counter()
+            try:
+                record |= restore(job)
+            except (QuantFaceError, MemoryError) as error:
+                record["error"] = str(error) or "out of memory"
+                tqdm.write(f"error: {record['error']}", file=sys.stderr)
+            for warning in record.get("warnings", ()):
+                tqdm.write(f"warning: {warning}", file=sys.stderr)
+            records.append({**record, "seconds": round(time.perf_counter() - began, 3)})
+    return records
 
 
-def restore_job(job: Job, restorer: Any, detector: Any, options: RestoreOptions) -> dict[str, Any]:
-    """Read, restore and write one photo; returns its entry of the report. Raises QuantFaceError."""
-    from ..io.photos import read_photo, write_photo
-    from ..stages.restore import restore_aligned, restore_photo
-
-    photo = read_photo(job.source)
-    if detector is None:
-        result = restore_aligned(photo.pixels, restorer, options)
-    else:
-        result = restore_photo(photo.pixels, restorer, detector(photo.pixels), options)
-    if not result.restored:
-        tqdm.write(f"warning: {job.source}: {_why_nothing(result.faces)}; written unchanged", file=sys.stderr)
-    same_format = job.source.suffix.lower() == job.target.suffix.lower()
-    if not result.restored and options.upscale == 1 and same_format:
-        _copy(job.source, job.target)
-    else:
-        write_photo(replace(photo, pixels=result.pixels, alpha=_fitted(photo.alpha, result.pixels)), job.target)
-    if job.compare:
-        write_photo(replace(photo, pixels=side_by_side(photo.pixels, result.pixels), alpha=None), job.compare)
-    return {
-        "output": str(job.target),
-        "compare": str(job.compare) if job.compare else None,
-        "size": list(photo.pixels.shape[1::-1]),
-        "faces": [face.to_dict() for face in result.faces],
-        "restored": list(result.restored),
-    }
-
-
-def _why_nothing(faces: Any) -> str:
-    return "no face found" if not faces else f"none of the {len(faces)} faces chosen"
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A photo nothing was done to keeps its very bytes."""
-    from ..errors import ImageError
-
-    try:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        raise ImageError(f"{target}: cannot write ({error.strerror})") from error
-
-
-def _fitted(alpha: Any, pixels: Any) -> Any:
-    if alpha is None or alpha.shape == pixels.shape[:2]:
-        return alpha
-    import cv2
-
-    return cv2.resize(alpha, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-
-
-def side_by_side(before: Any, after: Any) -> Any:
-    """Before and after in one picture, at the size of after, with a thin white gap."""
-    import cv2
-    import numpy as np
-
-    before = (
-        cv2.resize(before, after.shape[1::-1], interpolation=cv2.INTER_CUBIC) if before.shape != after.shape else before
-    )
-    gap = np.full((after.shape[0], max(2, after.shape[1] // 128), 3), np.iinfo(after.dtype).max, after.dtype)
-    return np.concatenate([before, gap, after], axis=1)
-
-
-def _write_report(report: dict[str, Any], path: Path) -> None:
+def _write_report(report: Record, path: Path) -> None:
     try:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", "utf-8")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,26 @@ def _quarter_turn(quarter: int) -> Matrix:
 _QUARTER_TURNS = [_quarter_turn(quarter) for quarter in range(4)]
 
 
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """OpenCV 5 warns about its target at every input size; that is no news to a user."""
+    logging = cv2.utils.logging
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
+
+
 class FaceDetector:
     """YuNet, loaded once. Not safe to share between threads."""
 
     def __init__(self, model: Path) -> None:
         """Load the ONNX file. Raises ModelError when OpenCV cannot."""
-        # OpenCV's new graph engine warns about its target at every image; that is no news to a user.
-        level = cv2.utils.logging.getLogLevel() if hasattr(cv2, "utils") else None
         try:
-            if level is not None:
-                cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-            self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _LOWEST_SCORE, 0.3, 5000)
+            with _quiet_opencv():
+                self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _LOWEST_SCORE, 0.3, 5000)
         except cv2.error as error:
             raise ModelError(f"{model} is not a face detector that OpenCV can load: {error.err}") from error
 
@@ -97,8 +107,9 @@ class FaceDetector:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         resized = cv2.resize(image, size, interpolation=interpolation)
-        self._net.setInputSize(size)
-        rows = self._net.detect(resized)[1]
+        with _quiet_opencv():
+            self._net.setInputSize(size)
+            rows = self._net.detect(resized)[1]
         factor = np.tile([size[0] / image.shape[1] * already, size[1] / image.shape[0] * already], 7)
         return [_face(row[:14] / factor, float(row[14])) for row in (rows if rows is not None else ())]
 

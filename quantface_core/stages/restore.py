@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import ImageError, UsageError
+from ..errors import ImageError, QuantFaceError, UsageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, upscaling, whole_transform
 from ..faces.color import METHODS, match_color
 from ..faces.paste import Patch, face_mask, paste
@@ -112,7 +112,7 @@ def restore_crops(
 ) -> list[Crop]:
     """Run the restorer over aligned crops [S, S, 3] in 0 to 1, in batches that halve when memory runs out.
 
-    Raises ImageError on NaN, and torch's OutOfMemoryError when even one face does not fit.
+    Raises ImageError on NaN, QuantFaceError with advice when even one face does not fit.
     """
     restored: list[Crop] = []
     batch_size = options.batch_size
@@ -127,7 +127,7 @@ def restore_crops(
             restored += _run(batch, restorer, seeds)
         except torch.OutOfMemoryError:
             if len(batch) == 1:
-                raise
+                raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from None
             torch.cuda.empty_cache()
             batch_size = len(batch) // 2
     if progress and crops:

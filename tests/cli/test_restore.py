@@ -63,7 +63,7 @@ class TestPhotos:
         Image.fromarray(np.full((80, 100, 3), 77, np.uint8)).save(tmp_path / "wall.jpg")
         assert main(["restore", str(tmp_path / "wall.jpg"), "-o", str(tmp_path / "out")]) == 0
         assert (tmp_path / "out/wall.jpg").read_bytes() == (tmp_path / "wall.jpg").read_bytes()
-        assert "wall.jpg: no face found; written unchanged" in capsys.readouterr().err
+        assert "wall.jpg: no face found; nothing was restored" in capsys.readouterr().err
 
     def test_no_chosen_face_says_so(self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         command = ["restore", str(photos / "nasa_astronaut.png"), "-o", str(tmp_path), "--faces", "7"]
@@ -140,6 +140,16 @@ def test_an_unknown_model_is_status_1(tmp_path: Path, models_dir: Path, capsys: 
     command = ["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--model", "quantface-mimi"]
     assert main(command) == 1
     assert "Did you mean quantface-mini?" in capsys.readouterr().err
+
+
+def test_what_would_be_too_large_enlarged_is_refused_first(
+    tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (200, 200)).save(tmp_path / "a.png")
+    monkeypatch.setattr("quantface_core.io.photos.MAX_PIXELS", 200 * 200)
+    assert main(["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--upscale", "2"]) == 1
+    assert "a.png: enlarged, 400x400 is more than" in capsys.readouterr().err
+    assert listing(tmp_path) == ["a.png"]
 
 
 def test_a_report_may_not_overwrite_a_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
