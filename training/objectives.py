@@ -31,6 +31,7 @@ class Stage:
     learning_rate: float  # peak, after warm-up; cosine to a twentieth
     loss: dict[str, float] = field(default_factory=dict)  # weight of each term; absent = 0
     mild: float = 0.2  # share of nearly clean inputs
+    seed_codebook: bool = False  # start by setting the embedder's codes from what it sees
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,22 @@ def _code_loss(model: OneStepRestorer, positions: Tensor) -> Tensor:
     vectors = model.embedder.codebook(code)
     moved, commit = F.mse_loss(vectors, positions.detach().float()), F.mse_loss(positions.float(), vectors.detach())
     return moved + 0.25 * commit
+
+
+@torch.no_grad()
+def seed_codebook(model: OneStepRestorer, degraded: Tensor, seed: int) -> None:
+    """Standardise the embedder's positions over some faces, and make its codes a sample of them.
+
+    A codebook left at its tiny initial spread collapses: every face gets the same prompt.
+    """
+    embedder = model.embedder
+    positions = torch.cat([embedder.positions(x) for x in degraded.split(8)]).flatten(0, 1)
+    mean, deviation = positions.mean(0), positions.std(0).clamp_min(1e-6)
+    embedder.quant_conv.weight.div_(deviation[:, None, None, None])
+    embedder.quant_conv.bias.sub_(mean).div_(deviation)
+    standard = (positions - mean) / deviation
+    chosen = torch.randperm(len(standard), generator=torch.Generator().manual_seed(seed))
+    embedder.codebook.weight.copy_(standard[chosen[: embedder.config.codes].to(standard.device)])
 
 
 def _picture_terms(stage: Stage, restored: Tensor, clean: Tensor) -> Terms:

@@ -22,7 +22,7 @@ import tomllib
 import torch
 from data import Pairs, load_faces, split, to_tensor
 from losses import PatchDiscriminator, hinge
-from objectives import Stage, compute
+from objectives import Stage, compute, seed_codebook
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -100,6 +100,11 @@ class Trainer:
         for name, parameter in self.learning.items():
             self.average[name].lerp_(parameter.detach(), 1 - decay)
         return logged
+
+    def seed_codebook(self) -> None:
+        """Set the embedder's codes from degraded training faces."""
+        degraded = np.stack([degrade(face, 5000 + i) for i, face in enumerate(self.train_faces[:64])])
+        seed_codebook(self.model.eval(), to_tensor(degraded).to(self.device), self.config["seed"])
 
     # -- looking ------------------------------------------------------------------------------------
     @contextlib.contextmanager
@@ -198,6 +203,8 @@ class Trainer:
         for index in range(first, len(stages)):
             stage = stages[index]
             if index > first:
+                if stage.seed_codebook:
+                    self.seed_codebook()
                 self.start(stage)
                 done = 0
             pairs = Pairs(self.train_faces, self.config["seed"] + index, stage.steps * stage.batch, stage.mild)

@@ -85,7 +85,7 @@ def check_size(width: int, height: int) -> None:
 def _decode(path: Path, image: Image.Image) -> Photo:
     exif = image.getexif()
     orientation = exif.get(ExifTags.Base.Orientation, 1)
-    deep = _decode_16bit(path) if image.format in ("PNG", "TIFF") else None
+    deep = _decode_16bit(path) if _has_16_bits(path, image) else None
     icc = image.info.get("icc_profile")
     if deep is not None:
         photo = replace(deep, pixels=_upright(deep.pixels, orientation), icc=icc)
@@ -112,8 +112,16 @@ def _portable_exif(exif: Image.Exif) -> bytes | None:
     return exif.tobytes() if len(exif) else None
 
 
+def _has_16_bits(path: Path, image: Image.Image) -> bool:
+    """Whether a PNG or TIFF stores 16 bits a channel, told without decoding it."""
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(25)[24:] == b"\x10"  # IHDR's bit depth
+    return image.format == "TIFF" and 16 in image.tag_v2.get(ExifTags.Base.BitsPerSample, ())  # type: ignore[attr-defined]
+
+
 def _decode_16bit(path: Path) -> Photo | None:
-    """Decode through OpenCV when the file has 16 bits a channel (Pillow would keep 8); else None."""
+    """Decode through OpenCV, because Pillow would keep 8 bits; None where OpenCV does not give 16 either."""
     data = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if data is None or data.dtype != np.uint16:
         return None
