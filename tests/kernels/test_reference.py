@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantface_core.kernels.quantize import BITS, dequantize, largest_code, per_channel_scale, per_token_scale, quantize
+from quantface_core.kernels.reference import conv2d_sums, linear_sums, scale_sums
+
+widths = st.sampled_from(list(BITS))
+
+
+def codes(shape: tuple[int, ...], bits: int, kind: str, seed: int) -> torch.Tensor:
+    """Random codes, or the worst there are: all at the limit, or alternating between both limits."""
+    limit = largest_code(bits)
+    if kind == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(-limit, limit + 1, shape, generator=generator).to(torch.int8)
+    full = torch.full(shape, limit, dtype=torch.int8)
+    if kind == "alternating":
+        full[..., ::2] = -limit
+    return full
+
+
+kinds = st.sampled_from(["random", "limit", "alternating"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(widths, widths, st.integers(1, 3000), kinds, st.integers(0, 999))
+def test_linear_sums_are_exact(x_bits: int, weight_bits: int, inputs: int, kind: str, seed: int) -> None:
+    x, weight = codes((2, 3, inputs), x_bits, kind, seed), codes((4, inputs), weight_bits, kind, seed + 1)
+    expected = (x.double() @ weight.double().t()).long()
+    assert torch.equal(linear_sums(x, weight, x_bits, weight_bits).long(), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(widths, widths, st.sampled_from([1, 3, 40, 300]), st.sampled_from([1, 3]), st.sampled_from([1, 2]), kinds)
+def test_conv2d_sums_are_exact(
+    x_bits: int, weight_bits: int, channels: int, kernel: int, stride: int, kind: str
+) -> None:
+    x, weight = codes((2, channels, 7, 6), x_bits, kind, 1), codes((5, channels, kernel, kernel), weight_bits, kind, 2)
+    expected = F.conv2d(x.double(), weight.double(), None, stride, kernel // 2).long()
+    assert torch.equal(conv2d_sums(x, weight, x_bits, weight_bits, stride, kernel // 2).long(), expected)
+
+
+@pytest.mark.parametrize(("bits", "error"), [(4, 0.2), (6, 0.05), (8, 0.012)])
+def test_a_quantized_linear_is_near_the_real_one(bits: int, error: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(50, 320, generator=generator), torch.randn(64, 320, generator=generator)
+    x_scale, weight_scale = per_token_scale(x, bits), per_channel_scale(weight, bits)
+    x_codes, weight_codes = quantize(x, x_scale, bits), quantize(weight, weight_scale, bits)
+    result = scale_sums(linear_sums(x_codes, weight_codes, bits, bits), x_scale, weight_scale.t())
+    simulated = dequantize(x_codes, x_scale) @ dequantize(weight_codes, weight_scale).t()
+    assert torch.allclose(result, simulated, atol=1e-3)
+    exact = x @ weight.t()
+    assert float((result - exact).norm() / exact.norm()) < error
