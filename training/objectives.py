@@ -24,7 +24,7 @@ class Stage:
 
     name: str
     task: str  # "autoencode" or "restore"
-    train: list[str]  # parts of the pipeline that learn: vae, decoder, unet, embedder
+    train: list[str]  # parts that learn: vae, decoder, unet, embedder, projection
     steps: int
     batch: int
     crop: int  # pixels, square; the face's full size = no cropping
@@ -32,6 +32,7 @@ class Stage:
     loss: dict[str, float] = field(default_factory=dict)  # weight of each term; absent = 0
     mild: float = 0.2  # share of nearly clean inputs
     seed_codebook: bool = False  # start by setting the embedder's codes from what it sees
+    reset_output: bool = False  # start with a UNet that predicts nothing: the latent goes through as it is
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,25 @@ def _autoencode(
 def _restore(
     model: OneStepRestorer, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator
 ) -> Outcome:
-    positions = model.embedder.positions(degraded)
-    terms = {"codes": _code_loss(model, positions)}
+    terms: Terms = {}
+    # The embedder's encoder runs without gradients where only the projection learns.
+    with torch.set_grad_enabled("embedder" in stage.train):
+        positions = model.embedder.positions(degraded)
+    if stage.loss.get("codes"):
+        terms["codes"] = _code_loss(model, positions)
     prompt = model.embedder.prompt(positions)
     clean, degraded = _random_crop([clean, degraded], stage.crop, rng)
-    with torch.no_grad():
-        latent, target = (model.encode(x) for x in (degraded, clean))
+    latent = model.encode(degraded)
     predicted = model.predict(latent, prompt)
-    terms["latent"] = F.l1_loss(predicted, target.float())
+    if stage.loss.get("latent"):
+        with torch.no_grad():
+            target = model.encode(clean)
+        terms["latent"] = F.l1_loss(predicted, target.float())
     if set(stage.loss) <= {"latent", "codes"}:
         return Outcome(terms)
-    # A quarter of the batch keeps the decoder a good autoencoder of clean faces.
-    kept = len(clean) // 4 if "decoder" in stage.train else 0
-    pictures = model.decode(torch.cat([predicted, target[:kept].float()])).float()
+    # A quarter of the batch, rounded up, keeps the autoencoder a good one of clean faces.
+    kept = -(-len(clean) // 4) if stage.loss.get("autoencode") else 0
+    pictures = model.decode(torch.cat([predicted, model.encode(clean[:kept]).float()])).float()
     if kept:
         terms["autoencode"] = F.l1_loss(pictures[len(clean) :], clean[:kept])
     restored = pictures[: len(clean)]

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from quantface_core.degrade import degrade
-from quantface_core.io.checkpoint import save_restorer
+from quantface_core.io.checkpoint import load_restorer, save_restorer
 from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
 
 
@@ -36,16 +36,18 @@ def part(model: OneStepRestorer, name: str) -> torch.nn.Module:
     """A part of the pipeline by the name a stage gives it."""
     if name == "decoder":
         return torch.nn.ModuleList([model.vae.post_quant_conv, model.vae.decoder])
-    return {"vae": model.vae, "unet": model.unet, "embedder": model.embedder}[name]
+    parts = {"vae": model.vae, "unet": model.unet, "embedder": model.embedder, "projection": model.embedder.projection}
+    return parts[name]
 
 
 class Trainer:
-    def __init__(self, config: dict, data: Path, run: Path, device: str) -> None:
+    def __init__(self, config: dict, data: Path, run: Path, device: str, start: Path | None = None) -> None:
         torch.manual_seed(config["seed"])
         self.config, self.run, self.device = config, run, torch.device(device)
         self.train_faces, held = split(load_faces(data))
         self.held_faces = held[:12]  # enough to follow a run; whole sets are the benchmark's
-        self.model = OneStepRestorer(QUANTFACE_MINI).to(self.device, memory_format=torch.channels_last)
+        model = load_restorer(start) if start else OneStepRestorer(QUANTFACE_MINI)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
         self.judge = PatchDiscriminator().to(self.device, memory_format=torch.channels_last)
         self.average: dict[str, Tensor] = {}
         run.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ class Trainer:
 
     def step(self, stage: Stage, step: int, clean: np.ndarray, degraded: np.ndarray) -> dict[str, float]:
         torch.manual_seed(self.config["seed"] + step)
-        rate = min(1.0, (step + 1) / 100) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
+        rate = min(1.0, (step + 1) / 50) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
         for group in self.optimizer.param_groups:
             group["lr"] = stage.learning_rate * rate
         pair = (to_tensor(x.numpy()).to(self.device, memory_format=torch.channels_last) for x in (clean, degraded))
@@ -205,6 +207,9 @@ class Trainer:
             if index > first:
                 if stage.seed_codebook:
                     self.seed_codebook()
+                if stage.reset_output:
+                    torch.nn.init.zeros_(self.model.unet.conv_out.weight)
+                    torch.nn.init.zeros_(self.model.unet.conv_out.bias)
                 self.start(stage)
                 done = 0
             pairs = Pairs(self.train_faces, self.config["seed"] + index, stage.steps * stage.batch, stage.mild)
@@ -227,9 +232,10 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of aligned training faces")
     parser.add_argument("--run", type=Path, required=True, help="folder for states, logs and pictures")
+    parser.add_argument("--start", type=Path, help="a checkpoint to start from instead of random weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    Trainer(tomllib.loads(args.config.read_text()), args.data, args.run, args.device).run_all()
+    Trainer(tomllib.loads(args.config.read_text()), args.data, args.run, args.device, args.start).run_all()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
         if left >= right or top >= bottom:
             continue
         place = compose(shift(-left, -top), patch.to_photo)
-        soft = warp(patch.mask, place, right - left, bottom - top, cv2.BORDER_CONSTANT)
+        # Replicated past the crop: a face mask ends at 0 there, an aligned picture's stays 1.
+        soft = warp(patch.mask, place, right - left, bottom - top, cv2.BORDER_REPLICATE)
         soft = np.where(soft > 1 / 512, np.minimum(soft, 1), 0).astype(np.float32)
         change = warp(patch.change, place, right - left, bottom - top, cv2.BORDER_REPLICATE)
         region = np.s_[top:bottom, left:right]

