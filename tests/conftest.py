@@ -66,6 +66,7 @@ def astronaut(photos: Path) -> np.ndarray:
 TINY = replace(
     QUANTFACE_MINI,
     name="tiny",
+    timestep=399,
     image_size=64,
     unet={
         **QUANTFACE_MINI.unet,
