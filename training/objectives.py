@@ -131,6 +131,7 @@ def seed_codebook(model: OneStepRestorer, degraded: Tensor, seed: int) -> None:
 def _picture_terms(stage: Stage, restored: Tensor, clean: Tensor) -> Terms:
     terms = {
         "l1": F.l1_loss(restored, clean),
+        "mse": F.mse_loss(restored, clean),
         "gradient": gradient_loss(restored, clean),
         "color": color_loss(restored, clean),
     }
