@@ -166,7 +166,10 @@ def test_ctrl_c_leaves_only_whole_pictures(photos: Path, models_dir: Path, tmp_p
     for i in range(60):
         (sources / f"{i:02d}.jpg").write_bytes((photos / "usnavy_grace_hopper.jpg").read_bytes())
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "quantface_core.cli.main", "restore", str(sources), "-o", str(out)]
+    # A shell's background jobs start with the signal ignored: the tests then still mean what they say.
+    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "from quantface_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "restore", str(sources), "-o", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not any(not name.startswith(".") for name in listing(out)):
         time.sleep(0.05)
