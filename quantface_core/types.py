@@ -60,3 +60,43 @@ class Restoration:
     restored: tuple[int, ...]  # positions in `faces` that were restored
     crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # as the restorer saw them: [S, S, 3] in 0 to 1
     restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # as pasted, colour-matched
+
+
+@dataclass(frozen=True)
+class LayerFormat:
+    """How one layer is stored and computed at low bits: all that its tensors do not say themselves."""
+
+    weight_bits: int  # 3 to 8
+    activation_bits: int  # 3 to 8
+    clip: float = 1.0  # activations are clipped at this share of their largest magnitude; 1 = not clipped
+    block: int = 1  # channels mixed by the rotation, see kernels/hadamard.py; 1 = no rotation
+    seed: int = 0  # of the rotation's signs
+    rank: int = 0  # of the low-rank branch beside the integers; 0 = none
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """What quantizing a restorer does to every layer; the neutral value of each switch is MaxMin rounding."""
+
+    weight_bits: int = 4
+    activation_bits: int = 4
+    edge_bits: int = 8  # of first and last convolutions and the time embedding
+    scaling: bool = True  # per-channel scales between activations and weights, exponent searched
+    block: int = 64  # largest rotation block; 1 = no rotation
+    clipping: bool = True  # search clipping ratios of weights and activations
+    rank: int = 16  # of the low-rank branch that keeps the largest part of a weight in float; 0 = none
+    seed: int = 0  # of rotation signs and of calibration crops
+    parts: tuple[str, ...] = ("embedder", "unet", "vae")  # what is quantized
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What quantizing one layer did; errors are mean squared over mean square of the exact output."""
+
+    name: str
+    shape: tuple[int, ...]  # of the weight
+    format: LayerFormat
+    exponent: float | None  # of the scaling; None = not scaled
+    outlier_ratio: float  # largest channel magnitude over the median one, before balancing
+    error_before: float  # rounded as it is, no balancing, no clipping, no branch
+    error_after: float

@@ -27,7 +27,7 @@ def largest_code(bits: int) -> int:
 def quantize(x: Tensor, scale: Tensor, bits: int) -> Tensor:
     """Codes of x, int8: x over scale, rounded half to even and clipped; `scale` broadcasts against x."""
     limit = largest_code(bits)
-    return torch.round(x / scale).clamp_(-limit, limit).to(torch.int8)
+    return (x / scale).round_().clamp_(-limit, limit).to(torch.int8)
 
 
 def dequantize(codes: Tensor, scale: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .quantize import largest_code
+from .quantize import largest_code, per_image_scale, per_token_scale, quantize
+from .weight import LowBitWeight
 
 _EXACT = (1 << 24) - 1  # largest run of whole numbers that float32 represents
 
@@ -54,3 +55,47 @@ def _nothing(x: Tensor) -> Tensor:
 def scale_sums(sums: Tensor, x_scale: Tensor, weight_scale: Tensor) -> Tensor:
     """Real values of integer sums, float32: both scales broadcast against the sums."""
     return sums.float() * (x_scale.float() * weight_scale.float())
+
+
+def unavailable(device: torch.device) -> str | None:
+    """Why this backend cannot run on a device; None = it can. Runs everywhere."""
+    return None
+
+
+class Linear:
+    """A linear at low bits: balanced x [..., K] -> [..., O] float32. Weights unpack at every call."""
+
+    def __init__(self, weight: LowBitWeight, x_bits: int, clip: float) -> None:
+        self.weight, self.x_bits, self.clip = weight, x_bits, clip
+
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Activation codes int8 [..., K] and per-token scales [..., 1]."""
+        x = x.float()
+        scale = per_token_scale(x, self.x_bits, self.clip)
+        return quantize(x, scale, self.x_bits), scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        codes, scale = self.codes(x)
+        sums = linear_sums(codes, self.weight.codes(), self.x_bits, self.weight.bits)
+        return scale_sums(sums, scale, self.weight.scale)
+
+
+class Conv2d:
+    """A convolution at low bits: balanced x [B, C, H, W] -> [B, O, H', W'] float32."""
+
+    def __init__(
+        self, weight: LowBitWeight, x_bits: int, clip: float, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> None:
+        self.weight, self.x_bits, self.clip = weight, x_bits, clip
+        self.stride, self.padding = stride, padding
+
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
+        x = x.float()
+        scale = per_image_scale(x, self.x_bits, self.clip)
+        return quantize(x, scale, self.x_bits), scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        codes, scale = self.codes(x)
+        sums = conv2d_sums(codes, self.weight.codes(), self.x_bits, self.weight.bits, self.stride, self.padding)
+        return scale_sums(sums, scale, self.weight.scale[:, None, None])

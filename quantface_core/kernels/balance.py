@@ -1,0 +1,38 @@
+"""Balance a layer's channels and split off a low-rank branch: pure functions (DESIGN.md sections 3.1, 3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_SMALLEST = 1e-5  # of a channel's share of the largest: a dead channel must not make an infinite scale
+
+
+def channel_scale(activation_max: Tensor, weight: Tensor, exponent: float) -> Tensor:
+    """s_c = max|x_c|^a / max|W_c|^(1-a) (section 3.1), [C] float32, with geometric mean 1.
+
+    activation_max: [C]; weight: [O, C, ...].
+    """
+    x = activation_max.float()
+    w = weight.float().abs().transpose(0, 1).flatten(1).amax(1)
+    x, w = x.clamp_min(float(x.max()) * _SMALLEST + 1e-12), w.clamp_min(float(w.max()) * _SMALLEST + 1e-12)
+    log = exponent * x.log() - (1 - exponent) * w.log()
+    return (log - log.mean()).exp()
+
+
+def low_rank(weight: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The largest singular part of a weight [O, C, ...], split evenly: down [rank, C, ...], up [O, rank].
+
+    A randomized SVD (section 3.3: A1 = S^1/2 V^T, B1 = U S^1/2); seeded.
+    """
+    flat = weight.flatten(1).float()
+    generator = torch.Generator(flat.device).manual_seed(seed)
+    width = min(rank + 8, *flat.shape)
+    probe = torch.randn(flat.shape[1], width, generator=generator, device=flat.device)
+    basis = torch.linalg.qr(flat @ probe)[0]
+    for _ in range(3):
+        basis = torch.linalg.qr(flat @ (flat.t() @ basis))[0]
+    u, s, vt = torch.linalg.svd(basis.t() @ flat, full_matrices=False)
+    root = s[:rank].sqrt()
+    up, down = (basis @ u[:, :rank]) * root, root[:, None] * vt[:rank]
+    return down.reshape(-1, *weight.shape[1:]), up

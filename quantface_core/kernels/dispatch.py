@@ -1,0 +1,35 @@
+"""Which backend computes: chosen by what the device can do, or by name."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+import torch
+
+from ..errors import UsageError
+from . import onednn, reference
+
+BACKENDS: dict[str, ModuleType] = {"onednn": onednn, "reference": reference}
+"""By name, the fastest first. Each has `unavailable(device)`, `Linear` and `Conv2d`."""
+
+
+def choose_backend(device: torch.device, name: str | None = None) -> ModuleType:
+    """The named backend, else QUANTFACE_BACKEND's, else the fastest the device can run.
+
+    Raises UsageError for a name that is unknown or cannot run here, with the reason.
+    """
+    name = name or os.environ.get("QUANTFACE_BACKEND") or "auto"
+    if name == "auto":
+        return next(backend for backend in BACKENDS.values() if backend.unavailable(device) is None)
+    if name not in BACKENDS:
+        raise UsageError(f"unknown backend {name!r}: use auto, {', '.join(BACKENDS)}")
+    reason = BACKENDS[name].unavailable(device)
+    if reason:
+        raise UsageError(f"backend {name} cannot run here: {reason}")
+    return BACKENDS[name]
+
+
+def backend_name(backend: ModuleType) -> str:
+    """The name of a backend that `choose_backend` returned."""
+    return next(name for name, known in BACKENDS.items() if known is backend)

@@ -1,0 +1,1 @@
+"""Layers that hold integers and compute with integers, and how they take their places."""

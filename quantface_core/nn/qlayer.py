@@ -1,0 +1,92 @@
+"""What the low-bit linear and convolution share: stored tensors, balancing, the low-rank branch.
+
+    y = Q(x^) Q(W^)^T + (x^ down^T) up^T + bias        x^ = (x * channel_scale) H
+
+`channel_scale` is 1/s of DESIGN.md section 3.1; H is the rotation the format names.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.bitpack import packed_size
+from ..kernels.dispatch import choose_backend
+from ..kernels.hadamard import Rotation, hadamard, random_signs
+from ..kernels.weight import LowBitWeight
+from ..types import LayerFormat
+
+
+class QuantLayer(nn.Module):
+    """Buffers of a low-bit layer, in the dtypes a checkpoint stores.
+
+    packed [bytes] uint8, weight_scale [O] float32, channel_scale [C] float32, bias [O] float32 or None,
+    down [rank, C, *kernel] and up [O, rank] float16 where the format has a rank.
+    """
+
+    packed: Tensor
+    weight_scale: Tensor
+    channel_scale: Tensor
+    bias: Tensor | None
+    down: Tensor
+    up: Tensor
+
+    def __init__(self, shape: tuple[int, ...], form: LayerFormat, bias: bool) -> None:
+        super().__init__()
+        self.shape, self.format = tuple(shape), form
+        outputs, channels = shape[:2]
+        count = torch.Size(shape).numel()
+        self.register_buffer("packed", torch.zeros(packed_size(count, form.weight_bits), dtype=torch.uint8))
+        self.register_buffer("weight_scale", torch.ones(outputs))
+        self.register_buffer("channel_scale", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(outputs) if bias else None)
+        if form.rank:
+            self.register_buffer("down", torch.zeros(form.rank, *shape[1:], dtype=torch.float16))
+            self.register_buffer("up", torch.zeros(outputs, form.rank, dtype=torch.float16))
+        self._kernel: Any = None
+
+    @property
+    def rotation(self) -> Rotation:
+        return Rotation(self.shape[1], self.format.block, self.format.seed)
+
+    def weight(self) -> LowBitWeight:
+        """The stored weight, for a backend."""
+        return LowBitWeight(self.packed, self.weight_scale, self.format.weight_bits, self.shape)
+
+    def prepare(self, backend: ModuleType) -> None:
+        """Make ready to run on a backend: prepack what it wants prepacked, once."""
+        form = self.format
+        signs = random_signs(self.shape[1], form.seed).to(self.channel_scale) if form.block > 1 else 1.0
+        self._before = self.channel_scale * signs
+        self._mixer = hadamard(form.block).to(self.channel_scale) if form.block > 1 else None
+        self._kernel = self._make_kernel(backend)
+
+    def _make_kernel(self, backend: ModuleType) -> Any:
+        raise NotImplementedError
+
+    def kernel(self) -> Any:
+        """The prepared kernel; prepares the fastest backend on first use."""
+        if self._kernel is None:
+            self.prepare(choose_backend(self.packed.device))
+        return self._kernel
+
+    def balance(self, x: Tensor) -> Tensor:
+        """x^ of activations whose channels are last: [..., C] -> [..., C], in the dtype of x."""
+        x = x * self._before.to(x.dtype)
+        if self._mixer is not None:
+            x = (x.unflatten(-1, (-1, self.format.block)) @ self._mixer.to(x.dtype)).flatten(-2)
+        return x
+
+    def _apply(self, fn: Any, recurse: bool = True) -> QuantLayer:
+        """Follows a model to another device, never to another dtype: scales keep what they were stored with."""
+        device = fn(self.packed).device
+        for name, buffer in self._buffers.items():
+            self._buffers[name] = None if buffer is None else buffer.to(device)
+        self._kernel = None
+        return self
+
+    def extra_repr(self) -> str:
+        return f"{list(self.shape)}, {self.format}"

@@ -1,0 +1,60 @@
+"""Find the layers that can be quantized, and put low-bit ones in their places, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from torch import nn
+
+from ..errors import ConfigError
+from ..types import LayerFormat
+from .qconv2d import QuantConv2d
+from .qlayer import QuantLayer
+from .qlinear import QuantLinear
+
+Layer = nn.Linear | nn.Conv2d
+
+
+def quantizable(model: nn.Module) -> dict[str, Layer]:
+    """Linears and ungrouped, undilated, zero-padded convolutions by name, in the model's order."""
+    return {name: module for name, module in model.named_modules() if _fits(module)}
+
+
+def _fits(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
+        return plain and not isinstance(module.padding, str)
+    return isinstance(module, nn.Linear)
+
+
+def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
+    """The low-bit layers of a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
+
+
+def empty_like(layer: Layer, form: LayerFormat) -> QuantLayer:
+    """A low-bit layer of the same shape, its integers not set yet."""
+    shape, bias = tuple(layer.weight.shape), layer.bias is not None
+    if isinstance(layer, nn.Conv2d):
+        padding = layer.padding
+        assert not isinstance(padding, str)
+        return QuantConv2d(shape, form, bias, (layer.stride[0], layer.stride[1]), (padding[0], padding[1]))
+    return QuantLinear(shape, form, bias)
+
+
+def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
+    """Replace layers of `model`, in place. Raises ConfigError for a name that is no quantizable layer."""
+    known = quantizable(model)
+    unknown = sorted(set(layers) - set(known))
+    if unknown:
+        raise ConfigError(f"not layers that can be quantized: {', '.join(unknown[:3])}")
+    for name, layer in layers.items():
+        parent, _, child = name.rpartition(".")
+        model.get_submodule(parent).register_module(child, layer)
+
+
+def prepare(model: nn.Module, backend: ModuleType) -> None:
+    """Make every low-bit layer ready to run on a backend."""
+    for layer in quant_layers(model).values():
+        layer.prepare(backend)
