@@ -53,8 +53,11 @@ def _nothing(x: Tensor) -> Tensor:
 
 
 def scale_sums(sums: Tensor, x_scale: Tensor, weight_scale: Tensor) -> Tensor:
-    """Real values of integer sums, float32: both scales broadcast against the sums."""
-    return sums.float() * (x_scale.float() * weight_scale.float())
+    """Real values of integer sums, float32: both scales broadcast against the sums.
+
+    The weight's scale first: backends that fuse it give the same bits, so that no later code flips.
+    """
+    return sums.float() * weight_scale.float() * x_scale.float()
 
 
 def unavailable(device: torch.device) -> str | None:

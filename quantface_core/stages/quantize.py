@@ -25,11 +25,11 @@ from ..types import LayerFormat, LayerReport, QuantizeSettings
 from .calibrate import ChannelStatistics, Progress, listening
 
 EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the scaling; None = no scaling
-CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of activations
+CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # of activations
 _EDGES = ("conv_in", "conv_out", "time_emb", "quant_conv", "time_embedding")
 _TOKENS = 1024  # rows of a linear's input that a search looks at
-_WINDOW = 32  # pixels, side of the window of a convolution's input that a search looks at
-_NARROW = 4  # a layer narrower than this many ranks gets no branch: it would be hardly smaller
+_WINDOW = 128  # pixels, side of the window of a convolution's input that a search looks at
+_NARROW = 2  # a layer with fewer channels than this many ranks gets no branch: it would replace the layer
 
 
 def plan_formats(restorer: OneStepRestorer, settings: QuantizeSettings) -> dict[str, LayerFormat]:
