@@ -19,11 +19,12 @@ ALLOWED = {
     "errors": set(),
     "degrade": set(),
     "kernels": set(),
+    "nn": {"kernels"},
     "restorer": set(),
     "faces": set(),
-    "io": {"restorer"},
-    "stages": {"restorer", "faces"},
-    "cli": {"restorer", "faces", "io", "stages", "degrade"},
+    "io": {"restorer", "nn", "kernels"},
+    "stages": {"restorer", "faces", "nn", "kernels"},
+    "cli": {"restorer", "faces", "io", "stages", "degrade", "nn", "kernels"},
 }
 
 

@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> None:
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
     add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
     add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (auto)")
+    add("--backend", choices=["auto", "onednn", "reference"], default="auto", help="who computes low-bit layers (auto)")
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more is faster, takes memory (4)")
     add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
     add("--compare", action="store_true", help="also write before and after side by side, NAME_compare.png")
@@ -88,12 +89,17 @@ def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions
     from ..faces.detect import FaceDetector
     from ..io.checkpoint import load_restorer
     from ..io.models import detector_path
+    from ..kernels.dispatch import choose_backend
+    from ..nn.swap import prepare
     from .carry_out import carry_out
     from .devices import choose_device
 
     device = choose_device(arguments.device)
+    backend = choose_backend(device, None if arguments.backend == "auto" else arguments.backend)
     detector = None if arguments.aligned else FaceDetector(detector_path())
-    return partial(carry_out, restorer=load_restorer(model, device), detector=detector, options=options)
+    restorer = load_restorer(model, device)
+    prepare(restorer, backend)
+    return partial(carry_out, restorer=restorer, detector=detector, options=options)
 
 
 def _restore_all(jobs: list[Job], restore: Callable[[Job], Record]) -> list[Record]:

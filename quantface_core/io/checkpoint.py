@@ -1,7 +1,8 @@
 """One restorer in one safetensors file that describes itself.
 
-Tensors keep the names of `OneStepRestorer.state_dict()`; the metadata holds the format, its version and
-the configuration as JSON. A file is checked in full, names, shapes and dtypes, before a tensor is read.
+Tensors keep the names of `OneStepRestorer.state_dict()`; the metadata holds the format, its version, the
+configuration and, where layers are of low bits, their formats, as JSON. Integers are packed to their bits.
+A file is checked in full, names, shapes and dtypes, before a tensor is read.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import ConfigError, ModelError
+from ..nn.swap import quant_layers
 from ..restorer import OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
+from .formats import add_low_bit_layers, check_scales, formats_to_json, stored_as_is
 
 FORMAT, VERSION = "quantface", "1"
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_FLOATS = ("F32", "F16", "BF16")
+_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}
 _SHOWN = 3  # names in an error message
 
 
@@ -31,17 +35,23 @@ def save_restorer(
     config: RestorerConfig | None = None,
     notes: dict[str, str] | None = None,
 ) -> None:
-    """Write a full-precision restorer atomically, weights stored as `dtype`.
+    """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
 
     `notes` (licence, training, ...) go into the metadata beside the configuration. Raises ModelError
     when a weight does not fit `dtype` or the file cannot be written.
     """
-    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
+    fixed = stored_as_is(model)
+    tensors = {
+        name: t.detach().to("cpu", t.dtype if name in fixed else dtype).contiguous()
+        for name, t in model.state_dict().items()
+    }
     broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
     if broken:
         raise ModelError(f"weights are not finite as {dtype}: {_some(broken)}")
     metadata = {**(notes or {}), "format": FORMAT, "version": VERSION}
     metadata["config"] = json.dumps((config or model.config).to_dict())
+    if quant_layers(model):
+        metadata["layers"] = formats_to_json(model)
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata)
@@ -60,8 +70,13 @@ def load_restorer(
         with safe_open(path, framework="pt") as file:
             config = _read_config(path, file.metadata())
             model = _build(path, config)
-            _check_layout(path, file, model.state_dict())
-            tensors = {name: file.get_tensor(name).to(device, dtype) for name in file.keys()}  # noqa: SIM118
+            add_low_bit_layers(model, (file.metadata() or {}).get("layers"))
+            fixed = stored_as_is(model)
+            _check_layout(path, file, model.state_dict(), fixed)
+            tensors = {
+                name: file.get_tensor(name).to(device, None if name in fixed else dtype)
+                for name in file.keys()  # noqa: SIM118
+            }
     except FileNotFoundError:
         raise ModelError(f"{path}: no such model file") from None
     except (SafetensorError, OSError) as error:
@@ -71,6 +86,9 @@ def load_restorer(
     broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
     if broken:
         raise ModelError(f"{path}: damaged, not finite: {_some(broken)}")
+    wrong = check_scales(tensors, fixed)
+    if wrong:
+        raise ModelError(f"{path}: damaged, scales are not above zero: {_some(wrong)}")
     model.load_state_dict(tensors, assign=True)
     # Convolutions on CPU run up to three times faster on channels-last weights.
     model.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,8 +118,8 @@ def _build(path: Path, config: RestorerConfig) -> OneStepRestorer:
         raise ModelError(f"{path}: cannot build the network it describes ({error})".replace("\n", " ")) from error
 
 
-def _check_layout(path: Path, file: Any, expected: dict[str, Tensor]) -> None:
-    """Raise ModelError unless the file holds exactly the expected names, shapes and known dtypes."""
+def _check_layout(path: Path, file: Any, expected: dict[str, Tensor], fixed: set[str]) -> None:
+    """Raise ModelError unless the file holds exactly the expected names, shapes and dtypes."""
     names = set(file.keys())
     missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
     if missing or extra:
@@ -110,8 +128,9 @@ def _check_layout(path: Path, file: Any, expected: dict[str, Tensor]) -> None:
         found = file.get_slice(name)
         if list(found.get_shape()) != list(tensor.shape):
             raise ModelError(f"{path}: {name} has shape {found.get_shape()}, expected {list(tensor.shape)}")
-        if found.get_dtype() not in _DTYPES:
-            raise ModelError(f"{path}: {name} is {found.get_dtype()}, expected one of {', '.join(_DTYPES)}")
+        known = [_NAMES[tensor.dtype]] if name in fixed else list(_FLOATS)
+        if found.get_dtype() not in known:
+            raise ModelError(f"{path}: {name} is {found.get_dtype()}, expected {' or '.join(known)}")
 
 
 def _some(names: list[str]) -> str:

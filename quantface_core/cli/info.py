@@ -1,0 +1,46 @@
+"""`quantface info`: what a model file holds."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("info", help="what a model file holds", description=__doc__)
+    parser.add_argument("model", help="a known model's name or a .safetensors file")
+    parser.add_argument("--layers", action="store_true", help="one line a layer")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..io.checkpoint import load_restorer
+    from ..io.models import restorer_path
+    from ..nn.swap import quant_layers
+
+    path = Path(restorer_path(arguments.model))
+    restorer = load_restorer(path)
+    layers = quant_layers(restorer)
+    quantized = sum(layer.packed.numel() * 8 // layer.format.weight_bits for layer in layers.values())
+    full = sum(p.numel() for p in restorer.parameters())
+    size, before = path.stat().st_size, 4 * (quantized + full)
+    print(f"{path}: {restorer.config.name}, {restorer.config.image_size}x{restorer.config.image_size}")
+    print(
+        f"{(quantized + full) / 1e6:.2f} M weights, {len(layers)} low-bit layers with {quantized / 1e6:.2f} M of them"
+    )
+    print(f"{size / 1e6:.1f} MB, {100 * size / before:.1f} % of float32's {before / 1e6:.1f} MB")
+    groups = Counter(
+        (n.split(".")[0], f"w{x.format.weight_bits}a{x.format.activation_bits}") for n, x in layers.items()
+    )
+    for (part, bits), count in sorted(groups.items()):
+        print(f"  {part:10s} {bits}  {count} layers")
+    if arguments.layers:
+        for name, layer in layers.items():
+            form = layer.format
+            print(
+                f"{name:60s} {list(layer.shape)!s:22s} w{form.weight_bits}a{form.activation_bits} "
+                f"rotation {form.block} rank {form.rank} clip {form.clip}"
+            )
+    return 0
