@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,7 +35,8 @@ class QuantConv2d(QuantLayer):
         kernel = self.kernel()
         # A channel transform is the same at every tap, and zero padding stays zero.
         balanced = self.balance(x.movedim(1, -1)).movedim(-1, 1)
-        y: Tensor = kernel(balanced).to(x.dtype)
+        # One memory format whatever the backend: norms add in its order, and codes downstream hang on it.
+        y: Tensor = kernel(balanced).to(x.dtype, memory_format=torch.channels_last)
         if self.format.rank:
             down = F.conv2d(balanced, self.down.to(x.dtype), None, self.stride, self.padding)
             y = y + F.conv2d(down, self.up.to(x.dtype)[:, :, None, None])

@@ -213,5 +213,6 @@ class _Trial:
         if self.layer.bias is not None:
             built.bias = self.layer.bias.detach().float().clone()
         if down is not None and up is not None:
-            built.down, built.up = down, up
+            # Contiguous, as a file will hold them: strides choose the order in which a product adds.
+            built.down, built.up = down.contiguous(), up.contiguous()
         return built

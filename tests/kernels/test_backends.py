@@ -1,0 +1,102 @@
+"""Every backend against integer sums computed in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantface_core.errors import UsageError
+from quantface_core.kernels import reference
+from quantface_core.kernels.bitpack import pack
+from quantface_core.kernels.dispatch import BACKENDS, choose_backend
+from quantface_core.kernels.quantize import largest_code
+from quantface_core.kernels.weight import LowBitWeight
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[n for n, b in BACKENDS.items()])
+def backend(request: pytest.FixtureRequest):
+    chosen = BACKENDS[request.param]
+    if reason := chosen.unavailable(CPU):
+        pytest.skip(reason)
+    return chosen
+
+
+def low_bit_weight(shape: tuple[int, ...], bits: int, seed: int) -> LowBitWeight:
+    generator = torch.Generator().manual_seed(seed)
+    limit = largest_code(bits)
+    codes = torch.randint(-limit, limit + 1, shape, generator=generator).to(torch.int8)
+    return LowBitWeight(pack(codes, bits), torch.rand(shape[0], generator=generator) + 0.1, bits, shape)
+
+
+WIDTHS = st.tuples(st.sampled_from([3, 4, 6, 8]), st.sampled_from([3, 4, 6, 8]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(widths=WIDTHS, rows=st.integers(1, 9), k=st.integers(1, 80), o=st.integers(1, 40), seed=st.integers(0, 999))
+def test_linear_gives_the_reference_codes_and_exact_sums(widths, rows: int, k: int, o: int, seed: int) -> None:
+    w_bits, x_bits = widths
+    weight = low_bit_weight((o, k), w_bits, seed)
+    x = torch.randn(rows, k, generator=torch.Generator().manual_seed(seed)) * 3
+    expected_codes, scale = reference.Linear(weight, x_bits, 0.7).codes(x)
+    exact = (expected_codes.double() @ weight.codes().double().t()) * weight.scale.double() * scale.double()
+    for backend in BACKENDS.values():
+        if backend.unavailable(CPU):
+            continue
+        kernel = backend.Linear(weight, x_bits, 0.7)
+        codes, same_scale = kernel.codes(x)
+        assert torch.equal(codes.int() - getattr(kernel, "zero_point", 0), expected_codes.int())
+        assert torch.equal(scale, same_scale)
+        torch.testing.assert_close(kernel(x).double(), exact, rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    widths=WIDTHS,
+    size=st.tuples(st.integers(1, 2), st.integers(1, 24), st.integers(3, 9), st.integers(3, 9)),
+    o=st.integers(1, 20),
+    shape=st.sampled_from([(1, 1, 0), (3, 1, 1), (3, 2, 1), (3, 2, 0), (3, 1, 0)]),
+    seed=st.integers(0, 999),
+)
+def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, size, o: int, shape, seed: int) -> None:
+    (w_bits, x_bits), (kernel_size, stride, padding) = widths, shape
+    weight = low_bit_weight((o, size[1], kernel_size, kernel_size), w_bits, seed)
+    x = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 3
+    steps = ((stride, stride), (padding, padding))
+    expected_codes, scale = reference.Conv2d(weight, x_bits, 0.8, *steps).codes(x)
+    exact = F.conv2d(expected_codes.double(), weight.codes().double(), None, *steps)
+    exact = exact * weight.scale.double()[:, None, None] * scale.double()
+    for backend in BACKENDS.values():
+        if backend.unavailable(CPU):
+            continue
+        kernel = backend.Conv2d(weight, x_bits, 0.8, *steps)
+        codes, _ = kernel.codes(x)
+        assert torch.equal(codes.int() - getattr(kernel, "zero_point", 0), expected_codes.int())
+        torch.testing.assert_close(kernel(x).double(), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_extreme_codes_do_not_saturate(backend) -> None:
+    """All codes at their limits, 8 x 8 bits, many inputs: where 16-bit accumulators would overflow."""
+    weight = LowBitWeight(pack(torch.full((16, 2048), 127, dtype=torch.int8), 8), torch.ones(16), 8, (16, 2048))
+    y = backend.Linear(weight, 8, 1.0)(torch.full((3, 2048), -5.0))
+    torch.testing.assert_close(y, torch.full((3, 16), -5.0 * 127 * 2048), rtol=1e-6, atol=0)
+
+
+def test_all_zero_activations_give_zero(backend) -> None:
+    weight = low_bit_weight((8, 16, 3, 3), 4, 0)
+    assert not backend.Conv2d(weight, 4, 0.9, (1, 1), (1, 1))(torch.zeros(2, 16, 5, 5)).any()
+
+
+def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_backend(torch.device("meta")) is reference
+    assert choose_backend(CPU, "reference") is reference
+    monkeypatch.setenv("QUANTFACE_BACKEND", "reference")
+    assert choose_backend(CPU) is reference
+    with pytest.raises(UsageError, match="unknown backend 'tpu'"):
+        choose_backend(CPU, "tpu")
+    with pytest.raises(UsageError, match="onednn cannot run here: it computes on the CPU"):
+        choose_backend(torch.device("meta"), "onednn")

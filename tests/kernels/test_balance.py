@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantface_core.kernels.balance import channel_scale, low_rank
+from quantface_core.kernels.hadamard import Rotation, largest_block, rotate
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 96), st.floats(0, 1), st.integers(0, 999))
+def test_scaling_and_rotation_leave_the_product(channels: int, exponent: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(7, channels, generator=generator) * torch.rand(channels, generator=generator).mul(4).exp()
+    weight = torch.randn(5, channels, generator=generator)
+    scale = channel_scale(x.abs().amax(0), weight, exponent)
+    rotation = Rotation(channels, largest_block(channels), seed)
+    balanced = rotate(x / scale, rotation) @ rotate(weight * scale, rotation).t()
+    exact = x.double() @ weight.double().t()
+    assert (balanced - exact).norm() <= 1e-5 * exact.norm() + 1e-6
+
+
+def test_a_dead_channel_gets_a_finite_scale() -> None:
+    scale = channel_scale(torch.tensor([0.0, 1.0, 9.0]), torch.tensor([[1.0, 0.0, 2.0]]), 0.5)
+    assert torch.isfinite(scale).all()
+    assert (scale > 0).all()
+
+
+def test_low_rank_finds_what_a_full_decomposition_finds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(40, 6, 3, 3, generator=generator) * torch.linspace(0.1, 3, 40)[:, None, None, None]
+    down, up = low_rank(weight, 8, 0)
+    assert (down.shape, up.shape) == ((8, 6, 3, 3), (40, 8))
+    rest = weight.flatten(1) - up @ down.flatten(1)
+    best = torch.linalg.svdvals(weight.flatten(1))[8:].square().sum().sqrt()
+    assert rest.norm() < 1.02 * best
+    assert torch.equal(low_rank(weight, 8, 0)[0], down)

@@ -1,0 +1,167 @@
+"""Calibrate, balance and quantize on a tiny restorer; save, load, and compute the same picture."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from quantface_core.errors import ModelError, QuantFaceError, UsageError
+from quantface_core.io.checkpoint import load_restorer, save_restorer
+from quantface_core.kernels.dispatch import BACKENDS, choose_backend
+from quantface_core.nn.swap import prepare, quant_layers, quantizable
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.calibrate import calibrate
+from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.types import QuantizeSettings
+
+SETTINGS = QuantizeSettings(rank=4)
+
+
+@pytest.fixture(scope="module")
+def faces() -> torch.Tensor:
+    return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def quantized(tiny: OneStepRestorer, faces: torch.Tensor, settings: QuantizeSettings = SETTINGS) -> OneStepRestorer:
+    model = copy.deepcopy(tiny)
+    quantize_restorer(model, calibrate(model, faces), faces[:2], settings)
+    return model
+
+
+@pytest.fixture(scope="module")
+def low_bit(tiny: OneStepRestorer, faces: torch.Tensor) -> OneStepRestorer:
+    return quantized(tiny, faces)
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).square().mean())
+
+
+def test_every_linear_and_convolution_becomes_integers(low_bit: OneStepRestorer) -> None:
+    assert not quantizable(low_bit)
+    layers = quant_layers(low_bit)
+    assert layers["unet.conv_in"].format.weight_bits == 8
+    assert layers["unet.mid_block.resnets.0.conv1"].format.weight_bits == 4
+    assert all(layer.packed.dtype == torch.uint8 for layer in layers.values())
+
+
+def test_the_method_beats_rounding_and_more_bits_beat_fewer(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
+    plain = QuantizeSettings(scaling=False, block=1, clipping=False, rank=0)
+    exact = tiny(faces)
+    rounded = distance(quantized(tiny, faces, plain)(faces), exact)
+    ours = distance(quantized(tiny, faces)(faces), exact)
+    eight = distance(quantized(tiny, faces, replace(SETTINGS, weight_bits=8, activation_bits=8))(faces), exact)
+    assert eight < ours < rounded
+
+
+def test_reports_say_what_each_layer_gained(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
+    model = copy.deepcopy(tiny)
+    reports = quantize_restorer(model, calibrate(model, faces), faces[:2], SETTINGS)
+    assert {r.name for r in reports} == set(quant_layers(model))
+    assert sum(r.error_after for r in reports) < 0.5 * sum(r.error_before for r in reports)
+
+
+def test_backends_give_the_same_picture(low_bit: OneStepRestorer, faces: torch.Tensor) -> None:
+    pictures = []
+    for backend in BACKENDS.values():
+        if backend.unavailable(torch.device("cpu")) is None:
+            prepare(low_bit, backend)
+            pictures.append(low_bit(faces))
+    prepare(low_bit, choose_backend(torch.device("cpu")))
+    assert all(distance(p, pictures[0]) < 4 * 10**-4.5 for p in pictures)  # 45 dB over a range of 2
+
+
+def test_saved_and_loaded_gives_the_same_bits(low_bit: OneStepRestorer, faces: torch.Tensor, tmp_path: Path) -> None:
+    file = tmp_path / "q.safetensors"
+    save_restorer(low_bit, file, dtype=torch.float32)
+    assert torch.equal(load_restorer(file)(faces), low_bit(faces))
+    size = sum(p.numel() for p in low_bit.parameters()) * 4
+    size += sum(b.numel() * b.element_size() for layer in quant_layers(low_bit).values() for b in layer.buffers())
+    assert file.stat().st_size < 1.1 * size + 100_000
+
+
+def test_a_model_keeps_its_storage_when_it_changes_dtype(low_bit: OneStepRestorer) -> None:
+    moved = copy.deepcopy(low_bit).to(torch.bfloat16)
+    for name, layer in quant_layers(moved).items():
+        assert torch.equal(layer.weight_scale, quant_layers(low_bit)[name].weight_scale)
+
+
+def test_an_interrupt_leaves_the_model_as_it_was(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
+    model = copy.deepcopy(tiny)
+    statistics = calibrate(model, faces)
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize_restorer(model, statistics, faces[:1], SETTINGS, stop)
+    assert not quant_layers(model)
+    assert torch.equal(model(faces), tiny(faces))
+
+
+def test_the_same_seed_gives_the_same_integers(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
+    a, b = (quant_layers(quantized(tiny, faces)) for _ in range(2))
+    assert all(torch.equal(a[name].packed, b[name].packed) for name in a)
+
+
+def test_no_image_is_refused(tiny: OneStepRestorer) -> None:
+    with pytest.raises(UsageError, match="at least one image"):
+        calibrate(tiny, torch.zeros(0, 3, 64, 64))
+
+
+@pytest.fixture(scope="module")
+def saved(low_bit: OneStepRestorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("low-bit") / "q.safetensors"
+    save_restorer(low_bit, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("weight_bits", 99, "weight_bits: from 3 to 8"),
+        ("activation_bits", 0, "activation_bits: from 3 to 8"),
+        ("rank", 10**12, "rank: from 0 to"),
+        ("block", 7, "no rotation of 7|block: from 1"),
+        ("clip", -1.0, "clip: a number"),
+        ("seed", "x", "seed: from 0"),
+    ],
+)
+def test_lying_formats_are_refused_by_field(saved: Path, tmp_path: Path, field: str, value, message: str) -> None:
+    with safe_open(saved, framework="pt") as file:
+        metadata = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    layers = json.loads(metadata["layers"])
+    layers["unet.mid_block.resnets.0.conv1"][field] = value
+    broken = tmp_path / "broken.safetensors"
+    save_file(tensors, broken, {**metadata, "layers": json.dumps(layers)})
+    with pytest.raises(ModelError, match=message):
+        load_restorer(broken)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_file_is_loaded_or_refused_never_worse(saved: Path, tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(saved.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        # Half of the flips go into the header, which is where the lies are.
+        last = data.draw(st.sampled_from([4000, len(content) - 1]))
+        for place in data.draw(st.lists(st.integers(0, last), min_size=1, max_size=8)):
+            content[place] ^= 1 << data.draw(st.integers(0, 7))
+    broken = tmp_path / "fuzzed.safetensors"
+    broken.write_bytes(content)
+    with contextlib.suppress(QuantFaceError):
+        load_restorer(broken)
