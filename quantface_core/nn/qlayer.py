@@ -88,5 +88,9 @@ class QuantLayer(nn.Module):
         self._kernel = None
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies without the kernel: a backend's prepacked weight cannot be copied; it is made again on use."""
+        return {**self.__dict__, "_kernel": None}
+
     def extra_repr(self) -> str:
         return f"{list(self.shape)}, {self.format}"
