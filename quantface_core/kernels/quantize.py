@@ -14,7 +14,7 @@ from ..errors import ConfigError
 
 BITS = range(3, 9)
 CLIPPING_RATIOS = tuple(round(1.0 - 0.05 * step, 2) for step in range(13))  # 1.0 (no clipping) to 0.4
-_SMALLEST = 1e-12  # scale of an all-zero channel or token: its codes are zero whatever it is
+_SMALLEST = 1e-12  # (or the dtype's smallest) scale of an all-zero channel or token: its codes are zero whatever it is
 
 
 def largest_code(bits: int) -> int:
@@ -27,7 +27,7 @@ def largest_code(bits: int) -> int:
 def quantize(x: Tensor, scale: Tensor, bits: int) -> Tensor:
     """Codes of x, int8: x over scale, rounded half to even and clipped; `scale` broadcasts against x."""
     limit = largest_code(bits)
-    return (x / scale).round_().clamp_(-limit, limit).to(torch.int8)
+    return (x.float() / scale.float()).round_().clamp_(-limit, limit).to(torch.int8)
 
 
 def dequantize(codes: Tensor, scale: Tensor) -> Tensor:
@@ -36,17 +36,17 @@ def dequantize(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 def per_token_scale(x: Tensor, bits: int, clip: float = 1.0) -> Tensor:
-    """Dynamic activation scales of a linear: x [..., C] -> [..., 1]."""
+    """Dynamic activation scales of a linear: x [..., C] -> [..., 1] in the dtype of x, which they multiply."""
     return _scale(x.abs().amax(dim=-1, keepdim=True), bits, clip)
 
 
 def per_image_scale(x: Tensor, bits: int, clip: float = 1.0) -> Tensor:
-    """Dynamic activation scales of a convolution: x [B, C, H, W] -> [B, 1, 1, 1]."""
-    return _scale(x.abs().amax(dim=(1, 2, 3), keepdim=True), bits, clip)
+    """Dynamic activation scales of a convolution: x [B, C, H, W] -> [B, 1, 1, 1] float32."""
+    return _scale(x.abs().amax(dim=(1, 2, 3), keepdim=True).float(), bits, clip)
 
 
 def _scale(largest: Tensor, bits: int, clip: float) -> Tensor:
-    return (largest * (clip / largest_code(bits))).clamp_min(_SMALLEST)
+    return (largest * (clip / largest_code(bits))).clamp_min(max(_SMALLEST, torch.finfo(largest.dtype).tiny))
 
 
 def per_channel_scale(weight: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:

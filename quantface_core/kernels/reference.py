@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .mixer import Mixer
 from .quantize import largest_code, per_image_scale, per_token_scale, quantize
 from .weight import LowBitWeight
 
@@ -52,12 +53,11 @@ def _nothing(x: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.int32, device=x.device)
 
 
-def scale_sums(sums: Tensor, x_scale: Tensor, weight_scale: Tensor) -> Tensor:
-    """Real values of integer sums, float32: both scales broadcast against the sums.
-
-    The weight's scale first: backends that fuse it give the same bits, so that no later code flips.
-    """
-    return sums.float() * weight_scale.float() * x_scale.float()
+def scale_rows(product: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Rows [N, O] times their tokens' scales [N, 1], plus bias [O]; in place, in the dtype of the rows."""
+    if bias is None:
+        return product.mul_(scale)
+    return torch.addcmul(bias.to(product.dtype), product, scale, out=product)
 
 
 def unavailable(device: torch.device) -> str | None:
@@ -66,39 +66,58 @@ def unavailable(device: torch.device) -> str | None:
 
 
 class Linear:
-    """A linear at low bits: balanced x [..., K] -> [..., O] float32. Weights unpack at every call."""
+    """A linear at low bits: x [N, K] -> [N, O] in the dtype of x. Weights unpack at every call.
 
-    def __init__(self, weight: LowBitWeight, x_bits: int, clip: float) -> None:
-        self.weight, self.x_bits, self.clip = weight, x_bits, clip
+    `mixer` balances x first, None = it is balanced; `bias` is [O] float32.
+    """
+
+    def __init__(
+        self,
+        weight: LowBitWeight,
+        x_bits: int,
+        clip: float,
+        bias: Tensor | None = None,
+        mixer: Mixer | None = None,
+    ) -> None:
+        self.weight, self.x_bits, self.clip, self.bias, self.mixer = weight, x_bits, clip, bias, mixer
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Activation codes int8 [..., K] and per-token scales [..., 1]."""
-        x = x.float()
-        scale = per_token_scale(x, self.x_bits, self.clip)
-        return quantize(x, scale, self.x_bits), scale
+        """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
+        balanced = self.mixer(x) if self.mixer else x
+        scale = per_token_scale(balanced, self.x_bits, self.clip)
+        return quantize(balanced, scale, self.x_bits), scale
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)
         sums = linear_sums(codes, self.weight.codes(), self.x_bits, self.weight.bits)
-        return scale_sums(sums, scale, self.weight.scale)
+        return scale_rows((sums.float() * self.weight.scale.float()).to(x.dtype), scale, self.bias)
 
 
 class Conv2d:
-    """A convolution at low bits: balanced x [B, C, H, W] -> [B, O, H', W'] float32."""
+    """A convolution at low bits: x [B, C, H, W] -> [B, O, H', W'] in the dtype of x; else as `Linear`."""
 
     def __init__(
-        self, weight: LowBitWeight, x_bits: int, clip: float, stride: tuple[int, int], padding: tuple[int, int]
+        self,
+        weight: LowBitWeight,
+        x_bits: int,
+        clip: float,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        bias: Tensor | None = None,
+        mixer: Mixer | None = None,
     ) -> None:
-        self.weight, self.x_bits, self.clip = weight, x_bits, clip
+        self.weight, self.x_bits, self.clip, self.bias, self.mixer = weight, x_bits, clip, bias, mixer
         self.stride, self.padding = stride, padding
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
-        x = x.float()
-        scale = per_image_scale(x, self.x_bits, self.clip)
-        return quantize(x, scale, self.x_bits), scale
+        # A channel transform is the same at every tap, and zero padding stays zero.
+        balanced = self.mixer(x.movedim(1, -1)).movedim(-1, 1) if self.mixer else x
+        scale = per_image_scale(balanced, self.x_bits, self.clip)
+        return quantize(balanced, scale, self.x_bits), scale
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)
         sums = conv2d_sums(codes, self.weight.codes(), self.x_bits, self.weight.bits, self.stride, self.padding)
-        return scale_sums(sums, scale, self.weight.scale[:, None, None])
+        product = sums.float() * (self.weight.scale.float()[:, None, None] * scale)
+        return (product if self.bias is None else product + self.bias[:, None, None]).to(x.dtype)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,15 +28,15 @@ class QuantConv2d(QuantLayer):
 
     def _make_kernel(self, backend: ModuleType) -> Any:
         form = self.format
-        return backend.Conv2d(self.weight(), form.activation_bits, form.clip, self.stride, self.padding)
+        return backend.Conv2d(
+            self.weight(), form.activation_bits, form.clip, self.stride, self.padding, self.bias, self._mixer
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.kernel()
-        # A channel transform is the same at every tap, and zero padding stays zero.
-        balanced = self.balance(x.movedim(1, -1)).movedim(-1, 1)
-        # One memory format whatever the backend: norms add in its order, and codes downstream hang on it.
-        y: Tensor = kernel(balanced).to(x.dtype, memory_format=torch.channels_last)
+        # Channels last, whatever the backend: norms add in memory's order, and codes downstream hang on it.
+        y = self.kernel()(x).permute(0, 2, 3, 1).contiguous()
         if self.format.rank:
-            down = F.conv2d(balanced, self.down.to(x.dtype), None, self.stride, self.padding)
-            y = y + F.conv2d(down, self.up.to(x.dtype)[:, :, None, None])
-        return y if self.bias is None else y + self.bias.to(x.dtype)[:, None, None]
+            down, up = self.branch(x.dtype)
+            low = F.conv2d(x, down, None, self.stride, self.padding)
+            y.view(-1, y.shape[3]).addmm_(low.permute(0, 2, 3, 1).reshape(-1, low.shape[1]), up)
+        return y.permute(0, 3, 1, 2)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..kernels.bitpack import packed_size
 from ..kernels.dispatch import choose_backend
-from ..kernels.hadamard import Rotation, hadamard, random_signs
+from ..kernels.hadamard import Rotation
+from ..kernels.mixer import Mixer
 from ..kernels.weight import LowBitWeight
 from ..types import LayerFormat
 
@@ -58,27 +59,27 @@ class QuantLayer(nn.Module):
 
     def prepare(self, backend: ModuleType) -> None:
         """Make ready to run on a backend: prepack what it wants prepacked, once."""
-        form = self.format
-        signs = random_signs(self.shape[1], form.seed).to(self.channel_scale) if form.block > 1 else 1.0
-        self._before = self.channel_scale * signs
-        self._mixer = hadamard(form.block).to(self.channel_scale) if form.block > 1 else None
+        self._mixer = Mixer(self.channel_scale, self.rotation)
+        self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
         self._kernel = self._make_kernel(backend)
 
     def _make_kernel(self, backend: ModuleType) -> Any:
         raise NotImplementedError
+
+    def branch(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The low-rank pair for a dtype, down [rank, C, *kernel] folded to read x in place of x^; up^T [rank, O]."""
+        if dtype not in self._branch:
+            down = self._mixer.fold(self.down).to(dtype)
+            if down.ndim == 4:
+                down = down.contiguous(memory_format=torch.channels_last)
+            self._branch[dtype] = down, self.up.to(dtype).t().contiguous()
+        return self._branch[dtype]
 
     def kernel(self) -> Any:
         """The prepared kernel; prepares the fastest backend on first use."""
         if self._kernel is None:
             self.prepare(choose_backend(self.packed.device))
         return self._kernel
-
-    def balance(self, x: Tensor) -> Tensor:
-        """x^ of activations whose channels are last: [..., C] -> [..., C], in the dtype of x."""
-        x = x * self._before.to(x.dtype)
-        if self._mixer is not None:
-            x = (x.unflatten(-1, (-1, self.format.block)) @ self._mixer.to(x.dtype)).flatten(-2)
-        return x
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantLayer:
         """Follows a model to another device, never to another dtype: scales keep what they were stored with."""

@@ -14,12 +14,13 @@ class QuantLinear(QuantLayer):
     """[..., C] -> [..., O], per-token activation scales; see QuantLayer."""
 
     def _make_kernel(self, backend: ModuleType) -> Any:
-        return backend.Linear(self.weight(), self.format.activation_bits, self.format.clip)
+        form = self.format
+        return backend.Linear(self.weight(), form.activation_bits, form.clip, self.bias, self._mixer)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.kernel()
-        balanced = self.balance(x)
-        y: Tensor = kernel(balanced).to(x.dtype)
+        rows = x.reshape(-1, x.shape[-1])
+        y: Tensor = self.kernel()(rows)
         if self.format.rank:
-            y = y + (balanced @ self.down.to(x.dtype).t()) @ self.up.to(x.dtype).t()
-        return y if self.bias is None else y + self.bias.to(x.dtype)
+            down, up = self.branch(x.dtype)
+            y.addmm_(rows @ down.t(), up)
+        return y.unflatten(0, x.shape[:-1])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantface_core.kernels.quantize import BITS, dequantize, largest_code, per_channel_scale, per_token_scale, quantize
-from quantface_core.kernels.reference import conv2d_sums, linear_sums, scale_sums
+from quantface_core.kernels.reference import conv2d_sums, linear_sums, scale_rows
 
 widths = st.sampled_from(list(BITS))
 
@@ -51,7 +51,7 @@ def test_a_quantized_linear_is_near_the_real_one(bits: int, error: float) -> Non
     x, weight = torch.randn(50, 320, generator=generator), torch.randn(64, 320, generator=generator)
     x_scale, weight_scale = per_token_scale(x, bits), per_channel_scale(weight, bits)
     x_codes, weight_codes = quantize(x, x_scale, bits), quantize(weight, weight_scale, bits)
-    result = scale_sums(linear_sums(x_codes, weight_codes, bits, bits), x_scale, weight_scale.t())
+    result = scale_rows(linear_sums(x_codes, weight_codes, bits, bits) * weight_scale.t(), x_scale, None)
     simulated = dequantize(x_codes, x_scale) @ dequantize(weight_codes, weight_scale).t()
     assert torch.allclose(result, simulated, atol=1e-3)
     exact = x @ weight.t()
