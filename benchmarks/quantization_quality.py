@@ -1,9 +1,12 @@
 """What quantizing quantface-mini costs, without training: ours against simpler recipes, on test faces.
 
     python benchmarks/quantization_quality.py [--bits w4a4 w6a6] [--faces 64] [--picture OUT.png]
+    python benchmarks/quantization_quality.py --stressed     # the mini with a diffusion UNet's outliers
+    python benchmarks/quantization_quality.py --ablation     # block size, signs, clipping, exponent
 
-Every row is built by the same code with parts of the method switched off; degradations and calibration
-images have fixed seeds, so the numbers repeat.
+Every row of ours is built by the same code with parts of the method switched off; comfy-kitchen's ConvRot
+is its own package's, on the linears it accepts. Degradations and calibration images have fixed seeds, so
+the numbers repeat.
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ from __future__ import annotations
 import argparse
 import copy
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,7 +26,8 @@ from iqa import FOLDER, create_metric, score
 from mini_quality import as_stored, load, to_unit
 from PIL import Image
 from report import describe_machine, table
-from torch import Tensor
+from stress import stress
+from torch import Tensor, nn
 
 from quantface_core import load_restorer, restorer_path
 from quantface_core.degrade import degrade
@@ -29,17 +36,45 @@ from quantface_core.stages.calibrate import calibrate
 from quantface_core.stages.quantize import quantize_restorer
 from quantface_core.types import QuantizeSettings
 
+GROUP = 64  # channels: ConvRot's rotation and its packing
+
+
+@dataclass(frozen=True)
+class Method:
+    settings: QuantizeSettings = field(default_factory=QuantizeSettings)
+    patches: Mapping[str, Any] = field(default_factory=dict)  # constants of the library, for what has no setting
+
+
 PLAIN = QuantizeSettings(scaling=False, block=1, clipping=False, rank=0)
+OURS = "ours, untrained"
 METHODS = {
-    "MaxMin rounding": PLAIN,
-    "scaling": replace(PLAIN, scaling=True),
-    "rotation": replace(PLAIN, block=64),
-    "scaling + rotation": replace(PLAIN, scaling=True, block=64),
-    "scaling + SVD branch (SVDQuant's recipe)": replace(PLAIN, scaling=True, rank=16),
-    "ours without branch": QuantizeSettings(rank=0),
-    "ours without rotation": QuantizeSettings(block=1),
-    "ours without clipping": QuantizeSettings(clipping=False),
-    "ours, untrained": QuantizeSettings(),
+    "MaxMin rounding": Method(PLAIN),
+    "scaling": Method(replace(PLAIN, scaling=True)),
+    "rotation": Method(replace(PLAIN, block=64)),
+    "scaling + rotation": Method(replace(PLAIN, scaling=True, block=64)),
+    "SVD branch + scaling (SVDQuant's recipe)": Method(replace(PLAIN, scaling=True, rank=16)),
+    OURS: Method(),
+}
+
+
+def _no_signs(channels: int, seed: int) -> Tensor:
+    return torch.ones(channels, dtype=torch.float64)
+
+
+_SIGNS = {f"quantface_core.kernels.{room}.random_signs": _no_signs for room in ("hadamard", "mixer")}
+_EXPONENTS = "quantface_core.stages.quantize.EXPONENTS"
+ABLATION = {
+    OURS: Method(),
+    "no rotation": Method(QuantizeSettings(block=1)),
+    "blocks of 16": Method(QuantizeSettings(block=16)),
+    "blocks of 32": Method(QuantizeSettings(block=32)),
+    "blocks up to 256": Method(QuantizeSettings(block=256)),
+    "no random signs": Method(patches=_SIGNS),
+    "no clipping": Method(QuantizeSettings(clipping=False)),
+    "no scaling": Method(QuantizeSettings(scaling=False)),
+    "exponent 0.5 everywhere": Method(patches={_EXPONENTS: (0.5,)}),
+    "no branch": Method(QuantizeSettings(rank=0)),
+    "rank 32": Method(QuantizeSettings(rank=32)),
 }
 
 
@@ -48,44 +83,95 @@ def run(restorer: OneStepRestorer, degraded: Tensor) -> Tensor:
         return as_stored(torch.cat([restorer(x * 2 - 1) for x in degraded.split(4)]) / 2 + 0.5)
 
 
+class ConvRot(nn.Module):
+    """comfy-kitchen's W4A4 linear, from its package."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        from comfy_kitchen.backends.eager import convrot_w4a4 as kitchen
+
+        self.kitchen, self.bias = kitchen, layer.bias
+        self.codes, self.scales = kitchen.quantize_convrot_w4a4_weight(layer.weight.detach(), GROUP)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kitchen.convrot_w4a4_linear(x, self.codes, self.scales, self.bias, GROUP)
+
+
+def convrot_layers(restorer: OneStepRestorer) -> list[str]:
+    """The linears that comfy-kitchen's ConvRot accepts, the time embedding left out as everywhere."""
+    return [
+        name
+        for name, layer in restorer.named_modules()
+        if isinstance(layer, nn.Linear) and layer.in_features % GROUP == 0 and "time_emb" not in name
+    ]
+
+
+def with_convrot(restorer: OneStepRestorer) -> OneStepRestorer:
+    model = copy.deepcopy(restorer)
+    for name in convrot_layers(model):
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, ConvRot(model.get_submodule(name)))
+    return model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w6a6", "w4a6", "w4a4"])
     parser.add_argument("--faces", type=int, default=64, help="test faces measured")
     parser.add_argument("--parts", nargs="+", choices=["whole", "unet"], default=["whole", "unet"])
     parser.add_argument("--calibration", type=int, default=16, help="training faces calibrated with")
+    parser.add_argument("--stressed", action="store_true", help="on the stressed copy of the mini")
+    parser.add_argument("--ablation", action="store_true", help="parts of ours, w4a4, whole pipeline")
     parser.add_argument("--picture", type=Path, help="first 8 faces: full precision, then ours at each width")
     arguments = parser.parse_args()
+    if arguments.ablation:
+        arguments.bits, arguments.parts = ["w4a4"], ["whole"]
 
     test, train = (load(FOLDER / "faces" / name) for name in ("test", "train"))
     clean = to_unit(test[: arguments.faces])
     degraded = to_unit([degrade(face, seed) for seed, face in enumerate(test[: arguments.faces])])
     images = to_unit([degrade(face, seed) for seed, face in enumerate(train[: arguments.calibration])]) * 2 - 1
     full = load_restorer(restorer_path("quantface-mini"))
+    exact = run(full, degraded)
+    if arguments.stressed:
+        full = stress(full)
     statistics = calibrate(full, images)
     psnr, ms_ssim = create_metric("psnr"), create_metric("ms_ssim")
-    exact = run(full, degraded)
 
     def measured(name: str, pictures: Tensor) -> list[str | float]:
         same = pictures is exact
         columns: list[Tensor] = [score(psnr, pictures, clean), score(ms_ssim, pictures, clean)]
         return [name, "" if same else float(score(psnr, pictures, exact).mean()), *(float(c.mean()) for c in columns)]
 
-    print(f"{len(clean)} faces of test, {len(images)} of train to calibrate\n{describe_machine()}")
+    def quantized(settings: QuantizeSettings, layers: list[str] | None = None) -> Tensor:
+        model = copy.deepcopy(full)
+        chosen = {name: statistics[name] for name in layers} if layers else statistics
+        quantize_restorer(model, chosen, images[:2], settings)
+        return run(model, degraded)
+
+    print(f"{len(clean)} faces of test, {len(images)} of train to calibrate{', stressed' * arguments.stressed}")
+    print(describe_machine(), flush=True)
     shown = [exact]
     for parts in arguments.parts:
         for bits in arguments.bits:
             weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
             rows = [measured("full precision", exact)]
-            for name, method in METHODS.items():
-                chosen = ("unet",) if parts == "unet" else method.parts
-                settings = replace(method, weight_bits=weight_bits, activation_bits=activation_bits, parts=chosen)
-                model = copy.deepcopy(full)
-                quantize_restorer(model, statistics, images[:2], settings)
-                pictures = run(model, degraded)
+            for name, method in (ABLATION if arguments.ablation else METHODS).items():
+                chosen = ("unet",) if parts == "unet" else method.settings.parts
+                widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+                patches = [patch(target, value) for target, value in method.patches.items()]
+                for one in patches:
+                    one.start()
+                pictures = quantized(replace(method.settings, parts=chosen, **widths))
+                for one in patches:
+                    one.stop()
                 rows.append(measured(name, pictures))
-                if method == METHODS["ours, untrained"] and parts == "whole":
+                if name == OURS and parts == "whole":
                     shown.append(pictures)
+            if bits == "w4a4" and not arguments.ablation:
+                same = convrot_layers(full)
+                rows.append(measured(f"comfy-kitchen ConvRot, {len(same)} linears", run(with_convrot(full), degraded)))
+                rows.append(measured(f"ours, the same {len(same)} linears", quantized(QuantizeSettings(), same)))
             header = [f"{bits}, {parts}", "PSNR to full precision (dB)", "PSNR to original (dB)", "MS-SSIM to original"]
             print(f"\n{table(header, rows)}", flush=True)
     if arguments.picture:

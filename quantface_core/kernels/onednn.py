@@ -49,7 +49,7 @@ def _pieces(rows: Tensor) -> Iterator[slice]:
 def _write_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
     """Codes offset to unsigned bytes, as `quantize.quantize` rounds them."""
     limit = largest_code(bits)
-    out.copy_((balanced.float() / scale.float()).round_().clamp_(-limit, limit).add_(limit + 1))
+    out.copy_(torch.div(balanced, scale.float()).round_().clamp_(-limit, limit).add_(limit + 1))
 
 
 def _write_dtype(x: Tensor) -> torch.dtype:
