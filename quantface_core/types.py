@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """RGB picture [H, W, 3]; the dtype's full range is black to white."""
 
+DEFAULT_RESTORER = "quantface-mini-w4a4"
+"""The bundled model that is used when none is named."""
+
 
 @dataclass(frozen=True)
 class Face:

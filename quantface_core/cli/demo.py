@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..types import Face, RestoreOptions
+from ..types import DEFAULT_RESTORER, Face, RestoreOptions
 
 _ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         for face in json.loads((_ASSETS / "astronaut.json").read_text("utf-8"))
     ]
     began = time.perf_counter()
-    restorer = load_restorer(restorer_path("quantface-mini"))
+    restorer = load_restorer(restorer_path(DEFAULT_RESTORER))
     loaded = time.perf_counter()
     job = Job(_ASSETS / "astronaut.jpg", arguments.output / "restored.png", arguments.output / "compare.png")
     carry_out(job, restorer, lambda _: faces, RestoreOptions())

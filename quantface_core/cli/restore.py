@@ -17,7 +17,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
 from ..io.atomic import atomic_path
-from ..types import RestoreOptions
+from ..types import DEFAULT_RESTORER, RestoreOptions
 from .jobs import Job, find_photos, plan_jobs
 
 Record = dict[str, Any]
@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
-    add("--model", default="quantface-mini", help="a known model's name or a .safetensors file (quantface-mini)")
+    add("--model", default=DEFAULT_RESTORER, help=f"a known model's name or a .safetensors file ({DEFAULT_RESTORER})")
     add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2 (all)")
     add("--order", choices=["left-to-right", "size"], default=defaults.order, help="how positions count faces")
     add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="leave smaller faces alone (0)")

@@ -55,8 +55,21 @@ def save_restorer(
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata)
+            _sort_metadata(temporary)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot write ({error})") from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the header's metadata in order: the library's own changes from run to run, and with it a file's checksum."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def load_restorer(

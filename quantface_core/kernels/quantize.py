@@ -14,6 +14,7 @@ from ..errors import ConfigError
 
 BITS = range(3, 9)
 CLIPPING_RATIOS = tuple(round(1.0 - 0.05 * step, 2) for step in range(13))  # 1.0 (no clipping) to 0.4
+_PIECE = 1 << 18  # weights searched at once
 _SMALLEST = 1e-12  # (or the dtype's smallest) scale of an all-zero channel or token: its codes are zero whatever it is
 
 
@@ -56,13 +57,20 @@ def per_channel_scale(weight: Tensor, bits: int, importance: Tensor | None = Non
     square of the activations that meet them): the search then minimises the layer's output error, to the
     extent that inputs are uncorrelated. Ties keep the larger ratio.
     """
-    flat = weight.flatten(1).float()
-    cost = torch.ones(flat.shape[1]).to(flat) if importance is None else importance.flatten().to(flat)
-    largest = flat.abs().amax(dim=1, keepdim=True)
+    cost = torch.ones(weight[0].numel()) if importance is None else importance.flatten()
+    flat = weight.flatten(1)
+    step = max(1, _PIECE // flat.shape[1])
+    best = [_least_error_scale(rows.float(), bits, cost.to(rows).float()) for rows in flat.split(step)]
+    return torch.cat(best).reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _least_error_scale(rows: Tensor, bits: int, cost: Tensor) -> Tensor:
+    """Scales [N, 1] of rows [N, K], few enough to stay in the cache through the search."""
+    largest = rows.abs().amax(dim=1, keepdim=True)
     best, least = _scale(largest, bits, 1.0), torch.full_like(largest, float("inf"))
     for ratio in CLIPPING_RATIOS:
         scale = _scale(largest, bits, ratio)
-        error = ((dequantize(quantize(flat, scale, bits), scale) - flat).square() * cost).sum(1, keepdim=True)
+        error = ((dequantize(quantize(rows, scale, bits), scale) - rows).square() * cost).sum(1, keepdim=True)
         better = error < least
         best, least = torch.where(better, scale, best), torch.where(better, error, least)
-    return best.reshape(-1, *[1] * (weight.ndim - 1))
+    return best

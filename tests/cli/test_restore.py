@@ -41,7 +41,7 @@ class TestPhotos:
         report = json.loads((out / "report.json").read_text())
         counts = {Path(p["source"]).name: len(p["restored"]) for p in report["photos"]}
         assert counts == {"nasa_astronaut.png": 1, "solvay_1927_group.jpg": 29, "usnavy_grace_hopper.jpg": 1}
-        assert report["model"] == "quantface-mini"
+        assert report["model"] == "quantface-mini-w4a4"
         before, after = (read_photo(f / "nasa_astronaut.png").pixels for f in (photos, out))
         left, top, width, height = (int(v) for v in report["photos"][0]["faces"][0]["box"])
         outside = np.ones(before.shape[:2], bool)

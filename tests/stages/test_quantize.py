@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -15,8 +16,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from quantface_core.degrade import degrade
 from quantface_core.errors import ModelError, QuantFaceError, UsageError
 from quantface_core.io.checkpoint import load_restorer, save_restorer
+from quantface_core.io.models import restorer_path
+from quantface_core.io.photos import read_photo
 from quantface_core.kernels.dispatch import BACKENDS, choose_backend
 from quantface_core.nn.swap import prepare, quant_layers, quantizable
 from quantface_core.restorer import OneStepRestorer
@@ -165,3 +169,20 @@ def test_a_damaged_file_is_loaded_or_refused_never_worse(saved: Path, tmp_path: 
     broken.write_bytes(content)
     with contextlib.suppress(QuantFaceError):
         load_restorer(broken)
+
+
+def test_the_bundled_low_bit_model_looks_like_its_original(mini: OneStepRestorer, test_faces: list[Path]) -> None:
+    """At least 38 dB on degraded test faces: about what the eye can tell apart side by side."""
+    low_bit = load_restorer(restorer_path("quantface-mini-w4a4"))
+    layers = quant_layers(low_bit).values()
+    assert sum(layer.format.weight_bits == layer.format.activation_bits == 4 for layer in layers) > 0.9 * len(layers)
+    pictures = [degrade(read_photo(path).pixels, seed) for seed, path in enumerate(test_faces[:4])]
+    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    assert distance(low_bit(x), mini(x)) < 4 * 10**-3.8
+
+
+def test_saving_twice_gives_the_same_bytes(low_bit: OneStepRestorer, tmp_path: Path) -> None:
+    notes = {f"note{i}": str(i) for i in range(20)}
+    for name in "ab":
+        save_restorer(low_bit, tmp_path / name, notes=notes)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -1,0 +1,130 @@
+"""Seconds, sizes and memory of full-precision and low-bit restorers on this machine, one face a time.
+
+    python benchmarks/speed.py [--models quantface-mini osdface] [--bits w4a4 w6a6] [--runs 5]
+
+Weights are random: speed does not depend on them, and OSDFace's own were not at hand. Low-bit layers have
+rotation (64), scales and a rank-16 branch, as `quantface calibrate` makes them, and compute in bfloat16
+between layers. Every row is a process of its own that loads a file; times are medians after a warm-up.
+Set ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI to see a processor without matrix units (AMX).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from report import describe_machine, table
+
+from quantface_core import OneStepRestorer, load_restorer, save_restorer
+from quantface_core.kernels.bitpack import pack
+from quantface_core.kernels.dispatch import backend_name, choose_backend
+from quantface_core.kernels.quantize import largest_code, quantize
+from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
+from quantface_core.restorer.configs import OSDFACE, QUANTFACE_MINI
+from quantface_core.stages.quantize import plan_formats
+from quantface_core.types import QuantizeSettings
+
+CONFIGS = {"quantface-mini": QUANTFACE_MINI, "osdface": OSDFACE}
+FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def make(name: str, bits: str, path: Path) -> None:
+    """Write a restorer of random weights, full precision or low bits."""
+    torch.manual_seed(0)
+    restorer = OneStepRestorer(CONFIGS[name]).eval().requires_grad_(False)
+    if bits not in FLOATS:
+        weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
+        formats = plan_formats(restorer, QuantizeSettings(weight_bits, activation_bits))
+        layers = quantizable(restorer)
+        for layer_name, form in formats.items():
+            layer = layers[layer_name]
+            low = empty_like(layer, form)
+            largest = layer.weight.flatten(1).abs().amax(1) / largest_code(form.weight_bits)
+            low.weight_scale = largest
+            scale = largest.view(-1, *[1] * (layer.weight.ndim - 1))
+            low.packed = pack(quantize(layer.weight, scale, form.weight_bits), form.weight_bits)
+            if form.rank:
+                low.down.normal_(0, 0.01)
+                low.up.normal_(0, 0.01)
+            swap(restorer, {layer_name: low})
+    save_restorer(restorer, path, FLOATS.get(bits, torch.float16))
+
+
+def resident() -> float:
+    """This process's resident memory, MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+
+def median(work: Callable[[], object], runs: int) -> float:
+    work()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def measure(bits: str, path: Path, runs: int) -> dict[str, float | str]:
+    """Load a file and restore one face, in this process."""
+    backend, empty = choose_backend(torch.device("cpu")), resident()
+    start = time.perf_counter()
+    restorer = load_restorer(path, dtype=FLOATS.get(bits, torch.bfloat16))
+    prepare(restorer, backend)
+    loaded, rest = time.perf_counter() - start, resident() - empty
+    size = restorer.config.image_size
+    face = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        latent, prompt = restorer.encode(face), restorer.embedder(face.to(restorer.dtype))
+        unet = median(lambda: restorer.predict(latent, prompt), runs)
+        whole = median(lambda: restorer(face), runs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    name = "" if bits in FLOATS else backend_name(backend)
+    return {"unet": unet, "whole": whole, "load": loaded, "rest": rest, "peak": peak, "backend": name}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=CONFIGS, default=list(CONFIGS))
+    parser.add_argument("--bits", nargs="+", default=["w8a8", "w6a6", "w4a6", "w4a4"])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # a row's process: bits, file
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one[0], Path(arguments.one[1]), arguments.runs)))
+        return
+    print(f"{describe_machine()}; random weights")
+    header = ["UNet (s)", "x fp32", "x bf16", "whole (s)", "x fp32", "x bf16"]
+    header += ["load (s)", "file (MB)", "of fp32", "at rest (MB)", "peak (MB)"]
+    for name in arguments.models:
+        rows: list[list[str | float]] = []
+        found: dict[str, dict[str, float]] = {}
+        for bits in [*FLOATS, *arguments.bits]:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.safetensors"
+                make(name, bits, path)
+                command = [sys.executable, __file__, "--one", bits, str(path), "--runs", str(arguments.runs)]
+                shown = subprocess.run(command, capture_output=True, text=True, check=True)
+                row = found[bits] = {**json.loads(shown.stdout.splitlines()[-1]), "file": path.stat().st_size / 1e6}
+            ratios = [[found[peer][part] / row[part] for peer in FLOATS if peer in found] for part in ("unet", "whole")]
+            cells = [[row[part], *r, *[""] * (2 - len(r))] for part, r in zip(("unet", "whole"), ratios, strict=True)]
+            share = row["file"] / found["fp32"]["file"]
+            end: list[str | float] = [row["load"], f"{row['file']:.0f}", f"{share:.1%}"]
+            rows.append([bits, *cells[0], *cells[1], *end, f"{row['rest']:.0f}", f"{row['peak']:.0f}"])
+            print(f"{name} {bits}: {row['whole']:.2f} s", file=sys.stderr)
+        print(f"\n{table([name, *header], rows, digits=2)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Low-bit layers against the exact layers they stand for, and in the places they take."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from quantface_core.errors import ConfigError
+from quantface_core.kernels.bitpack import pack
+from quantface_core.kernels.dispatch import BACKENDS
+from quantface_core.kernels.hadamard import largest_block, rotate
+from quantface_core.kernels.quantize import dequantize, per_channel_scale, quantize
+from quantface_core.nn.qconv2d import QuantConv2d
+from quantface_core.nn.qlayer import QuantLayer
+from quantface_core.nn.qlinear import QuantLinear
+from quantface_core.nn.swap import empty_like, quant_layers, quantizable, swap
+from quantface_core.types import LayerFormat
+
+CPU = torch.device("cpu")
+AVAILABLE = [backend for backend in BACKENDS.values() if backend.unavailable(CPU) is None]
+
+
+def balanced(layer: nn.Linear | nn.Conv2d, rank: int, seed: int) -> tuple[QuantLayer, torch.Tensor]:
+    """A low-bit layer at 8 bits with random scales and branch, and the weight it stands for."""
+    generator = torch.Generator().manual_seed(seed)
+    channels = layer.weight.shape[1]
+    form = LayerFormat(8, 8, block=largest_block(channels), seed=seed, rank=rank)
+    low = empty_like(layer, form)
+    low.channel_scale = torch.rand(channels, generator=generator) + 0.5
+    by_channel = low.channel_scale.view(1, -1, *[1] * (layer.weight.ndim - 2))
+    weight = layer.weight.detach() / by_channel
+    if form.block > 1:
+        weight = rotate(weight, low.rotation, 1)
+    if rank:
+        low.down = torch.randn(low.down.shape, generator=generator).half() / 8
+        low.up = torch.randn(low.up.shape, generator=generator).half() / 8
+        weight = weight - (low.up.float() @ low.down.float().flatten(1)).view_as(weight)
+    scale = per_channel_scale(weight, 8)
+    codes = quantize(weight, scale, 8)
+    low.packed, low.weight_scale = pack(codes, 8), scale.flatten()
+    if layer.bias is not None:
+        low.bias = layer.bias.detach().clone()
+    return low, dequantize(codes, scale)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    channels=st.integers(1, 70), outputs=st.integers(1, 40), rank=st.sampled_from([0, 3]), bias=st.booleans(),
+    tokens=st.sampled_from([(1,), (5,), (2, 7)]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_a_linear_at_8_bits_is_close_to_the_exact_one(channels, outputs, rank, bias, tokens, seed) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Linear(channels, outputs, bias)
+    low, weight = balanced(layer, rank, seed)
+    x = torch.randn(*tokens, channels)
+    exact = layer(x).detach()
+    for backend in AVAILABLE:
+        low.prepare(backend)
+        y = low(x)
+        assert y.shape == exact.shape
+        assert float((y - exact).norm()) < 0.05 * float(x.norm()) * float(weight.norm()) + 1e-4
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1), (3, 2, 0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_convolution_at_8_bits_is_close_to_the_exact_one(kernel, stride, padding, dtype, rank) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(48, 20, kernel, stride, padding)
+    low, _ = balanced(layer, rank, 1)
+    x = torch.randn(2, 48, 17, 15).to(dtype)
+    exact = layer(x.float()).detach()
+    for backend in AVAILABLE:
+        low.prepare(backend)
+        y = low(x)
+        assert y.dtype == dtype
+        assert y.shape == exact.shape
+        assert float((y.float() - exact).norm() / exact.norm()) < 0.03
+
+
+def test_backends_give_the_same_bits() -> None:
+    """Later codes hang on earlier outputs: a difference in the last place would grow into other pictures."""
+    torch.manual_seed(0)
+    x, maps = torch.randn(33, 64), torch.randn(2, 64, 16, 16).contiguous(memory_format=torch.channels_last)
+    for layer, value in ((nn.Linear(64, 48), x), (nn.Conv2d(64, 48, 3, padding=1), maps)):
+        low, _ = balanced(layer, 4, 2)
+        results = []
+        for backend in AVAILABLE:
+            low.prepare(backend)
+            results.append(low(value))
+        assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    torch.manual_seed(0)
+    low, _ = balanced(nn.Conv2d(32, 16, 3, padding=1), 4, 3)
+    maps = torch.randn(3, 32, 8, 8)
+    maps[1] *= 100
+    assert torch.equal(low(maps)[:1], low(maps[:1]))
+
+
+def test_scales_keep_their_dtype_and_copies_compute_the_same() -> None:
+    low, _ = balanced(nn.Linear(64, 8), 4, 5)
+    x = torch.randn(3, 64)
+    expected = low(x)
+    twin = copy.deepcopy(low).to(torch.bfloat16)
+    assert twin.weight_scale.dtype == torch.float32
+    assert twin.packed.dtype == torch.uint8
+    assert torch.equal(twin(x), expected)
+
+
+def test_swap_replaces_by_name_and_refuses_unknown_names() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 4, 1))
+    assert list(quantizable(model)) == ["0", "2"]
+    low = {name: empty_like(layer, LayerFormat(4, 4)) for name, layer in quantizable(model).items()}
+    swap(model, low)
+    assert quant_layers(model) == low
+    assert isinstance(model[0], QuantLinear)
+    assert isinstance(model[2], QuantConv2d)
+    with pytest.raises(ConfigError, match="not layers that can be quantized: 1"):
+        swap(model, {"1": low["0"]})
