@@ -11,13 +11,22 @@ from quantface_core.io import models
 from quantface_core.io.models import Entry, catalogue, detector_path, models_folder, restorer_path, sha256
 
 
-def test_an_existing_detector_is_used_first(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_files_are_whole_and_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked the Hub"))
+    assert restorer_path("quantface-mini").stat().st_size <= 32 * 2**20
+    assert detector_path().stat().st_size == 232_589
+
+
+@pytest.fixture
+def from_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalogue whose detector is not bundled but fetched."""
+    entry = replace(catalogue()["detectors"]["yunet"], bundled=False, repo="opencv/face_detection_yunet")
+    monkeypatch.setattr(models, "catalogue", lambda: {"detectors": {"yunet": entry}})
+
+
+def test_an_existing_file_is_used_first(from_hub: None, models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked the Hub"))
     assert detector_path() == models_dir / "face_detection_yunet_2023mar.onnx"
-
-
-def test_the_bundled_model_is_whole() -> None:
-    assert restorer_path("quantface-mini").stat().st_size <= 32 * 2**20
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
@@ -29,7 +38,9 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         restorer_path("nowhere/file.safetensors")
 
 
-def test_a_damaged_file_is_never_used(tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_is_never_used(
+    from_hub: None, tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = bytearray((models_dir / "face_detection_yunet_2023mar.onnx").read_bytes())
     data[1000] ^= 1
     (tmp_path / "face_detection_yunet_2023mar.onnx").write_bytes(data)
@@ -39,7 +50,7 @@ def test_a_damaged_file_is_never_used(tmp_path: Path, models_dir: Path, monkeypa
 
 
 def test_the_detector_is_fetched_checked_and_kept(
-    tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+    from_hub: None, tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -54,7 +65,7 @@ def test_the_detector_is_fetched_checked_and_kept(
     assert asked == [("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")]
 
 
-def test_a_changed_file_on_the_hub_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_file_on_the_hub_is_refused(from_hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other").write_bytes(b"other")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "other"))
     monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
@@ -63,7 +74,7 @@ def test_a_changed_file_on_the_hub_is_refused(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "models").exists()
 
 
-def test_no_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_says_what_to_do(from_hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*_: str) -> str:
         raise OSError("Name or service not known\nsecond line")
 

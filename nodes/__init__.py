@@ -1,0 +1,25 @@
+"""The nodes ComfyUI shows: thin, one file each; what they do is in `quantface_core`."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import host
+from .calibrate import CalibrateAndBalance
+from .compare import CompareModels
+from .load import LoadModel
+from .restore import RestoreFace
+from .save import SaveModel
+
+
+class QuantFaceExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        host.register_folder()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [LoadModel, RestoreFace, CalibrateAndBalance, SaveModel, CompareModels]
+
+
+async def comfy_entrypoint() -> QuantFaceExtension:
+    host.register_folder()
+    return QuantFaceExtension()

@@ -1,0 +1,51 @@
+"""Between ComfyUI's pictures (float tensors in 0 to 1) and the library's (integer arrays)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+_FULL = 65535.0  # 16 bits: rounding is then far below what a picture shows
+
+
+def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
+    """A frame [H, W, C] in 0 to 1 -> RGB [H, W, 3] uint16. Alpha is dropped, not-a-number refused."""
+    from ..quantface_core.errors import ImageError
+
+    frame = frame[..., :3].detach().float().cpu()
+    if frame.shape[-1] == 1:
+        frame = frame.expand(-1, -1, 3)
+    if not torch.isfinite(frame).all():
+        raise ImageError("the picture holds NaN or infinite values: look at the node that made it")
+    return (frame.clamp(0, 1) * _FULL).round().numpy().astype(np.uint16)
+
+
+def from_pixels(
+    pixels: NDArray[np.uint16], changed: NDArray[np.float32], frame: torch.Tensor, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Restored pixels over their frame, within the user's mask [h, w] -> (picture [H, W, 3], changed [H, W]).
+
+    At the frame's own size, what did not change stays exactly as it was.
+    """
+    restored, area = torch.from_numpy(pixels.astype(np.float32) / _FULL), torch.from_numpy(changed)
+    size = area.shape
+    before = frame[..., :3].detach().float().cpu()
+    if before.shape[:2] != size:
+        if mask is None:
+            return restored, area
+        before = F.interpolate(before.movedim(-1, 0)[None], size=size, mode="bicubic")[0].movedim(0, -1).clamp(0, 1)
+    if mask is not None:
+        wanted = F.interpolate(mask.float().cpu()[None, None], size=size, mode="bilinear")[0, 0].clamp(0, 1)
+        restored, area = torch.lerp(before, restored, wanted[..., None]), area * wanted
+    return torch.where(area[..., None] > 0, restored, before), area
+
+
+def stacked(crops: Sequence[NDArray[np.float32]], size: int) -> torch.Tensor:
+    """Crops as a batch [N, S, S, 3]; one black picture when there is none, for the host has no empty batch."""
+    if not crops:
+        return torch.zeros(1, size, size, 3)
+    return torch.from_numpy(np.stack(crops)).float()

@@ -1,0 +1,44 @@
+"""Save Quantized FR Model."""
+
+from __future__ import annotations
+
+import re
+
+from comfy_api.latest import io, ui
+
+from . import host
+from .host import FRModel, FRModelSocket
+
+
+class SaveModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="QuantFace_SaveModel",
+            display_name="Save Quantized FR Model",
+            description="Writes a model to models/quantface, where the loader finds it.",
+            search_aliases=["save model", "export", "quantface"],
+            is_output_node=True,
+            inputs=[
+                FRModelSocket.Input("fr_model"),
+                io.String.Input("name", default="my-restorer-w4a4", tooltip="The file's name, without an ending."),
+                io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str) -> bool | str:
+        if not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
+            return f"name {name!r}: use letters, digits, and - + . _ only"
+        return True
+
+    @classmethod
+    def execute(cls, fr_model: FRModel, name: str, overwrite: bool) -> io.NodeOutput:
+        from ..quantface_core import __version__, save_restorer
+        from ..quantface_core.errors import UsageError
+
+        path = host.target_file(name)
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path.name} exists: choose another name, or switch on overwrite")
+        save_restorer(fr_model.restorer, path, notes={"quantface": __version__})
+        return io.NodeOutput(ui=ui.PreviewText(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB"))
