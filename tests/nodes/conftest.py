@@ -1,0 +1,153 @@
+"""A small stand-in for ComfyUI, with the interface the nodes use, so that they are always tested."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+class _Socket:
+    """An input or output of a schema, all its arguments kept."""
+
+    def __init__(self, id: str, display_name: str | None = None, **options: Any) -> None:
+        self.id, self.display_name, self.options = id, display_name or id, options
+        self.optional = options.get("optional", False)
+
+
+def _type(name: str, widget: bool = False) -> SimpleNamespace:
+    def make(kind: str) -> type[_Socket]:
+        return type(kind, (_Socket,), {"io_type": name, "widget": widget})
+
+    return SimpleNamespace(io_type=name, Input=make("Input"), Output=make("Output"))
+
+
+@dataclass
+class Schema:
+    node_id: str
+    display_name: str
+    category: str
+    description: str = ""
+    inputs: list[_Socket] = field(default_factory=list)
+    outputs: list[_Socket] = field(default_factory=list)
+    is_output_node: bool = False
+
+
+class NodeOutput:
+    def __init__(self, *args: Any, ui: Any = None) -> None:
+        self.args, self.ui = args, ui
+
+
+class Patcher:
+    def __init__(self, model: Any, load_device: Any, offload_device: Any) -> None:
+        self.model = model
+
+
+def _module(name: str, **names: Any) -> ModuleType:
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None, is_package=True)
+    module.__path__ = []
+    vars(module).update(names)
+    return module
+
+
+class Cancelled(BaseException):
+    pass
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The stand-in's state: `cancelled` is what the user's cancel button sets, `models` the models folder."""
+    state = SimpleNamespace(cancelled=False, models=tmp_path, bars=[])
+    widgets = {n: _type(n.upper(), widget=True) for n in ("Combo", "Int", "Float", "Boolean", "String")}
+    io = SimpleNamespace(
+        ComfyNode=object, Schema=Schema, NodeOutput=NodeOutput, Custom=_type,
+        Image=_type("IMAGE"), Mask=_type("MASK"), **widgets,
+    )  # fmt: skip
+    ui = SimpleNamespace(PreviewImage=lambda image, cls: image, PreviewText=lambda text: text)
+    cpu = torch.device("cpu")
+
+    def check() -> None:
+        if state.cancelled:
+            raise Cancelled
+
+    class ProgressBar:
+        def __init__(self, total: int) -> None:
+            state.bars.append([])
+
+        def update_absolute(self, value: int, total: int) -> None:
+            state.bars[-1].append((value, total))
+
+    management = _module(
+        "comfy.model_management",
+        get_torch_device=lambda: cpu,
+        unet_offload_device=lambda: cpu,
+        intermediate_device=lambda: cpu,
+        load_models_gpu=lambda patchers, **_: None,
+        throw_exception_if_processing_interrupted=check,
+    )
+    folders: dict[str, tuple[list[str], set[str]]] = {}
+
+    def add(name: str, path: str, is_default: bool = False) -> None:
+        folders.setdefault(name, ([], set()))[0].append(path)
+
+    def path_of(name: str, file: str) -> str | None:
+        path = tmp_path / name / file
+        return str(path) if path.is_file() else None
+
+    folder_paths = _module(
+        "folder_paths",
+        models_dir=str(tmp_path),
+        folder_names_and_paths=folders,
+        add_model_folder_path=add,
+        get_filename_list=lambda name: sorted(p.name for p in (tmp_path / name).glob("*.safetensors")),
+        get_full_path=path_of,
+        get_folder_paths=lambda name: folders[name][0],
+    )
+    patchers, utils = (
+        _module("comfy.model_patcher", ModelPatcher=Patcher),
+        _module("comfy.utils", ProgressBar=ProgressBar),
+    )
+    modules = [
+        _module("comfy_api"), _module("comfy_api.latest", io=io, ui=ui, ComfyExtension=object),
+        _module("comfy", model_management=management, model_patcher=patchers, utils=utils),
+        management, patchers, utils, folder_paths,
+    ]  # fmt: skip
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return state
+
+
+@pytest.fixture
+def pack(host: SimpleNamespace) -> Any:
+    """The pack, loaded as ComfyUI does: from its folder, under a name of the host's choosing."""
+    name = "custom_nodes_quantface"
+    spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    yield module
+    for loaded in [m for m in sys.modules if m.split(".")[0] == name]:
+        del sys.modules[loaded]
+
+
+@pytest.fixture
+def nodes(pack: Any) -> dict[str, Any]:
+    """Node classes by id."""
+    import asyncio
+
+    async def listed() -> list[Any]:
+        return await (await pack.comfy_entrypoint()).get_node_list()
+
+    return {node.define_schema().node_id: node for node in asyncio.run(listed())}
