@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from .quantize import BITS
 
 _GROUP = 8  # codes that fill a whole number of bytes at every width
+_PIECE = 1 << 15  # groups unpacked at once: their words stay in the cache
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -48,10 +49,20 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
         raise ConfigError(f"{count} codes of {bits} bits are {expected} bytes, got {list(packed.shape)} {packed.dtype}")
     if bits == 8:
         return (packed.to(torch.int16) - 128).to(torch.int8).reshape(shape)
-    stream = torch.nn.functional.pad(packed.to(torch.int64), (0, -len(packed) % bits)).unflatten(0, (-1, bits))
-    words = (stream << (torch.arange(bits, device=packed.device) * 8)).sum(1)
-    groups = (words[:, None] >> (torch.arange(_GROUP, device=packed.device) * bits)) & ((1 << bits) - 1)
-    return (groups.flatten()[:count] - (1 << (bits - 1))).to(torch.int8).reshape(shape)
+    codes = torch.empty(-(-count // _GROUP) * _GROUP, dtype=torch.int8, device=packed.device)
+    stream = torch.nn.functional.pad(packed, (0, -len(packed) % bits))
+    for piece, out in zip(stream.split(_PIECE * bits), codes.split(_PIECE * _GROUP), strict=True):
+        _unpack_piece(piece, bits, out)
+    return codes[:count].reshape(shape)
+
+
+def _unpack_piece(stream: Tensor, bits: int, out: Tensor) -> None:
+    """Whole groups of bytes into their codes, in the shortest words that hold a group."""
+    group, word = (2, torch.int16) if bits == 4 else (4, torch.int32) if bits == 6 else (_GROUP, torch.int64)
+    size = group * bits // 8
+    shifts = torch.arange(max(group, size), device=stream.device, dtype=word)
+    words = (stream.view(-1, size).to(word) << (shifts[:size] * 8)).sum(1, keepdim=True, dtype=word)
+    out.copy_((((words >> (shifts[:group] * bits)) & ((1 << bits) - 1)) - (1 << (bits - 1))).flatten())
 
 
 def _check_bits(bits: int) -> None:

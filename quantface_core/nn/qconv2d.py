@@ -26,6 +26,9 @@ class QuantConv2d(QuantLayer):
         super().__init__(shape, form, bias)
         self.stride, self.padding = stride, padding
 
+    def _empty(self, form: LayerFormat) -> QuantLayer:
+        return QuantConv2d(self.shape, form, self.bias is not None, self.stride, self.padding)
+
     def _make_kernel(self, backend: ModuleType) -> Any:
         form = self.format
         return backend.Conv2d(

@@ -53,6 +53,16 @@ class QuantLayer(nn.Module):
     def rotation(self) -> Rotation:
         return Rotation(self.shape[1], self.format.block, self.format.seed)
 
+    def _empty(self, form: LayerFormat) -> QuantLayer:
+        return type(self)(self.shape, form, self.bias is not None)
+
+    def like(self, form: LayerFormat) -> QuantLayer:
+        """A layer with these integers, scales and bias, and another format; its branch is not set yet."""
+        built = self._empty(form)
+        for name in ("packed", "weight_scale", "channel_scale", "bias"):
+            setattr(built, name, getattr(self, name))
+        return built
+
     def weight(self) -> LowBitWeight:
         """The stored weight, for a backend."""
         return LowBitWeight(self.packed, self.weight_scale, self.format.weight_bits, self.shape)

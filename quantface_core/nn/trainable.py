@@ -1,0 +1,149 @@
+"""Low-bit layers as training sees them: rounded in float, with two low-rank adapters (DESIGN.md section 3.3).
+
+    y = Q(x^) W^^T + bias + x^ A1^T B1^T + x^ A2^T B2^T
+
+PEFT carries the adapters: `quantization` starts as the branch that the layer was quantized with,
+`distillation` at nothing (A normal, B zero). The weight's integers, scales and biases stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..kernels.mixer import Mixer
+from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
+from ..kernels.straight_through import round_through
+from .qconv2d import QuantConv2d
+from .qlayer import QuantLayer
+from .swap import quant_layers
+
+QUANTIZATION, DISTILLATION = "quantization", "distillation"
+_LEAST_CLIP = 0.05
+
+
+class TrainableLayer(nn.Module):
+    """Stands where a low-bit layer stood: balances, then multiplies by what PEFT has put its adapters on."""
+
+    def __init__(self, layer: QuantLayer, learn_clip: bool = False) -> None:
+        super().__init__()
+        self.source = [layer]  # in a list, so that it is no submodule: its integers are what is saved again
+        self.mixer = Mixer(layer.channel_scale, layer.rotation)
+        self.clip = nn.Parameter(torch.tensor(layer.format.clip), requires_grad=learn_clip)
+        self.product: Any = _float_product(layer)
+        # A hook, because the adapters beside the product read what is not rounded.
+        self.product.register_forward_pre_hook(lambda _, x: (self._rounded(x[0]),))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.source[0], QuantConv2d):
+            return self.product(self.mixer(x.movedim(1, -1)).movedim(-1, 1))
+        return self.product(self.mixer(x))
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        layer = self.source[0]
+        bits, measure = layer.format.activation_bits, per_token_scale
+        if isinstance(layer, QuantConv2d):
+            measure = per_image_scale
+        if self.clip.requires_grad:
+            return round_through(x, measure(x.detach(), bits), bits, self.clip.clamp(_LEAST_CLIP, 1))
+        return round_through(x, measure(x.detach(), bits, layer.format.clip), bits)
+
+    def to_integers(self) -> QuantLayer:
+        """The low-bit layer again, all adapters as one branch of their ranks' sum, with the trained clip."""
+        layer, product = self.source[0], self.product
+        clip = round(float(self.clip.detach().clamp(_LEAST_CLIP, 1)), 6)
+        down = [a.weight.detach() for a in product.lora_A.values()] if isinstance(product, LoraLayer) else []
+        up = [b.weight.detach().flatten(1) for b in product.lora_B.values()] if isinstance(product, LoraLayer) else []
+        form = replace(layer.format, clip=clip, rank=sum(map(len, down)))
+        built = layer.like(form)
+        if down:
+            built.down, built.up = torch.cat(down).half().contiguous(), torch.cat(up, 1).half().contiguous()
+        return built
+
+
+def _float_product(layer: QuantLayer) -> nn.Linear | nn.Conv2d:
+    """The layer's rounded weight and its bias in an ordinary layer, which is what PEFT adapts."""
+    outputs, channels, *kernel = layer.shape
+    product: nn.Linear | nn.Conv2d
+    if isinstance(layer, QuantConv2d):
+        product = nn.Conv2d(channels, outputs, (kernel[0], kernel[1]), layer.stride, layer.padding, device="meta")
+    else:
+        product = nn.Linear(channels, outputs, device="meta")
+    weight = layer.weight()
+    values = dequantize(weight.codes(), weight.scale.view(-1, *[1] * (len(weight.shape) - 1)))
+    if values.ndim == 4:
+        values = values.contiguous(memory_format=torch.channels_last)
+    product.weight = nn.Parameter(values, requires_grad=False)
+    product.bias = None if layer.bias is None else nn.Parameter(layer.bias.clone(), requires_grad=False)
+    return product
+
+
+def to_trainable(model: nn.Module, rank: int, learn_clips: bool = False, seed: int = 0, within: str = "") -> None:
+    """Replace the low-bit layers of `model` (or of its part named `within`) by trainable ones, in place.
+
+    `rank` of the distillation branch, 0 = none. Layers without a quantization branch get no adapter.
+    Afterwards only the adapters (and the clips, if learned) take gradients. Raises UsageError when there
+    is no low-bit layer.
+    """
+    layers = {n: layer for n, layer in quant_layers(model).items() if n.startswith(within)}
+    if not layers:
+        raise UsageError("there are no low-bit layers to train: calibrate the model first")
+    model.requires_grad_(False)
+    for name, layer in layers.items():
+        _replace(model, name, TrainableLayer(layer, learn_clips))
+    ranks = {f"{name}.product": layer.format.rank for name, layer in layers.items() if layer.format.rank}
+    if not ranks:
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(_config(ranks), model, QUANTIZATION)
+        if rank:
+            inject_adapter_in_model(_config(dict.fromkeys(ranks, rank)), model, DISTILLATION)
+    for name in ranks:
+        product, layer = model.get_submodule(name), layers[name.removesuffix(".product")]
+        assert isinstance(product, LoraLayer)
+        product.lora_A[QUANTIZATION].weight.data.copy_(layer.down)
+        product.lora_B[QUANTIZATION].weight.data.copy_(layer.up.view_as(product.lora_B[QUANTIZATION].weight))
+        product.set_adapter([QUANTIZATION, DISTILLATION] if rank else [QUANTIZATION])
+
+
+def _config(ranks: dict[str, int]) -> LoraConfig:
+    """An adapter on exactly these layers, its product not scaled."""
+    first = next(iter(ranks.values()))
+    pattern = {f"^{name}$".replace(".", r"\."): rank for name, rank in ranks.items() if rank != first}
+    return LoraConfig(
+        r=first,
+        lora_alpha=first,
+        rank_pattern=pattern,
+        alpha_pattern=pattern,
+        target_modules=list(ranks),
+        init_lora_weights="gaussian",
+    )
+
+
+def trainable_parameters(model: nn.Module, distillation_only: bool = False) -> dict[str, nn.Parameter]:
+    """What training changes, by name: adapters, and clips if they are learned."""
+    chosen = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if distillation_only:
+        for name, parameter in chosen.items():
+            parameter.requires_grad_(f".{QUANTIZATION}." not in name)
+        chosen = {n: p for n, p in chosen.items() if p.requires_grad}
+    return chosen
+
+
+def to_integers(model: nn.Module) -> None:
+    """Put low-bit layers back in the places of trainable ones, in place."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, TrainableLayer):
+            _replace(model, name, module.to_integers())
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    model.get_submodule(parent).register_module(child, module)
