@@ -18,13 +18,15 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "degrade": set(),
+    "metrics": set(),
+    "charts": set(),
     "kernels": set(),
     "nn": {"kernels"},
     "restorer": set(),
     "faces": set(),
     "io": {"restorer", "nn", "kernels"},
-    "stages": {"restorer", "faces", "nn", "kernels"},
-    "cli": {"restorer", "faces", "io", "stages", "degrade", "nn", "kernels"},
+    "stages": {"restorer", "faces", "nn", "kernels", "metrics"},
+    "cli": {"restorer", "faces", "io", "stages", "degrade", "metrics", "charts", "nn", "kernels"},
 }
 
 

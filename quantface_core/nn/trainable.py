@@ -8,6 +8,7 @@ PEFT carries the adapters: `quantization` starts as the branch that the layer wa
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -58,13 +59,18 @@ class TrainableLayer(nn.Module):
         """The low-bit layer again, all adapters as one branch of their ranks' sum, with the trained clip."""
         layer, product = self.source[0], self.product
         clip = round(float(self.clip.detach().clamp(_LEAST_CLIP, 1)), 6)
-        down = [a.weight.detach() for a in product.lora_A.values()] if isinstance(product, LoraLayer) else []
-        up = [b.weight.detach().flatten(1) for b in product.lora_B.values()] if isinstance(product, LoraLayer) else []
+        down = [a.weight.detach() for a in _adapters(product, "lora_A")]
+        up = [b.weight.detach().flatten(1) for b in _adapters(product, "lora_B")]
         form = replace(layer.format, clip=clip, rank=sum(map(len, down)))
         built = layer.like(form)
         if down:
             built.down, built.up = torch.cat(down).half().contiguous(), torch.cat(up, 1).half().contiguous()
         return built
+
+
+def _adapters(product: nn.Module, half: str) -> list[Any]:
+    """The layers of one half of the product's adapters, in the order they were put there."""
+    return list(getattr(product, half).values()) if isinstance(product, LoraLayer) else []
 
 
 def _float_product(layer: QuantLayer) -> nn.Linear | nn.Conv2d:
@@ -104,12 +110,14 @@ def to_trainable(model: nn.Module, rank: int, learn_clips: bool = False, seed: i
         torch.manual_seed(seed)
         inject_adapter_in_model(_config(ranks), model, QUANTIZATION)
         if rank:
-            inject_adapter_in_model(_config(dict.fromkeys(ranks, rank)), model, DISTILLATION)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two are meant
+                inject_adapter_in_model(_config(dict.fromkeys(ranks, rank)), model, DISTILLATION)
     for name in ranks:
-        product, layer = model.get_submodule(name), layers[name.removesuffix(".product")]
-        assert isinstance(product, LoraLayer)
+        product: Any = model.get_submodule(name)
+        layer, up = layers[name.removesuffix(".product")], product.lora_B[QUANTIZATION].weight
         product.lora_A[QUANTIZATION].weight.data.copy_(layer.down)
-        product.lora_B[QUANTIZATION].weight.data.copy_(layer.up.view_as(product.lora_B[QUANTIZATION].weight))
+        up.data.copy_(layer.up.view_as(up))
         product.set_adapter([QUANTIZATION, DISTILLATION] if rank else [QUANTIZATION])
 
 
