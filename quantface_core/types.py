@@ -103,3 +103,36 @@ class LayerReport:
     outlier_ratio: float  # largest channel magnitude over the median one, before balancing
     error_before: float  # rounded as it is, no balancing, no clipping, no branch
     error_after: float
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How parameters are trained, whatever the loss."""
+
+    steps: int = 400
+    batch_size: int = 4  # images a process and an accumulation turn
+    accumulation: int = 1  # turns a step; the gradient is their mean
+    learning_rate: float = 3e-4  # AdamW's, after warm-up, before the cosine takes it to a twentieth
+    warmup: int = 20  # steps
+    weight_decay: float = 0.0
+    ema: float = 0.98  # of the averaged weights, which are validated and kept; 0 = the last step's
+    validate_every: int = 50  # steps
+    save_every: int = 50  # steps
+    patience: int = 0  # validations without a better score before stopping; 0 = all steps
+    seed: int = 0  # of the images' order and of the distillation branch
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """What QD-LoRA trains and against what (DESIGN.md section 3.3)."""
+
+    fit: FitSettings = field(default_factory=FitSettings)
+    rank: int = 16  # of the distillation branch; 0 = the quantization branch alone learns
+    only_distillation: bool = False  # leave the quantization branch as it is
+    learn_clips: bool = False  # train the activations' clipping ratios too
+    latent_weight: float = 0.1  # of the restored latent's squared error, beside the picture's, which counts 1
+    prompt_weight: float = 0.01  # of the embedder's relative squared error
+    perceptual: str = ""  # a metric's name, such as ms_ssim or lpips; empty = none
+    perceptual_weight: float = 0.02
+    precision: str = "bfloat16"  # of autocast; float32 = none
+    checkpointing: bool = False  # compute activations again in the backward pass: slower, less memory

@@ -9,6 +9,7 @@ PEFT carries the adapters: `quantization` starts as the branch that the layer wa
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -150,6 +151,13 @@ def to_integers(model: nn.Module) -> None:
     for name, module in list(model.named_modules()):
         if isinstance(module, TrainableLayer):
             _replace(model, name, module.to_integers())
+
+
+def back_to(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
+    """Put these very layers in the places of trainable ones, in place: nothing was learned."""
+    for name, layer in layers.items():
+        if isinstance(model.get_submodule(name), TrainableLayer):
+            _replace(model, name, layer)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,0 +1,230 @@
+"""QD-LoRA: train the low-rank branches of a low-bit restorer until its pictures are its teacher's.
+
+(DESIGN.md section 3.3.) Only adapters, and clipping ratios if asked, learn; integers and scales stay. No
+originals are needed: the target is what the full-precision restorer makes of the same degraded faces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..metrics import full_reference, psnr
+from ..nn.swap import quant_layers
+from ..nn.trainable import back_to, to_integers, to_trainable, trainable_parameters
+from ..restorer import OneStepRestorer
+from ..types import DistillSettings
+from .fit import Fit
+
+_CHUNK = 4  # images at once where nothing is trained
+_BLOCKS = re.compile(
+    r"(embedder\.encoder\.(down\.\d+|mid)|unet\.(down_blocks\.\d+|mid_block|up_blocks\.\d+)"
+    r"|vae\.(encoder|decoder)\.(down_blocks\.\d+|mid_block|up_blocks\.\d+))"
+)
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a caller may watch. An exception that one raises stops the work; the restorer stays as it was."""
+
+    on_step: Callable[[Fit], None] | None = None
+    on_state: Callable[[Fit], None] | None = None  # a good moment to save `fit.state()`
+    on_pictures: Callable[[int, Tensor], None] | None = None  # steps done; [N, 3, 3, S, S] in [-1, 1]: degraded,
+    # full precision, low-bit
+    resume: Callable[[Fit], None] | None = None  # may call `fit.resume`
+
+
+@dataclass(frozen=True)
+class DistillReport:
+    """How a run went."""
+
+    losses: tuple[float, ...]  # one a step
+    scores: tuple[tuple[int, float], ...]  # (steps done, PSNR in dB to the teacher over the held-out images)
+
+
+def distill(
+    restorer: OneStepRestorer,
+    teacher: OneStepRestorer,
+    images: Tensor,
+    held: Tensor,
+    settings: DistillSettings | None = None,
+    watch: Callbacks | None = None,
+) -> DistillReport:
+    """Train the branches of `restorer` end to end, in place, on degraded faces [N, 3, S, S] in [-1, 1].
+
+    `held` are other faces, to validate and to choose the best step with; an empty tensor: the last step.
+    The teacher's pictures and latents are kept as float16, 1.2 MB a face at 256 pixels, 4.8 MB at 512.
+    Raises UsageError; interrupted or refused, the restorer stays as it was.
+    """
+    settings, watch = settings or DistillSettings(), watch or Callbacks()
+    _check_pair(restorer, teacher)
+    targets, held_targets = _targets(teacher, images), _targets(teacher, held)
+    perceptual = full_reference(settings.perceptual)[0] if settings.perceptual else None
+
+    def loss(indices: Tensor) -> Tensor:
+        picture, latent, positions = (t[indices].to(restorer.device).float() for t in targets)
+        with _precision(restorer, settings):
+            made_picture, made_latent, made_positions = _outputs(restorer, images[indices].to(restorer.device))
+        total = (made_picture - picture).square().mean()
+        total = total + settings.latent_weight * (made_latent - latent).square().mean()
+        off = (made_positions - positions).square().mean() / positions.square().mean().clamp_min(1e-12)
+        total = total + settings.prompt_weight * off
+        if perceptual is None:
+            return total
+        alike = perceptual((made_picture / 2 + 0.5).clamp(0, 1), picture / 2 + 0.5).mean()
+        worse = alike if full_reference(settings.perceptual)[1] else 1 - alike
+        return total + settings.perceptual_weight * worse
+
+    def validate(step: int) -> float:
+        restorer.eval()
+        with torch.no_grad():
+            made = torch.cat([restorer(x.to(restorer.device)).cpu() for x in held.split(_CHUNK)])
+        restorer.train()
+        reference = held_targets[0].float().clamp(-1, 1)
+        if watch.on_pictures:
+            watch.on_pictures(step, torch.stack([held, reference, made], 1))
+        return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
+
+    with _training(restorer, settings):
+        fit = Fit(trainable_parameters(restorer, settings.only_distillation), settings.fit, len(images))
+        if watch.resume:
+            watch.resume(fit)
+        fit.run(loss, validate if len(held) else None, watch.on_step, watch.on_state)
+    return DistillReport(tuple(fit.losses), tuple(fit.scores))
+
+
+def distill_blocks(
+    restorer: OneStepRestorer,
+    teacher: OneStepRestorer,
+    images: Tensor,
+    settings: DistillSettings | None = None,
+    watch: Callbacks | None = None,
+) -> dict[str, DistillReport]:
+    """Train block after block, each on what its teacher's block reads and writes, for small memory.
+
+    The settings' steps are each block's. No more than one block holds gradients, and the teacher stops at
+    the block's end. Returns a report a block, by name; else as `distill`.
+    """
+    settings, watch = settings or DistillSettings(), watch or Callbacks()
+    _check_pair(restorer, teacher)
+    reports = {}
+    for name in block_names(restorer):
+        block, model = restorer.get_submodule(name), teacher.get_submodule(name)
+
+        def loss(indices: Tensor, block: nn.Module = block, model: nn.Module = model) -> Tensor:
+            given, keywords, wanted = _passage(teacher, model, images[indices].to(teacher.device))
+            with _precision(restorer, settings):
+                made = block(*given, **keywords)
+            pairs = list(zip(_tensors(made), _tensors(wanted), strict=True))
+            terms = [(a.float() - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
+            return torch.stack(terms).mean()
+
+        with _training(restorer, settings, within=name):
+            parameters = trainable_parameters(restorer, settings.only_distillation)
+            if not parameters:
+                continue
+            fit = Fit(parameters, settings.fit, len(images))
+            fit.run(loss, None, watch.on_step, watch.on_state)
+        reports[name] = DistillReport(tuple(fit.losses), ())
+    return reports
+
+
+def block_names(restorer: OneStepRestorer) -> list[str]:
+    """The blocks that `distill_blocks` trains, in the order the data passes; those with low-bit layers."""
+    names = [name for name, _ in restorer.named_modules() if _BLOCKS.fullmatch(name)]
+    low = list(quant_layers(restorer))
+    return [name for name in names if any(layer.startswith(f"{name}.") for layer in low)]
+
+
+@contextmanager
+def _training(restorer: OneStepRestorer, settings: DistillSettings, within: str = "") -> Iterator[None]:
+    """While it lasts, layers are trainable; afterwards integers again, or, failed, the very layers from before."""
+    before = quant_layers(restorer)
+    to_trainable(restorer, settings.rank, settings.learn_clips, settings.fit.seed, f"{within}." if within else "")
+    if settings.checkpointing:
+        restorer.unet.enable_gradient_checkpointing()
+        restorer.vae.enable_gradient_checkpointing()
+    restorer.train()
+    try:
+        # A node runs under inference mode, which no gradient survives.
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+        to_integers(restorer)
+    except BaseException:
+        back_to(restorer, before)
+        raise
+    finally:
+        restorer.eval()
+        restorer.unet.disable_gradient_checkpointing()
+        restorer.vae.disable_gradient_checkpointing()
+
+
+def _check_pair(restorer: OneStepRestorer, teacher: OneStepRestorer) -> None:
+    if not quant_layers(restorer):
+        raise UsageError("the model to distill is in full precision: calibrate it first")
+    if restorer.config.to_dict() != teacher.config.to_dict():
+        raise UsageError(f"a {restorer.config.name} cannot learn from a {teacher.config.name}: other architecture")
+    if quant_layers(teacher):
+        raise UsageError("the teacher is quantized too: give the full-precision model")
+
+
+def _precision(restorer: OneStepRestorer, settings: DistillSettings) -> Any:
+    if settings.precision == "float32":
+        return nullcontext()
+    return torch.autocast(restorer.device.type, getattr(torch, settings.precision))
+
+
+def _outputs(restorer: OneStepRestorer, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(picture, restored latent, embedder positions) of images at the native size, float32."""
+    positions = restorer.embedder.positions(images)
+    latent = restorer.predict(restorer.encode(images), restorer.embedder.prompt(positions))
+    return restorer.decode(latent).float(), latent, positions.float()
+
+
+@torch.no_grad()
+def _targets(teacher: OneStepRestorer, images: Tensor) -> tuple[Tensor, ...]:
+    if len(images) == 0:
+        return (images,)
+    made = [[t.cpu().half() for t in _outputs(teacher, x.to(teacher.device))] for x in images.split(_CHUNK)]
+    return tuple(torch.cat(parts) for parts in zip(*made, strict=True))
+
+
+class _StopError(Exception):
+    """Ends the teacher's run where its block ends."""
+
+
+@torch.no_grad()
+def _passage(teacher: OneStepRestorer, block: nn.Module, images: Tensor) -> tuple[tuple, dict[str, Any], Any]:
+    """(arguments, keyword arguments, output) of one block while the teacher restores images."""
+    seen: list[Any] = []
+
+    def entered(_: nn.Module, given: tuple, keywords: dict[str, Any]) -> None:
+        seen.extend((given, keywords))
+
+    def left(_: nn.Module, __: tuple, output: Any) -> None:
+        seen.append(output)
+        raise _StopError
+
+    hooks = [block.register_forward_pre_hook(entered, with_kwargs=True), block.register_forward_hook(left)]
+    try:
+        teacher(images)
+    except _StopError:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen[0], seen[1], seen[2]
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """The tensors of a block's output, which may be a tuple of tuples."""
+    if isinstance(output, Tensor):
+        return [output]
+    return [t for part in output if part is not None for t in _tensors(part)]
