@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,3 +137,47 @@ class DistillSettings:
     perceptual_weight: float = 0.02
     precision: str = "bfloat16"  # of autocast; float32 = none
     checkpointing: bool = False  # compute activations again in the backward pass: slower, less memory
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """What one layer's widths cost and what they do to the picture."""
+
+    multiplications: int  # multiply-accumulates an image
+    parameters: int  # of the weight
+    overhead: int  # bytes stored beside the integers
+    fixed: int | None  # bits that no plan changes (first, last and time-embedding layers); None = free
+    weight: Mapping[int, float]  # share of the error below that each weight width makes
+    activation: Mapping[int, float]  # the same of activations; both add up to 1 at the probe width
+    error: float  # picture's squared error over its variance, this layer alone at the probe width
+    perceptual: float  # the perceptual metric's loss there
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """A restorer's layers in the order of the network; measured once, solved for any budget."""
+
+    model: str  # the configuration's name
+    perceptual: str  # the metric's name
+    rest_bytes: int  # of a file beside its low-bit layers
+    layers: Mapping[str, LayerSensitivity]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a plan may spend; None = not limited. Averages count every layer, those of fixed width too."""
+
+    activation_bits: float | None = None  # average, weighed by multiply-accumulates
+    weight_bits: float | None = None  # average, weighed by parameters
+    megabytes: float | None = None  # of the file, 10^6 bytes
+    operations: float | None = None  # sum of multiply-accumulates x weight bits x activation bits; 1 = all at 8
+    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # room (such as vae.decoder): least, most
+    perceptual_weight: float = 0.1  # mu: the perceptual loss beside the relative squared error
+
+
+@dataclass(frozen=True)
+class BitPlan:
+    """Every layer's widths, by name."""
+
+    model: str  # the configuration's name it was made for
+    layers: Mapping[str, tuple[int, int]]  # (weight bits, activation bits)

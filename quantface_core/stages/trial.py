@@ -1,0 +1,156 @@
+"""One layer tried in low bits: balanced and rounded in different ways, judged by its own output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..kernels.balance import channel_scale, low_rank
+from ..kernels.bitpack import pack
+from ..kernels.hadamard import Rotation, rotate
+from ..kernels.quantize import (
+    BITS,
+    dequantize,
+    largest_code,
+    per_channel_scale,
+    per_image_scale,
+    per_token_scale,
+    quantize,
+)
+from ..nn.qlayer import QuantLayer
+from ..nn.swap import empty_like
+from ..types import LayerFormat, QuantizeSettings
+from .calibrate import ChannelStatistics
+
+_TOKENS = 1024  # rows of a linear's input that a search looks at
+_WINDOW = 128  # pixels, side of the window of a convolution's input that a search looks at
+
+
+class LayerTrial:
+    """One layer's weight and a sample of its input."""
+
+    def __init__(
+        self,
+        layer: nn.Linear | nn.Conv2d,
+        form: LayerFormat,
+        statistics: ChannelStatistics,
+        x: Tensor,
+        settings: QuantizeSettings,
+    ) -> None:
+        self.layer, self.form, self.statistics, self.settings = layer, form, statistics, settings
+        self.weight = layer.weight.detach().float()
+        self.conv = isinstance(layer, nn.Conv2d)
+        self.rotation = Rotation(self.weight.shape[1], form.block, form.seed)
+        generator = torch.Generator().manual_seed(form.seed)
+        x = x.detach().float()
+        if self.conv:
+            # The scale is the whole image's, so the search keeps where the window was cut from.
+            tops = [int(torch.randint(max(1, side - _WINDOW + 1), (1,), generator=generator)) for side in x.shape[2:]]
+            self.whole, self.window = x, (slice(tops[0], tops[0] + _WINDOW), slice(tops[1], tops[1] + _WINDOW))
+        else:
+            rows = x.flatten(0, -2)
+            self.whole = rows[torch.randperm(len(rows), generator=generator)[:_TOKENS].to(rows.device)]
+        self.sample = self._cut(self.whole)
+        self.exact = self._product(self.sample, self.weight)
+        self.parts: tuple[float | None, Tensor, Tensor | None, Tensor | None] | None = None
+        self.prepared: tuple[float | None, Tensor, Tensor, Tensor] | None = None
+
+    def _cut(self, x: Tensor) -> Tensor:
+        return x[:, :, self.window[0], self.window[1]] if self.conv else x
+
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        if isinstance(self.layer, nn.Conv2d):
+            return F.conv2d(x, weight, None, self.layer.stride, self.layer.padding)
+        return x @ weight.t()
+
+    def scale(self, exponent: float | None) -> Tensor:
+        """s, [C]; ones without scaling."""
+        if exponent is None:
+            return torch.ones_like(self.statistics.largest)
+        return channel_scale(self.statistics.largest, self.weight, exponent)
+
+    def _by_channel(self, vector: Tensor) -> Tensor:
+        return vector[:, None, None] if self.conv else vector
+
+    def balanced(self, x: Tensor, exponent: float | None) -> Tensor:
+        x = x / self._by_channel(self.scale(exponent))
+        return rotate(x, self.rotation, 1 if self.conv else -1) if self.form.block > 1 else x
+
+    def split(self, exponent: float | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(what is to be rounded, down, up) of the balanced weight; the last exponent's is kept."""
+        if self.parts is None or self.parts[0] != exponent:
+            weight = self.weight * self._by_channel(self.scale(exponent))
+            if self.form.block > 1:
+                weight = rotate(weight, self.rotation, 1)
+            down = up = None
+            if self.form.rank:
+                down, up = (t.half() for t in low_rank(weight, self.form.rank, self.form.seed))
+                weight = weight - _product_of(down, up, weight)
+            self.parts = (exponent, weight, down, up)
+        return self.parts[1:]
+
+    def rounded(self, exponent: float | None, bits: int | None = None) -> tuple[Tensor, Tensor]:
+        """(codes, scale) of what the branch leaves, at the format's width or another."""
+        bits, weight = bits or self.form.weight_bits, self.split(exponent)[0]
+        if self.settings.clipping:
+            scale = per_channel_scale(weight, bits)
+        else:
+            largest = weight.flatten(1).abs().amax(1).clamp_min(1e-12) / largest_code(bits)
+            scale = largest.view(-1, *[1] * (weight.ndim - 1))
+        return quantize(weight, scale, bits), scale
+
+    def error(self, exponent: float | None, clip: float) -> float:
+        """Mean squared error of the output over its mean square."""
+        if self.prepared is None or self.prepared[0] != exponent:
+            _, down, up = self.split(exponent)
+            codes, scale = self.rounded(exponent)
+            branch = 0.0 if down is None or up is None else _product_of(down, up, codes)
+            balanced = self.balanced(self.whole, exponent)
+            self.prepared = (exponent, dequantize(codes, scale), torch.as_tensor(branch), balanced)
+        _, weight, branch_weight, x = self.prepared
+        output = self._product(self._rounded_sample(x, self.form.activation_bits, clip), weight)
+        if branch_weight.ndim:
+            output = output + self._product(self._cut(x), branch_weight)
+        return self._relative(output)
+
+    def width_errors(self, exponent: float | None, clips: Sequence[float]) -> tuple[dict[int, float], dict[int, float]]:
+        """(weight, activation) error of the output by width, each with the other exact; the best clip of each."""
+        residual, x = self.split(exponent)[0], self.balanced(self.whole, exponent)
+        weights, activations = {}, {}
+        for bits in BITS:
+            change = dequantize(*self.rounded(exponent, bits)) - residual
+            weights[bits] = self._relative(self.exact + self._product(self._cut(x), change))
+            # The branch reads what is not rounded: only the residual meets the rounding's error.
+            changes = (self._rounded_sample(x, bits, clip) - self._cut(x) for clip in clips)
+            activations[bits] = min(self._relative(self.exact + self._product(c, residual)) for c in changes)
+        return weights, activations
+
+    def _rounded_sample(self, x: Tensor, bits: int, clip: float) -> Tensor:
+        steps = per_image_scale(x, bits, clip) if self.conv else per_token_scale(x, bits, clip)
+        return dequantize(quantize(self._cut(x), steps, bits), steps)
+
+    def _relative(self, output: Tensor) -> float:
+        return float((output - self.exact).square().mean() / self.exact.square().mean().clamp_min(1e-20))
+
+    def build(self, exponent: float | None, form: LayerFormat) -> QuantLayer:
+        """The low-bit layer, its tensors in the dtypes of storage."""
+        _, down, up = self.split(exponent)
+        codes, scale = self.rounded(exponent)
+        built = empty_like(self.layer, form).to(self.weight.device)
+        built.packed = pack(codes, form.weight_bits)
+        built.weight_scale = scale.flatten()
+        built.channel_scale = self.scale(exponent).reciprocal()
+        if self.layer.bias is not None:
+            built.bias = self.layer.bias.detach().float().clone()
+        if down is not None and up is not None:
+            # Contiguous, as a file will hold them: strides choose the order in which a product adds.
+            built.down, built.up = down.contiguous(), up.contiguous()
+        return built
+
+
+def _product_of(down: Tensor, up: Tensor, like: Tensor) -> Tensor:
+    """The branch as one weight."""
+    return (up.float() @ down.flatten(1).float()).view_as(like)
