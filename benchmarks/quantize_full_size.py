@@ -17,7 +17,7 @@ from iqa import FOLDER
 from report import describe_machine, table
 
 from quantface_core import OneStepRestorer, save_restorer
-from quantface_core.cli.calibrate import read_faces
+from quantface_core.cli.faces import read_faces
 from quantface_core.restorer.configs import OSDFACE
 from quantface_core.stages.calibrate import calibrate
 from quantface_core.stages.quantize import quantize_restorer

@@ -14,6 +14,15 @@ from typing import Any
 from ..types import DEFAULT_RESTORER, Face, RestoreOptions
 
 _ASSETS = Path(__file__).parent.parent / "assets"
+DEMO_PHOTO = _ASSETS / "astronaut.jpg"
+
+
+def demo_faces() -> list[Face]:
+    """The faces in the bundled photo."""
+    return [
+        Face(tuple(face["box"]), tuple(map(tuple, face["landmarks"])), face["score"])
+        for face in json.loads((_ASSETS / "astronaut.json").read_text("utf-8"))
+    ]
 
 
 def add_parser(commands: Any) -> None:
@@ -28,14 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     from .carry_out import carry_out
     from .jobs import Job
 
-    faces = [
-        Face(tuple(face["box"]), tuple(map(tuple, face["landmarks"])), face["score"])
-        for face in json.loads((_ASSETS / "astronaut.json").read_text("utf-8"))
-    ]
+    faces = demo_faces()
     began = time.perf_counter()
     restorer = load_restorer(restorer_path(DEFAULT_RESTORER))
     loaded = time.perf_counter()
-    job = Job(_ASSETS / "astronaut.jpg", arguments.output / "restored.png", arguments.output / "compare.png")
+    job = Job(DEMO_PHOTO, arguments.output / "restored.png", arguments.output / "compare.png")
     carry_out(job, restorer, lambda _: faces, RestoreOptions())
     print(f"loaded in {loaded - began:.1f} s, restored in {time.perf_counter() - loaded:.1f} s")
     print(f"see {job.target} and {job.compare}")

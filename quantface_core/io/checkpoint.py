@@ -108,6 +108,16 @@ def load_restorer(
     return model
 
 
+def read_notes(path: Path) -> dict[str, str]:
+    """What a file's maker noted beside the model: licence, settings, reports. Raises ModelError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: damaged, or no safetensors file ({error})") from error
+    return {key: value for key, value in metadata.items() if key not in ("format", "version", "config", "layers")}
+
+
 def _read_config(path: Path, metadata: dict[str, str] | None) -> RestorerConfig:
     metadata = metadata or {}
     if metadata.get("format") != FORMAT:

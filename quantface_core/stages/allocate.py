@@ -121,6 +121,14 @@ def _above(value: float) -> str:
     return f"{int(value * 1000 + 1) / 1000:.3f}"
 
 
+def uniform(sensitivity: Sensitivity, weight_bits: int, activation_bits: int) -> BitPlan:
+    """The plan without choices: the same widths everywhere but where they are fixed."""
+    widths = (weight_bits, activation_bits)
+    return BitPlan(
+        sensitivity.model, {n: (x.fixed, x.fixed) if x.fixed else widths for n, x in sensitivity.layers.items()}
+    )
+
+
 def summarize(plan: BitPlan, sensitivity: Sensitivity) -> dict[str, float]:
     """What a plan spends: average bits, MB, operations against 8 bits, and its expected error (a share of variance)."""
     everything = Budget(activation_bits=8.0, weight_bits=8.0, megabytes=0.0, operations=1.0)

@@ -196,3 +196,12 @@ def _average(tensors: list[Tensor]) -> None:
 def is_main_process() -> bool:
     """Whether this process writes files and shows progress."""
     return _process()[0] == 0
+
+
+def launched_device() -> torch.device | None:
+    """Where a launcher put this process, when there are several."""
+    if _process()[1] == 1:
+        return None
+    from accelerate import PartialState
+
+    return PartialState().device

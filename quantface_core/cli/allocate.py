@@ -1,0 +1,117 @@
+"""`quantface allocate`: give every layer the bits that the picture needs, within a budget."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..types import BitPlan, Budget, QuantizeSettings, Sensitivity
+from .faces import add_faces, read_faces
+from .progress import bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..restorer import OneStepRestorer
+
+_MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("allocate", help="choose each layer's bits within a budget", description=__doc__)
+    add = parser.add_argument
+    add("model", help="a known model's name or a .safetensors file, full precision")
+    add_faces(parser, count=16)
+    add("--activation-bits", type=float, help="average at most, weighed by multiply-accumulates; such as 3.98")
+    add("--weight-bits", type=float, help="average at most, weighed by parameters; such as 4.0")
+    add("--megabytes", type=float, help="size of the file at most")
+    add("--operations", type=float, help="bit operations at most, as a share of all at 8 bits; such as 0.3")
+    add(
+        "--limit",
+        type=parse_limit,
+        action="append",
+        default=[],
+        metavar="ROOM=LOW-HIGH",
+        help="such as vae.decoder=6-8",
+    )
+    add("--perceptual", default="ms_ssim", metavar="METRIC", help="ms_ssim, ssim, or any full-reference one of pyiqa")
+    add("--sensitivity", type=Path, metavar="FILE", help="read from here if there, else measure and write it")
+    add("--rank", type=int, default=QuantizeSettings().rank, help="of the low-rank branch (16)")
+    add("--seed", type=int, default=0, help="of rotation signs and samples (0)")
+    add("--output", "-o", type=Path, required=True, help="the plan to write, JSON")
+    add("--chart", type=Path, help="draw bits and sensitivities along the network, PNG")
+    parser.set_defaults(run=run)
+
+
+def parse_limit(text: str) -> tuple[str, tuple[int, int]]:
+    """`vae.decoder=6-8` -> (room, (least, most)); `6` alone is both."""
+    room, _, widths = text.partition("=")
+    low, _, high = widths.partition("-")
+    try:
+        least, most = int(low), int(high or low)
+    except ValueError:
+        least, most = 0, 0
+    if not room or not 3 <= least <= most <= 8:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROOM=LOW-HIGH with 3 to 8 bits, such as vae.decoder=6-8")
+    return room, (least, most)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..charts import draw_bits, save_chart
+    from ..io.checkpoint import load_restorer
+    from ..io.models import restorer_path
+    from ..io.plans import load_sensitivity, save_plan, save_sensitivity
+    from ..stages.allocate import allocate
+
+    budget = Budget(
+        arguments.activation_bits,
+        arguments.weight_bits,
+        arguments.megabytes,
+        arguments.operations,
+        dict(arguments.limit),
+    )
+    saved = arguments.sensitivity
+    if saved and saved.exists():
+        sensitivity = load_sensitivity(saved)
+        print(f"sensitivities from {saved}")
+    else:
+        restorer = load_restorer(restorer_path(arguments.model))
+        images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)
+        settings = QuantizeSettings(rank=arguments.rank, seed=arguments.seed)
+        sensitivity = measure(restorer, images, settings, arguments.perceptual)
+        if saved:
+            save_sensitivity(sensitivity, saved)
+    plan = allocate(sensitivity, budget)
+    save_plan(plan, arguments.output)
+    if arguments.chart:
+        save_chart(draw_bits(plan, sensitivity), arguments.chart)
+    print(f"{arguments.output}: {describe(plan, sensitivity)}")
+    return 0
+
+
+def measure(restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, perceptual: str) -> Sensitivity:
+    """Calibrate on all images, measure on the first few, with bars."""
+    from ..nn.swap import quant_layers
+    from ..stages.calibrate import calibrate
+    from ..stages.sensitivity import measure_sensitivity
+
+    if quant_layers(restorer):
+        raise UsageError("sensitivities are measured on a full-precision model, this one is quantized")
+    with bar("calibrate", "image") as progress:
+        statistics = calibrate(restorer, images, progress)
+    with bar("measure", "per mille") as progress:
+        return measure_sensitivity(restorer, statistics, images[:_MEASURED], settings, perceptual, progress)
+
+
+def describe(plan: BitPlan, sensitivity: Sensitivity) -> str:
+    """One line: what a plan spends, beside the same of uniform 4 bits."""
+    from ..stages.allocate import summarize, uniform
+
+    spent, even = summarize(plan, sensitivity), summarize(uniform(sensitivity, 4, 4), sensitivity)
+    pairs = [
+        f"{spent[key]:.2f} {unit} (uniform 4 bits: {even[key]:.2f})"
+        for key, unit in (("activation_bits", "activation bits"), ("weight_bits", "weight bits"), ("megabytes", "MB"))
+    ]
+    return f"{', '.join(pairs)}; expected error {spent['error'] / even['error']:.2f} of it"

@@ -1,0 +1,139 @@
+"""`quantface build`: from a full-precision model to a finished low-bit one, as a recipe says.
+
+calibrate -> allocate -> quantize -> distill -> save -> evaluate. What a stage made is kept in a folder
+under a name that hangs on its settings and all before it: stop at any time, give the command again, and it
+goes on; change the recipe, and only what changed is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .allocate import describe, measure
+from .calibrate import images_sha256, quantize
+from .distill import train
+from .faces import bundled_faces, read_faces
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..io.recipes import Recipe
+    from ..types import BitPlan
+
+_LICENCE = "licence"
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "build",
+        help="make a low-bit model as a recipe says",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("recipe", nargs="?", help="a shipped recipe's name, or a .toml file; none = list them")
+    add("--images", type=Path, help="folder of aligned faces; none = one bundled portrait, degraded in many ways")
+    add("--degrade", action="store_true", help="the images are clean: degrade them first, with seeds")
+    add("--output", "-o", type=Path, help="the .safetensors file to write (RECIPE.safetensors)")
+    add("--work", type=Path, help="folder for what the stages make (OUTPUT.build)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..io.recipes import known_recipes, load_recipe
+
+    if arguments.recipe is None:
+        print("\n".join(known_recipes()))
+        return 0
+    recipe = load_recipe(arguments.recipe)
+    output = arguments.output or Path(f"{recipe.name}.safetensors")
+    if output.suffix != ".safetensors":
+        raise UsageError(f"--output {output}: name a .safetensors file")
+    Build(recipe, arguments.images, arguments.degrade, output, arguments.work or output.with_suffix(".build")).run()
+    return 0
+
+
+class Build:
+    """One recipe carried out for one output, over the results that are there already."""
+
+    def __init__(self, recipe: Recipe, images: Path | None, degraded: bool, output: Path, work: Path) -> None:
+        from ..io.checkpoint import load_restorer
+        from ..io.models import restorer_path, sha256
+
+        self.recipe, self.output, self.work = recipe, output, work
+        self.source = restorer_path(recipe.source)
+        self.full = load_restorer(self.source)
+        size = self.full.config.image_size
+        count = max(recipe.images, recipe.faces if recipe.distill else 0)
+        self.images = read_faces(images, count, size, degraded) if images else bundled_faces(recipe.images, size)
+        self.identity = [sha256(self.source), images_sha256(self.images)]
+
+    def run(self) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        plan = self._plan()
+        low = self._quantized(plan)
+        self._finished(low)
+
+    def _named(self, stage: str, suffix: str, settings: Any) -> Path:
+        """The file a stage makes: its name hangs on its settings and on every stage before it."""
+        self.identity.append(json.dumps(settings, sort_keys=True))
+        digest = hashlib.sha256("\n".join(self.identity).encode()).hexdigest()[:12]
+        return self.work / f"{stage}-{digest}{suffix}"
+
+    @property
+    def _calibration(self) -> Tensor:
+        return self.images[: self.recipe.images]
+
+    def _plan(self) -> BitPlan | None:
+        from ..charts import draw_bits, save_chart
+        from ..io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
+        from ..stages.allocate import allocate
+
+        recipe = self.recipe
+        if recipe.budget is None:
+            return None
+        measured = self._named("sensitivity", ".json", [asdict(recipe.quantize), recipe.images, recipe.perceptual])
+        planned = self._named("plan", ".json", asdict(recipe.budget))
+        if not measured.exists():
+            save_sensitivity(measure(self.full, self._calibration, recipe.quantize, recipe.perceptual), measured)
+        sensitivity = load_sensitivity(measured)
+        if not planned.exists():
+            save_plan(allocate(sensitivity, recipe.budget), planned)
+        plan = load_plan(planned)
+        save_chart(draw_bits(plan, sensitivity), planned.with_suffix(".png"))
+        print(f"plan: {describe(plan, sensitivity)}")
+        return plan
+
+    def _quantized(self, plan: BitPlan | None) -> Path:
+        import copy
+
+        from ..io.checkpoint import save_restorer
+
+        recipe = self.recipe
+        path = self._named("quantized", ".safetensors", [asdict(recipe.quantize), recipe.images])
+        if not path.exists():
+            low = copy.deepcopy(self.full)
+            _, notes = quantize(low, self._calibration, recipe.quantize, plan)
+            save_restorer(low, path, notes=notes)
+        print(f"quantized: {path}, {path.stat().st_size / 1e6:.1f} MB")
+        return path
+
+    def _finished(self, quantized: Path) -> None:
+        from ..io.checkpoint import load_restorer, read_notes, save_restorer
+
+        recipe, low, notes = self.recipe, load_restorer(quantized), read_notes(quantized)
+        notes |= {k: v for k, v in read_notes(self.source).items() if k == _LICENCE}
+        notes["recipe"] = recipe.name
+        if recipe.distill:
+            held = min(recipe.validation, len(self.images) // 2)
+            folder = self._named("distill", "", [asdict(recipe.distill), recipe.mode, recipe.faces, held])
+            split = (self.images[: len(self.images) - held], self.images[len(self.images) - held :])
+            notes |= train(low, self.full, *split, recipe.distill, folder, recipe.mode)
+        save_restorer(low, self.output, notes=notes)
+        print(f"{self.output}: {self.output.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,184 @@
+"""`quantface distill`: train a low-bit restorer's branches until its pictures are the full-precision one's.
+
+Runs under `accelerate launch` on several processes or GPUs as it is. A run that stopped goes on from its
+folder when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from ..errors import ModelError, UsageError
+from ..io.atomic import atomic_path
+from ..types import DistillSettings, FitSettings
+from .calibrate import images_sha256
+from .faces import add_faces, read_faces
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..restorer import OneStepRestorer
+    from ..stages.fit import Fit
+
+_SHOWN = 4  # validation faces in the picture
+
+
+def add_parser(commands: Any) -> None:
+    fit, defaults = FitSettings(), DistillSettings()
+    parser = commands.add_parser(
+        "distill",
+        help="train a low-bit model's branches",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", help="a low-bit model's name or .safetensors file")
+    add("--teacher", required=True, help="its full-precision original")
+    add_faces(parser, count=10_000)
+    add("--validation", type=int, default=16, help="the last so many images validate (16); 0 = keep the last step")
+    add("--mode", choices=("end-to-end", "blocks"), default="end-to-end", help="blocks: one at a time, little memory")
+    add("--steps", type=int, default=fit.steps, help=f"each block's in blocks mode ({fit.steps})")
+    add("--batch-size", type=int, default=fit.batch_size, help=f"of a process and an accumulation ({fit.batch_size})")
+    add("--accumulation", type=int, default=fit.accumulation, help="batches whose gradients are averaged (1)")
+    add("--learning-rate", type=float, default=fit.learning_rate, help=f"({fit.learning_rate:g})")
+    add("--warmup", type=int, default=fit.warmup, help=f"steps ({fit.warmup})")
+    add("--weight-decay", type=float, default=fit.weight_decay, help="AdamW's (0)")
+    add("--ema", type=float, default=fit.ema, help=f"of the averaged weights, which are kept ({fit.ema}); 0 = none")
+    add("--validate-every", type=int, default=fit.validate_every, help=f"steps ({fit.validate_every})")
+    add("--save-every", type=int, default=fit.save_every, help=f"steps ({fit.save_every})")
+    add("--patience", type=int, default=fit.patience, help="validations without gain before it stops (0 = never)")
+    add("--rank", type=int, default=defaults.rank, help=f"of the distillation branch ({defaults.rank})")
+    add("--learn-clips", action="store_true", help="train the activations' clipping ratios too")
+    add("--perceptual", default="", metavar="METRIC", help="a term of ms_ssim, lpips, ... beside the squares")
+    add("--precision", choices=("bfloat16", "float32"), default=defaults.precision, help=f"({defaults.precision})")
+    add("--checkpointing", action="store_true", help="compute activations twice to save memory")
+    add("--seed", type=int, default=fit.seed, help="of the images' order and the branch (0)")
+    add("--device", default="auto", help="auto, cuda, mps or cpu")
+    add("--run", type=Path, dest="folder", help="curves, pictures and the state to go on from (OUTPUT.run)")
+    add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..io.checkpoint import load_restorer, read_notes, save_restorer
+    from ..io.models import restorer_path
+    from ..stages.fit import is_main_process, launched_device
+    from .devices import choose_device
+
+    if arguments.output.suffix != ".safetensors":
+        raise UsageError(f"--output {arguments.output}: name a .safetensors file")
+    given = {f.name: getattr(arguments, f.name) for f in fields(FitSettings)}
+    chosen = ("rank", "learn_clips", "perceptual", "precision", "checkpointing")
+    settings = DistillSettings(fit=FitSettings(**given), **{name: getattr(arguments, name) for name in chosen})
+    device, path = launched_device() or choose_device(arguments.device), restorer_path(arguments.model)
+    restorer, teacher = (load_restorer(p, device) for p in (path, restorer_path(arguments.teacher)))
+    images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)
+    held = max(0, arguments.validation)
+    if held >= len(images):
+        raise UsageError(f"--validation {held} leaves none of {len(images)} images to train on")
+    split = (images[: len(images) - held], images[len(images) - held :])
+    folder = arguments.folder or arguments.output.with_suffix(".run")
+    notes = train(restorer, teacher, *split, settings, folder, arguments.mode)
+    if is_main_process():
+        save_restorer(restorer, arguments.output, notes={**read_notes(path), **notes})
+        print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB; curves in {folder}")
+    return 0
+
+
+def train(
+    restorer: OneStepRestorer,
+    teacher: OneStepRestorer,
+    images: Tensor,
+    held: Tensor,
+    settings: DistillSettings,
+    folder: Path,
+    mode: str = "end-to-end",
+) -> dict[str, str]:
+    """Distill in place, with a bar, curves and a state in `folder`; returns what a file notes of it."""
+    from ..stages.distill import distill, distill_blocks
+    from ..stages.fit import is_main_process
+
+    notes = {
+        "distill": json.dumps({**asdict(settings), "mode": mode}),
+        "distill_sha256": images_sha256(images),
+    }
+    watch = RunFolder(folder, hashlib.sha256(json.dumps(notes).encode()).hexdigest(), settings)
+    with tqdm(desc="distill", unit="step", total=settings.fit.steps, disable=None if is_main_process() else True) as b:
+        watch.bar = b
+        if mode == "blocks":
+            reports = distill_blocks(restorer, teacher, images, settings, replace(watch.callbacks(), on_state=None))
+            first = [report.losses[0] for report in reports.values()]
+            last = [report.losses[-1] for report in reports.values()]
+            b.write(f"{len(reports)} blocks; mean loss {sum(first) / len(first):.2e} to {sum(last) / len(last):.2e}")
+        else:
+            report = distill(restorer, teacher, images, held, settings, watch.callbacks())
+            best = max((score for _, score in report.scores), default=None)
+            b.write(f"loss {report.losses[-1]:.2e}" + (f", best validation {best:.2f} dB" if best else ""))
+    return notes
+
+
+class RunFolder:
+    """A run's folder: losses.png and faces.png as it goes, and state.safetensors to go on from."""
+
+    def __init__(self, folder: Path, identity: str, settings: DistillSettings) -> None:
+        """`identity` tells whose state it is: another run's is refused."""
+        self.folder, self.identity, self.total = folder, identity, settings.fit.steps
+        self.bar: Any = None
+
+    def callbacks(self) -> Any:
+        from ..stages.distill import Callbacks
+
+        return Callbacks(self._stepped, self._save, self._pictures, self._resume)
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    def _stepped(self, fit: Fit) -> None:
+        self.bar.total = fit.settings.steps
+        self.bar.update(fit.done % (fit.settings.steps + 1) - self.bar.n)
+        scores = {"dB": f"{fit.scores[-1][1]:.2f}"} if fit.scores else {}
+        self.bar.set_postfix(loss=f"{fit.losses[-1]:.2e}", **scores)
+
+    def _save(self, fit: Fit) -> None:
+        from safetensors.torch import save_file
+
+        from ..charts import draw_losses, save_chart
+        from ..stages.fit import is_main_process
+
+        if not is_main_process():
+            return
+        try:
+            with atomic_path(self.state) as temporary:
+                save_file(fit.state(), temporary, {"run": self.identity})
+        except OSError as error:
+            raise ModelError(f"{self.state}: cannot write ({error.strerror})") from error
+        save_chart(draw_losses(fit.losses, fit.scores, self.total), self.folder / "losses.png")
+
+    def _pictures(self, step: int, pictures: Tensor) -> None:
+        from ..charts import draw_faces, save_chart
+        from ..stages.fit import is_main_process
+
+        if is_main_process():
+            save_chart(draw_faces(pictures[:_SHOWN]), self.folder / "faces.png")
+
+    def _resume(self, fit: Fit) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        if not self.state.exists():
+            return
+        try:
+            with safe_open(self.state, framework="pt") as file:
+                if (file.metadata() or {}).get("run") != self.identity:
+                    raise UsageError(f"{self.folder} holds a run of other settings or images: name another folder")
+                fit.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError) as error:
+            raise ModelError(f"{self.state}: damaged ({error}): delete it to begin anew") from error
+        self.bar.update(fit.done)

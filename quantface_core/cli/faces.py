@@ -1,0 +1,62 @@
+"""The faces that calibrating, allocating and distilling look at: a folder's, as one batch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ImageError, UsageError
+from .demo import DEMO_PHOTO, demo_faces
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def add_faces(parser: argparse.ArgumentParser, count: int) -> None:
+    """The options that name faces."""
+    add = parser.add_argument
+    add("--images", type=Path, required=True, help="folder of aligned, degraded faces such as it will restore")
+    add("--count", type=int, default=count, help=f"at most this many images ({count})")
+    add("--degrade", action="store_true", help="the images are clean: degrade them first, with seeds")
+
+
+def read_faces(folder: Path, count: int, size: int, degraded: bool) -> Tensor:
+    """The first pictures of a folder as [N, 3, size, size] float32 in [-1, 1]. Raises UsageError, ImageError."""
+    import cv2
+    import numpy as np
+    import torch
+
+    from ..degrade import degrade
+    from ..io.photos import read_photo
+    from .jobs import find_photos
+
+    if count < 1:
+        raise UsageError(f"--count is at least 1, got {count}")
+    if not folder.is_dir():
+        raise UsageError(f"--images {folder}: no such folder")
+    faces: list[Any] = []
+    for seed, path in enumerate(find_photos([str(folder)])[:count]):
+        pixels = read_photo(path).pixels
+        if max(pixels.shape[:2]) > 1.1 * min(pixels.shape[:2]):
+            raise ImageError(f"{path}: calibration wants square, aligned faces, this is {pixels.shape[1::-1]}")
+        if pixels.dtype == np.uint16:
+            pixels = (pixels // 257).astype(np.uint8)
+        pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+        faces.append(degrade(pixels, seed) if degraded else pixels)
+    return torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def bundled_faces(count: int, size: int) -> Tensor:
+    """The bundled portrait, degraded in `count` ways: for a user without faces at hand; as `read_faces` returns."""
+    import numpy as np
+    import torch
+
+    from ..degrade import degrade
+    from ..faces.align import extract, face_transform
+    from ..io.photos import read_photo
+
+    crop = extract(read_photo(DEMO_PHOTO).pixels, face_transform(demo_faces()[0], size), size)
+    pixels = np.rint(np.clip(crop, 0, 1) * 255).astype(np.uint8)
+    faces = np.stack([degrade(pixels, seed) for seed in range(count)])
+    return torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,144 @@
+"""Bit plans and sensitivities as JSON: readable, one layer a line, checked when read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, ModelError
+from ..kernels.quantize import BITS
+from ..types import BitPlan, LayerSensitivity, Sensitivity
+from .atomic import atomic_path
+
+_PLAN, _SENSITIVITY, _VERSION = "quantface-plan", "quantface-sensitivity", 1
+_LARGEST = 100_000_000  # bytes of a file that is read: far more than any model's layers need
+
+
+def plan_to_json(plan: BitPlan) -> str:
+    """A plan as text, one layer a line: `"unet.conv_in": "w8a8"`."""
+    widths = {name: f"w{weight}a{activation}" for name, (weight, activation) in plan.layers.items()}
+    return json.dumps({"format": _PLAN, "version": _VERSION, "model": plan.model, "layers": widths}, indent=1) + "\n"
+
+
+def plan_from_json(text: str) -> BitPlan:
+    """The inverse. Raises ConfigError naming the field that is wrong."""
+    table = _parsed(text, _PLAN, {"model", "layers"})
+    layers = {}
+    for name, widths in table["layers"].items():
+        match = re.fullmatch(r"w([3-8])a([3-8])", widths) if isinstance(widths, str) else None
+        if not match:
+            raise ConfigError(f"layers.{name:.80}: wXaY with 3 to 8 bits each, such as w4a6, got {widths!r:.40}")
+        layers[name] = (int(match[1]), int(match[2]))
+    return BitPlan(table["model"], layers)
+
+
+def sensitivity_to_json(sensitivity: Sensitivity) -> str:
+    """Sensitivities as text, one layer a line."""
+    rows = {name: json.dumps(asdict(layer)) for name, layer in sensitivity.layers.items()}
+    head = {"format": _SENSITIVITY, "version": _VERSION, "model": sensitivity.model}
+    head |= {"perceptual": sensitivity.perceptual, "rest_bytes": sensitivity.rest_bytes}
+    body = ",\n".join(f"  {json.dumps(name)}: {row}" for name, row in rows.items())
+    return json.dumps(head, indent=1).removesuffix("\n}") + f',\n "layers": {{\n{body}\n }}\n}}\n'
+
+
+def sensitivity_from_json(text: str) -> Sensitivity:
+    """The inverse. Raises ConfigError naming the field that is wrong."""
+    table = _parsed(text, _SENSITIVITY, {"model", "perceptual", "rest_bytes", "layers"})
+    if not isinstance(table["perceptual"], str):
+        raise ConfigError("perceptual: a metric's name")
+    rest = _number("rest_bytes", table["rest_bytes"])
+    layers = {name: _layer(name, row) for name, row in table["layers"].items()}
+    return Sensitivity(table["model"], table["perceptual"], int(rest), layers)
+
+
+def save_plan(plan: BitPlan, path: Path) -> None:
+    """Write a plan atomically. Raises ModelError."""
+    _write(path, plan_to_json(plan))
+
+
+def load_plan(path: Path) -> BitPlan:
+    """Read a plan. Raises ModelError when it is missing or not one."""
+    return _loaded(path, plan_from_json)
+
+
+def save_sensitivity(sensitivity: Sensitivity, path: Path) -> None:
+    """Write sensitivities atomically. Raises ModelError."""
+    _write(path, sensitivity_to_json(sensitivity))
+
+
+def load_sensitivity(path: Path) -> Sensitivity:
+    """Read sensitivities. Raises ModelError when they are missing or none."""
+    return _loaded(path, sensitivity_from_json)
+
+
+def _layer(name: str, row: Any) -> LayerSensitivity:
+    expected = {f.name for f in fields(LayerSensitivity)}
+    if not isinstance(row, Mapping) or set(row) != expected:
+        raise ConfigError(f"layers.{name:.80}: a table of {', '.join(sorted(expected))}")
+    widths = {}
+    for key in ("weight", "activation"):
+        if not isinstance(row[key], Mapping) or set(row[key]) != {str(bits) for bits in BITS}:
+            raise ConfigError(f"layers.{name:.80}.{key}: a share for each width, {BITS.start} to {BITS.stop - 1}")
+        widths[key] = {bits: _number(f"layers.{name:.80}.{key}", row[key][str(bits)]) for bits in BITS}
+    numbers = {k: _number(f"layers.{name:.80}.{k}", row[k]) for k in expected - {"weight", "activation", "fixed"}}
+    fixed = row["fixed"]
+    if fixed is not None and (type(fixed) is not int or fixed not in BITS):
+        raise ConfigError(f"layers.{name:.80}.fixed: none, or {BITS.start} to {BITS.stop - 1} bits")
+    return LayerSensitivity(
+        int(numbers["multiplications"]),
+        int(numbers["parameters"]),
+        int(numbers["overhead"]),
+        fixed,
+        widths["weight"],
+        widths["activation"],
+        numbers["error"],
+        numbers["perceptual"],
+    )
+
+
+def _number(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise ConfigError(f"{name}: a number of at least 0, got {value!r:.40}")
+    return value
+
+
+def _parsed(text: str, kind: str, expected: set[str]) -> dict[str, Any]:
+    try:
+        table: Any = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(f"not JSON ({error})") from error
+    if not isinstance(table, dict) or table.get("format") != kind:
+        raise ConfigError(f"its format is not {kind!r}")
+    if table.get("version") != _VERSION:
+        raise ConfigError(f"version {table.get('version')!r:.20}, this release reads {_VERSION}: update quantface")
+    if set(table) != expected | {"format", "version"}:
+        raise ConfigError(f"fields are {', '.join(sorted(expected))}, got {', '.join(map(str, sorted(table)))[:200]}")
+    if not isinstance(table["model"], str) or not isinstance(table["layers"], dict) or not table["layers"]:
+        raise ConfigError("model: a name; layers: a table that is not empty")
+    return table
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, "utf-8")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot write ({error.strerror})") from error
+
+
+def _loaded(path: Path, parse: Any) -> Any:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ModelError(f"{path}: too large to be a plan or sensitivities")
+        return parse(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot read ({error})") from error
+    except ConfigError as error:
+        raise ModelError(f"{path}: {error}") from error
