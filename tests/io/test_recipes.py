@@ -74,4 +74,4 @@ def test_the_wrong_field_is_named(tmp_path: Path, old: str, new: str, words: str
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ModelError, match="Did you mean mini-w4a4"):
-        load_recipe("mini-w4a5")
+        load_recipe("mini-w4a4-")
