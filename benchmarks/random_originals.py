@@ -34,7 +34,7 @@ NARROW = replace(
         OSDFACE.embedder,
         image_size=64,
         base_channels=32,
-        channel_multipliers=(1, 1, 1, 1, 1, 2),
+        channel_multipliers=(1, 2, 2, 2, 3, 4),
         attention_resolution=2,
         latent_channels=32,
         codes=64,

@@ -66,8 +66,10 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
 def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # a pickle older than torch 1.6 cannot stay on the disk
-        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, SafetensorError):
+        # A pickle older than torch 1.6 cannot stay on the disk; one misnamed is taken for its suffix.
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _first_line(error: BaseException) -> str:

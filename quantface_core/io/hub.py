@@ -92,7 +92,7 @@ def find(remote: Remote) -> Found:
     """Ask the Hub for the first of the paths that the repository has. Raises ModelError."""
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=_endpoint())
+    api = HfApi(endpoint=hub_endpoint())
     advice = f"https://huggingface.co/{remote.repo}"
 
     def ask() -> Any:
@@ -114,7 +114,8 @@ def find(remote: Remote) -> Found:
     return Found(remote.repo, match, info.sha, size, checksum, file.blob_id or "", str(licence))
 
 
-def _endpoint() -> str | None:
+def hub_endpoint() -> str | None:
+    """The mirror that HF_ENDPOINT names; None = the Hub itself."""
     return os.environ.get("HF_ENDPOINT") or None
 
 
@@ -134,7 +135,7 @@ def _download(found: Found, part: Path) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    url = hf_hub_url(found.repo, found.path, revision=found.commit, endpoint=_endpoint())
+    url = hf_hub_url(found.repo, found.path, revision=found.commit, endpoint=hub_endpoint())
 
     def length() -> int:
         return part.stat().st_size if part.exists() else 0
@@ -163,12 +164,12 @@ def _attempts(work: Callable[[], Any], progress: Callable[[], int], advice: str)
             return work()
         except Exception as error:  # the client raises its own, its transport's and the system's errors
             if not _passing(error):
-                raise ModelError(_explained(error, advice)) from error
+                raise ModelError(explained(error, advice)) from error
             if progress() > before:
                 waits, before = iter(_WAITS), progress()
             wait = next(waits, None)
             if wait is None:
-                raise ModelError(_explained(error, advice)) from error
+                raise ModelError(explained(error, advice)) from error
             time.sleep(wait)
 
 
@@ -186,7 +187,7 @@ def _passing(error: Exception) -> bool:
     return status is None or status == 429 or status >= 500
 
 
-def _explained(error: Exception, advice: str) -> str:
+def explained(error: Exception, advice: str) -> str:
     """One line: what went wrong and what to do."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -206,7 +207,7 @@ def _explained(error: Exception, advice: str) -> str:
     if status:
         return f"the Hub has trouble ({status}): try later; {again}"
     lines = str(error).strip().splitlines()
-    return f"cannot fetch ({lines[0] if lines else type(error).__name__}): {again}, or {_lower(advice)}"
+    return f"the Hub cannot be used ({lines[0] if lines else type(error).__name__}): {again}, or {_lower(advice)}"
 
 
 def _page(advice: str) -> str:

@@ -12,7 +12,17 @@ from pathlib import Path
 from ..errors import ModelError
 from .catalogue import Catalogue, Entry, catalogue, models_folder
 
-__all__ = ["Catalogue", "Entry", "catalogue", "detector_path", "models_folder", "restorer_path", "sha256", "stored_at"]
+__all__ = [
+    "Catalogue",
+    "Entry",
+    "catalogue",
+    "detector_path",
+    "models_folder",
+    "own_models",
+    "restorer_path",
+    "sha256",
+    "stored_at",
+]
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -35,7 +45,9 @@ def restorer_path(name: str, tell: Tell = to_stderr) -> Path:
         if not Path(name).is_file():
             raise ModelError(f"{name}: no such model file")
         return Path(name)
-    known = catalogue()["restorers"]
+    known, own = catalogue()["restorers"], own_models()
+    if name in own:
+        return own[name]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -51,6 +63,13 @@ def detector_path(tell: Tell = to_stderr) -> Path:
 def stored_at(entry: Entry) -> Path:
     """Where an entry's file is, or will be."""
     return (_PACKAGE / "weights" if entry.bundled else models_folder()) / entry.file
+
+
+def own_models() -> dict[str, Path]:
+    """The user's own files in the models folder, by name: those that no catalogue lists."""
+    listed = {entry.file for entry in catalogue()["restorers"].values()}
+    files = sorted(models_folder().glob("*.safetensors"))
+    return {path.stem: path for path in files if path.name not in listed and not path.name.startswith(".")}
 
 
 def _located(name: str, entry: Entry, tell: Tell) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ModelError
@@ -35,6 +36,8 @@ def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) ->
         tell(f"converting into {target}")
         convert(files, target, {"licence": entry.licence, "originals": json.dumps(checksums)})
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another model's originals may be there
+            folder.parent.rmdir()
     return target
 
 

@@ -21,6 +21,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
     monkeypatch.setenv("HF_ENDPOINT", served.url)
     monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    # The client hands on whole chunks, 10 MB each: what a cut leaves of one is fetched again.
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     yield served
     served.close()

@@ -94,10 +94,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path, {k.lower(): v for k, v in self.headers.items()}))
         return path
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self.do_GET()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path, fault = self._record(), self.hub.fault
         if fault.status and fault.times:
             fault.times -= 1
@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(1)
         return None
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         path, body = self._record(), self._body()
         fault = self.hub.fault
         if fault.status and fault.times:
@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.hub.files[f"{repo}/{value['path']}"] = self.hub.objects[value["oid"]]
         self._answer(200, {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.hub.url}/{repo}/commit/{COMMIT}"})
 
-    def do_PUT(self) -> None:  # noqa: N802
+    def do_PUT(self) -> None:
         path, body = self._record(), self._body()
         checksum = hashlib.sha256(body).hexdigest()
         if path != f"/storage/{checksum}":

@@ -1,0 +1,32 @@
+"""`quantface models`: the models that have names, and which of them are here."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("models", help="list models by name", description=__doc__)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..io.catalogue import catalogue, models_folder, user_catalogues
+    from ..io.models import own_models, stored_at
+
+    rows = [("NAME", "", "HERE", "SIZE", "LICENCE")]
+    for name, entry in catalogue()["restorers"].items():
+        path = stored_at(entry)
+        size = path.stat().st_size if path.is_file() else entry.size
+        origin = f"huggingface.co/{entry.repo}" if entry.repo else entry.kind
+        rows.append((name, origin, "yes" if path.is_file() else "no", f"{size / 1e6:,.0f} MB", entry.licence))
+    for name, path in own_models().items():
+        rows.append((name, "yours", "yes", f"{path.stat().st_size / 1e6:,.0f} MB", ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip())
+    print(f"\nmodels folder: {models_folder()}")
+    for path in user_catalogues():
+        print(f"your catalogue: {path}")
+    return 0
