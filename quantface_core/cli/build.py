@@ -91,13 +91,13 @@ class Build:
         return self.images[: self.recipe.images]
 
     def _plan(self) -> BitPlan | None:
+        recipe = self.recipe
+        if recipe.budget is None:
+            return None
         from ..charts import draw_bits, save_chart
         from ..io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
         from ..stages.allocate import allocate
 
-        recipe = self.recipe
-        if recipe.budget is None:
-            return None
         measured = self._named("sensitivity", ".json", [asdict(recipe.quantize), recipe.images, recipe.perceptual])
         planned = self._named("plan", ".json", asdict(recipe.budget))
         if not measured.exists():

@@ -33,6 +33,8 @@ def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) ->
         _check_space(size + entry.size, folder, target.parent)
         files = {part: fetch(remote, folder / _stored(remote), tell) for part, remote in entry.originals.items()}
         checksums = {part: sha256(path) for part, path in files.items()}
+        for remains in target.parent.glob(f".{target.stem}-*{target.suffix}"):  # of a run that was killed
+            remains.unlink()
         tell(f"converting into {target}")
         convert(files, target, {"licence": entry.licence, "originals": json.dumps(checksums)})
         shutil.rmtree(folder, ignore_errors=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+_PIECE = 1 << 16
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -38,6 +41,7 @@ class LocalHub:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.objects: dict[str, bytes] = {}
         self.sent = 0  # bytes of files
+        self.watch: Callable[[int], object] = lambda sent: None  # told after every piece
         hub = self
 
         class Handler(_Handler):
@@ -65,6 +69,10 @@ class LocalHub:
 class _Handler(BaseHTTPRequestHandler):
     hub: LocalHub
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a killed client hangs up
+            super().handle()
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -154,8 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
         if active and fault.cut_after >= start:
             fault.times -= 1
             end = fault.cut_after
-        self.wfile.write(data[start:end])
-        self.hub.sent += end - start
+        for begin in range(start, end, _PIECE):
+            piece = data[begin : min(begin + _PIECE, end)]
+            self.wfile.write(piece)
+            self.hub.sent += len(piece)
+            self.hub.watch(self.hub.sent)
         if end < len(data):
             self.wfile.flush()
             self.close_connection = True
