@@ -21,7 +21,9 @@ def saved(tiny: OneStepRestorer, path: Path, licence: str) -> Path:
     return path
 
 
-def test_published_and_fetched_again(hub: LocalHub, tiny: OneStepRestorer, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_published_and_fetched_again(
+    hub: LocalHub, tiny: OneStepRestorer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = saved(tiny, tmp_path / "tiny.safetensors", "Apache-2.0")
     assert main(["publish", str(path), "--repo", "me/tiny"]) == 0
     assert capsys.readouterr().out.strip() == f"{hub.url}/me/tiny"
