@@ -59,7 +59,8 @@ class AttentionProcessor:
             x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
         context = x if encoder_hidden_states is None else encoder_hidden_states
         q, k, v = (
-            t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in (attn.to_q(x), attn.to_k(context), attn.to_v(context))
+            t.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+            for t in (attn.to_q(x), attn.to_k(context), attn.to_v(context))
         )
         x = attn.to_out[0](attention(q, k, v).transpose(1, 2).flatten(2))
         if len(maps) == 4:

@@ -22,7 +22,7 @@ def layer(error: float, multiplications: int = 1000, parameters: int = 100, fixe
 
 def network(errors: list[float], **kind: int) -> Sensitivity:
     layers = {f"unet.layer{i}": layer(error, **kind) for i, error in enumerate(errors)}
-    return Sensitivity("tiny", "ms_ssim", 1000, {"unet.conv_in": layer(0.1, fixed=8), **layers})
+    return Sensitivity("tiny", "ms_ssim", 1000, {"unet.conv_in": layer(0.1, 10, 1, fixed=8), **layers})
 
 
 NETWORK = network([0.001, 0.002, 0.5, 0.004])
@@ -31,8 +31,8 @@ NETWORK = network([0.001, 0.002, 0.5, 0.004])
 @settings(max_examples=25, deadline=None)
 @given(
     errors=st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=8),
-    activation=st.floats(4.5, 8),
-    weight=st.floats(4.5, 8),
+    activation=st.floats(4.2, 8),
+    weight=st.floats(4.2, 8),
 )
 def test_budgets_hold_and_no_uniform_plan_within_them_is_better(
     errors: list[float], activation: float, weight: float
@@ -68,7 +68,7 @@ def test_rooms_keep_their_limits() -> None:
 
 def test_an_impossible_budget_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="the least is") as refused:
-        allocate(NETWORK, Budget(activation_bits=3.2))
+        allocate(NETWORK, Budget(activation_bits=3.01))
     nearest = float(re.search(r"least is ([\d.]+)", str(refused.value))[1])
     assert summarize(allocate(NETWORK, Budget(activation_bits=nearest)), NETWORK)["activation_bits"] <= nearest
 
