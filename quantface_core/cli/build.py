@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,28 @@ def _evaluate(recipe: Recipe, arguments: argparse.Namespace, output: Path, work:
     command = ["evaluate", str(output), "--reference", recipe.source, "--lq", str(arguments.test)]
     command += ["--metrics", *recipe.metrics, "--output", str(work / "evaluation")]
     return main(command + ["--degrade"] * arguments.degrade)
+
+
+def built(name: str) -> Path | None:
+    """What a shipped recipe makes, in the models folder, made first when it is not there; None for other names.
+
+    Two processes at once make it once. Raises what building raises.
+    """
+    from ..io.catalogue import models_folder
+    from ..io.hub import locked
+    from ..io.models import to_stderr
+    from ..io.recipes import known_recipes, load_recipe
+
+    if name not in known_recipes():
+        return None
+    output = models_folder() / f"{name}.safetensors"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with locked(output, to_stderr):
+        if not output.is_file():
+            work = output.with_suffix(".build")
+            Build(load_recipe(name), None, False, output, work).run()
+            shutil.rmtree(work, ignore_errors=True)
+    return output
 
 
 class Build:

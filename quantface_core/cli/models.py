@@ -14,6 +14,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..io.catalogue import catalogue, models_folder, user_catalogues
     from ..io.models import own_models, stored_at
+    from ..io.recipes import known_recipes
 
     rows = [("NAME", "", "HERE", "SIZE", "LICENCE")]
     for name, entry in catalogue()["restorers"].items():
@@ -21,8 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
         size = path.stat().st_size if path.is_file() else entry.size
         origin = f"huggingface.co/{entry.repo}" if entry.repo else entry.kind
         rows.append((name, origin, "yes" if path.is_file() else "no", f"{size / 1e6:,.0f} MB", entry.licence))
-    for name, path in own_models().items():
-        rows.append((name, "yours", "yes", f"{path.stat().st_size / 1e6:,.0f} MB", ""))
+    own, recipes = own_models(), known_recipes()
+    for name in [*recipes, *(name for name in own if name not in recipes)]:
+        size = f"{own[name].stat().st_size / 1e6:,.0f} MB" if name in own else ""
+        rows.append((name, "recipe" if name in recipes else "yours", "yes" if name in own else "no", size, ""))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip())

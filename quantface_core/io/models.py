@@ -49,6 +49,10 @@ def restorer_path(name: str, tell: Tell = to_stderr) -> Path:
     if name in own:
         return own[name]
     if name not in known:
+        from .recipes import known_recipes
+
+        if name in known_recipes():
+            raise ModelError(f"{name} is not here yet: make it with `quantface build {name}`, then name its file")
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ModelError(f"unknown model {name!r}.{hint} Known: {', '.join(known)}; or give a .safetensors file")

@@ -119,3 +119,23 @@ def test_the_shipped_recipes_start_from_the_originals(bits: str) -> None:
     recipe = load_recipe(f"osdface-{bits}")
     assert recipe.source == "osdface"
     assert f"w{recipe.quantize.weight_bits}a{recipe.quantize.activation_bits}" == bits
+
+
+def test_restoring_with_a_recipe_s_name_makes_its_model_first(
+    build: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("quantface_core.io.recipes._FOLDER", tmp_path)
+    photo = Path(quantface_core.__file__).parent / "assets" / "astronaut.jpg"
+    command = ["restore", str(photo), "--model", "osdface-quick", "--output", str(tmp_path / "restored.png")]
+    assert main(command) == 0
+    assert (tmp_path / "models" / "osdface-quick.safetensors").exists()
+    assert list((tmp_path / "models").glob("*.build")) == []
+    first = (tmp_path / "restored.png").read_bytes()
+    assert main([*command, "--low-memory"]) == 0
+    assert (tmp_path / "restored.png").read_bytes() == first
+    assert main(["models"]) == 0
+    assert "osdface-quick        recipe   yes" in capsys.readouterr().out
+    assert main(["info", "osdface-quick"]) == 0
