@@ -28,6 +28,7 @@ from .quantize import CLIPS, plan_formats, search
 from .trial import LayerTrial
 
 PROBE = 4  # bits of weights and activations at which the picture's error is measured
+_SEARCHED = 2  # images that a layer's own errors are measured on; the picture's are on all
 _THOUSAND = 1000  # parts that progress is told in
 _LAYER_BYTES = 4  # of a scale or a bias
 _HALF = 2  # bytes of a float16
@@ -61,7 +62,7 @@ def measure_sensitivity(
         if progress:
             progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
         assert isinstance(layer, nn.Linear | nn.Conv2d)
-        trial = LayerTrial(layer, formats[name], statistics[name], x, settings)
+        trial = LayerTrial(layer, formats[name], statistics[name], x[:_SEARCHED], settings)
         exponent, clip = search(trial)
         probes[name] = trial.build(exponent, replace(formats[name], clip=clip))
         widths[name] = trial.width_errors(exponent, CLIPS if settings.clipping else (1.0,))
