@@ -24,8 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
         rows.append((name, origin, "yes" if path.is_file() else "no", f"{size / 1e6:,.0f} MB", entry.licence))
     own, recipes = own_models(), known_recipes()
     for name in [*recipes, *(name for name in own if name not in recipes)]:
-        size = f"{own[name].stat().st_size / 1e6:,.0f} MB" if name in own else ""
-        rows.append((name, "recipe" if name in recipes else "yours", "yes" if name in own else "no", size, ""))
+        kind, here = "recipe" if name in recipes else "yours", "yes" if name in own else "no"
+        rows.append((name, kind, here, f"{own[name].stat().st_size / 1e6:,.0f} MB" if name in own else "", ""))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip())

@@ -164,8 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
             end = fault.cut_after
         for begin in range(start, end, _PIECE):
             piece = data[begin : min(begin + _PIECE, end)]
-            self.wfile.write(piece)
             self.hub.sent += len(piece)
+            self.wfile.write(piece)
             self.hub.watch(self.hub.sent)
         if end < len(data):
             self.wfile.flush()
