@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> None:
     add("--repo", required=True, metavar="USER/NAME", help="made when it is not there")
     add("--licence", help="the licence you give it, such as apache-2.0; none = the one the file notes")
     add("--may-share", action="store_true", help="I have the right to share what this model was made of")
+    add("--evaluation", type=Path, metavar="DIR", help="`quantface evaluate`'s output: its table goes on the card")
     add("--private", action="store_true", help="only you see the repository")
     add("--dry-run", action="store_true", help="print the model card, upload nothing")
     parser.set_defaults(run=run)
@@ -31,7 +32,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..io.publish import card, publish
 
-    text = card(arguments.file, arguments.repo, arguments.licence, arguments.may_share)
+    text = card(arguments.file, arguments.repo, arguments.licence, arguments.may_share, arguments.evaluation)
     if arguments.dry_run:
         print(text)
     else:

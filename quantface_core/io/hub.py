@@ -23,6 +23,7 @@ from ..errors import ModelError
 from .atomic import atomic_path
 from .catalogue import Remote
 
+_PAST_THE_END = 416
 _WAITS = (1, 4)  # seconds between attempts that got no further; the client itself waits on 429
 
 
@@ -144,14 +145,19 @@ def _download(found: Found, part: Path) -> None:
         if length() > found.size:  # grew past the end: nothing of it can be trusted
             part.unlink()
         with part.open("ab") as file:
-            http_get(
-                url,
-                file,
-                resume_size=length(),
-                headers=build_hf_headers(),
-                expected_size=found.size,
-                displayed_filename=found.path,
-            )
+            try:
+                http_get(
+                    url,
+                    file,
+                    resume_size=length(),
+                    headers=build_hf_headers(),
+                    expected_size=found.size,
+                    displayed_filename=found.path,
+                )
+            except Exception as error:
+                if _status(error) == _PAST_THE_END:  # what the Hub serves is shorter than what it lists
+                    part.unlink(missing_ok=True)
+                raise
 
     _attempts(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
 
@@ -200,7 +206,7 @@ def explained(error: Exception, advice: str) -> str:
         return f"the Hub denies access ({status}): accept the terms at {_page(advice)}, then `hf auth login`"
     if status == 404:
         return f"the Hub has no such file or repository ({status}), or it is private: see {_page(advice)}"
-    if status == 416:
+    if status == _PAST_THE_END:
         return f"the file on the Hub changed while it was fetched: {again}"
     if status == 429:
         return f"the Hub wants us to slow down ({status}): wait some minutes or log in, then {again}"

@@ -30,7 +30,7 @@ each weight stays in a low-rank branch beside the integers, and weights and acti
 | | |
 |---|---|
 {table}
-
+{evaluation}
 ## Use
 
     hf download {repo} {file} --local-dir models
@@ -48,7 +48,7 @@ sha256 of `{file}`: `{checksum}`
 """
 
 
-def card(path: Path, repo: str, licence: str | None, may_share: bool) -> str:
+def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation: Path | None = None) -> str:
     """The model card of a file, Markdown. Raises ModelError; UsageError when its licence is not clear."""
     from .checkpoint import load_restorer
 
@@ -74,6 +74,7 @@ def card(path: Path, repo: str, licence: str | None, may_share: bool) -> str:
         config=config.name,
         size=config.image_size,
         table=_table(path, layers, notes),
+        evaluation=_evaluation(evaluation) if evaluation else "",
         repo=repo,
         file=path.name,
         made_of=noted or "not noted",
@@ -82,13 +83,21 @@ def card(path: Path, repo: str, licence: str | None, may_share: bool) -> str:
     )
 
 
+def _evaluation(folder: Path) -> str:
+    """The table that `quantface evaluate` left in its output folder, as a section."""
+    try:
+        return f"\n## Evaluation\n\n{(folder / 'table.md').read_text('utf-8').strip()}\n"
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(
+            f"--evaluation {folder}: no table.md there: name a folder that `quantface evaluate` wrote"
+        ) from None
+
+
 def _table(path: Path, layers: dict[str, Any], notes: dict[str, str]) -> str:
     rooms = Counter((n.split(".")[0], f"w{f['weight_bits']}a{f['activation_bits']}") for n, f in layers.items())
     rows = [("file", f"{path.stat().st_size / 1e6:.1f} MB")]
     rows += [(f"{room}, {bits}", f"{count} layers") for (room, bits), count in sorted(rooms.items())]
     rows += [(key, notes[key]) for key in ("recipe", "quantface") if key in notes]
-    for name, value in json.loads(notes.get("metrics", "{}")).items():
-        rows.append((name, str(value)))
     return "\n".join(f"| {name} | {value} |" for name, value in rows)
 
 

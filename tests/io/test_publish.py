@@ -35,10 +35,12 @@ def test_published_and_fetched_again(
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_the_card_of_a_low_bit_model_counts_its_layers() -> None:
+def test_the_card_of_a_low_bit_model_counts_its_layers(tmp_path: Path) -> None:
     from quantface_core.io.models import restorer_path
 
-    text = card(restorer_path("quantface-mini-w4a4"), "me/mini", "apache-2.0", may_share=True)
+    (tmp_path / "table.md").write_text("| model | psnr |")
+    text = card(restorer_path("quantface-mini-w4a4"), "me/mini", "apache-2.0", may_share=True, evaluation=tmp_path)
+    assert "## Evaluation\n\n| model | psnr |\n\n## Use" in text
     assert "| unet, w4a4 | " in text
     assert "| file | 12." in text
     assert "A low-bit version" in text
@@ -62,6 +64,9 @@ def test_no_restorer_and_no_repository_name_are_refused(tiny: OneStepRestorer, t
         card(tmp_path / "x.safetensors", "me/x", "mit", may_share=True)
     with pytest.raises(UsageError, match="USER/NAME"):
         card(tmp_path / "x.safetensors", "x", "mit", may_share=True)
+    path = saved(tiny, tmp_path / "tiny.safetensors", "Apache-2.0")
+    with pytest.raises(UsageError, match=r"no table\.md there"):
+        card(path, "me/x", None, may_share=False, evaluation=tmp_path)
 
 
 @pytest.mark.parametrize(("status", "message"), [(401, "denies access"), (500, "has trouble")])

@@ -16,12 +16,8 @@ from quantface_core.restorer import OneStepRestorer, RestorerByParts
 MINI = "quantface-mini-w4a4"
 
 
-@pytest.fixture(scope="module")
-def faces() -> torch.Tensor:
-    return torch.rand(3, 3, 256, 256, generator=torch.Generator().manual_seed(1)) * 2 - 1
-
-
-def test_the_same_picture_with_one_part_at_a_time_in_memory(faces: torch.Tensor) -> None:
+def test_the_same_picture_with_one_part_at_a_time_in_memory() -> None:
+    faces = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(1)) * 2 - 1
     path, alive, loads = restorer_path(MINI), weakref.WeakSet(), []
 
     def load(only: tuple[str, ...]) -> OneStepRestorer:
@@ -37,11 +33,10 @@ def test_the_same_picture_with_one_part_at_a_time_in_memory(faces: torch.Tensor)
     whole = load_restorer(path)
     by_parts = RestorerByParts(whole.config, whole.device, load)
     with torch.inference_mode():
-        for seeds in (None, [4, 5, 6]):
-            expected = torch.cat([whole(faces[i : i + 1], seeds and seeds[i : i + 1]) for i in range(3)])
-            assert torch.equal(by_parts(faces, seeds), expected)
+        expected = torch.cat([whole(faces[i : i + 1], [4 + i]) for i in range(2)])
+        assert torch.equal(by_parts(faces, [4, 5]), expected)
     assert set().union(*loads) == set(whole.state_dict())
-    assert sum(map(len, loads)) == 2 * len(whole.state_dict())  # each tensor in one part
+    assert sum(map(len, loads)) == len(whole.state_dict())  # each tensor in one part
     assert quant_layers(whole)
 
 
