@@ -84,7 +84,6 @@ def built(name: str) -> Path | None:
     if name not in known_recipes():
         return None
     output = models_folder() / f"{name}.safetensors"
-    output.parent.mkdir(parents=True, exist_ok=True)
     with locked(output, to_stderr):
         if not output.is_file():
             work = output.with_suffix(".build")

@@ -7,12 +7,11 @@ takes the target's name once its length and checksum are right. Whoever asks sec
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from filelock import FileLock
 
 from ..errors import ModelError
 from .atomic import atomic_path
+from .attempts import PAST_THE_END, attempts, status_of
 from .catalogue import Remote
 
-_PAST_THE_END = 416
-_WAITS = (1, 4)  # seconds between attempts that got no further; the client itself waits on 429
+_SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class Found:
 
 def fetch(remote: Remote, target: Path, tell: Callable[[str], None]) -> Path:
     """Bring a file to `target` unless it is there; returns `target`. Raises ModelError saying what to do."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target, tell):
         if target.is_file():
             return target
@@ -67,31 +65,32 @@ def fetch(remote: Remote, target: Path, tell: Callable[[str], None]) -> Path:
     return target
 
 
-def locked(target: Path, tell: Callable[[str], None]) -> Any:
-    """Held by the one process that makes `target`; another's wait is told. Let go when the process dies."""
+@contextmanager
+def locked(target: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Held by the one process that makes `target`; another's wait is told. Let go when the process dies.
+
+    Makes the folder. Raises ModelError when nothing can be written there.
+    """
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
-        lock.acquire(timeout=0)
-    except TimeoutError:
-        tell(f"{target.name}: another process is making it, waiting")
-        lock.acquire()
-    return _Held(lock)
-
-
-class _Held:
-    def __init__(self, lock: FileLock) -> None:
-        self.lock = lock
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except TimeoutError:
+            tell(f"{target.name}: another process is making it, waiting")
+            lock.acquire()
+    except OSError as error:
+        remedy = "choose another folder with QUANTFACE_MODELS_DIR"
+        raise ModelError(f"{target.parent}: cannot write there ({error.strerror or error}): {remedy}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def find(remote: Remote) -> Found:
     """Ask the Hub for the first of the paths that the repository has. Raises ModelError."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     api = HfApi(endpoint=hub_endpoint())
     advice = f"https://huggingface.co/{remote.repo}"
@@ -99,7 +98,7 @@ def find(remote: Remote) -> Found:
     def ask() -> Any:
         return api.model_info(remote.repo, revision=remote.revision, files_metadata=True, timeout=30)
 
-    info = _attempts(ask, lambda: 0, advice)
+    info = attempts(ask, lambda: 0, advice)
     files = {file.rfilename: file for file in info.siblings or ()}
     for wanted in remote.paths:
         match = wanted if wanted in files else next((f for f in sorted(files) if Path(f).name == wanted), None)
@@ -107,12 +106,15 @@ def find(remote: Remote) -> Found:
             break
     else:
         raise ModelError(f"{advice} holds none of {', '.join(remote.paths)}: look there for what became of them")
-    file = files[match]
-    card = info.card_data
+    file, card = files[match], info.card_data
     licence = remote.licence or (card and card.get("license")) or "not stated"
-    large = file.lfs or {}
-    size, checksum = file.size or 0, remote.sha256 or large.get("sha256") or ""
-    return Found(remote.repo, match, info.sha, size, checksum, file.blob_id or "", str(licence))
+    size, blob, checksum = file.size, file.blob_id, (file.lfs or {}).get("sha256")
+    if not size or not (checksum or blob):  # a mirror whose listing leaves them out: the file's own headers have them
+        url = hf_hub_url(remote.repo, match, revision=info.sha, endpoint=hub_endpoint())
+        metadata = attempts(lambda: get_hf_file_metadata(url), lambda: 0, advice)
+        size, blob = metadata.size or 0, metadata.etag or ""
+        checksum = blob if len(blob) == _SHA256_DIGITS else ""
+    return Found(remote.repo, match, info.sha, size, remote.sha256 or checksum or "", blob or "", str(licence))
 
 
 def hub_endpoint() -> str | None:
@@ -155,73 +157,11 @@ def _download(found: Found, part: Path) -> None:
                     displayed_filename=found.path,
                 )
             except Exception as error:
-                if _status(error) == _PAST_THE_END:  # what the Hub serves is shorter than what it lists
+                if status_of(error) == PAST_THE_END:  # what the Hub serves is shorter than what it lists
                     part.unlink(missing_ok=True)
                 raise
 
-    _attempts(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
-
-
-def _attempts(work: Callable[[], Any], progress: Callable[[], int], advice: str) -> Any:
-    """Try, and try again after a passing failure; attempts that brought something on do not count."""
-    waits, before = iter(_WAITS), progress()
-    while True:
-        try:
-            return work()
-        except Exception as error:  # the client raises its own, its transport's and the system's errors
-            if not _passing(error):
-                raise ModelError(explained(error, advice)) from error
-            if progress() > before:
-                waits, before = iter(_WAITS), progress()
-            wait = next(waits, None)
-            if wait is None:
-                raise ModelError(explained(error, advice)) from error
-            time.sleep(wait)
-
-
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _passing(error: Exception) -> bool:
-    """Whether trying again may help."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    if isinstance(error, OfflineModeIsEnabled) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return False
-    status = _status(error)
-    return status is None or status == 429 or status >= 500
-
-
-def explained(error: Exception, advice: str) -> str:
-    """One line: what went wrong and what to do."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    status, again = _status(error), "give the command again: what has arrived is kept"
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"offline mode is on (HF_HUB_OFFLINE) and the file is not here: turn it off, or {_lower(advice)}"
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full: make room, then {again}"
-    if status in (401, 403):
-        return f"the Hub denies access ({status}): accept the terms at {_page(advice)}, then `hf auth login`"
-    if status == 404:
-        return f"the Hub has no such file or repository ({status}), or it is private: see {_page(advice)}"
-    if status == _PAST_THE_END:
-        return f"the file on the Hub changed while it was fetched: {again}"
-    if status == 429:
-        return f"the Hub wants us to slow down ({status}): wait some minutes or log in, then {again}"
-    if status:
-        return f"the Hub has trouble ({status}): try later; {again}"
-    lines = str(error).strip().splitlines()
-    return f"the Hub cannot be used ({lines[0] if lines else type(error).__name__}): {again}, or {_lower(advice)}"
-
-
-def _page(advice: str) -> str:
-    return next(word for word in advice.split() if word.startswith("https://"))
-
-
-def _lower(advice: str) -> str:
-    return f"get it from {advice}" if advice.startswith("https://") else advice
+    attempts(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
 
 
 def _verify(found: Found, remote: Remote, part: Path) -> None:
@@ -252,7 +192,7 @@ def _from_cache(remote: Remote) -> Path | None:
         cached = try_to_load_from_cache(remote.repo, path, revision=remote.revision)
         if isinstance(cached, str):
             blob = Path(cached).resolve()  # named by its checksum
-            expected = remote.sha256 or (blob.name if len(blob.name) == 64 else "")
+            expected = remote.sha256 or (blob.name if len(blob.name) == _SHA256_DIGITS else "")
             if expected and sha256(blob) == expected:
                 return blob
     return None

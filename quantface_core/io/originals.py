@@ -22,7 +22,6 @@ def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) ->
     from .models import sha256
     from .osdface import convert
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target, tell):
         if target.is_file():
             return target

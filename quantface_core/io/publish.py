@@ -11,7 +11,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError, UsageError
-from .hub import explained, hub_endpoint
+from .attempts import explained
+from .hub import hub_endpoint
 from .models import sha256
 
 _CARD = """\

@@ -37,6 +37,7 @@ class LocalHub:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.licence = "openrail++"
+        self.detailed = True  # listings name sizes and checksums
         self.fault = Fault(times=0)
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.objects: dict[str, bytes] = {}
@@ -130,6 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
                 **({} if path.endswith(".json") else {"lfs": _lfs(data)}),
             }
+            if self.hub.detailed
+            else {"rfilename": path}
             for path, data in files.items()
         ]
         card = {"license": self.hub.licence}

@@ -7,15 +7,15 @@ import hashlib
 import multiprocessing
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 
 from quantface_core.errors import ModelError
-from quantface_core.io import hub as hub_module
 from quantface_core.io.catalogue import Remote
-from quantface_core.io.hub import fetch
+from quantface_core.io.hub import fetch, find, locked
 from tests.io.local_hub import Fault, LocalHub
 
 DATA = bytes(range(256)) * 400  # 102,400 bytes
@@ -47,6 +47,19 @@ def test_a_file_is_fetched_told_verified_and_kept(served: LocalHub, target: Path
     served.requests.clear()
     fetch(REMOTE, target, told.append)
     assert served.requests == []
+
+
+def test_the_hub_s_checksum_is_known_beforehand(served: LocalHub) -> None:
+    found = find(REMOTE)
+    assert (found.size, found.sha256) == (len(DATA), hashlib.sha256(DATA).hexdigest())
+    served.detailed = False  # then the file's own headers say it
+    assert find(REMOTE) == replace(found, blob=found.sha256)
+
+
+def test_a_folder_that_cannot_be_is_told(served: LocalHub, target: Path) -> None:
+    target.parent.write_text("in the way")
+    with pytest.raises(ModelError, match=r"cannot write there .* choose another folder with QUANTFACE_MODELS_DIR"):
+        fetch(REMOTE, target, print)
 
 
 def test_paths_are_tried_in_order_and_bare_names_found_in_any_folder(served: LocalHub, target: Path) -> None:
@@ -218,9 +231,8 @@ def test_two_at_once_do_the_work_once(served: LocalHub, target: Path) -> None:
 def test_who_waits_is_told(served: LocalHub, target: Path) -> None:
     target.parent.mkdir(parents=True)
     told: list[str] = []
-    held = hub_module.locked(target, told.append)
     waiting = threading.Thread(target=lambda: fetch(REMOTE, target, told.append), daemon=True)
-    with held:
+    with locked(target, told.append):
         waiting.start()
         while not told:
             pass
