@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import torch
 from report import describe_machine, table
 
 from quantface_core import OneStepRestorer, load_restorer, save_restorer
+from quantface_core.kernels.allocator import kept_memory
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import backend_name, choose_backend
 from quantface_core.kernels.quantize import largest_code, quantize
@@ -60,10 +60,10 @@ def make(name: str, bits: str, path: Path) -> None:
     save_restorer(restorer, path, FLOATS.get(bits, torch.float16))
 
 
-def resident() -> float:
-    """This process's resident memory, MB."""
+def resident(line: str = "VmRSS") -> float:
+    """This process's resident memory, MB; VmHWM = its peak (getrusage's would be the parent's before the fork)."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+    return int(re.search(rf"{line}:\s+(\d+)", status)[1]) / 1024
 
 
 def median(work: Callable[[], object], runs: int) -> float:
@@ -85,11 +85,11 @@ def measure(bits: str, path: Path, runs: int) -> dict[str, float | str]:
     loaded, rest = time.perf_counter() - start, resident() - empty
     size = restorer.config.image_size
     face = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    with torch.inference_mode():
+    with torch.inference_mode(), kept_memory():
         latent, prompt = restorer.encode(face), restorer.embedder(face.to(restorer.dtype))
         unet = median(lambda: restorer.predict(latent, prompt), runs)
         whole = median(lambda: restorer(face), runs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resident("VmHWM")
     name = "" if bits in FLOATS else backend_name(backend)
     return {"unet": unet, "whole": whole, "load": loaded, "rest": rest, "peak": peak, "backend": name}
 

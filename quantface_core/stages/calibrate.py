@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..kernels.allocator import kept_memory
 from ..nn.swap import quantizable
 from ..restorer import OneStepRestorer
 
@@ -27,6 +28,7 @@ class ChannelStatistics:
     mean_square: Tensor  # [C] float32, average over images
 
 
+@kept_memory()
 def calibrate(
     restorer: OneStepRestorer, images: Tensor, progress: Progress | None = None
 ) -> dict[str, ChannelStatistics]:

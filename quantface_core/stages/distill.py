@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..kernels.allocator import kept_memory
 from ..metrics import full_reference, psnr
 from ..nn.inference import outside_inference
 from ..nn.swap import quant_layers
@@ -50,6 +51,7 @@ class DistillReport:
     scores: tuple[tuple[int, float], ...]  # (steps done, PSNR in dB to the teacher over the held-out images)
 
 
+@kept_memory()
 @outside_inference
 def distill(
     restorer: OneStepRestorer,
@@ -102,6 +104,7 @@ def distill(
     return DistillReport(tuple(fit.losses), tuple(fit.scores))
 
 
+@kept_memory()
 @outside_inference
 def distill_blocks(
     restorer: OneStepRestorer,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UsageError
+from ..kernels.allocator import kept_memory
 from ..kernels.hadamard import largest_block
 from ..kernels.quantize import largest_code
 from ..nn.qlayer import QuantLayer
@@ -61,6 +62,7 @@ def plan_formats(
     return formats
 
 
+@kept_memory()
 def quantize_restorer(
     restorer: OneStepRestorer,
     statistics: Mapping[str, ChannelStatistics],

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..kernels.allocator import kept_memory
 from ..kernels.quantize import BITS
 from ..metrics import full_reference, ms_ssim
 from ..nn.qlayer import QuantLayer
@@ -35,6 +36,7 @@ _LAYER_BYTES = 4  # of a scale or a bias
 _HALF = 2  # bytes of a float16
 
 
+@kept_memory()
 def measure_sensitivity(
     restorer: OneStepRestorer,
     statistics: Mapping[str, ChannelStatistics],
