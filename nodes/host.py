@@ -6,7 +6,6 @@ Its names are looked up when they are used: the host replaces some of them while
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,6 @@ def register_folder() -> None:
     folder_paths.add_model_folder_path(FOLDER, str(folder), is_default=True)
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
-    os.environ.setdefault("QUANTFACE_MODELS_DIR", str(folder))  # what the library fetches goes there too
 
 
 def model_files() -> list[str]:

@@ -67,7 +67,6 @@ class Cancelled(BaseException):
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The stand-in's state: `cancelled` is what the user's cancel button sets, `models` the models folder."""
-    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "quantface"))  # as the pack sets it where nobody has
     state = SimpleNamespace(cancelled=False, models=tmp_path, bars=[])
     widgets = {n: _type(n.upper(), widget=True) for n in ("Combo", "Int", "Float", "Boolean", "String")}
     io = SimpleNamespace(

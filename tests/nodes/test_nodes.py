@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,14 +17,6 @@ DEFAULTS = {
     "faces": "all", "positions": "0", "order": "left-to-right", "strength": 1.0, "color": "wavelet", "upscale": "1",
     "min_confidence": 0.7, "min_size": 0, "batch_size": 4,
 }  # fmt: skip
-
-
-def test_the_library_fetches_into_the_host_s_models_folder(
-    pack: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("QUANTFACE_MODELS_DIR")
-    asyncio.run(pack.comfy_entrypoint())
-    assert os.environ["QUANTFACE_MODELS_DIR"] == str(host.models / "quantface")
 
 
 def load(nodes: dict[str, Any], model: str = "quantface-mini-w4a4 (bundled)") -> Any:
