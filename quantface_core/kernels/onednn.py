@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .mixer import Mixer
-from .quantize import largest_code, per_image_scale, per_token_scale
+from .quantize import largest_code, offset, per_image_scale, per_token_scale, rounds_in_bfloat16
 from .reference import scale_rows
 from .weight import LowBitWeight
 
@@ -50,6 +50,17 @@ def _write_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> Non
     """Codes offset to unsigned bytes, as `quantize.quantize` rounds them."""
     limit = largest_code(bits)
     out.copy_(torch.div(balanced, scale.float()).round_().clamp_(-limit, limit).add_(limit + 1))
+
+
+def _write_image_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
+    """The same of an image's, as `quantize.quantize_image` rounds them."""
+    if not rounds_in_bfloat16(balanced.dtype, bits):
+        _write_codes(balanced, scale, bits, out)
+        return
+    limit, middle = largest_code(bits), offset(bits)
+    steps = torch.add(torch.tensor(middle, dtype=balanced.dtype), balanced, alpha=float(scale.reciprocal()))
+    # The low byte of 128 + k is k: read as short integers, it is cut off faster than any float is converted.
+    out.copy_(steps.clamp_(middle - limit, middle + limit).view(torch.int16))
 
 
 def _write_dtype(x: Tensor) -> torch.dtype:
@@ -122,9 +133,9 @@ class Conv2d:
             balanced = [self.mixer(image[piece]) if self.mixer else image[piece] for piece in _pieces(image)]
             # Lowest and highest over flat memory: many times faster than the magnitude's maximum over dimensions.
             ends = torch.stack([torch.stack(torch.aminmax(piece.flatten())) for piece in balanced])
-            scales.append(per_image_scale(ends[None, None].float(), self.x_bits, self.clip))
+            scales.append(per_image_scale(ends[None, None], self.x_bits, self.clip))
             for piece, values in zip(_pieces(image), balanced, strict=True):
-                _write_codes(values, scales[-1].flatten(), self.x_bits, out[piece])
+                _write_image_codes(values, scales[-1].flatten(), self.x_bits, out[piece])
         return codes.permute(0, 3, 1, 2), torch.cat(scales)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -49,12 +49,13 @@ class TrainableLayer(nn.Module):
 
     def _rounded(self, x: Tensor) -> Tensor:
         layer = self.source[0]
-        bits, measure = layer.format.activation_bits, per_token_scale
+        bits, measure, seen = layer.format.activation_bits, per_token_scale, x.detach()
         if isinstance(layer, QuantConv2d):
-            measure = per_image_scale
+            # In float32, as for a model that runs so: bfloat16's own scales are its backends' affair.
+            measure, seen = per_image_scale, seen.float()
         if self.clip.requires_grad:
-            return round_through(x, measure(x.detach(), bits), bits, self.clip.clamp(_LEAST_CLIP, 1))
-        return round_through(x, measure(x.detach(), bits, layer.format.clip), bits)
+            return round_through(x, measure(seen, bits), bits, self.clip.clamp(_LEAST_CLIP, 1))
+        return round_through(x, measure(seen, bits, layer.format.clip), bits)
 
     def to_integers(self) -> QuantLayer:
         """The low-bit layer again, all adapters as one branch of their ranks' sum, with the trained clip."""

@@ -100,3 +100,24 @@ def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pyt
         choose_backend(CPU, "tpu")
     with pytest.raises(UsageError, match="onednn cannot run here: it computes on the CPU"):
         choose_backend(torch.device("meta"), "onednn")
+
+
+@pytest.mark.parametrize("x_bits", [3, 4, 6, 7, 8])
+@pytest.mark.parametrize("loudness", [1e-6, 1.0, 1e4])
+def test_images_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float) -> None:
+    weight = low_bit_weight((8, 16, 3, 3), 4, 0)
+    x = torch.randn(2, 16, 40, 40, generator=torch.Generator().manual_seed(x_bits)) * loudness
+    x = x.bfloat16().contiguous(memory_format=torch.channels_last)
+    kernel = reference.Conv2d(weight, x_bits, 0.7, (1, 1), (1, 1))
+    expected, scale = kernel.codes(x)
+    # Half to even, clipped: what a float computation says, but where bfloat16 cannot tell a tie.
+    exact = (x.double() / scale.double()).clamp(-largest_code(x_bits), largest_code(x_bits))
+    assert (expected - exact).abs().max() <= 0.5 + 2**-8
+    for backend in BACKENDS.values():
+        if backend.unavailable(CPU):
+            continue
+        other = backend.Conv2d(weight, x_bits, 0.7, (1, 1), (1, 1))
+        codes, same_scale = other.codes(x)
+        assert torch.equal(codes.int() - getattr(other, "zero_point", 0), expected.int())
+        assert torch.equal(scale, same_scale)
+        assert torch.equal(other(x), kernel(x))
