@@ -41,7 +41,7 @@ class AllocateBits(io.ComfyNode):
                                "pyiqa (not for commercial use)."),
                 advanced(io.Int.Input("rank", default=16, min=0, max=128,
                              tooltip="Of the small branches of the model to be made.")),
-                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1,
+                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
                              tooltip="Of rotations and searches.")),
             ],
             outputs=[
@@ -52,17 +52,17 @@ class AllocateBits(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, folder: str, limits: str) -> bool | str:
+    def validate_inputs(cls, folder: str | None = None, limits: str | None = None) -> bool | str:
         from ..quantface_core.errors import UsageError
 
         try:
-            _limits(limits)
+            _limits(limits or "")
         except UsageError as error:
             return str(error)
         return face_inputs.validate(folder)
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: object) -> str:
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
         return face_inputs.fingerprint(folder)
 
     @classmethod

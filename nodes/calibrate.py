@@ -37,7 +37,7 @@ class CalibrateAndBalance(io.ComfyNode):
                              tooltip="Of the small branch that keeps the largest part of each weight; 0 = none."),
                 advanced(io.Boolean.Input("unet_only", default=False,
                                  tooltip="Leave autoencoder and embedder as they are.")),
-                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1,
+                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
                              tooltip="Of rotations and searches.")),
             ],
             outputs=[
@@ -48,11 +48,11 @@ class CalibrateAndBalance(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, folder: str) -> bool | str:
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
         return face_inputs.validate(folder)
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: object) -> str:
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
         return face_inputs.fingerprint(folder)
 
     @classmethod

@@ -33,11 +33,11 @@ class CompareModels(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str) -> bool | str:
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
         return face_inputs.validate(folder)
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: object) -> str:
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
         return face_inputs.fingerprint(folder)
 
     @classmethod

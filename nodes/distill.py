@@ -50,7 +50,7 @@ class QDLoRADistill(io.ComfyNode):
                                tooltip="blocks trains one block at a time: little memory, a little worse."),
                 io.Int.Input("validation", default=8, min=0, max=256,
                              tooltip="So many faces are held back, to choose the best step by; 0 = keep the last."),
-                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1,
+                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
                              tooltip="Of the faces' order and the new branch.")),
             ],
             outputs=[
@@ -61,11 +61,11 @@ class QDLoRADistill(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, folder: str) -> bool | str:
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
         return face_inputs.validate(folder)
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: object) -> str:
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
         return face_inputs.fingerprint(folder)
 
     @classmethod

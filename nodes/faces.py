@@ -34,16 +34,16 @@ def inputs(count: int) -> list[Any]:
     ]  # fmt: skip
 
 
-def validate(folder: str) -> bool | str:
-    """For `validate_inputs`: True, or what is wrong."""
-    if folder.strip() and not host.input_folder(folder.strip()).is_dir():
+def validate(folder: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is wrong. What another node gives is None before that node ran."""
+    if folder and folder.strip() and not host.input_folder(folder.strip()).is_dir():
         return f"folder {folder.strip()!r}: there is no such folder, neither as a path nor in ComfyUI's input folder"
     return True
 
 
-def fingerprint(folder: str) -> str:
+def fingerprint(folder: str | None) -> str:
     """What a folder holds, by names, sizes and times: its pictures may change between runs."""
-    if not folder.strip():
+    if not folder or not folder.strip():
         return ""
     files = sorted(path for path in host.input_folder(folder.strip()).glob("*") if path.is_file())
     return repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])

@@ -95,11 +95,12 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
         from ..quantface_core.errors import QuantFaceError
 
         try:
-            _named(model)
+            if model is not None:
+                _named(model)
         except QuantFaceError as error:
             return str(error)
         return True

@@ -75,8 +75,12 @@ class RestoreFace(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, faces: str, positions: str) -> bool | str:
-        if faces == "positions" and not all(part.strip().isdigit() for part in positions.split(",")):
+    def validate_inputs(cls, faces: str | None = None, positions: str | None = None) -> bool | str:
+        if (
+            faces == "positions"
+            and positions is not None
+            and not all(part.strip().isdigit() for part in positions.split(","))
+        ):
             return f"positions {positions!r}: give whole numbers from 0, such as 0,2"
         return True
 

@@ -27,8 +27,8 @@ class SaveModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str) -> bool | str:
-        if not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        if name is not None and not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
             return f"name {name!r}: use letters, digits, and - + . _ only"
         return True
 
