@@ -35,7 +35,7 @@ from quantface_core.stages.quantize import quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.types import Budget, DistillSettings, FitSettings, QuantizeSettings, Sensitivity
 
-ACTIVATION_BITS, WEIGHT_BITS = 3.98, 4.0
+ACTIVATION_BITS, WEIGHT_BITS = 3.98, 4.23  # no more than uniform 4 bits spend, edges at 8 included
 PEER = "SVDQuant's recipe"
 
 

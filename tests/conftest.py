@@ -89,3 +89,38 @@ def tiny() -> OneStepRestorer:
     """Every class of the pipeline at its narrowest, with seeded random weights."""
     torch.manual_seed(0)
     return OneStepRestorer(TINY).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def recognizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in for SFace: an ONNX file that OpenCV runs, whose identity of a face is 4x4 averages of its crop."""
+    path = tmp_path_factory.mktemp("recognizer") / "face_recognition_sface_2021dec.onnx"
+    path.write_bytes(_averaging_network())
+    return path
+
+
+def _averaging_network() -> bytes:
+    """ONNX by hand (protobuf's wire format): AveragePool of 28x28, then Flatten, on [1, 3, 112, 112]."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value & 127 | 128]) + varint(value >> 7) if value > 127 else bytes([value])
+
+    def number(field: int, value: int) -> bytes:
+        return varint(field << 3) + varint(value)
+
+    def part(field: int, content: bytes | str) -> bytes:
+        content = content.encode() if isinstance(content, str) else content
+        return varint(field << 3 | 2) + varint(len(content)) + content
+
+    def value(name: str, *shape: int) -> bytes:
+        dims = b"".join(part(1, number(1, side)) for side in shape)
+        return part(1, name) + part(2, part(1, number(1, 1) + part(2, dims)))
+
+    def pair(name: str, side: int) -> bytes:
+        return part(5, part(1, name) + number(8, side) * 2 + number(20, 7))
+
+    pool = part(1, "data") + part(2, "pooled") + part(4, "AveragePool") + pair("kernel_shape", 28) + pair("strides", 28)
+    flatten = part(1, "pooled") + part(2, "identity") + part(4, "Flatten")
+    ends = part(11, value("data", 1, 3, 112, 112)) + part(12, value("identity", 1, 48))
+    graph = part(1, pool) + part(1, flatten) + part(2, "standin") + ends
+    return number(1, 8) + part(8, part(1, "") + number(2, 13)) + part(7, graph)

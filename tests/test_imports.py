@@ -19,7 +19,7 @@ ALLOWED = {
     "errors": set(),
     "degrade": set(),
     "metrics": set(),
-    "charts": set(),
+    "charts": {"io", "metrics"},
     "kernels": set(),
     "nn": {"kernels"},
     "restorer": set(),

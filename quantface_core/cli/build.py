@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> None:
     add("recipe", nargs="?", help="a shipped recipe's name, or a .toml file; none = list them")
     add("--images", type=Path, help="folder of aligned faces; none = one bundled portrait, degraded in many ways")
     add("--degrade", action="store_true", help="the images are clean: degrade them first, with seeds")
+    add("--test", type=Path, help="folder of other faces (clean with --degrade) to evaluate the result on")
     add("--output", "-o", type=Path, help="the .safetensors file to write (RECIPE.safetensors)")
     add("--work", type=Path, help="folder for what the stages make (OUTPUT.build)")
     parser.set_defaults(run=run)
@@ -55,8 +56,18 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path(f"{recipe.name}.safetensors")
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: name a .safetensors file")
-    Build(recipe, arguments.images, arguments.degrade, output, arguments.work or output.with_suffix(".build")).run()
-    return 0
+    work = arguments.work or output.with_suffix(".build")
+    Build(recipe, arguments.images, arguments.degrade, output, work).run()
+    return _evaluate(recipe, arguments, output, work) if arguments.test and recipe.metrics else 0
+
+
+def _evaluate(recipe: Recipe, arguments: argparse.Namespace, output: Path, work: Path) -> int:
+    """The finished model against its original on the test faces, as `quantface evaluate` does."""
+    from .main import main
+
+    command = ["evaluate", str(output), "--reference", recipe.source, "--lq", str(arguments.test)]
+    command += ["--metrics", *recipe.metrics, "--output", str(work / "evaluation")]
+    return main(command + ["--degrade"] * arguments.degrade)
 
 
 class Build:
@@ -75,7 +86,6 @@ class Build:
         self.identity = [sha256(self.source), images_sha256(self.images)]
 
     def run(self) -> None:
-        self.work.mkdir(parents=True, exist_ok=True)
         plan = self._plan()
         low = self._quantized(plan)
         self._finished(low)

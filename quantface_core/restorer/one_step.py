@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..errors import ImageError, UsageError
+from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
 
@@ -33,6 +34,8 @@ class OneStepRestorer(nn.Module):
         self.unet = UNet2DConditionModel(**config.unet)
         self.vae = AutoencoderKL(**config.vae)
         _act_in_place(self)
+        self.unet.set_attn_processor(AttentionProcessor())
+        self.vae.set_attn_processor(AttentionProcessor())
         kept = alpha_bar(config.timestep)
         self.signal, self.noise = kept**0.5, (1 - kept) ** 0.5
 

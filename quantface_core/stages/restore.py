@@ -14,6 +14,7 @@ from ..faces.align import Matrix, compose, extract, face_transform, invert, resi
 from ..faces.color import METHODS, match_color
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
+from ..kernels.allocator import kept_memory
 from ..restorer import OneStepRestorer
 from ..types import Face, Pixels, Restoration, RestoreOptions
 
@@ -161,7 +162,7 @@ def restore_crops(
 
 def _run(batch: Crop, restorer: OneStepRestorer, seeds: Sequence[int] | None) -> list[Crop]:
     images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
-    with torch.inference_mode():
+    with torch.inference_mode(), kept_memory():
         outputs = restorer(images, seeds)
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 

@@ -1,0 +1,12 @@
+"""Charts as pictures: what was measured, decided and learned, drawn with Pillow alone.
+
+Every chart is a pure function to uint8 [H, W, 3], the same values giving the same pixels.
+"""
+
+from .bits import draw_bits
+from .canvas import save_chart
+from .faces import draw_faces
+from .layers import draw_layers
+from .losses import draw_losses
+
+__all__ = ["draw_bits", "draw_faces", "draw_layers", "draw_losses", "save_chart"]

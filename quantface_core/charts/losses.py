@@ -1,0 +1,59 @@
+"""A training run so far: its loss, and the score of its validations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from .canvas import BAND, BLUE, INK, PALE_BLUE, SOFT, VERMILION, Array, Canvas
+from .plot import Scale, draw_frame, linear_scale, log_scale
+
+_WIDTH, _HEIGHT = 1000, 520
+_LEFT, _RIGHT, _TOP, _BOTTOM = 90, 910, 92, 450
+_SMOOTHED = 24  # a running median looks at this share of the steps done
+
+
+def draw_losses(losses: Sequence[float], scores: Sequence[tuple[int, float]], total: int) -> Array:
+    """Losses of the steps done and (steps done, PSNR in dB) of validations, of `total` steps; [520, 1000, 3]."""
+    canvas = Canvas(_WIDTH, _HEIGHT)
+    done = len(losses)
+    smooth = _running_median(losses, max(5, done // _SMOOTHED))
+    x = Scale(0, max(total, done, 1), _LEFT, _RIGHT)
+    y = log_scale([*losses, *smooth], _BOTTOM, _TOP)
+    right = linear_scale([score for _, score in scores], _BOTTOM, _TOP) if scores else None
+    canvas.text(_LEFT, 16, f"Step {done} of {total}", size=20)
+    canvas.box(x(done), _TOP, _RIGHT, _BOTTOM, BAND)  # what is to come
+    draw_frame(canvas, x, y, "loss", right, "PSNR (dB)" if scores else "")
+    for value, label in x.ticks(10):
+        canvas.line([(x(value), _BOTTOM), (x(value), _BOTTOM + 4)], SOFT)
+        canvas.text(x(value), _BOTTOM + 8, label, anchor="ma", color=SOFT)
+    canvas.text((_LEFT + _RIGHT) / 2, _BOTTOM + 32, "steps", anchor="ma", color=INK)
+    for values, color, width in ((losses, PALE_BLUE, 1.0), (smooth, BLUE, 2.5)):
+        if done == 1:
+            canvas.dot(x(1), y(values[0]), width, color)
+        elif done:
+            canvas.line([(x(i + 1), y(v)) for i, v in enumerate(values)], color, width)
+    if right:
+        points = [(x(step), right(score)) for step, score in scores]
+        canvas.line(points, VERMILION, 1.5) if len(points) > 1 else None
+        for point in points:
+            canvas.dot(*point, 4, VERMILION)
+    _draw_legend(canvas, smooth, scores)
+    return canvas.finish()
+
+
+def _draw_legend(canvas: Canvas, smooth: Sequence[float], scores: Sequence[tuple[int, float]]) -> None:
+    if smooth:
+        canvas.line([(_LEFT, 64), (_LEFT + 24, 64)], BLUE, 2.5)
+        canvas.text(_LEFT + 32, 64, f"loss, running median: {smooth[-1]:.3g}", size=15, anchor="lm", color=SOFT)
+    if scores:
+        best = max(score for _, score in scores)
+        text = f"validation: {scores[-1][1]:.2f} dB, best {best:.2f} dB"
+        canvas.line([(_LEFT + 380, 64), (_LEFT + 404, 64)], VERMILION, 1.5)
+        canvas.dot(_LEFT + 392, 64, 4, VERMILION)
+        canvas.text(_LEFT + 412, 64, text, size=15, anchor="lm", color=SOFT)
+
+
+def _running_median(values: Sequence[float], width: int) -> list[float]:
+    """The median of the last `width` values at every place."""
+    return [median(values[max(0, i + 1 - width) : i + 1]) for i in range(len(values))]

@@ -1,0 +1,53 @@
+"""Layers in the order that a picture passes them, and the parts of the pipeline they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .canvas import BAND, INK, SOFT, Canvas, text_width
+from .plot import Scale
+
+_PARTS = ("embedder", "vae.encoder", "unet", "vae.decoder")
+# Within a part; diffusers registers the middle block last and quant_conv after both halves.
+_PLACES = ("post_quant_conv", "conv_in", "time_emb", "down", "mid", "up", "conv_out", "quant_conv")
+
+
+def along_network(names: Iterable[str]) -> list[str]:
+    """Layer names in the order of the data; layers of one block keep their order."""
+    return sorted(names, key=lambda name: (_PARTS.index(part_of(name)), _place(name)))
+
+
+def part_of(name: str) -> str:
+    """One of embedder, vae.encoder, unet, vae.decoder; whatever is unknown counts with the UNet."""
+    if name.startswith("vae."):
+        return "vae.decoder" if name.startswith(("vae.decoder.", "vae.post_quant_conv")) else "vae.encoder"
+    return "embedder" if name.startswith("embedder.") else "unet"
+
+
+def _place(name: str) -> int:
+    words = name.removeprefix(part_of(name)).split(".")
+    # The first word that tells: `down_blocks.0.resnets.0.conv_out` is of `down`.
+    return next((_PLACES.index(p) for w in words for p in _PLACES if w.startswith(p)), len(_PLACES))
+
+
+def draw_parts(canvas: Canvas, names: list[str], x: Scale, top: float, bottom: float) -> None:
+    """Mark off the parts behind a plot whose `x` counts layers, every second one on a band, and name them above."""
+    spans: list[tuple[str, int, int]] = []
+    for i, name in enumerate(names):
+        part = part_of(name)
+        if spans and spans[-1][0] == part:
+            spans[-1] = (part, spans[-1][1], i + 1)
+        else:
+            spans.append((part, i, i + 1))
+    free = x.start
+    for i, (part, first, last) in enumerate(spans):
+        if i % 2 == 0:
+            canvas.box(x(first), top, x(last), bottom, BAND)
+        elif i:
+            canvas.line([(x(first), top), (x(first), bottom)], SOFT, 0.5)
+        label, width = f"{part}", text_width(part)
+        after = sum(text_width(p) + 12 for p, _, _ in spans[i + 1 :])
+        middle = (x(first) + x(last)) / 2
+        left = max(free, min(middle - width / 2, x.stop + 40 - after - width))
+        canvas.text(left, top - 6, label, anchor="ld", color=INK)
+        free = left + width + 12

@@ -1,0 +1,45 @@
+"""Which degraded face belongs to which original: by name, whatever the suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import UsageError
+from .jobs import find_photos
+
+Files = tuple[Path, Path | None]
+"""(degraded, original or None)."""
+
+
+def find_pairs(lq: Path, gt: Path | None, degraded: bool, count: int | None) -> tuple[dict[str, Files], list[str]]:
+    """({name: (degraded file, original file or None)}, the names that only one folder has).
+
+    With `degraded` the file is both. Raises UsageError when nothing is left, or one name is two files.
+    """
+    if gt and degraded:
+        raise UsageError("--degrade makes the originals of the faces in --lq: leave --gt out")
+    if count is not None and count < 1:
+        raise UsageError(f"--count is at least 1, got {count}")
+    inputs, originals = _by_stem("--lq", lq), _by_stem("--gt", gt) if gt else None
+    if originals is None:
+        pairs = {stem: (path, path if degraded else None) for stem, path in inputs.items()}
+        unpaired = []
+    else:
+        pairs = {stem: (path, originals[stem]) for stem, path in inputs.items() if stem in originals}
+        unpaired = sorted(
+            str(p) for a, b in ((inputs, originals), (originals, inputs)) for s, p in a.items() if s not in b
+        )
+    if not pairs:
+        raise UsageError(f"no face of {lq} has an original of its name in {gt}")
+    return dict(list(pairs.items())[:count]), unpaired
+
+
+def _by_stem(option: str, folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{option} {folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in find_photos([str(folder)]):
+        if path.stem in found:
+            raise UsageError(f"{option}: {found[path.stem].name} and {path.name} have one name: keep one of them")
+        found[path.stem] = path
+    return found

@@ -1,0 +1,70 @@
+"""Attention in pieces of rows, for bfloat16 on processors without matrix units.
+
+Torch's own CPU attention there takes 1.5 to 2 times as long: it was the largest part of a low-bit UNet.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ROWS = 512  # whose scores are held at once: they stay in the cache
+_WORTH = 512 * 512  # scores a head; fewer are quicker in one call
+
+
+@cache
+def _has_matrix_units() -> bool:
+    known = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(known and known())
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention, [B, heads, N, D] over [B, heads, M, D] -> [B, heads, N, D], no mask."""
+    scores = query.shape[2] * key.shape[2]
+    plain = query.device.type != "cpu" or query.dtype != torch.bfloat16 or torch.is_grad_enabled()
+    if plain or scores < _WORTH or _has_matrix_units():
+        return F.scaled_dot_product_attention(query, key, value)
+    # A score that all keys share changes no softmax; without the keys' mean the rounded scores are smaller.
+    key = key - key.mean(2, keepdim=True)
+    query = query * query.shape[-1] ** -0.5
+    out = torch.empty(query.shape, dtype=query.dtype)
+    for b in range(len(query)):
+        for q, k, v, rows in zip(query[b], key[b], value[b], out[b], strict=True):
+            for start in range(0, len(q), _ROWS):
+                piece = slice(start, start + _ROWS)
+                torch.mm((q[piece] @ k.t()).softmax(-1), v, out=rows[piece])
+    return out
+
+
+class AttentionProcessor:
+    """Diffusers' attention blocks over `attention`: self- or cross-attention, on maps or tokens."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """[B, N, C] or [B, C, H, W] -> the same shape. Masks and time embeddings do not occur in our models."""
+        x, residual, maps = hidden_states, hidden_states, hidden_states.shape
+        if len(maps) == 4:
+            x = x.flatten(2).transpose(1, 2)
+        if attn.group_norm is not None:
+            x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
+        context = x if encoder_hidden_states is None else encoder_hidden_states
+        q, k, v = (
+            t.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+            for t in (attn.to_q(x), attn.to_k(context), attn.to_v(context))
+        )
+        x = attn.to_out[0](attention(q, k, v).transpose(1, 2).flatten(2))
+        if len(maps) == 4:
+            x = x.transpose(1, 2).reshape(maps)
+        if attn.residual_connection:
+            x = x + residual
+        return x / attn.rescale_output_factor

@@ -1,0 +1,215 @@
+"""Evaluate: restore degraded faces and judge them, column by column as the paper's tables do (DESIGN.md 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import QuantFaceError
+from ..faces.recognize import FaceRecognizer, identity_degrees, landmark_distance
+from ..metrics import LOWER_BETTER, OWN, psnr, pyiqa_metric
+from ..restorer import OneStepRestorer
+from ..types import Face, Pixels
+
+PAPER = ("clipiqa", "dists", "lpips", "maniqa", "musiq", "niqe", "deg", "lmd", "fid")
+"""The paper's columns, in its order; `fid` is of folders and not judged here."""
+_TITLES = {
+    "psnr_full": "PSNR to full precision (dB)",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "gmsd": "GMSD",
+    "lpips": "LPIPS",
+    "dists": "DISTS",
+    "niqe": "NIQE",
+    "musiq": "MUSIQ",
+    "maniqa": "MANIQA",
+    "clipiqa": "CLIP-IQA",
+    "fid": "FID",
+    "deg": "Deg. (SFace)",
+    "lmd": "LMD (5 points, px of 512)",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One face to restore and what to hold the result against."""
+
+    name: str
+    degraded: Tensor  # [3, S, S] in [-1, 1]
+    original: Tensor | None = None  # [3, S, S] in 0 to 1
+    reference: Tensor | None = None  # what the full-precision model made of it, [3, S, S] in 0 to 1
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What columns are made with, and why some cannot be."""
+
+    originals: bool = False  # whether every pair has one
+    references: bool = False
+    detector: Callable[[Pixels], Sequence[Face]] | None = None
+    recognizer: FaceRecognizer | None = None
+    parameters: dict[str, Path] = field(default_factory=dict)  # metric -> a file of its parameters
+    reasons: dict[str, str] = field(default_factory=dict)  # column -> why it cannot be, where the caller knows
+
+
+class Result:
+    """A restored face with its pair, as a column judges it."""
+
+    def __init__(self, pair: Pair, restored: Tensor, tools: Tools) -> None:
+        """`restored` [3, S, S] in 0 to 1, rounded to 8 bits as a file would be."""
+        self.pair, self.restored, self.tools = pair, restored, tools
+
+    @cached_property
+    def faces(self) -> tuple[tuple[Face, Pixels], tuple[Face, Pixels]] | None:
+        """The face of the restored picture and of the original; None where one of them shows none."""
+        assert self.tools.detector is not None
+        assert self.pair.original is not None
+        found = []
+        for picture in (self.restored, self.pair.original):
+            pixels = to_pixels(picture)
+            faces = self.tools.detector(pixels)
+            if not faces:
+                return None
+            found.append((max(faces, key=lambda face: face.size), pixels))
+        return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric: its place in the table and how it judges a result; None = it shows no face to judge."""
+
+    name: str
+    title: str
+    lower_better: bool
+    source: str  # who computes it
+    judge: Callable[[Result], float | None]
+
+
+def title(name: str) -> str:
+    return _TITLES.get(name, name)
+
+
+def make_columns(names: Iterable[str], tools: Tools) -> tuple[list[Column], dict[str, str]]:
+    """(columns that can be judged, why the others cannot, by name); pyiqa's may be downloaded now."""
+    columns, missing = [], {}
+    for name in dict.fromkeys(names):
+        try:
+            columns.append(_column(name, tools))
+        except QuantFaceError as error:
+            missing[name] = str(error).removeprefix(f"{name} ")
+    return columns, missing
+
+
+def _column(name: str, tools: Tools) -> Column:
+    if name in tools.reasons:
+        raise QuantFaceError(tools.reasons[name])
+    if name == "psnr_full":
+        _require(tools.references, "needs the full-precision model: --reference MODEL")
+        return Column(name, title(name), False, "quantface", _to_reference)
+    if name in ("deg", "lmd"):
+        _require(tools.originals, _NO_ORIGINALS)
+        _require(tools.detector is not None, "needs a face detector")
+        if name == "lmd":
+            return Column(name, title(name), True, "YuNet's eyes, nose and mouth corners (OpenCV)", _landmarks)
+        _require(tools.recognizer is not None, "needs a face recogniser")
+        return Column(name, title(name), True, "SFace (OpenCV)", _identity)
+    if name in OWN:
+        _require(tools.originals, _NO_ORIGINALS)
+        return Column(name, title(name), name in LOWER_BETTER, "quantface", _compared(OWN[name]))
+    metric = pyiqa_metric(name, tools.parameters.get(name))
+    _require(tools.originals or not metric.compares, _NO_ORIGINALS)
+    judge = _compared(metric) if metric.compares else lambda r: float(metric(r.restored[None]))
+    return Column(name, title(name), metric.lower_better, "pyiqa", judge)
+
+
+_NO_ORIGINALS = "needs the originals: --gt DIR, or --degrade with clean faces"
+
+
+def _require(holds: bool, reason: str) -> None:
+    if not holds:
+        raise QuantFaceError(reason)
+
+
+def _compared(metric: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Result], float | None]:
+    def judge(result: Result) -> float:
+        assert result.pair.original is not None
+        return float(metric(result.restored[None], result.pair.original[None]))
+
+    return judge
+
+
+def _to_reference(result: Result) -> float:
+    assert result.pair.reference is not None
+    return float(psnr(result.restored[None], result.pair.reference[None]))
+
+
+def _landmarks(result: Result) -> float | None:
+    if result.faces is None:
+        return None
+    (face, pixels), (wanted, _) = result.faces
+    return landmark_distance(face, wanted, len(pixels))
+
+
+def _identity(result: Result) -> float | None:
+    assert result.tools.recognizer is not None
+    if result.faces is None:
+        return None
+    a, b = (result.tools.recognizer(pixels, face) for face, pixels in result.faces)
+    return identity_degrees(a, b)
+
+
+@torch.no_grad()
+def evaluate(
+    restorer: OneStepRestorer,
+    pairs: Iterable[Pair],
+    columns: Sequence[Column],
+    tools: Tools,
+    on_result: Callable[[Result], None] | None = None,
+    batch_size: int = 4,
+) -> tuple[dict[str, list[float | None]], dict[str, str]]:
+    """(scores by column, a picture each in the pairs' order; why a column broke off, by name).
+
+    Pairs are read as they come and not kept. `on_result` may save a picture; what it raises stops the run.
+    """
+    scores: dict[str, list[float | None]] = {column.name: [] for column in columns}
+    broken: dict[str, str] = {}
+    for batch in _batches(pairs, batch_size):
+        images = torch.stack([pair.degraded for pair in batch]).to(restorer.device)
+        restored = ((restorer(images).cpu() / 2 + 0.5) * 255).round() / 255
+        for pair, picture in zip(batch, restored, strict=True):
+            result = Result(pair, picture, tools)
+            if on_result:
+                on_result(result)
+            for column in columns:
+                if column.name in broken:
+                    continue
+                try:
+                    scores[column.name].append(column.judge(result))
+                except QuantFaceError as error:
+                    broken[column.name] = str(error)
+    return {name: values for name, values in scores.items() if name not in broken}, broken
+
+
+def _batches(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
+    iterator = iter(pairs)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Over the pictures that could be judged; None when none could."""
+    judged = [value for value in values if value is not None]
+    return sum(judged) / len(judged) if judged else None
+
+
+def to_pixels(picture: Tensor) -> Pixels:
+    """[3, H, W] in 0 to 1 -> [H, W, 3] uint8."""
+    return (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy().astype(np.uint8, copy=False)

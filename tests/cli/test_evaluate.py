@@ -1,0 +1,124 @@
+"""`quantface evaluate` as a user runs it, on a tiny restorer and real faces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quantface_core.cli.main import main
+from quantface_core.io.checkpoint import save_restorer
+from quantface_core.io.models import sha256
+from quantface_core.restorer import OneStepRestorer
+
+
+@pytest.fixture(scope="module")
+def model(tiny: OneStepRestorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_restorer(tiny, path)
+    return path
+
+
+@pytest.fixture
+def faces(test_faces: list[Path], tmp_path: Path) -> Path:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for path in test_faces[:3]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
+
+
+def test_a_row_a_model_with_all_numbers_beside_it(
+    model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.safetensors"
+    other.write_bytes(model.read_bytes())
+    command = ["evaluate", str(other), "--reference", str(model), "--lq", str(faces), "--degrade", "-o", str(out)]
+    assert main([*command, "--metrics", "psnr_full", "psnr", "ms_ssim", "lmd", "deg", "fid"]) == 0
+    report = json.loads((out / "evaluation.json").read_text())
+    assert list(report["models"]) == ["tiny", "other"]
+    row = report["models"]["other"]
+    assert row["sha256"] == sha256(other)
+    assert row["means"]["psnr_full"] == 120  # the same model, the same pictures
+    assert "psnr_full" not in report["models"]["tiny"]["means"]
+    assert row["means"]["psnr"] == pytest.approx(np.mean(row["values"]["psnr"]))
+    assert report["pictures"] == sorted(path.stem for path in faces.iterdir())
+    assert row["judged"]["lmd"] == 0  # random weights draw no face
+    assert row["means"]["lmd"] is None
+    assert set(report["unavailable"]) == {"ms_ssim", "deg", "fid"}
+    assert "face_recognition_sface" in report["unavailable"]["deg"]
+    assert report["versions"]["quantface"]
+    assert report["settings"]["degrade"] is True
+    restored = sorted((out / "restored" / "other").iterdir())
+    assert [path.stem for path in restored] == report["pictures"]
+    assert np.asarray(Image.open(restored[0])).shape == (64, 64, 3)
+    table = (out / "table.md").read_text()
+    assert capsys.readouterr().out == table
+    assert "| other | 120 |" in table
+    assert "Not available: ms_ssim: MS-SSIM needs more than 160 pixels" in table
+    assert "lmd judged on 0 faces" in table
+
+
+def test_the_same_command_gives_the_same_numbers(model: Path, faces: Path, tmp_path: Path) -> None:
+    reports = []
+    for out in (tmp_path / "a", tmp_path / "b"):
+        assert main(["evaluate", str(model), "--lq", str(faces), "--degrade", "--metrics", "psnr", "-o", str(out)]) == 0
+        reports.append(json.loads((out / "evaluation.json").read_text())["models"])
+    assert reports[0] == reports[1]
+
+
+def test_originals_of_another_folder_are_paired_by_name(
+    model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lq, out = tmp_path / "lq", tmp_path / "out"
+    lq.mkdir()
+    names = sorted(path.stem for path in faces.iterdir())
+    for path in faces.iterdir():
+        if path.stem != names[0]:
+            Image.open(path).resize((32, 32)).save(lq / f"{path.stem}.png")
+    assert main(["evaluate", str(model), "--lq", str(lq), "--gt", str(faces), "--metrics", "psnr", "-o", str(out)]) == 0
+    report = json.loads((out / "evaluation.json").read_text())
+    assert report["pictures"] == names[1:]
+    assert [Path(path).stem for path in report["unpaired"]] == names[:1]
+    assert "no partner" in capsys.readouterr().err
+
+
+def test_fid_is_of_the_pictures_written_to_each_folder_given(
+    model: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantface_core.metrics.frechet_distance", lambda a, b: float(len(list(a.iterdir()))))
+    out = tmp_path / "out"
+    command = ["evaluate", str(model), "--lq", str(faces), "--metrics", "fid", "-o", str(out)]
+    assert main([*command, "--fid-reference", "FFHQ", "--fid-reference", str(faces)]) == 0
+    means = json.loads((out / "evaluation.json").read_text())["models"]["tiny"]["means"]
+    assert means == {"fid FFHQ": 3.0, "fid faces": 3.0}
+    assert "| FID FFHQ down | FID faces down |" in (out / "table.md").read_text()
+
+
+def test_misuse_is_told(model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    assert main(["evaluate", str(model), "--lq", str(tmp_path / "nowhere"), "-o", out]) == 2
+    assert main(["evaluate", "quantface-mimi", "--lq", str(faces), "-o", out]) == 1
+    assert "Did you mean" in capsys.readouterr().err
+    assert not Path(out).exists()
+
+
+def test_a_table_of_everything_names_what_is_missing_once_a_reason(
+    model: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    assert main(["evaluate", str(model), "--lq", str(faces), "--count", "1", "-o", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    missing = [line for line in text.splitlines() if line.startswith("Not available")]
+    assert sum("pyiqa" in line for line in missing) == 1
+    for name in ("psnr_full", "psnr", "ssim", "ms_ssim", "clipiqa", "dists", "lpips", "maniqa", "musiq", "niqe", "deg"):
+        assert any(f" {name}:" in line or f" {name}," in line for line in missing), name

@@ -1,0 +1,114 @@
+"""Metrics by name, against a stand-in for pyiqa: made once, announced, frozen, refused clearly."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quantface_core.errors import QuantFaceError, UsageError
+from quantface_core.metrics import by_name, frechet_distance, full_reference, gmsd, pyiqa_metric
+
+
+class _Model(nn.Module):
+    """A weighted squared difference, or one picture's mean."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+        self.metric_mode, self.lower_better = mode, mode == "FR"
+
+    def forward(self, pictures: Any, references: Any = None, **_: Any) -> Any:
+        if isinstance(pictures, str):
+            return float(len(list(Path(pictures).iterdir())))
+        assert pictures.shape[-1] >= 4, "picture too small"
+        return self.weight * (pictures if references is None else (pictures - references).square()).mean((1, 2, 3))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict]]]:
+    """What the stand-in was asked to make."""
+    calls: list[tuple[str, dict]] = []
+    modes = {"lpips": "FR", "psnry": "FR", "odd": "FR", "niqe": "NR", "fid": "NR"}
+
+    def create(name: str, **options: Any) -> _Model:
+        calls.append((name, options))
+        if name == "odd":
+            raise OSError("no network\nand a long story")
+        return _Model(modes[name])
+
+    monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create, list_models=lambda: list(modes)))
+    for cached in (pyiqa_metric, by_name._fid):
+        cached.cache_clear()
+    yield calls
+    for cached in (pyiqa_metric, by_name._fid):
+        cached.cache_clear()
+
+
+def _pictures(value: float, side: int = 8) -> Tensor:
+    return torch.full((2, 3, side, side), value)
+
+
+def test_ours_come_without_pyiqa(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    assert full_reference("gmsd") == (gmsd, True)
+    pyiqa_metric.cache_clear()
+    with pytest.raises(UsageError, match=r"lpips needs pyiqa.*quantface\[metrics\].*commercial.*ms_ssim"):
+        full_reference("lpips")
+
+
+def test_a_metric_is_made_once_and_gives_a_gradient_to_the_pictures_alone(made: list) -> None:
+    metric, lower_better = full_reference("lpips")
+    assert full_reference("lpips")[0] is metric
+    assert made == [("lpips", {"as_loss": True, "loss_reduction": "none"})]
+    assert lower_better
+    pictures = _pictures(0.5).requires_grad_()
+    scores = metric(pictures, _pictures(0.25))
+    torch.testing.assert_close(scores, torch.full((2,), 0.125))
+    scores.sum().backward()
+    assert pictures.grad.abs().min() > 0
+    assert metric._model.weight.grad is None
+
+
+def test_licence_and_size_are_announced_before_a_download(made: list, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        pyiqa_metric("psnry")
+        assert not caplog.messages  # nothing to download
+        pyiqa_metric("lpips")
+        pyiqa_metric("lpips")
+    assert len(caplog.messages) == 1
+    assert all(word in caplog.text for word in ("lpips", "Noncommercial", "CC BY-NC-SA", "244 MB", "torch"))
+
+
+def test_a_file_of_parameters_spares_the_download(made: list, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        pyiqa_metric("niqe", Path("niqe.mat"))
+    assert made[0][1]["pretrained_model_path"] == "niqe.mat"
+    assert not caplog.messages
+
+
+@pytest.mark.usefixtures("made")
+def test_what_cannot_be_is_refused_with_advice() -> None:
+    with pytest.raises(UsageError, match="did you mean lpips"):
+        full_reference("lpipz")
+    with pytest.raises(UsageError, match="one picture alone"):
+        full_reference("niqe")
+    with pytest.raises(UsageError, match=r"cannot make odd: no network$"):
+        full_reference("odd")
+    with pytest.raises(QuantFaceError, match=r"lpips fails.*too small"):
+        full_reference("lpips")[0](_pictures(0, side=2), _pictures(0, side=2))
+
+
+@pytest.mark.usefixtures("made")
+def test_frechet_distance_is_of_folders(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(b"")
+    assert frechet_distance(tmp_path, tmp_path) == 1.0
+    with pytest.raises(UsageError, match="fid to"):
+        frechet_distance(tmp_path / "nowhere", tmp_path)

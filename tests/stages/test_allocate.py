@@ -1,0 +1,94 @@
+"""The integer program: budgets hold, bits go where they matter, refusals name the nearest."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantface_core.errors import UsageError
+from quantface_core.kernels.quantize import BITS
+from quantface_core.stages.allocate import allocate, summarize, uniform
+from quantface_core.types import Budget, LayerSensitivity, Sensitivity
+
+
+def layer(error: float, multiplications: int = 1000, parameters: int = 100, fixed: int | None = None):
+    falling = {bits: 0.5 * 4.0 ** (4 - bits) for bits in BITS}
+    return LayerSensitivity(multiplications, parameters, 10, fixed, falling, falling, error, error / 2)
+
+
+def network(errors: list[float], **kind: int) -> Sensitivity:
+    layers = {f"unet.layer{i}": layer(error, **kind) for i, error in enumerate(errors)}
+    return Sensitivity("tiny", "ms_ssim", 1000, {"unet.conv_in": layer(0.1, 10, 1, fixed=8), **layers})
+
+
+NETWORK = network([0.001, 0.002, 0.5, 0.004])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    errors=st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=8),
+    activation=st.floats(4.2, 8),
+    weight=st.floats(4.2, 8),
+)
+def test_budgets_hold_and_no_uniform_plan_within_them_is_better(
+    errors: list[float], activation: float, weight: float
+) -> None:
+    sensitivity = network(errors)
+    plan = allocate(sensitivity, Budget(activation, weight, perceptual_weight=0))
+    spent = summarize(plan, sensitivity)
+    assert spent["activation_bits"] <= activation + 1e-6
+    assert spent["weight_bits"] <= weight + 1e-6
+    even = summarize(uniform(sensitivity, 4, 4), sensitivity)
+    if even["activation_bits"] <= activation and even["weight_bits"] <= weight:
+        assert spent["error"] <= even["error"] * 1.01
+
+
+def test_bits_go_to_the_layer_that_needs_them() -> None:
+    plan = allocate(NETWORK, Budget(activation_bits=4.9, weight_bits=4.9))
+    assert plan.layers["unet.layer2"] > max(plan.layers[f"unet.layer{i}"] for i in (0, 1, 3))
+    assert plan.layers["unet.conv_in"] == (8, 8)
+
+
+def test_sizes_and_operations_are_budgets_too() -> None:
+    even = summarize(uniform(NETWORK, 4, 4), NETWORK)
+    for key in ("megabytes", "operations"):
+        plan = allocate(NETWORK, Budget(**{key: even[key]}))
+        assert summarize(plan, NETWORK)[key] <= even[key] * (1 + 1e-9)
+
+
+def test_rooms_keep_their_limits() -> None:
+    plan = allocate(NETWORK, Budget(activation_bits=7, limits={"unet.layer0": (6, 8), "unet": (3, 7)}))
+    assert min(plan.layers["unet.layer0"]) >= 6
+    assert max(bits for name, pair in plan.layers.items() if "conv_in" not in name for bits in pair) <= 7
+
+
+def test_an_impossible_budget_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="the least is") as refused:
+        allocate(NETWORK, Budget(activation_bits=3.01))
+    nearest = float(re.search(r"least is ([\d.]+)", str(refused.value))[1])
+    assert summarize(allocate(NETWORK, Budget(activation_bits=nearest)), NETWORK)["activation_bits"] <= nearest
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (Budget(), "at least one budget"),
+        (Budget(activation_bits=5, limits={"unet.layer0": (3, 4), "unet": (6, 8)}), "no width"),
+    ],
+)
+def test_what_cannot_be_solved_is_refused(budget: Budget, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        allocate(NETWORK, budget)
+
+
+def test_a_large_network_is_solved_while_the_user_waits_and_always_the_same() -> None:
+    sensitivity = network([1e-4 * 1.3 ** (i % 23) for i in range(120)])
+    budget = Budget(activation_bits=4.1, weight_bits=4.1)
+    began = time.perf_counter()
+    plan = allocate(sensitivity, budget)
+    print(f"120 layers in {time.perf_counter() - began:.2f} s")
+    assert plan == allocate(sensitivity, budget)
