@@ -30,7 +30,7 @@ class CalibrateAndBalance(io.ComfyNode):
                 FRModelSocket.Input("fr_model", tooltip="A full-precision model."),
                 *face_inputs.inputs(16),
                 FRPlanSocket.Input("plan", optional=True,
-                                   tooltip="From Allocate Bits: widths layer by layer, instead of the same everywhere."),
+                                   tooltip="From Allocate Bits: widths by layer, instead of the same everywhere."),
                 io.Combo.Input("bits", options=PRESETS, default="w4a4",
                                tooltip="Of weights and activations; a plan goes before."),
                 io.Int.Input("rank", default=16, min=0, max=128,

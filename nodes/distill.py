@@ -86,11 +86,16 @@ class QDLoRADistill(io.ComfyNode):
         seed: int,
         faces: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        from ..quantface_core.errors import UsageError
         from ..quantface_core.kernels.dispatch import choose_backend
-        from ..quantface_core.nn.swap import prepare
+        from ..quantface_core.nn.swap import prepare, quant_layers
         from ..quantface_core.stages.distill import distill, distill_blocks
         from ..quantface_core.types import DistillSettings, FitSettings
 
+        low_bit = quant_layers(fr_model.restorer).values()
+        if not any(layer.format.rank for layer in low_bit):
+            state = "has no branches to train: calibrate it with a rank above 0"
+            raise UsageError(f"fr_model: {fr_model.name} {state if low_bit else 'is in full precision: calibrate it'}")
         every = max(1, steps // _VALIDATIONS)
         fit = FitSettings(
             steps, batch_size, learning_rate=learning_rate, seed=seed,
