@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,27 @@ def _evaluate(recipe: Recipe, arguments: argparse.Namespace, output: Path, work:
     return main(command + ["--degrade"] * arguments.degrade)
 
 
+def built(name: str) -> Path | None:
+    """What a shipped recipe makes, in the models folder, made first when it is not there; None for other names.
+
+    Two processes at once make it once. Raises what building raises.
+    """
+    from ..io.catalogue import models_folder
+    from ..io.hub import locked
+    from ..io.models import to_stderr
+    from ..io.recipes import known_recipes, load_recipe
+
+    if name not in known_recipes():
+        return None
+    output = models_folder() / f"{name}.safetensors"
+    with locked(output, to_stderr):
+        if not output.is_file():
+            work = output.with_suffix(".build")
+            Build(load_recipe(name), None, False, output, work).run()
+            shutil.rmtree(work, ignore_errors=True)
+    return output
+
+
 class Build:
     """One recipe carried out for one output, over the results that are there already."""
 
@@ -101,13 +123,13 @@ class Build:
         return self.images[: self.recipe.images]
 
     def _plan(self) -> BitPlan | None:
+        recipe = self.recipe
+        if recipe.budget is None:
+            return None
         from ..charts import draw_bits, save_chart
         from ..io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
         from ..stages.allocate import allocate
 
-        recipe = self.recipe
-        if recipe.budget is None:
-            return None
         measured = self._named("sensitivity", ".json", [asdict(recipe.quantize), recipe.images, recipe.perceptual])
         planned = self._named("plan", ".json", asdict(recipe.budget))
         if not measured.exists():

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..io.atomic import atomic_path
 from ..io.photos import check_size, read_photo, write_photo
-from ..restorer import OneStepRestorer
-from ..stages.restore import restore_aligned, restore_photo
+from ..stages.restore import Restorer, restore_aligned, restore_photo
 from ..types import Face, Pixels, RestoreOptions
 from .jobs import Job
 
@@ -25,7 +24,7 @@ _COMPARE_PIXELS = 40_000_000  # both sides together; beyond, the comparison is s
 
 def carry_out(
     job: Job,
-    restorer: OneStepRestorer,
+    restorer: Restorer,
     detector: Callable[[Pixels], Sequence[Face]] | None,
     options: RestoreOptions,
 ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
-from . import allocate, build, calibrate, demo, distill, evaluate, info, restore
+from . import allocate, build, calibrate, demo, distill, evaluate, fetch, info, models, publish, restore
 
 FAILED, MISUSED = 1, 2
 
@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="quantface", description="Restore faces with quantized one-step diffusion.")
     parser.add_argument("--version", action="version", version=f"quantface {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (restore, build, calibrate, allocate, distill, evaluate, info, demo):
+    known = (restore, build, calibrate, allocate, distill, evaluate, info, models, fetch, publish, demo)
+    for command in known:
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

@@ -7,10 +7,10 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -19,6 +19,9 @@ from ..errors import QuantFaceError, UsageError
 from ..io.atomic import atomic_path
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from .jobs import Job, find_photos, plan_jobs
+
+if TYPE_CHECKING:
+    from ..restorer import OneStepRestorer
 
 Record = dict[str, Any]
 """One photo's entry in the report."""
@@ -42,6 +45,7 @@ def add_parser(commands: Any) -> None:
     add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (auto)")
     add("--backend", choices=["auto", "onednn", "reference"], default="auto", help="who computes low-bit layers (auto)")
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more is faster, takes memory (4)")
+    add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")
     add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
     add("--compare", action="store_true", help="also write before and after side by side, NAME_compare.png")
     add("--json", type=Path, metavar="REPORT", help="write what was found and done to this file")
@@ -62,12 +66,15 @@ def run(arguments: argparse.Namespace) -> int:
     # torch and diffusers take seconds to import: --help and a mistyped option do not wait for them.
     from ..io.models import restorer_path
     from ..stages.restore import check_options
+    from .build import built
 
     options = RestoreOptions(**{name: getattr(arguments, name) for name in RestoreOptions.__dataclass_fields__})
     check_options(options)
+    if arguments.low_memory:
+        options = replace(options, batch_size=1)
     jobs = plan_jobs(find_photos(arguments.photos), arguments.output, arguments.compare)
     _check_report(arguments.json, jobs)
-    model = restorer_path(arguments.model)
+    model = built(arguments.model) or restorer_path(arguments.model)
     records = _restore_all(jobs, _prepare(arguments, model, options))
     if arguments.json:
         report = {"quantface": __version__, "model": arguments.model, "options": asdict(options), "photos": records}
@@ -91,14 +98,20 @@ def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions
     from ..io.models import detector_path
     from ..kernels.dispatch import choose_backend
     from ..nn.swap import prepare
+    from ..restorer import RestorerByParts
     from .carry_out import carry_out
     from .devices import choose_device
 
     device = choose_device(arguments.device)
     backend = choose_backend(device, None if arguments.backend == "auto" else arguments.backend)
     detector = None if arguments.aligned else FaceDetector(detector_path())
-    restorer = load_restorer(model, device)
-    prepare(restorer, backend)
+
+    def load(only: tuple[str, ...] = ("",)) -> OneStepRestorer:
+        restorer = load_restorer(model, device, only=only)
+        prepare(restorer, backend)
+        return restorer
+
+    restorer = RestorerByParts(load(()).config, device, load) if arguments.low_memory else load()
     return partial(carry_out, restorer=restorer, detector=detector, options=options)
 
 

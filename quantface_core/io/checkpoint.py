@@ -73,9 +73,14 @@ def _sort_metadata(path: Path) -> None:
 
 
 def load_restorer(
-    path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    path: Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    only: tuple[str, ...] = ("",),
 ) -> OneStepRestorer:
     """Read a restorer, converted to `dtype` on `device`, in evaluation mode.
+
+    `only` names the beginnings of the tensors to read; the rest of the model then stays empty (on "meta").
 
     Raises ModelError when the file is missing, truncated, of another kind, or not what it says it is.
     """
@@ -89,6 +94,7 @@ def load_restorer(
             tensors = {
                 name: file.get_tensor(name).to(device, None if name in fixed else dtype)
                 for name in file.keys()  # noqa: SIM118
+                if name.startswith(only)
             }
     except FileNotFoundError:
         raise ModelError(f"{path}: no such model file") from None
@@ -99,10 +105,10 @@ def load_restorer(
     broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
     if broken:
         raise ModelError(f"{path}: damaged, not finite: {_some(broken)}")
-    wrong = check_scales(tensors, fixed)
+    wrong = check_scales(tensors, fixed & set(tensors))
     if wrong:
         raise ModelError(f"{path}: damaged, scales are not above zero: {_some(wrong)}")
-    model.load_state_dict(tensors, assign=True)
+    model.to(dtype).load_state_dict(tensors, strict=False, assign=True)  # the layout was checked
     # Convolutions on CPU run up to three times faster on channels-last weights.
     model.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

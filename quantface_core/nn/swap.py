@@ -55,6 +55,7 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
 
 
 def prepare(model: nn.Module, backend: ModuleType) -> None:
-    """Make every low-bit layer ready to run on a backend."""
+    """Make every low-bit layer that is in memory ready to run on a backend."""
     for layer in quant_layers(model).values():
-        layer.prepare(backend)
+        if not layer.packed.is_meta:
+            layer.prepare(backend)

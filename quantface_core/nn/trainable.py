@@ -114,6 +114,9 @@ def to_trainable(model: nn.Module, rank: int, learn_clips: bool = False, seed: i
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two are meant
                 inject_adapter_in_model(_config(dict.fromkeys(ranks, rank)), model, DISTILLATION)
+    for name in layers:
+        trainable: Any = model.get_submodule(name)
+        trainable.clip.requires_grad_(learn_clips)  # PEFT has frozen all but its adapters
     for name in ranks:
         product: Any = model.get_submodule(name)
         layer, up = layers[name.removesuffix(".product")], product.lora_B[QUANTIZATION].weight
@@ -151,13 +154,21 @@ def to_integers(model: nn.Module) -> None:
     for name, module in list(model.named_modules()):
         if isinstance(module, TrainableLayer):
             _replace(model, name, module.to_integers())
+    _forget_adapters(model)
 
 
 def back_to(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
-    """Put these very layers in the places of trainable ones, in place: nothing was learned."""
+    """Put these very layers in their places again, in place: nothing was learned."""
     for name, layer in layers.items():
-        if isinstance(model.get_submodule(name), TrainableLayer):
+        if model.get_submodule(name) is not layer:
             _replace(model, name, layer)
+    _forget_adapters(model)
+
+
+def _forget_adapters(model: nn.Module) -> None:
+    """Remove what PEFT noted on the model: its adapters are gone with their layers."""
+    if hasattr(model, "peft_config"):
+        del model.peft_config
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -70,21 +70,29 @@ class OneStepRestorer(nn.Module):
         Without seeds the result is a function of the input alone; with one seed an image, the latent is
         sampled. Raises ImageError when input or output is not finite, UsageError on a wrong seed count.
         """
-        if image.ndim != 4 or image.shape[1] != 3:
-            raise ImageError(f"faces are [batch, 3, height, width], got {list(image.shape)}")
-        if not torch.isfinite(image).all():
-            raise ImageError("the picture holds NaN or infinite values")
-        if seeds is not None and len(seeds) != len(image):
-            raise UsageError(f"one seed an image: got {len(seeds)} seeds for {len(image)} images")
-        size = (self.config.image_size, self.config.image_size)
-        if image.shape[-2:] != size:
-            image = F.interpolate(image, size=size, mode="bilinear", align_corners=True)
+        image = fitted(image, seeds, self.config.image_size)
         prompt = self.embedder(image.to(self.dtype))
-        restored = self.predict(self.encode(image, seeds), prompt)
-        picture = self.decode(restored).float()
-        if not torch.isfinite(picture).all():
-            raise ImageError(f"the restorer's result is not finite in {self.dtype}: use float32 or bfloat16")
-        return picture.clamp(-1, 1)
+        return finished(self.decode(self.predict(self.encode(image, seeds), prompt)))
+
+
+def fitted(image: Tensor, seeds: Sequence[int] | None, size: int) -> Tensor:
+    """Faces at a restorer's native size, checked as `OneStepRestorer.forward` says."""
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ImageError(f"faces are [batch, 3, height, width], got {list(image.shape)}")
+    if not torch.isfinite(image).all():
+        raise ImageError("the picture holds NaN or infinite values")
+    if seeds is not None and len(seeds) != len(image):
+        raise UsageError(f"one seed an image: got {len(seeds)} seeds for {len(image)} images")
+    if image.shape[-2:] != (size, size):
+        image = F.interpolate(image, size=(size, size), mode="bilinear", align_corners=True)
+    return image
+
+
+def finished(picture: Tensor) -> Tensor:
+    """A decoded picture in float32 and in [-1, 1]. Raises ImageError when it is not finite."""
+    if not torch.isfinite(picture).all():
+        raise ImageError(f"the restorer's result is not finite in {picture.dtype}: use float32 or bfloat16")
+    return picture.float().clamp(-1, 1)
 
 
 class _MapSiLU(nn.SiLU):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..metrics import full_reference, psnr
+from ..nn.inference import outside_inference
 from ..nn.swap import quant_layers
 from ..nn.trainable import back_to, to_integers, to_trainable, trainable_parameters
 from ..restorer import OneStepRestorer
@@ -49,6 +50,7 @@ class DistillReport:
     scores: tuple[tuple[int, float], ...]  # (steps done, PSNR in dB to the teacher over the held-out images)
 
 
+@outside_inference
 def distill(
     restorer: OneStepRestorer,
     teacher: OneStepRestorer,
@@ -100,6 +102,7 @@ def distill(
     return DistillReport(tuple(fit.losses), tuple(fit.scores))
 
 
+@outside_inference
 def distill_blocks(
     restorer: OneStepRestorer,
     teacher: OneStepRestorer,
@@ -114,26 +117,44 @@ def distill_blocks(
     """
     settings, watch = settings or DistillSettings(), watch or Callbacks()
     _check_pair(restorer, teacher)
-    reports = {}
-    for name in block_names(restorer):
-        block, model = restorer.get_submodule(name), teacher.get_submodule(name)
-
-        def loss(indices: Tensor, block: nn.Module = block, model: nn.Module = model) -> Tensor:
-            given, keywords, wanted = _passage(teacher, model, images[indices].to(teacher.device))
-            with _precision(restorer, settings):
-                made = block(*given, **keywords)
-            pairs = list(zip(_tensors(made), _tensors(wanted), strict=True))
-            terms = [(a.float() - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
-            return torch.stack(terms).mean()
-
-        with _training(restorer, settings, within=name):
-            parameters = trainable_parameters(restorer, settings.only_distillation)
-            if not parameters:
-                continue
-            fit = Fit(parameters, settings.fit, len(images))
-            fit.run(loss, None, watch.on_step, watch.on_state)
-        reports[name] = DistillReport(tuple(fit.losses), ())
+    before, reports = quant_layers(restorer), {}
+    try:
+        for name in block_names(restorer):
+            report = _distill_block(restorer, teacher, images, name, settings, watch)
+            if report:
+                reports[name] = report
+    except BaseException:
+        back_to(restorer, before)  # the finished blocks too
+        raise
     return reports
+
+
+def _distill_block(
+    restorer: OneStepRestorer,
+    teacher: OneStepRestorer,
+    images: Tensor,
+    name: str,
+    settings: DistillSettings,
+    watch: Callbacks,
+) -> DistillReport | None:
+    """Train one block; None when nothing in it learns."""
+    block, model = restorer.get_submodule(name), teacher.get_submodule(name)
+
+    def loss(indices: Tensor) -> Tensor:
+        given, keywords, wanted = _passage(teacher, model, images[indices].to(teacher.device))
+        with _precision(restorer, settings):
+            made = block(*given, **keywords)
+        pairs = list(zip(_tensors(made), _tensors(wanted), strict=True))
+        terms = [(a.float() - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
+        return torch.stack(terms).mean()
+
+    with _training(restorer, settings, within=name):
+        parameters = trainable_parameters(restorer, settings.only_distillation)
+        if not parameters:
+            return None
+        fit = Fit(parameters, settings.fit, len(images))
+        fit.run(loss, None, watch.on_step, watch.on_state)
+    return DistillReport(tuple(fit.losses), ())
 
 
 def block_names(restorer: OneStepRestorer) -> list[str]:
@@ -153,8 +174,7 @@ def _training(restorer: OneStepRestorer, settings: DistillSettings, within: str 
         restorer.vae.enable_gradient_checkpointing()
     restorer.train()
     try:
-        # A node runs under inference mode, which no gradient survives.
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.enable_grad():
             yield
         to_integers(restorer)
     except BaseException:

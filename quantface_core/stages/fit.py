@@ -8,18 +8,21 @@ one does with twice the batch.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import QuantFaceError, UsageError
 from ..types import FitSettings
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 Loss = Callable[[Tensor], Tensor]
 """Indices of images [B] int64 -> a scalar."""
@@ -84,10 +87,10 @@ class Fit:
         rank, world = _process()
         batch = self.settings.batch_size * world
         first = (step * self.settings.accumulation + turn) * batch
-        drawn = [self._order(p // self.count)[p % self.count] for p in range(first, first + batch)]
-        return torch.stack(drawn)[rank::world]
+        places = range(first, first + batch)
+        orders = {epoch: self._order(epoch) for epoch in {p // self.count for p in places}}
+        return torch.stack([orders[p // self.count][p % self.count] for p in places])[rank::world]
 
-    @lru_cache(maxsize=2)  # noqa: B019 - a run lives as long as its orders
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed((self.settings.seed << 20) + epoch)
         return torch.randperm(self.count, generator=generator)
@@ -109,9 +112,10 @@ class Fit:
             total += part.detach().cpu()
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         _average([total, *gradients])
-        if not torch.isfinite(total):
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        # Before the optimizer's step: weights that are not finite would be saved.
+        if not torch.isfinite(total) or not torch.isfinite(norm):
             raise QuantFaceError(f"training diverged at step {step + 1}: choose a lower learning rate")
-        nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
         decay = min(settings.ema, (step + 1) / (step + 10))
         for name, parameter in self.parameters.items():
@@ -177,10 +181,21 @@ def _process() -> tuple[int, int]:
     """(this process, of how many)."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = _launched()
     return state.process_index, state.num_processes
+
+
+def _launched() -> PartialState:
+    """The launcher's word on this process."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # Without being told, processes on CPUs would not know of each other and each train a model of its own.
+    first = not PartialState._shared_state
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+    if first:
+        atexit.register(state.destroy_process_group)  # a process that just ends may abort the others
+    return state
 
 
 def _average(tensors: list[Tensor]) -> None:
@@ -189,8 +204,11 @@ def _average(tensors: list[Tensor]) -> None:
         return
     from accelerate.utils import reduce
 
-    for tensor in tensors:
-        tensor.copy_(reduce(tensor, "mean"))
+    # At once, because every round between processes costs more than what it carries; on the launcher's device,
+    # because a GPU's processes cannot exchange what lies in memory.
+    flat = reduce(torch.cat([t.detach().flatten().float().to(_launched().device) for t in tensors]), "mean")
+    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def is_main_process() -> bool:
@@ -200,8 +218,4 @@ def is_main_process() -> bool:
 
 def launched_device() -> torch.device | None:
     """Where a launcher put this process, when there are several."""
-    if _process()[1] == 1:
-        return None
-    from accelerate import PartialState
-
-    return PartialState().device
+    return None if _process()[1] == 1 else _launched().device

@@ -15,10 +15,11 @@ from ..faces.color import METHODS, match_color
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..kernels.allocator import kept_memory
-from ..restorer import OneStepRestorer
+from ..restorer import OneStepRestorer, RestorerByParts
 from ..types import Face, Pixels, Restoration, RestoreOptions
 
 Crop = NDArray[np.float32]
+Restorer = OneStepRestorer | RestorerByParts
 Progress = Callable[[int, int], None]
 """Called with (faces done, faces in all); an exception it raises stops the work and nothing is lost."""
 
@@ -27,7 +28,7 @@ UPSCALES = (1, 2, 4)
 
 def restore_photo(
     pixels: Pixels,
-    restorer: OneStepRestorer,
+    restorer: Restorer,
     faces: Sequence[Face],
     options: RestoreOptions | None = None,
     progress: Progress | None = None,
@@ -54,7 +55,7 @@ def restore_photo(
 
 
 def restore_aligned(
-    pixels: Pixels, restorer: OneStepRestorer, options: RestoreOptions | None = None, progress: Progress | None = None
+    pixels: Pixels, restorer: Restorer, options: RestoreOptions | None = None, progress: Progress | None = None
 ) -> Restoration:
     """Restore a picture that is one aligned, about square face; every pixel may change."""
     options = options or RestoreOptions()
@@ -104,7 +105,7 @@ def _check_background(pixels: Pixels, background: Pixels, options: RestoreOption
 
 def _restore(
     pixels: Pixels,
-    restorer: OneStepRestorer,
+    restorer: Restorer,
     transforms: Sequence[Matrix],
     mask: Crop,
     options: RestoreOptions,
@@ -133,7 +134,7 @@ def _restore(
 
 
 def restore_crops(
-    crops: Sequence[Crop], restorer: OneStepRestorer, options: RestoreOptions, progress: Progress | None = None
+    crops: Sequence[Crop], restorer: Restorer, options: RestoreOptions, progress: Progress | None = None
 ) -> list[Crop]:
     """Run the restorer over aligned crops [S, S, 3] in 0 to 1, in batches that halve when memory runs out.
 
@@ -145,25 +146,27 @@ def restore_crops(
         start = len(restored)
         if progress:
             progress(start, len(crops))
-        batch = np.stack(crops[start : start + batch_size])
+        # By parts, all faces go through a part before it makes room for the next; it batches them itself.
+        batch = np.stack(crops[start:] if isinstance(restorer, RestorerByParts) else crops[start : start + batch_size])
         # A face's seed counts from its own position, so batches of any size draw the same noise.
         seeds = None if options.seed is None else range(options.seed + start, options.seed + start + len(batch))
         try:
-            restored += _run(batch, restorer, seeds)
+            restored += _run(batch, restorer, seeds, batch_size)
         except torch.OutOfMemoryError:
-            if len(batch) == 1:
+            if batch_size == 1 or len(batch) == 1:
                 raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from None
             torch.cuda.empty_cache()
-            batch_size = len(batch) // 2
+            batch_size = min(batch_size, len(batch)) // 2
     if progress and crops:
         progress(len(crops), len(crops))
     return restored
 
 
-def _run(batch: Crop, restorer: OneStepRestorer, seeds: Sequence[int] | None) -> list[Crop]:
+def _run(batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int) -> list[Crop]:
     images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
     with torch.inference_mode(), kept_memory():
-        outputs = restorer(images, seeds)
+        by_parts = isinstance(restorer, RestorerByParts)
+        outputs = restorer(images, seeds, batch_size) if by_parts else restorer(images, seeds)
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 

@@ -28,6 +28,8 @@ from .quantize import CLIPS, plan_formats, search
 from .trial import LayerTrial
 
 PROBE = 4  # bits of weights and activations at which the picture's error is measured
+_MS_SSIM_SIZE = 160  # pixels: its coarsest scale's window must fit
+_SEARCHED = 2  # images that a layer's own errors are measured on; the picture's are on all
 _THOUSAND = 1000  # parts that progress is told in
 _LAYER_BYTES = 4  # of a scale or a bias
 _HALF = 2  # bytes of a float16
@@ -49,6 +51,8 @@ def measure_sensitivity(
     settings = replace(settings or QuantizeSettings(), weight_bits=PROBE, activation_bits=PROBE)
     if len(images) == 0:
         raise UsageError("measuring needs at least one image")
+    if perceptual == "ms_ssim" and restorer.config.image_size <= _MS_SSIM_SIZE:
+        raise UsageError(f"MS-SSIM needs more than {_MS_SSIM_SIZE} pixels: choose another metric, such as ssim")
     formats = {name: form for name, form in plan_formats(restorer, settings).items() if name in statistics}
     layers = quantizable(restorer)
     probes: dict[str, QuantLayer] = {}
@@ -61,7 +65,7 @@ def measure_sensitivity(
         if progress:
             progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
         assert isinstance(layer, nn.Linear | nn.Conv2d)
-        trial = LayerTrial(layer, formats[name], statistics[name], x, settings)
+        trial = LayerTrial(layer, formats[name], statistics[name], x[:_SEARCHED], settings)
         exponent, clip = search(trial)
         probes[name] = trial.build(exponent, replace(formats[name], clip=clip))
         widths[name] = trial.width_errors(exponent, CLIPS if settings.clipping else (1.0,))
@@ -122,8 +126,6 @@ class _Judge:
     @torch.no_grad()
     def __init__(self, restorer: OneStepRestorer, images: Tensor, perceptual: str) -> None:
         self.restorer, self.images = restorer, images.to(restorer.device)
-        if perceptual == "ms_ssim" and min(images.shape[-2:]) <= 160:
-            raise UsageError("MS-SSIM needs pictures of more than 160 pixels: choose another metric, such as ssim")
         self.metric, self.lower = (ms_ssim, False) if perceptual == "ms_ssim" else full_reference(perceptual)
         clock = [time.perf_counter()]
 

@@ -26,6 +26,7 @@ from ..types import LayerFormat, QuantizeSettings
 from .calibrate import ChannelStatistics
 
 _TOKENS = 1024  # rows of a linear's input that a search looks at
+_MEASURED = {3: 0.0, 4: 0.0, 6: 0.8, 8: 1.0}  # width: the least clipping ratio that can pay off there
 _WINDOW = 128  # pixels, side of the window of a convolution's input that a search looks at
 
 
@@ -117,16 +118,19 @@ class LayerTrial:
         return self._relative(output)
 
     def width_errors(self, exponent: float | None, clips: Sequence[float]) -> tuple[dict[int, float], dict[int, float]]:
-        """(weight, activation) error of the output by width, each with the other exact; the best clip of each."""
+        """(weight, activation) error of the output by width, each with the other exact; the best clip of each.
+
+        A few widths are measured; those between fall as a constant factor a bit.
+        """
         residual, x = self.split(exponent)[0], self.balanced(self.whole, exponent)
         weights, activations = {}, {}
-        for bits in BITS:
+        for bits, worth in _MEASURED.items():
             change = dequantize(*self.rounded(exponent, bits)) - residual
             weights[bits] = self._relative(self.exact + self._product(self._cut(x), change))
             # The branch reads what is not rounded: only the residual meets the rounding's error.
-            changes = (self._rounded_sample(x, bits, clip) - self._cut(x) for clip in clips)
+            changes = (self._rounded_sample(x, bits, clip) - self._cut(x) for clip in clips if clip >= worth)
             activations[bits] = min(self._relative(self.exact + self._product(c, residual)) for c in changes)
-        return weights, activations
+        return _between(weights), _between(activations)
 
     def _rounded_sample(self, x: Tensor, bits: int, clip: float) -> Tensor:
         steps = per_image_scale(x, bits, clip) if self.conv else per_token_scale(x, bits, clip)
@@ -154,3 +158,14 @@ class LayerTrial:
 def _product_of(down: Tensor, up: Tensor, like: Tensor) -> Tensor:
     """The branch as one weight."""
     return (up.float() @ down.flatten(1).float()).view_as(like)
+
+
+def _between(measured: dict[int, float]) -> dict[int, float]:
+    """Every width's error, from those measured, by geometric interpolation."""
+    known = sorted(measured)
+    errors = {}
+    for bits in BITS:
+        low, high = max(b for b in known if b <= bits), min(b for b in known if b >= bits)
+        share = (bits - low) / max(high - low, 1)
+        errors[bits] = measured[low] ** (1 - share) * measured[high] ** share
+    return errors

@@ -8,7 +8,11 @@ import pytest
 
 from quantface_core.errors import ModelError
 from quantface_core.io import models
-from quantface_core.io.models import Entry, catalogue, detector_path, models_folder, restorer_path, sha256
+from quantface_core.io.models import Entry, catalogue, detector_path, models_folder, restorer_path, sha256, stored_at
+from tests.io.local_hub import LocalHub
+
+YUNET = "opencv/face_detection_yunet/face_detection_yunet_2023mar.onnx"
+BUNDLED_DETECTOR = stored_at(catalogue()["detectors"]["yunet"])
 
 
 def test_the_bundled_files_are_whole_and_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,41 +54,19 @@ def test_a_damaged_file_is_never_used(
 
 
 def test_the_detector_is_fetched_checked_and_kept(
-    from_hub: None, tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+    from_hub: None, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-
-    def download(repo: str, file: str) -> str:
-        asked.append((repo, file))
-        return str(models_dir / file)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
+    hub.files[YUNET] = BUNDLED_DETECTOR.read_bytes()
     first, second = detector_path(), detector_path()
     assert first == second == tmp_path / "models" / "face_detection_yunet_2023mar.onnx"
-    assert asked == [("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")]
+    assert len(hub.downloads()) == 1
 
 
-def test_a_changed_file_on_the_hub_is_refused(from_hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "other").write_bytes(b"other")
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "other"))
-    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
-    with pytest.raises(ModelError, match="now holds another"):
+def test_a_changed_file_on_the_hub_is_refused(from_hub: None, hub: LocalHub, tmp_path: Path) -> None:
+    hub.files[YUNET] = b"other"
+    with pytest.raises(ModelError, match="holds another"):
         detector_path()
-    assert not (tmp_path / "models").exists()
-
-
-def test_no_network_says_what_to_do(from_hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(*_: str) -> str:
-        raise OSError("Name or service not known\nsecond line")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
-    with pytest.raises(
-        ModelError, match=r"Name or service not known\); download .* and put it into .* --aligned"
-    ) as caught:
-        detector_path()
-    assert "\n" not in str(caught.value)
+    assert [path for path in (tmp_path / "models").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_a_missing_bundled_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +80,10 @@ def test_every_entry_says_where_it_comes_from_and_its_licence() -> None:
     for entries in catalogue().values():
         for entry in entries.values():
             assert isinstance(entry, Entry)
-            assert entry.bundled != bool(entry.repo)
+            assert entry.kind in ("bundled", "fetched", "built")
             assert entry.licence
-            assert len(entry.sha256) == 64
+            assert len(entry.sha256) == 64 or entry.kind == "built"
+            assert all(remote.repo and remote.licence for remote in entry.originals.values())
 
 
 def test_models_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +97,9 @@ def test_models_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) 
 def test_sha256_of_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot read"):
         sha256(tmp_path / "nothing")
+
+
+def test_own_files_in_the_models_folder_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
+    (tmp_path / "mine.safetensors").touch()
+    assert restorer_path("mine") == tmp_path / "mine.safetensors"

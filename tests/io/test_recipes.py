@@ -32,7 +32,7 @@ mode = "blocks"
 def test_shipped_recipes_read_and_their_models_are_known(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.source in catalogue()["restorers"]
-    assert recipe.distill is not None
+    assert recipe.distill is not None or recipe.source == "osdface"  # too large to train by default
 
 
 def test_mixed_precision_averages_what_the_paper_reports() -> None:

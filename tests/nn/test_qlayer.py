@@ -101,7 +101,8 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
     low, _ = balanced(nn.Conv2d(32, 16, 3, padding=1), 4, 3)
     maps = torch.randn(3, 32, 8, 8)
     maps[1] *= 100
-    assert torch.equal(low(maps)[:1], low(maps[:1]))
+    # Not bit for bit: torch sums a convolution of another batch in another order on some processors.
+    torch.testing.assert_close(low(maps)[:1], low(maps[:1]), atol=1e-5, rtol=1e-5)
 
 
 def test_scales_keep_their_dtype_and_copies_compute_the_same() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -158,3 +160,11 @@ def test_choices_tell_what_they_take_and_old_marks_still_load(nodes: dict[str, A
     fingerprint = loader.fingerprint_inputs(model="quantface-mini-w4a4 (bundled)")
     assert fingerprint == loader.fingerprint_inputs(model="quantface-mini-w4a4 (local)")
     assert fingerprint != loader.fingerprint_inputs(model="quantface-mini (bundled)")
+
+
+def test_the_library_fetches_into_the_host_s_models_folder(
+    pack: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QUANTFACE_MODELS_DIR")
+    asyncio.run(pack.comfy_entrypoint())
+    assert os.environ["QUANTFACE_MODELS_DIR"] == str(host.models / "quantface")

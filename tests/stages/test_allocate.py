@@ -28,7 +28,7 @@ def network(errors: list[float], **kind: int) -> Sensitivity:
 NETWORK = network([0.001, 0.002, 0.5, 0.004])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     errors=st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=8),
     activation=st.floats(4.2, 8),

@@ -1,0 +1,20 @@
+"""`quantface fetch`: bring named models here, from the Hub or built from their authors' files."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("fetch", help="download models by name", description=__doc__)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a name that `quantface models` lists")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..io.models import restorer_path
+
+    for name in arguments.names:
+        print(restorer_path(name))
+    return 0

@@ -1,0 +1,40 @@
+"""`quantface publish`: upload a low-bit model to a Hugging Face repository of your own, with a model card.
+
+Log in first (`hf auth login`, or HF_TOKEN). Nothing is uploaded before its licence is clear: the card says
+which one the file has, and a model made of files without a licence needs your word that you may share it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "publish",
+        help="upload a model to the Hub",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("file", type=Path, help="the .safetensors file")
+    add("--repo", required=True, metavar="USER/NAME", help="made when it is not there")
+    add("--licence", help="the licence you give it, such as apache-2.0; none = the one the file notes")
+    add("--may-share", action="store_true", help="I have the right to share what this model was made of")
+    add("--evaluation", type=Path, metavar="DIR", help="`quantface evaluate`'s output: its table goes on the card")
+    add("--private", action="store_true", help="only you see the repository")
+    add("--dry-run", action="store_true", help="print the model card, upload nothing")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..io.publish import card, publish
+
+    text = card(arguments.file, arguments.repo, arguments.licence, arguments.may_share, arguments.evaluation)
+    if arguments.dry_run:
+        print(text)
+    else:
+        print(publish(arguments.file, arguments.repo, text, arguments.private))
+    return 0

@@ -1,0 +1,129 @@
+"""The catalogue: which model files have names, and whether they are bundled, fetched or built."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+_KINDS = ("restorers", "detectors")
+_PLAIN = re.compile(r"[\w][\w.+-]*")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file in a Hugging Face repository."""
+
+    repo: str
+    paths: tuple[str, ...]  # where it may be in the repository, best first; a bare name is found in any folder
+    revision: str = "main"
+    size: int = 0  # bytes; 0 = not known before the Hub is asked
+    sha256: str = ""  # empty = the Hub's own is checked
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named file: bundled, fetched from `repo`, or built from `originals`."""
+
+    file: str  # its name in the models folder, or in the package
+    licence: str
+    sha256: str = ""  # empty = not known beforehand
+    size: int = 0  # bytes; 0 = not known
+    bundled: bool = False  # shipped inside the package
+    source: str = ""  # where it comes from, for people
+    repo: str | None = None  # Hugging Face repository, when it can be fetched
+    path: str = ""  # in the repository; empty = `file`
+    revision: str = "main"
+    originals: Mapping[str, Remote] = field(default_factory=dict)  # what it is built from, by part
+
+    @property
+    def kind(self) -> str:
+        return "bundled" if self.bundled else "fetched" if self.repo else "built"
+
+    @property
+    def remote(self) -> Remote:
+        """Where a fetched file is."""
+        assert self.repo is not None
+        return Remote(self.repo, (self.path or self.file,), self.revision, self.size, self.sha256, self.licence)
+
+
+Catalogue = dict[str, dict[str, Entry]]
+"""From kind (restorers, detectors) to entries by name."""
+
+
+def catalogue() -> Catalogue:
+    """The shipped catalogue with the user's own entries over it. Raises ConfigError naming file and field."""
+    merged: Catalogue = {kind: {} for kind in _KINDS}
+    for path in (Path(__file__).parent / "catalogue.toml", *user_catalogues()):
+        for kind, entries in _read(path).items():
+            merged[kind] |= entries
+    return merged
+
+
+def user_catalogues() -> list[Path]:
+    """The user's own catalogues: the models folder's, then the one QUANTFACE_CATALOGUE names."""
+    own = models_folder() / "catalogue.toml"
+    chosen = os.environ.get("QUANTFACE_CATALOGUE")
+    return [*([own] if own.is_file() else []), *([Path(chosen).expanduser()] if chosen else [])]
+
+
+def models_folder() -> Path:
+    """Where fetched and built files live: QUANTFACE_MODELS_DIR, else the user's cache folder."""
+    chosen = os.environ.get("QUANTFACE_MODELS_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "quantface" / "models"
+
+
+def _read(path: Path) -> Catalogue:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the catalogue ({error})") from error
+    try:
+        unknown = sorted(set(table) - set(_KINDS))
+        if unknown:
+            raise ConfigError(f"{unknown[0]}: sections are {' and '.join(_KINDS)}")
+        return {kind: {name: _entry(name, e) for name, e in table[kind].items()} for kind in table}
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _entry(name: str, table: Any) -> Entry:
+    originals = table.get("originals", {}) if isinstance(table, dict) else {}
+    checked = {part: _filled(f"{name}.originals.{part}", Remote, remote) for part, remote in originals.items()}
+    entry: Entry = _filled(name, Entry, {**table, "originals": checked} if isinstance(table, dict) else table)
+    if not _PLAIN.fullmatch(entry.file):
+        raise ConfigError(f"{name}.file: a plain file name, got {entry.file!r:.60}")
+    if entry.bundled + bool(entry.repo) + bool(entry.originals) != 1:
+        raise ConfigError(f"{name}: exactly one of repo, originals and bundled")
+    return entry
+
+
+def _filled(name: str, cls: type, table: Any) -> Any:
+    """A frozen value with these fields, each of its declared kind; unknown ones are refused."""
+    known = {f.name: f for f in fields(cls)}
+    if not isinstance(table, dict) or set(table) - set(known):
+        raise ConfigError(f"{name}: a table of {', '.join(known)}")
+    kinds = {"size": int, "bundled": bool, "paths": list, "originals": dict}
+    for key, value in table.items():
+        if type(value) is not kinds.get(key, str):
+            raise ConfigError(f"{name}.{key}: {kinds.get(key, str).__name__} expected, got {value!r:.60}")
+    if table.get("sha256") and not re.fullmatch("[0-9a-f]{64}", table["sha256"]):
+        raise ConfigError(f"{name}.sha256: 64 hexadecimal digits")
+    try:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    except TypeError as error:
+        raise ConfigError(f"{name}: {str(error).partition(') ')[2] or error}") from None

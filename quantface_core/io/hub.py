@@ -1,0 +1,210 @@
+"""Fetch a file from the Hugging Face Hub into the models folder: resumed, verified, whole or not there.
+
+huggingface-hub knows the protocol, the user's token, mirrors (HF_ENDPOINT) and offline mode. A download
+grows in a `.part` file beside its target, which survives an interrupt and is never used as a model; it
+takes the target's name once its length and checksum are right. Whoever asks second waits for the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ..errors import ModelError
+from .atomic import atomic_path
+from .attempts import PAST_THE_END, attempts, status_of
+from .catalogue import Remote
+
+_SHA256_DIGITS = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the Hub says of one file."""
+
+    repo: str
+    path: str
+    commit: str
+    size: int  # bytes
+    sha256: str  # of a file in large file storage; else empty
+    blob: str  # git's hash of a small file
+    licence: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.repo}/{self.path}"
+
+
+def fetch(remote: Remote, target: Path, tell: Callable[[str], None]) -> Path:
+    """Bring a file to `target` unless it is there; returns `target`. Raises ModelError saying what to do."""
+    with locked(target, tell):
+        if target.is_file():
+            return target
+        cached = _from_cache(remote)
+        if cached:
+            tell(f"{target.name}: taken from the Hub's local cache")
+            _link(cached, target)
+            return target
+        found = find(remote)
+        part = target.with_name(f".{target.name}.{(found.sha256 or found.blob)[:12]}.part")
+        for stale in set(target.parent.glob(f".{target.name}.*.part")) - {part}:
+            stale.unlink(missing_ok=True)
+        _check_space(found, part)
+        tell(f"fetching {found.name}: {found.size / 1e6:,.1f} MB, licence: {found.licence}")
+        _download(found, part)
+        _verify(found, remote, part)
+        part.replace(target)
+    return target
+
+
+@contextmanager
+def locked(target: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Held by the one process that makes `target`; another's wait is told. Let go when the process dies.
+
+    Makes the folder. Raises ModelError when nothing can be written there.
+    """
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except TimeoutError:
+            tell(f"{target.name}: another process is making it, waiting")
+            lock.acquire()
+    except OSError as error:
+        remedy = "choose another folder with QUANTFACE_MODELS_DIR"
+        raise ModelError(f"{target.parent}: cannot write there ({error.strerror or error}): {remedy}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def find(remote: Remote) -> Found:
+    """Ask the Hub for the first of the paths that the repository has. Raises ModelError."""
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+
+    api = HfApi(endpoint=hub_endpoint())
+    advice = f"https://huggingface.co/{remote.repo}"
+
+    def ask() -> Any:
+        return api.model_info(remote.repo, revision=remote.revision, files_metadata=True, timeout=30)
+
+    info = attempts(ask, lambda: 0, advice)
+    files = {file.rfilename: file for file in info.siblings or ()}
+    for wanted in remote.paths:
+        match = wanted if wanted in files else next((f for f in sorted(files) if Path(f).name == wanted), None)
+        if match:
+            break
+    else:
+        raise ModelError(f"{advice} holds none of {', '.join(remote.paths)}: look there for what became of them")
+    file, card = files[match], info.card_data
+    licence = remote.licence or (card and card.get("license")) or "not stated"
+    size, blob, checksum = file.size, file.blob_id, (file.lfs or {}).get("sha256")
+    if not size or not (checksum or blob):  # a mirror whose listing leaves them out: the file's own headers have them
+        url = hf_hub_url(remote.repo, match, revision=info.sha, endpoint=hub_endpoint())
+        metadata = attempts(lambda: get_hf_file_metadata(url), lambda: 0, advice)
+        size, blob = metadata.size or 0, metadata.etag or ""
+        checksum = blob if len(blob) == _SHA256_DIGITS else ""
+    return Found(remote.repo, match, info.sha, size, remote.sha256 or checksum or "", blob or "", str(licence))
+
+
+def hub_endpoint() -> str | None:
+    """The mirror that HF_ENDPOINT names; None = the Hub itself."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _check_space(found: Found, part: Path) -> None:
+    missing = found.size - (part.stat().st_size if part.exists() else 0)
+    free = shutil.disk_usage(part.parent).free
+    if missing > free:
+        raise ModelError(
+            f"{found.name} needs {missing / 1e6:,.0f} MB more on the disk of {part.parent}, {free / 1e6:,.0f} MB are "
+            "free: make room, or choose another disk with QUANTFACE_MODELS_DIR"
+        )
+
+
+def _download(found: Found, part: Path) -> None:
+    """Let `part` grow to the whole file, from where an earlier attempt left it."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(found.repo, found.path, revision=found.commit, endpoint=hub_endpoint())
+
+    def length() -> int:
+        return part.stat().st_size if part.exists() else 0
+
+    def get() -> None:
+        if length() > found.size:  # grew past the end: nothing of it can be trusted
+            part.unlink()
+        with part.open("ab") as file:
+            try:
+                http_get(
+                    url,
+                    file,
+                    resume_size=length(),
+                    headers=build_hf_headers(),
+                    expected_size=found.size,
+                    displayed_filename=found.path,
+                )
+            except Exception as error:
+                if status_of(error) == PAST_THE_END:  # what the Hub serves is shorter than what it lists
+                    part.unlink(missing_ok=True)
+                raise
+
+    attempts(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
+
+
+def _verify(found: Found, remote: Remote, part: Path) -> None:
+    """Delete a download that is not what was promised, and raise ModelError."""
+    blob = hashlib.sha1(b"blob %d\0" % found.size, usedforsecurity=False)
+    digest = hashlib.sha256()
+    with part.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            blob.update(block)
+    actual, expected = (digest, found.sha256) if found.sha256 else (blob, found.blob)
+    if actual.hexdigest() != expected:
+        part.unlink()
+        reason = "holds another file than this version expects" if remote.sha256 else "was damaged on its way"
+        raise ModelError(
+            f"{found.name} {reason} (checksum {actual.hexdigest()[:12]}..., expected {expected[:12]}...); it was "
+            "deleted: fetch it again, or update quantface"
+        )
+
+
+def _from_cache(remote: Remote) -> Path | None:
+    """The file from the Hub's own cache, where its checksum can be told and is right."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from .models import sha256
+
+    for path in remote.paths:
+        cached = try_to_load_from_cache(remote.repo, path, revision=remote.revision)
+        if isinstance(cached, str):
+            blob = Path(cached).resolve()  # named by its checksum
+            expected = remote.sha256 or (blob.name if len(blob.name) == _SHA256_DIGITS else "")
+            if expected and sha256(blob) == expected:
+                return blob
+    return None
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file, or a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        try:
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+        except OSError as error:
+            raise ModelError(f"{target}: cannot write ({error.strerror})") from error

@@ -1,0 +1,57 @@
+"""Build a named restorer from its authors' files: fetch them, convert them, keep the one file they become."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import ModelError
+from .catalogue import Entry, Remote
+from .hub import fetch, locked
+
+
+def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) -> Path:
+    """Make `target` out of the originals unless it is there; returns it. Raises ModelError.
+
+    Stop it at any time: what was fetched is found again, and the result is moved into place when whole.
+    The originals are deleted at the end: nothing reads them again.
+    """
+    from .models import sha256
+    from .osdface import convert
+
+    with locked(target, tell):
+        if target.is_file():
+            return target
+        folder = target.parent / "originals" / name
+        size = sum({remote.paths: remote.size for remote in entry.originals.values()}.values())
+        tell(f"{name} is built from its authors' files: about {size / 1e9:.1f} GB to fetch, kept in {target.parent}")
+        tell(f"licence: {entry.licence}; {entry.source}")
+        _check_space(size + entry.size, folder, target.parent)
+        files = {part: fetch(remote, folder / _stored(remote), tell) for part, remote in entry.originals.items()}
+        checksums = {part: sha256(path) for part, path in files.items()}
+        for remains in target.parent.glob(f".{target.stem}-*{target.suffix}"):  # of a run that was killed
+            remains.unlink()
+        tell(f"converting into {target}")
+        convert(files, target, {"licence": entry.licence, "originals": json.dumps(checksums)})
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another model's originals may be there
+            folder.parent.rmdir()
+    return target
+
+
+def _stored(remote: Remote) -> str:
+    """A local name that two parts share when they come out of the same file."""
+    return f"{remote.repo}/{remote.paths[0]}".replace("/", "--")
+
+
+def _check_space(needed: int, folder: Path, disk: Path) -> None:
+    here = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+    free = shutil.disk_usage(disk).free
+    if needed - here > free:
+        raise ModelError(
+            f"{(needed - here) / 1e9:.1f} GB are needed on the disk of {disk}, {free / 1e9:.1f} GB are free: make "
+            "room, or choose another disk with QUANTFACE_MODELS_DIR"
+        )

@@ -1,0 +1,160 @@
+"""The authors' files of OSDFace, converted: five files in, one full-precision restorer out.
+
+Stable Diffusion 2.1's UNet and autoencoder come from a diffusers folder or from the single file of the
+original code; the embedder, its projection and the UNet's LoRA as OSDFace publishes them (DESIGN.md section
+2). Every tensor is accounted for before one is read, and read, merged and written one at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError
+from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
+from .atomic import atomic_path
+from .checkpoint import FORMAT, VERSION
+from .foreign import TensorFile, open_tensors, write_tensors
+from .lora import find_updates, merge
+
+PARTS = ("unet", "vae", "embedder", "projection", "lora")
+
+_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+# What the published embedder holds and its code never reads: the second norm of each of its attentions.
+_SECOND_NORM = re.compile(r"encoder\.(down\.\d+\.attn\.\d+|mid\.attn_1)\.norm2\.(weight|bias)")
+# The other half of its autoencoder, which only training used.
+_DECODER = ("decoder.", "post_quant_conv.")
+
+
+class _Name(str):
+    """A key in a tensor's place: diffusers' converters, given names for tensors, tell how they rename."""
+
+    __slots__ = ()
+    shape, ndim = (), 0
+
+
+def convert(
+    files: Mapping[str, Path],
+    target: Path,
+    notes: Mapping[str, str] | None = None,
+    config: RestorerConfig | None = None,
+) -> None:
+    """Write the restorer that `files` (see PARTS; unet and vae may be one file) make up to `target`.
+
+    Raises ModelError naming missing, extra or misshapen tensors; then nothing is written.
+    """
+    config = config or OSDFACE
+    with torch.device("meta"):
+        expected = {name: tuple(t.shape) for name, t in OneStepRestorer(config).state_dict().items()}
+    with ExitStack() as stack:
+        opened = {part: stack.enter_context(open_tensors(files[part])) for part in PARTS}
+        sources: dict[str, tuple[TensorFile, str]] = {}
+        for part, rename in _renamings(config).items():
+            for theirs, ours in rename(opened[part].shapes).items():
+                sources[ours] = opened[part], theirs
+        _check(sources, expected, files)
+        updates, lora = find_updates(opened["lora"]), opened["lora"]
+        strays = sorted(layer for layer in updates if f"{layer}.weight" not in expected)
+        if strays:
+            raise ModelError(f"{lora.path}: the UNet has no {_some(strays)}")
+
+        def tensors() -> Iterator[Tensor]:
+            for name, shape in expected.items():
+                file, theirs = sources[name]
+                tensor = file.read(theirs).view(shape)
+                update = updates.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+                yield merge(tensor, update, lora) if update else tensor
+
+        metadata = {**(notes or {}), "format": FORMAT, "version": VERSION, "config": json.dumps(config.to_dict())}
+        try:
+            with atomic_path(target) as temporary:
+                write_tensors(temporary, expected, tensors(), metadata)
+        except OSError as error:
+            raise ModelError(f"{target}: cannot write ({error.strerror or error})") from error
+
+
+def _renamings(config: RestorerConfig) -> dict[str, Callable[[Iterable[str]], dict[str, str]]]:
+    """For each part, what turns the names of its file into ours; names left out are dropped on purpose."""
+    return {
+        "unet": lambda names: _prefixed("unet.", _unet(list(names), config.unet)),
+        "vae": lambda names: _prefixed("vae.", _vae(list(names), config.vae)),
+        "embedder": lambda names: _prefixed("embedder.", _embedder(names)),
+        "projection": lambda names: _prefixed("embedder.projection.", {name: name for name in names}),
+    }
+
+
+def _prefixed(prefix: str, names: Mapping[str, str]) -> dict[str, str]:
+    return {theirs: prefix + ours for theirs, ours in names.items()}
+
+
+def _unet(names: list[str], config: Mapping[str, Any]) -> dict[str, str]:
+    from diffusers.loaders.single_file_utils import LDM_UNET_KEY, convert_ldm_unet_checkpoint
+
+    own = [name for name in names if name.startswith(LDM_UNET_KEY)]
+    if not own:
+        return {name: name for name in names}
+    return _told(own, LDM_UNET_KEY, convert_ldm_unet_checkpoint({name: _Name(name) for name in own}, config))
+
+
+def _vae(names: list[str], config: Mapping[str, Any]) -> dict[str, str]:
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    prefix = "first_stage_model."
+    own = [name for name in names if name.startswith(prefix)]
+    if own:
+        return _told(own, prefix, convert_ldm_vae_checkpoint({name: _Name(name) for name in own}, config))
+    return {name: re.sub(r"(?<=\.)(query|key|value|proj_attn)(?=\.)", _modern, name) for name in names}
+
+
+def _modern(match: re.Match[str]) -> str:
+    return _ATTENTION[match[1]]
+
+
+def _told(names: list[str], prefix: str, converted: Mapping[str, str]) -> dict[str, str]:
+    """The renaming that a converter showed; a name it left behind keeps its own, to be reported as extra."""
+    found = {str(theirs): ours for ours, theirs in converted.items()}
+    return {name: found.get(name, name.removeprefix(prefix)) for name in names}
+
+
+def _embedder(names: Iterable[str]) -> dict[str, str]:
+    renamed = {}
+    for name in names:
+        own = name.removeprefix("vqvae_LQ.")
+        if own == name or own.startswith(_DECODER) or _SECOND_NORM.fullmatch(own):
+            continue
+        renamed[name] = "codebook.weight" if own == "quantize.embedding.weight" else own
+    return renamed
+
+
+def _check(
+    sources: Mapping[str, tuple[TensorFile, str]], expected: Mapping[str, tuple[int, ...]], files: Mapping[str, Path]
+) -> None:
+    """Raise ModelError unless the files hold exactly what is expected, in its shapes."""
+    missing, extra = sorted(set(expected) - set(sources)), sorted(set(sources) - set(expected))
+    if missing or extra:
+        names = ", ".join(sorted({path.name for path in files.values()}))
+        strange = [f"{sources[name][1]} in {sources[name][0].path.name}" for name in extra]
+        raise ModelError(f"{names}: tensors missing: {_some(missing)}; not expected: {_some(strange)}")
+    for name, shape in expected.items():
+        file, theirs = sources[name]
+        if _trimmed(file.shapes[theirs]) != _trimmed(shape):
+            found = list(file.shapes[theirs])
+            raise ModelError(f"{file.path}: {theirs} has shape {found}, {name} wants {list(shape)}")
+
+
+def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Without ones at its end: a 1x1 convolution is stored as a linear by some, and the other way round."""
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _some(names: list[str]) -> str:
+    return (", ".join(names[:3]) or "none") + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,127 @@
+"""Publish a restorer on the Hugging Face Hub: a model card that says how it was made, and the file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from ..errors import ModelError, UsageError
+from .attempts import explained
+from .hub import hub_endpoint
+from .models import sha256
+
+_CARD = """\
+---
+license: {licence}
+library_name: quantface
+tags: [face-restoration, quantized, one-step-diffusion, comfyui]
+---
+
+# {title}
+
+{kind} of the one-step diffusion face restorer `{config}` ({size} x {size} pixels), made with
+[QuantFace](https://arxiv.org/abs/2506.00820)'s method: channels are scaled and rotated, the largest part of
+each weight stays in a low-rank branch beside the integers, and weights and activations are rounded.
+
+| | |
+|---|---|
+{table}
+{evaluation}
+## Use
+
+    hf download {repo} {file} --local-dir models
+    quantface restore photo.jpg --model models/{file}
+
+In ComfyUI: put the file into `models/quantface`.
+
+## Licence
+
+- This file: **{licence}**.
+- What it was made of: {made_of}
+- Right to share: {right}
+
+sha256 of `{file}`: `{checksum}`
+"""
+
+
+def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation: Path | None = None) -> str:
+    """The model card of a file, Markdown. Raises ModelError; UsageError when its licence is not clear."""
+    from .checkpoint import load_restorer
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise UsageError(f"--repo {repo}: USER/NAME")
+    config = load_restorer(path).config  # whole and sound, or an error
+    notes = _metadata(path)
+    noted = notes.get("licence", "")
+    unclear = not noted or "not stated" in noted
+    if unclear and not may_share:
+        raise UsageError(
+            f"{path} was made of files whose licence is: {noted or 'not noted'}. Publish it only with the right to: "
+            "ask the authors, then say --may-share"
+        )
+    given = licence or (noted if not unclear else "")
+    if not re.fullmatch(r"[A-Za-z0-9.+-]+", given):
+        raise UsageError(f"the file notes the licence {noted!r}: name the one you give it, --licence apache-2.0")
+    layers = json.loads(notes.get("layers", "{}"))
+    return _CARD.format(
+        licence=given.lower(),
+        title=repo.partition("/")[2],
+        kind="A low-bit version" if layers else "A full-precision version",
+        config=config.name,
+        size=config.image_size,
+        table=_table(path, layers, notes),
+        evaluation=_evaluation(evaluation) if evaluation else "",
+        repo=repo,
+        file=path.name,
+        made_of=noted or "not noted",
+        right="the publisher states to have it" if unclear else "given by that licence",
+        checksum=sha256(path),
+    )
+
+
+def _evaluation(folder: Path) -> str:
+    """The table that `quantface evaluate` left in its output folder, as a section."""
+    try:
+        return f"\n## Evaluation\n\n{(folder / 'table.md').read_text('utf-8').strip()}\n"
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(
+            f"--evaluation {folder}: no table.md there: name a folder that `quantface evaluate` wrote"
+        ) from None
+
+
+def _table(path: Path, layers: dict[str, Any], notes: dict[str, str]) -> str:
+    rooms = Counter((n.split(".")[0], f"w{f['weight_bits']}a{f['activation_bits']}") for n, f in layers.items())
+    rows = [("file", f"{path.stat().st_size / 1e6:.1f} MB")]
+    rows += [(f"{room}, {bits}", f"{count} layers") for (room, bits), count in sorted(rooms.items())]
+    rows += [(key, notes[key]) for key in ("recipe", "quantface") if key in notes]
+    return "\n".join(f"| {name} | {value} |" for name, value in rows)
+
+
+def publish(path: Path, repo: str, text: str, private: bool = False) -> str:
+    """Upload file and card in one commit; returns the repository's address. Raises ModelError."""
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi(endpoint=hub_endpoint())
+    try:
+        address = api.create_repo(repo, private=private, exist_ok=True)
+        files = [
+            CommitOperationAdd("README.md", text.encode()),
+            CommitOperationAdd(path.name, str(path)),
+        ]
+        api.create_commit(repo, files, commit_message=f"Add {path.name}")
+    except Exception as error:  # the client raises its own, its transport's and the system's errors
+        raise ModelError(explained(error, f"upload {path.name} by hand at https://huggingface.co/{repo}")) from error
+    return str(address)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot read ({error})") from error

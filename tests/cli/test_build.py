@@ -1,0 +1,109 @@
+"""A recipe from end to end on a tiny restorer; stopped and given again, it ends the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from quantface_core.cli import distill
+from quantface_core.cli.main import main
+from quantface_core.io.checkpoint import load_restorer, read_notes, save_restorer
+from quantface_core.io.plans import load_plan
+from quantface_core.nn.swap import quant_layers
+from quantface_core.restorer import OneStepRestorer
+
+RECIPE = """
+source = {source!r}
+[calibrate]
+images = 2
+rank = 4
+[allocate]
+activation_bits = 5.0
+perceptual = "ssim"
+[distill]
+steps = 4
+batch_size = 1
+rank = 2
+warmup = 1
+validation = 1
+validate_every = 2
+save_every = 1
+precision = "float32"
+"""
+
+
+@pytest.fixture(scope="module")
+def workshop(tiny: OneStepRestorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("build")
+    save_restorer(tiny, folder / "tiny.safetensors", torch.float32, notes={"licence": "mine"})
+    (folder / "mine.toml").write_text(RECIPE.format(source=str(folder / "tiny.safetensors")))
+    (folder / "faces").mkdir()
+    for seed in range(4):
+        pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 64)).save(folder / "faces" / f"{seed}.png")
+    return folder
+
+
+def command(workshop: Path, output: Path) -> list[str]:
+    return ["build", str(workshop / "mine.toml"), "--images", str(workshop / "faces"), "--output", str(output)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(workshop: Path) -> Path:
+    output = workshop / "unbroken.safetensors"
+    assert main(command(workshop, output)) == 0
+    return output
+
+
+def test_a_recipe_makes_a_low_bit_model(workshop: Path, unbroken: Path) -> None:
+    restorer = load_restorer(unbroken)
+    (planned,) = (workshop / "unbroken.build").glob("plan-*.json")
+    plan = load_plan(planned)
+    for name, layer in quant_layers(restorer).items():
+        assert (layer.format.weight_bits, layer.format.activation_bits) == plan.layers[name]
+    assert max(layer.format.rank for layer in quant_layers(restorer).values()) == 4 + 2
+    assert read_notes(unbroken)["licence"] == "mine"
+    assert planned.with_suffix(".png").exists()
+    assert next((workshop / "unbroken.build").glob("distill-*/losses.png")).exists()
+
+
+def test_stopped_anywhere_and_given_again_it_ends_the_same(
+    workshop: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, stepped = workshop / "broken.safetensors", distill.RunFolder._stepped
+
+    def stop(self: distill.RunFolder, fit: distill.Fit) -> None:
+        stepped(self, fit)
+        if fit.done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(distill.RunFolder, "_stepped", stop)
+    assert main(command(workshop, output)) == 1
+    assert not output.exists()
+    monkeypatch.undo()
+    made = {path: path.stat().st_mtime_ns for path in (workshop / "broken.build").glob("*.*")}
+    assert main(command(workshop, output)) == 0
+    assert output.read_bytes() == unbroken.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in made if path.suffix != ".png"}.items() <= made.items()
+
+
+def test_a_changed_recipe_goes_on_from_what_is_the_same(workshop: Path, unbroken: Path) -> None:
+    before = set((workshop / "unbroken.build").iterdir())
+    recipe = workshop / "mine.toml"
+    text = recipe.read_text()
+    recipe.write_text(text.replace("steps = 4", "steps = 2"))
+    try:
+        assert main(command(workshop, unbroken)) == 0
+    finally:
+        recipe.write_text(text)
+    new = set((workshop / "unbroken.build").iterdir()) - before
+    assert {path.name.split("-")[0] for path in new} == {"distill"}
+
+
+def test_without_a_recipe_the_known_ones_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build"]) == 0
+    assert "mini-w4a4" in capsys.readouterr().out.split()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantface_core.errors import ConfigError
+from quantface_core.io.catalogue import catalogue
+from quantface_core.io.models import restorer_path
+from tests.io.local_hub import LocalHub
+
+ENTRY = """
+[restorers.mine]
+file = "mine.safetensors"
+repo = "me/mine"
+path = "folder/model.safetensors"
+licence = "MIT"
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setenv("QUANTFACE_CATALOGUE", str(tmp_path / "own.toml"))
+    return tmp_path / "own.toml"
+
+
+def test_users_add_their_own_models(own: Path, hub: LocalHub) -> None:
+    own.write_text(ENTRY)
+    hub.files["me/mine/folder/model.safetensors"] = b"weights"
+    assert catalogue()["restorers"]["mine"].kind == "fetched"
+    assert "quantface-mini" in catalogue()["restorers"]
+    assert restorer_path("mine").read_bytes() == b"weights"
+
+
+def test_the_models_folder_s_catalogue_comes_first_and_the_named_one_last(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "catalogue.toml").write_text(ENTRY + ENTRY.replace("mine", "other"))
+    own.write_text(ENTRY.replace("MIT", "BSD"))
+    known = catalogue()["restorers"]
+    assert (known["mine"].licence, known["other"].licence) == ("BSD", "MIT")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("= broken", "cannot read the catalogue"),
+        ("[models.x]", "models: sections are"),
+        ("[restorers]\nmine = 3", "mine: a table of"),
+        (ENTRY + "colour = 'red'", "mine: a table of"),
+        (ENTRY.replace('"me/mine"', "3"), r"mine\.repo: str expected, got 3"),
+        (ENTRY.replace('"mine.safetensors"', '"../mine.safetensors"'), r"mine\.file: a plain file name"),
+        (ENTRY.replace('repo = "me/mine"', ""), "exactly one of"),
+        (ENTRY + "sha256 = 'abc'", r"mine\.sha256: 64 hexadecimal digits"),
+        (ENTRY.replace('licence = "MIT"', ""), "licence"),
+        (ENTRY.replace('repo = "me/mine"', "[restorers.mine.originals.unet]\nrepo = 'a/b'"), "paths|a table of"),
+    ],
+)
+def test_a_broken_catalogue_names_file_and_field(own: Path, text: str, message: str) -> None:
+    own.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        catalogue()
+    assert str(own) in str(caught.value)
+
+
+def test_a_named_catalogue_that_is_missing_is_told(own: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the catalogue"):
+        catalogue()

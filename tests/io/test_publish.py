@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from quantface_core.cli.main import main
+from quantface_core.errors import ModelError, UsageError
+from quantface_core.io.catalogue import Remote
+from quantface_core.io.checkpoint import save_restorer
+from quantface_core.io.hub import fetch
+from quantface_core.io.models import sha256
+from quantface_core.io.publish import card, publish
+from quantface_core.restorer import OneStepRestorer
+from tests.io.local_hub import Fault, LocalHub
+
+
+def saved(tiny: OneStepRestorer, path: Path, licence: str) -> Path:
+    save_restorer(tiny, path, torch.float16, notes={"licence": licence, "recipe": "tiny"} if licence else None)
+    return path
+
+
+def test_published_and_fetched_again(
+    hub: LocalHub, tiny: OneStepRestorer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(tiny, tmp_path / "tiny.safetensors", "Apache-2.0")
+    assert main(["publish", str(path), "--repo", "me/tiny"]) == 0
+    assert capsys.readouterr().out.strip() == f"{hub.url}/me/tiny"
+    readme = hub.files["me/tiny/README.md"].decode()
+    assert "license: apache-2.0" in readme
+    assert sha256(path) in readme
+    assert "given by that licence" in readme
+    again = fetch(Remote("me/tiny", ("tiny.safetensors",)), tmp_path / "again.safetensors", print)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_the_card_of_a_low_bit_model_counts_its_layers(tmp_path: Path) -> None:
+    from quantface_core.io.models import restorer_path
+
+    (tmp_path / "table.md").write_text("| model | psnr |")
+    text = card(restorer_path("quantface-mini-w4a4"), "me/mini", "apache-2.0", may_share=True, evaluation=tmp_path)
+    assert "## Evaluation\n\n| model | psnr |\n\n## Use" in text
+    assert "| unet, w4a4 | " in text
+    assert "| file | 12." in text
+    assert "A low-bit version" in text
+
+
+@pytest.mark.parametrize("licence", ["", "not stated by OSDFace's authors"])
+def test_nothing_without_a_licence_is_published_without_a_word(
+    tiny: OneStepRestorer, tmp_path: Path, licence: str
+) -> None:
+    path = saved(tiny, tmp_path / "tiny.safetensors", licence)
+    with pytest.raises(UsageError, match="ask the authors, then say --may-share"):
+        card(path, "me/tiny", "mit", may_share=False)
+    with pytest.raises(UsageError, match="name the one you give it"):
+        card(path, "me/tiny", None, may_share=True)
+    assert "the publisher states to have it" in card(path, "me/tiny", "mit", may_share=True)
+
+
+def test_no_restorer_and_no_repository_name_are_refused(tiny: OneStepRestorer, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"x")
+    with pytest.raises(ModelError):
+        card(tmp_path / "x.safetensors", "me/x", "mit", may_share=True)
+    with pytest.raises(UsageError, match="USER/NAME"):
+        card(tmp_path / "x.safetensors", "x", "mit", may_share=True)
+    path = saved(tiny, tmp_path / "tiny.safetensors", "Apache-2.0")
+    with pytest.raises(UsageError, match=r"no table\.md there"):
+        card(path, "me/x", None, may_share=False, evaluation=tmp_path)
+
+
+@pytest.mark.parametrize(("status", "message"), [(401, "denies access"), (500, "has trouble")])
+def test_the_hub_s_refusal_is_told(
+    hub: LocalHub, tiny: OneStepRestorer, tmp_path: Path, status: int, message: str
+) -> None:
+    hub.fault = Fault(status=status)
+    path = saved(tiny, tmp_path / "tiny.safetensors", "Apache-2.0")
+    with pytest.raises(ModelError, match=message):
+        publish(path, "me/tiny", "card")
+    assert hub.files == {}

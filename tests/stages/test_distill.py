@@ -1,0 +1,180 @@
+"""QD-LoRA on a tiny restorer: it comes nearer to its teacher, end to end and by blocks, and fails without a trace."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from quantface_core.errors import ImageError, QuantFaceError, UsageError
+from quantface_core.metrics import psnr
+from quantface_core.nn.swap import quant_layers
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.calibrate import calibrate
+from quantface_core.stages.distill import Callbacks, block_names, distill, distill_blocks
+from quantface_core.stages.fit import Fit
+from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
+
+FIT = FitSettings(steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
+SETTINGS = DistillSettings(FIT, rank=4, precision="float32")
+SHORT = replace(SETTINGS, fit=replace(FIT, steps=4, validate_every=2, save_every=2))
+
+
+@pytest.fixture(scope="module")
+def faces() -> Tensor:
+    """Smooth random pictures, [12, 3, 64, 64] in [-1, 1]."""
+    coarse = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def quantized(tiny: OneStepRestorer, faces: Tensor) -> OneStepRestorer:
+    model = copy.deepcopy(tiny)
+    settings = QuantizeSettings(weight_bits=3, activation_bits=4, rank=4)
+    quantize_restorer(model, calibrate(model, faces[:4]), faces[:2], settings)
+    return model
+
+
+@pytest.fixture
+def low(quantized: OneStepRestorer) -> OneStepRestorer:
+    return copy.deepcopy(quantized)
+
+
+@torch.no_grad()
+def likeness(model: OneStepRestorer, teacher: OneStepRestorer, images: Tensor) -> float:
+    """PSNR in dB between two restorers' pictures."""
+    return float(psnr(model(images) / 2 + 0.5, teacher(images) / 2 + 0.5).mean())
+
+
+def stored(model: OneStepRestorer) -> dict[str, Tensor]:
+    return {name: t.clone() for name, t in model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(t, b[name]) for name, t in a.items())
+
+
+def test_pictures_come_nearer_to_the_teachers(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    before, integers = likeness(low, tiny, faces[8:]), stored(low)
+    shown: list[tuple[int, tuple[int, ...]]] = []
+    watch = Callbacks(on_pictures=lambda step, pictures: shown.append((step, tuple(pictures.shape))))
+    report = distill(low, tiny, faces[:8], faces[8:], SETTINGS, watch)
+    after = likeness(low, tiny, faces[8:])
+    assert after > before + 1
+    assert len(report.losses) == 20
+    assert [step for step, _ in report.scores] == [10, 20]
+    # What training saw rounded in float is what the integers compute.
+    assert after == pytest.approx(max(score for _, score in report.scores), abs=0.1)
+    assert shown == [(10, (4, 3, 3, 64, 64)), (20, (4, 3, 3, 64, 64))]
+    now = stored(low)
+    assert all(torch.equal(now[n], t) for n, t in integers.items() if n.endswith((".packed", ".weight_scale")))
+    ranks = {layer.format.rank for layer in quant_layers(low).values()}
+    assert ranks == {0, 8}  # the branches of both adapters as one
+    assert not low.training
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    whole, state = copy.deepcopy(low), dict[str, Tensor]()
+    distill(whole, tiny, faces[:8], faces[8:], SHORT)
+
+    def stop(fit: Fit) -> None:
+        state.update(fit.state())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(low, tiny, faces[:8], faces[8:], SHORT, Callbacks(on_state=stop))
+    report = distill(low, tiny, faces[:8], faces[8:], SHORT, Callbacks(resume=lambda fit: fit.resume(state)))
+    assert len(report.losses) == 4
+    assert same(stored(low), stored(whole))
+
+
+@pytest.mark.parametrize("mode", ["end-to-end", "blocks"])
+def test_an_interrupt_leaves_the_restorer_as_it_was(
+    mode: str, tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
+) -> None:
+    before, picture = stored(low), low(faces[:1])
+    steps = []
+
+    def interrupt(_: Fit) -> None:
+        steps.append(1)
+        if len(steps) == 3:  # in blocks mode, of two steps each, in the second block
+            raise KeyboardInterrupt
+
+    settings, watch = replace(SHORT, fit=replace(SHORT.fit, steps=2 if mode == "blocks" else 4)), Callbacks(interrupt)
+    run = partial(distill_blocks, low, tiny, faces[:8], settings, watch)
+    if mode == "end-to-end":
+        run = partial(distill, low, tiny, faces[:8], faces[8:], settings, watch)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert same(stored(low), before)
+    assert torch.equal(low(faces[:1]), picture)
+    assert not low.training
+
+
+def test_blocks_lower_their_losses_and_bring_the_picture_nearer(
+    tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
+) -> None:
+    before = likeness(low, tiny, faces[8:])
+    settings = replace(SETTINGS, fit=replace(FIT, steps=6, learning_rate=2e-3))
+    reports = distill_blocks(low, tiny, faces[:8], settings)
+    assert list(reports) == block_names(low)
+    assert {"embedder", "unet", "vae"} == {name.split(".")[0] for name in reports}
+    fallen = [sum(r.losses[-3:]) / sum(r.losses[:3]) for r in reports.values()]
+    assert sum(ratio < 1 for ratio in fallen) >= 0.8 * len(fallen)
+    assert likeness(low, tiny, faces[8:]) > before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learn_clips": True, "precision": "bfloat16", "checkpointing": True},
+        {"only_distillation": True},
+        {"rank": 0, "perceptual": "gmsd", "perceptual_weight": 0.1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_trains(change: dict, tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    before, branches = likeness(low, tiny, faces[8:]), stored(low)
+    clips = {name: layer.format.clip for name, layer in quant_layers(low).items()}
+    settings = replace(SHORT, fit=replace(SHORT.fit, validate_every=4), **change)
+    report = distill(low, tiny, faces[:8], faces[8:], settings)
+    assert all(torch.isfinite(torch.tensor(report.losses)))
+    assert likeness(low, tiny, faces[8:]) > before - 0.2
+    moved = any(layer.format.clip != clips[name] for name, layer in quant_layers(low).items())
+    assert moved == settings.learn_clips
+    assert max(layer.format.rank for layer in quant_layers(low).values()) == 4 + settings.rank
+    if settings.only_distillation:
+        name = next(n for n in branches if n.endswith(".down"))
+        assert torch.equal(stored(low)[name][:4], branches[name])
+
+
+def test_it_runs_inside_inference_mode_as_a_node_does(tiny: OneStepRestorer, quantized: OneStepRestorer) -> None:
+    with torch.inference_mode():
+        low, teacher = copy.deepcopy(quantized), copy.deepcopy(tiny)
+        images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+        report = distill(low, teacher, images, images[:1], SHORT)
+        assert report.losses[-1] < report.losses[0] * 2
+        reports = distill_blocks(low, teacher, images, replace(SHORT, fit=replace(SHORT.fit, steps=1)))
+        assert reports
+        assert torch.isfinite(low(images)).all()
+
+
+def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    with pytest.raises(UsageError, match="calibrate it first"):
+        distill(copy.deepcopy(tiny), tiny, faces, faces[:1], SHORT)
+    with pytest.raises(UsageError, match="teacher is quantized"):
+        distill(low, copy.deepcopy(low), faces, faces[:1], SHORT)
+    with pytest.raises(UsageError, match="one image"):
+        distill(low, tiny, faces[:0], faces[:1], SHORT)
+    before = stored(low)
+    with pytest.raises(ImageError, match="160 pixels"):
+        distill(low, tiny, faces[:4], faces[:1], replace(SHORT, perceptual="ms_ssim"))
+    settings = replace(SHORT, fit=replace(SHORT.fit, steps=40, learning_rate=1e30, warmup=1))
+    with pytest.raises(QuantFaceError, match="diverged"):
+        distill(low, tiny, faces[:4], faces[:0], settings)
+    assert same(stored(low), before)

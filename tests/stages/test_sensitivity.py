@@ -1,0 +1,73 @@
+"""Sensitivities of a tiny restorer: complete, positive, falling with the bits; the restorer stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from quantface_core.errors import UsageError
+from quantface_core.kernels.quantize import BITS
+from quantface_core.nn.swap import quantizable
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.calibrate import calibrate
+from quantface_core.stages.sensitivity import measure_sensitivity
+from quantface_core.types import QuantizeSettings, Sensitivity
+
+
+@pytest.fixture(scope="module")
+def faces() -> torch.Tensor:
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def measured(tiny: OneStepRestorer, faces: torch.Tensor) -> Sensitivity:
+    return measure_sensitivity(tiny, calibrate(tiny, faces), faces, QuantizeSettings(rank=4), "ssim")
+
+
+def test_every_layer_is_measured_and_the_restorer_stays(tiny: OneStepRestorer, measured: Sensitivity) -> None:
+    assert list(measured.layers) == list(quantizable(tiny))
+    for name, layer in measured.layers.items():
+        assert layer.multiplications > 0, name
+        assert layer.parameters == tiny.get_submodule(name).weight.numel()
+        assert layer.weight[4] + layer.activation[4] == pytest.approx(1, abs=1e-6)
+        for shares in (layer.weight, layer.activation):
+            assert all(shares[b] >= shares[b + 1] * 0.99 for b in list(BITS)[:-1]), name
+
+
+def test_edges_are_fixed_at_eight_bits(measured: Sensitivity) -> None:
+    assert measured.layers["unet.conv_in"].fixed == 8
+    assert measured.layers["unet.mid_block.resnets.0.conv1"].fixed is None
+
+
+def test_the_prediction_is_of_the_pictures_size(tiny: OneStepRestorer, measured: Sensitivity) -> None:
+    """The sum of single layers' errors lies near the error of all at once: what the program adds up means something."""
+    import copy
+
+    from quantface_core.stages.quantize import quantize_restorer
+
+    faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    low = copy.deepcopy(tiny)
+    quantize_restorer(low, calibrate(tiny, faces), faces, QuantizeSettings(rank=4))
+    exact = tiny(faces) / 2 + 0.5
+    actual = float(((low(faces) / 2 + 0.5) - exact).square().mean() / exact.var())
+    expected = sum(layer.error for layer in measured.layers.values())
+    assert expected / 4 < actual < expected * 4
+
+
+def test_progress_ends_and_stops(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
+    seen = []
+
+    def stop(done: int, total: int) -> None:
+        seen.append((done, total))
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_sensitivity(tiny, calibrate(tiny, faces), faces, QuantizeSettings(rank=4), "ssim", stop)
+    assert len(quantizable(tiny)) > 40
+    assert all(done <= total for done, total in seen)
+
+
+def test_small_pictures_ask_for_another_metric(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
+    with pytest.raises(UsageError, match="MS-SSIM"):
+        measure_sensitivity(tiny, calibrate(tiny, faces), faces, QuantizeSettings(rank=4))
