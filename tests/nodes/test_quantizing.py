@@ -52,7 +52,7 @@ def test_a_quantized_model_is_saved_listed_and_loaded(nodes: dict[str, Any], loa
         save.execute(low, name="mine", overwrite=False)
     assert "mine.safetensors" in nodes["QuantFace_LoadModel"].define_schema().inputs[0].options["options"]
     again = load("mine.safetensors")
-    result = compare.execute(low, again, count=1, **SOME)
+    result = compare.execute(again, load("mine.safetensors"), count=1, **SOME)
     picture, report = result.args
     assert picture.shape == (1, 64, 192, 3)
     assert "identical" in report
