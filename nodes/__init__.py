@@ -5,8 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import host
+from .allocate import AllocateBits
 from .calibrate import CalibrateAndBalance
 from .compare import CompareModels
+from .distill import QDLoRADistill
 from .load import LoadModel
 from .restore import RestoreFace
 from .save import SaveModel
@@ -17,7 +19,9 @@ class QuantFaceExtension(ComfyExtension):
         host.register_folder()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadModel, RestoreFace, CalibrateAndBalance, SaveModel, CompareModels]
+        return [
+            LoadModel, RestoreFace, AllocateBits, CalibrateAndBalance, QDLoRADistill, SaveModel, CompareModels,
+        ]  # fmt: skip
 
 
 async def comfy_entrypoint() -> QuantFaceExtension:

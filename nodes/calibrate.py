@@ -8,11 +8,14 @@ import re
 import torch
 from comfy_api.latest import io
 
-from . import host
-from .host import FRModel, FRModelSocket
+from . import faces as face_inputs
+from . import host, previews
+from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
+from .pictures import from_chart
 
 PRESETS = ["w4a4", "w4a6", "w6a6", "w8a8"]
 _SEARCHED = 2  # images at once in the searches: more is slower and hardly better
+_WORST = 5  # layers named in the report
 
 
 class CalibrateAndBalance(io.ComfyNode):
@@ -25,46 +28,78 @@ class CalibrateAndBalance(io.ComfyNode):
             search_aliases=["quantize", "compress", "calibrate", "w4a4", "quantface"],
             inputs=[
                 FRModelSocket.Input("fr_model", tooltip="A full-precision model."),
-                io.Image.Input("faces", tooltip="8 to 32 aligned faces, as blurred or noisy as those to restore."),
-                io.Combo.Input("bits", options=PRESETS, default="w4a4", tooltip="Of weights and activations."),
+                *face_inputs.inputs(16),
+                FRPlanSocket.Input("plan", optional=True,
+                                   tooltip="From Allocate Bits: widths by layer, instead of the same everywhere."),
+                io.Combo.Input("bits", options=PRESETS, default="w4a4",
+                               tooltip="Of weights and activations; a plan goes before."),
                 io.Int.Input("rank", default=16, min=0, max=128,
                              tooltip="Of the small branch that keeps the largest part of each weight; 0 = none."),
-                io.Boolean.Input("unet_only", default=False, tooltip="Leave autoencoder and embedder as they are."),
-                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, tooltip="Of rotations and searches."),
+                advanced(io.Boolean.Input("unet_only", default=False,
+                                 tooltip="Leave autoencoder and embedder as they are.")),
+                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
+                             tooltip="Of rotations and searches.")),
             ],
             outputs=[
                 FRModelSocket.Output("fr_model_out", display_name="FR_MODEL"),
+                io.Image.Output("chart", display_name="chart"),
                 io.String.Output("report", display_name="report"),
             ],
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
+        return face_inputs.validate(folder)
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
+        return face_inputs.fingerprint(folder)
+
+    @classmethod
     def execute(
-        cls, fr_model: FRModel, faces: torch.Tensor, bits: str, rank: int, unet_only: bool, seed: int
+        cls,
+        fr_model: FRModel,
+        folder: str,
+        count: int,
+        find_faces: bool,
+        degrade: bool,
+        bits: str,
+        rank: int,
+        unet_only: bool,
+        seed: int,
+        faces: torch.Tensor | None = None,
+        plan: object = None,
     ) -> io.NodeOutput:
+        from ..quantface_core.charts import draw_layers
         from ..quantface_core.errors import UsageError
         from ..quantface_core.kernels.dispatch import choose_backend
         from ..quantface_core.nn.swap import prepare, quant_layers
         from ..quantface_core.stages.calibrate import calibrate
         from ..quantface_core.stages.quantize import quantize_restorer
-        from ..quantface_core.types import QuantizeSettings
+        from ..quantface_core.types import BitPlan, QuantizeSettings
 
         if quant_layers(fr_model.restorer):
-            raise UsageError(f"{fr_model.name} is quantized already: load its full-precision original")
+            raise UsageError(f"fr_model: {fr_model.name} is quantized already, give its full-precision original")
         weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
         parts = ("unet",) if unet_only else QuantizeSettings().parts
         settings = QuantizeSettings(weight_bits, activation_bits, rank=rank, seed=seed, parts=parts)
+        bar = host.Progress()
         with torch.inference_mode(False):
             restorer = copy.deepcopy(fr_model.ready())
-            size = restorer.config.image_size
-            images = faces[..., :3].clone().movedim(-1, 1).float() * 2 - 1
-            images = torch.nn.functional.interpolate(images, size=(size, size), mode="area")
-            statistics = calibrate(restorer, images, host.progress(len(images)))
-            reports = quantize_restorer(restorer, statistics, images[:_SEARCHED], settings, host.progress(1))
+            images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
+            with host.cancellable(restorer):
+                statistics = calibrate(restorer, images, bar.part(0, 0.2))
+                some, report = images[:_SEARCHED], bar.part(0.2, 1)
+                reports = quantize_restorer(restorer, statistics, some, settings, report, plan)
             prepare(restorer, choose_backend(restorer.device))
-        worst = sorted(reports, key=lambda report: -report.error_after)[:5]
-        lines = [f"{len(reports)} layers at {bits}; largest errors:"]
-        lines += [
-            f"{report.name}: {report.error_before:.2%} before, {report.error_after:.2%} after" for report in worst
-        ]
-        return io.NodeOutput(FRModel(f"{fr_model.name}-{bits}", restorer), "\n".join(lines))
+        name = f"{fr_model.name}-{'plan' if plan else bits}"
+        made = BitPlan(name, {r.name: (r.format.weight_bits, r.format.activation_bits) for r in reports})
+        lines = [f"{name}: {len(reports)} layers; largest errors:"]
+        for r in sorted(reports, key=lambda r: -r.error_after)[:_WORST]:
+            lines.append(f"{r.name}: {r.error_before:.2%} before, {r.error_after:.2%} after")
+        return io.NodeOutput(
+            FRModel(name, restorer),
+            host.to_host(from_chart(draw_layers(reports))),
+            "\n".join(lines),
+            ui=previews.bits(made, {r.name: r.error_after for r in reports}, "layer's error after balancing"),
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
-from . import host
+from . import faces as face_inputs
+from . import host, previews
 from .host import FRModel, FRModelSocket
-from .pictures import to_pixels
+
+_SMALLEST = 161  # pixels, of MS-SSIM
 
 
 class CompareModels(io.ComfyNode):
@@ -17,11 +19,12 @@ class CompareModels(io.ComfyNode):
             node_id="QuantFace_CompareModels",
             display_name="Compare FR Models",
             description="Restores aligned faces with two models, side by side, and tells how far apart they are.",
-            search_aliases=["compare", "psnr", "quantface"],
+            search_aliases=["compare", "psnr", "ssim", "quality", "quantface"],
+            is_output_node=True,
             inputs=[
                 FRModelSocket.Input("first", tooltip="Such as the full-precision model."),
                 FRModelSocket.Input("second", tooltip="Such as its 4-bit version."),
-                io.Image.Input("faces", tooltip="Aligned faces, square."),
+                *face_inputs.inputs(4),
             ],
             outputs=[
                 io.Image.Output("image", display_name="side by side"),
@@ -30,22 +33,50 @@ class CompareModels(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, first: FRModel, second: FRModel, faces: torch.Tensor) -> io.NodeOutput:
-        from ..quantface_core import RestoreOptions, restore_aligned
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
+        return face_inputs.validate(folder)
 
-        options = RestoreOptions(color="none")
-        rows, lines = [], []
-        bar = host.progress(len(faces))
-        for index, face in enumerate(faces):
-            bar(index, len(faces))
-            pixels = to_pixels(face)
-            a, b = (
-                torch.from_numpy(restore_aligned(pixels, model.ready(), options).pixels / 65535.0).float()
-                for model in (first, second)
-            )
-            rows.append(torch.cat([face[..., :3].float().cpu(), a, b], dim=1))
-            error = float((a - b).square().mean())
-            psnr = "identical" if error == 0 else f"{-10 * torch.tensor(error).log10():.2f} dB"
-            lines.append(f"face {index}: PSNR of {second.name} to {first.name} {psnr}")
-        pictures = torch.stack(rows)
-        return io.NodeOutput(host.to_host(pictures), "\n".join(lines), ui=ui.PreviewImage(pictures, cls=cls))
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
+        return face_inputs.fingerprint(folder)
+
+    @classmethod
+    def execute(
+        cls,
+        first: FRModel,
+        second: FRModel,
+        folder: str,
+        count: int,
+        find_faces: bool,
+        degrade: bool,
+        faces: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        from ..quantface_core.metrics import ms_ssim, psnr, ssim
+
+        size = first.restorer.config.image_size
+        given = face_inputs.gather(size, faces, folder, count, find_faces, degrade)
+        made: dict[FRModel, list[torch.Tensor]] = {first: [], second: []}
+        bar, done = host.Progress(), 0
+        for model, pictures in made.items():
+            restorer = model.ready()
+            with host.cancellable(restorer):
+                for face in given.split(1):
+                    pictures.append((restorer(face.to(restorer.device)).float().cpu() / 2 + 0.5).clamp(0, 1))
+                    done += 1
+                    bar(done, len(made) * len(given))
+        a, b = torch.cat(made[first]), torch.cat(made[second])
+        metrics = {"PSNR {:.2f} dB": psnr, "SSIM {:.4f}": ssim}
+        if size >= _SMALLEST:
+            metrics["MS-SSIM {:.4f}"] = ms_ssim
+        scores = {text: metric(b, a) for text, metric in metrics.items()}
+        same = (a == b).flatten(1).all(1)
+        lines = [f"{second.name} against {first.name}, {len(given)} faces; their mean: " + _written(scores, None)]
+        lines += [f"face {i}: {'identical' if same[i] else _written(scores, i)}" for i in range(len(given))]
+        before, after = a.movedim(1, -1), b.movedim(1, -1)
+        row = torch.cat([(given / 2 + 0.5).movedim(1, -1), before, after], dim=2)
+        return io.NodeOutput(host.to_host(row), "\n".join(lines), ui=previews.before_after(before, after, cls))
+
+
+def _written(scores: dict[str, torch.Tensor], face: int | None) -> str:
+    """The scores of one face, or their mean."""
+    return ", ".join(text.format(float(s.mean() if face is None else s[face])) for text, s in scores.items())

@@ -6,7 +6,9 @@ Its names are looked up when they are used: the host replaces some of them while
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +16,27 @@ import torch
 from comfy_api.latest import io
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..quantface_core import OneStepRestorer
 
 FOLDER = "quantface"  # of the host's models folder
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
+FRPlanSocket = io.Custom("FR_PLAN")
+BoxesSocket = io.Custom("BOUNDING_BOX")
+
+
+def advanced(socket: Any) -> Any:
+    """An input that newer hosts show on request only; older ones always do."""
+    return with_options(socket, advanced=True)
+
+
+def with_options(socket: Any, **options: Any) -> Any:
+    """An input with options for the page that not every host's schema has an argument for."""
+    socket.extra_dict = {**(getattr(socket, "extra_dict", None) or {}), **options}
+    return socket
 
 
 def schema(**fields: Any) -> io.Schema:
@@ -28,7 +46,7 @@ def schema(**fields: Any) -> io.Schema:
 
 
 def register_folder() -> None:
-    """Make models/quantface known, for safetensors files only."""
+    """Make models/quantface known, for safetensors files only; what the library fetches goes there too."""
     import folder_paths
 
     folder = Path(folder_paths.models_dir) / FOLDER
@@ -36,6 +54,7 @@ def register_folder() -> None:
     folder_paths.add_model_folder_path(FOLDER, str(folder), is_default=True)
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+    os.environ.setdefault("QUANTFACE_MODELS_DIR", str(folder))
 
 
 def model_files() -> list[str]:
@@ -58,6 +77,13 @@ def target_file(name: str) -> Path:
     import folder_paths
 
     return Path(folder_paths.get_folder_paths(FOLDER)[0]) / f"{name}.safetensors"
+
+
+def input_folder(name: str) -> Path:
+    """A folder given by its path, or by its name in the host's input folder."""
+    import folder_paths
+
+    return Path(folder_paths.get_input_directory()) / Path(name).expanduser()
 
 
 class _Resident(torch.nn.Module):
@@ -89,10 +115,15 @@ class FRModel:
 
     def ready(self) -> OneStepRestorer:
         """The restorer, on the device that computes."""
-        import comfy.model_management as management
-
-        management.load_models_gpu([self.patcher], force_full_load=True)
+        load_together(self)
         return self.restorer
+
+
+def load_together(*models: FRModel) -> None:
+    """Bring models to the device that computes, and keep all of them there at once."""
+    import comfy.model_management as management
+
+    management.load_models_gpu([model.patcher for model in models], force_full_load=True)
 
 
 def compute_dtype(precision: str) -> torch.dtype:
@@ -119,17 +150,57 @@ def stop_if_cancelled() -> None:
     management.throw_exception_if_processing_interrupted()
 
 
-def progress(total: int) -> Callable[[int, int], None]:
-    """A callback (done, in all) that moves the node's progress bar and stops when the user cancels."""
-    import comfy.utils
+@contextmanager
+def cancellable(*models: torch.nn.Module) -> Iterator[None]:
+    """While it lasts, every layer of the models looks for the cancel button, forward and backward.
 
-    bar = comfy.utils.ProgressBar(max(1, total))
+    Progress is told between faces or steps, and one step of a large model may take a minute.
+    """
 
-    def report(done: int, in_all: int) -> None:
+    def check(_: torch.nn.Module, __: Any) -> None:
         stop_if_cancelled()
-        bar.update_absolute(done, max(1, in_all))
 
-    return report
+    def check_backward(_: torch.nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.requires_grad:
+            output.register_hook(lambda _: stop_if_cancelled())
+
+    leaves = [module for model in models for module in model.modules() if not any(module.children())]
+    hooks = [leaf.register_forward_pre_hook(check) for leaf in leaves]
+    hooks += [leaf.register_forward_hook(check_backward) for leaf in leaves]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class Progress:
+    """The node's progress bar, with previews; stops when the user cancels."""
+
+    def __init__(self) -> None:
+        import comfy.utils
+
+        self._bar = comfy.utils.ProgressBar(1)
+
+    def __call__(self, done: int, total: int, preview: NDArray[np.uint8] | None = None) -> None:
+        """`preview`: a picture [H, W, 3] shown on the node."""
+        stop_if_cancelled()
+        self._bar.update_absolute(done, max(1, total), None if preview is None else _preview(preview))
+
+    def part(self, start: float, end: float) -> Callable[[int, int], None]:
+        """A callback (done, in all) for a stage that takes this share of the bar, 0 to 1."""
+
+        def report(done: int, total: int) -> None:
+            self(round(1000 * (start + (end - start) * done / max(1, total))), 1000)
+
+        return report
+
+
+def _preview(pixels: NDArray[np.uint8]) -> tuple[str, Any, int]:
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
+    return "JPEG", picture, max(picture.size)
 
 
 def to_host(images: torch.Tensor) -> torch.Tensor:

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from comfy_api.latest import io
 
 from . import host
 from .host import FRModel, FRModelSocket
 
-_BUNDLED = " (bundled)"
 PRECISIONS = ["auto", "float32", "bfloat16"]
 BACKENDS = ["auto", "onednn", "reference"]
+_MARK = re.compile(r" \((bundled|local|fetch|build)\)$")
 
 
 def choices() -> list[str]:
-    """The default first: models that need no download, then files in models/quantface."""
+    """Models by name, marked by what choosing one takes, the default first; then files in models/quantface."""
     from ..quantface_core.io.models import catalogue
     from ..quantface_core.types import DEFAULT_RESTORER
 
-    bundled = [name for name, entry in catalogue()["restorers"].items() if entry.bundled]
-    bundled.sort(key=lambda name: name != DEFAULT_RESTORER)
-    return [name + _BUNDLED for name in bundled] + host.model_files()
+    known = catalogue()["restorers"]
+    order = {"bundled": 0, "local": 1, "fetch": 2, "build": 3}
+    names = sorted(known, key=lambda name: (name != DEFAULT_RESTORER, order[_mark(known[name])]))
+    own = {entry.file for entry in known.values()}
+    files = [name for name in host.model_files() if name not in own]
+    return [f"{name} ({_mark(known[name])})" for name in names] + files
+
+
+def _mark(entry: Any) -> str:
+    """`bundled` with the pack; `local`: there already; `fetch`: from the Hub; `build`: from its authors' files."""
+    from ..quantface_core.io.models import models_folder
+
+    if entry.bundled:
+        return "bundled"
+    if (models_folder() / entry.file).is_file():
+        return "local"
+    return "fetch" if entry.repo else "build"
 
 
 def located(model: str) -> str:
-    """What the library opens for a choice. Raises ModelError."""
-    from ..quantface_core.errors import ModelError
+    """What the library opens for a choice, fetched or built if need be. Raises ModelError."""
     from ..quantface_core.io.models import restorer_path
 
-    if model.endswith(_BUNDLED):
-        return str(restorer_path(model.removesuffix(_BUNDLED)))
+    return str(restorer_path(_named(model)))
+
+
+def _named(model: str) -> str:
+    """A choice as the library names it: without its mark (a saved workflow's may be old), or a file's whole path.
+
+    Raises ModelError when there is no such model.
+    """
+    from ..quantface_core.errors import ModelError
+    from ..quantface_core.io.models import catalogue
+
+    name = _MARK.sub("", model)
+    if name in catalogue()["restorers"]:
+        return name
     path = host.model_file(model)
     if path is None:
-        raise ModelError(f"{model} is not in models/{host.FOLDER}: put it there and press R to refresh")
+        raise ModelError(f"model: {model} is not in models/{host.FOLDER}: put it there and press R to refresh")
     return str(path)
 
 
@@ -41,10 +69,15 @@ class LoadModel(io.ComfyNode):
         return host.schema(
             node_id="QuantFace_LoadModel",
             display_name="Load Quantized FR Model",
-            description="Loads a face restorer: a bundled one, or a file from models/quantface.",
+            description="Loads a face restorer: a known one by name, or a file from models/quantface.",
             search_aliases=["face restoration", "restore", "OSDFace", "quantface", "gfpgan", "codeformer"],
             inputs=[
-                io.Combo.Input("model", options=choices(), tooltip="4-bit models are marked w4a4; all work offline."),
+                io.Combo.Input(
+                    "model",
+                    options=choices(),
+                    tooltip="bundled and local work offline; fetch downloads once; build makes it once, from its "
+                    "authors' files. Others are files in models/quantface.",
+                ),
                 io.Combo.Input(
                     "precision",
                     options=PRECISIONS,
@@ -62,11 +95,12 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
         from ..quantface_core.errors import QuantFaceError
 
         try:
-            located(model)
+            if model is not None:
+                _named(model)
         except QuantFaceError as error:
             return str(error)
         return True
@@ -75,9 +109,13 @@ class LoadModel(io.ComfyNode):
     def fingerprint_inputs(cls, model: str, **_: str) -> str:
         from pathlib import Path
 
-        from ..quantface_core.io.models import sha256
+        from ..quantface_core.io.models import catalogue, models_folder, restorer_path, sha256
 
-        return sha256(Path(located(model)))
+        name = _named(model)
+        entry = catalogue()["restorers"].get(name)
+        if entry and not entry.bundled and not (models_folder() / entry.file).is_file():
+            return name  # to be fetched or built when the node runs, not now
+        return sha256(Path(restorer_path(name)))
 
     @classmethod
     def execute(cls, model: str, precision: str, backend: str) -> io.NodeOutput:
@@ -93,4 +131,4 @@ class LoadModel(io.ComfyNode):
         with torch.inference_mode(False):
             restorer = load_restorer(Path(located(model)), dtype=host.compute_dtype(precision))
             prepare(restorer, chosen)
-        return io.NodeOutput(FRModel(model.removesuffix(_BUNDLED), restorer))
+        return io.NodeOutput(FRModel(_MARK.sub("", model).removesuffix(".safetensors"), restorer))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,15 +26,15 @@ def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
 
 
 def from_pixels(
-    pixels: NDArray[np.uint16], changed: NDArray[np.float32], frame: torch.Tensor, mask: torch.Tensor | None
+    pixels: NDArray[np.uint16], changed: NDArray[np.float32], base: torch.Tensor, mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Restored pixels over their frame, within the user's mask [h, w] -> (picture [H, W, 3], changed [H, W]).
+    """Restored pixels over what they were pasted on, within the user's mask [h, w] -> (picture [H, W, 3], changed).
 
-    At the frame's own size, what did not change stays exactly as it was.
+    At the base's own size, what did not change stays exactly as it was.
     """
     restored, area = torch.from_numpy(pixels.astype(np.float32) / _FULL), torch.from_numpy(changed)
     size = area.shape
-    before = frame[..., :3].detach().float().cpu()
+    before = base[..., :3].detach().float().cpu()
     if before.shape[:2] != size:
         if mask is None:
             return restored, area
@@ -49,3 +50,29 @@ def stacked(crops: Sequence[NDArray[np.float32]], size: int) -> torch.Tensor:
     if not crops:
         return torch.zeros(1, size, size, 3)
     return torch.from_numpy(np.stack(crops)).float()
+
+
+def from_chart(chart: NDArray[np.uint8]) -> torch.Tensor:
+    """A drawing [H, W, 3] as a batch of one picture."""
+    return torch.from_numpy(chart.astype(np.float32) / 255)[None]
+
+
+def of_frame(batch: torch.Tensor, index: int) -> torch.Tensor:
+    """A batch's picture for a frame; the last one serves all further frames."""
+    return batch[min(index, len(batch) - 1)]
+
+
+def boxes_of_frame(boxes: Any, index: int, frames: int) -> list[tuple[float, float, float, float]]:
+    """The host's boxes (one, a list for all frames, or a list of lists by frame) for one frame."""
+    from ..quantface_core.errors import UsageError
+
+    if isinstance(boxes, Mapping):
+        boxes = [boxes]
+    if isinstance(boxes, Sequence) and any(isinstance(entry, list | tuple) for entry in boxes):
+        if len(boxes) not in (1, frames):
+            raise UsageError(f"boxes are for {len(boxes)} pictures, but there are {frames}")
+        boxes = boxes[min(index, len(boxes) - 1)]
+    try:
+        return [(float(b["x"]), float(b["y"]), float(b["width"]), float(b["height"])) for b in boxes]
+    except (TypeError, KeyError, ValueError) as error:
+        raise UsageError("boxes: give x, y, width and height of each face, as BOUNDING_BOX outputs do") from error

@@ -27,8 +27,8 @@ class SaveModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str) -> bool | str:
-        if not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        if name is not None and not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
             return f"name {name!r}: use letters, digits, and - + . _ only"
         return True
 
@@ -39,6 +39,6 @@ class SaveModel(io.ComfyNode):
 
         path = host.target_file(name)
         if path.exists() and not overwrite:
-            raise UsageError(f"{path.name} exists: choose another name, or switch on overwrite")
+            raise UsageError(f"name: {path.name} exists: choose another name, or switch on overwrite")
         save_restorer(fr_model.restorer, path, notes={"quantface": __version__})
         return io.NodeOutput(ui=ui.PreviewText(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB"))

@@ -50,6 +50,7 @@ class RestoreOptions:
     strength: float = 1.0  # 0 = the photo as it was, 1 = fully restored
     color: str = "wavelet"  # "none", "adain" (mean and spread) or "wavelet" (all low frequencies) of the photo
     upscale: int = 1  # 1, 2 or 4 times the photo's size
+    feather: float = 0.32  # 0 to 1: the share of the face mask's radius over which it fades; 0 = a hard rim
     batch_size: int = 4  # faces restored at once; memory grows with it, the picture does not depend on it
     seed: int | None = None  # None = the latent's mode; a number = a latent sampled with that seed
 

@@ -68,9 +68,9 @@ def invert(matrix: Matrix) -> Matrix:
     return np.hstack([linear, -linear @ matrix[:, 2:]])
 
 
-def upscaling(factor: int) -> Matrix:
-    """The map from a photo's pixels to those of the same photo `factor` times larger."""
-    return _scaling(factor, factor)
+def resizing(width: int, height: int, new_width: int, new_height: int) -> Matrix:
+    """The map from a photo's pixels to those of the same photo at another size."""
+    return _scaling(new_width / width, new_height / height)
 
 
 def _scaling(x: float, y: float) -> Matrix:

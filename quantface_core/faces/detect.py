@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..types import Face, Pixels
 from .align import Matrix, compose, face_transform, invert, warp
+from .boxes import Box, face_in_box
 
 # Longest sides, in pixels, at which a photo is searched. YuNet sees faces of about 10 to 300 pixels: the
 # small sides catch a face that fills a large photo, the large ones the faces of a crowd.
@@ -74,6 +75,17 @@ class FaceDetector:
             found += self._search(image, side / max(image.shape[:2]), max(image.shape[:2]) / longest)
         scale = max(image.shape[:2]) / longest
         return tuple(self._settle(image, scale, face) for face in merge(found))
+
+    def within(self, pixels: Pixels, boxes: Sequence[Box]) -> tuple[Face, ...]:
+        """The faces that fill boxes given by hand, in their order, all with score 1.
+
+        Landmarks are looked for in each box; where none are found, an upright face is assumed. Raises UsageError.
+        """
+        guesses = [face_in_box(box) for box in boxes]
+        image = _to_bgr8(pixels, limit=max(_SEARCH_SIDES))
+        scale = max(image.shape[:2]) / max(pixels.shape[:2])
+        # Unsure at first, so that tilted faces are looked at from all sides.
+        return tuple(replace(self._settle(image, scale, replace(g, score=0.0)), score=1.0) for g in guesses)
 
     def _settle(self, image: NDArray[np.uint8], scale: float, face: Face) -> Face:
         """Align by the landmarks found, look again, and repeat until they stay: tilted faces need it."""

@@ -21,7 +21,7 @@ Region = tuple[slice, slice]
 
 # The mask's ellipse in shares of the crop's side: an FFHQ-aligned head from hairline to below the chin.
 _CENTRE, _RADII = (0.5, 0.53), (0.43, 0.46)
-_SOLID = 0.68  # of the radius; from here the mask falls to 0 at the rim
+FEATHER = 0.32  # of the radius: over this share the mask falls to 0 at the rim
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,14 @@ class Patch:
     to_photo: Matrix  # from the crop's pixels to the output's
 
 
-def face_mask(size: int) -> NDArray[np.float32]:
-    """A soft ellipse over an aligned face: 1 inside, exactly 0 from the rim on; [size, size]."""
+def face_mask(size: int, feather: float = FEATHER) -> NDArray[np.float32]:
+    """A soft ellipse over an aligned face: 1 inside, exactly 0 from the rim on; [size, size].
+
+    `feather` is the share of the radius over which it fades: 0 = a hard rim, 1 = from the centre on.
+    """
     axis = (np.arange(size) + 0.5) / size
     radius = np.hypot(*np.meshgrid((axis - _CENTRE[0]) / _RADII[0], (axis - _CENTRE[1]) / _RADII[1]))
-    ramp = np.clip((1 - radius) / (1 - _SOLID), 0, 1)
+    ramp = np.clip((1 - radius) / max(feather, 1 / size), 0, 1)  # never steeper than a pixel or two
     return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
 
 

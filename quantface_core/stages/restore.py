@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import ImageError, QuantFaceError, UsageError
-from ..faces.align import Matrix, compose, extract, face_transform, invert, upscaling, whole_transform
+from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
 from ..faces.color import METHODS, match_color
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
@@ -32,20 +32,26 @@ def restore_photo(
     faces: Sequence[Face],
     options: RestoreOptions | None = None,
     progress: Progress | None = None,
+    background: Pixels | None = None,
 ) -> Restoration:
     """Restore the given faces of an RGB photo [H, W, 3], uint8 or uint16.
 
     `faces` come from a detector or from the user; the options choose among them. A photo without faces
-    comes back as it was, upscaled if asked. Raises ImageError and UsageError.
+    comes back as it was, upscaled if asked. `background` is the same photo enlarged by other means (same
+    dtype), onto which the faces are pasted instead of our own enlargement. Raises ImageError and UsageError.
     """
     options = options or RestoreOptions()
     check_options(options)
     _check_pixels(pixels)
+    if background is not None:
+        _check_background(pixels, background, options)
     ordered = sort_faces(faces, options)
     chosen = select_faces(ordered, options)
     size = restorer.config.image_size
     transforms = [face_transform(ordered[i], size) for i in chosen]
-    return _restore(pixels, restorer, transforms, face_mask(size), options, progress, ordered, chosen)
+    return _restore(
+        pixels, restorer, transforms, face_mask(size, options.feather), options, progress, ordered, chosen, background
+    )
 
 
 def restore_aligned(
@@ -71,6 +77,8 @@ def check_options(options: RestoreOptions) -> None:
         raise UsageError(f"strength is between 0 and 1, got {options.strength}")
     if options.upscale not in UPSCALES:
         raise UsageError(f"upscale is one of {UPSCALES}, got {options.upscale}")
+    if not 0 <= options.feather <= 1:
+        raise UsageError(f"feather is between 0 and 1, got {options.feather}")
     if options.batch_size < 1:
         raise UsageError(f"batch size is at least 1, got {options.batch_size}")
     if options.seed is not None and not 0 <= options.seed < 2**62:
@@ -86,6 +94,15 @@ def _check_pixels(pixels: Pixels) -> None:
         raise ImageError(f"a photo's pixels are uint8 or uint16, got {pixels.dtype}")
 
 
+def _check_background(pixels: Pixels, background: Pixels, options: RestoreOptions) -> None:
+    _check_pixels(background)
+    (height, width), (tall, wide) = pixels.shape[:2], background.shape[:2]
+    if background.dtype != pixels.dtype or abs(wide / width - tall / height) > 0.02 * tall / height:
+        raise ImageError(f"the background is the photo enlarged: {width}x{height} does not become {wide}x{tall}")
+    if options.upscale != 1:
+        raise UsageError("a background is enlarged already: set upscale to 1")
+
+
 def _restore(
     pixels: Pixels,
     restorer: Restorer,
@@ -95,6 +112,7 @@ def _restore(
     progress: Progress | None,
     faces: tuple[Face, ...],
     chosen: tuple[int, ...],
+    background: Pixels | None = None,
 ) -> Restoration:
     crops = [extract(pixels, transform, len(mask)) for transform in transforms]
     restored = [
@@ -102,12 +120,16 @@ def _restore(
         for restored, crop in zip(restore_crops(crops, restorer, options, progress), crops, strict=True)
     ]
     gray = _is_gray(pixels)
-    enlarge = upscaling(options.upscale)
+    base = _enlarged(pixels, options.upscale) if background is None else background
+    enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
+    places = [compose(enlarge, invert(transform)) for transform in transforms]
+    # A background has details of its own, and the change is to those, not to the photo's.
+    before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
     patches = [
-        Patch((_to_gray(b - a) if gray else b - a) * options.strength, mask, compose(enlarge, invert(transform)))
-        for a, b, transform in zip(crops, restored, transforms, strict=True)
+        Patch((_to_gray(b - a) if gray else b - a) * options.strength, mask, place)
+        for a, b, place in zip(before, restored, places, strict=True)
     ]
-    result, changed = paste(_enlarged(pixels, options.upscale), patches)
+    result, changed = paste(base, patches)
     return Restoration(result, changed, faces, chosen, tuple(crops), tuple(np.clip(r, 0, 1) for r in restored))
 
 

@@ -13,8 +13,8 @@ from quantface_core.faces.align import (
     face_transform,
     footprint,
     invert,
+    resizing,
     similarity,
-    upscaling,
     whole_transform,
 )
 from quantface_core.types import Face
@@ -97,5 +97,5 @@ def test_footprint_is_clipped_and_half_open() -> None:
 
 
 def test_upscaling_keeps_the_corners() -> None:
-    corner = upscaling(4)
+    corner = resizing(10, 10, 40, 40)
     assert np.allclose(corner[:, :2] @ [-0.5, -0.5] + corner[:, 2], [-0.5, -0.5])

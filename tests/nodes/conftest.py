@@ -67,16 +67,21 @@ class Cancelled(BaseException):
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The stand-in's state: `cancelled` is what the user's cancel button sets, `models` the models folder."""
-    state = SimpleNamespace(cancelled=False, models=tmp_path, bars=[])
+    state = SimpleNamespace(cancelled=False, models=tmp_path, bars=[], previews=[], on_progress=None, checks=0)
     widgets = {n: _type(n.upper(), widget=True) for n in ("Combo", "Int", "Float", "Boolean", "String")}
     io = SimpleNamespace(
         ComfyNode=object, Schema=Schema, NodeOutput=NodeOutput, Custom=_type,
         Image=_type("IMAGE"), Mask=_type("MASK"), **widgets,
     )  # fmt: skip
-    ui = SimpleNamespace(PreviewImage=lambda image, cls: image, PreviewText=lambda text: text)
+
+    def preview(image: Any, cls: Any) -> SimpleNamespace:
+        return SimpleNamespace(as_dict=lambda: {"images": list(image)})
+
+    ui = SimpleNamespace(PreviewImage=preview, PreviewText=lambda text: text)
     cpu = torch.device("cpu")
 
     def check() -> None:
+        state.checks += 1
         if state.cancelled:
             raise Cancelled
 
@@ -84,8 +89,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         def __init__(self, total: int) -> None:
             state.bars.append([])
 
-        def update_absolute(self, value: int, total: int) -> None:
+        def update_absolute(self, value: int, total: int, preview: Any = None) -> None:
             state.bars[-1].append((value, total))
+            if preview:
+                state.previews.append(preview)
+            if state.on_progress:
+                state.on_progress()
 
     management = _module(
         "comfy.model_management",
@@ -112,11 +121,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         get_filename_list=lambda name: sorted(p.name for p in (tmp_path / name).glob("*.safetensors")),
         get_full_path=path_of,
         get_folder_paths=lambda name: folders[name][0],
+        get_input_directory=lambda: str(tmp_path / "input"),
     )
     patchers, utils = (
         _module("comfy.model_patcher", ModelPatcher=Patcher),
         _module("comfy.utils", ProgressBar=ProgressBar),
     )
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "quantface"))  # so that it is put back afterwards
     modules = [
         _module("comfy_api"), _module("comfy_api.latest", io=io, ui=ui, ComfyExtension=object),
         _module("comfy", model_management=management, model_patcher=patchers, utils=utils),
@@ -151,3 +162,13 @@ def nodes(pack: Any) -> dict[str, Any]:
         return await (await pack.comfy_entrypoint()).get_node_list()
 
     return {node.define_schema().node_id: node for node in asyncio.run(listed())}
+
+
+@pytest.fixture
+def load(nodes: dict[str, Any]) -> Any:
+    """A function from a choice of the loader to its model."""
+
+    def loaded(model: str = "quantface-mini-w4a4 (bundled)") -> Any:
+        return nodes["QuantFace_LoadModel"].execute(model=model, precision="auto", backend="auto").args[0]
+
+    return loaded

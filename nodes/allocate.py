@@ -1,0 +1,131 @@
+"""Allocate Bits."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from . import faces as face_inputs
+from . import host, previews
+from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
+from .pictures import from_chart
+
+_MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
+METRICS = ["ms_ssim", "ssim", "psnr", "lpips", "dists"]
+
+
+class AllocateBits(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="QuantFace_AllocateBits",
+            display_name="Allocate Bits",
+            description="Measures what each layer's bits do to the picture, and spends a budget where it helps most.",
+            search_aliases=["mixed precision", "bit allocation", "quantize", "sensitivity", "quantface"],
+            is_output_node=True,
+            inputs=[
+                FRModelSocket.Input("fr_model", tooltip="A full-precision model."),
+                *face_inputs.inputs(16),
+                io.Float.Input("activation_bits", default=4.0, min=0.0, max=8.0, step=0.05,
+                               tooltip="Average at most, weighed by multiplications; 0 = no limit."),
+                io.Float.Input("weight_bits", default=4.0, min=0.0, max=8.0, step=0.05,
+                               tooltip="Average at most, weighed by parameters; 0 = no limit."),
+                io.Float.Input("megabytes", default=0.0, min=0.0, max=100_000.0, step=0.1,
+                               tooltip="Size of the file at most; 0 = no limit."),
+                io.Float.Input("operations", default=0.0, min=0.0, max=1.0, step=0.01,
+                               tooltip="Bit operations at most, 1 = as many as with 8 bits everywhere; 0 = no limit."),
+                io.String.Input("limits", default="", multiline=True,
+                                tooltip="Least and most bits of a part, one a line, such as vae.decoder=5-8."),
+                io.Combo.Input("metric", options=METRICS, default="ms_ssim",
+                               tooltip="What weighs a layer's damage, beside the squared error. lpips and dists need "
+                               "pyiqa (not for commercial use)."),
+                advanced(io.Int.Input("rank", default=16, min=0, max=128,
+                             tooltip="Of the small branches of the model to be made.")),
+                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
+                             tooltip="Of rotations and searches.")),
+            ],
+            outputs=[
+                FRPlanSocket.Output("plan", display_name="FR_PLAN"),
+                io.Image.Output("chart", display_name="chart"),
+                io.String.Output("report", display_name="report"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, folder: str | None = None, limits: str | None = None) -> bool | str:
+        from ..quantface_core.errors import UsageError
+
+        try:
+            _limits(limits or "")
+        except UsageError as error:
+            return str(error)
+        return face_inputs.validate(folder)
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
+        return face_inputs.fingerprint(folder)
+
+    @classmethod
+    def execute(
+        cls,
+        fr_model: FRModel,
+        folder: str,
+        count: int,
+        find_faces: bool,
+        degrade: bool,
+        activation_bits: float,
+        weight_bits: float,
+        megabytes: float,
+        operations: float,
+        limits: str,
+        metric: str,
+        rank: int,
+        seed: int,
+        faces: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        import copy
+
+        from ..quantface_core.charts import draw_bits
+        from ..quantface_core.cli.allocate import describe
+        from ..quantface_core.errors import UsageError
+        from ..quantface_core.io.plans import plan_to_json
+        from ..quantface_core.nn.swap import quant_layers
+        from ..quantface_core.stages.allocate import allocate
+        from ..quantface_core.stages.calibrate import calibrate
+        from ..quantface_core.stages.sensitivity import measure_sensitivity
+        from ..quantface_core.types import Budget, QuantizeSettings
+
+        if quant_layers(fr_model.restorer):
+            raise UsageError(f"fr_model: {fr_model.name} is quantized already, give its full-precision original")
+        spend = [value or None for value in (activation_bits, weight_bits, megabytes, operations)]
+        budget = Budget(*spend, limits=_limits(limits))
+        bar = host.Progress()
+        with torch.inference_mode(False):
+            restorer = copy.deepcopy(fr_model.ready())  # layers are exchanged while it is measured
+            images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
+            with host.cancellable(restorer):
+                statistics = calibrate(restorer, images, bar.part(0, 0.1))
+                settings = QuantizeSettings(rank=rank, seed=seed)
+                some = images[:_MEASURED]
+                sensitivity = measure_sensitivity(restorer, statistics, some, settings, metric, bar.part(0.1, 1))
+        plan = allocate(sensitivity, budget)
+        losses = {name: layer.error for name, layer in sensitivity.layers.items()}
+        return io.NodeOutput(
+            plan,
+            host.to_host(from_chart(draw_bits(plan, sensitivity))),
+            f"{describe(plan, sensitivity)}\n{plan_to_json(plan)}",
+            ui=previews.bits(plan, losses, "picture's error with this layer alone at 4 bits"),
+        )
+
+
+def _limits(text: str) -> dict[str, tuple[int, int]]:
+    """`vae.decoder=5-8`, one a line, -> {room: (least, most)}. Raises UsageError."""
+    import argparse
+
+    from ..quantface_core.cli.allocate import parse_limit
+    from ..quantface_core.errors import UsageError
+
+    try:
+        return dict(parse_limit(line.strip()) for line in text.splitlines() if line.strip())
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"limits: {error}") from None

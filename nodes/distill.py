@@ -1,0 +1,172 @@
+"""QD-LoRA Distill."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from comfy_api.latest import io
+
+from . import faces as face_inputs
+from . import host
+from .host import FRModel, FRModelSocket, advanced
+from .pictures import from_chart
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..quantface_core.stages.fit import Fit
+    from ..quantface_core.types import DistillSettings
+
+MODES = ["end-to-end", "blocks"]
+_SHOWN = 3  # validation faces in the preview
+_PAUSE = 1.0  # seconds between two drawings of the curve
+_VALIDATIONS = 8  # in a run
+
+
+class QDLoRADistill(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="QuantFace_QDLoRADistill",
+            display_name="QD-LoRA Distill",
+            description="Trains a quantized model's small branches until its pictures are the full-precision model's.",
+            search_aliases=["train", "lora", "finetune", "distillation", "quantize", "quantface"],
+            inputs=[
+                FRModelSocket.Input("fr_model", tooltip="A quantized model, from Calibrate & Balance."),
+                FRModelSocket.Input("teacher", tooltip="The full-precision model that it was made of."),
+                *face_inputs.inputs(500),
+                io.Int.Input("steps", default=200, min=1, max=1_000_000,
+                             tooltip="More is better, slowly. In blocks mode, those of each block."),
+                io.Int.Input("rank", default=16, min=0, max=128,
+                             tooltip="Of the branch that is added for training; 0 = train the one that is there."),
+                io.Float.Input("learning_rate", default=3e-4, min=1e-6, max=1.0, step=1e-5, round=1e-7,
+                               tooltip="Lower it when the loss jumps."),
+                io.Int.Input("batch_size", default=4, min=1, max=256, tooltip="Faces a step. Less needs less memory."),
+                io.Combo.Input("mode", options=MODES, default="end-to-end",
+                               tooltip="blocks trains one block at a time: little memory, a little worse."),
+                io.Int.Input("validation", default=8, min=0, max=256,
+                             tooltip="So many faces are held back, to choose the best step by; 0 = keep the last."),
+                advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
+                             tooltip="Of the faces' order and the new branch.")),
+            ],
+            outputs=[
+                FRModelSocket.Output("fr_model_out", display_name="FR_MODEL"),
+                io.Image.Output("chart", display_name="chart"),
+                io.String.Output("report", display_name="report"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
+        return face_inputs.validate(folder)
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
+        return face_inputs.fingerprint(folder)
+
+    @classmethod
+    def execute(
+        cls,
+        fr_model: FRModel,
+        teacher: FRModel,
+        folder: str,
+        count: int,
+        find_faces: bool,
+        degrade: bool,
+        steps: int,
+        rank: int,
+        learning_rate: float,
+        batch_size: int,
+        mode: str,
+        validation: int,
+        seed: int,
+        faces: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        from ..quantface_core.errors import UsageError
+        from ..quantface_core.kernels.dispatch import choose_backend
+        from ..quantface_core.nn.swap import prepare, quant_layers
+        from ..quantface_core.stages.distill import distill, distill_blocks
+        from ..quantface_core.types import DistillSettings, FitSettings
+
+        low_bit = quant_layers(fr_model.restorer).values()
+        if not any(layer.format.rank for layer in low_bit):
+            state = "has no branches to train: calibrate it with a rank above 0"
+            raise UsageError(f"fr_model: {fr_model.name} {state if low_bit else 'is in full precision: calibrate it'}")
+        every = max(1, steps // _VALIDATIONS)
+        fit = FitSettings(
+            steps, batch_size, learning_rate=learning_rate, seed=seed,
+            warmup=min(20, steps // 10), validate_every=every, save_every=every,
+        )  # fmt: skip
+        settings = DistillSettings(fit=fit, rank=rank)
+        watched = _Watched(settings)
+        with torch.inference_mode(False):
+            host.load_together(fr_model, teacher)
+            restorer, full = copy.deepcopy(fr_model.restorer), teacher.restorer
+            images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
+            held = min(validation, len(images) // 2)
+            learnt, held_back = images[: len(images) - held], images[len(images) - held :]
+            with host.cancellable(restorer, full):
+                if mode == "blocks":
+                    distill_blocks(restorer, full, learnt, settings, watched.callbacks())
+                else:
+                    distill(restorer, full, learnt, held_back, settings, watched.callbacks())
+            prepare(restorer, choose_backend(restorer.device))
+        name = f"{fr_model.name}-distilled"
+        return io.NodeOutput(
+            FRModel(name, restorer), host.to_host(from_chart(watched.chart())), f"{name}: {watched.report()}"
+        )
+
+
+class _Watched:
+    """A run's losses and scores, and what the node shows of them while it goes on."""
+
+    def __init__(self, settings: DistillSettings) -> None:
+        self.steps = settings.fit.steps
+        self.losses: list[float] = []
+        self.scores: list[tuple[int, float]] = []
+        self.finished_blocks = 0
+        self._bar, self._drawn = host.Progress(), 0.0
+        self._faces: NDArray[np.uint8] | None = None
+
+    def callbacks(self) -> Any:
+        from ..quantface_core.stages.distill import Callbacks
+
+        return Callbacks(on_step=self._stepped, on_pictures=self._pictured)
+
+    def _stepped(self, fit: Fit) -> None:
+        self.losses, self.scores = list(fit.losses), list(fit.scores)
+        self.finished_blocks += fit.done == self.steps
+        preview, now = None, time.monotonic()
+        if now - self._drawn > _PAUSE or fit.done == self.steps:
+            self._drawn, preview = now, self.chart()
+        self._bar(fit.done, self.steps, preview)
+
+    def _pictured(self, step: int, pictures: torch.Tensor) -> None:
+        from ..quantface_core.charts import draw_faces
+
+        self._faces = draw_faces(pictures[:_SHOWN])
+        self._bar(step, self.steps, self.chart())
+
+    def chart(self) -> NDArray[np.uint8]:
+        """The curve, and below it the faces: degraded, full precision, low-bit."""
+        import cv2
+        import numpy as np
+
+        from ..quantface_core.charts import draw_losses
+
+        curve = draw_losses(self.losses, self.scores, self.steps)
+        if self._faces is None:
+            return curve
+        width = curve.shape[1]
+        height = max(1, round(self._faces.shape[0] * width / self._faces.shape[1]))
+        return np.concatenate([curve, cv2.resize(self._faces, (width, height), interpolation=cv2.INTER_AREA)])
+
+    def report(self) -> str:
+        done = f"{len(self.losses)} steps" + (f" in each of {self.finished_blocks} blocks" * (not self.scores))
+        lines = [f"{done}, loss {self.losses[0]:.3e} to {self.losses[-1]:.3e}"]
+        lines += [f"step {step}: {score:.2f} dB to the full-precision model" for step, score in self.scores]
+        return "\n".join(lines)

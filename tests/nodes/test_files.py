@@ -1,0 +1,113 @@
+"""What goes with the nodes: help pages, locales, workflows, the blueprint, the page's scripts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+IDS = {
+    f"QuantFace_{n}"
+    for n in (
+        "LoadModel", "RestoreFace", "AllocateBits", "CalibrateBalance", "QDLoRADistill", "SaveModel", "CompareModels",
+    )
+}  # fmt: skip
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+
+
+def test_ids_are_stable(nodes: dict[str, Any]) -> None:
+    assert set(nodes) == IDS
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_locales_name_every_input_and_output(nodes: dict[str, Any], language: str) -> None:
+    defs = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8"))
+    assert set(defs) == IDS
+    for node_id, node in nodes.items():
+        schema, texts = node.define_schema(), defs[node_id]
+        assert list(texts["inputs"]) == [i.id for i in schema.inputs]
+        assert set(texts["outputs"]) == {str(i) for i in range(len(schema.outputs))}
+        if language == "en":
+            assert (texts["display_name"], texts["description"]) == (schema.display_name, schema.description)
+        else:
+            for i in schema.inputs:
+                assert bool(texts["inputs"][i.id].get("tooltip")) == bool(i.options.get("tooltip"))
+
+
+def test_every_node_has_a_help_page_that_explains_every_widget(nodes: dict[str, Any]) -> None:
+    assert {page.stem for page in (ROOT / "web" / "docs").glob("*.md")} == set(nodes)
+    for node_id, node in nodes.items():
+        text = (ROOT / "web" / "docs" / f"{node_id}.md").read_text("utf-8")
+        assert text.startswith(f"# {node.define_schema().display_name}\n")
+        missing = [i.id for i in node.define_schema().inputs if f"**{i.id}**" not in text]
+        assert not missing
+        for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+            assert (ROOT / "web" / "docs" / picture).is_file(), picture
+
+
+def _check_nodes(nodes: dict[str, Any], listed: list[dict[str, Any]]) -> None:
+    for node in listed:
+        if node["type"] in IDS:
+            schema = nodes[node["type"]].define_schema()
+            sockets = [i.id for i in schema.inputs if not i.widget]
+            widgets = [i for i in schema.inputs if i.widget]
+            assert [i["name"] for i in node["inputs"] if "widget" not in i] == sockets
+            assert {i["name"] for i in node["inputs"] if "widget" in i} <= {w.id for w in widgets}
+            assert [o["name"] for o in node["outputs"]] == [o.display_name for o in schema.outputs]
+            assert len(node["widgets_values"]) == len(widgets)
+            for value, widget in zip(node["widgets_values"], widgets, strict=True):
+                assert value in widget.options.get("options", [value])
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_workflows_fit_the_schemas(nodes: dict[str, Any], path: Path) -> None:
+    workflow = json.loads(path.read_text("utf-8"))
+    by_id = {node["id"]: node for node in workflow["nodes"]}
+    for number, source, output, target, socket, kind in workflow["links"]:
+        assert number in by_id[source]["outputs"][output]["links"]
+        assert by_id[target]["inputs"][socket]["link"] == number
+        assert by_id[source]["outputs"][output]["type"] == kind
+        assert by_id[target]["inputs"][socket]["type"] in (kind, "*")
+    _check_nodes(nodes, workflow["nodes"])
+    for model in (m for node in workflow["nodes"] for m in node["properties"].get("models", [])):
+        assert set(model) == {"name", "url", "directory"}
+        assert model["url"].startswith("https://huggingface.co/")
+        assert model["url"].endswith(f"/{model['name']}")
+
+
+def test_the_four_workflows_are_there_with_their_thumbnails() -> None:
+    names = {"quantize_your_own", "restore_photo", "restore_video_frames", "upscale_and_restore"}
+    assert {path.stem for path in WORKFLOWS} == names
+    for path in WORKFLOWS:
+        assert path.with_suffix(".jpg").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda p: p.stem)
+def test_blueprints_fit_the_schemas(nodes: dict[str, Any], path: Path) -> None:
+    blueprint = json.loads(path.read_text("utf-8"))
+    (graph,) = blueprint["definitions"]["subgraphs"]
+    assert [node["type"] for node in blueprint["nodes"]] == [graph["id"]]
+    assert graph["name"] == path.stem
+    _check_nodes(nodes, graph["nodes"])
+    by_id = {node["id"]: node for node in graph["nodes"]}
+    for link in graph["links"]:
+        for end, slots in (("origin", "outputs"), ("target", "inputs")):
+            node = by_id.get(link[f"{end}_id"])
+            given = graph["inputs" if end == "origin" else "outputs"] if node is None else node[slots]
+            assert given[link[f"{end}_slot"]]["type"] == link["type"]
+    shown = blueprint["nodes"][0]["properties"]["proxyWidgets"]
+    for node_id, widget in shown:
+        assert widget in {i.id for i in nodes[by_id[int(node_id)]["type"]].define_schema().inputs if i.widget}
+
+
+def test_the_page_fetches_nothing_from_elsewhere() -> None:
+    for script in (ROOT / "web").rglob("*.js"):
+        text = script.read_text("utf-8")
+        imports = re.findall(r'from "(.*?)"', text)
+        assert all(path.startswith(("./", "../../../scripts/")) for path in imports)
+        assert set(re.findall(r"https?://[^\"'`\s]+", text)) <= {"http://www.w3.org/2000/svg"}

@@ -1,0 +1,147 @@
+"""The nodes that make low-bit models, against the stand-in, on a tiny model and few faces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+SOME = {"folder": "", "find_faces": False, "degrade": True}
+CALIBRATE = {**SOME, "count": 2, "rank": 4, "unet_only": False, "seed": 0}
+BUDGET = {
+    "activation_bits": 4.0, "weight_bits": 4.0, "megabytes": 0.0, "operations": 0.0, "limits": "", "metric": "ssim",
+    "rank": 0, "seed": 0,
+}  # fmt: skip
+TRAIN = {
+    **SOME, "count": 3, "steps": 2, "rank": 2, "learning_rate": 1e-4, "batch_size": 1, "mode": "end-to-end",
+    "validation": 1, "seed": 0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def full(pack: Any, tiny: Any) -> Any:
+    """The tiny restorer, of the classes that the pack sees."""
+    host, core = (__import__(f"{pack.__name__}.{name}", fromlist=["x"]) for name in ("nodes.host", "quantface_core"))
+    restorer = core.OneStepRestorer(core.RestorerConfig.from_dict(tiny.config.to_dict())).eval().requires_grad_(False)
+    restorer.load_state_dict(tiny.state_dict())
+    return host.FRModel("tiny", restorer)
+
+
+@pytest.fixture
+def low(nodes: dict[str, Any], full: Any) -> Any:
+    return nodes["QuantFace_CalibrateBalance"].execute(full, bits="w8a8", **CALIBRATE).args[0]
+
+
+def _weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: t.clone() for name, t in model.restorer.state_dict().items()}
+
+
+def _unchanged(model: Any, before: dict[str, torch.Tensor]) -> bool:
+    after = model.restorer.state_dict()
+    return set(after) == set(before) and all(torch.equal(after[name], t) for name, t in before.items())
+
+
+def test_a_quantized_model_is_saved_listed_and_loaded(nodes: dict[str, Any], load: Any, low: Any) -> None:
+    save, compare = nodes["QuantFace_SaveModel"], nodes["QuantFace_CompareModels"]
+    save.execute(low, name="mine", overwrite=False)
+    with pytest.raises(Exception, match="exists"):
+        save.execute(low, name="mine", overwrite=False)
+    assert "mine.safetensors" in nodes["QuantFace_LoadModel"].define_schema().inputs[0].options["options"]
+    again = load("mine.safetensors")
+    result = compare.execute(again, load("mine.safetensors"), count=1, **SOME)
+    picture, report = result.args
+    assert picture.shape == (1, 64, 192, 3)
+    assert "identical" in report
+    assert set(result.ui) == {"quantface_before", "quantface_after"}
+    with pytest.raises(Exception, match="quantized already"):
+        nodes["QuantFace_CalibrateBalance"].execute(low, bits="w4a4", **CALIBRATE)
+
+
+def test_calibrating_leaves_the_input_and_reports_layers(nodes: dict[str, Any], full: Any) -> None:
+    before = _weights(full)
+    result = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w6a6", **CALIBRATE)
+    model, chart, report = result.args
+    assert _unchanged(full, before)
+    assert chart.ndim == 4
+    assert chart.shape[-1] == 3
+    layers = result.ui["quantface_bits"][0]["layers"]
+    assert f"{len(layers)} layers" in report
+    assert model.name == "tiny-w6a6"
+    json.dumps(result.ui)
+
+
+def test_a_plan_meets_its_budget_and_is_followed(nodes: dict[str, Any], full: Any) -> None:
+    before = _weights(full)
+    result = nodes["QuantFace_AllocateBits"].execute(full, count=1, **SOME, **BUDGET)
+    plan, chart, report = result.args
+    assert _unchanged(full, before)
+    assert chart.ndim == 4
+    assert json.loads(report[report.index("{") :])["model"] == "tiny"
+    layers = result.ui["quantface_bits"][0]["layers"]
+    assert len({tuple(widths) for _, *widths, _ in layers}) > 2  # it chose, layer by layer
+    json.dumps(result.ui)
+    made = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w8a8", **CALIBRATE, plan=plan)
+    for name, weights, activations, _ in made.ui["quantface_bits"][0]["layers"]:
+        assert plan.layers[name] == (weights, activations)
+
+
+def test_distilling_trains_a_copy_and_shows_it(
+    nodes: dict[str, Any], host: SimpleNamespace, full: Any, low: Any
+) -> None:
+    before, teacher = _weights(low), _weights(full)
+    with torch.inference_mode():  # as the host runs nodes
+        model, chart, report = nodes["QuantFace_QDLoRADistill"].execute(low, full, **TRAIN).args
+    assert _unchanged(low, before)
+    assert _unchanged(full, teacher)
+    after = model.restorer.state_dict()
+    assert any(name not in before or after[name].shape != before[name].shape for name in after)  # wider branches
+    assert "2 steps, loss" in report
+    assert "dB to the full-precision model" in report
+    assert host.previews
+    assert chart.ndim == 4
+    with pytest.raises(Exception, match="full precision"):
+        nodes["QuantFace_QDLoRADistill"].execute(full, full, **TRAIN)
+    plain = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w8a8", **{**CALIBRATE, "rank": 0}).args[0]
+    with pytest.raises(Exception, match="rank above 0"):
+        nodes["QuantFace_QDLoRADistill"].execute(plain, full, **TRAIN)
+
+
+def test_cancelling_a_training_changes_nothing(
+    nodes: dict[str, Any], host: SimpleNamespace, full: Any, low: Any
+) -> None:
+    before = _weights(low)
+    host.on_progress = lambda: setattr(host, "cancelled", True)
+    with pytest.raises(BaseException) as caught, torch.inference_mode():  # noqa: PT011
+        nodes["QuantFace_QDLoRADistill"].execute(low, full, **TRAIN)
+    assert type(caught.value).__name__ == "Cancelled"
+    assert _unchanged(low, before)
+    for model in (low, full):
+        assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.restorer.modules())
+
+
+def test_faces_come_from_a_folder_or_from_photos(
+    nodes: dict[str, Any], host: SimpleNamespace, astronaut: Any, train_faces: Path
+) -> None:
+    import cv2
+
+    faces = __import__("custom_nodes_quantface.nodes.faces", fromlist=["gather"])
+    folder = host.models / "input" / "mine"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "a.png"), astronaut[..., ::-1])
+    first = faces.fingerprint("mine")
+    whole = faces.gather(64, None, "mine", 5, False, False)
+    assert whole.shape == (1, 3, 64, 64)
+    found = faces.gather(64, None, "mine", 5, True, False)
+    assert found.shape == (1, 3, 64, 64)
+    assert not torch.equal(found, whole)
+    cv2.imwrite(str(folder / "b.png"), astronaut[:200, :, ::-1])
+    assert faces.fingerprint("mine") != first
+    with pytest.raises(Exception, match=r"b\.png is 512x200.*find_faces"):
+        faces.gather(64, None, "mine", 5, False, False)
+    batch = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    assert faces.gather(64, batch, "", 2, False, True).shape == (2, 3, 64, 64)
+    assert faces.gather(64, None, "", 3, False, True).shape == (3, 3, 64, 64)

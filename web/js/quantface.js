@@ -1,0 +1,75 @@
+// QuantFace in ComfyUI's page: which node shows what. The widgets themselves know nothing of nodes.
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { bitsChart } from "./bits.js";
+import { slider } from "./slider.js";
+
+const chinese = () => String(app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "").startsWith("zh");
+const words = (english, translated) => (chinese() ? translated : english);
+const address = ({ filename, subfolder, type }) =>
+  api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+
+const comparison = (left, right) => ({
+  height: 260,
+  make: () => slider(left(), right(), words("Run to compare", "运行后比较")),
+  show: (widget, output) => {
+    if (!output.quantface_after) return;
+    widget.show(output.quantface_before.map(address), output.quantface_after.map(address));
+  },
+});
+
+const bits = {
+  height: 180,
+  make: () => bitsChart(words(
+    { empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "bits" },
+    { empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: "位" },
+  )),
+  show: (widget, output) => {
+    if (output.quantface_bits) widget.show(output.quantface_bits[0]);
+  },
+};
+
+const VIEWS = {
+  QuantFace_RestoreFace: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
+  QuantFace_CompareModels: comparison(() => words("first", "第一个"), () => words("second", "第二个")),
+  QuantFace_AllocateBits: bits,
+  QuantFace_CalibrateBalance: bits,
+};
+
+function attach(node, view) {
+  const widget = view.make();
+  node.quantface = widget;
+  const shown = node.addDOMWidget("quantface_view", "quantface_view", widget.element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => view.height,
+    getValue: () => undefined,
+    setValue: () => {},
+  });
+  shown.serialize = false; // not a value: saved workflows keep theirs in place
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width, 340), Math.max(node.size[1], height)]);
+}
+
+app.registerExtension({
+  name: "QuantFace",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    const view = VIEWS[nodeData.name];
+    if (!view) return;
+    const { onNodeCreated, onExecuted, onConfigure } = nodeType.prototype;
+    nodeType.prototype.onNodeCreated = function (...given) {
+      onNodeCreated?.apply(this, given);
+      attach(this, view);
+    };
+    nodeType.prototype.onExecuted = function (output) {
+      onExecuted?.call(this, output);
+      if (this.quantface && output) view.show(this.quantface, output);
+    };
+    // A workflow opened again in another tab still has its results.
+    nodeType.prototype.onConfigure = function (...given) {
+      onConfigure?.apply(this, given);
+      const output = app.nodeOutputs?.[String(this.id)];
+      if (this.quantface && output) view.show(this.quantface, output);
+    };
+  },
+});
