@@ -86,11 +86,10 @@ class AllocateBits(io.ComfyNode):
         import copy
 
         from ..quantface_core.charts import draw_bits
-        from ..quantface_core.cli.allocate import describe
         from ..quantface_core.errors import UsageError
         from ..quantface_core.io.plans import plan_to_json
         from ..quantface_core.nn.swap import quant_layers
-        from ..quantface_core.stages.allocate import allocate
+        from ..quantface_core.stages.allocate import allocate, describe
         from ..quantface_core.stages.calibrate import calibrate
         from ..quantface_core.stages.sensitivity import measure_sensitivity
         from ..quantface_core.types import Budget, QuantizeSettings
@@ -120,12 +119,10 @@ class AllocateBits(io.ComfyNode):
 
 def _limits(text: str) -> dict[str, tuple[int, int]]:
     """`vae.decoder=5-8`, one a line, -> {room: (least, most)}. Raises UsageError."""
-    import argparse
-
-    from ..quantface_core.cli.allocate import parse_limit
     from ..quantface_core.errors import UsageError
+    from ..quantface_core.stages.allocate import parse_limit
 
     try:
-        return dict(parse_limit(line.strip()) for line in text.splitlines() if line.strip())
-    except argparse.ArgumentTypeError as error:
+        return dict(parse_limit(line) for line in text.splitlines() if line.strip())
+    except UsageError as error:
         raise UsageError(f"limits: {error}") from None

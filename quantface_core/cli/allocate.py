@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..types import BitPlan, Budget, QuantizeSettings, Sensitivity
+from ..types import Budget, QuantizeSettings, Sensitivity
 from .faces import add_faces, read_faces
 from .progress import bar
 
@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     add("--operations", type=float, help="bit operations at most, as a share of all at 8 bits; such as 0.3")
     add(
         "--limit",
-        type=parse_limit,
+        type=_limit,
         action="append",
         default=[],
         metavar="ROOM=LOW-HIGH",
@@ -45,17 +45,13 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def parse_limit(text: str) -> tuple[str, tuple[int, int]]:
-    """`vae.decoder=6-8` -> (room, (least, most)); `6` alone is both."""
-    room, _, widths = text.partition("=")
-    low, _, high = widths.partition("-")
+def _limit(text: str) -> tuple[str, tuple[int, int]]:
+    from ..stages.allocate import parse_limit
+
     try:
-        least, most = int(low), int(high or low)
-    except ValueError:
-        least, most = 0, 0
-    if not room or not 3 <= least <= most <= 8:
-        raise argparse.ArgumentTypeError(f"{text!r} is not ROOM=LOW-HIGH with 3 to 8 bits, such as vae.decoder=6-8")
-    return room, (least, most)
+        return parse_limit(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..io.checkpoint import load_restorer
     from ..io.models import restorer_path
     from ..io.plans import load_sensitivity, save_plan, save_sensitivity
-    from ..stages.allocate import allocate
+    from ..stages.allocate import allocate, describe
 
     budget = Budget(
         arguments.activation_bits,
@@ -103,15 +99,3 @@ def measure(restorer: OneStepRestorer, images: Tensor, settings: QuantizeSetting
         statistics = calibrate(restorer, images, progress)
     with bar("measure", "per mille") as progress:
         return measure_sensitivity(restorer, statistics, images[:_MEASURED], settings, perceptual, progress)
-
-
-def describe(plan: BitPlan, sensitivity: Sensitivity) -> str:
-    """One line: what a plan spends, beside the same of uniform 4 bits."""
-    from ..stages.allocate import summarize, uniform
-
-    spent, even = summarize(plan, sensitivity), summarize(uniform(sensitivity, 4, 4), sensitivity)
-    pairs = [
-        f"{spent[key]:.2f} {unit} (uniform 4 bits: {even[key]:.2f})"
-        for key, unit in (("activation_bits", "activation bits"), ("weight_bits", "weight bits"), ("megabytes", "MB"))
-    ]
-    return f"{', '.join(pairs)}; expected error {spent['error'] / even['error']:.2f} of it"

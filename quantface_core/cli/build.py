@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .allocate import describe, measure
+from .allocate import measure
 from .calibrate import images_sha256, quantize
 from .distill import train
 from .faces import bundled_faces, read_faces
@@ -128,7 +128,7 @@ class Build:
             return None
         from ..charts import draw_bits, save_chart
         from ..io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
-        from ..stages.allocate import allocate
+        from ..stages.allocate import allocate, describe
 
         measured = self._named("sensitivity", ".json", [asdict(recipe.quantize), recipe.images, recipe.perceptual])
         planned = self._named("plan", ".json", asdict(recipe.budget))

@@ -140,3 +140,26 @@ def summarize(plan: BitPlan, sensitivity: Sensitivity) -> dict[str, float]:
     plain = Budget(perceptual_weight=0.0)
     spent["error"] = sum(_loss(layer, plan.layers[n], plain) for n, layer in sensitivity.layers.items())
     return spent
+
+
+def describe(plan: BitPlan, sensitivity: Sensitivity) -> str:
+    """One line: what a plan spends, beside the same of uniform 4 bits."""
+    spent, even = summarize(plan, sensitivity), summarize(uniform(sensitivity, 4, 4), sensitivity)
+    pairs = [
+        f"{spent[key]:.2f} {unit} (uniform 4 bits: {even[key]:.2f})"
+        for key, unit in (("activation_bits", "activation bits"), ("weight_bits", "weight bits"), ("megabytes", "MB"))
+    ]
+    return f"{', '.join(pairs)}; expected error {spent['error'] / max(even['error'], 1e-20):.2f} of it"
+
+
+def parse_limit(text: str) -> tuple[str, tuple[int, int]]:
+    """`vae.decoder=6-8` -> (room, (least, most)); `=6` alone is both. Raises UsageError."""
+    room, _, widths = text.strip().partition("=")
+    low, _, high = widths.partition("-")
+    try:
+        least, most = int(low), int(high or low)
+    except ValueError:
+        least, most = 0, 0
+    if not room or not BITS.start <= least <= most < BITS.stop:
+        raise UsageError(f"{text!r} is not ROOM=LOW-HIGH with 3 to 8 bits, such as vae.decoder=6-8")
+    return room, (least, most)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quantface_core.errors import UsageError
 from quantface_core.kernels.quantize import BITS
-from quantface_core.stages.allocate import allocate, summarize, uniform
+from quantface_core.stages.allocate import allocate, parse_limit, summarize, uniform
 from quantface_core.types import Budget, LayerSensitivity, Sensitivity
 
 
@@ -92,3 +92,11 @@ def test_a_large_network_is_solved_while_the_user_waits_and_always_the_same() ->
     plan = allocate(sensitivity, budget)
     print(f"120 layers in {time.perf_counter() - began:.2f} s")
     assert plan == allocate(sensitivity, budget)
+
+
+def test_limits_read_as_they_are_typed() -> None:
+    assert parse_limit(" vae.decoder=6-8") == ("vae.decoder", (6, 8))
+    assert parse_limit("unet=4") == ("unet", (4, 4))
+    for wrong in ("unet", "unet=2-4", "unet=8-3", "=4", "unet=a"):
+        with pytest.raises(UsageError, match="ROOM=LOW-HIGH"):
+            parse_limit(wrong)
