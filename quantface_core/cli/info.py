@@ -31,6 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
         f"{(quantized + full) / 1e6:.2f} M weights, {len(layers)} low-bit layers with {quantized / 1e6:.2f} M of them"
     )
     print(f"{size / 1e6:.1f} MB, {100 * size / before:.1f} % of float32's {before / 1e6:.1f} MB")
+    if layers:
+        average = 8 * sum(layer.packed.numel() for layer in layers.values()) / quantized
+        print(f"{average:.2f} bits a low-bit weight on average")
     groups = Counter(
         (n.split(".")[0], f"w{x.format.weight_bits}a{x.format.activation_bits}") for n, x in layers.items()
     )

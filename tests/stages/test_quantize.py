@@ -172,13 +172,15 @@ def test_a_damaged_file_is_loaded_or_refused_never_worse(saved: Path, tmp_path: 
 
 
 def test_the_bundled_low_bit_model_looks_like_its_original(mini: OneStepRestorer, test_faces: list[Path]) -> None:
-    """At least 38 dB on degraded test faces: about what the eye can tell apart side by side."""
+    """At least 44 dB on degraded test faces: more than the eye can tell apart side by side."""
     low_bit = load_restorer(restorer_path("quantface-mini-w4a4"))
     layers = quant_layers(low_bit).values()
-    assert sum(layer.format.weight_bits == layer.format.activation_bits == 4 for layer in layers) > 0.8 * len(layers)
+    sizes = [torch.Size(layer.shape).numel() for layer in layers]
+    bits = sum(n * layer.format.weight_bits for n, layer in zip(sizes, layers, strict=True)) / sum(sizes)
+    assert bits <= 4.24  # what uniform 4 bits spend, first and last layers at 8
     pictures = [degrade(read_photo(path).pixels, seed) for seed, path in enumerate(test_faces[:4])]
     x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    assert distance(low_bit(x), mini(x)) < 4 * 10**-3.8
+    assert distance(low_bit(x), mini(x)) < 4 * 10**-4.4
 
 
 def test_saving_twice_gives_the_same_bytes(low_bit: OneStepRestorer, tmp_path: Path) -> None:
