@@ -39,6 +39,7 @@ def add_parser(commands: Any) -> None:
     add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="leave smaller faces alone (0)")
     add("--min-confidence", type=float, default=defaults.min_confidence, help="leave less sure faces alone (0.7)")
     add("--strength", type=float, default=defaults.strength, help="0 = the photo as it was, 1 = restored (1)")
+    add("--feather", type=float, default=defaults.feather, help="how softly faces fade at the rim, 0 to 1 (0.32)")
     add("--color", choices=["none", "adain", "wavelet"], default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
     add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
