@@ -34,7 +34,10 @@ _BLOCKS = re.compile(
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a caller may watch. An exception that one raises stops the work; the restorer stays as it was."""
+    """What a caller may watch. An exception that one raises stops the work; the restorer stays as it was.
+
+    In blocks mode every block has a `Fit` of its own, named for it.
+    """
 
     on_step: Callable[[Fit], None] | None = None
     on_state: Callable[[Fit], None] | None = None  # a good moment to save `fit.state()`
@@ -116,7 +119,8 @@ def distill_blocks(
     """Train block after block, each on what its teacher's block reads and writes, for small memory.
 
     The settings' steps are each block's. No more than one block holds gradients, and the teacher stops at
-    the block's end. Returns a report a block, by name; else as `distill`.
+    the block's end. No block hangs on another's training, so a run that goes on resumes each on its own: a
+    finished one takes no step. Returns a report a block, by name; else as `distill`.
     """
     settings, watch = settings or DistillSettings(), watch or Callbacks()
     _check_pair(restorer, teacher)
@@ -155,7 +159,9 @@ def _distill_block(
         parameters = trainable_parameters(restorer, settings.only_distillation)
         if not parameters:
             return None
-        fit = Fit(parameters, settings.fit, len(images))
+        fit = Fit(parameters, settings.fit, len(images), name)
+        if watch.resume:
+            watch.resume(fit)
         fit.run(loss, None, watch.on_step, watch.on_state)
     return DistillReport(tuple(fit.losses), ())
 

@@ -93,6 +93,31 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tiny: OneStepRestorer, low: O
     assert same(stored(low), stored(whole))
 
 
+def test_stopped_blocks_go_on_to_the_same_weights(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    whole, states = copy.deepcopy(low), dict[str, dict[str, Tensor]]()
+    distill_blocks(whole, tiny, faces[:8], SHORT)
+    third, steps = block_names(low)[2], list[str]()
+
+    def stop(fit: Fit) -> None:
+        states[fit.name] = fit.state()
+        if fit.name == third:
+            raise KeyboardInterrupt
+
+    def resume(fit: Fit) -> None:
+        if fit.name in states:
+            fit.resume(states[fit.name])
+
+    with pytest.raises(KeyboardInterrupt):
+        distill_blocks(low, tiny, faces[:8], SHORT, Callbacks(on_state=stop))
+    watch = Callbacks(on_step=lambda fit: steps.append(fit.name), resume=resume)
+    reports = distill_blocks(low, tiny, faces[:8], SHORT, watch)
+    assert same(stored(low), stored(whole))
+    assert {len(report.losses) for report in reports.values()} == {4}
+    first, second, *rest = block_names(low)
+    assert not {first, second} & set(steps)  # what was finished is not trained again
+    assert [steps.count(name) for name in rest] == [2, *[4] * (len(rest) - 1)]
+
+
 @pytest.mark.parametrize("mode", ["end-to-end", "blocks"])
 def test_an_interrupt_leaves_the_restorer_as_it_was(
     mode: str, tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
