@@ -27,9 +27,9 @@ from .fit import Fit
 
 _CHUNK = 4  # images at once where nothing is trained
 _BLOCKS = re.compile(
-    r"(embedder\.encoder\.(down\.\d+|mid)|unet\.(down_blocks\.\d+|mid_block|up_blocks\.\d+)"
-    r"|vae\.(encoder|decoder)\.(down_blocks\.\d+|mid_block|up_blocks\.\d+))"
+    r"(embedder\.encoder|vae\.encoder|unet|vae\.decoder)\.(?:(down|up)(?:_blocks)?\.\d+|(mid)(?:_block)?)"
 )
+_ORDER = ("embedder.encoder", "vae.encoder", "unet", "vae.decoder", "down", "mid", "up")
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,10 @@ def _distill_block(
 
 def block_names(restorer: OneStepRestorer) -> list[str]:
     """The blocks that `distill_blocks` trains, in the order the data passes; those with low-bit layers."""
-    names = [name for name, _ in restorer.named_modules() if _BLOCKS.fullmatch(name)]
+    found = [match for name, _ in restorer.named_modules() if (match := _BLOCKS.fullmatch(name))]
+    found.sort(key=lambda match: [_ORDER.index(word) for word in match.groups() if word])
     low = list(quant_layers(restorer))
-    return [name for name in names if any(layer.startswith(f"{name}.") for layer in low)]
+    return [block[0] for block in found if any(layer.startswith(f"{block[0]}.") for layer in low)]
 
 
 @contextmanager

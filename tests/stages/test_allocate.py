@@ -101,7 +101,7 @@ def test_what_cannot_be_solved_is_refused(budget: Budget, words: str) -> None:
     "budget",
     [
         Budget(activation_bits=4.6, weight_bits=5.2),
-        Budget(activation_bits=5.3, megabytes=0.0015),
+        Budget(activation_bits=5.3, megabytes=0.0018),
         Budget(operations=0.4),
         Budget(weight_bits=4.5, operations=0.3),
     ],
