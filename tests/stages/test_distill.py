@@ -15,8 +15,9 @@ from quantface_core.metrics import psnr
 from quantface_core.nn.swap import quant_layers
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.calibrate import calibrate
-from quantface_core.stages.distill import Callbacks, block_names, distill, distill_blocks
+from quantface_core.stages.distill import Callbacks, distill, distill_blocks
 from quantface_core.stages.fit import Fit
+from quantface_core.stages.passage import block_names
 from quantface_core.stages.quantize import quantize_restorer
 from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
 
