@@ -30,7 +30,7 @@ from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import backend_name, choose_backend
 from quantface_core.kernels.quantize import largest_code, quantize
 from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
-from quantface_core.restorer.configs import OSDFACE, QUANTFACE_MINI
+from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig
 from quantface_core.stages.quantize import plan_formats
 from quantface_core.types import QuantizeSettings
 
@@ -38,10 +38,10 @@ CONFIGS = {"quantface-mini": QUANTFACE_MINI, "osdface": OSDFACE}
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def make(name: str, bits: str, path: Path) -> None:
+def make(config: RestorerConfig, bits: str, path: Path) -> None:
     """Write a restorer of random weights, full precision or low bits."""
     torch.manual_seed(0)
-    restorer = OneStepRestorer(CONFIGS[name]).eval().requires_grad_(False)
+    restorer = OneStepRestorer(config).eval().requires_grad_(False)
     if bits not in FLOATS:
         weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
         formats = plan_formats(restorer, QuantizeSettings(weight_bits, activation_bits))
@@ -113,7 +113,7 @@ def main() -> None:
         for bits in [*FLOATS, *arguments.bits]:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.safetensors"
-                make(name, bits, path)
+                make(CONFIGS[name], bits, path)
                 command = [sys.executable, __file__, "--one", bits, str(path), "--runs", str(arguments.runs)]
                 shown = subprocess.run(command, capture_output=True, text=True, check=True)
                 row = found[bits] = {**json.loads(shown.stdout.splitlines()[-1]), "file": path.stat().st_size / 1e6}

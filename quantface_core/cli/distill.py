@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ def train(
     with tqdm(desc="distill", unit="step", total=settings.fit.steps, disable=None if is_main_process() else True) as b:
         watch.bar = b
         if mode == "blocks":
-            reports = distill_blocks(restorer, teacher, images, settings, replace(watch.callbacks(), on_state=None))
+            reports = distill_blocks(restorer, teacher, images, settings, watch.callbacks())
             first = [report.losses[0] for report in reports.values()]
             last = [report.losses[-1] for report in reports.values()]
             b.write(f"{len(reports)} blocks; mean loss {sum(first) / len(first):.2e} to {sum(last) / len(last):.2e}")
@@ -125,7 +125,10 @@ def train(
 
 
 class RunFolder:
-    """A run's folder: losses.png and faces.png as it goes, and state.safetensors to go on from."""
+    """A run's folder: losses.png and faces.png as it goes, and state.safetensors to go on from.
+
+    In blocks mode every block has a curve and a state of its own, its name before theirs.
+    """
 
     def __init__(self, folder: Path, identity: str, settings: DistillSettings) -> None:
         """`identity` tells whose state it is: another run's is refused."""
@@ -137,13 +140,12 @@ class RunFolder:
 
         return Callbacks(self._stepped, self._save, self._pictures, self._resume)
 
-    @property
-    def state(self) -> Path:
-        return self.folder / "state.safetensors"
+    def _file(self, fit: Fit, name: str) -> Path:
+        return self.folder / (f"{fit.name}.{name}" if fit.name else name)
 
     def _stepped(self, fit: Fit) -> None:
-        self.bar.total = fit.settings.steps
-        self.bar.update(fit.done % (fit.settings.steps + 1) - self.bar.n)
+        self.bar.set_description(f"distill {fit.name}".strip(), refresh=False)
+        self.bar.update(fit.done - self.bar.n)  # back to the start with every block
         scores = {"dB": f"{fit.scores[-1][1]:.2f}"} if fit.scores else {}
         self.bar.set_postfix(loss=f"{fit.losses[-1]:.2e}", **scores)
 
@@ -155,12 +157,13 @@ class RunFolder:
 
         if not is_main_process():
             return
+        path = self._file(fit, "state.safetensors")
         try:
-            with atomic_path(self.state) as temporary:
+            with atomic_path(path) as temporary:
                 save_file(fit.state(), temporary, {"run": self.identity})
         except OSError as error:
-            raise ModelError(f"{self.state}: cannot write ({error.strerror})") from error
-        save_chart(draw_losses(fit.losses, fit.scores, self.total), self.folder / "losses.png")
+            raise ModelError(f"{path}: cannot write ({error.strerror})") from error
+        save_chart(draw_losses(fit.losses, fit.scores, self.total), self._file(fit, "losses.png"))
 
     def _pictures(self, step: int, pictures: Tensor) -> None:
         from ..charts import draw_faces, save_chart
@@ -172,13 +175,14 @@ class RunFolder:
     def _resume(self, fit: Fit) -> None:
         from safetensors import SafetensorError, safe_open
 
-        if not self.state.exists():
+        path = self._file(fit, "state.safetensors")
+        if not path.exists():
             return
         try:
-            with safe_open(self.state, framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 if (file.metadata() or {}).get("run") != self.identity:
                     raise UsageError(f"{self.folder} holds a run of other settings or images: name another folder")
                 fit.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (SafetensorError, OSError, KeyError) as error:
-            raise ModelError(f"{self.state}: damaged ({error}): delete it to begin anew") from error
-        self.bar.update(fit.done)
+            raise ModelError(f"{path}: damaged ({error}): delete it to begin anew") from error
+        self.bar.update(fit.done - self.bar.n)

@@ -91,8 +91,9 @@ def load_restorer(
             add_low_bit_layers(model, (file.metadata() or {}).get("layers"))
             fixed = stored_as_is(model)
             _check_layout(path, file, model.state_dict(), fixed)
+            # Copied, or the mapped file would stay in memory beside the layers whose layout changes below.
             tensors = {
-                name: file.get_tensor(name).to(device, None if name in fixed else dtype)
+                name: file.get_tensor(name).to(device, None if name in fixed else dtype, copy=name not in fixed)
                 for name in file.keys()  # noqa: SIM118
                 if name.startswith(only)
             }
@@ -109,6 +110,7 @@ def load_restorer(
     if wrong:
         raise ModelError(f"{path}: damaged, scales are not above zero: {_some(wrong)}")
     model.to(dtype).load_state_dict(tensors, strict=False, assign=True)  # the layout was checked
+    tensors.clear()
     # Convolutions on CPU run up to three times faster on channels-last weights.
     model.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

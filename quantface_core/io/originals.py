@@ -20,7 +20,7 @@ def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) ->
     The originals are deleted at the end: nothing reads them again.
     """
     from .models import sha256
-    from .osdface import convert
+    from .osdface import convert, holds_autoencoder
 
     with locked(target, tell):
         if target.is_file():
@@ -30,8 +30,14 @@ def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) ->
         tell(f"{name} is built from its authors' files: about {size / 1e9:.1f} GB to fetch, kept in {target.parent}")
         tell(f"licence: {entry.licence}; {entry.source}")
         _check_space(size + entry.size, folder, target.parent)
-        files = {part: fetch(remote, folder / _stored(remote), tell) for part, remote in entry.originals.items()}
-        checksums = {part: sha256(path) for part, path in files.items()}
+        files: dict[str, Path] = {}
+        for part, remote in entry.originals.items():
+            if part == "vae" and "unet" in files and holds_autoencoder(files["unet"]):
+                files[part] = files["unet"]  # a mirror that has Stable Diffusion's single file alone
+            else:
+                files[part] = fetch(remote, folder / _stored(remote), tell)
+        digests = {path: sha256(path) for path in set(files.values())}
+        checksums = {part: digests[path] for part, path in files.items()}
         for remains in target.parent.glob(f".{target.stem}-*{target.suffix}"):  # of a run that was killed
             remains.unlink()
         tell(f"converting into {target}")

@@ -32,6 +32,9 @@ _SECOND_NORM = re.compile(r"encoder\.(down\.\d+\.attn\.\d+|mid\.attn_1)\.norm2\.
 # The other half of its autoencoder, which only training used.
 _DECODER = ("decoder.", "post_quant_conv.")
 
+# What the autoencoder's names begin with in the single file of the original code.
+_FIRST_STAGE = "first_stage_model."
+
 
 class _Name(str):
     """A key in a tensor's place: diffusers' converters, given names for tensors, tell how they rename."""
@@ -80,6 +83,12 @@ def convert(
             raise ModelError(f"{target}: cannot write ({error.strerror or error})") from error
 
 
+def holds_autoencoder(path: Path) -> bool:
+    """Whether a UNet's file is the original code's single one. Raises ModelError when it holds no tensors."""
+    with open_tensors(path) as file:
+        return any(name.startswith(_FIRST_STAGE) for name in file.shapes)
+
+
 def _renamings(config: RestorerConfig) -> dict[str, Callable[[Iterable[str]], dict[str, str]]]:
     """For each part, what turns the names of its file into ours; names left out are dropped on purpose."""
     return {
@@ -106,10 +115,9 @@ def _unet(names: list[str], config: Mapping[str, Any]) -> dict[str, str]:
 def _vae(names: list[str], config: Mapping[str, Any]) -> dict[str, str]:
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    prefix = "first_stage_model."
-    own = [name for name in names if name.startswith(prefix)]
+    own = [name for name in names if name.startswith(_FIRST_STAGE)]
     if own:
-        return _told(own, prefix, convert_ldm_vae_checkpoint({name: _Name(name) for name in own}, config))
+        return _told(own, _FIRST_STAGE, convert_ldm_vae_checkpoint({name: _Name(name) for name in own}, config))
     return {name: re.sub(r"(?<=\.)(query|key|value|proj_attn)(?=\.)", _modern, name) for name in names}
 
 

@@ -26,7 +26,7 @@ def alpha_bar(timestep: int) -> float:
 class OneStepRestorer(nn.Module):
     """Embedder, autoencoder and UNet of one configuration, and the one step that joins them.
 
-    Weights are random until loaded. The step itself runs in float32 whatever the parts' dtype.
+    Weights are random until loaded. The step itself runs in float32 or better, whatever the parts' dtype.
     """
 
     def __init__(self, config: RestorerConfig) -> None:
@@ -60,9 +60,10 @@ class OneStepRestorer(nn.Module):
         return latent * self.vae.config.scaling_factor
 
     def predict(self, latent: Tensor, prompt: Tensor) -> Tensor:
-        """The one step: latent and prompt -> restored latent [B, C, h, w], float32."""
+        """The one step: latent and prompt -> restored latent [B, C, h, w], float32 or better."""
         epsilon = self.unet(latent, self.config.timestep, encoder_hidden_states=prompt).sample
-        return (latent.float() - self.noise * epsilon.float()) / self.signal
+        wide = torch.promote_types(latent.dtype, torch.float32)
+        return (latent.to(wide) - self.noise * epsilon.to(wide)) / self.signal
 
     def decode(self, latent: Tensor) -> Tensor:
         """Scaled latent -> image [B, 3, H, W], nominally in [-1, 1], not clamped."""

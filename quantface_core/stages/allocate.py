@@ -7,7 +7,8 @@ s.t.  budgets on average activation bits (by multiply-accumulates), average weig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 
 import pulp
@@ -21,7 +22,17 @@ _GAP = 1e-3  # relative, to the best possible: the measurement is coarser
 _MEGA = 1e6
 
 Widths = tuple[int, int]
-"""(weight bits, activation bits)."""
+"""(weight bits, activation bits); 0 in a choice that leaves the other to another choice."""
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """One budget."""
+
+    most: float
+    unit: str
+    cost: Callable[[str, Widths], float]  # of a layer at widths: a sum over weight bits, activation bits, products
+    fixed: float = 0.0  # what is spent whatever the widths
 
 
 def allocate(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
@@ -29,42 +40,54 @@ def allocate(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
 
     Raises UsageError when the budget cannot be met, naming the nearest that can.
     """
-    choices = {name: _choices(name, layer, budget) for name, layer in sensitivity.layers.items()}
-    if not choices:
+    layers = sensitivity.layers
+    if not layers:
         raise UsageError("the sensitivities name no layer: measure them again")
-    _check_feasible(sensitivity, budget, choices)
+    limits = _limits(sensitivity, budget)
+    choices = [(name, options) for name, layer in layers.items() for options in _choices(name, layer, budget)]
+    _check_feasible(limits, choices)
     problem = pulp.LpProblem("bits", pulp.LpMinimize)
-    chosen = {
-        (name, widths): pulp.LpVariable(f"x{i}_{widths[0]}_{widths[1]}", cat="Binary")
-        for i, (name, options) in enumerate(choices.items())
-        for widths in options
-    }
-    scale = sum(_loss(layer, (4, 4), budget) for layer in sensitivity.layers.values()) or 1.0
-    problem += pulp.lpSum(
-        _loss(sensitivity.layers[name], widths, budget) / scale * x for (name, widths), x in chosen.items()
-    )
-    for name, options in choices.items():
-        problem += pulp.lpSum(chosen[name, widths] for widths in options) == 1
-    for limit, costs, _ in _limits(sensitivity, budget):
-        problem += pulp.lpSum(costs(name, widths) * x for (name, widths), x in chosen.items()) <= limit
+    variable = getattr(problem, "add_variable", pulp.LpVariable)  # PuLP before 3.3 has the second alone
+    chosen = []
+    for i, (name, options) in enumerate(choices):
+        own = [(name, widths, variable(f"x{i}_{widths[0]}_{widths[1]}", cat="Binary")) for widths in options]
+        problem += pulp.lpSum(x for _, _, x in own) == 1
+        chosen += own
+    scale = sum(_loss(layer, (4, 4), budget) for layer in layers.values()) or 1.0
+    problem += pulp.lpSum(_loss(layers[name], widths, budget) / scale * x for name, widths, x in chosen)
+    for limit in limits:
+        spent = pulp.lpSum(limit.cost(name, widths) * x for name, widths, x in chosen)
+        problem += spent <= limit.most - limit.fixed
     status = problem.solve(_solver())
-    picked = {name: widths for (name, widths), x in chosen.items() if (x.value() or 0) > 0.5}
+    picked = [(name, widths) for name, widths, x in chosen if (x.value() or 0) > 0.5]
     if len(picked) != len(choices):
         raise QuantFaceError(f"the solver found no plan ({pulp.LpStatus[status]}): loosen the budget a little")
-    return BitPlan(sensitivity.model, {name: picked[name] for name in choices})
+    plan = dict.fromkeys(layers, (0, 0))
+    for name, (weight_bits, activation_bits) in picked:
+        plan[name] = plan[name][0] + weight_bits, plan[name][1] + activation_bits
+    return BitPlan(sensitivity.model, plan)
 
 
 def _solver() -> pulp.LpSolver:
-    """HiGHS where it is installed, else the CBC that PuLP brings; both give the same plan each time."""
-    for name in ("HiGHS", "PULP_CBC_CMD", "COIN_CMD"):
-        if name in pulp.listSolvers(onlyAvailable=True):
-            return pulp.getSolver(name, msg=False, timeLimit=_SECONDS, gapRel=_GAP)
-    raise QuantFaceError("no solver: pip install highspy")
+    """HiGHS where it is installed, else CBC: the system's, or the one that PuLP before 4 brings.
+
+    Each gives the same plan every time.
+    """
+    options = {"msg": False, "timeLimit": _SECONDS, "gapRel": _GAP}
+    bundled = getattr(pulp, "PULP_CBC_CMD", None)
+    solvers = [pulp.HiGHS(**options), pulp.COIN_CMD(**options)]
+    if bundled:  # by its path, for the class itself warns that it will go
+        solvers.append(pulp.COIN_CMD(path=bundled.pulp_cbc_path, **options))
+    for solver in solvers:
+        if solver.available():
+            return solver
+    raise QuantFaceError("no solver for the integer program: pip install highspy")
 
 
-def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[Widths]:
+def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[list[Widths]]:
+    """Of each list one is taken: weight and activation bits apart, where no budget multiplies them."""
     if layer.fixed is not None:
-        return [(layer.fixed, layer.fixed)]
+        return [[(layer.fixed, layer.fixed)]]
     low, high = BITS.start, BITS.stop - 1
     for room, (least, most) in budget.limits.items():
         if name == room or name.startswith(f"{room}."):
@@ -72,16 +95,18 @@ def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[Widths]
     if low > high:
         raise UsageError(f"the limits leave {name} no width between {low} and {high}")
     widths = range(low, high + 1)
-    return list(product(widths, widths))
+    if budget.operations is not None:
+        return [list(product(widths, widths))]
+    return [[(bits, 0) for bits in widths], [(0, bits) for bits in widths]]
 
 
 def _loss(layer: LayerSensitivity, widths: Widths, budget: Budget) -> float:
-    share = layer.weight[widths[0]] + layer.activation[widths[1]]
+    share = layer.weight.get(widths[0], 0.0) + layer.activation.get(widths[1], 0.0)
     return share * (layer.error + budget.perceptual_weight * layer.perceptual)
 
 
-def _limits(sensitivity: Sensitivity, budget: Budget) -> list:
-    """(limit, cost of a layer at widths, what it is called) of every budget that is set."""
+def _limits(sensitivity: Sensitivity, budget: Budget) -> list[_Limit]:
+    """Every budget that is set. Raises UsageError when none is."""
     layers = sensitivity.layers
     operations = sum(layer.multiplications for layer in layers.values())
     parameters = sum(layer.parameters for layer in layers.values())
@@ -89,29 +114,28 @@ def _limits(sensitivity: Sensitivity, budget: Budget) -> list:
     limits = []
     if budget.activation_bits is not None:
         share = {name: layer.multiplications / operations for name, layer in layers.items()}
-        limits.append((budget.activation_bits, lambda n, w: share[n] * w[1], "activation bits"))
+        limits.append(_Limit(budget.activation_bits, "activation bits", lambda n, w: share[n] * w[1]))
     if budget.weight_bits is not None:
         part = {name: layer.parameters / parameters for name, layer in layers.items()}
-        limits.append((budget.weight_bits, lambda n, w: part[n] * w[0], "weight bits"))
+        limits.append(_Limit(budget.weight_bits, "weight bits", lambda n, w: part[n] * w[0]))
     if budget.megabytes is not None:
-        even = rest / len(layers)
-        size = {name: layer.parameters / 8 for name, layer in layers.items()}
-        limits.append((budget.megabytes, lambda n, w: (size[n] * w[0] + even) / _MEGA, "MB"))
+        size = {name: layer.parameters / 8 / _MEGA for name, layer in layers.items()}
+        limits.append(_Limit(budget.megabytes, "MB", lambda n, w: size[n] * w[0], rest / _MEGA))
     if budget.operations is not None:
         each = {name: layer.multiplications / operations / 64 for name, layer in layers.items()}
-        limits.append((budget.operations, lambda n, w: each[n] * w[0] * w[1], "of 8-bit operations"))
+        limits.append(_Limit(budget.operations, "of 8-bit operations", lambda n, w: each[n] * w[0] * w[1]))
     if not limits:
         raise UsageError("give at least one budget: activation bits, weight bits, megabytes or operations")
     return limits
 
 
-def _check_feasible(sensitivity: Sensitivity, budget: Budget, choices: Mapping[str, list[Widths]]) -> None:
+def _check_feasible(limits: list[_Limit], choices: list[tuple[str, list[Widths]]]) -> None:
     """The narrowest widths meet every budget at once or the budget that they miss cannot be met."""
     missed = []
-    for limit, cost, unit in _limits(sensitivity, budget):
-        least = sum(min(cost(name, widths) for widths in options) for name, options in choices.items())
-        if least > limit:
-            missed.append(f"{limit:g} {unit} cannot be reached, the least is {_above(least)}")
+    for limit in limits:
+        least = limit.fixed + sum(min(limit.cost(name, widths) for widths in options) for name, options in choices)
+        if least > limit.most:
+            missed.append(f"{limit.most:g} {limit.unit} cannot be reached, the least is {_above(least)}")
     if missed:
         raise UsageError(f"{'; '.join(missed)}: ask for that, or loosen the limits")
 
@@ -134,8 +158,8 @@ def summarize(plan: BitPlan, sensitivity: Sensitivity) -> dict[str, float]:
     everything = Budget(activation_bits=8.0, weight_bits=8.0, megabytes=0.0, operations=1.0)
     names = ("activation_bits", "weight_bits", "megabytes", "operations")
     spent = {
-        key: sum(cost(name, plan.layers[name]) for name in sensitivity.layers)
-        for key, (_, cost, _) in zip(names, _limits(sensitivity, everything), strict=True)
+        key: limit.fixed + sum(limit.cost(name, plan.layers[name]) for name in sensitivity.layers)
+        for key, limit in zip(names, _limits(sensitivity, everything), strict=True)
     }
     plain = Budget(perceptual_weight=0.0)
     spent["error"] = sum(_loss(layer, plan.layers[n], plain) for n, layer in sensitivity.layers.items())

@@ -6,14 +6,13 @@ originals are needed: the target is what the full-precision restorer makes of th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UsageError
 from ..kernels.allocator import kept_memory
@@ -24,17 +23,17 @@ from ..nn.trainable import back_to, to_integers, to_trainable, trainable_paramet
 from ..restorer import OneStepRestorer
 from ..types import DistillSettings
 from .fit import Fit
+from .passage import Passages, block_names, tensors_of
 
 _CHUNK = 4  # images at once where nothing is trained
-_BLOCKS = re.compile(
-    r"(embedder\.encoder\.(down\.\d+|mid)|unet\.(down_blocks\.\d+|mid_block|up_blocks\.\d+)"
-    r"|vae\.(encoder|decoder)\.(down_blocks\.\d+|mid_block|up_blocks\.\d+))"
-)
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a caller may watch. An exception that one raises stops the work; the restorer stays as it was."""
+    """What a caller may watch. An exception that one raises stops the work; the restorer stays as it was.
+
+    In blocks mode every block has a `Fit` of its own, named for it.
+    """
 
     on_step: Callable[[Fit], None] | None = None
     on_state: Callable[[Fit], None] | None = None  # a good moment to save `fit.state()`
@@ -115,15 +114,16 @@ def distill_blocks(
 ) -> dict[str, DistillReport]:
     """Train block after block, each on what its teacher's block reads and writes, for small memory.
 
-    The settings' steps are each block's. No more than one block holds gradients, and the teacher stops at
-    the block's end. Returns a report a block, by name; else as `distill`.
+    The settings' steps are each block's. No more than one block holds gradients, and of the teacher runs the
+    part that the block is in, up to its end. No block hangs on another's training, so a run that goes on
+    resumes each on its own: a finished one takes no step. Returns a report a block, by name; else as `distill`.
     """
     settings, watch = settings or DistillSettings(), watch or Callbacks()
     _check_pair(restorer, teacher)
-    before, reports = quant_layers(restorer), {}
+    before, passages, reports = quant_layers(restorer), Passages(teacher, images), {}
     try:
         for name in block_names(restorer):
-            report = _distill_block(restorer, teacher, images, name, settings, watch)
+            report = _distill_block(restorer, passages, name, settings, watch)
             if report:
                 reports[name] = report
     except BaseException:
@@ -133,21 +133,16 @@ def distill_blocks(
 
 
 def _distill_block(
-    restorer: OneStepRestorer,
-    teacher: OneStepRestorer,
-    images: Tensor,
-    name: str,
-    settings: DistillSettings,
-    watch: Callbacks,
+    restorer: OneStepRestorer, passages: Passages, name: str, settings: DistillSettings, watch: Callbacks
 ) -> DistillReport | None:
     """Train one block; None when nothing in it learns."""
-    block, model = restorer.get_submodule(name), teacher.get_submodule(name)
+    block = restorer.get_submodule(name)
 
     def loss(indices: Tensor) -> Tensor:
-        given, keywords, wanted = _passage(teacher, model, images[indices].to(teacher.device))
+        given, keywords, wanted = passages(name, indices)
         with _precision(restorer, settings):
             made = block(*given, **keywords)
-        pairs = list(zip(_tensors(made), _tensors(wanted), strict=True))
+        pairs = zip(tensors_of(made), tensors_of(wanted), strict=True)
         terms = [(a.float() - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
         return torch.stack(terms).mean()
 
@@ -155,16 +150,11 @@ def _distill_block(
         parameters = trainable_parameters(restorer, settings.only_distillation)
         if not parameters:
             return None
-        fit = Fit(parameters, settings.fit, len(images))
+        fit = Fit(parameters, settings.fit, len(passages.images), name)
+        if watch.resume:
+            watch.resume(fit)
         fit.run(loss, None, watch.on_step, watch.on_state)
     return DistillReport(tuple(fit.losses), ())
-
-
-def block_names(restorer: OneStepRestorer) -> list[str]:
-    """The blocks that `distill_blocks` trains, in the order the data passes; those with low-bit layers."""
-    names = [name for name, _ in restorer.named_modules() if _BLOCKS.fullmatch(name)]
-    low = list(quant_layers(restorer))
-    return [name for name in names if any(layer.startswith(f"{name}.") for layer in low)]
 
 
 @contextmanager
@@ -217,37 +207,3 @@ def _targets(teacher: OneStepRestorer, images: Tensor) -> tuple[Tensor, ...]:
         return (images,)
     made = [[t.cpu().half() for t in _outputs(teacher, x.to(teacher.device))] for x in images.split(_CHUNK)]
     return tuple(torch.cat(parts) for parts in zip(*made, strict=True))
-
-
-class _StopError(Exception):
-    """Ends the teacher's run where its block ends."""
-
-
-@torch.no_grad()
-def _passage(teacher: OneStepRestorer, block: nn.Module, images: Tensor) -> tuple[tuple, dict[str, Any], Any]:
-    """(arguments, keyword arguments, output) of one block while the teacher restores images."""
-    seen: list[Any] = []
-
-    def entered(_: nn.Module, given: tuple, keywords: dict[str, Any]) -> None:
-        seen.extend((given, keywords))
-
-    def left(_: nn.Module, __: tuple, output: Any) -> None:
-        seen.append(output)
-        raise _StopError
-
-    hooks = [block.register_forward_pre_hook(entered, with_kwargs=True), block.register_forward_hook(left)]
-    try:
-        teacher(images)
-    except _StopError:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen[0], seen[1], seen[2]
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """The tensors of a block's output, which may be a tuple of tuples."""
-    if isinstance(output, Tensor):
-        return [output]
-    return [t for part in output if part is not None for t in _tensors(part)]

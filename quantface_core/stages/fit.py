@@ -33,12 +33,17 @@ Validate = Callable[[int], float]
 class Fit:
     """One training run: AdamW, warm-up then cosine, averaged weights, early stop, exact resume."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], settings: FitSettings, count: int) -> None:
-        """`count` images to draw from. Raises UsageError when there is nothing to fit or to draw."""
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], settings: FitSettings, count: int, name: str = ""
+    ) -> None:
+        """`count` images to draw from; `name` of the part that is trained, empty = all of a model.
+
+        Raises UsageError when there is nothing to fit or to draw.
+        """
         if not parameters or count < 1:
             raise UsageError("nothing to train" if not parameters else "training needs at least one image")
         _check(settings)
-        self.parameters, self.settings, self.count = dict(parameters), settings, count
+        self.parameters, self.settings, self.count, self.name = dict(parameters), settings, count, name
         self.average = {name: p.detach().clone() for name, p in parameters.items()}
         self.best: dict[str, Tensor] | None = None
         self.losses: list[float] = []

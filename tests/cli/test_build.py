@@ -35,6 +35,22 @@ save_every = 1
 precision = "float32"
 """
 
+BLOCKS = """
+source = {source!r}
+[calibrate]
+images = 2
+rank = 4
+scaling = false
+clipping = false
+[distill]
+mode = "blocks"
+steps = 1
+batch_size = 1
+rank = 2
+validation = 1
+precision = "float32"
+"""
+
 
 @pytest.fixture(scope="module")
 def workshop(tiny: OneStepRestorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -89,6 +105,30 @@ def test_stopped_anywhere_and_given_again_it_ends_the_same(
     assert main(command(workshop, output)) == 0
     assert output.read_bytes() == unbroken.read_bytes()
     assert {path: path.stat().st_mtime_ns for path in made if path.suffix != ".png"}.items() <= made.items()
+
+
+def test_blocks_stopped_and_given_again_end_the_same(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = workshop / "blocks.toml"
+    recipe.write_text(BLOCKS.format(source=str(workshop / "tiny.safetensors")))
+    whole, broken = workshop / "whole.safetensors", workshop / "parts.safetensors"
+    given = ["build", str(recipe), "--images", str(workshop / "faces"), "--output"]
+    assert main([*given, str(whole)]) == 0
+    blocks, stepped = list[str](), distill.RunFolder._stepped
+
+    def stop(self: distill.RunFolder, fit: distill.Fit) -> None:
+        stepped(self, fit)
+        blocks.append(fit.name)
+        if len(set(blocks)) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(distill.RunFolder, "_stepped", stop)
+    assert main([*given, str(broken)]) == 1
+    assert not broken.exists()
+    monkeypatch.setattr(distill.RunFolder, "_stepped", lambda self, fit: blocks.append(fit.name))
+    assert main([*given, str(broken)]) == 0
+    assert broken.read_bytes() == whole.read_bytes()
+    assert [blocks.count(name) for name in dict.fromkeys(blocks)][:3] == [1, 1, 2]  # the third began anew
+    assert next((workshop / "parts.build").glob(f"distill-*/{blocks[0]}.losses.png")).exists()
 
 
 def test_a_changed_recipe_goes_on_from_what_is_the_same(workshop: Path, unbroken: Path) -> None:

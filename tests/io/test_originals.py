@@ -7,13 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
-from benchmarks.random_originals import NARROW
+from benchmarks.random_originals import NARROW, SD
 from quantface_core.cli.main import main
 from quantface_core.errors import ModelError
 from quantface_core.io.checkpoint import load_restorer
 from quantface_core.io.models import restorer_path, sha256
+from quantface_core.restorer import OneStepRestorer
+from tests.io.ldm_layout import to_single_file
 from tests.io.local_hub import Fault, LocalHub
 
 
@@ -65,6 +69,23 @@ def test_a_missing_original_is_named_and_the_rest_kept(served: LocalHub, tmp_pat
     fetched = {path.rpartition("/")[2] for path in served.downloads()[before:]}
     assert file in fetched
     assert "diffusion_pytorch_model.safetensors" not in fetched
+
+
+def test_a_mirror_of_the_single_file_is_asked_for_it_once(
+    served: LocalHub, narrow: OneStepRestorer, originals: Path
+) -> None:
+    folder = f"{SD}/"
+    for name in [name for name in served.files if name.startswith(folder)]:
+        del served.files[name]
+    served.files[f"{folder}v2-1_512-ema-pruned.safetensors"] = save(to_single_file(narrow))
+    path = restorer_path("osdface")
+    single = [path for path in served.downloads() if path.endswith("v2-1_512-ema-pruned.safetensors")]
+    assert len(single) == 1
+    found = load_restorer(path).state_dict()["vae.encoder.conv_in.weight"]
+    assert torch.equal(found, narrow.state_dict()["vae.encoder.conv_in.weight"])
+    with safe_open(path, framework="pt") as file:
+        checksums = json.loads(file.metadata()["originals"])
+    assert checksums["unet"] == checksums["vae"]
 
 
 def test_a_damaged_original_leaves_no_model(served: LocalHub, tmp_path: Path) -> None:
