@@ -66,7 +66,7 @@ def restore(path: Path, faces: int, low_memory: bool) -> None:
     device = torch.device("cpu")
 
     def load(only: tuple[str, ...] = ("",)) -> OneStepRestorer:
-        restorer = load_restorer(path, only=only)
+        restorer = load_restorer(path, dtype=None, only=only)
         prepare(restorer, choose_backend(device))
         return restorer
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..io.recipes import Recipe
+    from ..restorer import OneStepRestorer
     from ..types import BitPlan
 
 _LICENCE = "licence"
@@ -101,8 +102,7 @@ class Build:
 
         self.recipe, self.output, self.work = recipe, output, work
         self.source = restorer_path(recipe.source)
-        self.full = load_restorer(self.source)
-        size = self.full.config.image_size
+        size = load_restorer(self.source, only=()).config.image_size
         count = max(recipe.images, recipe.faces if recipe.distill else 0)
         self.images = read_faces(images, count, size, degraded) if images else bundled_faces(recipe.images, size)
         self.identity = [sha256(self.source), images_sha256(self.images)]
@@ -117,6 +117,12 @@ class Build:
         self.identity.append(json.dumps(settings, sort_keys=True))
         digest = hashlib.sha256("\n".join(self.identity).encode()).hexdigest()[:12]
         return self.work / f"{stage}-{digest}{suffix}"
+
+    def _full(self) -> OneStepRestorer:
+        """The full-precision restorer, read when a stage needs it: at full size it is 4 GB."""
+        from ..io.checkpoint import load_restorer
+
+        return load_restorer(self.source)
 
     @property
     def _calibration(self) -> Tensor:
@@ -133,7 +139,7 @@ class Build:
         measured = self._named("sensitivity", ".json", [asdict(recipe.quantize), recipe.images, recipe.perceptual])
         planned = self._named("plan", ".json", asdict(recipe.budget))
         if not measured.exists():
-            save_sensitivity(measure(self.full, self._calibration, recipe.quantize, recipe.perceptual), measured)
+            save_sensitivity(measure(self._full(), self._calibration, recipe.quantize, recipe.perceptual), measured)
         sensitivity = load_sensitivity(measured)
         if not planned.exists():
             save_plan(allocate(sensitivity, recipe.budget), planned)
@@ -143,14 +149,12 @@ class Build:
         return plan
 
     def _quantized(self, plan: BitPlan | None) -> Path:
-        import copy
-
         from ..io.checkpoint import save_restorer
 
         recipe = self.recipe
         path = self._named("quantized", ".safetensors", [asdict(recipe.quantize), recipe.images])
         if not path.exists():
-            low = copy.deepcopy(self.full)
+            low = self._full()
             _, notes = quantize(low, self._calibration, recipe.quantize, plan)
             save_restorer(low, path, notes=notes)
         print(f"quantized: {path}, {path.stat().st_size / 1e6:.1f} MB")
@@ -166,6 +170,6 @@ class Build:
             held = min(recipe.validation, len(self.images) // 2)
             folder = self._named("distill", "", [asdict(recipe.distill), recipe.mode, recipe.faces, held])
             split = (self.images[: len(self.images) - held], self.images[len(self.images) - held :])
-            notes |= train(low, self.full, *split, recipe.distill, folder, recipe.mode)
+            notes |= train(low, self._full(), *split, recipe.distill, folder, recipe.mode)
         save_restorer(low, self.output, notes=notes)
         print(f"{self.output}: {self.output.stat().st_size / 1e6:.1f} MB")

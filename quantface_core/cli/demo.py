@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     faces = demo_faces()
     began = time.perf_counter()
-    restorer = load_restorer(restorer_path(DEFAULT_RESTORER))
+    restorer = load_restorer(restorer_path(DEFAULT_RESTORER), dtype=None)
     loaded = time.perf_counter()
     job = Job(DEMO_PHOTO, arguments.output / "restored.png", arguments.output / "compare.png")
     carry_out(job, restorer, lambda _: faces, RestoreOptions())

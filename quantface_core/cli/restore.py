@@ -27,6 +27,9 @@ Record = dict[str, Any]
 """One photo's entry in the report."""
 
 
+_PRECISION = "between the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
+
+
 def add_parser(commands: Any) -> None:
     defaults = RestoreOptions()
     parser = commands.add_parser("restore", help="restore the faces of photos", description=__doc__)
@@ -45,6 +48,7 @@ def add_parser(commands: Any) -> None:
     add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
     add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (auto)")
     add("--backend", choices=["auto", "onednn", "reference"], default="auto", help="who computes low-bit layers (auto)")
+    add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=_PRECISION)
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more is faster, takes memory (4)")
     add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")
     add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
@@ -94,6 +98,8 @@ def _check_report(report: Path | None, jobs: list[Job]) -> None:
 
 def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions) -> Callable[[Job], Record]:
     """Load model and detector once; returns what carries out one job."""
+    import torch
+
     from ..faces.detect import FaceDetector
     from ..io.checkpoint import load_restorer
     from ..io.models import detector_path
@@ -105,10 +111,11 @@ def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions
 
     device = choose_device(arguments.device)
     backend = choose_backend(device, None if arguments.backend == "auto" else arguments.backend)
+    precision = None if arguments.precision == "auto" else getattr(torch, arguments.precision)
     detector = None if arguments.aligned else FaceDetector(detector_path())
 
     def load(only: tuple[str, ...] = ("",)) -> OneStepRestorer:
-        restorer = load_restorer(model, device, only=only)
+        restorer = load_restorer(model, device, precision, only)
         prepare(restorer, backend)
         return restorer
 

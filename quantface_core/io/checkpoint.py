@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import ConfigError, ModelError
+from ..kernels.dispatch import fast_dtype
 from ..nn.swap import quant_layers
 from ..restorer import OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
@@ -75,11 +76,12 @@ def _sort_metadata(path: Path) -> None:
 def load_restorer(
     path: Path,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     only: tuple[str, ...] = ("",),
 ) -> OneStepRestorer:
     """Read a restorer, converted to `dtype` on `device`, in evaluation mode.
 
+    None leaves the dtype to the file: float32, and for a low-bit model what `fast_dtype` says.
     `only` names the beginnings of the tensors to read; the rest of the model then stays empty (on "meta").
 
     Raises ModelError when the file is missing, truncated, of another kind, or not what it says it is.
@@ -90,6 +92,8 @@ def load_restorer(
             model = _build(path, config)
             add_low_bit_layers(model, (file.metadata() or {}).get("layers"))
             fixed = stored_as_is(model)
+            if dtype is None:
+                dtype = fast_dtype(torch.device(device)) if fixed else torch.float32
             _check_layout(path, file, model.state_dict(), fixed)
             # Copied, or the mapped file would stay in memory beside the layers whose layout changes below.
             tensors = {

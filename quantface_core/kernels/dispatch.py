@@ -33,3 +33,13 @@ def choose_backend(device: torch.device, name: str | None = None) -> ModuleType:
 def backend_name(backend: ModuleType) -> str:
     """The name of a backend that `choose_backend` returned."""
     return next(name for name, known in BACKENDS.items() if known is backend)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """What a low-bit model computes in between its integers: bfloat16 where the device has it, else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported") if device.type == "cpu" else ()
+        native = any(getattr(torch.cpu, name, bool)() for name in names)
+    return torch.bfloat16 if native else torch.float32

@@ -114,6 +114,8 @@ def quantize_layer(
     trial = LayerTrial(layer, form, statistics, x, settings)
     best, clip = search(trial)
     form = replace(form, clip=clip)
+    built, error = trial.build(best, form), trial.error(best, clip)
+    del trial  # a picture's maps: not two layers' at once
     plain = LayerTrial(layer, replace(form, block=1, rank=0), statistics, x, replace(settings, clipping=False))
     median = float(statistics.largest.median().clamp_min(1e-12))
     report = LayerReport(
@@ -123,9 +125,9 @@ def quantize_layer(
         best,
         float(statistics.largest.max()) / median,
         plain.error(None, 1.0),
-        trial.error(best, clip),
+        error,
     )
-    return trial.build(best, form), report
+    return built, report
 
 
 def search(trial: LayerTrial) -> tuple[float | None, float]:

@@ -57,7 +57,7 @@ class LayerTrial:
         self.sample = self._cut(self.whole)
         self.exact = self._product(self.sample, self.weight)
         self.parts: tuple[float | None, Tensor, Tensor | None, Tensor | None] | None = None
-        self.prepared: tuple[float | None, Tensor, Tensor, Tensor] | None = None
+        self.prepared: tuple[float | None, Tensor, Tensor, Tensor, Tensor] | None = None
 
     def _cut(self, x: Tensor) -> Tensor:
         return x[:, :, self.window[0], self.window[1]] if self.conv else x
@@ -79,6 +79,19 @@ class LayerTrial:
     def balanced(self, x: Tensor, exponent: float | None) -> Tensor:
         x = x / self._by_channel(self.scale(exponent))
         return rotate(x, self.rotation, 1 if self.conv else -1) if self.form.block > 1 else x
+
+    def _balanced_sample(self, exponent: float | None) -> tuple[Tensor, Tensor]:
+        """The balanced sample, and what its activation scales are measured on: itself, or each image's largest."""
+        if not self.conv:
+            sample = self.balanced(self.whole, exponent)
+            return sample, sample
+        # One image at a time, of which little is kept: at a picture's size a map takes hundreds of megabytes.
+        samples, largest = [], []
+        for image in self.whole.split(1):
+            balanced = self.balanced(image, exponent)
+            samples.append(self._cut(balanced).clone())
+            largest.append(torch.stack(torch.aminmax(balanced)).abs().max())
+        return torch.cat(samples), torch.stack(largest).view(-1, 1, 1, 1)
 
     def split(self, exponent: float | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(what is to be rounded, down, up) of the balanced weight; the last exponent's is kept."""
@@ -109,12 +122,12 @@ class LayerTrial:
             _, down, up = self.split(exponent)
             codes, scale = self.rounded(exponent)
             branch = 0.0 if down is None or up is None else _product_of(down, up, codes)
-            balanced = self.balanced(self.whole, exponent)
-            self.prepared = (exponent, dequantize(codes, scale), torch.as_tensor(branch), balanced)
-        _, weight, branch_weight, x = self.prepared
-        output = self._product(self._rounded_sample(x, self.form.activation_bits, clip), weight)
+            branch = torch.as_tensor(branch)
+            self.prepared = (exponent, dequantize(codes, scale), branch, *self._balanced_sample(exponent))
+        _, weight, branch_weight, x, measured = self.prepared
+        output = self._product(self._rounded_sample(x, measured, self.form.activation_bits, clip), weight)
         if branch_weight.ndim:
-            output = output + self._product(self._cut(x), branch_weight)
+            output = output + self._product(x, branch_weight)
         return self._relative(output)
 
     def width_errors(self, exponent: float | None, clips: Sequence[float]) -> tuple[dict[int, float], dict[int, float]]:
@@ -122,19 +135,19 @@ class LayerTrial:
 
         A few widths are measured; those between fall as a constant factor a bit.
         """
-        residual, x = self.split(exponent)[0], self.balanced(self.whole, exponent)
+        residual, (x, measured) = self.split(exponent)[0], self._balanced_sample(exponent)
         weights, activations = {}, {}
         for bits, worth in _MEASURED.items():
             change = dequantize(*self.rounded(exponent, bits)) - residual
-            weights[bits] = self._relative(self.exact + self._product(self._cut(x), change))
+            weights[bits] = self._relative(self.exact + self._product(x, change))
             # The branch reads what is not rounded: only the residual meets the rounding's error.
-            changes = (self._rounded_sample(x, bits, clip) - self._cut(x) for clip in clips if clip >= worth)
+            changes = (self._rounded_sample(x, measured, bits, clip) - x for clip in clips if clip >= worth)
             activations[bits] = min(self._relative(self.exact + self._product(c, residual)) for c in changes)
         return _between(weights), _between(activations)
 
-    def _rounded_sample(self, x: Tensor, bits: int, clip: float) -> Tensor:
-        steps = per_image_scale(x, bits, clip) if self.conv else per_token_scale(x, bits, clip)
-        return dequantize(quantize(self._cut(x), steps, bits), steps)
+    def _rounded_sample(self, x: Tensor, measured: Tensor, bits: int, clip: float) -> Tensor:
+        steps = per_image_scale(measured, bits, clip) if self.conv else per_token_scale(measured, bits, clip)
+        return dequantize(quantize(x, steps, bits), steps)
 
     def _relative(self, output: Tensor) -> float:
         return float((output - self.exact).square().mean() / self.exact.square().mean().clamp_min(1e-20))

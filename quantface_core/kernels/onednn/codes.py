@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from ..quantize import largest_code, offset, rounds_in_bfloat16
 
 _PIECE = 1 << 18  # numbers balanced and rounded at once
+_BITS_OF_128 = 0x4300  # in bfloat16
 _WRITES = (torch.float32, torch.bfloat16)  # dtypes the products can be written in
 
 
@@ -32,19 +33,23 @@ def write_token_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -
         _write_rounded(balanced, scale, bits, out)
 
 
-def write_image_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
-    """Codes as `quantize.quantize_image` rounds them, any shape; one scale."""
-    if rounds_in_bfloat16(balanced.dtype, bits):
-        middle = torch.tensor(offset(bits), dtype=balanced.dtype)
-        _write_steps(torch.add(middle, balanced, alpha=float(scale.reciprocal())), bits, out)
-    else:
-        _write_rounded(balanced, scale, bits, out)
+def write_image_codes(balanced: Sequence[Tensor], scale: Tensor, bits: int, out: Sequence[Tensor]) -> None:
+    """Codes as `quantize.quantize_image` rounds them, of an image's pieces; one scale."""
+    dtype = balanced[0].dtype
+    if not rounds_in_bfloat16(dtype, bits):
+        for values, codes in zip(balanced, out, strict=True):
+            _write_rounded(values, scale, bits, codes)
+        return
+    middle, inverse = torch.tensor(offset(bits), dtype=dtype), float(scale.reciprocal())
+    for values, codes in zip(balanced, out, strict=True):
+        _write_steps(torch.add(middle, values, alpha=inverse), bits, codes)
 
 
 def _write_steps(steps: Tensor, bits: int, out: Tensor) -> None:
-    limit, middle = largest_code(bits), offset(bits)
-    # The low byte of 128 + k is k: read as short integers, it is cut off faster than any float is converted.
-    out.copy_(steps.clamp_(middle - limit, middle + limit).view(torch.int16))
+    # 128 + k in bfloat16 has the bits _BITS_OF_128 + k: as short integers, whose order is the floats', such numbers
+    # are clipped, and their low byte, k, cut off, several times faster than as floats.
+    limit, middle = largest_code(bits), _BITS_OF_128 + zero_point(bits)
+    out.copy_(steps.view(torch.int16).clamp_(middle - limit, middle + limit))
 
 
 def _write_rounded(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
