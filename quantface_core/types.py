@@ -137,6 +137,7 @@ class DistillSettings:
     perceptual: str = ""  # a metric's name, such as ms_ssim or lpips; empty = none
     perceptual_weight: float = 0.02
     precision: str = "bfloat16"  # of autocast; float32 = none
+    merge_rank: int = 0  # both branches end as one of this rank, by SVD: a smaller file; 0 = side by side
     checkpointing: bool = False  # compute activations again in the backward pass: slower, less memory
 
 

@@ -55,6 +55,7 @@ def add_parser(commands: Any) -> None:
     add("--save-every", type=int, default=fit.save_every, help=f"steps ({fit.save_every})")
     add("--patience", type=int, default=fit.patience, help="validations without gain before it stops (0 = never)")
     add("--rank", type=int, default=defaults.rank, help=f"of the distillation branch ({defaults.rank})")
+    add("--merge-rank", type=int, default=0, help="merge the trained branches to this rank: a smaller file (0 = not)")
     add("--learn-clips", action="store_true", help="train the activations' clipping ratios too")
     add("--perceptual", default="", metavar="METRIC", help="a term of ms_ssim, lpips, ... beside the squares")
     add("--precision", choices=("bfloat16", "float32"), default=defaults.precision, help=f"({defaults.precision})")
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"--output {arguments.output}: name a .safetensors file")
     given = {f.name: getattr(arguments, f.name) for f in fields(FitSettings)}
-    chosen = ("rank", "learn_clips", "perceptual", "precision", "checkpointing")
+    chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
     settings = DistillSettings(fit=FitSettings(**given), **{name: getattr(arguments, name) for name in chosen})
     device, path = launched_device() or choose_device(arguments.device), restorer_path(arguments.model)
     restorer, teacher = (load_restorer(p, device) for p in (path, restorer_path(arguments.teacher)))

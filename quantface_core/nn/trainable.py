@@ -19,6 +19,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..kernels.balance import low_rank
 from ..kernels.mixer import Mixer
 from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
 from ..kernels.straight_through import round_through
@@ -57,16 +58,23 @@ class TrainableLayer(nn.Module):
             return round_through(x, measure(seen, bits), bits, self.clip.clamp(_LEAST_CLIP, 1))
         return round_through(x, measure(seen, bits, layer.format.clip), bits)
 
-    def to_integers(self) -> QuantLayer:
-        """The low-bit layer again, all adapters as one branch of their ranks' sum, with the trained clip."""
+    def to_integers(self, rank: int = 0) -> QuantLayer:
+        """The low-bit layer again, with the trained clip and all adapters as one branch.
+
+        Its rank is the sum of theirs, or at most `rank`, 0 = the sum: then their product's largest singular part.
+        """
         layer, product = self.source[0], self.product
         clip = round(float(self.clip.detach().clamp(_LEAST_CLIP, 1)), 6)
-        down = [a.weight.detach() for a in _adapters(product, "lora_A")]
-        up = [b.weight.detach().flatten(1) for b in _adapters(product, "lora_B")]
-        form = replace(layer.format, clip=clip, rank=sum(map(len, down)))
-        built = layer.like(form)
-        if down:
-            built.down, built.up = torch.cat(down).half().contiguous(), torch.cat(up, 1).half().contiguous()
+        adapted = _adapters(product, "lora_A")
+        if not adapted:
+            return layer.like(replace(layer.format, clip=clip, rank=0))
+        down = torch.cat([a.weight.detach() for a in adapted])
+        up = torch.cat([b.weight.detach().flatten(1) for b in _adapters(product, "lora_B")], 1)
+        if 0 < rank < len(down):
+            together = (up @ down.flatten(1)).view(len(up), *down.shape[1:])
+            down, up = low_rank(together, rank, layer.format.seed)
+        built = layer.like(replace(layer.format, clip=clip, rank=len(down)))
+        built.down, built.up = down.half().contiguous(), up.half().contiguous()
         return built
 
 
@@ -150,11 +158,11 @@ def trainable_parameters(model: nn.Module, distillation_only: bool = False) -> d
     return chosen
 
 
-def to_integers(model: nn.Module) -> None:
-    """Put low-bit layers back in the places of trainable ones, in place."""
+def to_integers(model: nn.Module, rank: int = 0) -> None:
+    """Put low-bit layers back in the places of trainable ones, in place; branches of at most `rank`, 0 = any."""
     for name, module in list(model.named_modules()):
         if isinstance(module, TrainableLayer):
-            _replace(model, name, module.to_integers())
+            _replace(model, name, module.to_integers(rank))
     _forget_adapters(model)
 
 

@@ -169,7 +169,7 @@ def _training(restorer: OneStepRestorer, settings: DistillSettings, within: str 
     try:
         with torch.enable_grad():
             yield
-        to_integers(restorer)
+        to_integers(restorer, settings.merge_rank)
     except BaseException:
         back_to(restorer, before)
         raise

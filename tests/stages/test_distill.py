@@ -157,6 +157,21 @@ def test_blocks_lower_their_losses_and_bring_the_picture_nearer(
     assert likeness(low, tiny, faces[8:]) > before
 
 
+def test_merged_branches_are_as_near_as_their_rank_allows(
+    tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
+) -> None:
+    apart, settings = copy.deepcopy(low), replace(SHORT, fit=replace(SHORT.fit, steps=1))
+    distill(apart, tiny, faces[:4], faces[:0], settings)
+    distill(low, tiny, faces[:4], faces[:0], replace(settings, merge_rank=4))
+    assert {layer.format.rank for layer in quant_layers(low).values()} == {0, 4}
+    for name, layer in quant_layers(apart).items():
+        if layer.format.rank:
+            merged, exact = quant_layers(low)[name], layer.up.float() @ layer.down.flatten(1).float()
+            off = torch.linalg.norm(merged.up.float() @ merged.down.flatten(1).float() - exact)
+            least = torch.linalg.svdvals(exact)[4:].norm()
+            assert off < 1.02 * least + 1e-3 * exact.norm()
+
+
 @pytest.mark.parametrize(
     "change",
     [
