@@ -61,6 +61,8 @@ class Page:
         self.page.locator(f"[data-testid='template-workflow-{name}']").click()
         self.page.wait_for_function("() => app.graph._nodes.some((node) => node.type.startsWith('QuantFace_'))")
         self.page.wait_for_timeout(1000)
+        self.page.keyboard.press("Escape")  # a word about models that muted nodes would want
+        self.page.wait_for_timeout(500)
 
     def widgets(self, kind: str, **values: Any) -> None:
         """Set a node's widgets."""

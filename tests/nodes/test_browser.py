@@ -42,7 +42,7 @@ def test_a_template_opens_and_runs(page: Page, name: str) -> None:
 
 def test_the_slider_follows_the_pointer_and_leaves_the_node_alone(page: Page) -> None:
     page.fit("QuantFace_RestoreFace")
-    places = "() => app.graph._nodes.map((node) => node.pos.join()).join(' ')"
+    places = "() => app.graph._nodes.map((node) => [node.id, ...node.pos].join()).sort().join(' ')"
     before = page.page.evaluate(places)
     stage = page.page.locator(".quantface-slider [role=slider]")
     box = stage.bounding_box()
