@@ -19,7 +19,7 @@ const comparison = (left, right) => ({
 });
 
 const bits = {
-  height: 180,
+  height: 240,
   make: () => bitsChart(words(
     { empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "bits" },
     { empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: "位" },
