@@ -11,7 +11,7 @@ from typing import Any
 from tests.nodes.comfyui import ComfyUI
 
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-_BAR = 70  # pixels that the page's own bars take, left and above
+_LEFT, _TOP, _BOTTOM = 75, 90, 50  # pixels that the page's own bars take
 _ROOM = """types => {
   const nodes = app.graph._nodes.filter((node) => !types.length || types.includes(node.type));
   const left = Math.min(...nodes.map((n) => n.pos[0])), right = Math.max(...nodes.map((n) => n.pos[0] + n.size[0]));
@@ -43,8 +43,9 @@ class Page:
     def open(self) -> None:
         self.page.goto(self.server.address)
         self.page.wait_for_function("window.app?.graph && window.app.extensionManager?.setting", timeout=60_000)
-        for name in ("Comfy.TutorialCompleted", "Comfy.Workflow.Persist"):
-            self.set(name, name == "Comfy.TutorialCompleted")
+        self.set("Comfy.TutorialCompleted", True)
+        for name in ("Comfy.Workflow.Persist", "Comfy.Minimap.Visible"):
+            self.set(name, False)
         self.page.wait_for_timeout(2000)
         self.page.keyboard.press("Escape")
 
@@ -75,17 +76,35 @@ class Page:
             [kind, values],
         )
 
+    def keep(self, *kinds: str) -> None:
+        """Remove all nodes of other types."""
+        self.page.evaluate(
+            "kinds => [...app.graph._nodes].filter((n) => !kinds.includes(n.type)).forEach((n) => app.graph.remove(n))",
+            list(kinds),
+        )
+
+    def connect(self, source: str, output: str, target: str, socket: str) -> None:
+        """Connect the first nodes of two types."""
+        self.page.evaluate(
+            """([source, output, target, socket]) => {
+              const [from, to] = [source, target].map((type) => app.graph._nodes.find((node) => node.type === type));
+              from.connect(from.findOutputSlot(output), to, to.findInputSlot(socket));
+            }""",
+            [source, output, target, socket],
+        )
+
     def fit(self, *kinds: str) -> None:
         """Zoom to all nodes, or to those of some types."""
         left, top, width, height = self.page.evaluate(_ROOM, list(kinds))
         size = self.page.viewport_size
-        scale = min((size["width"] - _BAR) / width, (size["height"] - _BAR) / height, 1.3)
+        wide, tall = size["width"] - _LEFT - 20, size["height"] - _TOP - _BOTTOM
+        scale = min(wide / width, tall / height, 1.3)
         self.page.evaluate(
             """([scale, x, y]) => {
               app.canvas.ds.scale = scale; app.canvas.ds.offset[0] = x; app.canvas.ds.offset[1] = y;
               app.canvas.setDirty(true, true);
             }""",
-            [scale, _BAR / scale - left, _BAR / scale - top],
+            [scale, _LEFT / scale - left, _TOP / scale - top],
         )
         self.page.wait_for_timeout(500)
 

@@ -51,6 +51,16 @@ function attach(node, view) {
   node.setSize([Math.max(node.size[0], width, 340), Math.max(node.size[1], height)]);
 }
 
+// The pictures that the host showed while the node ran: the result takes their place.
+function dropPreviews(node) {
+  delete app.nodePreviewImages?.[String(node.id)];
+  node.imgs = undefined;
+  const index = node.widgets.findIndex(({ name }) => name === "$$canvas-image-preview");
+  if (index < 0) return;
+  node.widgets.splice(index, 1)[0].onRemove?.();
+  node.setSize([node.size[0], node.computeSize()[1]]);
+}
+
 app.registerExtension({
   name: "QuantFace",
   beforeRegisterNodeDef(nodeType, nodeData) {
@@ -63,7 +73,9 @@ app.registerExtension({
     };
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.call(this, output);
-      if (this.quantface && output) view.show(this.quantface, output);
+      if (!this.quantface || !output) return;
+      view.show(this.quantface, output);
+      dropPreviews(this);
     };
     // A workflow opened again in another tab still has its results.
     nodeType.prototype.onConfigure = function (...given) {
