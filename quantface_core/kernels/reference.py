@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .mixer import Mixer
-from .quantize import largest_code, per_image_scale, per_token_scale, quantize, quantize_image
+from .quantize import largest_code, per_image_scale, per_token_scale, quantize_image, quantize_tokens
 from .weight import LowBitWeight
 
 _EXACT = (1 << 24) - 1  # largest run of whole numbers that float32 represents
@@ -85,7 +85,7 @@ class Linear:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
         balanced = self.mixer(x) if self.mixer else x
         scale = per_token_scale(balanced, self.x_bits, self.clip)
-        return quantize(balanced, scale, self.x_bits), scale
+        return quantize_tokens(balanced, scale, self.x_bits), scale
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)
@@ -94,7 +94,10 @@ class Linear:
 
 
 class Conv2d:
-    """A convolution at low bits: x [B, C, H, W] -> [B, O, H', W'] in the dtype of x; else as `Linear`."""
+    """A convolution at low bits: x [B, C, H, W] -> [B, O, H', W'] in the dtype of x; else as `Linear`.
+
+    `doubles` tells a backend that prepares something for it that `doubled` is what will be called.
+    """
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class Conv2d:
         padding: tuple[int, int],
         bias: Tensor | None = None,
         mixer: Mixer | None = None,
+        doubles: bool = False,
     ) -> None:
         self.weight, self.x_bits, self.clip, self.bias, self.mixer = weight, x_bits, clip, bias, mixer
         self.stride, self.padding = stride, padding
@@ -121,3 +125,7 @@ class Conv2d:
         sums = conv2d_sums(codes, self.weight.codes(), self.x_bits, self.weight.bits, self.stride, self.padding)
         product = sums.float() * (self.weight.scale.float()[:, None, None] * scale)
         return (product if self.bias is None else product + self.bias[:, None, None]).to(x.dtype)
+
+    def doubled(self, x: Tensor) -> Tensor:
+        """The convolution of x with every pixel doubled (nearest neighbour): [B, C, H, W] -> [B, O, 2 H', 2 W']."""
+        return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels.doubling import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .qlayer import QuantLayer
 
@@ -25,21 +27,43 @@ class QuantConv2d(QuantLayer):
     ) -> None:
         super().__init__(shape, form, bias)
         self.stride, self.padding = stride, padding
+        self.doubles = False  # whether `doubled` is what its place will call: see `swap`
 
     def _empty(self, form: LayerFormat) -> QuantLayer:
         return QuantConv2d(self.shape, form, self.bias is not None, self.stride, self.padding)
 
     def _make_kernel(self, backend: ModuleType) -> Any:
         form = self.format
+        self._phases_of: dict[torch.dtype, list[Tensor]] = {}
         return backend.Conv2d(
-            self.weight(), form.activation_bits, form.clip, self.stride, self.padding, self.bias, self._mixer
-        )
+            self.weight(), form.activation_bits, form.clip, self.stride, self.padding, self.bias, self._mixer,
+            self.doubles,
+        )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
+        y = self.kernel()(x)
+        low = F.conv2d(x, self.branch(x.dtype)[0], None, self.stride, self.padding) if self.format.rank else None
+        return self._joined(y, low)
+
+    def doubled(self, x: Tensor) -> Tensor:
+        """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
+        if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1):
+            return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        y = self.kernel().doubled(x)
+        return self._joined(y, doubled_conv2d(x, self._phases(x.dtype)) if self.format.rank else None)
+
+    def _phases(self, dtype: torch.dtype) -> list[Tensor]:
+        """The branch's `down` for `doubled`, summed before it is rounded to the dtype."""
+        if dtype not in self._phases_of:
+            kernels = phase_kernels(self._mixer.fold(self.down))
+            self._phases_of[dtype] = [k.to(dtype).contiguous(memory_format=torch.channels_last) for k in kernels]
+        return self._phases_of[dtype]
+
+    def _joined(self, y: Tensor, low: Tensor | None) -> Tensor:
+        """The integer product [B, O, H, W] and what its branch adds, from low [B, rank, H, W]."""
         # Channels last, whatever the backend: norms add in memory's order, and codes downstream hang on it.
-        y = self.kernel()(x).permute(0, 2, 3, 1).contiguous()
-        if self.format.rank:
-            down, up = self.branch(x.dtype)
-            low = F.conv2d(x, down, None, self.stride, self.padding)
+        y = y.permute(0, 2, 3, 1).contiguous()
+        if low is not None:
+            up = self.branch(low.dtype)[1]
             y.view(-1, y.shape[3]).addmm_(low.permute(0, 2, 3, 1).reshape(-1, low.shape[1]), up)
         return y.permute(0, 3, 1, 2)

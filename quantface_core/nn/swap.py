@@ -44,14 +44,20 @@ def empty_like(layer: Layer, form: LayerFormat) -> QuantLayer:
 
 
 def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
-    """Replace layers of `model`, in place. Raises ConfigError for a name that is no quantizable layer."""
+    """Replace layers of `model`, in place. Raises ConfigError for a name that is no quantizable layer.
+
+    A convolution in a module with a true `doubles_pixels` is one that is asked for `doubled`.
+    """
     known = quantizable(model)
     unknown = sorted(set(layers) - set(known))
     if unknown:
         raise ConfigError(f"not layers that can be quantized: {', '.join(unknown[:3])}")
     for name, layer in layers.items():
-        parent, _, child = name.rpartition(".")
-        model.get_submodule(parent).register_module(child, layer)
+        parent_name, _, child = name.rpartition(".")
+        parent = model.get_submodule(parent_name)
+        if isinstance(layer, QuantConv2d):
+            layer.doubles = getattr(parent, "doubles_pixels", False)
+        parent.register_module(child, layer)
 
 
 def prepare(model: nn.Module, backend: ModuleType) -> None:

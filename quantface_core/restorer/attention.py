@@ -67,4 +67,4 @@ class AttentionProcessor:
             x = x.transpose(1, 2).reshape(maps)
         if attn.residual_connection:
             x = x + residual
-        return x / attn.rescale_output_factor
+        return x if attn.rescale_output_factor == 1 else x / attn.rescale_output_factor

@@ -13,6 +13,8 @@ from ..errors import ImageError, UsageError
 from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
+from .residual import replace_residuals
+from .upsample import replace_upsamplers
 
 
 def alpha_bar(timestep: int) -> float:
@@ -34,6 +36,8 @@ class OneStepRestorer(nn.Module):
         self.unet = UNet2DConditionModel(**config.unet)
         self.vae = AutoencoderKL(**config.vae)
         _act_in_place(self)
+        replace_residuals(self)
+        replace_upsamplers(self)
         self.unet.set_attn_processor(AttentionProcessor())
         self.vae.set_attn_processor(AttentionProcessor())
         kept = alpha_bar(config.timestep)

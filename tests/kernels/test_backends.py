@@ -121,3 +121,57 @@ def test_images_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float
         assert torch.equal(codes.int() - getattr(other, "zero_point", 0), expected.int())
         assert torch.equal(scale, same_scale)
         assert torch.equal(other(x), kernel(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bits", [3, 4, 6, 8])
+def test_backends_double_as_the_reference_does(bits: int, dtype: torch.dtype) -> None:
+    """The same integers: bits that four weights' sum leaves room for (6), and some that it does not (8)."""
+    weight = low_bit_weight((8, 16, 3, 3), bits, 0)
+    x = torch.randn(2, 16, 9, 12, generator=torch.Generator().manual_seed(bits)).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    bias = torch.linspace(-1, 1, 8)
+    arguments = (weight, 4, 0.8, (1, 1), (1, 1), bias)
+    expected = BACKENDS["reference"].Conv2d(*arguments).doubled(x)
+    assert expected.shape == (2, 8, 18, 24)
+    for backend in BACKENDS.values():
+        if backend.unavailable(CPU) is None:
+            y = backend.Conv2d(*arguments, doubles=True).doubled(x)
+            torch.testing.assert_close(y, expected, rtol=0 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("x_bits", [3, 4, 6, 7, 8])
+@pytest.mark.parametrize("loudness", [1e-6, 1.0, 1e4])
+def test_tokens_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float) -> None:
+    weight = low_bit_weight((8, 48), 4, 0)
+    x = (torch.randn(300, 48, generator=torch.Generator().manual_seed(x_bits)) * loudness).bfloat16()
+    kernel = reference.Linear(weight, x_bits, 0.7)
+    expected, scale = kernel.codes(x)
+    exact = (x.double() / scale.double()).clamp(-largest_code(x_bits), largest_code(x_bits))
+    # Half to even, but for what the division rounds to bfloat16's eight bits.
+    assert (expected - exact).abs().max() <= 0.5 + largest_code(x_bits) * 2**-8
+    for backend in BACKENDS.values():
+        if backend.unavailable(CPU):
+            continue
+        other = backend.Linear(weight, x_bits, 0.7)
+        codes, same_scale = other.codes(x)
+        assert torch.equal(codes.int() - getattr(other, "zero_point", 0), expected.int())
+        assert torch.equal(scale, same_scale)
+
+
+@pytest.mark.parametrize("wide", [1, 1 << 30], ids=["columns", "convolution"])
+@pytest.mark.parametrize("strip", [1, 1000, 1 << 30])
+@pytest.mark.parametrize("shape", [(1, 1, 0), (3, 1, 1), (3, 2, 1), (3, 2, 0), (5, 1, 2), (1, 2, 1)])
+def test_every_way_to_a_product_is_the_same(monkeypatch: pytest.MonkeyPatch, shape, strip: int, wide: int) -> None:
+    onednn = BACKENDS["onednn"]
+    if reason := onednn.unavailable(CPU):
+        pytest.skip(reason)
+    from quantface_core.kernels.onednn import product
+
+    monkeypatch.setattr(product, "_STRIP", strip)
+    monkeypatch.setattr(product, "_WIDE", wide)
+    taps, stride, padding = shape
+    weight = low_bit_weight((24, 16, taps, taps), 4, 0)
+    x = torch.randn(2, 16, 13, 10, generator=torch.Generator().manual_seed(0)).bfloat16()
+    arguments = (weight, 4, 0.8, (stride, stride), (padding, padding), torch.linspace(-1, 1, 24))
+    assert torch.equal(onednn.Conv2d(*arguments)(x), reference.Conv2d(*arguments)(x))

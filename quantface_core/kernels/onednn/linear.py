@@ -1,0 +1,48 @@
+"""Low-bit linears by oneDNN's integer product."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..mixer import Mixer
+from ..quantize import per_token_scale
+from ..reference import scale_rows
+from ..weight import LowBitWeight
+from .codes import pieces, write_dtype, write_token_codes, zero_point
+
+
+class Linear:
+    """As `reference.Linear`."""
+
+    def __init__(
+        self,
+        weight: LowBitWeight,
+        x_bits: int,
+        clip: float,
+        bias: Tensor | None = None,
+        mixer: Mixer | None = None,
+    ) -> None:
+        self.x_bits, self.clip, self.zero_point = x_bits, clip, zero_point(x_bits)
+        self.bias, self.mixer = bias, mixer
+        self.weight = torch.ops.onednn.qlinear_prepack(weight.codes(), None)
+        self.scale = weight.scale.float()
+        self.zeros = torch.zeros_like(self.scale, dtype=torch.int64)
+
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Activation codes uint8 [N, K], offset by `zero_point`, and per-token scales [N, 1] in the dtype of x."""
+        codes = torch.empty(x.shape, dtype=torch.uint8)
+        scales = torch.empty(len(x), 1, dtype=x.dtype)
+        for piece in pieces(x):
+            balanced = self.mixer(x[piece]) if self.mixer else x[piece]
+            scales[piece] = per_token_scale(balanced, self.x_bits, self.clip)
+            write_token_codes(balanced, scales[piece], self.x_bits, codes[piece])
+        return codes, scales
+
+    def __call__(self, x: Tensor) -> Tensor:
+        codes, scale = self.codes(x)
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes, 1.0, self.zero_point, self.weight, self.scale, self.zeros,
+            None, 1.0, 0, write_dtype(x), "none", [], "",
+        ).to(x.dtype)  # fmt: skip
+        return scale_rows(product, scale, self.bias)

@@ -1,0 +1,46 @@
+"""Residual blocks that make no map more than they need: at a picture's size each costs more than its sum."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """Norm, SiLU, convolution, twice, and the input added; with diffusers' names, for its `ResnetBlock2D`."""
+
+    def __init__(self, block: ResnetBlock2D) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = block.norm1, block.conv1
+        self.time_emb_proj: nn.Module | None = block.time_emb_proj
+        self.norm2, self.conv2 = block.norm2, block.conv2
+        self.nonlinearity = block.nonlinearity
+        self.conv_shortcut: nn.Module | None = block.conv_shortcut
+
+    def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
+        """[B, C, H, W], time embedding [B, T] or None -> [B, O, H, W]."""
+        x = self.conv1(self.nonlinearity(self.norm1(input_tensor)))
+        if temb is not None and self.time_emb_proj is not None:
+            x = _add(x, self.time_emb_proj(self.nonlinearity(temb))[:, :, None, None])
+        x = self.conv2(self.nonlinearity(self.norm2(x)))
+        return _add(x, input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor))
+
+
+def _add(x: Tensor, y: Tensor) -> Tensor:
+    """x + y; in x, a convolution's own result, unless gradients need it."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
+def replace_residuals(model: nn.Module) -> None:
+    """Put `Residual` in the places of diffusers' plain blocks, with their layers."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is ResnetBlock2D and _is_plain(child):
+                module.register_module(name, Residual(child))
+
+
+def _is_plain(block: ResnetBlock2D) -> bool:
+    resizes = block.upsample is not None or block.downsample is not None
+    adds_time = block.time_emb_proj is None or (block.time_embedding_norm == "default" and not block.skip_time_act)
+    return adds_time and not resizes and block.output_scale_factor == 1 and not block.dropout.p

@@ -1,0 +1,35 @@
+"""Upsampling blocks whose convolution may read the picture before its pixels are doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling and a convolution, with diffusers' names; stands for its `Upsample2D`."""
+
+    doubles_pixels = True
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, hidden_states: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """[B, C, H, W] -> [B, O, 2 H, 2 W], or of the size that a skipped map of odd sides has."""
+        doubled = getattr(self.conv, "doubled", None)
+        if doubled is not None and output_size is None:
+            return doubled(hidden_states)
+        size = [2 * side for side in hidden_states.shape[2:]] if output_size is None else list(output_size)
+        return self.conv(F.interpolate(hidden_states, size, mode="nearest"))
+
+
+def replace_upsamplers(model: nn.Module) -> None:
+    """Put `Upsample` in the places of diffusers' plain ones, with their convolutions."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is Upsample2D and child.name == "conv" and child.use_conv and child.norm is None:
+                module.register_module(name, Upsample(child.conv))
