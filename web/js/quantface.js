@@ -36,8 +36,11 @@ const VIEWS = {
   QuantFace_CalibrateBalance: bits,
 };
 
+const MARGIN = 10; // pixels that the canvas leaves around an element
+
 function attach(node, view) {
   const widget = view.make();
+  widget.element.style.minHeight = `${view.height - 2 * MARGIN}px`; // Vue nodes give an element what it asks for
   node.quantface = widget;
   const shown = node.addDOMWidget("quantface_view", "quantface_view", widget.element, {
     serialize: false,
