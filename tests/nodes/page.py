@@ -97,14 +97,17 @@ class Page:
         """Zoom to all nodes, or to those of some types."""
         left, top, width, height = self.page.evaluate(_ROOM, list(kinds))
         size = self.page.viewport_size
-        wide, tall = size["width"] - _LEFT - 20, size["height"] - _TOP - _BOTTOM
+        canvas = self.page.locator("#graph-canvas").bounding_box()  # older pages' starts beside the bars, not below
+        x, y = max(0, _LEFT - canvas["x"]), max(0, _TOP - canvas["y"])
+        wide = size["width"] - canvas["x"] - x - 20
+        tall = size["height"] - canvas["y"] - y - _BOTTOM
         scale = min(wide / width, tall / height, 1.3)
         self.page.evaluate(
             """([scale, x, y]) => {
               app.canvas.ds.scale = scale; app.canvas.ds.offset[0] = x; app.canvas.ds.offset[1] = y;
               app.canvas.setDirty(true, true);
             }""",
-            [scale, _LEFT / scale - left, _TOP / scale - top],
+            [scale, x / scale - left, y / scale - top],
         )
         self.page.wait_for_timeout(500)
 
