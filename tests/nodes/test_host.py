@@ -66,7 +66,8 @@ def _training(server: ComfyUI, seed: int) -> dict[str, Any]:
 
 
 def test_training_is_cancelled_at_once_and_leaves_no_memory(server: ComfyUI) -> None:
-    after = []
+    server.run(server.workflow("restore_photo", strength=0.3))
+    before = server.memory()
     for seed in range(3):
         number = server.queue(_training(server, seed))
         time.sleep(8)  # into the training
@@ -76,8 +77,8 @@ def test_training_is_cancelled_at_once_and_leaves_no_memory(server: ComfyUI) -> 
         assert time.monotonic() - start < _CANCELS_IN
         messages = dict(history["status"]["messages"])
         assert messages["execution_interrupted"]["node_type"] == "QuantFace_QDLoRADistill"
-        after.append(server.memory())
-    assert after[-1] - after[0] < _GROWTH, after
+    server.run(server.workflow("restore_photo", strength=0.4))  # the host forgets the error when it goes on
+    assert server.memory() - before < 3 * _GROWTH  # the second model has come, and training's libraries
 
 
 def test_memory_stays_flat(server: ComfyUI) -> None:
