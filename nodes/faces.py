@@ -55,7 +55,7 @@ def gather(
     """The chosen faces as [N, 3, size, size] float32 in [-1, 1]. Raises UsageError, ImageError."""
     import numpy as np
 
-    from ..quantface_core.cli.faces import bundled_faces
+    from ..quantface_core.bundled import bundled_faces
     from ..quantface_core.degrade import degrade as degraded
     from ..quantface_core.errors import UsageError
 

@@ -6,7 +6,9 @@ Its names are looked up when they are used: the host replaces some of them while
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,8 +156,11 @@ def stop_if_cancelled() -> None:
 def cancellable(*models: torch.nn.Module) -> Iterator[None]:
     """While it lasts, every layer of the models looks for the cancel button, forward and backward.
 
-    Progress is told between faces or steps, and one step of a large model may take a minute.
+    Progress is told between faces or steps, and one step of a large model may take a minute. Memory is given back
+    at the end, also when the work is cut short: the host keeps the error for a while, and with it whatever the
+    functions that it went through were holding.
     """
+    from ..quantface_core.kernels.allocator import kept_memory
 
     def check(_: torch.nn.Module, __: Any) -> None:
         stop_if_cancelled()
@@ -167,11 +172,16 @@ def cancellable(*models: torch.nn.Module) -> Iterator[None]:
     leaves = [module for model in models for module in model.modules() if not any(module.children())]
     hooks = [leaf.register_forward_pre_hook(check) for leaf in leaves]
     hooks += [leaf.register_forward_hook(check_backward) for leaf in leaves]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with kept_memory():
+        try:
+            yield
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
+            raise
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 class Progress:

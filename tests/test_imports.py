@@ -18,6 +18,7 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "degrade": set(),
+    "bundled": {"faces", "io", "degrade"},
     "metrics": set(),
     "charts": {"io", "metrics"},
     "kernels": set(),
@@ -26,7 +27,7 @@ ALLOWED = {
     "faces": set(),
     "io": {"restorer", "nn", "kernels"},
     "stages": {"restorer", "faces", "nn", "kernels", "metrics"},
-    "cli": {"restorer", "faces", "io", "stages", "degrade", "metrics", "charts", "nn", "kernels"},
+    "cli": {"restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts", "nn", "kernels"},
 }
 
 
@@ -64,6 +65,11 @@ def test_room_imports_only_what_it_may(module: Path) -> None:
 def test_core_knows_nothing_of_comfyui(module: Path) -> None:
     text = module.read_text("utf-8")
     assert not any(f"import {name}" in text or f"from {name}" in text for name in ("comfy", "folder_paths", "nodes"))
+
+
+@pytest.mark.parametrize("node", sorted((CORE.parent / "nodes").glob("*.py")), ids=lambda p: p.name)
+def test_nodes_leave_the_command_alone(node: Path) -> None:
+    assert "quantface_core.cli" not in node.read_text("utf-8")
 
 
 def test_importing_the_package_is_light() -> None:

@@ -15,11 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bundled import bundled_faces
 from ..errors import UsageError
 from .allocate import measure
 from .calibrate import images_sha256, quantize
 from .distill import train
-from .faces import bundled_faces, read_faces
+from .faces import read_faces
 
 if TYPE_CHECKING:
     from torch import Tensor

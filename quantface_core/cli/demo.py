@@ -6,23 +6,12 @@ Its faces' places are bundled too, so that not even the detector has to be fetch
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from ..types import DEFAULT_RESTORER, Face, RestoreOptions
-
-_ASSETS = Path(__file__).parent.parent / "assets"
-DEMO_PHOTO = _ASSETS / "astronaut.jpg"
-
-
-def demo_faces() -> list[Face]:
-    """The faces in the bundled photo."""
-    return [
-        Face(tuple(face["box"]), tuple(map(tuple, face["landmarks"])), face["score"])
-        for face in json.loads((_ASSETS / "astronaut.json").read_text("utf-8"))
-    ]
+from ..bundled import DEMO_PHOTO, demo_faces
+from ..types import DEFAULT_RESTORER, RestoreOptions
 
 
 def add_parser(commands: Any) -> None:

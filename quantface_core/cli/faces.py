@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, UsageError
-from .demo import DEMO_PHOTO, demo_faces
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,18 +55,3 @@ def read_square(path: Path, size: int) -> NDArray[np.uint8]:
         pixels = (pixels // 257).astype(np.uint8)
     smooth = cv2.INTER_AREA if min(pixels.shape[:2]) > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(pixels, (size, size), interpolation=smooth))
-
-
-def bundled_faces(count: int, size: int) -> Tensor:
-    """The bundled portrait, degraded in `count` ways: for a user without faces at hand; as `read_faces` returns."""
-    import numpy as np
-    import torch
-
-    from ..degrade import degrade
-    from ..faces.align import extract, face_transform
-    from ..io.photos import read_photo
-
-    crop = extract(read_photo(DEMO_PHOTO).pixels, face_transform(demo_faces()[0], size), size)
-    pixels = np.rint(np.clip(crop, 0, 1) * 255).astype(np.uint8)
-    faces = np.stack([degrade(pixels, seed) for seed in range(count)])
-    return torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1

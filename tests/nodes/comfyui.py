@@ -96,6 +96,13 @@ class ComfyUI:
         assert history["status"]["status_str"] == "success", json.dumps(history["status"], indent=1)[:4000]
         return dict(history["outputs"])
 
+    def workflow(self, name: str, **changes: Any) -> dict[str, Any]:
+        """A shipped workflow as a prompt, widgets of these names changed."""
+        prompt = self.prompt_of(json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8")))
+        for node in prompt.values():
+            node["inputs"] |= {k: v for k, v in changes.items() if k in node["inputs"]}
+        return prompt
+
     def memory(self) -> float:
         """Resident memory in MB."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])

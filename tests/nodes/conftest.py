@@ -1,17 +1,23 @@
-"""A small stand-in for ComfyUI, with the interface the nodes use, so that they are always tested."""
+"""A small stand-in for ComfyUI, with the interface the nodes use, so that they are always tested; and a real one."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
+
+from tests.nodes.comfyui import ComfyUI
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,3 +178,23 @@ def load(nodes: dict[str, Any]) -> Any:
         return nodes["QuantFace_LoadModel"].execute(model=model, precision="auto", backend="auto").args[0]
 
     return loaded
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[ComfyUI]:
+    """A ComfyUI whose input folder has what the workflows open, and a photo of three faces."""
+    if "COMFYUI_PATH" not in os.environ:
+        pytest.skip("needs COMFYUI_PATH, a ComfyUI checkout")
+    base = tmp_path_factory.mktemp("comfyui")
+    (base / "input").mkdir()
+    photo = cv2.imread(str(photos / "nasa_astronaut.png"))
+    cv2.imwrite(str(base / "input" / "example.png"), photo)
+    faces = [cv2.imread(str(path)) for path in sorted((photos.parent / "faces" / "large").glob("*.jpg"))[:3]]
+    cv2.imwrite(str(base / "input" / "three.png"), np.concatenate(faces, axis=1))
+    video = cv2.VideoWriter(str(base / "input" / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 8, (512, 512))
+    for shift in range(3):
+        video.write(np.roll(photo, 2 * shift, axis=1))
+    video.release()
+    running = ComfyUI(Path(os.environ["COMFYUI_PATH"]), base)
+    yield running
+    running.stop()

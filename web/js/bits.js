@@ -2,7 +2,8 @@
 import { COLOURS, element, keepPointer, svg } from "./element.js";
 
 const WIDTH = 1000, HEIGHT = 200; // of the drawing, which stretches to the node
-const SPLIT = 128; // bits above, the value below
+const LANES = [62, 130, 198]; // the floors of three lanes: bits of weights, bits of activations, the value
+const TALL = 56; // of a lane
 const MOST = 8; // bits
 
 export function bitsChart(words) {
@@ -14,10 +15,12 @@ export function bitsChart(words) {
     position: "absolute", inset: "0", display: "grid", placeItems: "center", color: COLOURS.faint,
     font: "12px sans-serif",
   }, {}, words.empty);
+  const marks = scale();
+  for (const each of marks) each.style.display = "none";
   const stage = element("div", {
     position: "relative", flex: "1", minHeight: "0", borderRadius: "6px", overflow: "hidden",
     background: COLOURS.ground, outlineOffset: "-2px",
-  }, { tabindex: "0", role: "img", "aria-label": words.empty }, drawing, hint);
+  }, { tabindex: "0", role: "img", "aria-label": words.empty }, drawing, hint, ...marks);
   const legend = element("div", {
     display: "flex", gap: "10px", flexWrap: "wrap", font: "11px sans-serif", color: COLOURS.text, padding: "2px 4px",
   });
@@ -61,6 +64,7 @@ export function bitsChart(words) {
     show({ meaning, layers: given }) {
       layers = given;
       hint.style.display = "none";
+      for (const each of marks) each.style.display = "block";
       stage.setAttribute("aria-label", meaning);
       mark = svg("rect", { y: 0, height: HEIGHT, fill: COLOURS.text, opacity: "0.18" });
       drawing.replaceChildren(mark, ...rules(), ...bars(layers), ...values(layers));
@@ -79,35 +83,42 @@ function key(colour, text) {
   return element("span", {}, {}, dot, text);
 }
 
-const height = (bits) => ((SPLIT - 8) * bits) / MOST;
+const height = (bits) => (TALL * bits) / MOST;
 
 function rules() {
-  return [4, 6, 8].map((bits) => {
-    const y = SPLIT - height(bits);
+  return [0, 1].flatMap((lane) => [4, 8].map((bits) => {
+    const y = LANES[lane] - height(bits);
     return svg("line", { x1: 0, x2: WIDTH, y1: y, y2: y, stroke: COLOURS.line, "stroke-width": 1 });
-  });
+  }));
+}
+
+function bar(index, wide, lane, size, fill) {
+  return svg("rect", { x: index * wide, width: 0.9 * wide, y: LANES[lane] - size, height: size, fill });
 }
 
 function bars(layers) {
   const wide = WIDTH / layers.length;
-  return layers.flatMap(([, weights, activations], index) =>
-    [[weights, COLOURS.weights], [activations, COLOURS.activations]].map(([bits, fill], side) =>
-      svg("rect", {
-        x: (index + 0.05 + 0.45 * side) * wide, width: 0.45 * wide, y: SPLIT - height(bits), height: height(bits), fill,
-      })));
+  return layers.flatMap(([, weights, activations], index) => [
+    bar(index, wide, 0, height(weights), COLOURS.weights),
+    bar(index, wide, 1, height(activations), COLOURS.activations),
+  ]);
 }
 
 // On a logarithmic scale: a layer's damage spans many powers of ten.
 function values(layers) {
-  const wide = WIDTH / layers.length;
   const known = layers.map(([, , , value], index) => [value, index]).filter(([value]) => value > 0);
   if (!known.length) return [];
   const logs = known.map(([value]) => Math.log10(value));
-  const low = Math.min(...logs), span = Math.max(...logs) - low || 1, tall = HEIGHT - SPLIT - 8;
+  const low = Math.min(...logs), span = Math.max(...logs) - low || 1;
   return known.map(([value, index]) => {
-    const size = 4 + (tall - 4) * ((Math.log10(value) - low) / span);
-    return svg("rect", {
-      x: (index + 0.1) * wide, width: 0.8 * wide, y: HEIGHT - size, height: size, fill: COLOURS.value,
-    });
+    const size = 4 + (TALL - 4) * ((Math.log10(value) - low) / span);
+    return bar(index, WIDTH / layers.length, 2, size, COLOURS.value);
   });
+}
+
+// The drawing stretches with the node, text must not: so the scale is laid over it.
+function scale() {
+  return [0, 1].flatMap((lane) => [4, 8].map((bits) => element("span", {
+    position: "absolute", right: "2px", top: `${(100 * (LANES[lane] - height(bits))) / HEIGHT}%`, font: "9px/1 sans-serif", color: COLOURS.text, textShadow: `0 0 2px ${COLOURS.ground}`, pointerEvents: "none",
+  }, {}, String(bits))));
 }

@@ -19,7 +19,7 @@ const comparison = (left, right) => ({
 });
 
 const bits = {
-  height: 180,
+  height: 240,
   make: () => bitsChart(words(
     { empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "bits" },
     { empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: "位" },
@@ -36,8 +36,11 @@ const VIEWS = {
   QuantFace_CalibrateBalance: bits,
 };
 
+const MARGIN = 10; // pixels that the canvas leaves around an element
+
 function attach(node, view) {
   const widget = view.make();
+  widget.element.style.minHeight = `${view.height - 2 * MARGIN}px`; // Vue nodes give an element what it asks for
   node.quantface = widget;
   const shown = node.addDOMWidget("quantface_view", "quantface_view", widget.element, {
     serialize: false,
@@ -49,6 +52,16 @@ function attach(node, view) {
   shown.serialize = false; // not a value: saved workflows keep theirs in place
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width, 340), Math.max(node.size[1], height)]);
+}
+
+// The pictures that the host showed while the node ran: the result takes their place.
+function dropPreviews(node) {
+  delete app.nodePreviewImages?.[String(node.id)];
+  node.imgs = undefined;
+  const index = node.widgets.findIndex(({ name }) => name === "$$canvas-image-preview");
+  if (index < 0) return;
+  node.widgets.splice(index, 1)[0].onRemove?.();
+  node.setSize([node.size[0], node.computeSize()[1]]);
 }
 
 app.registerExtension({
@@ -63,7 +76,9 @@ app.registerExtension({
     };
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.call(this, output);
-      if (this.quantface && output) view.show(this.quantface, output);
+      if (!this.quantface || !output) return;
+      view.show(this.quantface, output);
+      dropPreviews(this);
     };
     // A workflow opened again in another tab still has its results.
     nodeType.prototype.onConfigure = function (...given) {

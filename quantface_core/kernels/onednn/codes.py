@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..quantize import largest_code, offset, rounds_in_bfloat16
 
-_PIECE = 1 << 18  # numbers balanced and rounded at once
+_PIECE = 1 << 20  # numbers balanced and rounded at once: few enough for a cache, many enough for two threads
 _BITS_OF_128 = 0x4300  # in bfloat16
 _WRITES = (torch.float32, torch.bfloat16)  # dtypes the products can be written in
 

@@ -1,0 +1,38 @@
+"""The bundled portrait, and faces made of it, for whoever has none at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .types import Face
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ASSETS = Path(__file__).parent / "assets"
+DEMO_PHOTO = _ASSETS / "astronaut.jpg"
+
+
+def demo_faces() -> list[Face]:
+    """The faces in the bundled photo."""
+    return [
+        Face(tuple(face["box"]), tuple(map(tuple, face["landmarks"])), face["score"])
+        for face in json.loads((_ASSETS / "astronaut.json").read_text("utf-8"))
+    ]
+
+
+def bundled_faces(count: int, size: int) -> Tensor:
+    """The bundled portrait, aligned and degraded in `count` ways: [count, 3, size, size] float32 in [-1, 1]."""
+    import numpy as np
+    import torch
+
+    from .degrade import degrade
+    from .faces.align import extract, face_transform
+    from .io.photos import read_photo
+
+    crop = extract(read_photo(DEMO_PHOTO).pixels, face_transform(demo_faces()[0], size), size)
+    pixels = np.rint(np.clip(crop, 0, 1) * 255).astype(np.uint8)
+    faces = np.stack([degrade(pixels, seed) for seed in range(count)])
+    return torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1

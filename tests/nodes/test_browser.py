@@ -1,0 +1,117 @@
+"""The pack in ComfyUI's page: templates, the slider, the chart, cancel. Needs COMFYUI_PATH, playwright and a Chromium.
+
+Screenshots, to be looked at, go to the folder that COMFYUI_SHOTS names. COMFYUI_VUE=1 takes Vue nodes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nodes.comfyui import ComfyUI
+from tests.nodes.page import Page, chromium
+
+_CANCELS_IN = 3.0  # seconds, with room for a busy machine
+
+
+@pytest.fixture(scope="module")
+def page(server: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    driver = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if chromium() is None:
+        pytest.skip("needs a Chromium: on PATH, or named by CHROMIUM")
+    shots = os.environ.get("COMFYUI_SHOTS")
+    with driver.sync_playwright() as playwright:
+        page = Page(playwright, server, Path(shots) if shots else tmp_path_factory.mktemp("shots"))
+        page.set("Comfy.VueNodes.Enabled", bool(os.environ.get("COMFYUI_VUE")))
+        yield page
+        page.close()
+
+
+@pytest.mark.parametrize("name", ["upscale_and_restore", "restore_video_frames", "restore_photo"])
+def test_a_template_opens_and_runs(page: Page, name: str) -> None:
+    page.template(name)
+    page.run_through()
+    page.fit()
+    page.shot(name)
+    assert page.page.locator(".quantface-slider img").first.evaluate("image => image.naturalWidth") > 0
+
+
+def test_the_slider_follows_the_pointer_and_leaves_the_node_alone(page: Page) -> None:
+    page.fit("QuantFace_RestoreFace")
+    places = "() => app.graph._nodes.map((node) => [node.id, ...node.pos].join()).sort().join(' ')"
+    before = page.page.evaluate(places)
+    stage = page.page.locator(".quantface-slider [role=slider]")
+    box = stage.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.page.mouse.move(box["x"] + box["width"] * 0.5, middle)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + box["width"] * 0.7, middle, steps=4)
+    page.page.mouse.up()
+    shown = int(stage.get_attribute("aria-valuenow"))
+    assert 60 < shown < 90
+    stage.press("ArrowLeft")
+    assert int(stage.get_attribute("aria-valuenow")) == shown - 2
+    assert page.page.evaluate(places) == before
+    page.shot("slider")
+
+
+@pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")
+def test_a_model_of_your_own_is_made(page: Page) -> None:
+    page.template("quantize_your_own")
+    for kind in ("AllocateBits", "CalibrateBalance", "QDLoRADistill", "CompareModels"):
+        page.widgets(f"QuantFace_{kind}", count=2, metric="ssim", steps=2)
+    page.run_through(900)
+    page.fit()
+    page.shot("quantize_your_own")
+    for kind in ("QuantFace_AllocateBits", "QuantFace_CompareModels"):
+        page.fit(kind)
+        page.shot(kind)
+
+
+def test_the_chart_tells_each_layers_bits(page: Page) -> None:
+    page.template("quantize_your_own")
+    page.keep("QuantFace_LoadModel", "QuantFace_CalibrateBalance", "PreviewImage")
+    page.connect("QuantFace_CalibrateBalance", "chart", "PreviewImage", "images")
+    page.widgets("QuantFace_CalibrateBalance", count=1, rank=0, unet_only=True)
+    page.run_through()
+    page.fit("QuantFace_CalibrateBalance")
+    chart, told = (page.page.locator(f".quantface-bits {part}") for part in ("[role=img]", ".quantface-told"))
+    chart.hover()
+    page.shot("chart")
+    assert "4 bits weights" in told.inner_text()
+    before = told.inner_text()
+    chart.press("ArrowRight")
+    assert told.inner_text() != before
+
+
+def test_training_is_cancelled_from_the_page(page: Page) -> None:
+    page.template("quantize_your_own")
+    page.keep("QuantFace_LoadModel", "QuantFace_QDLoRADistill", "PreviewImage")
+    page.page.evaluate(
+        """() => {
+          const node = LiteGraph.createNode("QuantFace_LoadModel");  // its default: the bundled 4-bit model
+          app.graph.add(node);
+          node.pos = [40, 400];
+          node.connect(0, app.graph._nodes.find(({ type }) => type === "QuantFace_QDLoRADistill"), 0);
+        }"""
+    )
+    page.widgets("QuantFace_QDLoRADistill", steps=10_000, batch_size=1, count=4, validation=1)
+    runs = len(page.server.get("/history"))
+    page.run()
+    shown = "() => Object.keys(app.nodePreviewImages).length > 0"
+    page.page.wait_for_function(shown, timeout=60_000)  # the curve, drawn after a step
+    page.fit()
+    page.shot("training")
+    began = time.monotonic()
+    page.cancel()
+    history = page.wait(runs + 1, 30)
+    assert time.monotonic() - began < _CANCELS_IN
+    assert any(kind == "execution_interrupted" for kind, _ in history["status"]["messages"])
+
+
+def test_the_page_had_no_errors_of_ours(page: Page) -> None:
+    assert not [error for error in page.errors if "quantface" in error.lower()]
