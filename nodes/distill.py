@@ -105,7 +105,8 @@ class QDLoRADistill(io.ComfyNode):
         watched = _Watched(settings)
         with torch.inference_mode(False):
             host.load_together(fr_model, teacher)
-            restorer, full = copy.deepcopy(fr_model.restorer), teacher.restorer
+            # What is trained is float32, whatever the model computes in otherwise.
+            restorer, full = copy.deepcopy(fr_model.restorer).float(), teacher.restorer
             images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
             held = min(validation, len(images) // 2)
             learnt, held_back = images[: len(images) - held], images[len(images) - held :]
@@ -114,6 +115,7 @@ class QDLoRADistill(io.ComfyNode):
                     distill_blocks(restorer, full, learnt, settings, watched.callbacks())
                 else:
                     distill(restorer, full, learnt, held_back, settings, watched.callbacks())
+            restorer.to(fr_model.restorer.dtype)
             prepare(restorer, choose_backend(restorer.device))
         name = f"{fr_model.name}-distilled"
         return io.NodeOutput(

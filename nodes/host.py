@@ -128,13 +128,15 @@ def load_together(*models: FRModel) -> None:
     management.load_models_gpu([model.patcher for model in models], force_full_load=True)
 
 
-def compute_dtype(precision: str) -> torch.dtype:
-    """`auto`: bfloat16 where the host would use it on this GPU, else float32."""
+def compute_dtype(precision: str) -> torch.dtype | None:
+    """`auto`: bfloat16 where the host would use it on this GPU, else float32; on a processor, the library's choice."""
     import comfy.model_management as management
 
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     device = management.get_torch_device()
+    if device.type == "cpu":
+        return None
     return torch.bfloat16 if device.type == "cuda" and management.should_use_bf16(device) else torch.float32
 
 

@@ -82,7 +82,8 @@ class LoadModel(io.ComfyNode):
                     "precision",
                     options=PRECISIONS,
                     default="auto",
-                    tooltip="Of what is not integers. auto: bfloat16 on GPUs that have it, else float32.",
+                    tooltip="Of what is not integers. auto: bfloat16 on GPUs that have it and, for low-bit models, on "
+                    "processors that have it; else float32.",
                 ),
                 io.Combo.Input(
                     "backend",

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from quantface_core.errors import ModelError
 from quantface_core.io.checkpoint import load_restorer, save_restorer
+from quantface_core.io.models import restorer_path
 from quantface_core.restorer import OneStepRestorer
 
 
@@ -57,6 +58,16 @@ def test_half_precision_halves_the_file(file: Path, tiny: OneStepRestorer, tmp_p
     save_restorer(tiny, tmp_path / "half.safetensors", torch.float16)
     assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * file.stat().st_size
     assert load_restorer(tmp_path / "half.safetensors").dtype == torch.float32
+
+
+def test_precision_is_the_files_when_none_is_asked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32, but bfloat16 between integers where the processor has it."""
+    bundled = restorer_path("quantface-mini-w4a4")
+    for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda native=native: native, raising=False)
+        assert load_restorer(file, dtype=None).dtype == torch.float32
+        assert load_restorer(bundled, dtype=None).dtype == expected
 
 
 def test_weights_that_do_not_fit_are_not_written(tiny: OneStepRestorer, tmp_path: Path) -> None:
