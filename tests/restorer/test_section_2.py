@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.random_originals import NARROW
-from quantface_core.cli.faces import bundled_faces
+from quantface_core.bundled import bundled_faces
 from quantface_core.restorer import OneStepRestorer, RestorerConfig
 
 State = dict[str, Tensor]
