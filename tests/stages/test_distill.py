@@ -147,7 +147,7 @@ def test_blocks_lower_their_losses_and_bring_the_picture_nearer(
     tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
 ) -> None:
     before = likeness(low, tiny, faces[8:])
-    settings = replace(SETTINGS, fit=replace(FIT, steps=6, learning_rate=2e-3))
+    settings = replace(SETTINGS, fit=replace(FIT, steps=12, learning_rate=1e-3))
     reports = distill_blocks(low, tiny, faces[:8], settings)
     assert list(reports) == block_names(low)
     rooms = [name.split("_block")[0] for name in reports]
