@@ -53,8 +53,9 @@ class RestoreFace(io.ComfyNode):
                 io.Float.Input("smoothing", default=0.0, min=0.0, max=30.0, step=0.5,
                                tooltip="For the frames of a video: steadies faces over about so many frames before "
                                "and after, and closes short gaps; 2 is a good start. 0 = each picture by itself."),
-                advanced(io.Int.Input("batch_size", default=4, min=1, max=64,
-                                      tooltip="Faces at once. Less needs less memory; the picture stays the same.")),
+                advanced(io.Int.Input("batch_size", default=0, min=0, max=64,
+                                      tooltip="Faces at once: 0 = as many as are quick on your device. Less needs less "
+                                      "memory; the picture stays the same.")),
                 io.Mask.Input("mask", optional=True, tooltip="Change the picture only where this is white."),
                 io.Mask.Input("face_mask", optional=True,
                               tooltip="Instead of the detector: each separate white area is a face."),

@@ -51,7 +51,7 @@ class RestoreOptions:
     color: str = "wavelet"  # "none", "adain" (mean and spread) or "wavelet" (all low frequencies) of the photo
     upscale: int = 1  # 1, 2 or 4 times the photo's size
     feather: float = 0.32  # 0 to 1: the share of the face mask's radius over which it fades; 0 = a hard rim
-    batch_size: int = 4  # faces restored at once; memory grows with it, the picture does not depend on it
+    batch_size: int = 0  # faces restored at once, in as much more memory; 0 = what is quickest on the device
     seed: int | None = None  # None = the latent's mode; a number = a latent sampled with that seed
 
 

@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
     add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (auto)")
     add("--backend", choices=["auto", "onednn", "reference"], default="auto", help="who computes low-bit layers (auto)")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=_PRECISION)
-    add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more is faster, takes memory (4)")
+    add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
     add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")
     add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
     add("--compare", action="store_true", help="also write before and after side by side, NAME_compare.png")

@@ -24,6 +24,7 @@ Progress = Callable[[int, int], None]
 """Called with (faces done, faces in all); an exception it raises stops the work and nothing is lost."""
 
 UPSCALES = (1, 2, 4)
+_BATCH, _SMALL = 4, 256  # faces at once; pixels of a side up to which a processor gains by it, measured
 
 
 def restore_photo(
@@ -79,8 +80,8 @@ def check_options(options: RestoreOptions) -> None:
         raise UsageError(f"upscale is one of {UPSCALES}, got {options.upscale}")
     if not 0 <= options.feather <= 1:
         raise UsageError(f"feather is between 0 and 1, got {options.feather}")
-    if options.batch_size < 1:
-        raise UsageError(f"batch size is at least 1, got {options.batch_size}")
+    if options.batch_size < 0:
+        raise UsageError(f"batch size is at least 1, or 0 for what is quickest, got {options.batch_size}")
     if options.seed is not None and not 0 <= options.seed < 2**62:
         raise UsageError(f"a seed is a whole number from 0 to 2^62, got {options.seed}")
     if options.color not in METHODS:
@@ -141,7 +142,7 @@ def restore_crops(
     Raises ImageError on NaN, QuantFaceError with advice when even one face does not fit.
     """
     restored: list[Crop] = []
-    batch_size = options.batch_size
+    batch_size = options.batch_size or quick_batch(restorer)
     while len(restored) < len(crops):
         start = len(restored)
         if progress:
@@ -160,6 +161,13 @@ def restore_crops(
     if progress and crops:
         progress(len(crops), len(crops))
     return restored
+
+
+def quick_batch(restorer: Restorer) -> int:
+    """Faces at once beyond which none comes sooner: a processor is busy with one large face as with four."""
+    if restorer.device.type != "cpu":
+        return _BATCH
+    return max(1, _BATCH * _SMALL**2 // restorer.config.image_size**2)
 
 
 def _run(batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int) -> list[Crop]:

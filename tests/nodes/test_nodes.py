@@ -13,7 +13,7 @@ import torch
 
 RESTORE = {
     "faces": "all", "positions": "0", "order": "left-to-right", "strength": 1.0, "color": "wavelet", "upscale": "1",
-    "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 4,
+    "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 0,
 }  # fmt: skip
 
 

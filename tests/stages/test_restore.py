@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from quantface_core.errors import ImageError, QuantFaceError, UsageError
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.photos import read_photo
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.restore import restore_aligned, restore_crops, restore_photo
+from quantface_core.stages.restore import quick_batch, restore_aligned, restore_crops, restore_photo
 from quantface_core.types import Face, Restoration, RestoreOptions
 
 
@@ -155,6 +156,12 @@ def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
     assert np.allclose(restored, crops)
 
 
+@pytest.mark.parametrize(("device", "size", "batch"), [("cpu", 256, 4), ("cpu", 512, 1), ("cuda", 512, 4)])
+def test_a_processor_takes_one_large_face_at_once(device: str, size: int, batch: int) -> None:
+    restorer = SimpleNamespace(device=torch.device(device), config=SimpleNamespace(image_size=size))
+    assert quick_batch(restorer) == batch
+
+
 def test_no_memory_for_one_face_says_what_to_do(tiny: OneStepRestorer) -> None:
     class Full(torch.nn.Module):
         config, device = tiny.config, tiny.device
@@ -206,7 +213,7 @@ def test_what_is_no_photo_is_refused(tiny: OneStepRestorer, pixels: np.ndarray) 
         {"strength": 1.5},
         {"strength": float("nan")},
         {"upscale": 3},
-        {"batch_size": 0},
+        {"batch_size": -1},
         {"seed": -1},
         {"color": "sepia"},
     ],
