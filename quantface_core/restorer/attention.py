@@ -24,19 +24,23 @@ def _has_matrix_units() -> bool:
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention, [B, heads, N, D] over [B, heads, M, D] -> [B, heads, N, D], no mask."""
-    scores = query.shape[2] * key.shape[2]
+    size = query.shape[2] * key.shape[2]
     plain = query.device.type != "cpu" or query.dtype != torch.bfloat16 or torch.is_grad_enabled()
-    if plain or scores < _WORTH or _has_matrix_units():
+    if plain or size < _WORTH or _has_matrix_units():
         return F.scaled_dot_product_attention(query, key, value)
     # A score that all keys share changes no softmax; without the keys' mean the rounded scores are smaller.
     key = key - key.mean(2, keepdim=True)
     query = query * query.shape[-1] ** -0.5
     out = torch.empty(query.shape, dtype=query.dtype)
+    held = torch.empty(_ROWS, key.shape[2], dtype=query.dtype)
     for b in range(len(query)):
         for q, k, v, rows in zip(query[b], key[b], value[b], out[b], strict=True):
             for start in range(0, len(q), _ROWS):
                 piece = slice(start, start + _ROWS)
-                torch.mm((q[piece] @ k.t()).softmax(-1), v, out=rows[piece])
+                scores = held[: len(q[piece])]
+                torch.mm(q[piece], k.t(), out=scores)
+                torch.softmax(scores, -1, out=scores)
+                torch.mm(scores, v, out=rows[piece])
     return out
 
 

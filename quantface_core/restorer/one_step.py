@@ -14,6 +14,7 @@ from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
 from .residual import replace_residuals
+from .transformer import replace_transformers
 from .upsample import replace_upsamplers
 
 
@@ -37,6 +38,7 @@ class OneStepRestorer(nn.Module):
         self.vae = AutoencoderKL(**config.vae)
         _act_in_place(self)
         replace_residuals(self)
+        replace_transformers(self)
         replace_upsamplers(self)
         self.unet.set_attn_processor(AttentionProcessor())
         self.vae.set_attn_processor(AttentionProcessor())

@@ -1,0 +1,79 @@
+"""Transformer blocks on maps that keep their channels last, and gates that are computed in the cache.
+
+Diffusers' own turn the maps around after every block, for the convolutions that follow to turn them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.activations import GEGLU
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+
+_PIECE = 1 << 20  # numbers gated at once
+
+
+class Transformer(nn.Module):
+    """Norm, projection, blocks over pixels, projection, and the input added; diffusers' names for its own."""
+
+    gradient_checkpointing = False  # diffusers turns it on, and gives the function
+    _gradient_checkpointing_func: Callable[..., Tensor]
+
+    def __init__(self, model: Transformer2DModel) -> None:
+        super().__init__()
+        self.norm, self.proj_in = model.norm, model.proj_in
+        self.transformer_blocks, self.proj_out = model.transformer_blocks, model.proj_out
+        self.on_tokens: bool = model.use_linear_projection  # what the projections are: linears, or convolutions of 1x1
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> tuple[Tensor]:
+        """Maps [B, C, H, W] and a prompt [B, M, P] -> maps alike. Masks and classes do not occur in our models."""
+        sides, x = hidden_states.shape[2:], self.norm(hidden_states)
+        x = self.proj_in(_tokens(x)) if self.on_tokens else _tokens(self.proj_in(x))
+        for block in self.transformer_blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = self._gradient_checkpointing_func(block, x, None, encoder_hidden_states)
+            else:
+                x = block(x, encoder_hidden_states=encoder_hidden_states)
+        x = _maps(self.proj_out(x), sides) if self.on_tokens else self.proj_out(_maps(x, sides))
+        return (hidden_states + x,)
+
+
+def _tokens(maps: Tensor) -> Tensor:
+    return maps.flatten(2).transpose(1, 2)
+
+
+def _maps(tokens: Tensor, sides: torch.Size) -> Tensor:
+    return tokens.transpose(1, 2).unflatten(2, tuple(sides))
+
+
+class Gated(nn.Module):
+    """A linear layer whose one half is gated by the GELU of the other; diffusers' name for the layer."""
+
+    def __init__(self, block: GEGLU) -> None:
+        super().__init__()
+        self.proj = block.proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, C] -> [B, N, D]."""
+        values, gates = self.proj(x).chunk(2, -1)
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return values * F.gelu(gates)
+        y = torch.empty(values.shape, dtype=values.dtype)
+        step = max(1, _PIECE // values.shape[-1])
+        for piece in (slice(start, start + step) for start in range(0, x.shape[1], step)):
+            torch.mul(values[:, piece], F.gelu(gates[:, piece]), out=y[:, piece])
+        return y
+
+
+def replace_transformers(model: nn.Module) -> None:
+    """Put `Transformer` and `Gated` in the places of diffusers' plain ones, with their layers."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is Transformer2DModel and child.is_input_continuous:
+                module.register_module(name, Transformer(child))
+            elif type(child) is GEGLU:
+                module.register_module(name, Gated(child))
