@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -175,3 +177,58 @@ def test_every_way_to_a_product_is_the_same(monkeypatch: pytest.MonkeyPatch, sha
     x = torch.randn(2, 16, 13, 10, generator=torch.Generator().manual_seed(0)).bfloat16()
     arguments = (weight, 4, 0.8, (stride, stride), (padding, padding), torch.linspace(-1, 1, 24))
     assert torch.equal(onednn.Conv2d(*arguments)(x), reference.Conv2d(*arguments)(x))
+
+
+@pytest.mark.parametrize("loud", [False, True], ids=["random", "extreme"])
+@pytest.mark.parametrize("bits", [(3, 3), (4, 3), (4, 4), (4, 5), (3, 5)])
+def test_transformed_convolutions_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, bits, loud: bool) -> None:
+    onednn = BACKENDS["onednn"]
+    if reason := onednn.unavailable(CPU):
+        pytest.skip(reason)
+    from quantface_core.kernels.onednn import winograd
+
+    monkeypatch.setattr(winograd, "_CHANNELS", 8)
+    monkeypatch.setattr(winograd, "_FEWEST", 1)
+    monkeypatch.setattr(winograd, "_LEAST", 1)
+    monkeypatch.setattr(winograd, "_TILES", 10)
+    w_bits, x_bits = bits
+    weight = low_bit_weight((24, 16, 3, 3), w_bits, 0)
+    x = torch.randn(2, 16, 12, 14, generator=torch.Generator().manual_seed(0))
+    if loud:  # every code at a limit, signs as they fall
+        x = x.sign()
+        weight = replace(weight, packed=pack(weight.codes().sign() * largest_code(w_bits), w_bits))
+    for padding in (0, 1):
+        for dtype in (torch.float32, torch.bfloat16):
+            arguments = (weight, x_bits, 1.0, (1, 1), (padding, padding), torch.linspace(-1, 1, 24))
+            kernel = onednn.Conv2d(*arguments)
+            assert kernel.transforms
+            assert torch.equal(kernel(x.to(dtype)), reference.Conv2d(*arguments)(x.to(dtype)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "bits", "stride", "fits"),
+    [
+        ((256, 256, 3, 3), (4, 4), (1, 1), True),
+        ((256, 1280, 3, 3), (4, 4), (1, 1), True),
+        ((256, 1400, 3, 3), (4, 4), (1, 1), False),  # float32 would round the sums
+        ((256, 128, 3, 3), (4, 4), (1, 1), False),
+        ((256, 256, 3, 3), (5, 4), (1, 1), False),
+        ((256, 256, 3, 3), (4, 6), (1, 1), False),
+        ((256, 256, 3, 3), (4, 4), (2, 2), False),
+        ((256, 256, 1, 1), (4, 4), (1, 1), False),
+    ],
+)
+def test_kernels_are_transformed_where_it_is_exact(shape, bits, stride, fits: bool) -> None:
+    from quantface_core.kernels.onednn import winograd
+
+    assert winograd.fits(shape, *bits, stride) == fits
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "channels", "pays"),
+    [(64, 64, 256, True), (32, 32, 256, False), (16, 16, 1280, True), (8, 8, 1280, False), (65, 64, 256, False)],
+)
+def test_odd_and_small_maps_are_not_transformed(height: int, width: int, channels: int, pays: bool) -> None:
+    from quantface_core.kernels.onednn import winograd
+
+    assert winograd.pays(torch.empty(height + 2, width + 2, channels), channels) == pays

@@ -12,6 +12,7 @@ from ..doubling import phase_kernels, phases, window
 from ..mixer import Mixer
 from ..quantize import largest_code, per_image_scale
 from ..weight import LowBitWeight
+from . import winograd
 from .codes import pieces, write_dtype, write_image_codes, zero_point
 from .product import Product
 
@@ -36,11 +37,20 @@ class Conv2d:
         # The four kernels of a doubled picture add up to four codes, in a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
         self.doubles = same and 4 * largest_code(weight.bits) <= largest_code(8)
-        _ = self._phases if doubles and self.doubles else self._whole  # prepacked now, not at the first picture
+        self.transforms = winograd.fits(weight.shape, weight.bits, x_bits, stride)
+        # Prepacked now, not at the first picture, unless it hangs on the picture in which form.
+        if doubles and self.doubles:
+            _ = self._phases
+        elif not self.transforms:
+            _ = self._whole
 
     @cached_property
     def _whole(self) -> Product:
         return self._product(self.weight.codes())
+
+    @cached_property
+    def _transformed(self) -> winograd.Winograd:
+        return winograd.Winograd(self.weight.codes(), self.weight.scale.float(), self.bias, self.zero_point)
 
     @cached_property
     def _phases(self) -> list[Product]:
@@ -48,6 +58,9 @@ class Conv2d:
 
     def _product(self, codes: Tensor) -> Product:
         return Product(codes, self.weight.scale.float(), self.bias, self.stride, self.zero_point)
+
+    def _form(self, padded: Tensor) -> Product | winograd.Winograd:
+        return self._transformed if self.transforms and winograd.pays(padded, self.weight.shape[0]) else self._whole
 
     def _padded(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes with their padding, [B, H + 2 ph, W + 2 pw, C] uint8, and scales [B, 1, 1, 1]."""
@@ -74,7 +87,8 @@ class Conv2d:
         return padded[:, down : down + height, across : across + width].permute(0, 3, 1, 2), scales
 
     def __call__(self, x: Tensor) -> Tensor:
-        products = [self._whole(codes, scale, write_dtype(x)) for codes, scale in zip(*self._padded(x), strict=True)]
+        dtype, pairs = write_dtype(x), zip(*self._padded(x), strict=True)
+        products = [self._form(codes)(codes, scale, dtype) for codes, scale in pairs]
         y = products[0][None] if len(products) == 1 else torch.stack(products)
         return y.permute(0, 3, 1, 2).to(x.dtype)
 
