@@ -12,9 +12,9 @@ from ..doubling import phase_kernels, phases, window
 from ..mixer import Mixer
 from ..quantize import largest_code, per_image_scale
 from ..weight import LowBitWeight
-from . import winograd
 from .codes import pieces, write_dtype, write_image_codes, zero_point
 from .product import Product
+from .transformed import Doubled, Transformed, Winograd, fits
 
 
 class Conv2d:
@@ -37,20 +37,22 @@ class Conv2d:
         # The four kernels of a doubled picture add up to four codes, in a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
         self.doubles = same and 4 * largest_code(weight.bits) <= largest_code(8)
-        self.transforms = winograd.fits(weight.shape, weight.bits, x_bits, stride)
+        self.transforms = fits(weight.shape, weight.bits, x_bits, stride)
         # Prepacked now, not at the first picture, unless it hangs on the picture in which form.
-        if doubles and self.doubles:
-            _ = self._phases
-        elif not self.transforms:
-            _ = self._whole
+        if not self.transforms:
+            _ = self._phases if doubles and self.doubles else self._whole
 
     @cached_property
     def _whole(self) -> Product:
         return self._product(self.weight.codes())
 
     @cached_property
-    def _transformed(self) -> winograd.Winograd:
-        return winograd.Winograd(self.weight.codes(), self.weight.scale.float(), self.bias, self.zero_point)
+    def _winograd(self) -> Winograd:
+        return Winograd(self.weight.codes(), self.weight.scale.float(), self.bias, self.zero_point)
+
+    @cached_property
+    def _doubled(self) -> Doubled:
+        return Doubled(self.weight.codes(), self.weight.scale.float(), self.bias, self.zero_point)
 
     @cached_property
     def _phases(self) -> list[Product]:
@@ -59,8 +61,8 @@ class Conv2d:
     def _product(self, codes: Tensor) -> Product:
         return Product(codes, self.weight.scale.float(), self.bias, self.stride, self.zero_point)
 
-    def _form(self, padded: Tensor) -> Product | winograd.Winograd:
-        return self._transformed if self.transforms and winograd.pays(padded, self.weight.shape[0]) else self._whole
+    def _pays(self, form: type[Transformed], padded: Tensor) -> bool:
+        return self.transforms and form.pays(padded, self.weight.shape[0])
 
     def _padded(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes with their padding, [B, H + 2 ph, W + 2 pw, C] uint8, and scales [B, 1, 1, 1]."""
@@ -88,17 +90,23 @@ class Conv2d:
 
     def __call__(self, x: Tensor) -> Tensor:
         dtype, pairs = write_dtype(x), zip(*self._padded(x), strict=True)
-        products = [self._form(codes)(codes, scale, dtype) for codes, scale in pairs]
+        products = [
+            (self._winograd if self._pays(Winograd, codes) else self._whole)(codes, scale, dtype)
+            for codes, scale in pairs
+        ]
         y = products[0][None] if len(products) == 1 else torch.stack(products)
         return y.permute(0, 3, 1, 2).to(x.dtype)
 
     def doubled(self, x: Tensor) -> Tensor:
-        """As `reference.Conv2d.doubled`, from a quarter of the codes and 4/9 of the products."""
+        """As `reference.Conv2d.doubled`, from a quarter of the codes and 4/9 of the products, or a quarter."""
         if not self.doubles:
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         batch, _, height, width = x.shape
         y = torch.empty(batch, 2 * height, 2 * width, self.weight.shape[0], dtype=write_dtype(x))
         for codes, scale, image in zip(*self._padded(x), y, strict=True):
+            if self._pays(Doubled, codes):
+                self._doubled(codes, scale, y.dtype, image)
+                continue
             for number, (product, out) in enumerate(zip(self._phases, phases(image), strict=True)):
                 product(window(codes, number), scale, y.dtype, out)
         return y.permute(0, 3, 1, 2).to(x.dtype)
