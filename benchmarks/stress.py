@@ -11,11 +11,11 @@ import copy
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer import embedder as own
+from quantface_core.restorer.transformer import Transformer
 
 SHARE = 0.02  # of channels
 LEAST, MOST = 20.0, 50.0
@@ -56,7 +56,7 @@ def _places(module: nn.Module) -> list[tuple[nn.Module, slice, list[nn.Module]]]
             (module.norm3, _all(module.norm3), [up]),
             (up, slice(0, down.weight.shape[1]), [down]),  # GEGLU's linear half; the gate is not linear
         ]
-    if isinstance(module, Transformer2DModel):
+    if isinstance(module, Transformer):
         return [(module.norm, _all(module.norm), [module.proj_in])]
     if isinstance(module, Attention):
         places = [(module.to_v, _all(module.to_v), [module.to_out[0]])]
