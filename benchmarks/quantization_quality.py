@@ -3,6 +3,7 @@
     python benchmarks/quantization_quality.py [--bits w4a4 w6a6] [--faces 64] [--picture OUT.png]
     python benchmarks/quantization_quality.py --stressed     # the mini with a diffusion UNet's outliers
     python benchmarks/quantization_quality.py --ablation     # block size, signs, clipping, exponent
+    python benchmarks/quantization_quality.py --parts linears --bits w4a4 --stressed     # where the stress is
 
 Every row of ours is built by the same code with parts of the method switched off; comfy-kitchen's ConvRot
 is its own package's, on the linears it accepts. Degradations and calibration images have fixed seeds, so
@@ -118,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w6a6", "w4a6", "w4a4"])
     parser.add_argument("--faces", type=int, default=64, help="test faces measured")
-    parser.add_argument("--parts", nargs="+", choices=["whole", "unet"], default=["whole", "unet"])
+    parser.add_argument("--parts", nargs="+", choices=["whole", "unet", "linears"], default=["whole", "unet"])
     parser.add_argument("--calibration", type=int, default=16, help="training faces calibrated with")
     parser.add_argument("--stressed", action="store_true", help="on the stressed copy of the mini")
     parser.add_argument("--ablation", action="store_true", help="parts of ours, w4a4, whole pipeline")
@@ -162,7 +163,8 @@ def main() -> None:
                 patches = [patch(target, value) for target, value in method.patches.items()]
                 for one in patches:
                     one.start()
-                pictures = quantized(replace(method.settings, parts=chosen, **widths))
+                only = convrot_layers(full) if parts == "linears" else None
+                pictures = quantized(replace(method.settings, parts=chosen, **widths), only)
                 for one in patches:
                     one.stop()
                 rows.append(measured(name, pictures))
@@ -171,7 +173,8 @@ def main() -> None:
             if bits == "w4a4" and not arguments.ablation:
                 same = convrot_layers(full)
                 rows.append(measured(f"comfy-kitchen ConvRot, {len(same)} linears", run(with_convrot(full), degraded)))
-                rows.append(measured(f"ours, the same {len(same)} linears", quantized(QuantizeSettings(), same)))
+                if parts != "linears":
+                    rows.append(measured(f"ours, the same {len(same)} linears", quantized(QuantizeSettings(), same)))
             header = [f"{bits}, {parts}", "PSNR to full precision (dB)", "PSNR to original (dB)", "MS-SSIM to original"]
             print(f"\n{table(header, rows)}", flush=True)
     if arguments.picture:
