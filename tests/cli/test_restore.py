@@ -115,7 +115,7 @@ def test_the_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("arguments", "message"),
     [
         (["--strength", "2"], "strength is between 0 and 1"),
-        (["--batch-size", "0"], "batch size is at least 1"),
+        (["--batch-size", "-1"], "batch size is at least 1"),
         (["--device", "mps"], "not available on this machine; there is: "),
     ],
 )
