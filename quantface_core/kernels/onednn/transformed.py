@@ -42,9 +42,10 @@ class Transformed(ABC):
 
     def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None, zero: int) -> None:
         """codes: the weight's, int8 [O, C, 3, 3]; scale and bias: [O] float32; zero: the activations' zero point."""
+        taps = codes.permute(2, 3, 0, 1).contiguous()  # each tap's numbers side by side: transforms are quick so
         self.weights = [
-            [torch.ops.onednn.qlinear_prepack(point.contiguous(), None) for point in self.kernel(row.unbind(2))]
-            for row in self.kernel(codes.unbind(2))
+            [torch.ops.onednn.qlinear_prepack(point, None) for point in self.kernel(row.unbind())]
+            for row in self.kernel(taps.unbind())
         ]
         self.scale, self.bias, self.zero = scale * self.half, bias, zero
         self.halves = torch.full_like(scale, self.half)
