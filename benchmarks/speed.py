@@ -2,7 +2,8 @@
 
     python benchmarks/speed.py [--models quantface-mini osdface] [--bits w4a4 w6a6] [--runs 5]
 
-Weights are random: speed does not depend on them, and OSDFace's own were not at hand. Low-bit layers have
+Weights are random, OSDFace's own were not at hand: normal, as rotation makes them, or speed would hang on them (of
+6-bit convolutions, by how many numbers `kernels/onednn/point.py` multiplies apart). Low-bit layers have
 rotation (64), scales and a rank-16 branch, as `quantface calibrate` makes them, and compute in bfloat16
 between layers. Every row is a process of its own that loads a file; times are medians after a warm-up.
 Set ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI to see a processor without matrix units (AMX).
@@ -28,7 +29,7 @@ from quantface_core import OneStepRestorer, load_restorer, save_restorer
 from quantface_core.kernels.allocator import kept_memory
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import backend_name, choose_backend
-from quantface_core.kernels.quantize import largest_code, quantize
+from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
 from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig
 from quantface_core.stages.quantize import plan_formats
@@ -49,10 +50,10 @@ def make(config: RestorerConfig, bits: str, path: Path) -> None:
         for layer_name, form in formats.items():
             layer = layers[layer_name]
             low = empty_like(layer, form)
-            largest = layer.weight.flatten(1).abs().amax(1) / largest_code(form.weight_bits)
-            low.weight_scale = largest
-            scale = largest.view(-1, *[1] * (layer.weight.ndim - 1))
-            low.packed = pack(quantize(layer.weight, scale, form.weight_bits), form.weight_bits)
+            weight = layer.weight.normal_()  # as rotation makes them, nearly, whatever they were
+            scale = per_channel_scale(weight, form.weight_bits)
+            low.weight_scale = scale.flatten()
+            low.packed = pack(quantize(weight, scale, form.weight_bits), form.weight_bits)
             if form.rank:
                 low.down.normal_(0, 0.01)
                 low.up.normal_(0, 0.01)

@@ -179,48 +179,98 @@ def test_every_way_to_a_product_is_the_same(monkeypatch: pytest.MonkeyPatch, sha
     assert torch.equal(onednn.Conv2d(*arguments)(x), reference.Conv2d(*arguments)(x))
 
 
-@pytest.mark.parametrize("loud", [False, True], ids=["random", "extreme"])
-@pytest.mark.parametrize("bits", [(3, 3), (4, 3), (4, 4), (4, 5), (3, 5)])
-def test_transformed_convolutions_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, bits, loud: bool) -> None:
-    onednn = BACKENDS["onednn"]
-    if reason := onednn.unavailable(CPU):
+@pytest.fixture
+def transformed(monkeypatch: pytest.MonkeyPatch):
+    """The room of transformed convolutions, made to transform small ones, however much they spill."""
+    if reason := BACKENDS["onednn"].unavailable(CPU):
         pytest.skip(reason)
     from quantface_core.kernels.onednn import transformed
 
-    monkeypatch.setattr(transformed, "_CHANNELS", 8)
-    monkeypatch.setattr(transformed, "_FEWEST", 1)
-    monkeypatch.setattr(transformed, "_LEAST", 1)
-    monkeypatch.setattr(transformed, "_WINDOWS", 10)
+    small = {"_CHANNELS": 8, "_FEWEST": 1, "_LEAST": 1, "_WINDOWS": 10, "_SPILL": 16}
+    for name, value in small.items():
+        monkeypatch.setattr(transformed, name, value)
+    return transformed
+
+
+@pytest.mark.parametrize("loud", [False, True], ids=["random", "extreme"])
+@pytest.mark.parametrize("bits", [(3, 3), (4, 3), (4, 4), (4, 6), (3, 5), (5, 5), (6, 6)])
+def test_transformed_convolutions_are_the_same_to_the_bit(transformed, bits, loud: bool) -> None:
     w_bits, x_bits = bits
     weight = low_bit_weight((24, 16, 3, 3), w_bits, 0)
     x = torch.randn(2, 16, 12, 14, generator=torch.Generator().manual_seed(0))
-    if loud:  # every code at a limit, signs as they fall
-        x = x.sign()
-        weight = replace(weight, packed=pack(weight.codes().sign() * largest_code(w_bits), w_bits))
+    if loud:  # every code at a limit: in half the outputs alike, or the signs as they fall
+        signs = weight.codes().sign()
+        signs[::2] = 1
+        x, weight = x.sign(), replace(weight, packed=pack(signs * largest_code(w_bits), w_bits))
     for padding in (0, 1):
         for dtype in (torch.float32, torch.bfloat16):
             arguments = (weight, x_bits, 1.0, (1, 1), (padding, padding), torch.linspace(-1, 1, 24))
-            kernel, plain = onednn.Conv2d(*arguments), reference.Conv2d(*arguments)
-            assert kernel.transforms
+            kernel, plain = BACKENDS["onednn"].Conv2d(*arguments), reference.Conv2d(*arguments)
             assert torch.equal(kernel(x.to(dtype)), plain(x.to(dtype)))
+            assert kernel._winograd is not None
             if padding:
                 assert torch.equal(kernel.doubled(x.to(dtype)), plain.doubled(x.to(dtype)))
+                assert kernel._doubled is not None or not kernel.doubles
+
+
+def test_transformed_convolutions_of_many_channels_are_the_same_to_the_bit(transformed) -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = (torch.randn(8, 2560, 3, 3, generator=generator) * 9).round().clamp(-31, 31).to(torch.int8)
+    weight = LowBitWeight(pack(codes, 6), torch.rand(8, generator=generator) + 0.5, 6, codes.shape)
+    x = codes[:1].sign().float().tile(1, 1, 4, 4)  # windows that fall on a tile meet its weights' signs: the largest sum
+    arguments = (weight, 6, 1.0, (1, 1), (1, 1))
+    kernel, plain = BACKENDS["onednn"].Conv2d(*arguments), reference.Conv2d(*arguments)
+    assert torch.equal(kernel(x), plain(x))
+    assert torch.equal(kernel.doubled(x), plain.doubled(x))
+    assert kernel._winograd is not None
+
+
+def test_what_no_byte_holds_is_multiplied_apart(transformed) -> None:
+    weight = torch.zeros(24, 16, dtype=torch.int16)
+    weight[3, 5], weight[3, 7], weight[20, 5] = 279, -128, 255
+    point = transformed.Point(weight, 0.5)
+    assert [(outputs.tolist(), channels.tolist()) for outputs, channels, _ in point.spills] == [
+        ([3, 20], [5, 7]),
+        ([3, 20], [5]),
+    ]
+    assert point.spilled == 3
+    x = torch.randint(0, 256, (40, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    exact = (x.double() - 128) @ weight.double().t() / 2
+    assert torch.equal(point(x, 128).double(), exact)
+
+
+def test_kernels_that_spill_much_are_multiplied_plainly(transformed, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = torch.full((24, 16, 3, 3), 31, dtype=torch.int8)
+    arguments = (torch.ones(24), None, 6)
+    assert transformed.Winograd.of(codes, *arguments) is not None
+    monkeypatch.setattr(transformed, "_SPILL", 0.1)
+    assert transformed.Winograd.of(codes, *arguments) is None
+    codes[:, 1:] = 14  # 9 of which fit into a byte
+    assert transformed.Winograd.of(codes, *arguments) is not None
+
+
+@pytest.mark.parametrize(("bits", "channels"), [((4, 4), 9510), ((4, 6), 2147), ((6, 6), 484)])
+def test_kernels_are_transformed_where_it_is_exact(transformed, bits, channels: int) -> None:
+    """Up to the channels with which a window of the largest codes still has sums that float32 knows."""
+    w_bits, x_bits = bits
+    for count, exact in ((channels, True), (channels + 1, False)):
+        codes = torch.full((8, count, 3, 3), largest_code(w_bits), dtype=torch.int8)
+        assert (transformed.Winograd.of(codes, torch.ones(8), None, x_bits) is not None) == exact
 
 
 @pytest.mark.parametrize(
     ("shape", "bits", "stride", "fits"),
     [
         ((256, 256, 3, 3), (4, 4), (1, 1), True),
-        ((256, 2560, 3, 3), (4, 4), (1, 1), True),
-        ((256, 2700, 3, 3), (4, 4), (1, 1), False),  # float32 would round the sums
+        ((256, 256, 3, 3), (6, 6), (1, 1), True),
         ((256, 128, 3, 3), (4, 4), (1, 1), False),
-        ((256, 256, 3, 3), (5, 4), (1, 1), False),
-        ((256, 256, 3, 3), (4, 6), (1, 1), False),
+        ((256, 256, 3, 3), (7, 4), (1, 1), False),
+        ((256, 256, 3, 3), (4, 7), (1, 1), False),
         ((256, 256, 3, 3), (4, 4), (2, 2), False),
         ((256, 256, 1, 1), (4, 4), (1, 1), False),
     ],
 )
-def test_kernels_are_transformed_where_it_is_exact(shape, bits, stride, fits: bool) -> None:
+def test_kernels_with_room_are_transformed(shape, bits, stride, fits: bool) -> None:
     from quantface_core.kernels.onednn import transformed
 
     assert transformed.fits(shape, *bits, stride) == fits

@@ -11,8 +11,10 @@ from quantface_core.restorer import attention as room
 from quantface_core.restorer.attention import AttentionProcessor, attention
 
 
+@pytest.mark.parametrize("few", [0, 1 << 23], ids=["in pieces", "at once"])
 @pytest.mark.parametrize("tokens", [1024, 700])
-def test_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+def test_by_products_as_torch(monkeypatch: pytest.MonkeyPatch, tokens: int, few: int) -> None:
+    monkeypatch.setattr(room, "_FEW", few)
     monkeypatch.setattr(room, "_has_matrix_units", lambda: False)
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 3, n, 16, generator=generator).bfloat16() for n in (1024, tokens, tokens))

@@ -14,7 +14,7 @@ from ..quantize import largest_code, per_image_scale
 from ..weight import LowBitWeight
 from .codes import pieces, write_dtype, write_image_codes, zero_point
 from .product import Product
-from .transformed import Doubled, Transformed, Winograd, fits
+from .transformed import Doubled, Form, Transformed, Winograd, fits
 
 
 class Conv2d:
@@ -47,12 +47,15 @@ class Conv2d:
         return self._product(self.weight.codes())
 
     @cached_property
-    def _winograd(self) -> Winograd:
-        return Winograd(self.weight.codes(), self.weight.scale.float(), self.bias, self.zero_point)
+    def _winograd(self) -> Winograd | None:
+        return self._transformed(Winograd)
 
     @cached_property
-    def _doubled(self) -> Doubled:
-        return Doubled(self.weight.codes(), self.weight.scale.float(), self.bias, self.zero_point)
+    def _doubled(self) -> Doubled | None:
+        return self._transformed(Doubled)
+
+    def _transformed(self, form: type[Form]) -> Form | None:
+        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, self.x_bits)
 
     @cached_property
     def _phases(self) -> list[Product]:
@@ -89,10 +92,10 @@ class Conv2d:
         return padded[:, down : down + height, across : across + width].permute(0, 3, 1, 2), scales
 
     def __call__(self, x: Tensor) -> Tensor:
-        dtype, pairs = write_dtype(x), zip(*self._padded(x), strict=True)
+        dtype = write_dtype(x)
         products = [
-            (self._winograd if self._pays(Winograd, codes) else self._whole)(codes, scale, dtype)
-            for codes, scale in pairs
+            ((self._pays(Winograd, codes) and self._winograd) or self._whole)(codes, scale, dtype)
+            for codes, scale in zip(*self._padded(x), strict=True)
         ]
         y = products[0][None] if len(products) == 1 else torch.stack(products)
         return y.permute(0, 3, 1, 2).to(x.dtype)
@@ -104,7 +107,7 @@ class Conv2d:
         batch, _, height, width = x.shape
         y = torch.empty(batch, 2 * height, 2 * width, self.weight.shape[0], dtype=write_dtype(x))
         for codes, scale, image in zip(*self._padded(x), y, strict=True):
-            if self._pays(Doubled, codes):
+            if self._pays(Doubled, codes) and self._doubled:
                 self._doubled(codes, scale, y.dtype, image)
                 continue
             for number, (product, out) in enumerate(zip(self._phases, phases(image), strict=True)):

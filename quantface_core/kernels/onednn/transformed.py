@@ -3,34 +3,40 @@
 Windows of codes and the kernel are transformed along rows and columns, multiplied number by number, and transformed
 back to 2x2 sums: by Winograd's F(2x2, 3x3) in 16 products where a convolution takes 36; where pixels are doubled, in 9
 where the four phases of `kernels/doubling.py` take 16. Transforms make numbers larger, which floats pay for with
-precision, and for which full 8-bit codes have no room. 4-bit codes have: windows grow 4 times (to 28), kernels 9
-times (to 63), and both are bytes still.
+precision, and for which full 8-bit codes have no room. Codes of up to 6 bits have: windows grow 4 times, to 124, and
+are bytes still. Kernels grow up to 9 times, to 63 at 4 bits and 279 at 6: the few of their numbers that no byte holds
+are multiplied apart (`Point`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..quantize import largest_code
+from .codes import zero_point
+from .point import Point
 
-_OFFSET = 64  # added to what may be negative, for a byte to hold it
+_OFFSETS = 64, 128  # added to what may be negative, for a byte to hold it: along rows, then columns
+_SPILL = 1 / 8  # of the channels, to which larger ones may be confined
+_EXACT = 1 << 24  # up to here float32 has every whole number
+
+Form = TypeVar("Form", bound="Transformed")
 _WINDOWS = 1024  # at once: their products stay in the cache
 _FEWEST = 64  # windows for which reading more weights pays
 _CHANNELS, _LEAST = 192, 5 << 22  # in and out, and windows of all pairs of them, from which the transforms pay
 
 
 def fits(shape: tuple[int, ...], w_bits: int, x_bits: int, stride: tuple[int, int]) -> bool:
-    """Whether a kernel [O, C, kh, kw] can be transformed, exactly, and has the channels for it to pay."""
-    w, x, (outputs, channels, *taps) = largest_code(w_bits), largest_code(x_bits), shape
+    """Whether a kernel [O, C, kh, kw] may have the room to be transformed, and has the channels for it to pay."""
+    outputs, channels, *taps = shape
     if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _CHANNELS:
         return False
-    # Windows and kernels in bytes; Winograd's sums of sums, on their way, whole numbers in float32.
-    return 4 * x < _OFFSET and 9 * w < 128 and 128 * x * w * channels < 1 << 24
+    return 4 * largest_code(x_bits) < _OFFSETS[1] and 9 * largest_code(w_bits) < 3 * largest_code(8)
 
 
 class Transformed(ABC):
@@ -38,18 +44,38 @@ class Transformed(ABC):
 
     lines: int  # of codes in a window
     step: int  # from window to window
-    half: float  # of a product, in either dimension, where the kernel is doubled to stay whole
+    scales: tuple[float, ...]  # of a dimension's points, which undo what the kernel is multiplied by to stay whole
 
-    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None, zero: int) -> None:
-        """codes: the weight's, int8 [O, C, 3, 3]; scale and bias: [O] float32; zero: the activations' zero point."""
+    def __init__(self, points: list[list[Point]], scale: Tensor, bias: Tensor | None, zero: int) -> None:
+        """points: of the transformed kernel; scale and bias: [O] float32; zero: the activations' zero point."""
+        self.points, self.scale, self.bias, self.zero = points, scale, bias, zero
+
+    @classmethod
+    def of(cls: type[Form], codes: Tensor, scale: Tensor, bias: Tensor | None, x_bits: int) -> Form | None:
+        """The product of codes [O, C, 3, 3] int8 with activations of x_bits; None = there is no room for it."""
         taps = codes.permute(2, 3, 0, 1).contiguous()  # each tap's numbers side by side: transforms are quick so
-        self.weights = [
-            [torch.ops.onednn.qlinear_prepack(point, None) for point in self.kernel(row.unbind())]
-            for row in self.kernel(taps.unbind())
+        largest = largest_code(x_bits)
+        if largest * cls._reach(taps) > _EXACT:
+            return None
+        points = [
+            [Point(point, down * across) for point, across in zip(cls.kernel(row.unbind()), cls.scales, strict=True)]
+            for row, down in zip(cls.kernel(taps.short().unbind()), cls.scales, strict=True)
         ]
-        self.scale, self.bias, self.zero = scale * self.half, bias, zero
-        self.halves = torch.full_like(scale, self.half)
-        self.none = torch.zeros_like(scale, dtype=torch.int64)
+        every = [point for row in points for point in row]
+        exact = all(4 * largest * point.largest_sum <= _EXACT for point in every)
+        few = sum(point.spilled for point in every) <= _SPILL * len(every) * codes.shape[1]
+        return cls(points, scale, bias, zero_point(x_bits)) if exact and few else None
+
+    @classmethod
+    def _reach(cls, taps: Tensor) -> float:
+        """How far the sums on the way back may get from zero, in their smallest steps, over the largest code.
+
+        Along a dimension they, or a product, read taps a, b, c no more than (1, 1, 1), (2, 0, 0) or (0, 0, 2) times;
+        and the smallest steps of products have added up to twice as large ones by then. taps: [3, 3, O, C].
+        """
+        weight = taps.abs().sum(-1, dtype=torch.float64).movedim(-1, 0)
+        reads = torch.tensor([[1, 1, 1], [2, 0, 0], [0, 0, 2]], dtype=torch.float64)
+        return float((reads @ weight @ reads.t()).amax()) / min(cls.scales)
 
     @staticmethod
     @abstractmethod
@@ -58,12 +84,12 @@ class Transformed(ABC):
 
     @staticmethod
     @abstractmethod
-    def codes(lines: Sequence[Tensor]) -> list[Tensor]:
+    def codes(lines: Sequence[Tensor], offset: int) -> list[Tensor]:
         """A window's codes along a dimension, transformed; around the zero points that `zeros` tells."""
 
     @staticmethod
     @abstractmethod
-    def zeros(zero: int) -> list[int]:
+    def zeros(zero: int, offset: int) -> list[int]:
         """The zero points of transformed codes, from that of the codes."""
 
     @staticmethod
@@ -102,15 +128,17 @@ class Transformed(ABC):
 
     def _sums(self, padded: Tensor) -> list[list[Tensor]]:
         """The sums of even and odd rows, and in each of even and odd columns: [windows, O] float32."""
-        rows = zip(self.codes(self._lines(padded, 0)), self.zeros(self.zero), self.weights, strict=True)
+        offset, lines = _OFFSETS[0], self._lines(padded, 0)
+        rows = zip(self.codes(lines, offset), self.zeros(self.zero, offset), self.points, strict=True)
         halves = [self._row(*row) for row in rows]
         columns = [self.back([half[column] for half in halves]) for column in (0, 1)]
         return [[column[row] for column in columns] for row in (0, 1)]
 
-    def _row(self, codes: Tensor, zero: int, weights: list[Any]) -> tuple[Tensor, Tensor]:
+    def _row(self, codes: Tensor, zero: int, points: list[Point]) -> tuple[Tensor, Tensor]:
         """One row of the transformed windows, multiplied, and its columns transformed back."""
-        points = zip(self.codes(self._lines(codes, 1)), self.zeros(zero), weights, strict=True)
-        return self.back([self._product(*point) for point in points])
+        offset, lines = _OFFSETS[1], self._lines(codes, 1)
+        columns = zip(self.codes(lines, offset), self.zeros(zero, offset), points, strict=True)
+        return self.back([point(x.reshape(-1, x.shape[2]), zero) for x, zero, point in columns])
 
     def _lines(self, codes: Tensor, dim: int) -> list[Tensor]:
         """The first to last line of every window along a dimension."""
@@ -118,37 +146,36 @@ class Transformed(ABC):
         every = (slice(None),) * dim + (slice(None, None, self.step),)
         return [codes.narrow(dim, line, reach)[every] for line in range(self.lines)]
 
-    def _product(self, x: Tensor, zero: int, weight: Any) -> Tensor:
-        y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            x.reshape(-1, x.shape[2]), 1.0, zero, weight, self.halves, self.none,
-            None, 1.0, 0, torch.float32, "none", [], "",
-        )  # fmt: skip
-        return y
-
 
 class Winograd(Transformed):
     """The convolution, by F(2x2, 3x3)."""
 
-    lines, step, half = 4, 2, 0.5
+    lines, step, scales = 4, 2, (1.0, 0.5, 0.5, 1.0)
 
     @staticmethod
     def kernel(taps: Sequence[Tensor]) -> list[Tensor]:
         first, second, third = taps
-        return [2 * first, first + second + third, first - second + third, 2 * third]
+        return [first, first + second + third, first - second + third, third]
 
     @staticmethod
-    def codes(lines: Sequence[Tensor]) -> list[Tensor]:
+    def codes(lines: Sequence[Tensor], offset: int) -> list[Tensor]:
         first, second, third, fourth = lines
-        return [_less(first, third), second + third, _less(third, second), _less(second, fourth)]
+        return [
+            _less(first, third, offset),
+            second + third,
+            _less(third, second, offset),
+            _less(second, fourth, offset),
+        ]
 
     @staticmethod
-    def zeros(zero: int) -> list[int]:
-        return [_OFFSET, 2 * zero, _OFFSET, _OFFSET]
+    def zeros(zero: int, offset: int) -> list[int]:
+        return [offset, 2 * zero, offset, offset]
 
     @staticmethod
     def back(points: list[Tensor]) -> tuple[Tensor, Tensor]:
         first, second, third, fourth = points
-        return first.add_(second).add_(third), second.sub_(third).sub_(fourth)
+        # The two in the middle first: their sum and difference read no tap more often than the whole does.
+        return first.add_(second.add_(third)), second.sub_(third, alpha=2).sub_(fourth)
 
 
 class Doubled(Transformed):
@@ -158,7 +185,7 @@ class Doubled(Transformed):
     both have in common, (a + b + c) q, is multiplied once.
     """
 
-    lines, step, half = 3, 1, 1.0
+    lines, step, scales = 3, 1, (1.0, 1.0, 1.0)
 
     @staticmethod
     def kernel(taps: Sequence[Tensor]) -> list[Tensor]:
@@ -166,13 +193,13 @@ class Doubled(Transformed):
         return [first, first + second + third, third]
 
     @staticmethod
-    def codes(lines: Sequence[Tensor]) -> list[Tensor]:
+    def codes(lines: Sequence[Tensor], offset: int) -> list[Tensor]:
         first, second, third = lines
-        return [_less(first, second), second, _less(third, second)]
+        return [_less(first, second, offset), second, _less(third, second, offset)]
 
     @staticmethod
-    def zeros(zero: int) -> list[int]:
-        return [_OFFSET, zero, _OFFSET]
+    def zeros(zero: int, offset: int) -> list[int]:
+        return [offset, zero, offset]
 
     @staticmethod
     def back(points: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -180,6 +207,6 @@ class Doubled(Transformed):
         return first.add_(second), third.add_(second)
 
 
-def _less(x: Tensor, y: Tensor) -> Tensor:
-    """x - y around `_OFFSET`, in unsigned bytes."""
-    return torch.add(x, _OFFSET).sub_(y)
+def _less(x: Tensor, y: Tensor, offset: int) -> Tensor:
+    """x - y around an offset, in unsigned bytes."""
+    return torch.add(x, offset).sub_(y)
