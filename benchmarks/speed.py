@@ -50,7 +50,7 @@ def make(config: RestorerConfig, bits: str, path: Path) -> None:
         for layer_name, form in formats.items():
             layer = layers[layer_name]
             low = empty_like(layer, form)
-            weight = layer.weight.normal_()  # as rotation makes them, nearly, whatever they were
+            weight = layer.weight.normal_(0, float(layer.weight.std()))  # nearly as rotation makes any weight
             scale = per_channel_scale(weight, form.weight_bits)
             low.weight_scale = scale.flatten()
             low.packed = pack(quantize(weight, scale, form.weight_bits), form.weight_bits)

@@ -53,14 +53,14 @@ def _largest_of_token(x: Tensor) -> Tensor:
 def per_image_scale(x: Tensor, bits: int, clip: float = 1.0) -> Tensor:
     """Dynamic activation scales of a convolution: x [B, C, H, W] -> [B, 1, 1, 1] float32.
 
-    Where `quantize_image` rounds in bfloat16, the scale's inverse is a bfloat16 number.
+    Where `quantize_activations` rounds in bfloat16, the scale's inverse is a bfloat16 number.
     """
     scale = _scale(x.abs().amax(dim=(1, 2, 3), keepdim=True).float(), bits, clip)
     return scale.reciprocal().to(x.dtype).float().reciprocal() if rounds_in_bfloat16(x.dtype, bits) else scale
 
 
 def rounds_in_bfloat16(dtype: torch.dtype, bits: int) -> bool:
-    """Whether activations' codes are found by an addition in bfloat16 (see `quantize_image`)."""
+    """Whether activations' codes are found by an addition in bfloat16 (see `quantize_activations`)."""
     return dtype == torch.bfloat16 and bits <= _BFLOAT16_BITS
 
 
@@ -69,8 +69,8 @@ def offset(bits: int) -> int:
     return 128 + largest_code(bits) + 1
 
 
-def quantize_image(x: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Codes of an image, int8: as `quantize`, but x in bfloat16 is rounded by an addition.
+def quantize_activations(x: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """Codes of tokens or images, int8: as `quantize`, but x in bfloat16 is rounded by an addition.
 
     From 128 to 256 bfloat16 holds exactly the whole numbers: a sum that falls there is rounded to one, half to
     even, and a backend reads its code off the low byte, in half the passes over memory.
@@ -80,14 +80,6 @@ def quantize_image(x: Tensor, scale: Tensor, bits: int) -> Tensor:
     limit, middle = largest_code(bits), offset(bits)
     steps = (x.float() * scale.reciprocal().to(x.dtype).float() + middle).to(x.dtype)
     return (steps.clamp_(middle - limit, middle + limit) - middle).to(torch.int8)
-
-
-def quantize_tokens(x: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Codes of tokens, int8: as `quantize`, but x in bfloat16 is divided, then rounded by an addition, in bfloat16."""
-    if not rounds_in_bfloat16(x.dtype, bits):
-        return quantize(x, scale, bits)
-    limit, middle = largest_code(bits), offset(bits)
-    return ((x / scale + middle).clamp_(middle - limit, middle + limit) - middle).to(torch.int8)
 
 
 def _scale(largest: Tensor, bits: int, clip: float) -> Tensor:

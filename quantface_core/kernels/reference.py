@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .mixer import Mixer
-from .quantize import largest_code, per_image_scale, per_token_scale, quantize_image, quantize_tokens
+from .quantize import largest_code, per_image_scale, per_token_scale, quantize_activations
 from .weight import LowBitWeight
 
 _EXACT = (1 << 24) - 1  # largest run of whole numbers that float32 represents
@@ -85,7 +85,7 @@ class Linear:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
         balanced = self.mixer(x) if self.mixer else x
         scale = per_token_scale(balanced, self.x_bits, self.clip)
-        return quantize_tokens(balanced, scale, self.x_bits), scale
+        return quantize_activations(balanced, scale, self.x_bits), scale
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)
@@ -118,7 +118,7 @@ class Conv2d:
         # A channel transform is the same at every tap, and zero padding stays zero.
         balanced = self.mixer(x.movedim(1, -1)).movedim(-1, 1) if self.mixer else x
         scale = per_image_scale(balanced, self.x_bits, self.clip)
-        return quantize_image(balanced, scale, self.x_bits), scale
+        return quantize_activations(balanced, scale, self.x_bits), scale
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)

@@ -5,6 +5,7 @@ Torch's own CPU attention there takes 1.3 to 2 times as long: it was the largest
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 _ROWS = 512  # whose scores are held at once: they stay in the cache
 _FEW = 1 << 22  # scores of all heads, up to which they are computed at once
+_STEADY = 100.0  # scores no farther from zero are powers of two that need no common factor
 
 
 @cache
@@ -29,26 +31,32 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(query, key, value)
     # A score that all keys share changes no softmax; without the keys' mean the rounded scores are smaller.
     key = key - key.mean(2, keepdim=True)
-    query = query * query.shape[-1] ** -0.5
+    query = query * (query.shape[-1] ** -0.5 / math.log(2))  # for powers of two
+    steady = float(_longest(query) * _longest(key)) <= _STEADY
     if query.shape[:3].numel() * key.shape[2] <= _FEW:
-        scores = query @ key.transpose(-1, -2)
-        return torch.softmax(scores, -1, out=scores) @ value
-    return _in_pieces(query, key, value)
-
-
-def _in_pieces(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """A head at a time, a piece of its rows at a time; the query is scaled."""
+        return _attended(query @ key.transpose(-1, -2), value, steady)
     out = torch.empty(query.shape, dtype=query.dtype)
     held = torch.empty(_ROWS, key.shape[2], dtype=query.dtype)
     for b in range(len(query)):
         for q, k, v, rows in zip(query[b], key[b], value[b], out[b], strict=True):
             for start in range(0, len(q), _ROWS):
                 piece = slice(start, start + _ROWS)
-                scores = held[: len(q[piece])]
-                torch.mm(q[piece], k.t(), out=scores)
-                torch.softmax(scores, -1, out=scores)
-                torch.mm(scores, v, out=rows[piece])
+                scores = torch.mm(q[piece], k.t(), out=held[: len(q[piece])])
+                rows[piece] = _attended(scores, v, steady)
     return out
+
+
+def _longest(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=-1).amax()
+
+
+def _attended(scores: Tensor, value: Tensor, steady: bool) -> Tensor:
+    """Rows of scores, of powers of two, to rows of what they attend to; the scores are overwritten."""
+    if not steady:
+        scores -= scores.amax(-1, keepdim=True)
+    # Divided by their sum not as weights but as the fewer numbers that come of them.
+    weights = torch.exp2(scores, out=scores)
+    return (weights @ value).div_(weights.sum(-1, keepdim=True))
 
 
 class AttentionProcessor:

@@ -217,7 +217,8 @@ def test_transformed_convolutions_of_many_channels_are_the_same_to_the_bit(trans
     generator = torch.Generator().manual_seed(0)
     codes = (torch.randn(8, 2560, 3, 3, generator=generator) * 9).round().clamp(-31, 31).to(torch.int8)
     weight = LowBitWeight(pack(codes, 6), torch.rand(8, generator=generator) + 0.5, 6, codes.shape)
-    x = codes[:1].sign().float().tile(1, 1, 4, 4)  # windows that fall on a tile meet its weights' signs: the largest sum
+    # Windows that fall on a tile meet its weights' signs: the largest sum there is.
+    x = codes[:1].sign().float().tile(1, 1, 4, 4)
     arguments = (weight, 6, 1.0, (1, 1), (1, 1))
     kernel, plain = BACKENDS["onednn"].Conv2d(*arguments), reference.Conv2d(*arguments)
     assert torch.equal(kernel(x), plain(x))

@@ -26,15 +26,17 @@ def pieces(rows: Tensor) -> Iterator[slice]:
 
 
 def write_token_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
-    """Codes as `quantize.quantize_tokens` rounds them, [N, K]; scale [N, 1]."""
+    """Codes as `quantize.quantize_activations` rounds them, [N, K]; scale [N, 1]."""
     if rounds_in_bfloat16(balanced.dtype, bits):
-        _write_steps(torch.div(balanced, scale).add_(offset(bits)), bits, out)
+        # A row of offsets, not one: torch is quick where no more than one of what it multiplies and adds is broadcast.
+        middle = torch.full((balanced.shape[1],), float(offset(bits)), dtype=balanced.dtype)
+        _write_steps(torch.addcmul(middle, balanced, scale.reciprocal()), bits, out)
     else:
         _write_rounded(balanced, scale, bits, out)
 
 
 def write_image_codes(balanced: Sequence[Tensor], scale: Tensor, bits: int, out: Sequence[Tensor]) -> None:
-    """Codes as `quantize.quantize_image` rounds them, of an image's pieces; one scale."""
+    """Codes as `quantize.quantize_activations` rounds them, of an image's pieces; one scale."""
     dtype = balanced[0].dtype
     if not rounds_in_bfloat16(dtype, bits):
         for values, codes in zip(balanced, out, strict=True):

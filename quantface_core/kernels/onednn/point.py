@@ -17,7 +17,8 @@ class Point:
 
     def __init__(self, weight: Tensor, scale: float) -> None:
         """weight: [O, C] int16; scale: of the products, a power of two."""
-        self.scale = scale
+        self.scale = torch.full((len(weight),), scale)
+        self.zeros = torch.zeros(len(weight), dtype=torch.int64)
         self.largest_sum = int(weight.abs().sum(1, dtype=torch.int64).amax())  # of codes that are 1 or less
         self.whole, rest = _packed(weight)
         self.spills: list[tuple[Tensor, Tensor, Any]] = []  # outputs, channels, what no byte held between them
@@ -42,7 +43,7 @@ class Point:
     def _product(self, x: Tensor, zero: int, weight: Any) -> Tensor:
         outputs = weight.shape[1]
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            x, 1.0, zero, weight, torch.full((outputs,), self.scale), torch.zeros(outputs, dtype=torch.int64),
+            x, 1.0, zero, weight, self.scale[:outputs], self.zeros[:outputs],
             None, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
         return y
