@@ -23,7 +23,7 @@ ALLOWED = {
     "charts": {"io", "metrics"},
     "kernels": set(),
     "nn": {"kernels"},
-    "restorer": set(),
+    "restorer": {"nn"},
     "faces": set(),
     "io": {"restorer", "nn", "kernels"},
     "stages": {"restorer", "faces", "nn", "kernels", "metrics"},

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..quantize import largest_code, offset, rounds_in_bfloat16
 
-_PIECE = 1 << 20  # numbers balanced and rounded at once: few enough for a cache, many enough for two threads
+_PIECE = 1 << 21  # numbers balanced and rounded at once: few enough for a cache, many enough for two threads
 _BITS_OF_128 = 0x4300  # in bfloat16
 _WRITES = (torch.float32, torch.bfloat16)  # dtypes the products can be written in
 
@@ -20,8 +20,9 @@ def zero_point(bits: int) -> int:
 
 
 def pieces(rows: Tensor) -> Iterator[slice]:
-    """Slices over the first dimension that hold about as many numbers as the cache does."""
-    step = max(1, _PIECE // max(1, rows[0].numel()))
+    """Slices over the first dimension, alike, that hold about as many numbers as the cache does."""
+    count = max(1, round(rows.numel() / _PIECE))
+    step = max(1, -(-len(rows) // count))
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 

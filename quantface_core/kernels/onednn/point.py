@@ -41,9 +41,11 @@ class Point:
         return y
 
     def _product(self, x: Tensor, zero: int, weight: Any) -> Tensor:
-        outputs = weight.shape[1]
+        scale, zeros = self.scale, self.zeros
+        if (outputs := weight.shape[1]) < len(scale):
+            scale, zeros = scale[:outputs], zeros[:outputs]
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            x, 1.0, zero, weight, self.scale[:outputs], self.zeros[:outputs],
+            x, 1.0, zero, weight, scale, zeros,
             None, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
         return y

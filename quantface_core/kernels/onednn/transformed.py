@@ -84,8 +84,11 @@ class Transformed(ABC):
 
     @staticmethod
     @abstractmethod
-    def codes(lines: Sequence[Tensor], offset: int) -> list[Tensor]:
-        """A window's codes along a dimension, transformed; around the zero points that `zeros` tells."""
+    def codes(lines: Sequence[Tensor], raised: Sequence[Tensor]) -> list[Tensor]:
+        """A window's codes along a dimension, transformed; around the zero points that `zeros` tells.
+
+        `raised` is the same lines with an offset, for what may be negative to stay unsigned.
+        """
 
     @staticmethod
     @abstractmethod
@@ -128,17 +131,21 @@ class Transformed(ABC):
 
     def _sums(self, padded: Tensor) -> list[list[Tensor]]:
         """The sums of even and odd rows, and in each of even and odd columns: [windows, O] float32."""
-        offset, lines = _OFFSETS[0], self._lines(padded, 0)
-        rows = zip(self.codes(lines, offset), self.zeros(self.zero, offset), self.points, strict=True)
-        halves = [self._row(*row) for row in rows]
+        codes, zeros = self._transform(padded, self.zero, 0)
+        halves = [self._row(*row) for row in zip(codes, zeros, self.points, strict=True)]
         columns = [self.back([half[column] for half in halves]) for column in (0, 1)]
         return [[column[row] for column in columns] for row in (0, 1)]
 
     def _row(self, codes: Tensor, zero: int, points: list[Point]) -> tuple[Tensor, Tensor]:
         """One row of the transformed windows, multiplied, and its columns transformed back."""
-        offset, lines = _OFFSETS[1], self._lines(codes, 1)
-        columns = zip(self.codes(lines, offset), self.zeros(zero, offset), points, strict=True)
-        return self.back([point(x.reshape(-1, x.shape[2]), zero) for x, zero, point in columns])
+        columns, zeros = self._transform(codes, zero, 1)
+        rows = (x.reshape(-1, x.shape[2]) for x in columns)
+        return self.back([point(x, zero) for x, zero, point in zip(rows, zeros, points, strict=True)])
+
+    def _transform(self, codes: Tensor, zero: int, dim: int) -> tuple[list[Tensor], list[int]]:
+        """Codes transformed along a dimension, and their zero points."""
+        lines, raised = (self._lines(x, dim) for x in (codes, codes + _OFFSETS[dim]))
+        return self.codes(lines, raised), self.zeros(zero, _OFFSETS[dim])
 
     def _lines(self, codes: Tensor, dim: int) -> list[Tensor]:
         """The first to last line of every window along a dimension."""
@@ -158,14 +165,9 @@ class Winograd(Transformed):
         return [first, first + second + third, first - second + third, third]
 
     @staticmethod
-    def codes(lines: Sequence[Tensor], offset: int) -> list[Tensor]:
-        first, second, third, fourth = lines
-        return [
-            _less(first, third, offset),
-            second + third,
-            _less(third, second, offset),
-            _less(second, fourth, offset),
-        ]
+    def codes(lines: Sequence[Tensor], raised: Sequence[Tensor]) -> list[Tensor]:
+        (_, second, third, fourth), (high_first, high_second, high_third, _) = lines, raised
+        return [high_first - third, second + third, high_third - second, high_second - fourth]
 
     @staticmethod
     def zeros(zero: int, offset: int) -> list[int]:
@@ -193,9 +195,9 @@ class Doubled(Transformed):
         return [first, first + second + third, third]
 
     @staticmethod
-    def codes(lines: Sequence[Tensor], offset: int) -> list[Tensor]:
-        first, second, third = lines
-        return [_less(first, second, offset), second, _less(third, second, offset)]
+    def codes(lines: Sequence[Tensor], raised: Sequence[Tensor]) -> list[Tensor]:
+        second = lines[1]
+        return [raised[0] - second, second, raised[2] - second]
 
     @staticmethod
     def zeros(zero: int, offset: int) -> list[int]:
@@ -205,8 +207,3 @@ class Doubled(Transformed):
     def back(points: list[Tensor]) -> tuple[Tensor, Tensor]:
         first, second, third = points
         return first.add_(second), third.add_(second)
-
-
-def _less(x: Tensor, y: Tensor, offset: int) -> Tensor:
-    """x - y around an offset, in unsigned bytes."""
-    return torch.add(x, offset).sub_(y)
