@@ -87,10 +87,13 @@ class Linear:
         scale = per_token_scale(balanced, self.x_bits, self.clip)
         return quantize_activations(balanced, scale, self.x_bits), scale
 
-    def __call__(self, x: Tensor) -> Tensor:
-        codes, scale = self.codes(x)
+    def product(self, codes: Tensor, scale: Tensor) -> Tensor:
+        """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
         sums = linear_sums(codes, self.weight.codes(), self.x_bits, self.weight.bits)
-        return scale_rows((sums.float() * self.weight.scale.float()).to(x.dtype), scale, self.bias)
+        return scale_rows((sums.float() * self.weight.scale.float()).to(scale.dtype), scale, self.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.product(*self.codes(x))
 
 
 class Conv2d:

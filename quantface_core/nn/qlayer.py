@@ -101,7 +101,7 @@ class QuantLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies without the kernel: a backend's prepacked weight cannot be copied; it is made again on use."""
-        return {**self.__dict__, "_kernel": None}
+        return {**self.__dict__, "_kernel": None, "_last": None}
 
     def extra_repr(self) -> str:
         return f"{list(self.shape)}, {self.format}"

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
 
 from ..nn.qlayer import QuantLayer
+from ..nn.qlinear import project
 
 _HELD = 1 << 21  # scores of one head that are held at once: they stay in the cache
 _FEW = 1 << 22  # scores of all heads, up to which they are computed at once
@@ -94,10 +96,11 @@ class AttentionProcessor:
         if attn.group_norm is not None:
             x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
         context = x if encoder_hidden_states is None else encoder_hidden_states
-        q, k, v = (
-            t.unflatten(2, (attn.heads, -1)).transpose(1, 2)
-            for t in (attn.to_q(x), attn.to_k(context), attn.to_v(context))
-        )
+        if context is x:
+            projected = project((attn.to_q, attn.to_k, attn.to_v), x)
+        else:
+            projected = [attn.to_q(x), *project((attn.to_k, attn.to_v), context)]
+        q, k, v = (t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in projected)
         x = attn.to_out[0](attention(q, k, v, _rounds_coarsely(attn.to_out[0])).transpose(1, 2).flatten(2))
         if len(maps) == 4:
             x = x.transpose(1, 2).reshape(maps)
@@ -109,3 +112,10 @@ class AttentionProcessor:
 def _rounds_coarsely(layer: Any) -> bool:
     """Whether a layer rounds what it reads to so few bits that coarse attention is lost in it."""
     return isinstance(layer, QuantLayer) and layer.format.activation_bits <= _COARSE_BITS
+
+
+def reading_alike(model: nn.Module) -> list[list[str]]:
+    """Names of the attention layers that read one input and may balance it once: queries, keys and values."""
+    blocks = ((name, block) for name, block in model.named_modules() if isinstance(block, Attention))
+    of_all, of_context = ("to_q", "to_k", "to_v"), ("to_k", "to_v")
+    return [[f"{name}.{part}" for part in (of_context if b.is_cross_attention else of_all)] for name, b in blocks]

@@ -6,6 +6,8 @@ import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from ..nn.qlinear import QuantLinear
+
 
 class Residual(nn.Module):
     """Norm, SiLU, convolution, twice, and the input added; with diffusers' names, for its `ResnetBlock2D`."""
@@ -22,9 +24,15 @@ class Residual(nn.Module):
         """[B, C, H, W], time embedding [B, T] or None -> [B, O, H, W]."""
         x = self.conv1(self.nonlinearity(self.norm1(input_tensor)))
         if temb is not None and self.time_emb_proj is not None:
-            x = _add(x, self.time_emb_proj(self.nonlinearity(temb))[:, :, None, None])
+            x = _add(x, _of_time(self.time_emb_proj, self.nonlinearity(temb))[:, :, None, None])
         x = self.conv2(self.nonlinearity(self.norm2(x)))
         return _add(x, input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor))
+
+
+def _of_time(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a layer makes of the time embedding: one step has one time, the same for every picture."""
+    result: Tensor = layer.remembering(x) if isinstance(layer, QuantLinear) else layer(x)
+    return result
 
 
 def _add(x: Tensor, y: Tensor) -> Tensor:

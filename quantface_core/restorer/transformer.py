@@ -65,7 +65,8 @@ class Gated(nn.Module):
         y = torch.empty(values.shape, dtype=values.dtype)
         step = max(1, _PIECE // values.shape[-1])
         for piece in (slice(start, start + step) for start in range(0, x.shape[1], step)):
-            torch.mul(values[:, piece], F.gelu(gates[:, piece]), out=y[:, piece])
+            # Copied first: GELU of what lies apart takes twice as long.
+            torch.mul(values[:, piece], F.gelu(gates[:, piece].contiguous()), out=y[:, piece])
         return y
 
 

@@ -6,9 +6,10 @@ layer's copies exist at a time. The model itself changes only at the end, all at
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UsageError
@@ -18,6 +19,7 @@ from ..kernels.quantize import largest_code
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import quantizable, swap
 from ..restorer import OneStepRestorer
+from ..restorer.attention import reading_alike
 from ..types import BitPlan, LayerFormat, LayerReport, QuantizeSettings
 from .calibrate import ChannelStatistics, Progress, listening
 from .trial import LayerTrial
@@ -43,7 +45,8 @@ def plan_formats(
         largest_code(bits)
     if settings.rank < 0 or settings.block < 1 or settings.seed < 0:
         raise ConfigError("rank and seed are at least 0, a rotation block at least 1")
-    formats = {}
+    formats: dict[str, LayerFormat] = {}
+    first = {name: group[0] for group in reading_alike(restorer) for name in group}
     for index, (name, layer) in enumerate(quantizable(restorer).items()):
         if name.split(".")[0] not in settings.parts:
             continue
@@ -56,7 +59,7 @@ def plan_formats(
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             block=largest_block(channels, settings.block),
-            seed=settings.seed + index,
+            seed=formats[first[name]].seed if first.get(name) in formats else settings.seed + index,
             rank=0 if edge or narrow else settings.rank,
         )
     return formats
@@ -81,6 +84,8 @@ def quantize_restorer(
     formats = {n: f for n, f in plan_formats(restorer, settings, plan).items() if n in statistics}
     if not formats:
         raise UsageError(f"nothing to quantize in {', '.join(settings.parts)}")
+    layers = quantizable(restorer)
+    readers = {name: group for group in reading_alike(restorer) for name in group}
     done: dict[str, QuantLayer] = {}
     reports: list[LayerReport] = []
 
@@ -89,11 +94,12 @@ def quantize_restorer(
             return
         if progress:
             progress(len(done), len(formats))
-        assert isinstance(layer, nn.Linear | nn.Conv2d)
-        done[name], report = quantize_layer(name, layer, formats[name], statistics[name], x, settings)
-        reports.append(report)
+        alike = (n for n in readers.get(name, [name]) if n in formats)
+        group = {n: layers[n] for n in alike if formats[n].activation_bits == formats[name].activation_bits}
+        for built, report in quantize_alike(group, formats, statistics[name], x, settings):
+            done[report.name] = built
+            reports.append(report)
 
-    layers = quantizable(restorer)
     with listening({name: layers[name] for name in formats}, heard):
         restorer(images.to(restorer.device))
     swap(restorer, done)
@@ -102,37 +108,37 @@ def quantize_restorer(
     return reports
 
 
-def quantize_layer(
-    name: str,
-    layer: nn.Linear | nn.Conv2d,
-    form: LayerFormat,
+def quantize_alike(
+    layers: Mapping[str, nn.Linear | nn.Conv2d],
+    formats: Mapping[str, LayerFormat],
     statistics: ChannelStatistics,
     x: Tensor,
     settings: QuantizeSettings,
-) -> tuple[QuantLayer, LayerReport]:
-    """Search exponent and clip of one layer by its output error on `x`, then round its weight."""
-    trial = LayerTrial(layer, form, statistics, x, settings)
-    best, clip = search(trial)
-    form = replace(form, clip=clip)
-    built, error = trial.build(best, form), trial.error(best, clip)
-    del trial  # a picture's maps: not two layers' at once
-    plain = LayerTrial(layer, replace(form, block=1, rank=0), statistics, x, replace(settings, clipping=False))
-    median = float(statistics.largest.median().clamp_min(1e-12))
-    report = LayerReport(
-        name,
-        tuple(layer.weight.shape),
-        form,
-        best,
-        float(statistics.largest.max()) / median,
-        plain.error(None, 1.0),
-        error,
-    )
-    return built, report
+) -> list[tuple[QuantLayer, LayerReport]]:
+    """Search one exponent and one clip for layers that read x, by their output errors, then round their weights."""
+    readers = torch.cat([layer.weight for layer in layers.values()]) if len(layers) > 1 else None
+    trials = {n: LayerTrial(layer, formats[n], statistics, x, settings, readers) for n, layer in layers.items()}
+    best, clip = search(list(trials.values()), settings)
+    forms = {name: replace(formats[name], clip=clip) for name in layers}
+    found = {name: (trial.build(best, forms[name]), trial.error(best, clip)) for name, trial in trials.items()}
+    trials.clear()  # a picture's maps: not two layers' at once
+    outliers = float(statistics.largest.max()) / float(statistics.largest.median().clamp_min(1e-12))
+    results = []
+    for name, (built, error) in found.items():
+        plain = replace(forms[name], block=1, rank=0)
+        before = LayerTrial(layers[name], plain, statistics, x, replace(settings, clipping=False)).error(None, 1.0)
+        shape = tuple(layers[name].weight.shape)
+        results.append((built, LayerReport(name, shape, forms[name], best, outliers, before, error)))
+    return results
 
 
-def search(trial: LayerTrial) -> tuple[float | None, float]:
-    """The (exponent, clipping ratio) of least output error, of those the settings allow."""
-    settings, best = trial.settings, None
+def search(trials: Sequence[LayerTrial], settings: QuantizeSettings) -> tuple[float | None, float]:
+    """The (exponent, clipping ratio) of least output error in all, of those the settings allow."""
+
+    def error(exponent: float | None, clip: float) -> float:
+        return sum(trial.error(exponent, clip) for trial in trials)
+
+    best = None
     if settings.scaling:
-        best = min(EXPONENTS, key=lambda a: trial.error(a, 0.8 if settings.clipping else 1.0))
-    return best, min(CLIPS, key=lambda c: trial.error(best, c)) if settings.clipping else 1.0
+        best = min(EXPONENTS, key=lambda a: error(a, 0.8 if settings.clipping else 1.0))
+    return best, min(CLIPS, key=lambda c: error(best, c)) if settings.clipping else 1.0

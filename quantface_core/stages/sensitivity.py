@@ -68,7 +68,7 @@ def measure_sensitivity(
             progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
         assert isinstance(layer, nn.Linear | nn.Conv2d)
         trial = LayerTrial(layer, formats[name], statistics[name], x[:_SEARCHED], settings)
-        exponent, clip = search(trial)
+        exponent, clip = search([trial], settings)
         probes[name] = trial.build(exponent, replace(formats[name], clip=clip))
         widths[name] = trial.width_errors(exponent, CLIPS if settings.clipping else (1.0,))
         operations[name] = _multiplications(layer, x)

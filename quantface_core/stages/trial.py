@@ -40,9 +40,12 @@ class LayerTrial:
         statistics: ChannelStatistics,
         x: Tensor,
         settings: QuantizeSettings,
+        readers: Tensor | None = None,
     ) -> None:
+        """readers: [O', C, ...] the weights of all layers that balance x together, None = this one's."""
         self.layer, self.form, self.statistics, self.settings = layer, form, statistics, settings
         self.weight = layer.weight.detach().float()
+        self.readers = self.weight if readers is None else readers.detach().float()
         self.conv = isinstance(layer, nn.Conv2d)
         self.rotation = Rotation(self.weight.shape[1], form.block, form.seed)
         generator = torch.Generator().manual_seed(form.seed)
@@ -71,7 +74,7 @@ class LayerTrial:
         """s, [C]; ones without scaling."""
         if exponent is None:
             return torch.ones_like(self.statistics.largest)
-        return channel_scale(self.statistics.largest, self.weight, exponent)
+        return channel_scale(self.statistics.largest, self.readers, exponent)
 
     def _by_channel(self, vector: Tensor) -> Tensor:
         return vector[:, None, None] if self.conv else vector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from quantface_core.kernels.hadamard import largest_block, rotate
 from quantface_core.kernels.quantize import dequantize, per_channel_scale, quantize
 from quantface_core.nn.qconv2d import QuantConv2d
 from quantface_core.nn.qlayer import QuantLayer
-from quantface_core.nn.qlinear import QuantLinear
+from quantface_core.nn.qlinear import QuantLinear, project
 from quantface_core.nn.swap import empty_like, quant_layers, quantizable, swap
 from quantface_core.types import LayerFormat
 
@@ -125,3 +126,44 @@ def test_swap_replaces_by_name_and_refuses_unknown_names() -> None:
     assert isinstance(model[2], QuantConv2d)
     with pytest.raises(ConfigError, match="not layers that can be quantized: 1"):
         swap(model, {"1": low["0"]})
+
+
+@pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_that_round_alike_round_once(backend, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [balanced(nn.Linear(32, outputs), rank=4, seed=0)[0] for outputs in (24, 32, 32)]
+    for layer in layers:
+        layer.prepare(backend)
+    x = torch.randn(2, 10, 32, dtype=dtype)
+    apart, rounded = [layer(x) for layer in layers], []
+    codes = backend.Linear.codes
+    monkeypatch.setattr(backend.Linear, "codes", lambda kernel, x: rounded.append(x) or codes(kernel, x))
+    assert all(torch.equal(a, b) for a, b in zip(project(layers, x), apart, strict=True))
+    assert len(rounded) == 1
+
+
+@pytest.mark.parametrize("other", ["scales", "clip", "float"])
+def test_layers_that_round_otherwise_are_called_apart(other: str) -> None:
+    layers: list[nn.Module] = [balanced(nn.Linear(32, 16), rank=0, seed=0)[0] for _ in range(2)]
+    if other == "float":
+        layers[1] = nn.Linear(32, 16)
+    elif other == "scales":
+        layers[1].channel_scale = layers[1].channel_scale * 2
+    else:
+        layers[1].format = replace(layers[1].format, clip=0.5)
+    x = torch.randn(5, 32)
+    assert all(torch.equal(y, layer(x)) for y, layer in zip(project(layers, x), layers, strict=True))
+
+
+def test_a_remembered_result_is_of_this_input_and_these_weights() -> None:
+    layer, x = balanced(nn.Linear(32, 16), rank=4, seed=0)[0], torch.randn(1, 32)
+    with torch.no_grad():
+        kept = layer.remembering(x)
+        assert layer.remembering(x.clone()) is kept
+        assert torch.equal(layer.remembering(x * 2), layer(x * 2))
+        assert layer.remembering(x.bfloat16()).dtype == torch.bfloat16
+        layer.remembering(x)
+        layer.weight_scale = layer.weight_scale * 2
+        layer.prepare(AVAILABLE[0])
+        assert torch.equal(layer.remembering(x), layer(x))
+        assert torch.equal(copy.deepcopy(layer).remembering(x), layer(x))

@@ -6,9 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor
 
+from quantface_core.nn.qlinear import QuantLinear
+from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
 from quantface_core.restorer import attention as room
-from quantface_core.restorer.attention import AttentionProcessor, attention
+from quantface_core.restorer.attention import AttentionProcessor, attention, reading_alike
+from quantface_core.types import LayerFormat
 
 
 @pytest.mark.parametrize("few", [0, 1 << 23], ids=["in pieces", "at once"])
@@ -29,6 +33,49 @@ def test_by_products_as_torch(
         error = (attention(q, k, v).float() - exact).square().mean() / exact.square().mean()
     assert error < bound
     assert torch.equal(attention(q.float(), k.float(), v.float()), exact)
+
+
+@pytest.mark.parametrize("few", [0, 1 << 23], ids=["in pieces", "at once"])
+@pytest.mark.parametrize("loud", [1.0, 8.0, 1e3])
+def test_coarse_weights_are_right_to_some_percent(monkeypatch: pytest.MonkeyPatch, loud: float, few: int) -> None:
+    """Of three keys, among which nothing averages out; loud scores are as far off in both, by bfloat16's rounding."""
+    monkeypatch.setattr(room, "_FEW", few)
+    monkeypatch.setattr(room, "_HELD", 1000)  # the last piece is shorter
+    monkeypatch.setattr(room, "_has_matrix_units", lambda: False)
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(1, 2, n, 16, generator=generator).bfloat16() for n in (700, 3))
+    q, v = q * loud, torch.eye(3, 16).expand(1, 2, 3, 16).bfloat16()
+    with torch.no_grad():
+        fine, coarse = (attention(q, k, v, coarse=c).float()[..., :3] for c in (False, True))
+    assert (fine.sum(-1) - 1).abs().amax() < 0.01
+    assert 0 < (coarse - fine).abs().amax() < 0.025
+
+
+@pytest.mark.parametrize(("bits", "coarse"), [(4, True), (6, True), (7, False), (8, False), (None, False)])
+def test_attention_is_coarse_before_few_bits(bits: int | None, coarse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    block, seen = Attention(16, heads=2, dim_head=8), []
+    if bits:
+        block.to_out[0] = QuantLinear((16, 16), LayerFormat(4, bits), bias=True)
+
+    def watched(q: Tensor, k: Tensor, v: Tensor, coarse: bool) -> Tensor:
+        seen.append(coarse)
+        return q
+
+    monkeypatch.setattr(room, "attention", watched)
+    with torch.no_grad():
+        AttentionProcessor()(block, torch.randn(1, 5, 16))
+    assert seen == [coarse]
+
+
+def test_queries_keys_and_values_read_alike() -> None:
+    unet = OneStepRestorer(QUANTFACE_MINI).unet
+    groups = reading_alike(unet)
+    assert groups
+    for group in groups:
+        layers = [unet.get_submodule(name) for name in group]
+        assert len({layer.in_features for layer in layers}) == 1
+        alone = ".attn2." in group[0]
+        assert [name.rpartition(".")[2] for name in group] == (["to_k", "to_v"] if alone else ["to_q", "to_k", "to_v"])
 
 
 @pytest.mark.parametrize("maps", [True, False])

@@ -24,6 +24,7 @@ from quantface_core.io.photos import read_photo
 from quantface_core.kernels.dispatch import BACKENDS, choose_backend
 from quantface_core.nn.swap import prepare, quant_layers, quantizable
 from quantface_core.restorer import OneStepRestorer
+from quantface_core.restorer.attention import reading_alike
 from quantface_core.stages.calibrate import calibrate
 from quantface_core.stages.quantize import quantize_restorer
 from quantface_core.types import QuantizeSettings
@@ -66,6 +67,13 @@ def test_the_method_beats_rounding_and_more_bits_beat_fewer(tiny: OneStepRestore
     ours = distance(quantized(tiny, faces)(faces), exact)
     eight = distance(quantized(tiny, faces, replace(SETTINGS, weight_bits=8, activation_bits=8))(faces), exact)
     assert eight < ours < rounded
+
+
+def test_layers_that_read_one_input_balance_it_alike(low_bit: OneStepRestorer) -> None:
+    for group in reading_alike(low_bit):
+        layers = [low_bit.get_submodule(name) for name in group]
+        assert all(layer.kernel() for layer in layers)  # prepared
+        assert len({layer.rounds_by for layer in layers}) == 1
 
 
 def test_reports_say_what_each_layer_gained(tiny: OneStepRestorer, faces: torch.Tensor) -> None:

@@ -39,10 +39,13 @@ class Linear:
             write_token_codes(balanced, scales[piece], self.x_bits, codes[piece])
         return codes, scales
 
-    def __call__(self, x: Tensor) -> Tensor:
-        codes, scale = self.codes(x)
+    def product(self, codes: Tensor, scale: Tensor) -> Tensor:
+        """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             codes, 1.0, self.zero_point, self.weight, self.scale, self.zeros,
-            None, 1.0, 0, write_dtype(x), "none", [], "",
-        ).to(x.dtype)  # fmt: skip
+            None, 1.0, 0, write_dtype(scale), "none", [], "",
+        ).to(scale.dtype)  # fmt: skip
         return scale_rows(product, scale, self.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.product(*self.codes(x))
