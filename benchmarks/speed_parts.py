@@ -26,15 +26,20 @@ from speed import CONFIGS, FLOATS, make, median
 from quantface_core import OneStepRestorer, load_restorer
 from quantface_core.kernels import onednn
 from quantface_core.kernels.allocator import kept_memory
+from quantface_core.nn import qlinear
 from quantface_core.nn.qconv2d import QuantConv2d
-from quantface_core.nn.qlinear import QuantLinear
 from quantface_core.nn.swap import prepare
 from quantface_core.restorer import attention
 
 SIDE = 4096  # of the matrices
 TIMED = {
-    "layers": [(QuantLinear, "forward"), (QuantConv2d, "forward"), (QuantConv2d, "doubled")],
-    "kernels": [(onednn.Linear, "__call__"), (onednn.Conv2d, "__call__"), (onednn.Conv2d, "doubled")],
+    "layers": [(qlinear, "project"), (attention, "project"), (QuantConv2d, "forward"), (QuantConv2d, "doubled")],
+    "kernels": [
+        (onednn.Linear, "codes"),
+        (onednn.Linear, "product"),
+        (onednn.Conv2d, "__call__"),
+        (onednn.Conv2d, "doubled"),
+    ],
     "codes": [(onednn.Linear, "codes"), (onednn.Conv2d, "_padded")],
     "attention": [(attention, "attention")],
 }
@@ -54,7 +59,7 @@ def peaks() -> dict[str, float]:
 
 
 def timed(owner: Any, name: str, spent: Counter[str], what: str) -> None:
-    """Count the seconds of a function or a method, and a layer's operations, two a multiply-accumulate."""
+    """Count the seconds of a function or a method, and layers' operations, two a multiply-accumulate."""
     plain = getattr(owner, name)
 
     def run(*given: Any, **named: Any) -> Any:
@@ -62,7 +67,9 @@ def timed(owner: Any, name: str, spent: Counter[str], what: str) -> None:
         result = plain(*given, **named)
         spent[what] += time.perf_counter() - start
         if what == "layers":
-            spent["operations"] += 2 * result.numel() * math.prod(given[0].shape[1:])
+            layers, results = (given[0], result) if isinstance(result, list) else ([given[0]], [result])
+            for layer, y in zip(layers, results, strict=True):
+                spent["operations"] += 2 * y.numel() * math.prod(layer.shape[1:])
         return result
 
     setattr(owner, name, run)

@@ -48,10 +48,13 @@ def attention(query: Tensor, key: Tensor, value: Tensor, coarse: bool = False) -
     if query.shape[:3].numel() * key.shape[2] <= _FEW:
         weights = _weights(query @ key.transpose(-1, -2), unit, steady)
         return (weights @ value).div_(weights.sum(-1, keepdim=True))
-    out, sums = torch.empty(query.shape, dtype=query.dtype), torch.empty(*query.shape[:3], 1, dtype=query.dtype)
+    batch, heads, count, width = query.shape
+    # Tokens before heads in memory, as the layer that follows reads them.
+    out = torch.empty(batch, count, heads, width, dtype=query.dtype).transpose(1, 2)
+    sums = torch.empty(batch, count, heads, 1, dtype=query.dtype).transpose(1, 2)
     rows = max(1, _HELD // key.shape[2])
     held = torch.empty(rows, key.shape[2], dtype=query.dtype)
-    for head in itertools.product(range(query.shape[0]), range(query.shape[1])):
+    for head in itertools.product(range(batch), range(heads)):
         keys, values = key[head].t(), value[head]
         for piece, result, total in zip(*(t[head].split(rows) for t in (query, out, sums)), strict=True):
             scores = torch.mm(piece, keys, out=held if len(piece) == rows else held[: len(piece)])

@@ -11,7 +11,7 @@ are multiplied apart (`Point`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -26,6 +26,7 @@ _SPILL = 1 / 8  # of the channels, to which larger ones may be confined
 _EXACT = 1 << 24  # up to here float32 has every whole number
 
 Form = TypeVar("Form", bound="Transformed")
+Line = Callable[[int], Tensor]
 _WINDOWS = 1024  # at once: their products stay in the cache
 _FEWEST = 64  # windows for which reading more weights pays
 _CHANNELS, _LEAST = 192, 5 << 22  # in and out, and windows of all pairs of them, from which the transforms pay
@@ -84,10 +85,10 @@ class Transformed(ABC):
 
     @staticmethod
     @abstractmethod
-    def codes(lines: Sequence[Tensor], raised: Sequence[Tensor]) -> list[Tensor]:
+    def codes(line: Line, raised: Line) -> list[Tensor]:
         """A window's codes along a dimension, transformed; around the zero points that `zeros` tells.
 
-        `raised` is the same lines with an offset, for what may be negative to stay unsigned.
+        `raised` gives the same lines with an offset, for what may be negative to stay unsigned.
         """
 
     @staticmethod
@@ -144,14 +145,16 @@ class Transformed(ABC):
 
     def _transform(self, codes: Tensor, zero: int, dim: int) -> tuple[list[Tensor], list[int]]:
         """Codes transformed along a dimension, and their zero points."""
-        lines, raised = (self._lines(x, dim) for x in (codes, codes + _OFFSETS[dim]))
-        return self.codes(lines, raised), self.zeros(zero, _OFFSETS[dim])
+        return self.codes(self._line(codes, dim), self._line(codes + _OFFSETS[dim], dim)), self.zeros(
+            zero, _OFFSETS[dim]
+        )
 
-    def _lines(self, codes: Tensor, dim: int) -> list[Tensor]:
-        """The first to last line of every window along a dimension."""
-        reach = codes.shape[dim] - self.lines + 1
-        every = (slice(None),) * dim + (slice(None, None, self.step),)
-        return [codes.narrow(dim, line, reach)[every] for line in range(self.lines)]
+    def _line(self, codes: Tensor, dim: int) -> Line:
+        """Gives, of every window, its first line along a dimension, or its second, and so on."""
+        size, stride = list(codes.shape), list(codes.stride())
+        size[dim] = (size[dim] - self.lines) // self.step + 1
+        stride[dim] *= self.step
+        return lambda number: codes.as_strided(size, stride, codes.storage_offset() + number * codes.stride(dim))
 
 
 class Winograd(Transformed):
@@ -165,9 +168,9 @@ class Winograd(Transformed):
         return [first, first + second + third, first - second + third, third]
 
     @staticmethod
-    def codes(lines: Sequence[Tensor], raised: Sequence[Tensor]) -> list[Tensor]:
-        (_, second, third, fourth), (high_first, high_second, high_third, _) = lines, raised
-        return [high_first - third, second + third, high_third - second, high_second - fourth]
+    def codes(line: Line, raised: Line) -> list[Tensor]:
+        second, third = line(1), line(2)
+        return [raised(0) - third, second + third, raised(2) - second, raised(1) - line(3)]
 
     @staticmethod
     def zeros(zero: int, offset: int) -> list[int]:
@@ -195,9 +198,9 @@ class Doubled(Transformed):
         return [first, first + second + third, third]
 
     @staticmethod
-    def codes(lines: Sequence[Tensor], raised: Sequence[Tensor]) -> list[Tensor]:
-        second = lines[1]
-        return [raised[0] - second, second, raised[2] - second]
+    def codes(line: Line, raised: Line) -> list[Tensor]:
+        second = line(1)
+        return [raised(0) - second, second, raised(2) - second]
 
     @staticmethod
     def zeros(zero: int, offset: int) -> list[int]:
