@@ -142,7 +142,8 @@ class PromptProjection(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         h = F.silu(self.conv1(codes.transpose(1, 2)))
-        return F.silu(self.conv2(h)).transpose(1, 2)
+        # Each token's numbers side by side: all cross-attention layers of the UNet read them.
+        return F.silu(self.conv2(h)).transpose(1, 2).contiguous()
 
 
 def first_distinct(codes: Tensor, distances: Tensor, count: int) -> tuple[Tensor, Tensor]:

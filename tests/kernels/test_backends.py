@@ -230,11 +230,8 @@ def test_what_no_byte_holds_is_multiplied_apart(transformed) -> None:
     weight = torch.zeros(24, 16, dtype=torch.int16)
     weight[3, 5], weight[3, 7], weight[20, 5] = 279, -128, 255
     point = transformed.Point(weight, 0.5)
-    assert [(outputs.tolist(), channels.tolist()) for outputs, channels, _ in point.spills] == [
-        ([3, 20], [5, 7]),
-        ([3, 20], [5]),
-    ]
-    assert point.spilled == 3
+    assert (point.outputs.tolist(), point.channels.tolist()) == ([3, 20], [5, 7])
+    assert point.spilled == 2
     x = torch.randint(0, 256, (40, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     exact = (x.double() - 128) @ weight.double().t() / 2
     assert torch.equal(point(x, 128).double(), exact)
@@ -244,7 +241,7 @@ def test_kernels_that_spill_much_are_multiplied_plainly(transformed, monkeypatch
     codes = torch.full((24, 16, 3, 3), 31, dtype=torch.int8)
     arguments = (torch.ones(24), None, 6)
     assert transformed.Winograd.of(codes, *arguments) is not None
-    monkeypatch.setattr(transformed, "_SPILL", 0.1)
+    monkeypatch.setattr(transformed, "_SPILL", 0.05)
     assert transformed.Winograd.of(codes, *arguments) is None
     codes[:, 1:] = 14  # 9 of which fit into a byte
     assert transformed.Winograd.of(codes, *arguments) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -29,11 +30,17 @@ def pieces(rows: Tensor) -> Iterator[slice]:
 def write_token_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
     """Codes as `quantize.quantize_activations` rounds them, [N, K]; scale [N, 1]."""
     if rounds_in_bfloat16(balanced.dtype, bits):
-        # A row of offsets, not one: torch is quick where no more than one of what it multiplies and adds is broadcast.
-        middle = torch.full((balanced.shape[1],), float(offset(bits)), dtype=balanced.dtype)
+        middle = _offsets(balanced.shape[1], bits, balanced.dtype)
         _write_steps(torch.addcmul(middle, balanced, scale.reciprocal()), bits, out)
     else:
         _write_rounded(balanced, scale, bits, out)
+
+
+@cache
+def _offsets(count: int, bits: int, dtype: torch.dtype) -> Tensor:
+    """A row of offsets, not one: torch is quick where no more than one of what it multiplies and adds is broadcast."""
+    with torch.inference_mode(False):
+        return torch.full((count,), float(offset(bits)), dtype=dtype)
 
 
 def write_image_codes(balanced: Sequence[Tensor], scale: Tensor, bits: int, out: Sequence[Tensor]) -> None:

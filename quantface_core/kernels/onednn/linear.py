@@ -25,6 +25,7 @@ class Linear:
     ) -> None:
         self.x_bits, self.clip, self.zero_point = x_bits, clip, zero_point(x_bits)
         self.bias, self.mixer = bias, mixer
+        self._biases: dict[torch.dtype, Tensor | None] = {}
         self.weight = torch.ops.onednn.qlinear_prepack(weight.codes(), None)
         self.scale = weight.scale.float()
         self.zeros = torch.zeros_like(self.scale, dtype=torch.int64)
@@ -45,7 +46,12 @@ class Linear:
             codes, 1.0, self.zero_point, self.weight, self.scale, self.zeros,
             None, 1.0, 0, write_dtype(scale), "none", [], "",
         ).to(scale.dtype)  # fmt: skip
-        return scale_rows(product, scale, self.bias)
+        return scale_rows(product, scale, self._bias(scale.dtype))
+
+    def _bias(self, dtype: torch.dtype) -> Tensor | None:
+        if dtype not in self._biases:
+            self._biases[dtype] = None if self.bias is None else self.bias.to(dtype)
+        return self._biases[dtype]
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(*self.codes(x))
