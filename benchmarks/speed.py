@@ -1,13 +1,15 @@
-"""Seconds, sizes and memory of full-precision and low-bit restorers on this machine, one face a time.
+"""Seconds a face, sizes and memory of full-precision and low-bit restorers on this machine.
 
-    python benchmarks/speed.py [--models quantface-mini osdface] [--bits w4a4 w6a6] [--runs 5] [--rounds 3]
+    python benchmarks/speed.py [--models quantface-mini osdface] [--bits w4a4 w6a6] [--rounds 3]
+        [--device cuda] [--faces 4]
 
 Weights are random, OSDFace's own were not at hand: normal, as rotation makes them, or speed would hang on them (of
 6-bit convolutions, by how many numbers `kernels/onednn/point.py` multiplies apart). Low-bit layers have
-rotation (64), scales and a rank-16 branch, as `quantface calibrate` makes them, and compute in bfloat16
-between layers. Every row is a process of its own that loads a file; times are medians after a warm-up, and of
+rotation (64), scales and a rank-16 branch, as `quantface calibrate` makes them, and compute between layers in bfloat16
+where the device has it. Every row is a process of its own that loads a file; times are medians after a warm-up, and of
 several such processes, in rounds: on a shared machine one process may be a tenth faster than the next.
-Set ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI to see a processor without matrix units (AMX).
+Set ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI to see a processor without matrix units (AMX). With `--device cuda` memory is
+the GPU's. QUANTFACE_BACKEND names another backend than the best.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ CONFIGS = {"quantface-mini": QUANTFACE_MINI, "osdface": OSDFACE}
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def make(config: RestorerConfig, bits: str, path: Path) -> None:
-    """Write a restorer of random weights, full precision or low bits."""
+def make(config: RestorerConfig, bits: str, path: Path, device: str = "cpu") -> None:
+    """Write a restorer of random weights, full precision or low bits; a GPU is quicker at it."""
     torch.manual_seed(0)
-    restorer = OneStepRestorer(config).eval().requires_grad_(False)
+    with torch.device(device):
+        restorer = OneStepRestorer(config).eval().requires_grad_(False)
     if bits not in FLOATS:
         weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
         formats = plan_formats(restorer, QuantizeSettings(weight_bits, activation_bits))
@@ -59,7 +62,14 @@ def make(config: RestorerConfig, bits: str, path: Path) -> None:
                 low.down.normal_(0, 0.01)
                 low.up.normal_(0, 0.01)
             swap(restorer, {layer_name: low})
-    save_restorer(restorer, path, FLOATS.get(bits, torch.float16))
+    save_restorer(restorer.cpu(), path, FLOATS.get(bits, torch.float16))
+
+
+def memory(device: torch.device, line: str = "VmRSS") -> float:
+    """What this process holds of a device, MB; VmHWM = its peak."""
+    if device.type == "cpu":
+        return resident(line)
+    return (torch.cuda.memory_allocated() if line == "VmRSS" else torch.cuda.max_memory_allocated()) / 1e6
 
 
 def resident(line: str = "VmRSS") -> float:
@@ -69,45 +79,49 @@ def resident(line: str = "VmRSS") -> float:
 
 
 def median(work: Callable[[], object], runs: int) -> float:
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else bool
     work()
     seconds = []
     for _ in range(runs):
+        wait()
         start = time.perf_counter()
         work()
+        wait()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
 
-def measure(bits: str, path: Path, runs: int) -> dict[str, float]:
-    """Load a file and restore one face, in this process."""
-    backend, empty = choose_backend(torch.device("cpu")), resident()
+def measure(bits: str, path: Path, runs: int, device: torch.device, faces: int) -> dict[str, float]:
+    """Load a file and restore some faces at once, in this process."""
+    backend, empty = choose_backend(device), memory(device)
     start = time.perf_counter()
-    restorer = load_restorer(path, dtype=FLOATS.get(bits, torch.bfloat16))
+    restorer = load_restorer(path, device, FLOATS.get(bits))
     prepare(restorer, backend)
-    loaded, rest = time.perf_counter() - start, resident() - empty
+    loaded, rest = time.perf_counter() - start, memory(device) - empty
     size = restorer.config.image_size
-    face = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    face = torch.rand(faces, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device) * 2 - 1
     with torch.inference_mode(), kept_memory():
         latent, prompt = restorer.encode(face), restorer.embedder(face.to(restorer.dtype))
-        unet = median(lambda: restorer.predict(latent, prompt), runs)
-        whole = median(lambda: restorer(face), runs)
-    peak = resident("VmHWM")
+        unet = median(lambda: restorer.predict(latent, prompt), runs) / faces
+        whole = median(lambda: restorer(face), runs) / faces
+    peak = memory(device, "VmHWM")
     return {"unet": unet, "whole": whole, "load": loaded, "rest": rest, "peak": peak}
 
 
-def measured(name: str, precisions: list[str], rounds: int, runs: int) -> dict[str, dict[str, float]]:
+def measured(name: str, precisions: list[str], asked: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Medians of every precision's measures over the rounds, in each of which every row is a process of its own."""
+    passed = ["--runs", str(asked.runs), "--device", asked.device, "--faces", str(asked.faces)]
     found: dict[str, list[dict[str, float]]] = {bits: [] for bits in precisions}
     with tempfile.TemporaryDirectory() as folder:
         paths = {bits: Path(folder) / f"{bits}.safetensors" for bits in precisions}
         for bits, path in paths.items():
-            make(CONFIGS[name], bits, path)
-        for bits, path in [*paths.items()] * rounds:
-            command = [sys.executable, __file__, "--one", bits, str(path), "--runs", str(runs)]
+            make(CONFIGS[name], bits, path, asked.device)
+        for bits, path in [*paths.items()] * asked.rounds:
+            command = [sys.executable, __file__, "--one", bits, str(path), *passed]
             shown = subprocess.run(command, capture_output=True, text=True, check=True)
             found[bits].append({**json.loads(shown.stdout.splitlines()[-1]), "file": path.stat().st_size / 1e6})
             print(
-                f"{name} {bits}: UNet {found[bits][-1]['unet']:.2f} s, whole {found[bits][-1]['whole']:.2f} s",
+                f"{name} {bits}: UNet {found[bits][-1]['unet']:.3f} s, whole {found[bits][-1]['whole']:.3f} s",
                 file=sys.stderr,
             )
     return {bits: {key: statistics.median(r[key] for r in rows) for key in rows[0]} for bits, rows in found.items()}
@@ -129,17 +143,21 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w6a6", "w4a6", "w4a4"])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3, help="processes a row; a process may be lucky throughout")
+    parser.add_argument("--faces", type=int, default=1, help="restored at once")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # a row's process: bits, file
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.one[0], Path(arguments.one[1]), arguments.runs)))
+        bits, path = arguments.one
+        print(json.dumps(measure(bits, Path(path), arguments.runs, torch.device(arguments.device), arguments.faces)))
         return
     print(f"{describe_machine()}; random weights")
+    digits = 2 if arguments.device == "cpu" else 3
     header = ["UNet (s)", "x fp32", "x bf16", "whole (s)", "x fp32", "x bf16"]
     header += ["load (s)", "file (MB)", "of fp32", "at rest (MB)", "peak (MB)"]
     for name in arguments.models:
-        found = measured(name, [*FLOATS, *arguments.bits], arguments.rounds, arguments.runs)
-        print(f"\n{table([name, *header], [cells(bits, found) for bits in found], digits=2)}", flush=True)
+        found = measured(name, [*FLOATS, *arguments.bits], arguments)
+        print(f"\n{table([name, *header], [cells(bits, found) for bits in found], digits)}", flush=True)
 
 
 if __name__ == "__main__":

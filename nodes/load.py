@@ -11,7 +11,7 @@ from . import host
 from .host import FRModel, FRModelSocket
 
 PRECISIONS = ["auto", "float32", "bfloat16"]
-BACKENDS = ["auto", "onednn", "reference"]
+BACKENDS = ["auto", "onednn", "triton", "reference"]
 _MARK = re.compile(r" \((bundled|local|fetch|build)\)$")
 
 
@@ -89,7 +89,8 @@ class LoadModel(io.ComfyNode):
                     "backend",
                     options=BACKENDS,
                     default="auto",
-                    tooltip="What computes the integers. onednn: fast on x86 processors; reference: any device.",
+                    tooltip="What computes the integers. onednn: fast on x86 processors; triton: fast on NVIDIA GPUs; "
+                    "reference: any device.",
                 ),
             ],
             outputs=[FRModelSocket.Output("fr_model", display_name="FR_MODEL")],
@@ -131,5 +132,5 @@ class LoadModel(io.ComfyNode):
         chosen = choose_backend(host.compute_device(), None if backend == "auto" else backend)
         with torch.inference_mode(False):
             restorer = load_restorer(Path(located(model)), dtype=host.compute_dtype(precision))
-            prepare(restorer, chosen)
+            prepare(restorer, chosen, preferred=backend != "auto")
         return io.NodeOutput(FRModel(_MARK.sub("", model).removesuffix(".safetensors"), restorer))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # its kernels then run on the CPU; read when others import it
 
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.checkpoint import load_restorer

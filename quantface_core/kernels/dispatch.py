@@ -8,9 +8,9 @@ from types import ModuleType
 import torch
 
 from ..errors import UsageError
-from . import onednn, reference
+from . import onednn, reference, triton
 
-BACKENDS: dict[str, ModuleType] = {"onednn": onednn, "reference": reference}
+BACKENDS: dict[str, ModuleType] = {"onednn": onednn, "triton": triton, "reference": reference}
 """By name, the fastest first. Each has `unavailable(device)`, `Linear` and `Conv2d`."""
 
 
@@ -28,6 +28,13 @@ def choose_backend(device: torch.device, name: str | None = None) -> ModuleType:
     if reason:
         raise UsageError(f"backend {name} cannot run here: {reason}")
     return BACKENDS[name]
+
+
+def preferred_backend(device: torch.device, name: str | None) -> ModuleType:
+    """The named backend where it can run, else as `choose_backend` chooses: for models that move between devices."""
+    if name and BACKENDS[name].unavailable(device) is None:
+        return BACKENDS[name]
+    return choose_backend(device)
 
 
 def backend_name(backend: ModuleType) -> str:

@@ -82,8 +82,13 @@ def quantize_activations(x: Tensor, scale: Tensor, bits: int) -> Tensor:
     return (steps.clamp_(middle - limit, middle + limit) - middle).to(torch.int8)
 
 
+def smallest_scale(dtype: torch.dtype) -> float:
+    """The scale of a channel, token or image whose values are all zero, or nearly."""
+    return max(_SMALLEST, torch.finfo(dtype).tiny)
+
+
 def _scale(largest: Tensor, bits: int, clip: float) -> Tensor:
-    return (largest * (clip / largest_code(bits))).clamp_min(max(_SMALLEST, torch.finfo(largest.dtype).tiny))
+    return (largest * (clip / largest_code(bits))).clamp_min(smallest_scale(largest.dtype))
 
 
 def per_channel_scale(weight: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.bitpack import packed_size
-from ..kernels.dispatch import choose_backend
+from ..kernels.dispatch import backend_name, preferred_backend
 from ..kernels.hadamard import Rotation
 from ..kernels.mixer import Mixer
 from ..kernels.weight import LowBitWeight
@@ -48,6 +48,7 @@ class QuantLayer(nn.Module):
             self.register_buffer("down", torch.zeros(form.rank, *shape[1:], dtype=torch.float16))
             self.register_buffer("up", torch.zeros(outputs, form.rank, dtype=torch.float16))
         self._kernel: Any = None
+        self._preferred: str | None = None
 
     @property
     def rotation(self) -> Rotation:
@@ -67,8 +68,13 @@ class QuantLayer(nn.Module):
         """The stored weight, for a backend."""
         return LowBitWeight(self.packed, self.weight_scale, self.format.weight_bits, self.shape)
 
-    def prepare(self, backend: ModuleType) -> None:
-        """Make ready to run on a backend: prepack what it wants prepacked, once."""
+    def prepare(self, backend: ModuleType, preferred: bool = False) -> None:
+        """Make ready to run on a backend: prepack what it wants prepacked, once.
+
+        A preferred one is used again on every other device that it can run on.
+        """
+        if preferred:
+            self._preferred = backend_name(backend)
         self._mixer = Mixer(self.channel_scale, self.rotation)
         self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
         self._kernel = self._make_kernel(backend)
@@ -86,9 +92,9 @@ class QuantLayer(nn.Module):
         return self._branch[dtype]
 
     def kernel(self) -> Any:
-        """The prepared kernel; prepares the fastest backend on first use."""
+        """The prepared kernel; prepares the preferred or the fastest backend on first use."""
         if self._kernel is None:
-            self.prepare(choose_backend(self.packed.device))
+            self.prepare(preferred_backend(self.packed.device, self._preferred))
         return self._kernel
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantLayer:

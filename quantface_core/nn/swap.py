@@ -60,8 +60,8 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
         parent.register_module(child, layer)
 
 
-def prepare(model: nn.Module, backend: ModuleType) -> None:
-    """Make every low-bit layer that is in memory ready to run on a backend."""
+def prepare(model: nn.Module, backend: ModuleType, preferred: bool = False) -> None:
+    """Make every low-bit layer that is in memory ready to run on a backend; see `QuantLayer.prepare`."""
     for layer in quant_layers(model).values():
         if not layer.packed.is_meta:
-            layer.prepare(backend)
+            layer.prepare(backend, preferred)

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..errors import ImageError, UsageError
+from ..nn.map_norm import replace_norms
 from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
@@ -40,6 +41,7 @@ class OneStepRestorer(nn.Module):
         replace_residuals(self)
         replace_transformers(self)
         replace_upsamplers(self)
+        replace_norms(self)
         self.unet.set_attn_processor(AttentionProcessor())
         self.vae.set_attn_processor(AttentionProcessor())
         kept = alpha_bar(config.timestep)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
@@ -17,15 +19,29 @@ from quantface_core.kernels.dispatch import BACKENDS, choose_backend
 from quantface_core.kernels.quantize import largest_code
 from quantface_core.kernels.weight import LowBitWeight
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+INTERPRETED = not torch.cuda.is_available() and importlib.util.find_spec("triton") is not None
+"""Whether Triton's kernels run on the CPU, in its interpreter: see conftest.py."""
 
 
-@pytest.fixture(params=[n for n, b in BACKENDS.items()])
-def backend(request: pytest.FixtureRequest):
-    chosen = BACKENDS[request.param]
-    if reason := chosen.unavailable(CPU):
-        pytest.skip(reason)
-    return chosen
+def places(dtype: torch.dtype = torch.float32) -> list[tuple[ModuleType, torch.device]]:
+    """Every backend that can be tried here, with the device to try it on."""
+    devices = [CPU, GPU] if torch.cuda.is_available() else [CPU]
+    known = [(b, device) for b in BACKENDS.values() for device in devices if b.unavailable(device) is None]
+    # The interpreter cuts numbers off to bfloat16, a GPU rounds them.
+    return [*known, (BACKENDS["triton"], CPU)] if INTERPRETED and dtype != torch.bfloat16 else known
+
+
+@pytest.fixture(params=list(BACKENDS))
+def place(request: pytest.FixtureRequest) -> tuple[ModuleType, torch.device]:
+    found = [(backend, device) for backend, device in places() if backend is BACKENDS[request.param]]
+    if not found:
+        pytest.skip(BACKENDS[request.param].unavailable(CPU))
+    return found[-1]
+
+
+def on(device: torch.device, weight: LowBitWeight) -> LowBitWeight:
+    return replace(weight, packed=weight.packed.to(device), scale=weight.scale.to(device))
 
 
 def low_bit_weight(shape: tuple[int, ...], bits: int, seed: int) -> LowBitWeight:
@@ -46,14 +62,12 @@ def test_linear_gives_the_reference_codes_and_exact_sums(widths, rows: int, k: i
     x = torch.randn(rows, k, generator=torch.Generator().manual_seed(seed)) * 3
     expected_codes, scale = reference.Linear(weight, x_bits, 0.7).codes(x)
     exact = (expected_codes.double() @ weight.codes().double().t()) * weight.scale.double() * scale.double()
-    for backend in BACKENDS.values():
-        if backend.unavailable(CPU):
-            continue
-        kernel = backend.Linear(weight, x_bits, 0.7)
-        codes, same_scale = kernel.codes(x)
-        assert torch.equal(codes.int() - getattr(kernel, "zero_point", 0), expected_codes.int())
-        assert torch.equal(scale, same_scale)
-        torch.testing.assert_close(kernel(x).double(), exact, rtol=1e-6, atol=1e-6)
+    for backend, device in places():
+        kernel = backend.Linear(on(device, weight), x_bits, 0.7)
+        codes, same_scale = kernel.codes(x.to(device))
+        assert torch.equal(codes.cpu().int() - getattr(kernel, "zero_point", 0), expected_codes.int())
+        assert torch.equal(scale, same_scale.cpu())
+        torch.testing.assert_close(kernel(x.to(device)).cpu().double(), exact, rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
@@ -72,25 +86,25 @@ def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, size, o: int, s
     expected_codes, scale = reference.Conv2d(weight, x_bits, 0.8, *steps).codes(x)
     exact = F.conv2d(expected_codes.double(), weight.codes().double(), None, *steps)
     exact = exact * weight.scale.double()[:, None, None] * scale.double()
-    for backend in BACKENDS.values():
-        if backend.unavailable(CPU):
-            continue
-        kernel = backend.Conv2d(weight, x_bits, 0.8, *steps)
-        codes, _ = kernel.codes(x)
-        assert torch.equal(codes.int() - getattr(kernel, "zero_point", 0), expected_codes.int())
-        torch.testing.assert_close(kernel(x).double(), exact, rtol=1e-6, atol=1e-6)
+    for backend, device in places():
+        kernel = backend.Conv2d(on(device, weight), x_bits, 0.8, *steps)
+        codes, _ = kernel.codes(x.to(device))
+        assert torch.equal(codes.cpu().int() - getattr(kernel, "zero_point", 0), expected_codes.int())
+        torch.testing.assert_close(kernel(x.to(device)).cpu().double(), exact, rtol=1e-6, atol=1e-6)
 
 
-def test_extreme_codes_do_not_saturate(backend) -> None:
+def test_extreme_codes_do_not_saturate(place) -> None:
     """All codes at their limits, 8 x 8 bits, many inputs: where 16-bit accumulators would overflow."""
+    backend, device = place
     weight = LowBitWeight(pack(torch.full((16, 2048), 127, dtype=torch.int8), 8), torch.ones(16), 8, (16, 2048))
-    y = backend.Linear(weight, 8, 1.0)(torch.full((3, 2048), -5.0))
-    torch.testing.assert_close(y, torch.full((3, 16), -5.0 * 127 * 2048), rtol=1e-6, atol=0)
+    y = backend.Linear(on(device, weight), 8, 1.0)(torch.full((3, 2048), -5.0, device=device))
+    torch.testing.assert_close(y.cpu(), torch.full((3, 16), -5.0 * 127 * 2048), rtol=1e-6, atol=0)
 
 
-def test_all_zero_activations_give_zero(backend) -> None:
-    weight = low_bit_weight((8, 16, 3, 3), 4, 0)
-    assert not backend.Conv2d(weight, 4, 0.9, (1, 1), (1, 1))(torch.zeros(2, 16, 5, 5)).any()
+def test_all_zero_activations_give_zero(place) -> None:
+    backend, device = place
+    weight = on(device, low_bit_weight((8, 16, 3, 3), 4, 0))
+    assert not backend.Conv2d(weight, 4, 0.9, (1, 1), (1, 1))(torch.zeros(2, 16, 5, 5, device=device)).any()
 
 
 def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,14 +129,12 @@ def test_images_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float
     # Half to even, clipped: what a float computation says, but where bfloat16 cannot tell a tie.
     exact = (x.double() / scale.double()).clamp(-largest_code(x_bits), largest_code(x_bits))
     assert (expected - exact).abs().max() <= 0.5 + 2**-8
-    for backend in BACKENDS.values():
-        if backend.unavailable(CPU):
-            continue
-        other = backend.Conv2d(weight, x_bits, 0.7, (1, 1), (1, 1))
-        codes, same_scale = other.codes(x)
-        assert torch.equal(codes.int() - getattr(other, "zero_point", 0), expected.int())
-        assert torch.equal(scale, same_scale)
-        assert torch.equal(other(x), kernel(x))
+    for backend, device in places(torch.bfloat16):
+        other = backend.Conv2d(on(device, weight), x_bits, 0.7, (1, 1), (1, 1))
+        codes, same_scale = other.codes(x.to(device))
+        assert torch.equal(codes.cpu().int() - getattr(other, "zero_point", 0), expected.int())
+        assert torch.equal(scale, same_scale.cpu())
+        assert torch.equal(other(x.to(device)).cpu(), kernel(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -133,13 +145,12 @@ def test_backends_double_as_the_reference_does(bits: int, dtype: torch.dtype) ->
     x = torch.randn(2, 16, 9, 12, generator=torch.Generator().manual_seed(bits)).to(dtype)
     x = x.contiguous(memory_format=torch.channels_last)
     bias = torch.linspace(-1, 1, 8)
-    arguments = (weight, 4, 0.8, (1, 1), (1, 1), bias)
-    expected = BACKENDS["reference"].Conv2d(*arguments).doubled(x)
+    arguments = (4, 0.8, (1, 1), (1, 1))
+    expected = reference.Conv2d(weight, *arguments, bias).doubled(x)
     assert expected.shape == (2, 8, 18, 24)
-    for backend in BACKENDS.values():
-        if backend.unavailable(CPU) is None:
-            y = backend.Conv2d(*arguments, doubles=True).doubled(x)
-            torch.testing.assert_close(y, expected, rtol=0 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
+    for backend, device in places(dtype):
+        y = backend.Conv2d(on(device, weight), *arguments, bias.to(device), doubles=True).doubled(x.to(device))
+        torch.testing.assert_close(y.cpu(), expected, rtol=0 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("x_bits", [3, 4, 6, 7, 8])
@@ -152,13 +163,12 @@ def test_tokens_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float
     exact = (x.double() / scale.double()).clamp(-largest_code(x_bits), largest_code(x_bits))
     # Half to even, but for what the division rounds to bfloat16's eight bits.
     assert (expected - exact).abs().max() <= 0.5 + largest_code(x_bits) * 2**-8
-    for backend in BACKENDS.values():
-        if backend.unavailable(CPU):
-            continue
-        other = backend.Linear(weight, x_bits, 0.7)
-        codes, same_scale = other.codes(x)
-        assert torch.equal(codes.int() - getattr(other, "zero_point", 0), expected.int())
-        assert torch.equal(scale, same_scale)
+    for backend, device in places(torch.bfloat16):
+        other = backend.Linear(on(device, weight), x_bits, 0.7)
+        codes, same_scale = other.codes(x.to(device))
+        assert torch.equal(codes.cpu().int() - getattr(other, "zero_point", 0), expected.int())
+        assert torch.equal(scale, same_scale.cpu())
+        assert torch.equal(other(x.to(device)).cpu(), kernel(x))
 
 
 @pytest.mark.parametrize("wide", [1, 1 << 30], ids=["columns", "convolution"])

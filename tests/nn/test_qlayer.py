@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from quantface_core.errors import ConfigError
+from quantface_core.kernels import reference
 from quantface_core.kernels.bitpack import pack
-from quantface_core.kernels.dispatch import BACKENDS
+from quantface_core.kernels.dispatch import BACKENDS, choose_backend
 from quantface_core.kernels.hadamard import largest_block, rotate
 from quantface_core.kernels.quantize import dequantize, per_channel_scale, quantize
 from quantface_core.nn.qconv2d import QuantConv2d
@@ -114,6 +115,15 @@ def test_scales_keep_their_dtype_and_copies_compute_the_same() -> None:
     assert twin.weight_scale.dtype == torch.float32
     assert twin.packed.dtype == torch.uint8
     assert torch.equal(twin(x), expected)
+
+
+def test_a_preferred_backend_is_kept_when_a_model_moves() -> None:
+    low, _ = balanced(nn.Linear(64, 8), 4, 5)
+    low.prepare(reference, preferred=True)
+    assert isinstance(low.to("cpu").kernel(), reference.Linear)
+    assert isinstance(copy.deepcopy(low).kernel(), reference.Linear)
+    low._preferred = "triton"  # which the CPU cannot run
+    assert isinstance(low.to("cpu").kernel(), choose_backend(CPU).Linear)
 
 
 def test_swap_replaces_by_name_and_refuses_unknown_names() -> None:

@@ -21,7 +21,7 @@ from quantface_core.errors import ModelError, QuantFaceError, UsageError
 from quantface_core.io.checkpoint import load_restorer, save_restorer
 from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
-from quantface_core.kernels.dispatch import BACKENDS, choose_backend
+from quantface_core.kernels.dispatch import BACKENDS
 from quantface_core.nn.swap import prepare, quant_layers, quantizable
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.attention import reading_alike
@@ -84,13 +84,14 @@ def test_reports_say_what_each_layer_gained(tiny: OneStepRestorer, faces: torch.
 
 
 def test_backends_give_the_same_picture(low_bit: OneStepRestorer, faces: torch.Tensor) -> None:
-    pictures = []
-    for backend in BACKENDS.values():
-        if backend.unavailable(torch.device("cpu")) is None:
-            prepare(low_bit, backend)
-            pictures.append(low_bit(faces))
-    prepare(low_bit, choose_backend(torch.device("cpu")))
-    assert all(distance(p, pictures[0]) < 4 * 10**-4.5 for p in pictures)  # 45 dB over a range of 2
+    for name in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        device = torch.device(name)
+        model, pictures = copy.deepcopy(low_bit).to(device), []
+        for backend in BACKENDS.values():
+            if backend.unavailable(device) is None:
+                prepare(model, backend)
+                pictures.append(model(faces.to(device)))
+        assert all(distance(p, pictures[0]) < 4 * 10**-4.5 for p in pictures)  # 45 dB over a range of 2
 
 
 def test_saved_and_loaded_gives_the_same_bits(low_bit: OneStepRestorer, faces: torch.Tensor, tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""The NVIDIA backend: integer products on tensor cores, by kernels that Triton compiles (DESIGN.md section 4).
+
+Codes and weights are signed bytes at every width. True 4-bit products exist on few generations of processors, and
+would make pictures hang on which one it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from typing import Any
+
+import torch
+
+_CAPABILITY = (8, 0)  # from which tensor cores multiply bytes
+_WHERE = {"Linear": "linear", "Conv2d": "conv2d", "group_norm": "norm"}
+
+
+def __getattr__(name: str) -> Any:
+    """What this backend offers, imported when it is asked for: not every machine has the package triton."""
+    if name not in _WHERE:
+        raise AttributeError(name)
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    return value
+
+
+@cache
+def unavailable(device: torch.device) -> str | None:
+    """Why this backend cannot run on a device; None = it can."""
+    if device.type != "cuda":
+        return f"it computes on NVIDIA's GPUs, not on {device.type}"
+    if torch.version.cuda is None:
+        return "this build of torch is for other GPUs than NVIDIA's"
+    if importlib.util.find_spec("triton") is None:
+        return "it needs the package triton (on Windows: triton-windows)"
+    if torch.cuda.get_device_capability(device) < _CAPABILITY:
+        return f"{torch.cuda.get_device_name(device)} is older than the RTX 30 series: it cannot multiply bytes"
+    return _does_not_work(device)
+
+
+def _does_not_work(device: torch.device) -> str | None:
+    """Whether a small product fails, and how: Triton also needs a C compiler, which not every machine has."""
+    codes = torch.ones(16, 64, dtype=torch.int8, device=device)
+    scale = torch.ones(16, device=device)
+    try:
+        from .product import linear_product
+
+        right = bool((linear_product(codes, codes, scale, scale[:, None], None) == 64).all())
+    except Exception as error:  # Triton's own, the compiler's, the driver's: whatever it is, others compute instead
+        return f"Triton cannot compile here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return None if right else "its products are wrong here"
