@@ -118,6 +118,23 @@ def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pyt
         choose_backend(torch.device("meta"), "onednn")
 
 
+def test_a_processor_that_claims_vnni_has_to_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums that saturate would be wrong pictures."""
+    onednn = BACKENDS["onednn"]
+    monkeypatch.setattr(onednn, "_has_vnni", lambda: False)
+    if "VNNI" not in (reason := onednn.unavailable(CPU)):
+        pytest.skip(reason)
+    monkeypatch.setattr(onednn, "_has_vnni", lambda: True)
+    assert (onednn.unavailable(CPU) is None) == onednn._adds_up()
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_vnni_without_avx_512_counts(monkeypatch: pytest.MonkeyPatch, short: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_vnni": short}, raising=False)
+    assert BACKENDS["onednn"]._has_vnni() == short
+
+
 @pytest.mark.parametrize("x_bits", [3, 4, 6, 7, 8])
 @pytest.mark.parametrize("loudness", [1e-6, 1.0, 1e4])
 def test_images_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float) -> None:
