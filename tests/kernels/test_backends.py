@@ -107,6 +107,21 @@ def test_all_zero_activations_give_zero(place) -> None:
     assert not backend.Conv2d(weight, 4, 0.9, (1, 1), (1, 1))(torch.zeros(2, 16, 5, 5, device=device)).any()
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_no_number_stays_none(place, dtype: torch.dtype, broken: float) -> None:
+    """Codes could hide it: the picture would be wrong, and nobody told."""
+    backend, device = place
+    maps = torch.ones(1, 16, 5, 5, dtype=dtype, device=device)
+    maps[0, 3, 2, 1] = broken
+    weight = on(device, low_bit_weight((8, 16, 3, 3), 4, 0))
+    assert not backend.Conv2d(weight, 4, 0.9, (1, 1), (1, 1))(maps).isfinite().all()
+    weight = on(device, low_bit_weight((8, 16), 4, 0))
+    rows = backend.Linear(weight, 4, 0.9)(maps.permute(0, 2, 3, 1).reshape(-1, 16))
+    assert not rows[11].isfinite().any()
+    assert rows[0].isfinite().all()
+
+
 def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_backend(torch.device("meta")) is reference
     assert choose_backend(CPU, "reference") is reference

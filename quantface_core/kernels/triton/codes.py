@@ -76,7 +76,9 @@ def _token_codes(
     place = row.to(tl.int64)[:, None] * width + column[None, :]
     values = tl.load(x + place, mask=inside, other=0.0)
     dtype = values.dtype
-    largest = tl.max(tl.abs(values.to(tl.float32)), 1)
+    magnitudes = tl.abs(values.to(tl.float32))
+    # A maximum overlooks what is no number; an infinite scale tells on.
+    largest = tl.max(tl.where(magnitudes == magnitudes, magnitudes, float("inf")), 1)
     scale = tl.maximum((largest * share).to(dtype).to(tl.float32), smallest).to(dtype)
     tl.store(scales + row, scale, mask=row < count)
     by = scale.to(tl.float32)
@@ -94,7 +96,8 @@ def _image_codes(
     place = tl.program_id(0) * PIECE + tl.arange(0, PIECE)
     inside = place < count
     start = image.to(tl.int64) * count
-    scale = tl.maximum(tl.load(largest + image).to(tl.float32) * share, smallest)
+    scale = tl.load(largest + image).to(tl.float32) * share
+    scale = tl.where(scale == scale, tl.maximum(scale, smallest), scale)
     by = scale
     if SUMS:
         # The inverse is a bfloat16 number, and the scale is its inverse: see `quantize.per_image_scale`.
