@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -90,7 +91,7 @@ class LoadModel(io.ComfyNode):
                     options=BACKENDS,
                     default="auto",
                     tooltip="What computes the integers. onednn: fast on x86 processors; triton: fast on NVIDIA GPUs; "
-                    "reference: any device.",
+                    "reference: any device. One that cannot run here leaves the choice to auto.",
                 ),
             ],
             outputs=[FRModelSocket.Output("fr_model", display_name="FR_MODEL")],
@@ -126,11 +127,14 @@ class LoadModel(io.ComfyNode):
         import torch
 
         from ..quantface_core import load_restorer
-        from ..quantface_core.kernels.dispatch import choose_backend
+        from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
         from ..quantface_core.nn.swap import prepare
 
-        chosen = choose_backend(host.compute_device(), None if backend == "auto" else backend)
+        asked = None if backend == "auto" else backend
+        chosen = preferred_backend(host.compute_device(), asked)
+        if asked and asked != backend_name(chosen):  # a shared workflow opens everywhere
+            logging.warning("QuantFace: backend %s cannot run here, %s computes", asked, backend_name(chosen))
         with torch.inference_mode(False):
             restorer = load_restorer(Path(located(model)), dtype=host.compute_dtype(precision))
-            prepare(restorer, chosen, preferred=backend != "auto")
+            prepare(restorer, chosen, preferred=asked is not None)
         return io.NodeOutput(FRModel(_MARK.sub("", model).removesuffix(".safetensors"), restorer))

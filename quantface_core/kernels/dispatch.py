@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from types import ModuleType
 
 import torch
@@ -21,7 +22,10 @@ def choose_backend(device: torch.device, name: str | None = None) -> ModuleType:
     """
     name = name or os.environ.get("QUANTFACE_BACKEND") or "auto"
     if name == "auto":
-        return next(backend for backend in BACKENDS.values() if backend.unavailable(device) is None)
+        chosen = next(backend for backend in BACKENDS.values() if backend.unavailable(device) is None)
+        if chosen is reference and device.type == "cuda":
+            warnings.warn(f"low-bit layers are slow here: {triton.unavailable(device)}", stacklevel=2)
+        return chosen
     if name not in BACKENDS:
         raise UsageError(f"unknown backend {name!r}: use auto, {', '.join(BACKENDS)}")
     reason = BACKENDS[name].unavailable(device)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from quantface_core.errors import UsageError
 from quantface_core.kernels import reference
 from quantface_core.kernels.bitpack import pack
-from quantface_core.kernels.dispatch import BACKENDS, choose_backend
+from quantface_core.kernels.dispatch import BACKENDS, choose_backend, preferred_backend
 from quantface_core.kernels.quantize import largest_code
 from quantface_core.kernels.weight import LowBitWeight
 
@@ -148,6 +148,13 @@ def test_vnni_without_avx_512_counts(monkeypatch: pytest.MonkeyPatch, short: boo
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False, raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_vnni": short}, raising=False)
     assert BACKENDS["onednn"]._has_vnni() == short
+
+
+def test_a_gpu_without_its_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BACKENDS["triton"], "unavailable", lambda device: "it needs the package triton")
+    with pytest.warns(UserWarning, match="slow here: it needs the package triton"):
+        assert preferred_backend(GPU, "triton") is reference
+    assert preferred_backend(CPU, "reference") is reference
 
 
 @pytest.mark.parametrize("x_bits", [3, 4, 6, 7, 8])

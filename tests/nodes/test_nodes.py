@@ -152,6 +152,15 @@ def test_cancel_stops_within_a_layer(restore: Any, load: Any, host: SimpleNamesp
     assert type(caught.value).__name__ == "Cancelled"
 
 
+def test_a_shared_workflow_opens_where_its_backend_cannot_run(nodes: dict[str, Any], caplog: Any) -> None:
+    loader = nodes["QuantFace_LoadModel"]
+    model = loader.execute(model="quantface-mini-w4a4", precision="auto", backend="triton").args[0]
+    assert "triton cannot run here" in caplog.text
+    layers = [layer for layer in model.restorer.modules() if hasattr(layer, "packed")]
+    assert layers
+    assert not any("triton" in type(layer.kernel()).__module__ for layer in layers)
+
+
 def test_choices_tell_what_they_take_and_old_marks_still_load(nodes: dict[str, Any]) -> None:
     loader = nodes["QuantFace_LoadModel"]
     options = loader.define_schema().inputs[0].options["options"]
