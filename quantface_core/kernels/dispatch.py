@@ -12,7 +12,11 @@ from ..errors import UsageError
 from . import onednn, reference, triton
 
 BACKENDS: dict[str, ModuleType] = {"onednn": onednn, "triton": triton, "reference": reference}
-"""By name, the fastest first. Each has `unavailable(device)`, `Linear` and `Conv2d`."""
+"""By name, the fastest first.
+
+Each has `unavailable(device)`, `Linear`, `Conv2d`, and `computes(weight_bits, x_bits)`: whether these are exact for
+such codes, or `reference` has to stand in.
+"""
 
 
 def choose_backend(device: torch.device, name: str | None = None) -> ModuleType:

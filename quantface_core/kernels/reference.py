@@ -65,6 +65,11 @@ def unavailable(device: torch.device) -> str | None:
     return None
 
 
+def computes(weight_bits: int, x_bits: int) -> bool:
+    """Whether products of such codes come out right: all do."""
+    return True
+
+
 class Linear:
     """A linear at low bits: x [N, K] -> [N, O] in the dtype of x. Weights unpack at every call.
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels import reference
 from ..kernels.bitpack import packed_size
 from ..kernels.dispatch import backend_name, preferred_backend
 from ..kernels.hadamard import Rotation
@@ -77,7 +78,8 @@ class QuantLayer(nn.Module):
             self._preferred = backend_name(backend)
         self._mixer = Mixer(self.channel_scale, self.rotation)
         self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
-        self._kernel = self._make_kernel(backend)
+        exact = backend.computes(self.format.weight_bits, self.format.activation_bits)
+        self._kernel = self._make_kernel(backend if exact else reference)
 
     def _make_kernel(self, backend: ModuleType) -> Any:
         raise NotImplementedError

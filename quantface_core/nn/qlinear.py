@@ -18,7 +18,8 @@ class QuantLinear(QuantLayer):
     def _make_kernel(self, backend: ModuleType) -> Any:
         form = self.format
         # What its codes hang on besides its input.
-        self.rounds_by = (form.activation_bits, form.clip, self.rotation, self.channel_scale.cpu().numpy().tobytes())
+        scale = self.channel_scale.cpu().numpy().tobytes()
+        self.rounds_by = (backend.__name__, form.activation_bits, form.clip, self.rotation, scale)
         self._last: tuple[Tensor, Tensor] | None = None
         return backend.Linear(self.weight(), form.activation_bits, form.clip, self.bias, self._mixer)
 

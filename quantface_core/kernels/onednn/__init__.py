@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from typing import Any
 
 import torch
 
-from ..weight import LowBitWeight
+from ..quantize import largest_code
+from .codes import zero_point
 from .conv2d import Conv2d
 from .linear import Linear
-from .product import Product
+from .saturation import BYTE, adds_up, exact
 
-__all__ = ["Conv2d", "Linear", "unavailable"]
+__all__ = ["Conv2d", "Linear", "computes", "unavailable"]
 
 
+@cache
 def unavailable(device: torch.device) -> str | None:
     """Why this backend cannot run on a device; None = it can."""
     if device.type != "cpu":
@@ -29,27 +30,9 @@ def unavailable(device: torch.device) -> str | None:
         return f"it needs an x86 processor, this is {platform.machine()}"
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.onednn, "qconv_pointwise"):
         return "this build of torch has no oneDNN"
-    if not _has_vnni() or not _adds_up():
-        return "without VNNI instructions its 8-bit products saturate"
-    return None
+    return None if adds_up(BYTE, 64) else "its products come out wrong"
 
 
-def _has_vnni() -> bool:
-    """Whether the processor multiplies bytes into 32 bits: by AVX-512, or by AVX-VNNI (Intel's since the 12th Core)."""
-    if (known := getattr(torch.cpu, "_is_vnni_supported", None)) is None:
-        return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known() or capabilities.get("avx_vnni"))
-
-
-@cache
-def _adds_up() -> bool:
-    """Whether the largest sums come out right: on other processors pairs of products saturate at 16 bits."""
-    size, side, zero = 64, 16, 0
-    weight = LowBitWeight(
-        torch.full((size * size * 9,), 255, dtype=torch.uint8), torch.ones(size), 8, (size, size, 3, 3)
-    )
-    codes, scale = torch.full((side, side, size), 255, dtype=torch.uint8), torch.ones(1)
-    convolution = Product(weight.codes(), weight.scale, None, (1, 1), zero)(codes, scale, torch.float32)
-    linear = Product(weight.codes()[:, :, :1, :1], weight.scale, None, (1, 1), zero)(codes, scale, torch.float32)
-    return bool((linear == 255 * 127 * size).all() and (convolution == 255 * 127 * size * 9).all())
+def computes(weight_bits: int, x_bits: int) -> bool:
+    """Whether products of such codes come out right: without VNNI those of 8 by 8 bits do not."""
+    return exact(zero_point(x_bits) + largest_code(x_bits), largest_code(weight_bits))

@@ -12,6 +12,7 @@ from ..quantize import largest_code, offset, rounds_in_bfloat16
 
 _PIECE = 1 << 21  # numbers balanced and rounded at once: few enough for a cache, many enough for two threads
 _BITS_OF_128 = 0x4300  # in bfloat16
+_WHOLE, _BITS_OF_WHOLE = 1.5 * 2**23, 0x4B400000  # in float32, which around it has whole numbers only
 _WRITES = (torch.float32, torch.bfloat16)  # dtypes the products can be written in
 
 
@@ -63,8 +64,10 @@ def _write_steps(steps: Tensor, bits: int, out: Tensor) -> None:
 
 
 def _write_rounded(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
-    limit = largest_code(bits)
-    out.copy_(torch.div(balanced, scale.float()).round_().clamp_(-limit, limit).add_(zero_point(bits)))
+    # As above, in float32: the sum is rounded half to even, and its bits count the whole numbers.
+    limit, middle = largest_code(bits), _BITS_OF_WHOLE + zero_point(bits)
+    steps = torch.div(balanced, scale.float()).add_(_WHOLE + zero_point(bits))
+    out.copy_(steps.view(torch.int32).clamp_(middle - limit, middle + limit))
 
 
 def write_dtype(x: Tensor) -> torch.dtype:

@@ -14,6 +14,7 @@ from ..quantize import largest_code, per_image_scale
 from ..weight import LowBitWeight
 from .codes import pieces, write_dtype, write_image_codes, zero_point
 from .product import Product
+from .saturation import exact
 from .transformed import Doubled, Form, Transformed, Winograd, fits
 
 
@@ -36,7 +37,8 @@ class Conv2d:
         self.weight, self.bias, self.mixer = weight, bias, mixer
         # The four kernels of a doubled picture add up to four codes, in a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
-        self.doubles = same and 4 * largest_code(weight.bits) <= largest_code(8)
+        sums, largest = 4 * largest_code(weight.bits), self.zero_point + largest_code(x_bits)
+        self.doubles = same and sums <= largest_code(8) and exact(largest, sums)
         self.transforms = fits(weight.shape, weight.bits, x_bits, stride)
         # Prepacked now, not at the first picture, unless it hangs on the picture in which form.
         if not self.transforms:

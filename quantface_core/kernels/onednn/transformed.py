@@ -20,6 +20,7 @@ from torch import Tensor
 from ..quantize import largest_code
 from .codes import zero_point
 from .point import Point
+from .saturation import BYTE, exact
 
 _OFFSETS = 64, 128  # added to what may be negative, for a byte to hold it: along rows, then columns
 _SPILL = 1 / 8  # of the channels, to which larger ones may be confined
@@ -37,7 +38,8 @@ def fits(shape: tuple[int, ...], w_bits: int, x_bits: int, stride: tuple[int, in
     outputs, channels, *taps = shape
     if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _CHANNELS:
         return False
-    return 4 * largest_code(x_bits) < _OFFSETS[1] and 9 * largest_code(w_bits) < 3 * largest_code(8)
+    reach, byte = 9 * largest_code(w_bits), largest_code(8)
+    return 4 * largest_code(x_bits) < _OFFSETS[1] and reach < 3 * byte and exact(BYTE, min(reach, byte))
 
 
 class Transformed(ABC):

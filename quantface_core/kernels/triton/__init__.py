@@ -39,6 +39,11 @@ def unavailable(device: torch.device) -> str | None:
     return _does_not_work(device)
 
 
+def computes(weight_bits: int, x_bits: int) -> bool:
+    """Whether products of such codes come out right: all do."""
+    return True
+
+
 def _does_not_work(device: torch.device) -> str | None:
     """Whether a small product fails, and how: Triton also needs a C compiler, which not every machine has."""
     codes = torch.ones(16, 64, dtype=torch.int8, device=device)

@@ -1,0 +1,39 @@
+"""Processors without VNNI add products of bytes in pairs of 16 bits, which saturate: small ones come out right.
+
+VNNI is AVX-512's or AVX-VNNI; asking for sums tells more than asking for names.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from ..quantize import largest_code
+from .product import Product
+
+BYTE = 255
+_PAIR = 32767
+
+
+def exact(code: int, weight: int) -> bool:
+    """Whether products of unsigned codes and signed weights that reach so far come out right."""
+    return not saturates() or 2 * code * weight <= _PAIR
+
+
+@cache
+def saturates() -> bool:
+    """Whether products of the largest codes and weights come out wrong."""
+    return not adds_up(BYTE, largest_code(8))
+
+
+def adds_up(code: int, weight: int) -> bool:
+    """Whether a linear and a convolution of nothing but these give their sums."""
+    channels, side = 64, 16
+    codes, scale = torch.full((side, side, channels), code, dtype=torch.uint8), torch.ones(channels)
+    for taps in (1, 3):
+        kernel = torch.full((channels, channels, taps, taps), weight, dtype=torch.int8)
+        sums = Product(kernel, scale, None, (1, 1), 0)(codes, scale[:1], torch.float32)
+        if not (sums == code * weight * channels * taps**2).all():
+            return False
+    return True
