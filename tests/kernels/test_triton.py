@@ -38,6 +38,16 @@ def test_weights_unpack_with_their_taps_first(bits: int, shape: tuple[int, ...])
     assert torch.equal(unpacked(weight).cpu(), codes.movedim(1, -1))
 
 
+def test_a_trial_tells_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    from quantface_core.kernels.triton import trial
+
+    assert triton._does_not_work(DEVICE) is None
+    monkeypatch.setattr(trial, "group_norm", lambda x, *_: x)
+    assert triton._does_not_work(DEVICE) == "its results are wrong here"
+    monkeypatch.setattr(trial, "group_norm", lambda *_: 1 / 0)
+    assert triton._does_not_work(DEVICE) == "Triton cannot compile here (division by zero)"
+
+
 def test_it_says_why_it_cannot_run() -> None:
     assert "not on cpu" in triton.unavailable(torch.device("cpu"))
     if torch.cuda.is_available():
