@@ -49,9 +49,12 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
         raise ConfigError(f"{count} codes of {bits} bits are {expected} bytes, got {list(packed.shape)} {packed.dtype}")
     if bits == 8:
         return (packed.to(torch.int16) - 128).to(torch.int8).reshape(shape)
-    codes = torch.empty(-(-count // _GROUP) * _GROUP, dtype=torch.int8, device=packed.device)
+    groups = -(-count // _GROUP)
+    codes = torch.empty(groups * _GROUP, dtype=torch.int8, device=packed.device)
     stream = torch.nn.functional.pad(packed, (0, -len(packed) % bits))
-    for piece, out in zip(stream.split(_PIECE * bits), codes.split(_PIECE * _GROUP), strict=True):
+    # On a GPU pieces would only be more kernels to start.
+    step = _PIECE if packed.device.type == "cpu" else max(1, groups)
+    for piece, out in zip(stream.split(step * bits), codes.split(step * _GROUP), strict=True):
         _unpack_piece(piece, bits, out)
     return codes[:count].reshape(shape)
 
