@@ -99,8 +99,8 @@ def test_16_bit_photos_keep_their_depth(
 
 def test_a_black_and_white_photo_stays_so(photos: Path, mini: OneStepRestorer, detector: FaceDetector) -> None:
     photo = read_photo(photos / "solvay_1927_group.jpg").pixels
-    result = restore_photo(photo, mini, detector(photo))
-    assert len(result.restored) == 29
+    result = restore_photo(photo, mini, detector(photo), RestoreOptions(faces=(0, 9, 28)))
+    assert len(result.restored) == 3
     assert np.ptp(result.pixels, axis=2).max() <= 1
     assert not np.array_equal(result.pixels, photo)
 
