@@ -13,8 +13,9 @@ DEV_READY := .venv/.dev-ready
 demo: $(READY)
 	$(BIN)/quantface demo --output demo
 
+# A process a core, for most tests keep only one busy; a file's tests stay together, for what they share.
 test: $(DEV_READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check .

@@ -13,6 +13,12 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # its kernels then run on the CPU; read when others import it
 
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    # Side by side, threads that wait for each other's cores would take many times as long.
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that tests start
+    torch.set_num_threads(threads)
+
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.checkpoint import load_restorer
 from quantface_core.io.models import restorer_path
