@@ -35,6 +35,7 @@ from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
 from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig
+from quantface_core.restorer.ways import fold_balances
 from quantface_core.stages.quantize import plan_formats
 from quantface_core.types import QuantizeSettings
 
@@ -62,6 +63,7 @@ def make(config: RestorerConfig, bits: str, path: Path, device: str = "cpu") -> 
                 low.down.normal_(0, 0.01)
                 low.up.normal_(0, 0.01)
             swap(restorer, {layer_name: low})
+        fold_balances(restorer)
     save_restorer(restorer.cpu(), path, FLOATS.get(bits, torch.float16))
 
 

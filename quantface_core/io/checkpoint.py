@@ -112,7 +112,7 @@ def load_restorer(
         raise ModelError(f"{path}: damaged, not finite: {_some(broken)}")
     wrong = check_scales(tensors, fixed & set(tensors))
     if wrong:
-        raise ModelError(f"{path}: damaged, scales are not above zero: {_some(wrong)}")
+        raise ModelError(f"{path}: damaged, scales are zero or negative: {_some(wrong)}")
     model.to(dtype).load_state_dict(tensors, strict=False, assign=True)  # the layout was checked
     tensors.clear()
     # Convolutions on CPU run up to three times faster on channels-last weights.

@@ -15,7 +15,7 @@ from ..kernels.quantize import BITS
 from ..nn.swap import empty_like, quant_layers, quantizable, swap
 from ..types import LayerFormat
 
-_POSITIVE = ("weight_scale", "channel_scale")
+_POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
 
 
 def formats_to_json(model: nn.Module) -> str:
@@ -69,5 +69,7 @@ def stored_as_is(model: nn.Module) -> set[str]:
 
 
 def check_scales(tensors: dict[str, Tensor], fixed: set[str]) -> list[str]:
-    """The names of scales that are not above zero."""
-    return [n for n in sorted(fixed) if n.endswith(_POSITIVE) and not bool((tensors[n] > 0).all())]
+    """The names of weight scales that are not above zero, and of channel scales that are zero."""
+    wrong = {n for n in fixed if n.endswith(_POSITIVE) and not bool((tensors[n] > 0).all())}
+    wrong |= {n for n in fixed if n.endswith(_NOT_ZERO) and not bool(tensors[n].all())}
+    return sorted(wrong)

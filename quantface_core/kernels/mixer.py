@@ -8,29 +8,35 @@ from torch import Tensor
 from .hadamard import Rotation, hadamard, random_signs, unrotate
 
 
+def signs(rotation: Rotation) -> Tensor:
+    """What a rotation multiplies channels by before it mixes them, [C] float32: ones where it mixes none."""
+    if rotation.block == 1:
+        return torch.ones(rotation.channels)
+    return random_signs(rotation.channels, rotation.seed).float()
+
+
 class Mixer:
     """Balances activations whose channels are last: [..., C] -> [..., C], in their own dtype."""
 
     def __init__(self, channel_scale: Tensor, rotation: Rotation) -> None:
-        """channel_scale: [C], what activations are multiplied by: 1/s."""
+        """channel_scale: [C], what activations are multiplied by: 1/s; its signs are the rotation's where folded."""
         self.rotation, self.channel_scale = rotation, channel_scale.float()
-        self._cast: dict[torch.dtype, tuple[Tensor, Tensor | None]] = {}
+        self.factors = self.channel_scale * signs(rotation).to(self.channel_scale)
+        self.folded = bool((self.factors == 1).all())  # what makes x has multiplied it already: see nn/fold.py
+        self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
-    def _tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """The scale with the rotation's signs, and the block's matrix; None = no rotation."""
+    def _tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The factors and the block's matrix."""
         if dtype not in self._cast:
-            before, matrix = self.channel_scale, None
-            if self.rotation.block > 1:
-                before = before * random_signs(self.rotation.channels, self.rotation.seed).to(before)
-                matrix = hadamard(self.rotation.block).to(before.device, dtype)
-            self._cast[dtype] = before.to(dtype), matrix
+            self._cast[dtype] = self.factors.to(dtype), hadamard(self.rotation.block).to(self.factors.device, dtype)
         return self._cast[dtype]
 
     def __call__(self, x: Tensor) -> Tensor:
-        before, matrix = self._tensors(x.dtype)
-        x = x * before
+        factors, matrix = self._tensors(x.dtype)
+        if not self.folded:
+            x = x * factors
         # As rows, in so many words: matmul would batch over what is not contiguous, several times slower.
-        return x if matrix is None else (x.reshape(-1, self.rotation.block) @ matrix).view(x.shape)
+        return x if self.rotation.block == 1 else (x.reshape(-1, self.rotation.block) @ matrix).view(x.shape)
 
     def fold(self, weight: Tensor) -> Tensor:
         """A weight [O, C, ...] that reads x^ as one that reads x: x^ W^T = x fold(W)^T."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import reference
-from ..kernels.bitpack import packed_size
+from ..kernels.bitpack import pack, packed_size
 from ..kernels.dispatch import backend_name, preferred_backend
 from ..kernels.hadamard import Rotation
 from ..kernels.mixer import Mixer
@@ -26,7 +26,8 @@ class QuantLayer(nn.Module):
     """Buffers of a low-bit layer, in the dtypes a checkpoint stores.
 
     packed [bytes] uint8, weight_scale [O] float32, channel_scale [C] float32, bias [O] float32 or None,
-    down [rank, C, *kernel] and up [O, rank] float16 where the format has a rank.
+    down [rank, C, *kernel] and up [O, rank] float16 where the format has a rank. `channel_scale` of a layer whose
+    balance what makes x has taken over (`nn/fold.py`) is the rotation's signs, which it undoes.
     """
 
     packed: Tensor
@@ -68,6 +69,24 @@ class QuantLayer(nn.Module):
     def weight(self) -> LowBitWeight:
         """The stored weight, for a backend."""
         return LowBitWeight(self.packed, self.weight_scale, self.format.weight_bits, self.shape)
+
+    def multiply_outputs(self, rows: slice, factors: Tensor) -> None:
+        """Multiply some outputs by factors, none of them zero; scales stay above zero, and a sign is the integers'."""
+        weight, scale, up = self.weight().codes(), self.weight_scale.clone(), getattr(self, "up", None)
+        weight[rows] *= factors.sign().to(weight.dtype).view(-1, *[1] * (weight.ndim - 1))
+        scale[rows] *= factors.abs()
+        self.packed, self.weight_scale = pack(weight, self.format.weight_bits), scale
+        if self.bias is not None:
+            self.bias = self.bias.clone()
+            self.bias[rows] *= factors
+        if up is not None:
+            self.up = up.clone()
+            self.up[rows] = (up[rows] * factors[:, None]).to(up.dtype)
+        self._kernel = None
+
+    def balance_by(self, channel_scale: Tensor) -> None:
+        """Multiply channels by other scales [C] before they are mixed."""
+        self.channel_scale, self._kernel = channel_scale, None
 
     def prepare(self, backend: ModuleType, preferred: bool = False) -> None:
         """Make ready to run on a backend: prepack what it wants prepacked, once.

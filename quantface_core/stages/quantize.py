@@ -20,6 +20,7 @@ from ..nn.qlayer import QuantLayer
 from ..nn.swap import quantizable, swap
 from ..restorer import OneStepRestorer
 from ..restorer.attention import reading_alike
+from ..restorer.ways import fold_balances
 from ..types import BitPlan, LayerFormat, LayerReport, QuantizeSettings
 from .calibrate import ChannelStatistics, Progress, listening
 from .trial import LayerTrial
@@ -103,6 +104,7 @@ def quantize_restorer(
     with listening({name: layers[name] for name in formats}, heard):
         restorer(images.to(restorer.device))
     swap(restorer, done)
+    fold_balances(restorer)
     if progress:
         progress(len(formats), len(formats))
     return reports

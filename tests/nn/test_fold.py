@@ -1,0 +1,140 @@
+"""Balance moved to what makes a layer's input: the products stay, and balancing is the rotation alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from quantface_core.kernels import reference
+from quantface_core.kernels.bitpack import pack
+from quantface_core.kernels.hadamard import largest_block
+from quantface_core.kernels.mixer import Mixer
+from quantface_core.nn.fold import Way, fold
+from quantface_core.nn.qlayer import QuantLayer
+from quantface_core.nn.swap import empty_like
+from quantface_core.types import LayerFormat
+
+ALL = slice(None)
+
+
+def low_bit(layer: nn.Linear | nn.Conv2d, channel_scale: torch.Tensor, seed: int = 5, rank: int = 2) -> QuantLayer:
+    """A layer of random integers."""
+    generator = torch.Generator().manual_seed(seed)
+    form = LayerFormat(4, 8, clip=0.9, block=largest_block(layer.weight.shape[1], 8), seed=seed, rank=rank)
+    low = empty_like(layer, form)
+    low.packed = pack(torch.randint(-7, 8, layer.weight.shape, generator=generator, dtype=torch.int8), 4)
+    low.weight_scale = torch.rand(len(layer.weight), generator=generator) + 0.1
+    low.channel_scale = channel_scale.clone()
+    low.bias = torch.randn(len(layer.weight), generator=generator)
+    if rank:
+        low.down.normal_(generator=generator)
+        low.up.normal_(generator=generator)
+    low.prepare(reference, preferred=True)
+    return low
+
+
+def norm(channels: int) -> nn.LayerNorm:
+    made = nn.LayerNorm(channels)
+    nn.init.normal_(made.weight, 1.0, 0.2)
+    nn.init.normal_(made.bias)
+    return made.requires_grad_(False)
+
+
+def powers(count: int, seed: int = 0) -> torch.Tensor:
+    """Scales that multiply without rounding."""
+    return 2.0 ** torch.randint(-3, 4, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def is_rotation_alone(layer: QuantLayer) -> bool:
+    return Mixer(layer.channel_scale, layer.rotation).folded
+
+
+@given(count=st.sampled_from([6, 16, 24, 64, 7]), seed=st.integers(0, 9))
+@settings(max_examples=20, deadline=None)
+def test_a_norm_takes_over_without_a_change_of_any_bit(count: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    maker, x, scale = norm(count), torch.randn(9, count), powers(count, seed)
+    readers = [low_bit(nn.Linear(count, outputs), scale, rank=rank) for outputs, rank in ((5, 0), (8, 2))]
+    codes = [reader.kernel().codes(maker(x)) for reader in readers]
+    before = [reader(maker(x)) for reader in readers]
+    assert fold(Way(maker, ALL, readers))
+    for reader, y, (integers, scales) in zip(readers, before, codes, strict=True):
+        assert is_rotation_alone(reader)
+        now = reader.kernel().codes(maker(x))
+        assert torch.equal(now[0], integers)
+        assert torch.equal(now[1], scales)
+        assert torch.allclose(reader(maker(x)), y, rtol=1e-5, atol=1e-5)
+
+
+def test_a_low_bit_layer_takes_over_for_some_of_its_outputs() -> None:
+    """The linear half of a gated layer, whose gate stays as it is."""
+    torch.manual_seed(0)
+    maker, x = low_bit(nn.Linear(16, 48), powers(16)), torch.randn(7, 16)
+    reader = low_bit(nn.Linear(24, 10), powers(24, 1), seed=8)
+
+    def computed() -> torch.Tensor:
+        values, gates = maker(x).chunk(2, -1)
+        return reader(values * gates)
+
+    before, gates = computed(), maker(x)[:, 24:]
+    assert fold(Way(maker, slice(24), [reader]))
+    assert is_rotation_alone(reader)
+    assert bool((maker.weight_scale > 0).all())
+    assert torch.equal(maker(x)[:, 24:], gates)
+    assert torch.allclose(computed(), before, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_group_norms_and_convolutions(kernel: int) -> None:
+    torch.manual_seed(0)
+    maker, x = nn.GroupNorm(4, 16).requires_grad_(False), torch.randn(2, 16, 6, 5)
+    reader = low_bit(nn.Conv2d(16, 8, kernel, padding=kernel // 2), powers(16))
+    before = reader(maker(x))
+    assert fold(Way(maker, ALL, [reader]))
+    assert torch.allclose(reader(maker(x)), before, rtol=1e-5, atol=1e-4)
+
+
+def test_any_scales_leave_the_product() -> None:
+    torch.manual_seed(0)
+    maker, x = norm(64), torch.randn(200, 64)
+    reader = low_bit(nn.Linear(64, 32), torch.rand(64) * 3 + 0.1)
+    before = reader(maker(x))
+    assert fold(Way(maker, ALL, [reader]))
+    # A number that fell between two codes may fall to the other.
+    assert float((reader(maker(x)) - before).square().mean() / before.square().mean()) < 1e-6
+
+
+def test_a_second_time_changes_nothing() -> None:
+    maker, reader = norm(16), low_bit(nn.Linear(16, 4), powers(16))
+    assert fold(Way(maker, ALL, [reader]))
+    weight = maker.weight.clone()
+    assert fold(Way(maker, ALL, [reader]))
+    assert torch.equal(maker.weight, weight)
+
+
+def test_what_cannot_be_taken_over_stays() -> None:
+    maker, scale = norm(16), powers(16)
+    weight = maker.weight.clone()
+    alike = low_bit(nn.Linear(16, 4), scale)
+    for other in (nn.Linear(16, 4), low_bit(nn.Linear(16, 4), scale * 2), low_bit(nn.Linear(16, 4), scale, seed=6)):
+        assert not fold(Way(maker, ALL, [alike, other]))
+    dead = low_bit(nn.Linear(16, 4), scale * torch.where(torch.arange(16) == 3, 1e5, 1.0))
+    assert not fold(Way(maker, ALL, [dead]))  # a file's float16 would not hold it
+    assert torch.equal(maker.weight, weight)
+    assert torch.equal(alike.channel_scale, scale)
+
+
+def test_without_a_rotation_scales_alone_move() -> None:
+    torch.manual_seed(0)
+    maker, x, layer = norm(16), torch.randn(5, 16), low_bit(nn.Linear(16, 4), powers(16))
+    reader = layer.like(replace(layer.format, block=1, rank=0))
+    reader.prepare(reference, preferred=True)
+    before = reader(maker(x))
+    assert fold(Way(maker, ALL, [reader]))
+    assert bool((reader.channel_scale == 1).all())
+    assert torch.equal(reader(maker(x)), before)
