@@ -16,7 +16,7 @@ class Point:
     """The product at one point of the transformed windows: codes [N, C] uint8 -> [N, O] float32, exact."""
 
     def __init__(self, weight: Tensor, scale: float) -> None:
-        """weight: [O, C] int16; scale: of the products, a power of two."""
+        """weight: [O, C] int16; scale: of the products, a power of two or the negative of one."""
         self.scale = torch.full((len(weight),), scale)
         self.zeros = torch.zeros(len(weight), dtype=torch.int64)
         self.largest_sum = int(weight.abs().sum(1, dtype=torch.int64).amax())  # of codes that are 1 or less
@@ -32,10 +32,19 @@ class Point:
         """Channels that are multiplied once more."""
         return len(self.channels)
 
-    def __call__(self, x: Tensor, zero: int) -> Tensor:
-        y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            x, 1.0, zero, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], "",
-        )  # fmt: skip
+    def __call__(self, x: Tensor, zero: int, into: Tensor | None = None) -> Tensor:
+        """The product, added to `into` where that is given, which costs no pass over it."""
+        if into is None:
+            y: Tensor = torch.ops.onednn.qlinear_pointwise(
+                x, 1.0, zero, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], "",
+            )  # fmt: skip
+        else:
+            # By name: their order is not the same in every torch.
+            y = torch.ops.onednn.qlinear_pointwise.binary(
+                x, 1.0, zero, self.packed, self.scale, self.zeros, other=into, bias=None, output_scale=1.0,
+                output_zero_point=0, output_dtype=torch.float32, other_scale=1.0, other_zp=0, binary_post_op="sum",
+                binary_alpha=1.0, unary_post_op="none", unary_post_op_args=[], unary_post_op_algorithm="",
+            )  # fmt: skip
         if self.spilled:  # float32 is exact here too: see `Transformed.of`
             y[:, self.outputs] += (x[:, self.channels].float() - zero) @ self.rest
         return y

@@ -47,7 +47,7 @@ class Transformed(ABC):
 
     lines: int  # of codes in a window
     step: int  # from window to window
-    scales: tuple[float, ...]  # of a dimension's points, which undo what the kernel is multiplied by to stay whole
+    scales: tuple[float, ...]  # of a dimension's points: undo what the kernel is multiplied by to stay whole; and signs
 
     def __init__(self, points: list[list[Point]], scale: Tensor, bias: Tensor | None, zero: int) -> None:
         """points: of the transformed kernel; scale and bias: [O] float32; zero: the activations' zero point."""
@@ -78,7 +78,7 @@ class Transformed(ABC):
         """
         weight = taps.abs().sum(-1, dtype=torch.float64).movedim(-1, 0)
         reads = torch.tensor([[1, 1, 1], [2, 0, 0], [0, 0, 2]], dtype=torch.float64)
-        return float((reads @ weight @ reads.t()).amax()) / min(cls.scales)
+        return float((reads @ weight @ reads.t()).amax()) / min(map(abs, cls.scales))
 
     @staticmethod
     @abstractmethod
@@ -100,8 +100,11 @@ class Transformed(ABC):
 
     @staticmethod
     @abstractmethod
-    def back(points: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Two sums from a dimension's products, which are overwritten."""
+    def middle(points: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What a dimension's products but the first and the last, which are overwritten, add to its two sums.
+
+        The first product is of the one sum, the last of the other: they are added where they are multiplied.
+        """
 
     @classmethod
     def pays(cls, padded: Tensor, outputs: int) -> bool:
@@ -136,14 +139,19 @@ class Transformed(ABC):
         """The sums of even and odd rows, and in each of even and odd columns: [windows, O] float32."""
         codes, zeros = self._transform(padded, self.zero, 0)
         halves = [self._row(*row) for row in zip(codes, zeros, self.points, strict=True)]
-        columns = [self.back([half[column] for half in halves]) for column in (0, 1)]
-        return [[column[row] for column in columns] for row in (0, 1)]
+        columns = []
+        for first, *middle, last in zip(*halves, strict=True):
+            even, odd = self.middle(middle)
+            columns.append((even.add_(first), odd.add_(last)))
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def _row(self, codes: Tensor, zero: int, points: list[Point]) -> tuple[Tensor, Tensor]:
         """One row of the transformed windows, multiplied, and its columns transformed back."""
         columns, zeros = self._transform(codes, zero, 1)
         rows = (x.reshape(-1, x.shape[2]) for x in columns)
-        return self.back([point(x, zero) for x, zero, point in zip(rows, zeros, points, strict=True)])
+        (first, *middle, last), (opening, *between, closing) = points, zip(rows, zeros, strict=True)
+        even, odd = self.middle([point(*read) for point, read in zip(middle, between, strict=True)])
+        return first(*opening, even), last(*closing, odd)
 
     def _transform(self, codes: Tensor, zero: int, dim: int) -> tuple[list[Tensor], list[int]]:
         """Codes transformed along a dimension, and their zero points."""
@@ -162,7 +170,7 @@ class Transformed(ABC):
 class Winograd(Transformed):
     """The convolution, by F(2x2, 3x3)."""
 
-    lines, step, scales = 4, 2, (1.0, 0.5, 0.5, 1.0)
+    lines, step, scales = 4, 2, (1.0, 0.5, 0.5, -1.0)
 
     @staticmethod
     def kernel(taps: Sequence[Tensor]) -> list[Tensor]:
@@ -179,10 +187,9 @@ class Winograd(Transformed):
         return [offset, 2 * zero, offset, offset]
 
     @staticmethod
-    def back(points: list[Tensor]) -> tuple[Tensor, Tensor]:
-        first, second, third, fourth = points
-        # The two in the middle first: their sum and difference read no tap more often than the whole does.
-        return first.add_(second.add_(third)), second.sub_(third, alpha=2).sub_(fourth)
+    def middle(points: list[Tensor]) -> tuple[Tensor, Tensor]:
+        even, second = points[0].add_(points[1]), points[1]
+        return even, torch.sub(even, second, alpha=2, out=second)
 
 
 class Doubled(Transformed):
@@ -209,6 +216,5 @@ class Doubled(Transformed):
         return [offset, zero, offset]
 
     @staticmethod
-    def back(points: list[Tensor]) -> tuple[Tensor, Tensor]:
-        first, second, third = points
-        return first.add_(second), third.add_(second)
+    def middle(points: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return points[0], points[0].clone()
