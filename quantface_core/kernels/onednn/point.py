@@ -46,5 +46,5 @@ class Point:
                 binary_alpha=1.0, unary_post_op="none", unary_post_op_args=[], unary_post_op_algorithm="",
             )  # fmt: skip
         if self.spilled:  # float32 is exact here too: see `Transformed.of`
-            y[:, self.outputs] += (x[:, self.channels].float() - zero) @ self.rest
+            y.index_add_(1, self.outputs, x.index_select(1, self.channels).float().sub_(zero) @ self.rest)
         return y
