@@ -45,7 +45,8 @@ def per_token_scale(x: Tensor, bits: int, clip: float = 1.0) -> Tensor:
 def _largest_of_token(x: Tensor) -> Tensor:
     """The largest magnitude along the last dimension, kept."""
     if x.dtype != torch.bfloat16:
-        return x.abs().amax(dim=-1, keepdim=True)
+        # Twice over what is there: quicker than once over a copy of its magnitudes.
+        return torch.maximum(x.amax(dim=-1, keepdim=True), x.amin(dim=-1, keepdim=True).neg_())
     # Without the sign, the bits of floats have the floats' order: three times faster than comparing them.
     return x.view(torch.int16).bitwise_and(0x7FFF).amax(dim=-1, keepdim=True).view(torch.bfloat16)
 
