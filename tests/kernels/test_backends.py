@@ -249,7 +249,7 @@ def transformed(monkeypatch: pytest.MonkeyPatch):
         pytest.skip(reason)
     from quantface_core.kernels.onednn import transformed
 
-    small = {"_CHANNELS": 8, "_FEWEST": 1, "_LEAST": 1, "_WINDOWS": 10, "_SPILL": 16}
+    small = {"_PAYS": {False: (8, 1), True: (8, 1)}, "_FEWEST": 1, "_WINDOWS": 10, "_SPILL": 16}
     for name, value in small.items():
         monkeypatch.setattr(transformed, name, value)
     return transformed
@@ -330,7 +330,7 @@ def test_kernels_are_transformed_where_it_is_exact(transformed, bits, channels: 
     [
         ((256, 256, 3, 3), (4, 4), (1, 1), True),
         ((256, 256, 3, 3), (6, 6), (1, 1), True),
-        ((256, 128, 3, 3), (4, 4), (1, 1), False),
+        ((256, 96, 3, 3), (4, 4), (1, 1), False),
         ((256, 256, 3, 3), (7, 4), (1, 1), False),
         ((256, 256, 3, 3), (4, 7), (1, 1), False),
         ((256, 256, 3, 3), (4, 4), (2, 2), False),
@@ -343,9 +343,19 @@ def test_kernels_with_room_are_transformed(shape, bits, stride, fits: bool) -> N
     assert transformed.fits(shape, *bits, stride) == (fits and (bits[0] <= 4 or not saturation.saturates()))
 
 
+def test_slow_products_are_transformed_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    from quantface_core.kernels.onednn import saturation, transformed
+
+    for saturates in (True, False):
+        for module in (saturation, transformed):
+            monkeypatch.setattr(module, "saturates", lambda found=saturates: found)
+        assert transformed.fits((128, 256, 3, 3), 4, 4, (1, 1)) == saturates
+        assert transformed.Winograd.pays(torch.empty(34, 34, 256), 256) == saturates
+
+
 @pytest.mark.parametrize(
     ("height", "width", "channels", "pays"),
-    [(64, 64, 256, True), (32, 32, 256, False), (16, 16, 1280, True), (8, 8, 1280, False), (65, 64, 256, False)],
+    [(64, 64, 256, True), (32, 32, 128, False), (16, 16, 1280, True), (8, 8, 1280, False), (65, 64, 256, False)],
 )
 def test_odd_and_small_maps_are_not_transformed(height: int, width: int, channels: int, pays: bool) -> None:
     from quantface_core.kernels.onednn import transformed

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..quantize import largest_code
 from .codes import zero_point
 from .point import Point
-from .saturation import BYTE, exact
+from .saturation import BYTE, exact, saturates
 
 _OFFSETS = 64, 128  # added to what may be negative, for a byte to hold it: along rows, then columns
 _SPILL = 1 / 8  # of the channels, to which larger ones may be confined
@@ -30,13 +30,15 @@ Form = TypeVar("Form", bound="Transformed")
 Line = Callable[[int], Tensor]
 _WINDOWS = 1024  # at once: their products stay in the cache
 _FEWEST = 64  # windows for which reading more weights pays
-_CHANNELS, _LEAST = 192, 5 << 22  # in and out, and windows of all pairs of them, from which the transforms pay
+# Channels in and out, and windows of all pairs of them, from which the transforms pay: sooner where products saturate,
+# for there they take several times as long.
+_PAYS = {False: (192, 5 << 22), True: (128, 1 << 23)}
 
 
 def fits(shape: tuple[int, ...], w_bits: int, x_bits: int, stride: tuple[int, int]) -> bool:
     """Whether a kernel [O, C, kh, kw] may have the room to be transformed, and has the channels for it to pay."""
     outputs, channels, *taps = shape
-    if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _CHANNELS:
+    if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _PAYS[saturates()][0]:
         return False
     reach, byte = 9 * largest_code(w_bits), largest_code(8)
     return 4 * largest_code(x_bits) < _OFFSETS[1] and reach < 3 * byte and exact(BYTE, min(reach, byte))
@@ -111,7 +113,7 @@ class Transformed(ABC):
         """Whether padded codes fall into whole windows, and into enough of them."""
         (height, width), channels = cls._windows(padded), padded.shape[2]
         whole = all((side - 2) % cls.step == 0 for side in padded.shape[:2])
-        return whole and height * width >= _FEWEST and height * width * channels * outputs >= _LEAST
+        return whole and height * width >= _FEWEST and height * width * channels * outputs >= _PAYS[saturates()][1]
 
     @classmethod
     def _windows(cls, padded: Tensor) -> tuple[int, int]:
