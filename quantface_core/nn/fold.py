@@ -48,11 +48,11 @@ def _factors(layer: QuantLayer) -> Tensor:
 
 @torch.no_grad()
 def multiply(maker: nn.Module, rows: slice, factors: Tensor) -> None:
-    """Multiply some outputs of a norm or layer by factors [rows], none of them zero, in place."""
+    """Multiply some outputs of a norm or layer by factors [rows], none of them zero."""
     if isinstance(maker, QuantLayer):
         maker.multiply_outputs(rows, factors)
         return
-    weight = maker.get_parameter("weight")
-    weight[rows] *= factors.view(-1, *[1] * (weight.ndim - 1)).to(weight)
-    if maker.bias is not None:
-        maker.get_parameter("bias")[rows] *= factors.to(weight)
+    for name, old in list(maker.named_parameters(recurse=False)):
+        new = old.clone()  # old may be a tensor of inference mode, which is not changed outside of it
+        new[rows] *= factors.view(-1, *[1] * (old.ndim - 1)).to(old)
+        setattr(maker, name, nn.Parameter(new, old.requires_grad))

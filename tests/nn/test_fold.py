@@ -138,3 +138,12 @@ def test_without_a_rotation_scales_alone_move() -> None:
     assert fold(Way(maker, ALL, [reader]))
     assert bool((reader.channel_scale == 1).all())
     assert torch.equal(reader(maker(x)), before)
+
+
+def test_a_model_of_inference_mode_is_folded_outside_of_it() -> None:
+    with torch.inference_mode():
+        maker, reader, x = norm(16), low_bit(nn.Linear(16, 4), powers(16)), torch.randn(5, 16)
+        before = reader(maker(x))
+    assert fold(Way(maker, ALL, [reader]))
+    with torch.inference_mode():
+        assert torch.allclose(reader(maker(x)), before, rtol=1e-5, atol=1e-4)
