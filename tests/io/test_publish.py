@@ -42,7 +42,7 @@ def test_the_card_of_a_low_bit_model_counts_its_layers(tmp_path: Path) -> None:
     text = card(restorer_path("quantface-mini-w4a4"), "me/mini", "apache-2.0", may_share=True, evaluation=tmp_path)
     assert "## Evaluation\n\n| model | psnr |\n\n## Use" in text
     assert "| unet, w3a3 | " in text
-    assert "| file | 15." in text
+    assert "| file | 12." in text
     assert "A low-bit version" in text
 
 
