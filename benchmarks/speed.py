@@ -63,7 +63,7 @@ def make(config: RestorerConfig, bits: str, path: Path, device: str = "cpu") -> 
                 low.down.normal_(0, 0.01)
                 low.up.normal_(0, 0.01)
             swap(restorer, {layer_name: low})
-        fold_balances(restorer)
+        fold_balances(restorer.cpu())
     save_restorer(restorer.cpu(), path, FLOATS.get(bits, torch.float16))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..types import Budget, QuantizeSettings, Sensitivity
+from .devices import add_device, choose_device
 from .faces import add_faces, read_faces
 from .progress import bar
 
@@ -42,6 +43,7 @@ def add_parser(commands: Any) -> None:
     add("--seed", type=int, default=0, help="of rotation signs and samples (0)")
     add("--output", "-o", type=Path, required=True, help="the plan to write, JSON")
     add("--chart", type=Path, help="draw bits and sensitivities along the network, PNG")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         sensitivity = load_sensitivity(saved)
         print(f"sensitivities from {saved}")
     else:
-        restorer = load_restorer(restorer_path(arguments.model))
+        restorer = load_restorer(restorer_path(arguments.model), choose_device(arguments.device))
         images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)
         settings = QuantizeSettings(rank=arguments.rank, seed=arguments.seed)
         sensitivity = measure(restorer, images, settings, arguments.perceptual)

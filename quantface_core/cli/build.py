@@ -19,10 +19,12 @@ from ..bundled import bundled_faces
 from ..errors import UsageError
 from .allocate import measure
 from .calibrate import images_sha256, quantize
+from .devices import add_device, choose_device
 from .distill import train
 from .faces import read_faces
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ..io.recipes import Recipe
@@ -46,6 +48,7 @@ def add_parser(commands: Any) -> None:
     add("--test", type=Path, help="folder of other faces (clean with --degrade) to evaluate the result on")
     add("--output", "-o", type=Path, help="the .safetensors file to write (RECIPE.safetensors)")
     add("--work", type=Path, help="folder for what the stages make (OUTPUT.build)")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 
@@ -60,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: name a .safetensors file")
     work = arguments.work or output.with_suffix(".build")
-    Build(recipe, arguments.images, arguments.degrade, output, work).run()
+    Build(recipe, arguments.images, arguments.degrade, output, work, choose_device(arguments.device)).run()
     return _evaluate(recipe, arguments, output, work) if arguments.test and recipe.metrics else 0
 
 
@@ -69,7 +72,7 @@ def _evaluate(recipe: Recipe, arguments: argparse.Namespace, output: Path, work:
     from .main import main
 
     command = ["evaluate", str(output), "--reference", recipe.source, "--lq", str(arguments.test)]
-    command += ["--metrics", *recipe.metrics, "--output", str(work / "evaluation")]
+    command += ["--metrics", *recipe.metrics, "--output", str(work / "evaluation"), "--device", arguments.device]
     return main(command + ["--degrade"] * arguments.degrade)
 
 
@@ -89,7 +92,7 @@ def built(name: str) -> Path | None:
     with locked(output, to_stderr):
         if not output.is_file():
             work = output.with_suffix(".build")
-            Build(load_recipe(name), None, False, output, work).run()
+            Build(load_recipe(name), None, False, output, work, choose_device("auto")).run()
             shutil.rmtree(work, ignore_errors=True)
     return output
 
@@ -97,11 +100,13 @@ def built(name: str) -> Path | None:
 class Build:
     """One recipe carried out for one output, over the results that are there already."""
 
-    def __init__(self, recipe: Recipe, images: Path | None, degraded: bool, output: Path, work: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, images: Path | None, degraded: bool, output: Path, work: Path, device: torch.device
+    ) -> None:
         from ..io.checkpoint import load_restorer
         from ..io.models import restorer_path, sha256
 
-        self.recipe, self.output, self.work = recipe, output, work
+        self.recipe, self.output, self.work, self.device = recipe, output, work, device
         self.source = restorer_path(recipe.source)
         size = load_restorer(self.source, only=()).config.image_size
         count = max(recipe.images, recipe.faces if recipe.distill else 0)
@@ -123,7 +128,7 @@ class Build:
         """The full-precision restorer, read when a stage needs it: at full size it is 4 GB."""
         from ..io.checkpoint import load_restorer
 
-        return load_restorer(self.source)
+        return load_restorer(self.source, self.device)
 
     @property
     def _calibration(self) -> Tensor:
@@ -164,7 +169,7 @@ class Build:
     def _finished(self, quantized: Path) -> None:
         from ..io.checkpoint import load_restorer, read_notes, save_restorer
 
-        recipe, low, notes = self.recipe, load_restorer(quantized), read_notes(quantized)
+        recipe, low, notes = self.recipe, load_restorer(quantized, self.device), read_notes(quantized)
         notes |= {k: v for k, v in read_notes(self.source).items() if k == _LICENCE}
         notes["recipe"] = recipe.name
         if recipe.distill:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import UsageError
 from ..types import BitPlan, LayerReport, QuantizeSettings
+from .devices import add_device, choose_device
 from .faces import add_faces, read_faces
 from .progress import bar
 
@@ -37,6 +38,7 @@ def add_parser(commands: Any) -> None:
     add("--rank", type=int, default=defaults.rank, help="of the low-rank branch; 0 = none (16)")
     add("--seed", type=int, default=defaults.seed, help="of rotation signs and calibration crops (0)")
     add("--unet-only", action="store_true", help="leave autoencoder and embedder in full precision")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         parts=("unet",) if arguments.unet_only else QuantizeSettings().parts,
     )
-    restorer = load_restorer(restorer_path(arguments.model))
+    restorer = load_restorer(restorer_path(arguments.model), choose_device(arguments.device))
     if quant_layers(restorer):
         raise UsageError(f"{arguments.model} is quantized already: calibrate its full-precision original")
     images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import torch
+import argparse
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option that `choose_device` reads."""
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (auto)"
+    )
 
 
 def choose_device(name: str) -> torch.device:
     """`auto` takes CUDA (or ROCm), then Apple's MPS, then the CPU. Raises UsageError for one that is not here."""
+    import torch
+
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, here in present.items() if here)

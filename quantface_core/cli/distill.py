@@ -19,6 +19,7 @@ from ..errors import ModelError, UsageError
 from ..io.atomic import atomic_path
 from ..types import DistillSettings, FitSettings
 from .calibrate import images_sha256
+from .devices import add_device, choose_device
 from .faces import add_faces, read_faces
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def add_parser(commands: Any) -> None:
     add("--precision", choices=("bfloat16", "float32"), default=defaults.precision, help=f"({defaults.precision})")
     add("--checkpointing", action="store_true", help="compute activations twice to save memory")
     add("--seed", type=int, default=fit.seed, help="of the images' order and the branch (0)")
-    add("--device", default="auto", help="auto, cuda, mps or cpu")
+    add_device(parser)
     add("--run", type=Path, dest="folder", help="curves, pictures and the state to go on from (OUTPUT.run)")
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
     parser.set_defaults(run=run)
@@ -71,7 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
     from ..io.checkpoint import load_restorer, read_notes, save_restorer
     from ..io.models import restorer_path
     from ..stages.fit import is_main_process, launched_device
-    from .devices import choose_device
 
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"--output {arguments.output}: name a .safetensors file")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .devices import add_device
 from .pairs import find_pairs
 from .scorecard import Scorecard, write_text
 
@@ -47,7 +48,7 @@ def add_parser(commands: Any) -> None:
     )
     add("--fid-reference", type=Path, action="append", default=[], metavar="DIR", help="pictures for FID, or FFHQ")
     add("--count", type=int, help="at most this many faces")
-    add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (auto)")
+    add_device(parser)
     add("--output", "-o", type=Path, required=True, help="folder for evaluation.json, table.md and the pictures")
     parser.set_defaults(run=run)
 

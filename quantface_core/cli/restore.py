@@ -18,6 +18,7 @@ from .. import __version__
 from ..errors import QuantFaceError, UsageError
 from ..io.atomic import atomic_path
 from ..types import DEFAULT_RESTORER, RestoreOptions
+from .devices import add_device, choose_device
 from .jobs import Job, find_photos, plan_jobs
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def add_parser(commands: Any) -> None:
     add("--color", choices=["none", "adain", "wavelet"], default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
     add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
-    add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (auto)")
+    add_device(parser)
     add("--backend", choices=_BACKENDS, default="auto", help="who computes low-bit layers (auto)")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=_PRECISION)
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
@@ -108,7 +109,6 @@ def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions
     from ..nn.swap import prepare
     from ..restorer import RestorerByParts
     from .carry_out import carry_out
-    from .devices import choose_device
 
     device = choose_device(arguments.device)
     backend = choose_backend(device, None if arguments.backend == "auto" else arguments.backend)

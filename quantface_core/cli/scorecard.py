@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..errors import ImageError, UsageError
 from ..io.atomic import atomic_path
+from .devices import choose_device
 from .pairs import Files
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ class Scorecard:
         from ..io.checkpoint import load_restorer, read_notes
         from ..io.models import sha256
         from ..stages.evaluate import evaluate, mean, to_pixels
-        from .devices import choose_device
 
         restorer = load_restorer(path, choose_device(self.arguments.device))
         folder = self.arguments.output / "restored" / row.replace("/", "_")

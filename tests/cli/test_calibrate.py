@@ -1,0 +1,56 @@
+"""`quantface calibrate` and `quantface allocate` on a tiny restorer, wherever this machine can compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from quantface_core.cli.main import main
+from quantface_core.io.checkpoint import load_restorer, read_notes, save_restorer
+from quantface_core.io.plans import load_plan
+from quantface_core.nn.swap import quant_layers
+from quantface_core.restorer import OneStepRestorer
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
+
+
+@pytest.fixture
+def workshop(tiny: OneStepRestorer, tmp_path: Path) -> Path:
+    save_restorer(tiny, tmp_path / "tiny.safetensors", torch.float32)
+    (tmp_path / "faces").mkdir()
+    for seed in range(2):
+        pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "faces" / f"{seed}.png")
+    return tmp_path
+
+
+def command(workshop: Path, name: str, *more: str) -> list[str]:
+    return [name, str(workshop / "tiny.safetensors"), "--images", str(workshop / "faces"), "--rank", "4", *more]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_plan_and_a_model_of_its_bits(workshop: Path, device: str) -> None:
+    plan, low = workshop / "plan.json", workshop / "low.safetensors"
+    budget = ["--activation-bits", "5", "--perceptual", "ssim", "--output", str(plan)]
+    assert main([*command(workshop, "allocate", *budget), "--device", device]) == 0
+    assert main(command(workshop, "calibrate", "--plan", str(plan), "-o", str(low), "--device", device)) == 0
+    widths = load_plan(plan).layers
+    layers = quant_layers(load_restorer(low))
+    assert {n: (layer.format.weight_bits, layer.format.activation_bits) for n, layer in layers.items()} == widths
+    assert read_notes(low)["calibration_sha256"]
+
+
+@pytest.mark.parametrize("name", ["calibrate", "allocate", "build"])
+def test_a_device_that_is_not_here_is_refused(
+    workshop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    output = workshop / "made.safetensors"
+    asked = ["build", "mini-w4a4"] if name == "build" else command(workshop, name)
+    assert main([*asked, "--output", str(output), "--device", "mps"]) == 2
+    assert "not available on this machine; there is: " in capsys.readouterr().err
+    assert not output.exists()
