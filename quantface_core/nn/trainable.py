@@ -38,7 +38,8 @@ class TrainableLayer(nn.Module):
         super().__init__()
         self.source = [layer]  # in a list, so that it is no submodule: its integers are what is saved again
         self.mixer = Mixer(layer.channel_scale, layer.rotation)
-        self.clip = nn.Parameter(torch.tensor(layer.format.clip), requires_grad=learn_clip)
+        clip = torch.tensor(layer.format.clip, device=layer.packed.device)
+        self.clip = nn.Parameter(clip, requires_grad=learn_clip)
         self.product: Any = _float_product(layer)
         # A hook, because the adapters beside the product read what is not rounded.
         self.product.register_forward_pre_hook(lambda _, x: (self._rounded(x[0]),))

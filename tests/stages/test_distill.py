@@ -157,6 +157,20 @@ def test_blocks_lower_their_losses_and_bring_the_picture_nearer(
     assert likeness(low, tiny, faces[8:]) > before
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("blocks", [False, True])
+def test_it_trains_on_a_gpu(blocks: bool, tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    before, teacher = likeness(low, tiny, faces[8:]), copy.deepcopy(tiny).to("cuda")
+    low.to("cuda")
+    settings = replace(SETTINGS, fit=replace(FIT, steps=12, learning_rate=1e-3), learn_clips=True)
+    if blocks:
+        distill_blocks(low, teacher, faces[:8], settings)
+    else:
+        distill(low, teacher, faces[:8], faces[8:], settings)
+    assert {t.device.type for t in stored(low).values()} == {"cuda"}
+    assert likeness(low.to("cpu"), tiny, faces[8:]) > before
+
+
 def test_merged_branches_are_as_near_as_their_rank_allows(
     tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
 ) -> None:
