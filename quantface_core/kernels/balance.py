@@ -26,9 +26,9 @@ def low_rank(weight: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
     A randomized SVD (section 3.3: A1 = S^1/2 V^T, B1 = U S^1/2); seeded.
     """
     flat = weight.flatten(1).float()
-    generator = torch.Generator(flat.device).manual_seed(seed)
     width = min(rank + 8, *flat.shape)
-    probe = torch.randn(flat.shape[1], width, generator=generator, device=flat.device)
+    # Drawn on the processor: the same on every device.
+    probe = torch.randn(flat.shape[1], width, generator=torch.Generator().manual_seed(seed)).to(flat.device)
     basis = torch.linalg.qr(flat @ probe)[0]
     for _ in range(3):
         basis = torch.linalg.qr(flat @ (flat.t() @ basis))[0]

@@ -1,0 +1,169 @@
+"""A device that computes nothing and mixes with no other: what a GPU refuses is refused on any machine.
+
+    python tests/standin.py
+
+prints, as JSON, how each of FLOWS ends on it: "" or an error. Torch registers such a device for the life of a process,
+so tests run this in one of their own. Its tensors have shapes and no numbers; what asks for some gets made-up ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from conftest import TINY
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import backend_registration
+
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.calibrate import calibrate
+from quantface_core.stages.distill import distill, distill_blocks
+from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.stages.sensitivity import measure_sensitivity
+from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
+
+NAME = "standin"
+FAST = QuantizeSettings(rank=4, scaling=False, clipping=False)
+TRAINING = DistillSettings(
+    FitSettings(steps=1, batch_size=1, validate_every=1, save_every=1),
+    rank=2,
+    merge_rank=4,
+    learn_clips=True,
+    perceptual="ssim",
+    precision="float32",
+)
+# A convolution, a transformer with all its ways to fold, an edge.
+SOME = ("unet.conv_in", "unet.down_blocks.1.resnets.0", "unet.down_blocks.1.attentions.0", "vae.decoder.conv_in")
+
+
+def restore(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    with torch.inference_mode():
+        for model in (full, low):
+            model(faces.to(model.device))
+
+
+def quantize(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    quantize_restorer(full, some(calibrate(full, faces[:1])), faces[:1], QuantizeSettings(rank=4))
+    assert {t.device.type for t in full.state_dict().values()} == {NAME}
+
+
+def allocate(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    measure_sensitivity(full, some(calibrate(full, faces[:1])), faces[:1], FAST, "ssim")
+
+
+def train(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    distill(low, full, faces[:2], faces[2:], TRAINING)
+    assert {t.device.type for t in low.state_dict().values()} == {NAME}
+
+
+def train_blocks(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    distill_blocks(low, full, faces, TRAINING)
+    assert {t.device.type for t in low.state_dict().values()} == {NAME}
+
+
+def mix(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
+    """Ends in an error, or the device is none."""
+    full(faces)
+
+
+FLOWS = (restore, quantize, allocate, train, train_blocks, mix)
+
+
+def some(statistics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in statistics.items() if name.startswith(SOME)}
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    full = OneStepRestorer(TINY).eval().requires_grad_(False)
+    faces, low = torch.rand(4, 3, 64, 64) * 2 - 1, copy.deepcopy(full)
+    quantize_restorer(low, calibrate(low, faces[:1]), faces[:1], FAST)
+    backend_registration._setup_privateuseone_for_python_backend(NAME)
+    make_up_numbers()
+    endings = {}
+    for flow in FLOWS:
+        models = copy.deepcopy((full, low))
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            endings[flow.__name__] = ending(flow, *(to_device(model) for model in models), faces)
+    print(json.dumps(endings))
+
+
+def ending(flow: Callable[..., None], *arguments: Any) -> str:
+    try:
+        flow(*arguments)
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
+def to_device(model: OneStepRestorer) -> OneStepRestorer:
+    """As `model.to`, which real tensors refuse where there is no such device."""
+    return model._apply(lambda t: torch.empty_like(t, device=NAME))
+
+
+def make_up_numbers() -> None:
+    """Patch, for good, what asks a tensor for its numbers or for a copy of them on the device."""
+    for name, answer in {
+        "__bool__": lambda t: False,
+        "__float__": lambda t: 1.0,
+        "__int__": lambda t: 1,
+        "__index__": lambda t: 1,
+        "item": lambda t: 1,
+        "tolist": lambda t: np.ones(t.shape).tolist(),
+        "numpy": array,
+    }.items():
+        setattr(Tensor, name, unless_fake(getattr(Tensor, name), answer))
+    tensor, to = torch.tensor, Tensor.to
+    torch.isfinite = lambda t: np.True_
+    torch.equal = lambda a, b: a.device == b.device
+
+    def made(data: Any, *, dtype: Any = None, device: Any = None, **more: Any) -> Tensor:
+        plain = tensor(data, dtype=dtype, **more)
+        return torch.empty(plain.shape, dtype=plain.dtype, device=device) if on_device(device) else plain
+
+    def moved(t: Tensor, *given: Any, **named: Any) -> Tensor:
+        asked = [x for one in given for x in ((one.device, one.dtype) if isinstance(one, Tensor) else (one,))]
+        asked += named.values()
+        dtype = next((x for x in asked if isinstance(x, torch.dtype)), t.dtype)
+        if not any(on_device(x) for x in asked) or on_device(t.device):
+            return to(t, *given, **named)
+        return torch.empty(t.shape, dtype=dtype, device=NAME)
+
+    torch.tensor, Tensor.to, nn.Module._apply = made, moved, apply  # type: ignore[method-assign]
+
+
+def on_device(asked: Any) -> bool:
+    return isinstance(asked, str | torch.device) and torch.device(asked).type == NAME
+
+
+def unless_fake(plain: Callable[..., Any], answer: Callable[[Tensor], Any]) -> Callable[..., Any]:
+    return lambda t, *more, **named: answer(t) if isinstance(t, FakeTensor) else plain(t, *more, **named)
+
+
+def array(t: Tensor) -> np.ndarray:
+    if on_device(t.device):
+        raise TypeError("numpy() of a tensor that is not on the processor")
+    return np.zeros(t.shape, str(t.dtype).removeprefix("torch."))
+
+
+def apply(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> nn.Module:
+    """`nn.Module._apply` without its swaps of what a parameter holds, which tensors without numbers refuse."""
+    for child in module.children():
+        child._apply(fn)
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            module._parameters[name] = nn.Parameter(fn(parameter.data), parameter.requires_grad)
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[name] = fn(buffer)
+    return module
+
+
+if __name__ == "__main__":
+    main()
