@@ -23,16 +23,20 @@ def channel_scale(activation_max: Tensor, weight: Tensor, exponent: float) -> Te
 def low_rank(weight: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
     """The largest singular part of a weight [O, C, ...], split evenly: down [rank, C, ...], up [O, rank].
 
-    A randomized SVD (section 3.3: A1 = S^1/2 V^T, B1 = U S^1/2); seeded.
+    A randomized SVD (section 3.3: A1 = S^1/2 V^T, B1 = U S^1/2); seeded, from the same numbers on every device.
     """
     flat = weight.flatten(1).float()
     width = min(rank + 8, *flat.shape)
-    # Drawn on the processor: the same on every device.
-    probe = torch.randn(flat.shape[1], width, generator=torch.Generator().manual_seed(seed)).to(flat.device)
-    basis = torch.linalg.qr(flat @ probe)[0]
+    basis = torch.randn(flat.shape[1], width, generator=torch.Generator().manual_seed(seed)).to(flat.device)
+    basis = _orthonormal(flat @ basis)
     for _ in range(3):
-        basis = torch.linalg.qr(flat @ (flat.t() @ basis))[0]
-    u, s, vt = torch.linalg.svd(basis.t() @ flat, full_matrices=False)
+        basis = _orthonormal(flat @ (flat.t() @ basis))
+    u, s, vt = (t.to(flat.device) for t in torch.linalg.svd((basis.t() @ flat).cpu(), full_matrices=False))
     root = s[:rank].sqrt()
     up, down = (basis @ u[:, :rank]) * root, root[:, None] * vt[:rank]
     return down.reshape(-1, *weight.shape[1:]), up
+
+
+def _orthonormal(columns: Tensor) -> Tensor:
+    """A basis of a few columns, found on the processor: GPUs are slow at so few, and Apple's cannot."""
+    return torch.linalg.qr(columns.cpu())[0].to(columns.device)
