@@ -28,6 +28,6 @@ def choose_device(name: str) -> torch.device:
     if not present.get(name):
         here = ", ".join(device for device, here in present.items() if here)
         raise UsageError(f"--device {name} is not available on this machine; there is: {here}")
-    # Same input, same picture: no algorithm chosen by timing.
-    torch.backends.cudnn.benchmark = False
+    # Same input, same picture, same training: no algorithm chosen by timing, nor one that adds in any order.
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     return torch.device(name)
