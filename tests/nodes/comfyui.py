@@ -90,13 +90,13 @@ class ComfyUI:
             time.sleep(0.05)
         raise TimeoutError(f"prompt still runs:\n{self.log.read_text()[-3000:]}")
 
-    def run(self, prompt: dict[str, Any]) -> dict[str, Any]:
+    def run(self, prompt: dict[str, Any], seconds: float = _RUNS) -> dict[str, Any]:
         """The outputs by node of a prompt that must succeed."""
-        history = self.finished(self.queue(prompt))
+        history = self.finished(self.queue(prompt), seconds)
         assert history["status"]["status_str"] == "success", json.dumps(history["status"], indent=1)[:4000]
         return dict(history["outputs"])
 
-    def workflow(self, name: str, **changes: Any) -> dict[str, Any]:
+    def workflow(self, name: str, /, **changes: Any) -> dict[str, Any]:
         """A shipped workflow as a prompt, widgets of these names changed."""
         prompt = self.prompt_of(json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8")))
         for node in prompt.values():
