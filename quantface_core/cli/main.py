@@ -30,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except QuantFaceError as error:
         print(f"quantface: {error}", file=sys.stderr)
         return FAILED
+    except RuntimeError as error:  # a GPU's: torch is not imported for its class, nor has Apple's one
+        if "out of memory" not in str(error):
+            raise
+        smaller = " or a smaller --batch-size" if hasattr(options, "batch_size") else ""
+        print(f"quantface: the GPU's memory is too small for this: give --device cpu{smaller}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("quantface: interrupted; finished pictures are kept, nothing half-written is left", file=sys.stderr)
         return FAILED
