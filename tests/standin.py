@@ -38,8 +38,9 @@ TRAINING = DistillSettings(
     perceptual="ssim",
     precision="float32",
 )
-# A convolution, a transformer with all its ways to fold, an edge.
+# Convolutions, a transformer with all its ways to fold, an edge; and fewer, where each is tried many times.
 SOME = ("unet.conv_in", "unet.down_blocks.1.resnets.0", "unet.down_blocks.1.attentions.0", "vae.decoder.mid_block")
+FEW = ("unet.conv_in", "unet.down_blocks.1.resnets.0.conv1", f"{SOME[2]}.transformer_blocks.0.attn1")
 
 
 def restore(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
@@ -49,12 +50,12 @@ def restore(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
 
 
 def quantize(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
-    quantize_restorer(full, some(calibrate(full, faces[:1])), faces[:1], QuantizeSettings(rank=4))
+    quantize_restorer(full, some(calibrate(full, faces[:1]), FEW), faces[:1], QuantizeSettings(rank=4))
     assert {t.device.type for t in full.state_dict().values()} == {NAME}
 
 
 def allocate(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
-    measure_sensitivity(full, some(calibrate(full, faces[:1])), faces[:1], FAST, "ssim")
+    measure_sensitivity(full, some(calibrate(full, faces[:1]), FEW), faces[:1], FAST, "ssim")
 
 
 def train(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
@@ -75,8 +76,8 @@ def mix(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
 FLOWS = (restore, quantize, allocate, train, train_blocks, mix)
 
 
-def some(statistics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in statistics.items() if name.startswith(SOME)}
+def some(statistics: dict[str, Any], names: tuple[str, ...] = SOME) -> dict[str, Any]:
+    return {name: value for name, value in statistics.items() if name.startswith(names)}
 
 
 def main() -> None:
