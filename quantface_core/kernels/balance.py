@@ -31,6 +31,7 @@ def low_rank(weight: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
     basis = _orthonormal(flat @ basis)
     for _ in range(3):
         basis = _orthonormal(flat @ (flat.t() @ basis))
+    # On the processor, as below: torch has no SVD for Apple's GPUs.
     u, s, vt = (t.to(flat.device) for t in torch.linalg.svd((basis.t() @ flat).cpu(), full_matrices=False))
     root = s[:rank].sqrt()
     up, down = (basis @ u[:, :rank]) * root, root[:, None] * vt[:rank]
@@ -38,5 +39,5 @@ def low_rank(weight: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _orthonormal(columns: Tensor) -> Tensor:
-    """A basis of a few columns, found on the processor: GPUs are slow at so few, and Apple's cannot."""
+    """A basis of a few columns, found on the processor: GPUs are slow at so few."""
     return torch.linalg.qr(columns.cpu())[0].to(columns.device)
