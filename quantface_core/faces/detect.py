@@ -42,7 +42,10 @@ _QUARTER_TURNS = [_quarter_turn(quarter) for quarter in range(4)]
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
     """OpenCV 5 warns about its target at every input size; that is no news to a user."""
-    logging = cv2.utils.logging
+    logging = getattr(cv2.utils, "logging", None)
+    if logging is None:  # OpenCV 4.8, which does not warn
+        yield
+        return
     level = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_ERROR)
     try:

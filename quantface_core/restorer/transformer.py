@@ -6,6 +6,7 @@ Diffusers' own turn the maps around after every block, for the convolutions that
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 _PIECE = 1 << 20  # numbers gated at once
 
@@ -20,8 +22,8 @@ _PIECE = 1 << 20  # numbers gated at once
 class Transformer(nn.Module):
     """Norm, projection, blocks over pixels, projection, and the input added; diffusers' names for its own."""
 
-    gradient_checkpointing = False  # diffusers turns it on, and gives the function
-    _gradient_checkpointing_func: Callable[..., Tensor]
+    gradient_checkpointing = False  # diffusers turns it on, and from 0.33 on gives the function
+    _gradient_checkpointing_func: Callable[..., Tensor] = staticmethod(partial(checkpoint, use_reentrant=False))
 
     def __init__(self, model: Transformer2DModel) -> None:
         super().__init__()

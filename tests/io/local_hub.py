@@ -36,6 +36,7 @@ class LocalHub:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.created: set[str] = set()  # repositories, which may be empty
         self.licence = "openrail++"
         self.detailed = True  # listings name sizes and checksums
         self.fault = Fault(times=0)
@@ -122,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _info(self, repo: str) -> None:
         files = {p.removeprefix(f"{repo}/"): d for p, d in self.hub.files.items() if p.startswith(f"{repo}/")}
-        if not files:
+        if not files and repo not in self.hub.created:
             return self._missing("RepoNotFound")
         siblings = [
             {
@@ -184,7 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(fault.status, {"error": "out of order"}, fault.header)
         if path == "/api/repos/create":
             asked = json.loads(body)
-            return self._answer(200, {"url": f"{self.hub.url}/{asked['organization']}/{asked['name']}"})
+            repo = f"{asked['organization']}/{asked['name']}"
+            self.hub.created.add(repo)
+            return self._answer(200, {"url": f"{self.hub.url}/{repo}"})
         if path == "/api/validate-yaml":
             return self._answer(200, {"errors": [], "warnings": []})
         if match := re.fullmatch(r"/api/models/(.+)/preupload/main", path):

@@ -99,7 +99,8 @@ def test_lora_in_the_older_style(files: Files, merged: dict[str, Tensor], tmp_pa
 def test_alpha_from_metadata_and_from_tensors(
     files: Files, narrow: OneStepRestorer, merged: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    name, pairs = "unet.conv_in", load_file(files["lora"])
+    # Copied: the file they are mapped from is written anew.
+    name, pairs = "unet.conv_in", {key: pair.clone() for key, pair in load_file(files["lora"]).items()}
     base = narrow.state_dict()[f"{name}.weight"].double()
     delta = merged[f"{name}.weight"] - base
     settings = {"unet.r": 16, "unet.lora_alpha": 4}

@@ -16,6 +16,7 @@ from ..quantize import largest_code
 from .codes import zero_point
 from .conv2d import Conv2d
 from .linear import Linear
+from .product import convolve
 from .saturation import BYTE, adds_up, exact
 
 __all__ = ["Conv2d", "Linear", "computes", "unavailable"]
@@ -28,7 +29,7 @@ def unavailable(device: torch.device) -> str | None:
         return f"it computes on the CPU, not on {device.type}"
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return f"it needs an x86 processor, this is {platform.machine()}"
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.onednn, "qconv_pointwise"):
+    if not torch.backends.mkldnn.is_available() or convolve() is None:
         return "this build of torch has no oneDNN"
     return None if adds_up(BYTE, 64) else "its products come out wrong"
 

@@ -10,6 +10,7 @@ from ..quantize import per_token_scale
 from ..reference import scale_rows
 from ..weight import LowBitWeight
 from .codes import pieces, write_dtype, write_token_codes, zero_point
+from .rows import Rows
 
 
 class Linear:
@@ -26,9 +27,7 @@ class Linear:
         self.x_bits, self.clip, self.zero_point = x_bits, clip, zero_point(x_bits)
         self.bias, self.mixer = bias, mixer
         self._biases: dict[torch.dtype, Tensor | None] = {}
-        self.weight = torch.ops.onednn.qlinear_prepack(weight.codes(), None)
-        self.scale = weight.scale.float()
-        self.zeros = torch.zeros_like(self.scale, dtype=torch.int64)
+        self.rows, self.scale = Rows(weight.codes()), weight.scale.float()
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes uint8 [N, K], offset by `zero_point`, and per-token scales [N, 1] in the dtype of x."""
@@ -42,11 +41,8 @@ class Linear:
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
-        product: Tensor = torch.ops.onednn.qlinear_pointwise(
-            codes, 1.0, self.zero_point, self.weight, self.scale, self.zeros,
-            None, 1.0, 0, write_dtype(scale), "none", [], "",
-        ).to(scale.dtype)  # fmt: skip
-        return scale_rows(product, scale, self._bias(scale.dtype))
+        product = self.rows(codes, self.zero_point, self.scale, write_dtype(scale))
+        return scale_rows(product.to(scale.dtype), scale, self._bias(scale.dtype))
 
     def _bias(self, dtype: torch.dtype) -> Tensor | None:
         if dtype not in self._biases:

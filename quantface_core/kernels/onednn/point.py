@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ..quantize import largest_code
+from .rows import Rows
 
 _BYTE = largest_code(8)
 
@@ -18,10 +17,9 @@ class Point:
     def __init__(self, weight: Tensor, scale: float) -> None:
         """weight: [O, C] int16; scale: of the products, a power of two or the negative of one."""
         self.scale = torch.full((len(weight),), scale)
-        self.zeros = torch.zeros(len(weight), dtype=torch.int64)
         self.largest_sum = int(weight.abs().sum(1, dtype=torch.int64).amax())  # of codes that are 1 or less
         held = weight.clamp(-_BYTE, _BYTE)
-        self.packed: Any = torch.ops.onednn.qlinear_prepack(held.to(torch.int8).contiguous(), None)
+        self.held = Rows(held.to(torch.int8))
         # What no byte held, of few outputs and channels.
         rest = weight - held
         self.outputs, self.channels = (rest.any(dim).nonzero().flatten() for dim in (1, 0))
@@ -34,17 +32,8 @@ class Point:
 
     def __call__(self, x: Tensor, zero: int, into: Tensor | None = None) -> Tensor:
         """The product, added to `into` where that is given, which costs no pass over it."""
-        if into is None:
-            y: Tensor = torch.ops.onednn.qlinear_pointwise(
-                x, 1.0, zero, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], "",
-            )  # fmt: skip
-        else:
-            # By name: their order is not the same in every torch.
-            y = torch.ops.onednn.qlinear_pointwise.binary(
-                x, 1.0, zero, self.packed, self.scale, self.zeros, other=into, bias=None, output_scale=1.0,
-                output_zero_point=0, output_dtype=torch.float32, other_scale=1.0, other_zp=0, binary_post_op="sum",
-                binary_alpha=1.0, unary_post_op="none", unary_post_op_args=[], unary_post_op_algorithm="",
-            )  # fmt: skip
+        held, scale = self.held, self.scale
+        y = held(x, zero, scale, torch.float32) if into is None else held.add(x, zero, scale, into)
         if self.spilled:  # float32 is exact here too: see `Transformed.of`
             y.index_add_(1, self.outputs, x.index_select(1, self.channels).float().sub_(zero) @ self.rest)
         return y

@@ -8,13 +8,23 @@ a linear over its columns 2.7 (1280 at 8x8); a 1x1 convolution 5.0, as a linear 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .rows import Rows
+
 _STRIP = 1 << 21  # bytes read at once
 _WIDE = 1 << 20  # weights a tap from which columns pay
+
+
+@cache
+def convolve() -> Any:
+    """Torch's operator for integer convolutions, which older torch names otherwise; None where it has none."""
+    known = (getattr(torch.ops.onednn, name, None) for name in ("qconv_pointwise", "qconv2d_pointwise"))
+    return next(filter(None, known), None)
 
 
 class Product:
@@ -27,13 +37,13 @@ class Product:
         taps = codes.shape[2:].numel()
         self.columns = taps == 1 or codes[:, :, 0, 0].numel() >= _WIDE
         self.bytes_read = taps if self.columns else 1  # for each code
-        self.zeros = torch.zeros_like(scale, dtype=torch.int64 if self.columns else torch.int8)
-        self.weight: Any
         if self.columns:
-            rows = codes.permute(0, 2, 3, 1).reshape(len(codes), -1).contiguous()
-            self.weight = torch.ops.onednn.qlinear_prepack(rows, None)
+            self.rows = Rows(codes.permute(0, 2, 3, 1).reshape(len(codes), -1))
         else:
-            self.weight = torch.ops.onednn.qconv_prepack(codes, scale, 1.0, 0, list(stride), [0, 0], [1, 1], 1, None)
+            self.zeros = torch.zeros_like(scale, dtype=torch.int8)
+            self.weight: Any = torch.ops.onednn.qconv_prepack(
+                codes, scale, 1.0, 0, list(stride), [0, 0], [1, 1], 1, None
+            )
 
     def size(self, padded: Tensor) -> tuple[int, int]:
         """H', W' of padded codes."""
@@ -57,12 +67,9 @@ class Product:
 
     def _piece(self, padded: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
         if self.columns:
-            rows: Tensor = torch.ops.onednn.qlinear_pointwise(
-                self._columns(padded), 1.0, self.zero, self.weight, scales, self.zeros,
-                self.bias, 1.0, 0, dtype, "none", [], "",
-            )  # fmt: skip
+            rows = self.rows(self._columns(padded), self.zero, scales, dtype, self.bias)
             return rows.view(*self.size(padded), -1)
-        maps: Tensor = torch.ops.onednn.qconv_pointwise(
+        maps: Tensor = convolve()(
             padded[None].permute(0, 3, 1, 2), 1.0, self.zero, self.weight, scales, self.zeros,
             self.bias, list(self.stride), [0, 0], [1, 1], 1, 1.0, 0, dtype, "none", [], "",
         )  # fmt: skip

@@ -2,6 +2,9 @@
 
 Codes and weights are signed bytes at every width. True 4-bit products exist on few generations of processors, and
 would make pictures hang on which one it is.
+
+Files with kernels do without `from __future__ import annotations`: as strings, Triton before 3.2 overlooks in its
+interpreter which of their arguments are constants.
 """
 
 from __future__ import annotations

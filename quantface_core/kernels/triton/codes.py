@@ -1,7 +1,5 @@
 """Activation codes in one pass over memory: the numbers of `quantize.quantize_activations`, to the bit."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

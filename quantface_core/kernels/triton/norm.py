@@ -3,8 +3,6 @@
 Torch's own turns such maps around, and gives a group to one multiprocessor, most of which then wait.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl

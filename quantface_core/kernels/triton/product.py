@@ -4,8 +4,6 @@ A convolution is an implicit product of matrices: every row of the left one is w
 the map as it is needed.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl

@@ -3,8 +3,6 @@
 Unpacked at once they would take twice the memory or more; unpacked inside the product, twice its time.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl

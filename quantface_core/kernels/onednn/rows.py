@@ -1,0 +1,36 @@
+"""The integer product of rows: what linears, columns of pixels and points of transformed windows are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Rows:
+    """Codes [N, K] uint8 times a prepacked weight [O, K]."""
+
+    def __init__(self, weight: Tensor) -> None:
+        """weight: [O, K] int8."""
+        self.weight: Any = torch.ops.onednn.qlinear_prepack(weight.contiguous(), None)
+        self.zeros = torch.zeros(len(weight), dtype=torch.int64)
+
+    def __call__(
+        self, codes: Tensor, zero: int, scale: Tensor, dtype: torch.dtype, bias: Tensor | None = None
+    ) -> Tensor:
+        """[N, O] in the dtype, of codes around a zero point; scale and bias: [O] float32."""
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes, 1.0, zero, self.weight, scale, self.zeros, bias, 1.0, 0, dtype, "none", [], "",
+        )  # fmt: skip
+        return product
+
+    def add(self, codes: Tensor, zero: int, scale: Tensor, into: Tensor) -> Tensor:
+        """As a call, added to `into` [N, O] float32, which costs no pass over it."""
+        # By name: their order is not the same in every torch.
+        total: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
+            codes, 1.0, zero, self.weight, scale, self.zeros, other=into, bias=None, output_scale=1.0,
+            output_zero_point=0, output_dtype=torch.float32, other_scale=1.0, other_zp=0, binary_post_op="sum",
+            binary_alpha=1.0, unary_post_op="none", unary_post_op_args=[], unary_post_op_algorithm="",
+        )  # fmt: skip
+        return total

@@ -1,0 +1,37 @@
+"""The places that name packages and their versions agree."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def named(text: str, relation: str) -> dict[str, str]:
+    """Packages whose version a text gives by this relation."""
+    return dict(re.findall(rf"^\"?([\w-]+){relation}([\w.]+)", text, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def bounds() -> dict[str, str]:
+    if sys.version_info < (3, 11):
+        pytest.skip("reads TOML by Python 3.11's own library")
+    import tomllib
+
+    return named("\n".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]), ">=")
+
+
+def test_comfyui_s_manager_installs_what_the_package_asks_for(bounds: dict[str, str]) -> None:
+    assert named((ROOT / "requirements.txt").read_text(), ">=") == bounds
+
+
+def test_the_lowest_versions_are_those_the_tests_were_run_with(bounds: dict[str, str]) -> None:
+    tried = named((ROOT / "tests" / "lowest.txt").read_text(), "==")
+    asked = {name: version for name, version in bounds.items() if name != "tomli"}  # an older Python's
+    assert tried.keys() == asked.keys()
+    for name, version in asked.items():
+        assert f"{tried[name]}.".startswith(f"{version}."), name
