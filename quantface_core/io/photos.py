@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -15,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from ..errors import ImageError
 from ..types import Pixels
 from .atomic import atomic_path
+from .deep import has_16_bits, read_16_bits, write_16_bits
 
 READABLE = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
@@ -85,11 +85,13 @@ def check_size(width: int, height: int) -> None:
 def _decode(path: Path, image: Image.Image) -> Photo:
     exif = image.getexif()
     orientation = exif.get(ExifTags.Base.Orientation, 1)
-    deep = _decode_16bit(path) if _has_16_bits(path, image) else None
+    deep = read_16_bits(path) if has_16_bits(path, image) else None
     icc = image.info.get("icc_profile")
     if deep is not None:
-        photo = replace(deep, pixels=_upright(deep.pixels, orientation), icc=icc)
-        photo = replace(photo, alpha=None if deep.alpha is None else _upright(deep.alpha, orientation))
+        deep, gray = _upright(deep, orientation), deep.ndim == 2
+        pixels = np.repeat(deep[:, :, None], 3, axis=2) if gray else np.ascontiguousarray(deep[:, :, 2::-1])
+        alpha = np.ascontiguousarray(deep[:, :, 3]) if not gray and deep.shape[2] == 4 else None
+        photo = Photo(pixels, alpha, gray, icc)
     else:
         upright = ImageOps.exif_transpose(image)
         gray = upright.mode in ("L", "LA", "1", "I", "F")
@@ -110,26 +112,6 @@ def _portable_exif(exif: Image.Exif) -> bytes | None:
     if ExifTags.Base.Orientation in exif:
         exif[ExifTags.Base.Orientation] = 1
     return exif.tobytes() if len(exif) else None
-
-
-def _has_16_bits(path: Path, image: Image.Image) -> bool:
-    """Whether a PNG or TIFF stores 16 bits a channel, told without decoding it."""
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(25)[24:] == b"\x10"  # IHDR's bit depth
-    return image.format == "TIFF" and 16 in image.tag_v2.get(ExifTags.Base.BitsPerSample, ())  # type: ignore[attr-defined]
-
-
-def _decode_16bit(path: Path) -> Photo | None:
-    """Decode through OpenCV, because Pillow would keep 8 bits; None where OpenCV does not give 16 either."""
-    data = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if data is None or data.dtype != np.uint16:
-        return None
-    gray = data.ndim == 2
-    if gray:
-        data = np.repeat(data[:, :, None], 3, axis=2)
-    alpha = np.ascontiguousarray(data[:, :, 3]) if data.shape[2] == 4 else None
-    return Photo(np.ascontiguousarray(data[:, :, 2::-1]), alpha, gray)
 
 
 def _upright(data: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -194,21 +176,9 @@ def _to_8bit(data: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _write_16bit(photo: Photo, path: Path) -> None:
-    """Through OpenCV, since Pillow has no 16-bit colour; PNG keeps profile and camera data where OpenCV can."""
-    data: NDArray[Any] = photo.pixels[..., :1] if photo.gray and photo.alpha is None else photo.pixels[..., ::-1]
+    one_channel = photo.gray and photo.alpha is None
+    data: NDArray[Any] = photo.pixels[..., :1] if one_channel else photo.pixels[..., ::-1]
     if photo.alpha is not None:
         data = np.concatenate([data, photo.alpha[..., None]], axis=-1)
-    data = np.ascontiguousarray(data)
-    kinds, blobs = [], []
-    if path.suffix.lower() == ".png" and hasattr(cv2, "imencodeWithMetadata"):  # OpenCV 4.12
-        for kind, blob in ((cv2.IMAGE_METADATA_EXIF, photo.exif), (cv2.IMAGE_METADATA_ICCP, photo.icc)):
-            if blob:
-                kinds.append(kind)
-                blobs.append(np.frombuffer(blob.removeprefix(b"Exif\0\0"), np.uint8))
-    if kinds:
-        done, encoded = cv2.imencodeWithMetadata(path.suffix, data, kinds, blobs)
-    else:
-        done, encoded = cv2.imencode(path.suffix, data)
-    if not done:
-        raise ImageError(f"{path}: OpenCV could not encode the picture")
-    path.write_bytes(encoded.tobytes())
+    icc = photo.icc if photo.gray == one_channel else None  # a gray profile does not describe three channels
+    write_16_bits(path, np.ascontiguousarray(data), icc, photo.exif)

@@ -39,13 +39,29 @@ def test_16_bits_stay_16_bits(tmp_path: Path, picture: np.ndarray, suffix: str, 
     assert (back.alpha is None) if not alpha else np.array_equal(back.alpha, deep[..., 1])
 
 
-def test_16_bit_png_keeps_profile_and_camera_data(tmp_path: Path, photos: Path, picture: np.ndarray) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("odd", [False, True])
+def test_16_bits_keep_their_profile(tmp_path: Path, photos: Path, picture: np.ndarray, suffix: str, odd: bool) -> None:
+    icc = read_photo(photos / "nasa_astronaut.png").icc
+    assert icc is not None
+    icc, pixels = icc + b"\0" * ((len(icc) + odd) % 2), picture.astype(np.uint16) * 257
+    write_photo(Photo(pixels, icc=icc), tmp_path / f"a{suffix}")
+    back = read_photo(tmp_path / f"a{suffix}")
+    assert back.icc == icc
+    assert np.array_equal(back.pixels, pixels)
+
+
+def test_a_gray_profile_stays_with_gray(tmp_path: Path, picture: np.ndarray) -> None:
+    deep = np.repeat(picture[..., :1].astype(np.uint16) * 257, 3, 2)
+    for name, alpha, kept in (("a.png", None, b"gray's"), ("b.tif", None, b"gray's"), ("c.png", deep[..., 0], None)):
+        write_photo(Photo(deep, alpha, gray=True, icc=b"gray's"), tmp_path / name)
+        assert read_photo(tmp_path / name).icc == kept, name
+
+
+def test_16_bit_png_keeps_camera_data(tmp_path: Path, picture: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x010F] = "Camera"
-    icc = read_photo(photos / "nasa_astronaut.png").icc
-    write_photo(Photo(picture.astype(np.uint16) * 257, icc=icc, exif=exif.tobytes()), tmp_path / "a.png")
-    back = read_photo(tmp_path / "a.png")
-    assert back.icc == icc is not None
+    write_photo(Photo(picture.astype(np.uint16) * 257, exif=exif.tobytes()), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.getexif()[0x010F] == "Camera"
 
