@@ -46,10 +46,11 @@ def write_16_bits(path: Path, data: NDArray[Any], icc: bytes | None, exif: bytes
     done, encoded = cv2.imencode(path.suffix, data)
     if not done:
         raise ImageError(f"{path}: OpenCV could not encode the picture")
+    written = encoded.ravel().data
     if path.suffix.lower() == ".png":
-        path.write_bytes(b"".join([encoded[:_HEADER], _chunks(icc, exif), encoded[_HEADER:]]))
+        path.write_bytes(b"".join([written[:_HEADER], _chunks(icc, exif), written[_HEADER:]]))
     else:
-        path.write_bytes(encoded)
+        path.write_bytes(written)
         if icc:
             _add_to_tiff(path, icc)
 
