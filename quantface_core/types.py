@@ -136,7 +136,7 @@ class DistillSettings:
     prompt_weight: float = 0.01  # of the embedder's relative squared error
     perceptual: str = ""  # a metric's name, such as ms_ssim or lpips; empty = none
     perceptual_weight: float = 0.02
-    precision: str = "bfloat16"  # of autocast; float32 = none
+    precision: str = "auto"  # of autocast: bfloat16 where the device has it, else float32, which is none
     merge_rank: int = 0  # both branches end as one of this rank, by SVD: a smaller file; 0 = side by side
     checkpointing: bool = False  # compute activations again in the backward pass: slower, less memory
 

@@ -27,4 +27,4 @@ def test_all_tensors_are_on_one_device(endings: dict[str, str], flow: str) -> No
 
 
 def test_tensors_of_two_devices_are_refused(endings: dict[str, str]) -> None:
-    assert "DeviceMismatch" in endings["mix"]
+    assert any(word in endings["mix"] for word in ("DeviceMismatch", "same device"))  # 2.13's, 2.14's

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..stages.fit import Fit
 
 _SHOWN = 4  # validation faces in the picture
+_PRECISION = "of what is not integers (auto: bfloat16 where the device has it, else float32)"
 
 
 def add_parser(commands: Any) -> None:
@@ -59,7 +60,7 @@ def add_parser(commands: Any) -> None:
     add("--merge-rank", type=int, default=0, help="merge the trained branches to this rank: a smaller file (0 = not)")
     add("--learn-clips", action="store_true", help="train the activations' clipping ratios too")
     add("--perceptual", default="", metavar="METRIC", help="a term of ms_ssim, lpips, ... beside the squares")
-    add("--precision", choices=("bfloat16", "float32"), default=defaults.precision, help=f"({defaults.precision})")
+    add("--precision", choices=("auto", "bfloat16", "float32"), default=defaults.precision, help=_PRECISION)
     add("--checkpointing", action="store_true", help="compute activations twice to save memory")
     add("--seed", type=int, default=fit.seed, help="of the images' order and the branch (0)")
     add_device(parser)
@@ -103,9 +104,10 @@ def train(
     mode: str = "end-to-end",
 ) -> dict[str, str]:
     """Distill in place, with a bar, curves and a state in `folder`; returns what a file notes of it."""
-    from ..stages.distill import distill, distill_blocks
+    from ..stages.distill import distill, distill_blocks, settled
     from ..stages.fit import is_main_process
 
+    settings = settled(settings, restorer.device)
     notes = {
         "distill": json.dumps({**asdict(settings), "mode": mode}),
         "distill_sha256": images_sha256(images),

@@ -82,6 +82,8 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
             own[key] = _typed(f"{section}.{key}", sections[section].pop(key), kind)
     if own.get("mode", "end-to-end") not in ("end-to-end", "blocks"):
         raise ConfigError("distill.mode: end-to-end or blocks")
+    if sections["distill"].get("precision", "auto") not in ("auto", "bfloat16", "float32"):
+        raise ConfigError("distill.precision: auto, bfloat16 or float32")
     own["metrics"] = tuple(own.get("metrics", ()))
     _refuse_unknown("evaluate.", sections["evaluate"], set())
     quantize = _filled("calibrate", QuantizeSettings, sections["calibrate"])

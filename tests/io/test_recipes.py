@@ -62,6 +62,7 @@ def test_a_users_recipe(tmp_path: Path) -> None:
         ('source = "quantface-mini"', "", "source"),
         ("[6, 8]", "[6]", "allocate.limits.vae.decoder"),
         ('mode = "blocks"', 'mode = "fast"', "distill.mode"),
+        ('mode = "blocks"', 'precision = "half"', "distill.precision"),
         ("[calibrate]", "[calibrat]", "calibrat: not a field"),
     ],
 )

@@ -58,7 +58,7 @@ class Page:
     def template(self, name: str) -> None:
         """Open a workflow of the pack from the template browser."""
         self.page.locator(".templates-tab-button").click()
-        self.page.get_by_text("QuantFace", exact=True).first.click()
+        self.page.get_by_role("dialog").get_by_text("QuantFace", exact=True).first.click()  # not a node's badge
         self.page.locator(f"[data-testid='template-workflow-{name}']").click()
         self.page.wait_for_function("() => app.graph._nodes.some((node) => node.type.startsWith('QuantFace_'))")
         self.page.wait_for_timeout(1000)
@@ -113,7 +113,8 @@ class Page:
 
     def run(self) -> None:
         """Press Run."""
-        self.page.locator("[data-testid='queue-button'] button").first.click()
+        run = "[data-testid='queue-button']"  # the button itself, in newer pages
+        self.page.locator(f"{run} button, button{run}").first.click()
 
     def wait(self, runs: int, seconds: float = 300) -> dict[str, Any]:
         """The last prompt's history, once the server has finished so many."""
