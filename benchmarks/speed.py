@@ -8,8 +8,8 @@ Weights are random, OSDFace's own were not at hand: normal, as rotation makes th
 rotation (64), scales and a rank-16 branch, as `quantface calibrate` makes them, and compute between layers in bfloat16
 where the device has it. Every row is a process of its own that loads a file; times are medians after a warm-up, and of
 several such processes, in rounds: on a shared machine one process may be a tenth faster than the next.
-Set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 to see a processor without matrix units (AMX), but for attention, which asks
-torch for them. With `--device cuda` memory is the GPU's. QUANTFACE_BACKEND names another backend than the best.
+With `--device cuda` memory is the GPU's. QUANTFACE_BACKEND names another backend than the best. ONEDNN_MAX_CPU_ISA does
+not make a processor with matrix units (AMX) like one without: Intel's bfloat16 is slower than its float32 then.
 """
 
 from __future__ import annotations

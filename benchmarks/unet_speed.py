@@ -1,0 +1,80 @@
+"""Seconds of the UNet alone at every precision, in turn, in one process: what a machine that others share can tell.
+
+    python benchmarks/unet_speed.py [--model osdface] [--bits w6a6 w4a4] [--rounds 9]
+
+Restorers of random weights as in `speed.py`, all in memory at once (osdface: 8 GB). A round times every one of them,
+one after the other, so that a slow minute is slow for all; ratios are medians of the rounds' ratios, beside those of
+the least seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from report import describe_machine, table
+from speed import CONFIGS, FLOATS, make
+
+from quantface_core import OneStepRestorer, load_restorer
+from quantface_core.kernels.allocator import kept_memory
+from quantface_core.kernels.dispatch import choose_backend
+from quantface_core.nn.swap import prepare
+
+CPU = torch.device("cpu")
+
+
+def loaded(name: str, bits: str) -> OneStepRestorer:
+    """A restorer of random weights, as it comes out of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        make(CONFIGS[name], bits, path, "cuda" if torch.cuda.is_available() else "cpu")
+        restorer = load_restorer(path, CPU, FLOATS.get(bits))
+    prepare(restorer, choose_backend(CPU))
+    return restorer
+
+
+@torch.inference_mode()
+def seconds(restorers: dict[str, OneStepRestorer], rounds: int) -> dict[str, list[float]]:
+    """Of every restorer's UNet in every round, after one that warms up."""
+    *_, reader = restorers.values()
+    size = reader.config.image_size
+    face = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latent, prompt = reader.encode(face), reader.embedder(face.to(reader.dtype))
+    found: dict[str, list[float]] = {bits: [] for bits in restorers}
+    for number in range(rounds + 1):
+        for bits, restorer in restorers.items():
+            given = latent.to(restorer.dtype), prompt.to(restorer.dtype)
+            start = time.perf_counter()
+            restorer.predict(*given)
+            found[bits].append(time.perf_counter() - start)
+        if number:
+            shown = ", ".join(f"{bits} {taken[-1]:.2f}" for bits, taken in found.items())
+            print(f"round {number} of {rounds}: {shown} s", file=sys.stderr)
+    return {bits: taken[1:] for bits, taken in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=CONFIGS, default="osdface")
+    parser.add_argument("--bits", nargs="+", default=["w6a6", "w4a4"])
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    with kept_memory():
+        found = seconds({b: loaded(arguments.model, b) for b in [*FLOATS, *arguments.bits]}, arguments.rounds)
+    rows: list[list[str | float]] = []
+    for bits, taken in found.items():
+        row: list[str | float] = [bits, statistics.median(taken), min(taken)]
+        for peer in (found[name] for name in FLOATS):
+            row += [statistics.median(p / t for p, t in zip(peer, taken, strict=True)), min(peer) / min(taken)]
+        rows.append(row)
+    header = [arguments.model, "UNet (s)", "least", "x fp32", "of least", "x bf16", "of least"]
+    print(f"{describe_machine()}; random weights, {arguments.rounds} rounds\n\n{table(header, rows, 2)}")
+
+
+if __name__ == "__main__":
+    main()
