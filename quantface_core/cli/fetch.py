@@ -1,4 +1,4 @@
-"""`quantface fetch`: bring named models here, from the Hub or built from their authors' files."""
+"""`quantface fetch`: bring named models here: from the Hub, built from their authors' files, or by a shipped recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..io.models import restorer_path
+    from .build import built
 
     for name in arguments.names:
-        print(restorer_path(name))
+        print(built(name) or restorer_path(name))
     return 0

@@ -65,11 +65,16 @@ Catalogue = dict[str, dict[str, Entry]]
 
 def catalogue() -> Catalogue:
     """The shipped catalogue with the user's own entries over it. Raises ConfigError naming file and field."""
-    merged: Catalogue = {kind: {} for kind in _KINDS}
-    for path in (Path(__file__).parent / "catalogue.toml", *user_catalogues()):
+    merged = shipped_catalogue()
+    for path in user_catalogues():
         for kind, entries in _read(path).items():
             merged[kind] |= entries
     return merged
+
+
+def shipped_catalogue() -> Catalogue:
+    """The catalogue inside the package."""
+    return {kind: {} for kind in _KINDS} | _read(Path(__file__).parent / "catalogue.toml")
 
 
 def user_catalogues() -> list[Path]:

@@ -88,13 +88,14 @@ class QuantLayer(nn.Module):
         """Multiply channels by other scales [C] before they are mixed."""
         self.channel_scale, self._kernel = channel_scale, None
 
-    def prepare(self, backend: ModuleType, preferred: bool = False) -> None:
-        """Make ready to run on a backend: prepack what it wants prepacked, once.
+    def prefer(self, backend: ModuleType) -> None:
+        """Run on a backend on every device that it can run on."""
+        self._preferred, self._kernel = backend_name(backend), None
 
-        A preferred one is used again on every other device that it can run on.
-        """
+    def prepare(self, backend: ModuleType, preferred: bool = False) -> None:
+        """Make ready to run on a backend: prepack what it wants prepacked, once; `preferred`: see `prefer`."""
         if preferred:
-            self._preferred = backend_name(backend)
+            self.prefer(backend)
         self._mixer = Mixer(self.channel_scale, self.rotation)
         self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
         exact = backend.computes(self.format.weight_bits, self.format.activation_bits)

@@ -60,6 +60,12 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
         parent.register_module(child, layer)
 
 
+def prefer(model: nn.Module, backend: ModuleType) -> None:
+    """Let every low-bit layer run on a backend wherever it can, from its first use on."""
+    for layer in quant_layers(model).values():
+        layer.prefer(backend)
+
+
 def prepare(model: nn.Module, backend: ModuleType, preferred: bool = False) -> None:
     """Make every low-bit layer that is in memory ready to run on a backend; see `QuantLayer.prepare`."""
     for layer in quant_layers(model).values():

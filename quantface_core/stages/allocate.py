@@ -7,6 +7,7 @@ s.t.  budgets on average activation bits (by multiply-accumulates), average weig
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -43,6 +44,12 @@ def allocate(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     layers = sensitivity.layers
     if not layers:
         raise UsageError("the sensitivities name no layer: measure them again")
+    for room in budget.limits:
+        if not any(_within(name, room) for name in layers):
+            rooms = sorted({".".join(name.split(".")[:2]) for name in layers})
+            near = difflib.get_close_matches(room, [*rooms, *layers], n=1, cutoff=0.4)
+            hint = f", did you mean {near[0]}?" if near else f": give a layer, or such as {', '.join(rooms[:5])}"
+            raise UsageError(f"a limit names {room!r}, where no layer is{hint}")
     limits = _limits(sensitivity, budget)
     choices = [(name, options) for name, layer in layers.items() for options in _choices(name, layer, budget)]
     _check_feasible(limits, choices)
@@ -90,7 +97,7 @@ def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[list[Wi
         return [[(layer.fixed, layer.fixed)]]
     low, high = BITS.start, BITS.stop - 1
     for room, (least, most) in budget.limits.items():
-        if name == room or name.startswith(f"{room}."):
+        if _within(name, room):
             low, high = max(low, least), min(high, most)
     if low > high:
         raise UsageError(f"the limits leave {name} no width between {low} and {high}")
@@ -98,6 +105,10 @@ def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[list[Wi
     if budget.operations is not None:
         return [list(product(widths, widths))]
     return [[(bits, 0) for bits in widths], [(0, bits) for bits in widths]]
+
+
+def _within(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
 
 
 def _loss(layer: LayerSensitivity, widths: Widths, budget: Budget) -> float:
