@@ -1,12 +1,20 @@
 """QuantFace as a ComfyUI node pack. The library is `quantface_core`; the nodes are in `nodes`."""
 
 import importlib.util
+import sys
+from pathlib import Path
 
 WEB_DIRECTORY = "./web"
 __all__ = ["WEB_DIRECTORY"]
 
+# What nodes import when they run: told now, in ComfyUI's list of packs, not in the middle of somebody's work.
+_NEEDED = ("cv2", "diffusers", "filelock", "huggingface_hub", "peft", "pulp", "safetensors", "tqdm")
+
 # Test runners import this file too, without ComfyUI and outside of a package.
 if __package__ and importlib.util.find_spec("comfy_api"):
+    if missing := [name for name in _NEEDED if not importlib.util.find_spec(name)]:
+        remedy = f'"{sys.executable}" -m pip install -r "{Path(__file__).with_name("requirements.txt")}"'
+        raise ImportError(f"QuantFace needs {', '.join(missing)}: {remedy}")
     from .nodes import comfy_entrypoint
 
     __all__ += ["comfy_entrypoint"]

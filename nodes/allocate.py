@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
 import torch
 from comfy_api.latest import io
 
@@ -10,8 +14,13 @@ from . import host, previews
 from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
 from .pictures import from_chart
 
+if TYPE_CHECKING:
+    from ..quantface_core.types import QuantizeSettings, Sensitivity
+
 _MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
 METRICS = ["ms_ssim", "ssim", "psnr", "lpips", "dists"]
+# A model's last measurement, and of what: another budget needs none.
+_last: WeakKeyDictionary[FRModel, tuple[str, Sensitivity]] = WeakKeyDictionary()
 
 
 class AllocateBits(io.ComfyNode):
@@ -83,30 +92,27 @@ class AllocateBits(io.ComfyNode):
         seed: int,
         faces: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        import copy
-
         from ..quantface_core.charts import draw_bits
         from ..quantface_core.errors import UsageError
         from ..quantface_core.io.plans import plan_to_json
+        from ..quantface_core.metrics import full_reference
         from ..quantface_core.nn.swap import quant_layers
         from ..quantface_core.stages.allocate import allocate, describe
-        from ..quantface_core.stages.calibrate import calibrate
-        from ..quantface_core.stages.sensitivity import measure_sensitivity
         from ..quantface_core.types import Budget, QuantizeSettings
 
         if quant_layers(fr_model.restorer):
             raise UsageError(f"fr_model: {fr_model.name} is quantized already, give its full-precision original")
         spend = [value or None for value in (activation_bits, weight_bits, megabytes, operations)]
         budget = Budget(*spend, limits=_limits(limits))
-        bar = host.Progress()
+        full_reference(metric)  # refused before the work, not after, where it is not installed
+        size = fr_model.restorer.config.image_size
         with torch.inference_mode(False):
-            restorer = copy.deepcopy(fr_model.ready())  # layers are exchanged while it is measured
-            images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
-            with host.cancellable(restorer):
-                statistics = calibrate(restorer, images, bar.part(0, 0.1))
-                settings = QuantizeSettings(rank=rank, seed=seed)
-                some = images[:_MEASURED]
-                sensitivity = measure_sensitivity(restorer, statistics, some, settings, metric, bar.part(0.1, 1))
+            images = face_inputs.gather(size, faces, folder, count, find_faces, degrade)
+        measured = repr((hashlib.sha256(images.numpy().tobytes()).hexdigest(), metric, rank, seed))
+        known, sensitivity = _last.get(fr_model, ("", None))
+        if sensitivity is None or known != measured:
+            sensitivity = _measure(fr_model, images, QuantizeSettings(rank=rank, seed=seed), metric)
+            _last[fr_model] = measured, sensitivity
         plan = allocate(sensitivity, budget)
         losses = {name: layer.error for name, layer in sensitivity.layers.items()}
         return io.NodeOutput(
@@ -115,6 +121,21 @@ class AllocateBits(io.ComfyNode):
             f"{describe(plan, sensitivity)}\n{plan_to_json(plan)}",
             ui=previews.bits(plan, losses, "picture's error with this layer alone at 4 bits"),
         )
+
+
+def _measure(fr_model: FRModel, images: torch.Tensor, settings: QuantizeSettings, metric: str) -> Sensitivity:
+    import copy
+
+    from ..quantface_core.stages.calibrate import calibrate
+    from ..quantface_core.stages.sensitivity import measure_sensitivity
+
+    bar = host.Progress()
+    with torch.inference_mode(False):
+        restorer = copy.deepcopy(fr_model.ready())  # layers are exchanged while it is measured
+        with host.cancellable(restorer):
+            statistics = calibrate(restorer, images, bar.part(0, 0.1))
+            some = images[:_MEASURED]
+            return measure_sensitivity(restorer, statistics, some, settings, metric, bar.part(0.1, 1))
 
 
 def _limits(text: str) -> dict[str, tuple[int, int]]:

@@ -72,8 +72,7 @@ class CalibrateAndBalance(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..quantface_core.charts import draw_layers
         from ..quantface_core.errors import UsageError
-        from ..quantface_core.kernels.dispatch import choose_backend
-        from ..quantface_core.nn.swap import prepare, quant_layers
+        from ..quantface_core.nn.swap import quant_layers
         from ..quantface_core.stages.calibrate import calibrate
         from ..quantface_core.stages.quantize import quantize_restorer
         from ..quantface_core.types import BitPlan, QuantizeSettings
@@ -91,7 +90,6 @@ class CalibrateAndBalance(io.ComfyNode):
                 statistics = calibrate(restorer, images, bar.part(0, 0.2))
                 some, report = images[:_SEARCHED], bar.part(0.2, 1)
                 reports = quantize_restorer(restorer, statistics, some, settings, report, plan)
-            prepare(restorer, choose_backend(restorer.device))
         name = f"{fr_model.name}-{'plan' if plan else bits}"
         made = BitPlan(name, {r.name: (r.format.weight_bits, r.format.activation_bits) for r in reports})
         lines = [f"{name}: {len(reports)} layers; largest errors:"]

@@ -53,7 +53,7 @@ class CompareModels(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..quantface_core.metrics import ms_ssim, psnr, ssim
 
-        size = first.restorer.config.image_size
+        size = max(model.restorer.config.image_size for model in (first, second))
         given = face_inputs.gather(size, faces, folder, count, find_faces, degrade)
         made: dict[FRModel, list[torch.Tensor]] = {first: [], second: []}
         bar, done = host.Progress(), 0
@@ -61,7 +61,8 @@ class CompareModels(io.ComfyNode):
             restorer = model.ready()
             with host.cancellable(restorer):
                 for face in given.split(1):
-                    pictures.append((restorer(face.to(restorer.device)).float().cpu() / 2 + 0.5).clamp(0, 1))
+                    own = _resized(face, restorer.config.image_size).to(restorer.device)
+                    pictures.append((_resized(restorer(own).float().cpu(), size) / 2 + 0.5).clamp(0, 1))
                     done += 1
                     bar(done, len(made) * len(given))
         a, b = torch.cat(made[first]), torch.cat(made[second])
@@ -75,6 +76,13 @@ class CompareModels(io.ComfyNode):
         before, after = a.movedim(1, -1), b.movedim(1, -1)
         row = torch.cat([(given / 2 + 0.5).movedim(1, -1), before, after], dim=2)
         return io.NodeOutput(host.to_host(row), "\n".join(lines), ui=previews.before_after(before, after, cls))
+
+
+def _resized(pictures: torch.Tensor, size: int) -> torch.Tensor:
+    """[N, 3, S, S] at another size: of two models one may have smaller pictures."""
+    if pictures.shape[-1] == size:
+        return pictures
+    return torch.nn.functional.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True)
 
 
 def _written(scores: dict[str, torch.Tensor], face: int | None) -> str:

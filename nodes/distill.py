@@ -87,8 +87,7 @@ class QDLoRADistill(io.ComfyNode):
         faces: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         from ..quantface_core.errors import UsageError
-        from ..quantface_core.kernels.dispatch import choose_backend
-        from ..quantface_core.nn.swap import prepare, quant_layers
+        from ..quantface_core.nn.swap import quant_layers
         from ..quantface_core.stages.distill import distill, distill_blocks
         from ..quantface_core.types import DistillSettings, FitSettings
 
@@ -116,7 +115,6 @@ class QDLoRADistill(io.ComfyNode):
                 else:
                     distill(restorer, full, learnt, held_back, settings, watched.callbacks())
             restorer.to(fr_model.restorer.dtype)
-            prepare(restorer, choose_backend(restorer.device))
         name = f"{fr_model.name}-distilled"
         return io.NodeOutput(
             FRModel(name, restorer), host.to_host(from_chart(watched.chart())), f"{name}: {watched.report()}"

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from . import host
-from .pictures import to_pixels
+from .pictures import as_pictures, to_pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,8 @@ def gather(
     from ..quantface_core.degrade import degrade as degraded
     from ..quantface_core.errors import UsageError
 
+    if faces is None:
+        host.insist(validate(folder))
     if faces is None and not folder.strip():
         return bundled_faces(min(count, 32), size)
     pictures: list[NDArray[np.uint8]] = []
@@ -79,7 +81,7 @@ def _pictures(faces: torch.Tensor | None, folder: str) -> Any:
     from ..quantface_core.io.photos import READABLE, read_photo
 
     if faces is not None:
-        for index, frame in enumerate(faces):
+        for index, frame in enumerate(as_pictures(faces)):
             yield f"picture {index}", _to_8bit(to_pixels(frame))
         return
     paths = [p for p in sorted(host.input_folder(folder).iterdir()) if p.suffix.lower() in READABLE]

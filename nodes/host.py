@@ -10,7 +10,7 @@ import gc
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ..quantface_core import OneStepRestorer
 
 FOLDER = "quantface"  # of the host's models folder
+ORIGINALS = "originals"  # in it: what models are built from
+_NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
 FRPlanSocket = io.Custom("FR_PLAN")
@@ -52,18 +54,21 @@ def register_folder() -> None:
     import folder_paths
 
     folder = Path(folder_paths.models_dir) / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    folder_paths.add_model_folder_path(FOLDER, str(folder), is_default=True)
+    with suppress(OSError):  # bundled models need none
+        folder.mkdir(parents=True, exist_ok=True)
+    chosen = FOLDER in folder_paths.folder_names_and_paths  # in extra_model_paths.yaml: the user's comes first
+    folder_paths.add_model_folder_path(FOLDER, str(folder), is_default=not chosen)
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
-    os.environ.setdefault("QUANTFACE_MODELS_DIR", str(folder))
+    os.environ.setdefault("QUANTFACE_MODELS_DIR", paths[0])
 
 
 def model_files() -> list[str]:
-    """Files in the models folders, by their names there."""
+    """Files in the models folders, by their names there; none of those that are still being made."""
     import folder_paths
 
-    return list(folder_paths.get_filename_list(FOLDER))
+    names = {name: Path(name).parts for name in folder_paths.get_filename_list(FOLDER)}
+    return [n for n, parts in names.items() if parts[0] != ORIGINALS and not any(p.startswith(".") for p in parts)]
 
 
 def model_file(name: str) -> Path | None:
@@ -85,7 +90,19 @@ def input_folder(name: str) -> Path:
     """A folder given by its path, or by its name in the host's input folder."""
     import folder_paths
 
-    return Path(folder_paths.get_input_directory()) / Path(name).expanduser()
+    with suppress(RuntimeError):  # ~ of nobody that is known
+        name = str(Path(name).expanduser())
+    return Path(folder_paths.get_input_directory()) / name
+
+
+def insist(answer: bool | str) -> None:
+    """Raise UsageError unless a node's `validate_inputs` says True: the host asks it of typed values only, not of
+    those that come from other nodes.
+    """
+    from ..quantface_core.errors import UsageError
+
+    if answer is not True:
+        raise UsageError(str(answer))
 
 
 class _Resident(torch.nn.Module):
@@ -107,6 +124,7 @@ class FRModel:
         self.name = name
         patcher = getattr(patchers, "CoreModelPatcher", patchers.ModelPatcher)
         load, offload = management.get_torch_device(), management.unet_offload_device()
+        restorer.to(offload)  # where the host believes a model to be that it has not loaded
         self.patcher = patcher(_Resident(restorer), load_device=load, offload_device=offload)
 
     @property
@@ -115,17 +133,18 @@ class FRModel:
         restorer: OneStepRestorer = self.patcher.model.restorer
         return restorer
 
-    def ready(self) -> OneStepRestorer:
-        """The restorer, on the device that computes."""
-        load_together(self)
+    def ready(self, faces: int = 1) -> OneStepRestorer:
+        """The restorer, on the device that computes, with room for so many faces at once."""
+        load_together(self, faces=faces)
         return self.restorer
 
 
-def load_together(*models: FRModel) -> None:
+def load_together(*models: FRModel, faces: int = 1) -> None:
     """Bring models to the device that computes, and keep all of them there at once."""
     import comfy.model_management as management
 
-    management.load_models_gpu([model.patcher for model in models], force_full_load=True)
+    need = max(_NEEDED * model.restorer.config.image_size**2 for model in models) * faces
+    management.load_models_gpu([model.patcher for model in models], memory_required=need, force_full_load=True)
 
 
 def compute_dtype(precision: str) -> torch.dtype | None:
@@ -180,6 +199,8 @@ def cancellable(*models: torch.nn.Module) -> Iterator[None]:
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)
             gc.collect()
+            if isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise error.__cause__ from None  # the host's own error: it makes room, and says so
             raise
         finally:
             for hook in hooks:

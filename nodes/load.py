@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from . import host
 from .host import FRModel, FRModelSocket
+from .making import make
+
+if TYPE_CHECKING:
+    from ..quantface_core.io.catalogue import Entry
 
 PRECISIONS = ["auto", "float32", "bfloat16"]
 BACKENDS = ["auto", "onednn", "triton", "reference"]
@@ -18,50 +23,68 @@ _MARK = re.compile(r" \((bundled|local|fetch|build)\)$")
 
 def choices() -> list[str]:
     """Models by name, marked by what choosing one takes, the default first; then files in models/quantface."""
-    from ..quantface_core.io.models import catalogue
     from ..quantface_core.types import DEFAULT_RESTORER
 
-    known = catalogue()["restorers"]
+    known = known_files()
     order = {"bundled": 0, "local": 1, "fetch": 2, "build": 3}
-    names = sorted(known, key=lambda name: (name != DEFAULT_RESTORER, order[_mark(known[name])]))
-    own = {entry.file for entry in known.values()}
-    files = [name for name in host.model_files() if name not in own]
-    return [f"{name} ({_mark(known[name])})" for name in names] + files
+    marks = {name: _mark(name, file) for name, file in known.items()}
+    names = sorted(known, key=lambda name: (name != DEFAULT_RESTORER, order[marks[name]]))
+    files = [name for name in host.model_files() if name not in known.values()]
+    return [f"{name} ({marks[name]})" for name in names] + files
 
 
-def _mark(entry: Any) -> str:
+def known_files() -> dict[str, str]:
+    """The files of all models that have names: the catalogues', and what shipped recipes make of those."""
+    from ..quantface_core.io.recipes import known_recipes, load_recipe
+
+    entries = _entries()
+    files = {name: entry.file for name, entry in entries.items()}
+    for name in known_recipes():
+        recipe = load_recipe(name)
+        # Trained ones ask for a folder of faces; what there is to make of a bundled one is bundled.
+        if recipe.distill is None and recipe.source in entries and not entries[recipe.source].bundled:
+            files.setdefault(name, f"{name}.safetensors")
+    return files
+
+
+def _entries() -> dict[str, Entry]:
+    """The catalogues' restorers. One that cannot be read is a warning: it must not take the pack's nodes away."""
+    from ..quantface_core.errors import ConfigError
+    from ..quantface_core.io.catalogue import catalogue, shipped_catalogue
+
+    try:
+        return catalogue()["restorers"]
+    except ConfigError as error:
+        logging.warning("QuantFace: %s", error)
+        return shipped_catalogue()["restorers"]
+
+
+def _mark(name: str, file: str) -> str:
     """`bundled` with the pack; `local`: there already; `fetch`: from the Hub; `build`: from its authors' files."""
-    from ..quantface_core.io.models import models_folder
-
-    if entry.bundled:
+    entry = _entries().get(name)
+    if entry and entry.bundled:
         return "bundled"
-    if (models_folder() / entry.file).is_file():
+    if host.model_file(file):
         return "local"
-    return "fetch" if entry.repo else "build"
+    return "fetch" if entry and entry.repo else "build"
 
 
-def located(model: str) -> str:
-    """What the library opens for a choice, fetched or built if need be. Raises ModelError."""
-    from ..quantface_core.io.models import restorer_path
+def _file(model: str) -> Path | None:
+    """The file of a choice, whose mark a saved workflow may have from elsewhere; None when it is yet to be made.
 
-    return str(restorer_path(_named(model)))
-
-
-def _named(model: str) -> str:
-    """A choice as the library names it: without its mark (a saved workflow's may be old), or a file's whole path.
-
-    Raises ModelError when there is no such model.
+    Raises ModelError when there is no such model, or its file is damaged.
     """
     from ..quantface_core.errors import ModelError
-    from ..quantface_core.io.models import catalogue
+    from ..quantface_core.io.models import restorer_path
 
-    name = _MARK.sub("", model)
-    if name in catalogue()["restorers"]:
-        return name
-    path = host.model_file(model)
-    if path is None:
-        raise ModelError(f"model: {model} is not in models/{host.FOLDER}: put it there and press R to refresh")
-    return str(path)
+    name, known = _MARK.sub("", model), known_files()
+    if name not in known:
+        path = host.model_file(model) or host.model_file(model.replace("\\", "/"))  # saved on Windows
+        if path is None:
+            raise ModelError(f"model: {model} is not in models/{host.FOLDER}: put it there and press R to refresh")
+        return path
+    entry, path = _entries().get(name), host.model_file(known[name])
+    return restorer_path(name) if entry and (entry.bundled or (path and entry.sha256)) else path
 
 
 class LoadModel(io.ComfyNode):
@@ -98,43 +121,44 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str | None = None) -> bool | str:
+    def validate_inputs(
+        cls, model: str | None = None, precision: str | None = None, backend: str | None = None
+    ) -> bool | str:
         from ..quantface_core.errors import QuantFaceError
 
+        for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
+            if value is not None and value not in known:
+                return f"{name} {value!r}: one of {', '.join(known)}"
         try:
             if model is not None:
-                _named(model)
+                _file(model)
         except QuantFaceError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, **_: str) -> str:
-        from pathlib import Path
+    def fingerprint_inputs(cls, model: str | None = None, **_: str) -> str:
+        from ..quantface_core.io.models import sha256
 
-        from ..quantface_core.io.models import catalogue, models_folder, restorer_path, sha256
-
-        name = _named(model)
-        entry = catalogue()["restorers"].get(name)
-        if entry and not entry.bundled and not (models_folder() / entry.file).is_file():
-            return name  # to be fetched or built when the node runs, not now
-        return sha256(Path(restorer_path(name)))
+        path = None if model is None else _file(model)  # None: another node gives it
+        return sha256(path) if path else _MARK.sub("", model or "")  # its name, when it is fetched or built at the run
 
     @classmethod
     def execute(cls, model: str, precision: str, backend: str) -> io.NodeOutput:
-        from pathlib import Path
-
         import torch
 
         from ..quantface_core import load_restorer
         from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
-        from ..quantface_core.nn.swap import prepare
+        from ..quantface_core.nn.swap import prefer
 
+        host.insist(cls.validate_inputs(model, precision, backend))
+        name = _MARK.sub("", model)
         asked = None if backend == "auto" else backend
         chosen = preferred_backend(host.compute_device(), asked)
         if asked and asked != backend_name(chosen):  # a shared workflow opens everywhere
             logging.warning("QuantFace: backend %s cannot run here, %s computes", asked, backend_name(chosen))
         with torch.inference_mode(False):
-            restorer = load_restorer(Path(located(model)), dtype=host.compute_dtype(precision))
-            prepare(restorer, chosen, preferred=asked is not None)
-        return io.NodeOutput(FRModel(_MARK.sub("", model).removesuffix(".safetensors"), restorer))
+            restorer = load_restorer(_file(model) or make(name), dtype=host.compute_dtype(precision))
+            if asked:
+                prefer(restorer, chosen)
+        return io.NodeOutput(FRModel(name.removesuffix(".safetensors"), restorer))

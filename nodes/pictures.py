@@ -13,13 +13,31 @@ from numpy.typing import NDArray
 _FULL = 65535.0  # 16 bits: rounding is then far below what a picture shows
 
 
-def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
-    """A frame [H, W, C] in 0 to 1 -> RGB [H, W, 3] uint16. Alpha is dropped, not-a-number refused."""
+def as_pictures(images: torch.Tensor) -> torch.Tensor:
+    """Pictures [N, H, W, 1, 3 or 4] of any float dtype -> RGB [N, H, W, 3] float32. Raises ImageError."""
     from ..quantface_core.errors import ImageError
 
-    frame = frame[..., :3].detach().float().cpu()
-    if frame.shape[-1] == 1:
-        frame = frame.expand(-1, -1, 3)
+    if images.ndim != 4 or 0 in images.shape or images.shape[-1] == 2:
+        raise ImageError(f"pictures are [count, height, width, 3] and not empty, got {list(images.shape)}")
+    return images[..., :3].detach().float().expand(-1, -1, -1, 3)
+
+
+def as_masks(masks: torch.Tensor | None) -> torch.Tensor | None:
+    """A mask [H, W], or masks [N, H, W] or [N, 1, H, W] -> [N, H, W] float32. Raises ImageError."""
+    from ..quantface_core.errors import ImageError
+
+    if masks is None:
+        return None
+    if masks.ndim < 2 or 0 in masks.shape:
+        raise ImageError(f"masks are [count, height, width] and not empty, got {list(masks.shape)}")
+    return masks.detach().float().reshape(-1, *masks.shape[-2:])
+
+
+def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
+    """A frame [H, W, 3] in 0 to 1 -> uint16. Not-a-number is refused."""
+    from ..quantface_core.errors import ImageError
+
+    frame = frame.cpu()
     if not torch.isfinite(frame).all():
         raise ImageError("the picture holds NaN or infinite values: look at the node that made it")
     return (frame.clamp(0, 1) * _FULL).round().numpy().astype(np.uint16)
@@ -34,13 +52,13 @@ def from_pixels(
     """
     restored, area = torch.from_numpy(pixels.astype(np.float32) / _FULL), torch.from_numpy(changed)
     size = area.shape
-    before = base[..., :3].detach().float().cpu()
+    before = base.cpu()
     if before.shape[:2] != size:
         if mask is None:
             return restored, area
         before = F.interpolate(before.movedim(-1, 0)[None], size=size, mode="bicubic")[0].movedim(0, -1).clamp(0, 1)
     if mask is not None:
-        wanted = F.interpolate(mask.float().cpu()[None, None], size=size, mode="bilinear")[0, 0].clamp(0, 1)
+        wanted = F.interpolate(mask.cpu()[None, None], size=size, mode="bilinear")[0, 0].clamp(0, 1)
         restored, area = torch.lerp(before, restored, wanted[..., None]), area * wanted
     return torch.where(area[..., None] > 0, restored, before), area
 

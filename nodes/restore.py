@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ from comfy_api.latest import io
 
 from . import host, previews
 from .host import BoxesSocket, FRModel, FRModelSocket, advanced, with_options
-from .pictures import boxes_of_frame, from_pixels, of_frame, stacked, to_pixels
+from .pictures import as_masks, as_pictures, boxes_of_frame, from_pixels, of_frame, stacked, to_pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..quantface_core.types import Face
 
 CHOICES = ["all", "largest", "positions"]
+_LOOKING = 0.1  # of the progress bar, for finding the faces
+_BATCH = 4  # faces at once for which a GPU makes room, unless the user says
 
 
 class RestoreFace(io.ComfyNode):
@@ -80,7 +83,7 @@ class RestoreFace(io.ComfyNode):
         if (
             faces == "positions"
             and positions is not None
-            and not all(part.strip().isdigit() for part in positions.split(","))
+            and not all(part.strip().isdecimal() for part in positions.split(","))
         ):
             return f"positions {positions!r}: give whole numbers from 0, such as 0,2"
         return True
@@ -109,6 +112,9 @@ class RestoreFace(io.ComfyNode):
         from ..quantface_core import RestoreOptions, restore_photo
         from ..quantface_core.faces.track import steady
 
+        host.insist(cls.validate_inputs(faces, positions))
+        image, mask, face_mask = as_pictures(image), as_masks(mask), as_masks(face_mask)
+        background = None if background is None else as_pictures(background)
         options = RestoreOptions(
             faces=tuple(int(part) for part in positions.split(",")) if faces == "positions" else faces,
             order=order,
@@ -120,27 +126,30 @@ class RestoreFace(io.ComfyNode):
             feather=feather,
             batch_size=batch_size,
         )
-        restorer, bar = fr_model.ready(), host.Progress()
+        restorer, bar = fr_model.ready(batch_size or _BATCH), host.Progress()
         find = _finder(face_mask, boxes, len(image))
-        found = []
+        found, looking = [], bar.part(0, _LOOKING)
         for index, frame in enumerate(image):
-            bar(index, 2 * len(image))
+            looking(index, len(image))
             found.append(find(index, to_pixels(frame)))
         frames, changed, crops, report = [], [], [], []
         with host.cancellable(restorer):
             for index, (frame, here) in enumerate(zip(image, steady(found, smoothing), strict=True)):
                 behind = None if background is None else of_frame(background, index)
-                result = restore_photo(
-                    to_pixels(frame), restorer, here, options, background=None if behind is None else to_pixels(behind)
-                )
+                beneath = None if behind is None else to_pixels(behind)
+                share = (1 - _LOOKING) / len(image)
+                told = bar.part(_LOOKING + index * share, _LOOKING + (index + 1) * share)
+                result = restore_photo(to_pixels(frame), restorer, here, options, told, beneath)
                 base, within = frame if behind is None else behind, None if mask is None else of_frame(mask, index)
                 picture, area = from_pixels(result.pixels, result.mask, base, within)
                 frames.append(picture)
                 changed.append(area)
                 crops += result.restored_crops
                 report += _lines(index, result)
+                if within is not None and result.restored and not area.any():
+                    report.append("  the mask leaves nothing of it: the picture may change where the mask is white")
                 preview = (picture.numpy() * 255).astype("uint8") if len(image) > 1 else None
-                bar(len(image) + index + 1, 2 * len(image), preview)
+                bar(round(1000 * (_LOOKING + (index + 1) * share)), 1000, preview)
         pictures = torch.stack(frames)
         return io.NodeOutput(
             host.to_host(pictures),
@@ -161,11 +170,15 @@ def _finder(face_mask: torch.Tensor | None, boxes: Any, frames: int) -> Any:
     def find(index: int, pixels: NDArray[np.uint16]) -> tuple[Face, ...]:
         if boxes is None and face_mask is None:
             return detector(pixels)
+        height, width = pixels.shape[:2]
         given = [] if boxes is None else boxes_of_frame(boxes, index, frames)
+        outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
+        if outside:  # as a tracker's are, whose face has left the picture
+            logging.warning("QuantFace: picture %d: no face is restored at %s, outside of it", index, outside)
+            given = [box for box in given if box not in outside]
         if face_mask is not None:
-            area = of_frame(face_mask, index)
-            size = pixels.shape[:2]
-            whole = torch.nn.functional.interpolate(area.float().cpu()[None, None], size=size)[0, 0]
+            area = of_frame(face_mask, index).cpu()
+            whole = torch.nn.functional.interpolate(area[None, None], size=(height, width))[0, 0]
             given += boxes_in_mask(whole.numpy())
         return detector.within(pixels, given)
 

@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from . import host
 from .host import FRModel, FRModelSocket
+from .load import known_files
 
 
 class SaveModel(io.ComfyNode):
@@ -28,8 +29,12 @@ class SaveModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        if name is not None and not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
+        if name is None:
+            return True
+        if not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
             return f"name {name!r}: use letters, digits, and - + . _ only"
+        if name in known_files():
+            return f"name {name!r}: the loader knows another model by it, choose another"
         return True
 
     @classmethod
@@ -37,6 +42,7 @@ class SaveModel(io.ComfyNode):
         from ..quantface_core import __version__, save_restorer
         from ..quantface_core.errors import UsageError
 
+        host.insist(cls.validate_inputs(name))
         path = host.target_file(name)
         if path.exists() and not overwrite:
             raise UsageError(f"name: {path.name} exists: choose another name, or switch on overwrite")

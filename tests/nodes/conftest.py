@@ -110,10 +110,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         load_models_gpu=lambda patchers, **_: None,
         throw_exception_if_processing_interrupted=check,
     )
-    folders: dict[str, tuple[list[str], set[str]]] = {}
+    state.folders = folders = dict[str, tuple[list[str], set[str]]]()
 
     def add(name: str, path: str, is_default: bool = False) -> None:
-        folders.setdefault(name, ([], set()))[0].append(path)
+        paths, _ = folders.setdefault(name, ([], set()))
+        if path not in paths:
+            paths.insert(0 if is_default else len(paths), path)
 
     def path_of(name: str, file: str) -> str | None:
         path = tmp_path / name / file

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+ROOT = Path(__file__).parents[2]
 RESTORE = {
     "faces": "all", "positions": "0", "order": "left-to-right", "strength": 1.0, "color": "wavelet", "upscale": "1",
     "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 0,
@@ -132,12 +136,74 @@ def test_bad_input_is_named(nodes: dict[str, Any], restore: Any) -> None:
     assert "whole numbers" in node.validate_inputs(faces="positions", positions="x")
     assert "not in models/quantface" in loader.validate_inputs(model="gone.safetensors")
     assert "letters" in save.validate_inputs(name="../../evil")
+    assert "another model" in save.validate_inputs(name="quantface-mini")
+    assert "precision" in loader.validate_inputs(precision="fp16")
+    assert loader.fingerprint_inputs(model=None) == loader.fingerprint_inputs()  # given by another node
     for name in ("AllocateBits", "CalibrateBalance", "QDLoRADistill", "CompareModels"):
         assert "no such folder" in nodes[f"QuantFace_{name}"].validate_inputs(folder="nowhere")
         assert nodes[f"QuantFace_{name}"].validate_inputs(folder=None) is True  # given by another node
     assert "limits" in nodes["QuantFace_AllocateBits"].validate_inputs(folder="", limits="vae.decoder=9")
     with pytest.raises(Exception, match="NaN"):
         restore(torch.full((1, 64, 64, 3), float("nan")))
+
+
+def test_what_other_nodes_give_is_checked_too(nodes: dict[str, Any], load: Any, restore: Any) -> None:
+    """The host validates typed values alone; a name from another node must not leave the models folder."""
+    save = nodes["QuantFace_SaveModel"]
+    for name in ("../../evil", "/tmp/evil", ""):
+        with pytest.raises(Exception, match="letters"):
+            save.execute(load(), name=name, overwrite=True)
+    with pytest.raises(Exception, match="whole numbers"):
+        restore(torch.zeros(1, 64, 64, 3), faces="positions", positions="1, x")
+    some = {"folder": "nowhere", "count": 1, "find_faces": False, "degrade": False}
+    with pytest.raises(Exception, match="no such folder"):
+        nodes["QuantFace_CompareModels"].execute(load(), load(), **some)
+
+
+def test_masks_and_pictures_of_other_shapes_are_understood(restore: Any, photo: torch.Tensor) -> None:
+    small = photo[:, :256, 128:384]
+    size = small.shape[1:3]
+    plain, _, changed, _, _ = restore(small, mask=torch.ones(1, *size))
+    assert changed.any()
+    for mask in (torch.ones(size), torch.ones(1, 1, *size), torch.ones(1, *size).bfloat16()):
+        assert torch.equal(restore(small, mask=mask, face_mask=None)[0], plain)
+    one_channel, none = small.mean(-1, keepdim=True).bfloat16(), torch.zeros(0, 64, 64, 3)
+    assert restore(one_channel)[0].shape == small.shape
+    for bad in ({"image": none}, {"image": small, "mask": none[..., 0]}, {"image": small[0]}):
+        with pytest.raises(Exception, match="not empty"):
+            restore(**bad)
+
+
+def test_a_mask_of_nothing_and_a_box_outside_are_told(restore: Any, photo: torch.Tensor, caplog: Any) -> None:
+    picture, _, changed, report, _ = restore(photo, mask=torch.zeros(1, 64, 64))  # as Load Image gives without alpha
+    assert torch.equal(picture, photo)
+    assert not changed.any()
+    assert "the mask leaves nothing" in report
+    inside = {"x": 170, "y": 60, "width": 110, "height": 140}
+    picture, _, changed, report, _ = restore(photo, boxes=[inside, {**inside, "x": 5000}])
+    assert changed.any()
+    assert "1 of 1 faces" in report
+    assert "outside" in caplog.text
+
+
+def test_progress_goes_face_by_face(restore: Any, load: Any, photo: torch.Tensor, host: SimpleNamespace) -> None:
+    both = torch.cat([photo, photo.flip(2)], dim=2)
+    restore(both, batch_size=1)
+    shares = [value / total for value, total in host.bars[-1]]
+    assert shares == sorted(shares)
+    assert len({share for share in shares if 0.1 < share < 1}) == 1  # between the two
+    assert shares[-1] == 1
+
+
+def test_not_enough_memory_is_the_host_s_to_tell(restore: Any, load: Any, photo: torch.Tensor) -> None:
+    model = load()
+
+    def encode(*_: Any) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    model.restorer.encode = encode
+    with pytest.raises(torch.OutOfMemoryError):
+        restore(photo, model)
 
 
 def test_cancel_stops_within_a_layer(restore: Any, load: Any, host: SimpleNamespace, photo: torch.Tensor) -> None:
@@ -177,3 +243,27 @@ def test_the_library_fetches_into_the_host_s_models_folder(
     monkeypatch.delenv("QUANTFACE_MODELS_DIR")
     asyncio.run(pack.comfy_entrypoint())
     assert os.environ["QUANTFACE_MODELS_DIR"] == str(host.models / "quantface")
+
+
+def test_the_users_own_models_folder_comes_first(
+    pack: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As extra_model_paths.yaml names it, before any pack is loaded."""
+    monkeypatch.delenv("QUANTFACE_MODELS_DIR")
+    host.folders["quantface"] = (["/elsewhere"], set())
+    asyncio.run(pack.comfy_entrypoint())
+    assert os.environ["QUANTFACE_MODELS_DIR"] == "/elsewhere"
+    assert host.folders["quantface"][0] == ["/elsewhere", str(host.models / "quantface")]
+
+
+def test_a_missing_requirement_is_told_at_the_start(host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else found(name))
+    spec = importlib.util.spec_from_file_location(
+        "packed", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec
+    assert spec.loader
+    monkeypatch.setitem(sys.modules, "packed", importlib.util.module_from_spec(spec))
+    with pytest.raises(ImportError, match=r"peft: .*-m pip install -r .*requirements\.txt"):
+        spec.loader.exec_module(sys.modules["packed"])

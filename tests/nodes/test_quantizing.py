@@ -57,6 +57,8 @@ def test_a_quantized_model_is_saved_listed_and_loaded(nodes: dict[str, Any], loa
     assert picture.shape == (1, 64, 192, 3)
     assert "identical" in report
     assert set(result.ui) == {"quantface_before", "quantface_after"}
+    larger = compare.execute(again, load(), count=1, **SOME).args[0]  # quantface-mini's pictures are
+    assert larger.shape == (1, 256, 768, 3)
     with pytest.raises(Exception, match="quantized already"):
         nodes["QuantFace_CalibrateBalance"].execute(low, bits="w4a4", **CALIBRATE)
 
@@ -74,7 +76,7 @@ def test_calibrating_leaves_the_input_and_reports_layers(nodes: dict[str, Any], 
     json.dumps(result.ui)
 
 
-def test_a_plan_meets_its_budget_and_is_followed(nodes: dict[str, Any], full: Any) -> None:
+def test_a_plan_meets_its_budget_and_is_followed(nodes: dict[str, Any], full: Any, host: SimpleNamespace) -> None:
     before = _weights(full)
     result = nodes["QuantFace_AllocateBits"].execute(full, count=1, **SOME, **BUDGET)
     plan, chart, report = result.args
@@ -84,6 +86,13 @@ def test_a_plan_meets_its_budget_and_is_followed(nodes: dict[str, Any], full: An
     layers = result.ui["quantface_bits"][0]["layers"]
     assert len({tuple(widths) for _, *widths, _ in layers}) > 2  # it chose, layer by layer
     json.dumps(result.ui)
+    host.checks = 0
+    other = nodes["QuantFace_AllocateBits"].execute(full, count=1, **SOME, **{**BUDGET, "weight_bits": 5.0}).args[0]
+    assert other.layers != plan.layers
+    assert host.checks == 0  # the same measurement, another budget
+    wrong = {**BUDGET, "limits": "vae.decodr=8-8"}
+    with pytest.raises(Exception, match=r"vae\.decodr.*did you mean vae\.decoder"):
+        nodes["QuantFace_AllocateBits"].execute(full, count=1, **SOME, **wrong)
     made = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w8a8", **CALIBRATE, plan=plan)
     for name, weights, activations, _ in made.ui["quantface_bits"][0]["layers"]:
         assert plan.layers[name] == (weights, activations)
