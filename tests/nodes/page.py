@@ -111,6 +111,11 @@ class Page:
         )
         self.page.wait_for_timeout(500)
 
+    def command(self, name: str) -> None:
+        """Carry out one of the page's commands."""
+        self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
+        self.page.wait_for_timeout(1000)
+
     def run(self) -> None:
         """Press Run."""
         run = "[data-testid='queue-button']"  # the button itself, in newer pages

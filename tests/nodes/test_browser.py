@@ -59,6 +59,16 @@ def test_the_slider_follows_the_pointer_and_leaves_the_node_alone(page: Page) ->
     page.shot("slider")
 
 
+def test_the_slider_keeps_its_pictures_while_another_tab_is_open(page: Page) -> None:
+    page.command("Comfy.NewBlankWorkflow")
+    assert not page.page.evaluate("() => app.graph._nodes.some((node) => node.type.startsWith('QuantFace_'))")
+    page.command("Workspace.PreviousOpenedWorkflow")
+    page.fit("QuantFace_RestoreFace")
+    page.page.wait_for_timeout(2500)
+    page.shot("slider_again")
+    assert page.page.locator(".quantface-slider img").first.evaluate("image => image.naturalWidth") > 0
+
+
 @pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")
 def test_a_model_of_your_own_is_made(page: Page) -> None:
     page.template("quantize_your_own")

@@ -54,6 +54,12 @@ function attach(node, view) {
   node.setSize([Math.max(node.size[0], width, 340), Math.max(node.size[1], height)]);
 }
 
+// What the page keeps of a node's last run; a node in a subgraph is kept under the subgraph's name too.
+function keptOutput({ graph, id }) {
+  const inside = graph?.rootGraph && graph !== graph.rootGraph;
+  return app.nodeOutputs?.[inside ? `${graph.id}:${id}` : String(id)];
+}
+
 // The pictures that the host showed while the node ran: the result takes their place.
 function dropPreviews(node) {
   delete app.nodePreviewImages?.[String(node.id)];
@@ -80,11 +86,18 @@ app.registerExtension({
       view.show(this.quantface, output);
       dropPreviews(this);
     };
-    // A workflow opened again in another tab still has its results.
+    // A workflow opened again in another tab still has its results, which the page brings back some time after its nodes.
     nodeType.prototype.onConfigure = function (...given) {
       onConfigure?.apply(this, given);
-      const output = app.nodeOutputs?.[String(this.id)];
-      if (this.quantface && output) view.show(this.quantface, output);
+      let shown = false;
+      for (const wait of [0, 100, 500, 2000]) {
+        setTimeout(() => {
+          const output = keptOutput(this);
+          if (shown || !this.quantface || !output) return;
+          shown = true;
+          view.show(this.quantface, output);
+        }, wait);
+      }
     };
   },
 });
