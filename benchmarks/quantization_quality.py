@@ -54,6 +54,8 @@ METHODS = {
     "rotation": Method(replace(PLAIN, block=64)),
     "scaling + rotation": Method(replace(PLAIN, scaling=True, block=64)),
     "SVD branch + scaling (SVDQuant's recipe)": Method(replace(PLAIN, scaling=True, rank=16)),
+    "the same, with our search for clips": Method(replace(PLAIN, scaling=True, rank=16, clipping=True)),
+    "ours, without it": Method(QuantizeSettings(clipping=False)),
     OURS: Method(),
 }
 

@@ -73,7 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     saved = arguments.sensitivity
     if saved and saved.exists():
         sensitivity = load_sensitivity(saved)
-        print(f"sensitivities from {saved}")
+        if sensitivity.perceptual != arguments.perceptual:
+            raise UsageError(f"{saved} was measured with {sensitivity.perceptual}: ask for that, or name another file")
+        print(f"sensitivities of {sensitivity.model} from {saved}: neither model nor images are read")
     else:
         restorer = load_restorer(restorer_path(arguments.model), choose_device(arguments.device))
         images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)

@@ -112,7 +112,8 @@ def train(
         "distill": json.dumps({**asdict(settings), "mode": mode}),
         "distill_sha256": images_sha256(images),
     }
-    watch = RunFolder(folder, hashlib.sha256(json.dumps(notes).encode()).hexdigest(), settings)
+    identity = [notes, images_sha256(held), _weights_sha256(restorer), _weights_sha256(teacher)]
+    watch = RunFolder(folder, hashlib.sha256(json.dumps(identity).encode()).hexdigest(), settings)
     with tqdm(desc="distill", unit="step", total=settings.fit.steps, disable=None if is_main_process() else True) as b:
         watch.bar = b
         if mode == "blocks":
@@ -125,6 +126,16 @@ def train(
             best = max((score for _, score in report.scores), default=None)
             b.write(f"loss {report.losses[-1]:.2e}" + (f", best validation {best:.2f} dB" if best else ""))
     return notes
+
+
+def _weights_sha256(model: OneStepRestorer) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class RunFolder:
@@ -184,7 +195,7 @@ class RunFolder:
         try:
             with safe_open(path, framework="pt") as file:
                 if (file.metadata() or {}).get("run") != self.identity:
-                    raise UsageError(f"{self.folder} holds a run of other settings or images: name another folder")
+                    raise UsageError(f"{self.folder} holds a run of other models, settings or images: name another")
                 fit.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (SafetensorError, OSError, KeyError) as error:
             raise ModelError(f"{path}: damaged ({error}): delete it to begin anew") from error

@@ -29,7 +29,9 @@ class Scorecard:
 
         self.arguments, self.pairs, self.tools = arguments, pairs, tools
         self.names = list(dict.fromkeys(names))
-        self.fids = {f"fid {path.name}": path for path in arguments.fid_reference} if "fid" in self.names else {}
+        references = arguments.fid_reference if "fid" in self.names else []
+        names = [path.name for path in references]
+        self.fids = {f"fid {p.name if names.count(p.name) == 1 else p}": p for p in references}
         wanted = [name for name in self.names if name != "fid" or not self.fids]
         self.columns, self.missing = make_columns(wanted, tools)
         self.rows: dict[str, dict[str, Any]] = {}

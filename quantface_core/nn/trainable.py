@@ -56,13 +56,16 @@ class TrainableLayer(nn.Module):
             # In float32, as for a model that runs so: bfloat16's own scales are its backends' affair.
             measure, seen = per_image_scale, seen.float()
         if self.clip.requires_grad:
-            return round_through(x, measure(seen, bits), bits, self.clip.clamp(_LEAST_CLIP, 1))
+            # In its bounds, with the gradient that it would have without them: a step beyond must not be the last.
+            bounded = self.clip + (self.clip.clamp(_LEAST_CLIP, 1) - self.clip).detach()
+            return round_through(x, measure(seen, bits), bits, bounded)
         return round_through(x, measure(seen, bits, layer.format.clip), bits)
 
     def to_integers(self, rank: int = 0) -> QuantLayer:
         """The low-bit layer again, with the trained clip and all adapters as one branch.
 
-        Its rank is the sum of theirs, or at most `rank`, 0 = the sum: then their product's largest singular part.
+        Its rank is the sum of theirs, or at most `rank`, 0 = the sum: then their product's largest singular part. More
+        than the layer's own rank is never needed.
         """
         layer, product = self.source[0], self.product
         clip = round(float(self.clip.detach().clamp(_LEAST_CLIP, 1)), 6)
@@ -71,7 +74,9 @@ class TrainableLayer(nn.Module):
             return layer.like(replace(layer.format, clip=clip, rank=0))
         down = torch.cat([a.weight.detach() for a in adapted])
         up = torch.cat([b.weight.detach().flatten(1) for b in _adapters(product, "lora_B")], 1)
-        if 0 < rank < len(down):
+        full = min(len(up), down[0].numel())
+        rank = min(rank or full, full)
+        if rank < len(down):
             together = (up @ down.flatten(1)).view(len(up), *down.shape[1:])
             down, up = low_rank(together, rank, layer.format.seed)
         built = layer.like(replace(layer.format, clip=clip, rank=len(down)))

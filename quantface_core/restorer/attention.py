@@ -5,7 +5,6 @@ Torch's own CPU attention there takes 1.3 to 2 times as long: it was the largest
 
 from __future__ import annotations
 
-import itertools
 import math
 from functools import cache
 from typing import Any
@@ -40,6 +39,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor, coarse: bool = False) -
     plain = query.device.type != "cpu" or query.dtype != torch.bfloat16 or torch.is_grad_enabled()
     if plain or _has_matrix_units():
         return F.scaled_dot_product_attention(query, key, value)
+    if len(query) > 1:  # how an image is rounded must not hang on its company
+        images = zip(query.split(1), key.split(1), value.split(1), strict=True)
+        return torch.cat([attention(q, k, v, coarse) for q, k, v in images])
     unit = _OCTAVE if coarse else 1  # of scores, that doubles a weight
     step = unit * query.shape[-1] ** -0.5 / math.log(2)
     # A score that all keys share changes no softmax; without the keys' mean the rounded scores are smaller.
@@ -48,15 +50,15 @@ def attention(query: Tensor, key: Tensor, value: Tensor, coarse: bool = False) -
     if query.shape[:3].numel() * key.shape[2] <= _FEW:
         weights = _weights(query @ key.transpose(-1, -2), unit, steady)
         return (weights @ value).div_(weights.sum(-1, keepdim=True))
-    batch, heads, count, width = query.shape
+    _, heads, count, width = query.shape
     # Tokens before heads in memory, as the layer that follows reads them.
-    out = torch.empty(batch, count, heads, width, dtype=query.dtype).transpose(1, 2)
-    sums = torch.empty(batch, count, heads, 1, dtype=query.dtype).transpose(1, 2)
+    out = torch.empty(1, count, heads, width, dtype=query.dtype).transpose(1, 2)
+    sums = torch.empty(1, count, heads, 1, dtype=query.dtype).transpose(1, 2)
     rows = max(1, _HELD // key.shape[2])
     held = torch.empty(rows, key.shape[2], dtype=query.dtype)
-    for head in itertools.product(range(batch), range(heads)):
-        keys, values = key[head].t(), value[head]
-        for piece, result, total in zip(*(t[head].split(rows) for t in (query, out, sums)), strict=True):
+    for head in range(heads):
+        keys, values = key[0, head].t(), value[0, head]
+        for piece, result, total in zip(*(t[0, head].split(rows) for t in (query, out, sums)), strict=True):
             scores = torch.mm(piece, keys, out=held if len(piece) == rows else held[: len(piece)])
             weights = _weights(scores, unit, steady)
             torch.mm(weights, values, out=result)

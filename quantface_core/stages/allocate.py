@@ -21,6 +21,7 @@ from ..types import BitPlan, Budget, LayerSensitivity, Sensitivity
 _SECONDS = 20  # after which the best plan so far is taken
 _GAP = 1e-3  # relative, to the best possible: the measurement is coarser
 _MEGA = 1e6
+_ROUNDING = 1e-9  # of sums over layers: a budget may be the least that there is
 
 Widths = tuple[int, int]
 """(weight bits, activation bits); 0 in a choice that leaves the other to another choice."""
@@ -64,7 +65,7 @@ def allocate(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     problem += pulp.lpSum(_loss(layers[name], widths, budget) / scale * x for name, widths, x in chosen)
     for limit in limits:
         spent = pulp.lpSum(limit.cost(name, widths) * x for name, widths, x in chosen)
-        problem += spent <= limit.most - limit.fixed
+        problem += spent <= limit.most * (1 + _ROUNDING) - limit.fixed
     status = problem.solve(_solver())
     picked = [(name, widths) for name, widths, x in chosen if (x.value() or 0) > 0.5]
     if len(picked) != len(choices):
@@ -145,7 +146,7 @@ def _check_feasible(limits: list[_Limit], choices: list[tuple[str, list[Widths]]
     missed = []
     for limit in limits:
         least = limit.fixed + sum(min(limit.cost(name, widths) for widths in options) for name, options in choices)
-        if least > limit.most:
+        if least > limit.most * (1 + _ROUNDING):
             missed.append(f"{limit.most:g} {limit.unit} cannot be reached, the least is {_above(least)}")
     if missed:
         raise UsageError(f"{'; '.join(missed)}: ask for that, or loosen the limits")

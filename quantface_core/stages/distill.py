@@ -54,8 +54,10 @@ class DistillReport:
 def settled(settings: DistillSettings, device: torch.device) -> DistillSettings:
     """The settings as a device trains with them: an automatic precision is told.
 
-    A processor without bfloat16 takes ten times as long to compute in it.
+    A processor without bfloat16 takes ten times as long to compute in it. Raises UsageError for a rank below 0.
     """
+    if settings.rank < 0 or settings.merge_rank < 0:
+        raise UsageError("rank and merge rank are at least 0")
     if settings.precision != "auto":
         return settings
     return replace(settings, precision=str(fast_dtype(device)).removeprefix("torch."))

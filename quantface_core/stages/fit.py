@@ -178,6 +178,8 @@ def _check(settings: FitSettings) -> None:
     wrong = [name for name in counts if getattr(settings, name) < 1]
     if wrong:
         raise UsageError(f"{', '.join(wrong)}: at least 1")
+    if settings.warmup < 0 or settings.weight_decay < 0:
+        raise UsageError("warmup and weight decay are at least 0")
     if not settings.learning_rate > 0 or not 0 <= settings.ema < 1:
         raise UsageError("the learning rate is above 0, the averaging from 0 to below 1")
 

@@ -28,6 +28,7 @@ from .trial import LayerTrial
 EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the scaling; None = no scaling
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # of activations
 _EDGES = ("conv_in", "conv_out", "time_emb", "quant_conv", "time_embedding")
+_LARGEST_SEED = 2**62  # layers count on from it
 _NARROW = 2  # a layer with fewer channels than this many ranks gets no branch: it would replace the layer
 
 
@@ -46,6 +47,11 @@ def plan_formats(
         largest_code(bits)
     if settings.rank < 0 or settings.block < 1 or settings.seed < 0:
         raise ConfigError("rank and seed are at least 0, a rotation block at least 1")
+    rooms = {name for name, _ in restorer.named_children()}
+    if set(settings.parts) - rooms:
+        raise ConfigError(f"parts are of {', '.join(sorted(rooms))}: there is no {min(set(settings.parts) - rooms)}")
+    if settings.seed > _LARGEST_SEED:
+        raise ConfigError(f"a seed is at most {_LARGEST_SEED}")
     formats: dict[str, LayerFormat] = {}
     first = {name: group[0] for group in reading_alike(restorer) for name in group}
     for index, (name, layer) in enumerate(quantizable(restorer).items()):

@@ -102,6 +102,10 @@ def test_fid_is_of_the_pictures_written_to_each_folder_given(
     means = json.loads((out / "evaluation.json").read_text())["models"]["tiny"]["means"]
     assert means == {"fid FFHQ": 3.0, "fid faces": 3.0}
     assert "| FID FFHQ down | FID faces down |" in (out / "table.md").read_text()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "faces").symlink_to(faces)
+    assert main([*command, "--fid-reference", str(faces), "--fid-reference", str(tmp_path / "other" / "faces")]) == 0
+    assert len(json.loads((out / "evaluation.json").read_text())["models"]["tiny"]["means"]) == 2  # of one name
 
 
 def test_misuse_is_told(model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,9 +173,10 @@ def test_a_gpu_without_its_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("x_bits", [3, 4, 6, 7, 8])
 @pytest.mark.parametrize("loudness", [1e-6, 1.0, 1e4])
-def test_images_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float) -> None:
-    weight = low_bit_weight((8, 16, 3, 3), 4, 0)
-    x = torch.randn(2, 16, 40, 40, generator=torch.Generator().manual_seed(x_bits)) * loudness
+@pytest.mark.parametrize("size", [(16, 40, 40), (5, 17, 31)], ids=["whole vectors", "their ends"])
+def test_images_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float, size: tuple[int, int, int]) -> None:
+    weight = low_bit_weight((8, size[0], 3, 3), 4, 0)
+    x = torch.randn(2, *size, generator=torch.Generator().manual_seed(x_bits)) * loudness
     x = x.bfloat16().contiguous(memory_format=torch.channels_last)
     kernel = reference.Conv2d(weight, x_bits, 0.7, (1, 1), (1, 1))
     expected, scale = kernel.codes(x)

@@ -51,6 +51,16 @@ def test_coarse_weights_are_right_to_some_percent(monkeypatch: pytest.MonkeyPatc
     assert 0 < (coarse - fine).abs().amax() < 0.025
 
 
+@pytest.mark.parametrize("coarse", [False, True])
+def test_an_image_does_not_hang_on_its_company(monkeypatch: pytest.MonkeyPatch, coarse: bool) -> None:
+    monkeypatch.setattr(room, "_has_matrix_units", lambda: False)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 64, 16, generator=generator).bfloat16() for _ in range(3))
+    q[1] *= 1000
+    with torch.no_grad():
+        assert torch.equal(attention(q, k, v, coarse)[:1], attention(q[:1], k[:1], v[:1], coarse))
+
+
 @pytest.mark.parametrize(("bits", "coarse"), [(4, True), (6, True), (7, False), (8, False), (None, False)])
 def test_attention_is_coarse_before_few_bits(bits: int | None, coarse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     block, seen = Attention(16, heads=2, dim_head=8), []

@@ -90,6 +90,7 @@ def test_an_impossible_budget_is_answered_with_the_nearest() -> None:
     [
         (Budget(), "at least one budget"),
         (Budget(activation_bits=5, limits={"unet.layer0": (3, 4), "unet": (6, 8)}), "no width"),
+        (Budget(activation_bits=5, limits={"unet.layr0": (3, 4)}), "did you mean unet.layer0"),
     ],
 )
 def test_what_cannot_be_solved_is_refused(budget: Budget, words: str) -> None:

@@ -226,6 +226,9 @@ def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepResto
         distill(copy.deepcopy(tiny), tiny, faces, faces[:1], SHORT)
     with pytest.raises(UsageError, match="teacher is quantized"):
         distill(low, copy.deepcopy(low), faces, faces[:1], SHORT)
+    for change in ({"rank": -2}, {"merge_rank": -1}, {"fit": replace(SHORT.fit, warmup=-1)}):
+        with pytest.raises(UsageError, match="at least 0"):
+            distill(low, tiny, faces, faces[:1], replace(SHORT, **change))
     with pytest.raises(UsageError, match="one image"):
         distill(low, tiny, faces[:0], faces[:1], SHORT)
     before = stored(low)

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from quantface_core.degrade import degrade
-from quantface_core.errors import ModelError, QuantFaceError, UsageError
+from quantface_core.errors import ConfigError, ModelError, QuantFaceError, UsageError
 from quantface_core.io.checkpoint import load_restorer, save_restorer
 from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
@@ -26,7 +26,7 @@ from quantface_core.nn.swap import prepare, quant_layers, quantizable
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.attention import reading_alike
 from quantface_core.stages.calibrate import calibrate
-from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.stages.quantize import plan_formats, quantize_restorer
 from quantface_core.types import QuantizeSettings
 
 SETTINGS = QuantizeSettings(rank=4)
@@ -126,6 +126,12 @@ def test_an_interrupt_leaves_the_model_as_it_was(tiny: OneStepRestorer, faces: t
 def test_the_same_seed_gives_the_same_integers(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
     a, b = (quant_layers(quantized(tiny, faces)) for _ in range(2))
     assert all(torch.equal(a[name].packed, b[name].packed) for name in a)
+
+
+@pytest.mark.parametrize("change", [{"parts": ("unet", "vea")}, {"seed": 2**63 - 1}])
+def test_settings_that_fit_no_model_are_refused(tiny: OneStepRestorer, change: dict) -> None:
+    with pytest.raises(ConfigError, match=r"vea|seed"):
+        plan_formats(tiny, replace(QuantizeSettings(), **change))
 
 
 def test_no_image_is_refused(tiny: OneStepRestorer) -> None:

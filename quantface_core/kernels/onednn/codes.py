@@ -51,9 +51,12 @@ def write_image_codes(balanced: Sequence[Tensor], scale: Tensor, bits: int, out:
         for values, codes in zip(balanced, out, strict=True):
             _write_rounded(values, scale, bits, codes)
         return
-    middle, inverse = torch.tensor(offset(bits), dtype=dtype), float(scale.reciprocal())
+    inverse = scale.reciprocal().to(dtype).reshape(())  # exactly: see `per_image_scale`
     for values, codes in zip(balanced, out, strict=True):
-        _write_steps(torch.add(middle, values, alpha=inverse), bits, codes)
+        # Not `torch.add` with an alpha, which rounds the product first where its vectors end.
+        rows = values.reshape(len(values), -1)
+        steps = torch.addcmul(_offsets(rows.shape[1], bits, dtype), rows, inverse)
+        _write_steps(steps.view(values.shape), bits, codes)
 
 
 def _write_steps(steps: Tensor, bits: int, out: Tensor) -> None:
