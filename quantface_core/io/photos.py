@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import ImageError
 from ..types import Pixels
@@ -93,12 +94,12 @@ def _decode(path: Path, image: Image.Image) -> Photo:
         alpha = np.ascontiguousarray(deep[:, :, 3]) if not gray and deep.shape[2] == 4 else None
         photo = Photo(pixels, alpha, gray, icc)
     else:
-        upright = ImageOps.exif_transpose(image)
-        gray = upright.mode in ("L", "LA", "1", "I", "F")
-        has_alpha = upright.mode in ("LA", "RGBA", "PA") or "transparency" in upright.info
+        gray = image.mode in ("L", "LA", "1", "I", "F")
+        has_alpha = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
         # CMYK and palette pictures become RGB; their profile describes other channels and is dropped.
-        icc = icc if upright.mode in ("L", "LA", "RGB", "RGBA") else None
-        rgba = np.asarray(upright.convert("RGBA" if has_alpha else "RGB"))
+        icc = icc if image.mode in ("L", "LA", "RGB", "RGBA") else None
+        # Not by ImageOps, which writes the camera data anew, and fails where they are damaged.
+        rgba = _upright(np.asarray(image.convert("RGBA" if has_alpha else "RGB")), orientation)
         alpha = np.ascontiguousarray(rgba[..., 3]) if has_alpha else None
         photo = Photo(np.ascontiguousarray(rgba[..., :3]), alpha, gray, icc)
     return replace(photo, exif=_portable_exif(exif))
@@ -111,7 +112,10 @@ def _portable_exif(exif: Image.Exif) -> bytes | None:
             del exif[tag]
     if ExifTags.Base.Orientation in exif:
         exif[ExifTags.Base.Orientation] = 1
-    return exif.tobytes() if len(exif) else None
+    try:
+        return exif.tobytes() if len(exif) else None
+    except (struct.error, TypeError, AttributeError, ValueError, OverflowError):
+        return None  # data of another kind than its tag says, in a picture that is whole: better without
 
 
 def _upright(data: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -140,8 +144,8 @@ def write_photo(photo: Photo, path: Path) -> None:
                 _write_16bit(photo, temporary)
             else:
                 _write_8bit(photo, temporary)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot write ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # ValueError: larger than the format allows
+        raise ImageError(f"{path}: cannot write ({getattr(error, 'strerror', None) or error})") from error
 
 
 _SETTINGS: dict[str, dict[str, Any]] = {

@@ -182,3 +182,28 @@ def test_a_full_disk_leaves_the_old_picture(
         write_photo(replace(Photo(picture), pixels=255 - picture), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_camera_data_of_the_wrong_kind_costs_nothing_but_itself(picture: np.ndarray, tmp_path: Path) -> None:
+    """Its date is said to be a whole number and is text: Pillow reads it, and cannot write it."""
+    exif = Image.Exif()
+    exif[module.ExifTags.Base.DateTime] = "2026:11:26"
+    Image.fromarray(picture).save(tmp_path / "a.jpg", exif=exif)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    assert read_photo(tmp_path / "a.jpg").exif
+
+    def broken(self: Image.Exif, *_: object) -> bytes:
+        raise module.struct.error("required argument is not an integer")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Exif, "tobytes", broken)
+        photo = read_photo(tmp_path / "a.jpg")
+    assert photo.exif is None
+    assert photo.pixels.shape == picture.shape
+    assert (tmp_path / "a.jpg").read_bytes() == whole
+
+
+def test_a_picture_larger_than_its_format_allows_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot write"):
+        write_photo(Photo(np.zeros((2, 16400, 3), np.uint8)), tmp_path / "a.webp")
+    assert not list(tmp_path.iterdir())
