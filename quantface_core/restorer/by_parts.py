@@ -17,7 +17,7 @@ from .one_step import OneStepRestorer, finished, fitted
 EMBEDDER = ("embedder.",)
 ENCODER = ("vae.encoder.", "vae.quant_conv.")
 UNET = ("unet.",)
-DECODER = ("vae.post_quant_conv.", "vae.decoder.")
+DECODER = ("vae.post_quant_conv.", "vae.decoder.", "paths.")
 
 
 class RestorerByParts:

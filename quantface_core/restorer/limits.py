@@ -33,6 +33,8 @@ def check_limits(config: RestorerConfig) -> None:
     _whole("timestep", config.timestep, 0, 999)
     _check_part("unet", config.unet, _UNET_NUMBERS, _UNET_BLOCKS, {"use_linear_projection"})
     _check_part("vae", config.vae, _VAE_NUMBERS, _VAE_BLOCKS, {"mid_block_add_attention"})
+    if not isinstance(config.feature_paths, bool):
+        raise ConfigError(f"feature_paths: true or false, got {config.feature_paths!r:.60}")
     _check_embedder(config)
     _check_fit(config)
 

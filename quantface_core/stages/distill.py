@@ -211,7 +211,7 @@ def _outputs(restorer: OneStepRestorer, images: Tensor) -> tuple[Tensor, Tensor,
     """(picture, restored latent, embedder positions) of images at the native size, float32."""
     positions = restorer.embedder.positions(images)
     latent = restorer.predict(restorer.encode(images), restorer.embedder.prompt(positions))
-    return restorer.decode(latent).float(), latent, positions.float()
+    return restorer.decode(latent).float(), latent.code, positions.float()
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..nn.swap import quant_layers
 from ..restorer import OneStepRestorer
+from ..restorer.one_step import Latent
 
 _BLOCKS = re.compile(
     r"(embedder\.encoder|vae\.encoder|unet|vae\.decoder)\.(?:(down|up)(?:_blocks)?\.\d+|(mid)(?:_block)?)"
@@ -66,9 +67,10 @@ class Passages:
     def _run(self, part: str, indices: Tensor) -> None:
         teacher = self.teacher
         if part == "unet":
-            teacher.predict(*self._made("encoded", self._encoded, indices))
+            prompt, *latent = self._made("encoded", self._encoded, indices)
+            teacher.predict(_latent(latent), prompt)
         elif part == "vae.decoder":
-            teacher.decode(*self._made("predicted", self._predicted, indices))
+            teacher.decode(_latent(self._made("predicted", self._predicted, indices)))
         else:
             image = self.images[indices].to(teacher.device, teacher.dtype)
             teacher.encode(image) if part == "vae.encoder" else teacher.embedder(image)
@@ -82,10 +84,17 @@ class Passages:
 
     def _encoded(self, indices: Tensor) -> tuple[Tensor, ...]:
         image = self.images[indices].to(self.teacher.device, self.teacher.dtype)
-        return self.teacher.encode(image), self.teacher.embedder(image)
+        code, maps = self.teacher.encode(image)
+        return self.teacher.embedder(image), code, *maps
 
     def _predicted(self, indices: Tensor) -> tuple[Tensor, ...]:
-        return (self.teacher.predict(*self._made("encoded", self._encoded, indices)),)
+        prompt, *latent = self._made("encoded", self._encoded, indices)
+        code, maps = self.teacher.predict(_latent(latent), prompt)
+        return code, *maps
+
+
+def _latent(tensors: list[Tensor]) -> Latent:
+    return Latent(tensors[0], tuple(tensors[1:]))
 
 
 def tensors_of(output: Any) -> list[Tensor]:

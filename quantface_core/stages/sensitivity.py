@@ -181,6 +181,6 @@ class _Judge:
 
 def _part(name: str) -> str:
     """The part of the pipeline a layer belongs to, by where its effect starts."""
-    if name.startswith("vae."):
-        return "decoder" if name.startswith(("vae.decoder.", "vae.post_quant_conv")) else "encoder"
+    if name.startswith(("vae.", "paths.")):
+        return "decoder" if name.startswith(("vae.decoder.", "vae.post_quant_conv", "paths.")) else "encoder"
     return name.split(".")[0]
