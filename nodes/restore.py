@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..quantface_core.types import Face
 
 CHOICES = ["all", "largest", "positions"]
+BLENDS = ["auto", "strength"]
 _LOOKING = 0.1  # of the progress bar, for finding the faces
 _BATCH = 4  # faces at once for which a GPU makes room, unless the user says
 
@@ -41,7 +42,7 @@ class RestoreFace(io.ComfyNode):
                 advanced(io.Combo.Input("order", options=["left-to-right", "size"], default="left-to-right",
                                         tooltip="How positions count: from the left, or from the largest.")),
                 io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
-                               tooltip="0 leaves the picture as it was, 1 restores fully."),
+                               tooltip="With blend = strength: 0 leaves the picture as it was, 1 restores fully."),
                 io.Combo.Input("color", options=["wavelet", "adain", "none"], default="wavelet",
                                tooltip="How restored faces take on the picture's colours."),
                 io.Combo.Input("upscale", options=["1", "2", "4"], default="1",
@@ -59,6 +60,9 @@ class RestoreFace(io.ComfyNode):
                 advanced(io.Int.Input("batch_size", default=0, min=0, max=64,
                                       tooltip="Faces at once: 0 = as many as are quick on your device. Less needs less "
                                       "memory; the picture stays the same.")),
+                io.Combo.Input("blend", options=BLENDS, default="auto",
+                               tooltip="auto: of each restored face takes what helps, pixel by pixel, and leaves sharp "
+                               "faces as they are. strength: the same share everywhere, as set in strength."),
                 io.Mask.Input("mask", optional=True, tooltip="Change the picture only where this is white."),
                 io.Mask.Input("face_mask", optional=True,
                               tooltip="Instead of the detector: each separate white area is a face."),
@@ -104,6 +108,7 @@ class RestoreFace(io.ComfyNode):
         feather: float,
         smoothing: float,
         batch_size: int,
+        blend: str = "auto",
         mask: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         boxes: Any = None,
@@ -120,7 +125,7 @@ class RestoreFace(io.ComfyNode):
             order=order,
             min_size=min_size,
             min_confidence=min_confidence,
-            strength=strength,
+            strength="auto" if blend == "auto" else strength,
             color=color,
             upscale=int(upscale),
             feather=feather,
@@ -187,9 +192,11 @@ def _finder(face_mask: torch.Tensor | None, boxes: Any, frames: int) -> Any:
 
 def _lines(index: int, result: Restoration) -> list[str]:
     """What was done to one picture: a line for it, and one for each face."""
+    from ..quantface_core.stages.restore import in_words
+
     lines = [f"picture {index}: {len(result.restored)} of {len(result.faces)} faces restored"]
     for number, face in enumerate(result.faces):
         left, top, width, height = (round(v) for v in face.box)
-        state = "restored" if number in result.restored else "left as it is"
+        state = in_words(result.taken[result.restored.index(number)]) if number in result.restored else "not chosen"
         lines.append(f"  face {number}: {width}x{height} at {left},{top}, confidence {face.score:.2f}, {state}")
     return lines

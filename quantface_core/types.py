@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class RestoreOptions:
     order: str = "left-to-right"  # or "size" (largest first): what positions count
     min_size: float = 0.0  # pixels, side of the face's box; 0 = any size
     min_confidence: float = 0.7  # 0 to 1; below it the detector's faces are ignored
-    strength: float = 1.0  # 0 = the photo as it was, 1 = fully restored
+    strength: float | Literal["auto"] = "auto"  # "auto": by pixel, what helps; 0 = the photo as it was, 1 = restored
     color: str = "wavelet"  # "none", "adain" (mean and spread) or "wavelet" (all low frequencies) of the photo
     upscale: int = 1  # 1, 2 or 4 times the photo's size
     feather: float = 0.32  # 0 to 1: the share of the face mask's radius over which it fades; 0 = a hard rim
@@ -64,7 +64,9 @@ class Restoration:
     faces: tuple[Face, ...]  # every face found or given, in the stable order
     restored: tuple[int, ...]  # positions in `faces` that were restored
     crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # as the restorer saw them: [S, S, 3] in 0 to 1
-    restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # as pasted, colour-matched
+    restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # colour-matched, before they are blended
+    shares: tuple[NDArray[np.float32], ...] = field(default=(), repr=False)  # [S, S] in 0 to 1: taken of the change
+    taken: tuple[float, ...] = ()  # of each face's change inside its mask, 0 = left as it was, 1 = all
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class QuantizeSettings:
     clipping: bool = True  # search clipping ratios of weights and activations
     rank: int = 16  # of the low-rank branch that keeps the largest part of a weight in float; 0 = none
     seed: int = 0  # of rotation signs and of calibration crops
-    parts: tuple[str, ...] = ("embedder", "unet", "vae")  # what is quantized
+    parts: tuple[str, ...] = ("embedder", "unet", "vae", "paths")  # what is quantized
 
 
 @dataclass(frozen=True)

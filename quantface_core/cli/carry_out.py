@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..io.atomic import atomic_path
 from ..io.photos import check_size, read_photo, write_photo
-from ..stages.restore import Restorer, restore_aligned, restore_photo
+from ..stages.restore import Restorer, in_words, restore_aligned, restore_photo
 from ..types import Face, Pixels, RestoreOptions
 from .jobs import Job
 
@@ -59,6 +59,8 @@ def carry_out(
         "size": [width, height],
         "faces": [face.to_dict() for face in result.faces],
         "restored": list(result.restored),
+        "taken": [round(taken, 3) for taken in result.taken],
+        "done": [in_words(taken) for taken in result.taken],
         "warnings": warnings,
     }
 

@@ -29,6 +29,7 @@ Record = dict[str, Any]
 
 
 _BACKENDS = ["auto", "onednn", "triton", "reference"]
+_STRENGTH = "auto = by pixel, what helps; or 0 = the photo as it was, to 1 = restored (auto)"
 _PRECISION = "between the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
 
@@ -43,7 +44,7 @@ def add_parser(commands: Any) -> None:
     add("--order", choices=["left-to-right", "size"], default=defaults.order, help="how positions count faces")
     add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="leave smaller faces alone (0)")
     add("--min-confidence", type=float, default=defaults.min_confidence, help="leave less sure faces alone (0.7)")
-    add("--strength", type=float, default=defaults.strength, help="0 = the photo as it was, 1 = restored (1)")
+    add("--strength", type=_strength, default=defaults.strength, help=_STRENGTH)
     add("--feather", type=float, default=defaults.feather, help="how softly faces fade at the rim, 0 to 1 (0.32)")
     add("--color", choices=["none", "adain", "wavelet"], default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
@@ -57,6 +58,15 @@ def add_parser(commands: Any) -> None:
     add("--compare", action="store_true", help="also write before and after side by side, NAME_compare.png")
     add("--json", type=Path, metavar="REPORT", help="write what was found and done to this file")
     parser.set_defaults(run=run)
+
+
+def _strength(text: str) -> str | float:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, nor a number from 0 to 1") from None
 
 
 def _faces(text: str) -> str | tuple[int, ...]:
