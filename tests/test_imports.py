@@ -23,11 +23,26 @@ ALLOWED = {
     "charts": {"io", "metrics"},
     "kernels": set(),
     "nn": {"kernels"},
-    "restorer": {"nn"},
+    "quant": {"nn", "kernels", "io"},  # of io the atomic files
+    "train": {"quant", "nn", "kernels"},
+    "restorer": {"nn", "quant"},
     "faces": set(),
-    "io": {"restorer", "nn", "kernels"},
-    "stages": {"restorer", "faces", "nn", "kernels", "metrics"},
-    "cli": {"restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts", "nn", "kernels"},
+    "io": {"restorer", "quant", "nn", "kernels"},
+    "stages": {"restorer", "quant", "train", "faces", "nn", "kernels", "metrics"},
+    "cli": {
+        "restorer",
+        "quant",
+        "train",
+        "faces",
+        "io",
+        "stages",
+        "degrade",
+        "bundled",
+        "metrics",
+        "charts",
+        "nn",
+        "kernels",
+    },
 }
 
 

@@ -140,7 +140,7 @@ class Build:
             return None
         from ..charts import draw_bits, save_chart
         from ..io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
-        from ..stages.allocate import allocate, describe
+        from ..quant.bit_program import describe, solve
 
         measured = self._named("sensitivity", ".json", [asdict(recipe.quantize), recipe.images, recipe.perceptual])
         planned = self._named("plan", ".json", asdict(recipe.budget))
@@ -148,7 +148,7 @@ class Build:
             save_sensitivity(measure(self._full(), self._calibration, recipe.quantize, recipe.perceptual), measured)
         sensitivity = load_sensitivity(measured)
         if not planned.exists():
-            save_plan(allocate(sensitivity, recipe.budget), planned)
+            save_plan(solve(sensitivity, recipe.budget), planned)
         plan = load_plan(planned)
         save_chart(draw_bits(plan, sensitivity), planned.with_suffix(".png"))
         print(f"plan: {describe(plan, sensitivity)}")

@@ -86,10 +86,3 @@ class Passages:
 
     def _predicted(self, indices: Tensor) -> tuple[Tensor, ...]:
         return (self.teacher.predict(*self._made("encoded", self._encoded, indices)),)
-
-
-def tensors_of(output: Any) -> list[Tensor]:
-    """The tensors of a block's output, which may be a tuple of tuples."""
-    if isinstance(output, Tensor):
-        return [output]
-    return [t for part in output if part is not None for t in tensors_of(part)]
