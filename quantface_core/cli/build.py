@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bundled import bundled_faces
 from ..errors import UsageError
+from . import evaluate
 from .allocate import measure
 from .calibrate import images_sha256, quantize
 from .devices import add_device, choose_device
@@ -69,11 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _evaluate(recipe: Recipe, arguments: argparse.Namespace, output: Path, work: Path) -> int:
     """The finished model against its original on the test faces, as `quantface evaluate` does."""
-    from .main import main
-
+    parser = argparse.ArgumentParser()
+    evaluate.add_parser(parser.add_subparsers())
     command = ["evaluate", str(output), "--reference", recipe.source, "--lq", str(arguments.test)]
     command += ["--metrics", *recipe.metrics, "--output", str(work / "evaluation"), "--device", arguments.device]
-    return main(command + ["--degrade"] * arguments.degrade)
+    return evaluate.run(parser.parse_args(command + ["--degrade"] * arguments.degrade))
 
 
 def built(name: str) -> Path | None:
