@@ -33,8 +33,7 @@ from torch import Tensor, nn
 from quantface_core import load_restorer, restorer_path
 from quantface_core.degrade import degrade
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.calibrate import calibrate
-from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.types import QuantizeSettings
 
 GROUP = 64  # channels: ConvRot's rotation and its packing
@@ -138,7 +137,7 @@ def main() -> None:
     exact = run(full, degraded)
     if arguments.stressed:
         full = stress(full)
-    statistics = calibrate(full, images)
+    statistics = calibrate_restorer(full, images)
     psnr, ms_ssim = create_metric("psnr"), create_metric("ms_ssim")
 
     def measured(name: str, pictures: Tensor) -> list[str | float]:

@@ -35,8 +35,8 @@ from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
 from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig
-from quantface_core.restorer.ways import fold_balances
-from quantface_core.stages.quantize import plan_formats
+from quantface_core.restorer.fold_rules import fold_balances
+from quantface_core.stages.quantize import restorer_formats
 from quantface_core.types import QuantizeSettings
 
 CONFIGS = {"quantface-mini": QUANTFACE_MINI, "osdface": OSDFACE}
@@ -50,7 +50,7 @@ def make(config: RestorerConfig, bits: str, path: Path, device: str = "cpu") -> 
         restorer = OneStepRestorer(config).eval().requires_grad_(False)
     if bits not in FLOATS:
         weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
-        formats = plan_formats(restorer, QuantizeSettings(weight_bits, activation_bits))
+        formats = restorer_formats(restorer, QuantizeSettings(weight_bits, activation_bits))
         layers = quantizable(restorer)
         for layer_name, form in formats.items():
             layer = layers[layer_name]

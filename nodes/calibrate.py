@@ -73,8 +73,7 @@ class CalibrateAndBalance(io.ComfyNode):
         from ..quantface_core.charts import draw_layers
         from ..quantface_core.errors import UsageError
         from ..quantface_core.nn.swap import quant_layers
-        from ..quantface_core.stages.calibrate import calibrate
-        from ..quantface_core.stages.quantize import quantize_restorer
+        from ..quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
         from ..quantface_core.types import BitPlan, QuantizeSettings
 
         if quant_layers(fr_model.restorer):
@@ -87,7 +86,7 @@ class CalibrateAndBalance(io.ComfyNode):
             restorer = copy.deepcopy(fr_model.ready())
             images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
             with host.cancellable(restorer):
-                statistics = calibrate(restorer, images, bar.part(0, 0.2))
+                statistics = calibrate_restorer(restorer, images, bar.part(0, 0.2))
                 some, report = images[:_SEARCHED], bar.part(0.2, 1)
                 reports = quantize_restorer(restorer, statistics, some, settings, report, plan)
         name = f"{fr_model.name}-{'plan' if plan else bits}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..quantface_core.stages.fit import Fit
+    from ..quantface_core.train.trainer import Trainer
     from ..quantface_core.types import DistillSettings
 
 MODES = ["end-to-end", "blocks"]
@@ -137,13 +137,13 @@ class _Watched:
 
         return Callbacks(on_step=self._stepped, on_pictures=self._pictured)
 
-    def _stepped(self, fit: Fit) -> None:
-        self.losses, self.scores = list(fit.losses), list(fit.scores)
-        self.finished_blocks += fit.done == self.steps
+    def _stepped(self, trainer: Trainer) -> None:
+        self.losses, self.scores = list(trainer.losses), list(trainer.scores)
+        self.finished_blocks += trainer.done == self.steps
         preview, now = None, time.monotonic()
-        if now - self._drawn > _PAUSE or fit.done == self.steps:
+        if now - self._drawn > _PAUSE or trainer.done == self.steps:
             self._drawn, preview = now, self.chart()
-        self._bar(fit.done, self.steps, preview)
+        self._bar(trainer.done, self.steps, preview)
 
     def _pictured(self, step: int, pictures: torch.Tensor) -> None:
         from ..quantface_core.charts import draw_faces

@@ -82,17 +82,23 @@ class LayerFormat:
 
 
 @dataclass(frozen=True)
-class QuantizeSettings:
-    """What quantizing a restorer does to every layer; the neutral value of each switch is MaxMin rounding."""
+class QuantConfig:
+    """What quantizing does to every layer of a model; the neutral value of each switch is MaxMin rounding."""
 
-    weight_bits: int = 4
-    activation_bits: int = 4
-    edge_bits: int = 8  # of first and last convolutions and the time embedding
+    weight_bits: int = 4  # 3 to 8
+    activation_bits: int = 4  # 3 to 8
     scaling: bool = True  # per-channel scales between activations and weights, exponent searched
     block: int = 64  # largest rotation block; 1 = no rotation
     clipping: bool = True  # search clipping ratios of weights and activations
     rank: int = 16  # of the low-rank branch that keeps the largest part of a weight in float; 0 = none
     seed: int = 0  # of rotation signs and of calibration crops
+
+
+@dataclass(frozen=True)
+class QuantizeSettings(QuantConfig):
+    """The same of a restorer, with what is its own."""
+
+    edge_bits: int = 8  # of first and last convolutions and the time embedding
     parts: tuple[str, ...] = ("embedder", "unet", "vae", "paths")  # what is quantized
 
 

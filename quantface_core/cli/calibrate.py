@@ -81,11 +81,10 @@ def quantize(
     restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, plan: BitPlan | None
 ) -> tuple[list[LayerReport], dict[str, str]]:
     """Calibrate and quantize `restorer` in place, with bars; returns the reports and what a file notes of it."""
-    from ..stages.calibrate import calibrate
-    from ..stages.quantize import quantize_restorer
+    from ..stages.quantize import calibrate_restorer, quantize_restorer
 
     with bar("calibrate", "image") as progress:
-        statistics = calibrate(restorer, images, progress)
+        statistics = calibrate_restorer(restorer, images, progress)
     with bar("quantize", "layer") as progress:
         reports = quantize_restorer(restorer, statistics, images[:_SEARCHED], settings, progress, plan)
     notes = {

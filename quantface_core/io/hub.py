@@ -22,6 +22,7 @@ from ..errors import ModelError
 from .atomic import atomic_path
 from .attempts import PAST_THE_END, attempts, status_of
 from .catalogue import Remote
+from .checksum import sha256
 
 _SHA256_DIGITS = 64
 
@@ -185,8 +186,6 @@ def _verify(found: Found, remote: Remote, part: Path) -> None:
 def _from_cache(remote: Remote) -> Path | None:
     """The file from the Hub's own cache, where its checksum can be told and is right."""
     from huggingface_hub import try_to_load_from_cache
-
-    from .models import sha256
 
     for path in remote.paths:
         cached = try_to_load_from_cache(remote.repo, path, revision=remote.revision)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from .catalogue import Catalogue, Entry, catalogue, models_folder
+from .checksum import sha256
 
 __all__ = [
     "Catalogue",
@@ -93,15 +93,3 @@ def _located(name: str, entry: Entry, tell: Tell) -> Path:
         remedy = "install quantface again" if entry.bundled else "delete it to fetch it again"
         raise ModelError(f"{path} is damaged (sha256 {actual[:12]}..., expected {entry.sha256[:12]}...): {remedy}")
     return path
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file. Raises ModelError when it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot read ({error.strerror})") from error
-    return digest.hexdigest()

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError, UsageError
 from .attempts import explained
+from .checksum import sha256
 from .hub import hub_endpoint
-from .models import sha256
 
 _CARD = """\
 ---

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import triton
+from .replace import replace_modules
 
 
 class MapNorm(nn.GroupNorm):
@@ -24,9 +25,12 @@ def _last(x: Tensor) -> bool:
 
 def replace_norms(model: nn.Module) -> None:
     """Put `MapNorm` in the places of torch's group norms, with their weights."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.GroupNorm and child.affine:
-                norm = MapNorm(child.num_groups, child.num_channels, child.eps)
-                norm.weight, norm.bias = child.weight, child.bias
-                module.register_module(name, norm)
+
+    def replacement(module: nn.Module) -> nn.Module | None:
+        if type(module) is not nn.GroupNorm or not module.affine:
+            return None
+        norm = MapNorm(module.num_groups, module.num_channels, module.eps)
+        norm.weight, norm.bias = module.weight, module.bias
+        return norm
+
+    replace_modules(model, replacement)

@@ -36,15 +36,17 @@ class QuantConv2d(QuantLayer):
         form = self.format
         self._phases_of: dict[torch.dtype, list[Tensor]] = {}
         return backend.Conv2d(
-            self.weight(), form.activation_bits, form.clip, self.stride, self.padding, self.bias, self._mixer,
+            self.stored_weight(), form.activation_bits, form.clip, self.stride, self.padding, self.bias, self._mixer,
             self.doubles,
         )  # fmt: skip
 
+    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         y = self.kernel()(x)
         low = F.conv2d(x, self.branch(x.dtype)[0], None, self.stride, self.padding) if self.format.rank else None
         return self._joined(y, low)
 
+    @torch.no_grad()
     def doubled(self, x: Tensor) -> Tensor:
         """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
         if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1):

@@ -18,12 +18,13 @@ from ..kernels.bitpack import pack, packed_size
 from ..kernels.dispatch import backend_name, preferred_backend
 from ..kernels.hadamard import Rotation
 from ..kernels.mixer import Mixer
+from ..kernels.quantize import dequantize
 from ..kernels.weight import LowBitWeight
 from ..types import LayerFormat
 
 
 class QuantLayer(nn.Module):
-    """Buffers of a low-bit layer, in the dtypes a checkpoint stores.
+    """Buffers of a low-bit layer, in the dtypes a checkpoint stores. Integers pass no gradients on: see trainable.py.
 
     packed [bytes] uint8, weight_scale [O] float32, channel_scale [C] float32, bias [O] float32 or None,
     down [rank, C, *kernel] and up [O, rank] float16 where the format has a rank. `channel_scale` of a layer whose
@@ -66,13 +67,24 @@ class QuantLayer(nn.Module):
             setattr(built, name, getattr(self, name))
         return built
 
-    def weight(self) -> LowBitWeight:
-        """The stored weight, for a backend."""
+    @property
+    def weight(self) -> Tensor:
+        """What the layer multiplies x by, [O, C, *kernel] float32, branch included: for who looks at a layer's weight.
+
+        Computed at every look.
+        """
+        balanced = dequantize(self.stored_weight().codes(), self.weight_scale.view(-1, *[1] * (len(self.shape) - 1)))
+        if self.format.rank:
+            balanced = balanced + (self.up.float() @ self.down.flatten(1).float()).view_as(balanced)
+        return Mixer(self.channel_scale, self.rotation).fold(balanced)
+
+    def stored_weight(self) -> LowBitWeight:
+        """The balanced weight as it is stored, for a backend."""
         return LowBitWeight(self.packed, self.weight_scale, self.format.weight_bits, self.shape)
 
     def multiply_outputs(self, rows: slice, factors: Tensor) -> None:
         """Multiply some outputs by factors, none of them zero; scales stay above zero, and a sign is the integers'."""
-        weight, scale, up = self.weight().codes(), self.weight_scale.clone(), getattr(self, "up", None)
+        weight, scale, up = self.stored_weight().codes(), self.weight_scale.clone(), getattr(self, "up", None)
         weight[rows] *= factors.sign().to(weight.dtype).view(-1, *[1] * (weight.ndim - 1))
         scale[rows] *= factors.abs()
         self.packed, self.weight_scale = pack(weight, self.format.weight_bits), scale
@@ -118,6 +130,10 @@ class QuantLayer(nn.Module):
         if self._kernel is None:
             self.prepare(preferred_backend(self.packed.device, self._preferred))
         return self._kernel
+
+    def release(self) -> None:
+        """Forget the prepared kernel; it is prepared again on the next use."""
+        self._kernel = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantLayer:
         """Follows a model to another device, never to another dtype: scales keep what they were stored with."""

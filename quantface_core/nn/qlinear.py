@@ -21,7 +21,7 @@ class QuantLinear(QuantLayer):
         scale = self.channel_scale.cpu().numpy().tobytes()
         self.rounds_by = (backend.__name__, form.activation_bits, form.clip, self.rotation, scale)
         self._last: tuple[Tensor, Tensor] | None = None
-        return backend.Linear(self.weight(), form.activation_bits, form.clip, self.bias, self._mixer)
+        return backend.Linear(self.stored_weight(), form.activation_bits, form.clip, self.bias, self._mixer)
 
     def forward(self, x: Tensor) -> Tensor:
         return project((self,), x)[0]
@@ -44,12 +44,13 @@ def project(layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
     low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
     if len(low) < len(layers) or any(layer.rounds_by != low[0][0].rounds_by for layer, _ in low):
         return [layer(x) for layer in layers]
-    rows = x.reshape(-1, x.shape[-1])
-    codes, results = low[0][1].codes(rows), []
-    for layer, kernel in low:
-        y: Tensor = kernel.product(*codes)
-        if layer.format.rank:
-            down, up = layer.branch(x.dtype)
-            y.addmm_(rows @ down.t(), up)
-        results.append(y.unflatten(0, x.shape[:-1]))
-    return results
+    with torch.no_grad():
+        rows = x.reshape(-1, x.shape[-1])
+        codes, results = low[0][1].codes(rows), []
+        for layer, kernel in low:
+            y: Tensor = kernel.product(*codes)
+            if layer.format.rank:
+                down, up = layer.branch(x.dtype)
+                y.addmm_(rows @ down.t(), up)
+            results.append(y.unflatten(0, x.shape[:-1]))
+        return results

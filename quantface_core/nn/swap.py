@@ -12,16 +12,22 @@ from ..types import LayerFormat
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .qlinear import QuantLinear
+from .replace import replace_by_name
 
 Layer = nn.Linear | nn.Conv2d
 
 
 def quantizable(model: nn.Module) -> dict[str, Layer]:
-    """Linears and ungrouped, undilated, zero-padded convolutions by name, in the model's order."""
-    return {name: module for name, module in model.named_modules() if _fits(module)}
+    """Linears and ungrouped, undilated, zero-padded convolutions by name, in the model's order.
+
+    Not the model itself, which has no place to put another in, nor layers that compute in a way of their own.
+    """
+    return {name: module for name, module in model.named_modules() if name and _fits(module)}
 
 
 def _fits(module: nn.Module) -> bool:
+    if type(module).forward not in (nn.Linear.forward, nn.Conv2d.forward):
+        return False
     if isinstance(module, nn.Conv2d):
         plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
         return plain and not isinstance(module.padding, str)
@@ -53,11 +59,9 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     if unknown:
         raise ConfigError(f"not layers that can be quantized: {', '.join(unknown[:3])}")
     for name, layer in layers.items():
-        parent_name, _, child = name.rpartition(".")
-        parent = model.get_submodule(parent_name)
         if isinstance(layer, QuantConv2d):
-            layer.doubles = getattr(parent, "doubles_pixels", False)
-        parent.register_module(child, layer)
+            layer.doubles = getattr(model.get_submodule(name.rpartition(".")[0]), "doubles_pixels", False)
+    replace_by_name(model, layers)
 
 
 def prefer(model: nn.Module, backend: ModuleType) -> None:

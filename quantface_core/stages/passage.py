@@ -95,10 +95,3 @@ class Passages:
 
 def _latent(tensors: list[Tensor]) -> Latent:
     return Latent(tensors[0], tuple(tensors[1:]))
-
-
-def tensors_of(output: Any) -> list[Tensor]:
-    """The tensors of a block's output, which may be a tuple of tuples."""
-    if isinstance(output, Tensor):
-        return [output]
-    return [t for part in output if part is not None for t in tensors_of(part)]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from quantface_core.nn.swap import empty_like, quantizable, swap
+from quantface_core.quant.batches import tensors_of
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.passage import Passages, block_names, tensors_of
+from quantface_core.stages.passage import Passages, block_names
 from quantface_core.types import LayerFormat
 
 

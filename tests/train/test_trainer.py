@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from quantface_core.errors import QuantFaceError, UsageError
-from quantface_core.stages.fit import Fit
+from quantface_core.train.trainer import Trainer
 from quantface_core.types import FitSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,22 +44,22 @@ def validate_of(parameters: dict[str, nn.Parameter]) -> Callable[[int], float]:
     return validate
 
 
-def fitted(settings: FitSettings) -> tuple[Fit, dict[str, nn.Parameter]]:
+def fitted(settings: FitSettings) -> tuple[Trainer, dict[str, nn.Parameter]]:
     parameters, loss = line()
-    fit = Fit(parameters, settings, COUNT)
-    fit.run(loss, validate_of(parameters))
-    return fit, parameters
+    trainer = Trainer(parameters, settings, COUNT)
+    trainer.run(loss, validate_of(parameters))
+    return trainer, parameters
 
 
 def test_the_loss_falls_and_the_averaged_weights_are_left() -> None:
-    fit, parameters = fitted(replace(SETTINGS, steps=300, warmup=5))
-    assert len(fit.losses) == 300
-    assert fit.losses[-1] < 0.01 * fit.losses[0]
-    assert [step for step, _ in fit.scores] == list(range(4, 301, 4))
-    assert fit.best is not None
+    trainer, parameters = fitted(replace(SETTINGS, steps=300, warmup=5))
+    assert len(trainer.losses) == 300
+    assert trainer.losses[-1] < 0.01 * trainer.losses[0]
+    assert [step for step, _ in trainer.scores] == list(range(4, 301, 4))
+    assert trainer.best is not None
     for name, parameter in parameters.items():
-        torch.testing.assert_close(parameter.data, fit.best[name])
-    assert validate_of(parameters)(0) == max(score for _, score in fit.scores)
+        torch.testing.assert_close(parameter.data, trainer.best[name])
+    assert validate_of(parameters)(0) == max(score for _, score in trainer.scores)
 
 
 @pytest.mark.parametrize("stopped", [1, 5, 8, 11])
@@ -67,47 +67,47 @@ def test_a_stopped_run_goes_on_to_the_same_weights_bit_for_bit(stopped: int) -> 
     whole, wanted = fitted(SETTINGS)
     saved: dict[str, Tensor] = {}
     parameters, loss = line()
-    fit = Fit(parameters, replace(SETTINGS, save_every=stopped), COUNT)
+    trainer = Trainer(parameters, replace(SETTINGS, save_every=stopped), COUNT)
 
-    def stop(at: Fit) -> None:
+    def stop(at: Trainer) -> None:
         saved.update(at.state())
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit.run(loss, validate_of(parameters), on_state=stop)
-    assert fit.done == stopped
+        trainer.run(loss, validate_of(parameters), on_state=stop)
+    assert trainer.done == stopped
 
     parameters, loss = line()
-    fit = Fit(parameters, SETTINGS, COUNT)
-    fit.resume(saved)
-    fit.run(loss, validate_of(parameters))
-    assert fit.losses == whole.losses
-    assert fit.scores == whole.scores
+    trainer = Trainer(parameters, SETTINGS, COUNT)
+    trainer.resume(saved)
+    trainer.run(loss, validate_of(parameters))
+    assert trainer.losses == whole.losses
+    assert trainer.scores == whole.scores
     for name, parameter in parameters.items():
         assert torch.equal(parameter, wanted[name])
 
 
 def test_a_state_is_a_copy_and_another_runs_is_refused() -> None:
     parameters, loss = line()
-    fit = Fit(parameters, SETTINGS, COUNT)
+    trainer = Trainer(parameters, SETTINGS, COUNT)
     states: list[dict[str, Tensor]] = []
-    fit.run(loss, on_state=lambda at: states.append(at.state()))
+    trainer.run(loss, on_state=lambda at: states.append(at.state()))
     assert len(states) == 3  # after 5, 10 and the last step
     assert not torch.equal(states[0]["parameter.weight"], states[1]["parameter.weight"])
-    other = Fit({"weight": nn.Parameter(torch.zeros(5))}, SETTINGS, COUNT)
+    other = Trainer({"weight": nn.Parameter(torch.zeros(5))}, SETTINGS, COUNT)
     with pytest.raises(UsageError, match=r"another run \(weight\)"):
         other.resume(states[0])
 
 
 def test_every_image_comes_once_an_epoch_in_an_order_of_the_seed() -> None:
     parameters, _ = line()
-    fit = Fit(parameters, replace(SETTINGS, batch_size=2, accumulation=2), COUNT)
-    drawn = torch.cat([fit.indices(step, turn) for step in range(5) for turn in range(2)])
+    trainer = Trainer(parameters, replace(SETTINGS, batch_size=2, accumulation=2), COUNT)
+    drawn = torch.cat([trainer.indices(step, turn) for step in range(5) for turn in range(2)])
     assert sorted(drawn[:COUNT].tolist()) == sorted(drawn[COUNT:].tolist()) == list(range(COUNT))
     assert drawn[:COUNT].tolist() != drawn[COUNT:].tolist()
-    other = Fit(parameters, replace(SETTINGS, batch_size=2, accumulation=2, seed=1), COUNT)
-    assert not torch.equal(other.indices(0, 0), fit.indices(0, 0)) or not torch.equal(
-        other.indices(1, 0), fit.indices(1, 0)
+    other = Trainer(parameters, replace(SETTINGS, batch_size=2, accumulation=2, seed=1), COUNT)
+    assert not torch.equal(other.indices(0, 0), trainer.indices(0, 0)) or not torch.equal(
+        other.indices(1, 0), trainer.indices(1, 0)
     )
 
 
@@ -119,7 +119,7 @@ def test_accumulated_turns_are_one_larger_batch() -> None:
 
 def test_it_stops_when_validation_brings_nothing_better_and_keeps_the_best() -> None:
     parameters, loss = line()
-    fit = Fit(parameters, replace(SETTINGS, steps=100, validate_every=1, patience=2), COUNT)
+    trainer = Trainer(parameters, replace(SETTINGS, steps=100, validate_every=1, patience=2), COUNT)
     scores = iter([1.0, 3.0, 2.0, 2.5, 9.0])
     kept: list[Tensor] = []
 
@@ -127,39 +127,39 @@ def test_it_stops_when_validation_brings_nothing_better_and_keeps_the_best() -> 
         kept.append(parameters["weight"].detach().clone())
         return next(scores)
 
-    fit.run(loss, validate)
-    assert fit.done == 4
+    trainer.run(loss, validate)
+    assert trainer.done == 4
     torch.testing.assert_close(parameters["weight"].data, kept[1])
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_divergence_is_told_before_it_reaches_the_weights(broken: str) -> None:
     parameters, loss = line()
-    fit = Fit(parameters, SETTINGS, COUNT)
+    trainer = Trainer(parameters, SETTINGS, COUNT)
 
     def diverging(indices: Tensor) -> Tensor:
         value = loss(indices)
-        if fit.done < 3:
+        if trainer.done < 3:
             return value
         # A root at zero: its value is finite, its gradient is not.
         return value * torch.nan if broken == "loss" else value + (parameters["bias"] * 0).sqrt()
 
     with pytest.raises(QuantFaceError, match=r"diverged at step 4.*learning rate"):
-        fit.run(diverging)
+        trainer.run(diverging)
     assert all(torch.isfinite(p).all() for p in parameters.values())
-    assert len(fit.losses) == 3
+    assert len(trainer.losses) == 3
 
 
 def test_what_makes_no_sense_is_refused() -> None:
     parameters, _ = line()
     with pytest.raises(UsageError, match="nothing to train"):
-        Fit({}, SETTINGS, COUNT)
+        Trainer({}, SETTINGS, COUNT)
     with pytest.raises(UsageError, match="one image"):
-        Fit(parameters, SETTINGS, 0)
+        Trainer(parameters, SETTINGS, 0)
     with pytest.raises(UsageError, match="steps, batch_size"):
-        Fit(parameters, replace(SETTINGS, steps=0, batch_size=0), COUNT)
+        Trainer(parameters, replace(SETTINGS, steps=0, batch_size=0), COUNT)
     with pytest.raises(UsageError, match="learning rate"):
-        Fit(parameters, replace(SETTINGS, learning_rate=0.0), COUNT)
+        Trainer(parameters, replace(SETTINGS, learning_rate=0.0), COUNT)
 
 
 _WORKER = """
@@ -167,10 +167,10 @@ import json, sys
 sys.path.insert(0, {folder!r})
 from test_fit import SETTINGS, fitted
 from dataclasses import replace
-from quantface_core.stages.fit import is_main_process
+from quantface_core.train.trainer import is_main_process
 fit, parameters = fitted(replace(SETTINGS, batch_size=2))
 if is_main_process():
-    found = dict(losses=fit.losses, scores=fit.scores, weight=parameters["weight"].tolist())
+    found = dict(losses=trainer.losses, scores=trainer.scores, weight=parameters["weight"].tolist())
     open(sys.argv[1], "w").write(json.dumps(found))
 """
 

@@ -1,4 +1,4 @@
-"""Fit parameters to a loss, step by step: what every kind of distillation shares.
+"""Trainer parameters to a loss, step by step: what every kind of distillation shares.
 
 A run is a pure function of its settings: the order of images hangs on seed and step alone, so a run that
 stopped and goes on from its saved state ends with the same weights. Under `accelerate launch` (or
@@ -30,7 +30,7 @@ Validate = Callable[[int], float]
 """Called with the number of steps done while the averaged weights are in place; higher is better."""
 
 
-class Fit:
+class Trainer:
     """One training run: AdamW, warm-up then cosine, averaged weights, early stop, exact resume."""
 
     def __init__(
@@ -68,8 +68,8 @@ class Fit:
         self,
         loss: Loss,
         validate: Validate | None = None,
-        on_step: Callable[[Fit], None] | None = None,
-        on_state: Callable[[Fit], None] | None = None,
+        on_step: Callable[[Trainer], None] | None = None,
+        on_state: Callable[[Trainer], None] | None = None,
     ) -> None:
         """Train to the end, then leave the best averaged weights in place. What a callback raises stops it."""
         while not self.finished:

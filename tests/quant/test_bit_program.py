@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from quantface_core.errors import UsageError
 from quantface_core.kernels.quantize import BITS
-from quantface_core.stages.allocate import allocate, parse_limit, summarize, uniform
+from quantface_core.quant.bit_program import parse_limit, solve, summarize, uniform
 from quantface_core.types import BitPlan, Budget, LayerSensitivity, Sensitivity
 
 
@@ -50,7 +50,7 @@ def test_budgets_hold_and_no_uniform_plan_within_them_is_better(
     errors: list[float], activation: float, weight: float
 ) -> None:
     sensitivity = network(errors)
-    plan = allocate(sensitivity, Budget(activation, weight, perceptual_weight=0))
+    plan = solve(sensitivity, Budget(activation, weight, perceptual_weight=0))
     spent = summarize(plan, sensitivity)
     assert spent["activation_bits"] <= activation + 1e-6
     assert spent["weight_bits"] <= weight + 1e-6
@@ -60,7 +60,7 @@ def test_budgets_hold_and_no_uniform_plan_within_them_is_better(
 
 
 def test_bits_go_to_the_layer_that_needs_them() -> None:
-    plan = allocate(NETWORK, Budget(activation_bits=4.9, weight_bits=4.9))
+    plan = solve(NETWORK, Budget(activation_bits=4.9, weight_bits=4.9))
     assert plan.layers["unet.layer2"] > max(plan.layers[f"unet.layer{i}"] for i in (0, 1, 3))
     assert plan.layers["unet.conv_in"] == (8, 8)
 
@@ -68,21 +68,21 @@ def test_bits_go_to_the_layer_that_needs_them() -> None:
 def test_sizes_and_operations_are_budgets_too() -> None:
     even = summarize(uniform(NETWORK, 4, 4), NETWORK)
     for key in ("megabytes", "operations"):
-        plan = allocate(NETWORK, Budget(**{key: even[key]}))
+        plan = solve(NETWORK, Budget(**{key: even[key]}))
         assert summarize(plan, NETWORK)[key] <= even[key] * (1 + 1e-9)
 
 
 def test_rooms_keep_their_limits() -> None:
-    plan = allocate(NETWORK, Budget(activation_bits=7, limits={"unet.layer0": (6, 8), "unet": (3, 7)}))
+    plan = solve(NETWORK, Budget(activation_bits=7, limits={"unet.layer0": (6, 8), "unet": (3, 7)}))
     assert min(plan.layers["unet.layer0"]) >= 6
     assert max(bits for name, pair in plan.layers.items() if "conv_in" not in name for bits in pair) <= 7
 
 
 def test_an_impossible_budget_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="the least is") as refused:
-        allocate(NETWORK, Budget(activation_bits=3.01))
+        solve(NETWORK, Budget(activation_bits=3.01))
     nearest = float(re.search(r"least is ([\d.]+)", str(refused.value))[1])
-    assert summarize(allocate(NETWORK, Budget(activation_bits=nearest)), NETWORK)["activation_bits"] <= nearest
+    assert summarize(solve(NETWORK, Budget(activation_bits=nearest)), NETWORK)["activation_bits"] <= nearest
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_an_impossible_budget_is_answered_with_the_nearest() -> None:
 )
 def test_what_cannot_be_solved_is_refused(budget: Budget, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        allocate(NETWORK, budget)
+        solve(NETWORK, budget)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_no_plan_at_all_is_better(budget: Budget) -> None:
         )
         if all(getattr(budget, k) is None or spent[k] <= getattr(budget, k) for k in spent if k != "error"):
             least = min(least, spent["error"])
-    found = summarize(allocate(sensitivity, replace(budget, perceptual_weight=0)), sensitivity)["error"]
+    found = summarize(solve(sensitivity, replace(budget, perceptual_weight=0)), sensitivity)["error"]
     assert found == pytest.approx(least, rel=2e-3)  # the solver may stop a thousandth short
 
 
@@ -125,13 +125,13 @@ def test_no_plan_at_all_is_better(budget: Budget) -> None:
 def test_a_full_size_network_is_solved_while_the_user_waits_and_always_the_same(budget: Budget) -> None:
     sensitivity = unlike([1e-4 * 1.3 ** (i % 23) for i in range(400)])
     began = time.process_time()
-    plan = allocate(sensitivity, budget)
+    plan = solve(sensitivity, budget)
     assert time.process_time() - began < 5  # a second, on a machine that is not busy
-    assert plan == allocate(sensitivity, budget)
+    assert plan == solve(sensitivity, budget)
 
 
 def test_nothing_it_calls_will_go_soon(recwarn: pytest.WarningsRecorder) -> None:
-    allocate(NETWORK, Budget(activation_bits=5))
+    solve(NETWORK, Budget(activation_bits=5))
     assert not [warning for warning in recwarn if "PuLP" in str(warning.message)]
 
 

@@ -1,4 +1,4 @@
-"""Allocate bits: an integer program that spends them where the picture needs them (DESIGN.md section 3.4).
+"""An integer program that spends them where the picture needs them (DESIGN.md section 3.4).
 
 min   sum_l  E_l * (weight_l[w] + activation_l[a]) + mu * P_l * (the same)
 s.t.  budgets on average activation bits (by multiply-accumulates), average weight bits (by parameters),
@@ -37,7 +37,7 @@ class _Limit:
     fixed: float = 0.0  # what is spent whatever the widths
 
 
-def allocate(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
+def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     """The plan of least expected error within a budget.
 
     Raises UsageError when the budget cannot be met, naming the nearest that can.

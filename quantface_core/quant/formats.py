@@ -1,4 +1,4 @@
-"""The low-bit layers of a checkpoint: their formats as JSON, checked before anything is built."""
+"""The low-bit layers of a checkpoint: their formats as JSON, checked before anything is built or replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..kernels.hadamard import has_hadamard
 from ..kernels.quantize import BITS
-from ..nn.swap import empty_like, quant_layers, quantizable, swap
+from ..nn.qlayer import QuantLayer
+from ..nn.swap import Layer, empty_like, quant_layers, quantizable, swap
 from ..types import LayerFormat
 
 _POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
@@ -23,10 +24,10 @@ def formats_to_json(model: nn.Module) -> str:
     return json.dumps({name: asdict(layer.format) for name, layer in quant_layers(model).items()})
 
 
-def add_low_bit_layers(model: nn.Module, text: str | None) -> None:
-    """Put empty low-bit layers into a model built without memory. Raises ConfigError naming the field."""
+def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerFormat]:
+    """The formats by name, checked against the model's layers; None = none. Raises ConfigError naming the field."""
     if text is None:
-        return
+        return {}
     try:
         table: Any = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -37,8 +38,34 @@ def add_low_bit_layers(model: nn.Module, text: str | None) -> None:
     unknown = sorted(str(name) for name in set(table) - set(known))
     if unknown:
         raise ConfigError(f"layers: the model has no {', '.join(unknown[:3])}")
+    return {name: _checked(name, known[name].weight.shape, fields) for name, fields in table.items()}
+
+
+def low_bit_state(model: nn.Module, formats: dict[str, LayerFormat]) -> tuple[dict[str, Tensor], set[str]]:
+    """What `state_dict` and `stored_as_is` will give once layers have these formats; their tensors without memory."""
+    state, fixed = dict(model.state_dict()), set()
+    layers = quantizable(model)
+    names = {layers[name]: name for name in formats}
+    for alias, module in model.named_modules(remove_duplicate=False):  # a layer held twice is stored twice
+        if module in names:
+            for key in module.state_dict():
+                del state[f"{alias}.{key}"]
+            for key, tensor in empty_layer(layers[names[module]], formats[names[module]]).state_dict().items():
+                state[f"{alias}.{key}"] = tensor
+                fixed.add(f"{alias}.{key}")
+    return state, fixed
+
+
+def empty_layer(layer: Layer, fmt: LayerFormat) -> QuantLayer:
+    """A low-bit layer in the place of another, without memory."""
     with torch.device("meta"):
-        swap(model, {n: empty_like(known[n], _checked(n, known[n].weight.shape, f)) for n, f in table.items()})
+        return empty_like(layer, fmt)
+
+
+def add_low_bit_layers(model: nn.Module, formats: dict[str, LayerFormat]) -> None:
+    """Put empty low-bit layers, without memory, into a model."""
+    known = quantizable(model)
+    swap(model, {name: empty_layer(known[name], fmt) for name, fmt in formats.items()})
 
 
 def _checked(name: str, shape: torch.Size, table: Any) -> LayerFormat:
@@ -65,7 +92,8 @@ def _checked(name: str, shape: torch.Size, table: Any) -> LayerFormat:
 
 def stored_as_is(model: nn.Module) -> set[str]:
     """Names of the tensors whose dtype is part of the format: all of a low-bit layer's."""
-    return {f"{name}.{key}" for name, layer in quant_layers(model).items() for key in layer.state_dict()}
+    layers = ((n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, QuantLayer))
+    return {f"{name}.{key}" for name, layer in layers for key in layer.state_dict()}
 
 
 def check_scales(tensors: dict[str, Tensor], fixed: set[str]) -> list[str]:
