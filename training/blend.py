@@ -31,6 +31,7 @@ from quantface_core.metrics.own import psnr
 
 SEED = 20262
 _FLOOR = 2e-6  # squared error (57 dB) below which nobody sees a difference
+_WORST = 4.0  # of a loss in logarithms: beyond, a face teaches no more than that it is bad
 _PATCH = 32  # pixels; the blend is judged region by region
 
 
@@ -55,9 +56,11 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> n
 
 
 def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray, stranger: np.ndarray,
-                       rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+                       nonsense: bool, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
     """What another restorer might have made: all [H, W, 3] float32 in 0 to 1; about half stay as they are."""
-    kind = rng.choice(8, p=[0.46, 0.1, 0.12, 0.06, 0.06, 0.12, 0.04, 0.04])
+    kind = rng.choice(8, p=[0.5, 0.1, 0.1, 0.05, 0.05, 0.12, 0.04, 0.04])
+    if kind > 5 and not nonsense:
+        return restored
     if kind == 1:
         return cv2.GaussianBlur(restored, (0, 0), rng.uniform(0.5, 2.5))
     if kind == 2:
@@ -77,14 +80,14 @@ def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray,
     return restored
 
 
-def batch(pairs: np.ndarray, size: int, step: int) -> list[Tensor]:
+def batch(pairs: np.ndarray, size: int, step: int, nonsense: bool) -> list[Tensor]:
     """Degraded, restored, original, each [size, 3, H, W] in 0 to 1; a function of the step alone."""
     rng = np.random.default_rng((SEED, step))
     rows = []
     for index in rng.integers(len(pairs), size=size):
         bad, restored, clean = pairs[index].astype(np.float32) / 255
         stranger = pairs[rng.integers(len(pairs)), 1].astype(np.float32) / 255
-        restored = as_other_restorers(bad, restored, clean, stranger, rng).clip(0, 1)
+        restored = as_other_restorers(bad, restored, clean, stranger, nonsense, rng).clip(0, 1)
         row = np.stack([bad, restored.astype(np.float32), clean])
         rows.append(row[:, :, ::-1] if rng.random() < 0.5 else row)
     return [torch.from_numpy(np.ascontiguousarray(x)) for x in np.stack(rows).transpose(1, 0, 4, 2, 3)]
@@ -96,19 +99,20 @@ def sharpness(image: Tensor) -> Tensor:
     return detail[..., 8:-8, 8:-8].abs().mean((1, 2, 3))
 
 
-def loss_of(share: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: float) -> Tensor:
+def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: float) -> Tensor:
     """Squared error beside that of the better of input and restored, by face and by region, in logarithms."""
-    blended = bad + share * (restored - bad)
-
-    def log_ratio(errors: list[Tensor]) -> tuple[Tensor, Tensor]:
-        mine, before, after = ((e + _FLOOR).log() for e in errors)
-        return mine - torch.minimum(before, after), (mine - before).relu()
-
+    blended = bad + logit.sigmoid() * (restored - bad)
     squared = [(x - clean).square().mean(1, keepdim=True) for x in (blended, bad, restored)]
-    whole, harm = log_ratio([e.mean((1, 2, 3)) for e in squared])
-    local, _ = log_ratio([F.avg_pool2d(e, _PATCH) for e in squared])
+
+    def log_ratio(errors: list[Tensor]) -> Tensor:
+        mine, before, after = ((e + _FLOOR).log() for e in errors)
+        return (mine - torch.minimum(before, after)) + (mine - before).relu()
+
+    whole = log_ratio([e.mean((1, 2, 3)) for e in squared]).clamp_max(_WORST)
+    local = log_ratio([F.avg_pool2d(e, _PATCH) for e in squared]).clamp_max(_WORST)
     lost = (sharpness(clean) / sharpness(blended).clamp_min(1e-4)).log().relu()
-    return (whole + 3 * harm).mean() + 0.5 * local.mean() + sharp * lost.mean()
+    # A saturated share would learn no more.
+    return whole.mean() + 0.5 * local.mean() + sharp * lost.mean() + 2e-3 * logit.square().mean()
 
 
 def train(pairs: np.ndarray, steps: int, size: int, rate: float, sharp: float, network: BlendNetwork) -> BlendNetwork:
@@ -119,8 +123,9 @@ def train(pairs: np.ndarray, steps: int, size: int, rate: float, sharp: float, n
             group["lr"] = (
                 rate * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             )
-        bad, restored, clean = batch(pairs, size, step)
-        loss = loss_of(network(bad, restored), bad, restored, clean, sharp)
+        # First what helps, then that nonsense does not: together from the start they end in taking nothing.
+        bad, restored, clean = batch(pairs, size, step, step > steps // 4)
+        loss = loss_of(network.logits(bad, restored), bad, restored, clean, sharp)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -49,6 +49,10 @@ class BlendNetwork(nn.Module):
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         """Faces [B, 3, 256, 256] in 0 to 1 -> shares [B, 1, 256, 256] in 0 to 1, smooth over 4 pixels."""
+        return self.logits(before, after).sigmoid()
+
+    def logits(self, before: Tensor, after: Tensor) -> Tensor:
+        """The same before the sigmoid."""
         detail = before - F.avg_pool2d(F.pad(before, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         seen = torch.cat([before * 2 - 1, _GAIN * detail, _GAIN * (after - before)], 1)
         fine = self.fine(self.enter(F.pixel_unshuffle(seen, 4)))
@@ -57,7 +61,7 @@ class BlendNetwork(nn.Module):
         coarse = F.silu(coarse + self.whole(coarse.mean((2, 3)))[:, :, None, None])
         middle = self.middle_up(middle + F.interpolate(self.to_middle(coarse), scale_factor=2.0))
         fine = self.fine_up(fine + F.interpolate(self.to_fine(middle), scale_factor=2.0))
-        return F.interpolate(self.leave(fine), scale_factor=4.0, mode="bilinear").sigmoid()
+        return F.interpolate(self.leave(fine), scale_factor=4.0, mode="bilinear")
 
 
 def _block(inputs: int, outputs: int, stride: int = 1, depth: int = 2) -> nn.Sequential:

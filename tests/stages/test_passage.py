@@ -58,7 +58,7 @@ def test_the_parts_before_a_block_run_once_an_image(tiny: OneStepRestorer, faces
     runs: list[str] = []
     hooks = [
         module.register_forward_pre_hook(lambda *_, name=name: runs.append(name))
-        for name, module in (("embedder", tiny.embedder), ("encoder", tiny.vae.encoder), ("unet", tiny.unet))
+        for name, module in (("embedder", tiny.embedder), ("encoder", tiny.vae.encoder.conv_in), ("unet", tiny.unet))
     ]
     passages = Passages(tiny, faces)
     for indices in ([0, 1], [1, 2], [2, 0]):
