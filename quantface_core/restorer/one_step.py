@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..errors import ImageError, UsageError
-from ..nn.map_norm import replace_norms
+from ..nn.channels_last_norm import replace_norms
 from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
