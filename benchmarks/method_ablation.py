@@ -112,10 +112,10 @@ class Ablation:
         """Average (weight, activation) bits of the low-bit layers, by parameters and multiply-accumulates."""
         known, layers = self.sensitivities(parts).layers, quant_layers(model)
         weights = sum(known[n].parameters * x.format.weight_bits for n, x in layers.items())
-        activations = sum(known[n].multiplications * x.format.activation_bits for n, x in layers.items())
+        activations = sum(known[n].macs * x.format.activation_bits for n, x in layers.items())
         return (
             weights / sum(known[n].parameters for n in layers),
-            activations / sum(known[n].multiplications for n in layers),
+            activations / sum(known[n].macs for n in layers),
         )
 
     def scores(self, pictures: Tensor) -> list[float]:

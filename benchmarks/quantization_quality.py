@@ -63,7 +63,7 @@ def _no_signs(channels: int, seed: int) -> Tensor:
     return torch.ones(channels, dtype=torch.float64)
 
 
-_SIGNS = {f"quantface_core.kernels.{room}.random_signs": _no_signs for room in ("hadamard", "mixer")}
+_SIGNS = {f"quantface_core.kernels.{room}.random_signs": _no_signs for room in ("hadamard",)}
 _EXPONENTS = "quantface_core.stages.quantize.EXPONENTS"
 ABLATION = {
     OURS: Method(),

@@ -153,7 +153,7 @@ class DistillSettings:
 class LayerSensitivity:
     """What one layer's widths cost and what they do to the picture."""
 
-    multiplications: int  # multiply-accumulates an image
+    macs: int  # multiply-accumulates an image
     parameters: int  # of the weight
     overhead: int  # bytes stored beside the integers
     fixed: int | None  # bits that no plan changes (first, last and time-embedding layers); None = free

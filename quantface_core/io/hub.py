@@ -20,9 +20,9 @@ from filelock import FileLock
 
 from ..errors import ModelError
 from .atomic import atomic_path
-from .attempts import PAST_THE_END, attempts, status_of
 from .catalogue import Remote
 from .checksum import sha256
+from .retry import PAST_THE_END, retry, status_of
 
 _SHA256_DIGITS = 64
 
@@ -99,7 +99,7 @@ def find(remote: Remote) -> Found:
     def ask() -> Any:
         return api.model_info(remote.repo, revision=remote.revision, files_metadata=True, timeout=30)
 
-    info = attempts(ask, lambda: 0, advice)
+    info = retry(ask, lambda: 0, advice)
     files = {file.rfilename: file for file in info.siblings or ()}
     for wanted in remote.paths:
         match = wanted if wanted in files else next((f for f in sorted(files) if Path(f).name == wanted), None)
@@ -112,7 +112,7 @@ def find(remote: Remote) -> Found:
     size, blob, checksum = file.size, file.blob_id, (file.lfs or {}).get("sha256")
     if not size or not (checksum or blob):  # a mirror whose listing leaves them out: the file's own headers have them
         url = hf_hub_url(remote.repo, match, revision=info.sha, endpoint=hub_endpoint())
-        metadata = attempts(lambda: get_hf_file_metadata(url), lambda: 0, advice)
+        metadata = retry(lambda: get_hf_file_metadata(url), lambda: 0, advice)
         size, blob = metadata.size or 0, metadata.etag or ""
         checksum = blob if len(blob) == _SHA256_DIGITS else ""
     return Found(remote.repo, match, info.sha, size, remote.sha256 or checksum or "", blob or "", str(licence))
@@ -162,7 +162,7 @@ def _download(found: Found, part: Path) -> None:
                     part.unlink(missing_ok=True)
                 raise
 
-    attempts(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
+    retry(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
 
 
 def _verify(found: Found, remote: Remote, part: Path) -> None:

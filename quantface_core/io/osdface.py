@@ -21,8 +21,8 @@ from ..errors import ModelError
 from ..quant.checkpoint import RESTORER, VERSION
 from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
-from .foreign import TensorFile, open_tensors, write_tensors
 from .lora import find_updates, merge
+from .tensor_files import TensorFile, open_tensors, write_tensors
 
 PARTS = ("unet", "vae", "embedder", "projection", "lora")
 

@@ -16,6 +16,7 @@ from ..types import BitPlan, LayerSensitivity, Sensitivity
 from .atomic import atomic_path
 
 _PLAN, _SENSITIVITY, _VERSION = "quantface-plan", "quantface-sensitivity", 1
+_KEYS = {"macs": "multiplications"}  # of files, where they are not the fields' names
 _LARGEST = 100_000_000  # bytes of a file that is read: far more than any model's layers need
 
 
@@ -39,7 +40,7 @@ def plan_from_json(text: str) -> BitPlan:
 
 def sensitivity_to_json(sensitivity: Sensitivity) -> str:
     """Sensitivities as text, one layer a line."""
-    rows = {name: json.dumps(asdict(layer)) for name, layer in sensitivity.layers.items()}
+    rows = {name: json.dumps(_row(layer)) for name, layer in sensitivity.layers.items()}
     head = {"format": _SENSITIVITY, "version": _VERSION, "model": sensitivity.model}
     head |= {"perceptual": sensitivity.perceptual, "rest_bytes": sensitivity.rest_bytes}
     body = ",\n".join(f"  {json.dumps(name)}: {row}" for name, row in rows.items())
@@ -76,8 +77,12 @@ def load_sensitivity(path: Path) -> Sensitivity:
     return _loaded(path, sensitivity_from_json)
 
 
+def _row(layer: LayerSensitivity) -> dict[str, Any]:
+    return {_KEYS.get(key, key): value for key, value in asdict(layer).items()}
+
+
 def _layer(name: str, row: Any) -> LayerSensitivity:
-    expected = {f.name for f in fields(LayerSensitivity)}
+    expected = {_KEYS.get(f.name, f.name) for f in fields(LayerSensitivity)}
     if not isinstance(row, Mapping) or set(row) != expected:
         raise ConfigError(f"layers.{name:.80}: a table of {', '.join(sorted(expected))}")
     widths = {}
@@ -90,7 +95,7 @@ def _layer(name: str, row: Any) -> LayerSensitivity:
     if fixed is not None and (type(fixed) is not int or fixed not in BITS):
         raise ConfigError(f"layers.{name:.80}.fixed: none, or {BITS.start} to {BITS.stop - 1} bits")
     return LayerSensitivity(
-        int(numbers["multiplications"]),
+        int(numbers[_KEYS["macs"]]),
         int(numbers["parameters"]),
         int(numbers["overhead"]),
         fixed,

@@ -11,9 +11,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError, UsageError
-from .attempts import explained
 from .checksum import sha256
 from .hub import hub_endpoint
+from .retry import explained
 
 _CARD = """\
 ---

@@ -14,7 +14,7 @@ from . import onednn, reference, triton
 BACKENDS: dict[str, ModuleType] = {"onednn": onednn, "triton": triton, "reference": reference}
 """By name, the fastest first.
 
-Each has `unavailable(device)`, `Linear`, `Conv2d`, and `computes(weight_bits, x_bits)`: whether these are exact for
+Each has `unavailable(device)`, `Linear`, `Conv2d`, and `supports(weight_bits, x_bits)`: whether these are exact for
 such codes, or `reference` has to stand in.
 """
 

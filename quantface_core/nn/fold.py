@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..kernels.mixer import Mixer, signs
+from ..kernels.channel_transform import ChannelTransform
+from ..kernels.hadamard import rotation_signs
 from .qlayer import QuantLayer
 
 _FARTHEST = 2.0**12  # from 1: numbers multiplied by more may not fit a file's float16
@@ -38,7 +39,7 @@ def fold(path: FoldPath) -> bool:
         return False
     multiply(path.maker, path.rows, factors)
     for reader in low:
-        reader.balance_by(signs(reader.rotation).to(factors))  # which the rotation's own undo
+        reader.balance_by(rotation_signs(reader.rotation).to(factors))  # which the rotation's own undo
     return True
 
 
@@ -71,7 +72,7 @@ def _copy(module: nn.Module) -> nn.Module:
 
 def _factors(layer: QuantLayer) -> Tensor:
     """What a layer multiplies its channels by before it mixes them, [C] float32."""
-    return Mixer(layer.channel_scale, layer.rotation).factors
+    return ChannelTransform(layer.channel_scale, layer.rotation).factors
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels.doubling import doubled_conv2d, phase_kernels
+from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .qlayer import QuantLayer
 
@@ -20,25 +20,32 @@ class QuantConv2d(QuantLayer):
     def __init__(
         self,
         shape: tuple[int, ...],
-        form: LayerFormat,
+        fmt: LayerFormat,
         bias: bool,
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
     ) -> None:
-        super().__init__(shape, form, bias)
+        super().__init__(shape, fmt, bias)
         self.stride, self.padding = stride, padding
+        self._phases_of: dict[torch.dtype, list[Tensor]] = {}
         self.doubles = False  # whether `doubled` is what its place will call: see `swap`
 
-    def _empty(self, form: LayerFormat) -> QuantLayer:
-        return QuantConv2d(self.shape, form, self.bias is not None, self.stride, self.padding)
+    def _empty(self, fmt: LayerFormat) -> QuantLayer:
+        return QuantConv2d(self.shape, fmt, self.bias is not None, self.stride, self.padding)
 
     def _make_kernel(self, backend: ModuleType) -> Any:
-        form = self.format
-        self._phases_of: dict[torch.dtype, list[Tensor]] = {}
+        fmt = self.format
+        self._phases_of = {}
         return backend.Conv2d(
-            self.stored_weight(), form.activation_bits, form.clip, self.stride, self.padding, self.bias, self._mixer,
+            self.stored_weight(),
+            fmt.activation_bits,
+            fmt.clip,
+            self.stride,
+            self.padding,
+            self.bias,
+            self._transform,
             self.doubles,
-        )  # fmt: skip
+        )
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +64,7 @@ class QuantConv2d(QuantLayer):
     def _phases(self, dtype: torch.dtype) -> list[Tensor]:
         """The branch's `down` for `doubled`, summed before it is rounded to the dtype."""
         if dtype not in self._phases_of:
-            kernels = phase_kernels(self._mixer.fold(self.down))
+            kernels = phase_kernels(self._transform.fold(self.down))
             self._phases_of[dtype] = [k.to(dtype).contiguous(memory_format=torch.channels_last) for k in kernels]
         return self._phases_of[dtype]
 

@@ -39,14 +39,14 @@ def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
 
 
-def empty_like(layer: Layer, form: LayerFormat) -> QuantLayer:
+def empty_like(layer: Layer, fmt: LayerFormat) -> QuantLayer:
     """A low-bit layer of the same shape, its integers not set yet."""
     shape, bias = tuple(layer.weight.shape), layer.bias is not None
     if isinstance(layer, nn.Conv2d):
         padding = layer.padding
         assert not isinstance(padding, str)
-        return QuantConv2d(shape, form, bias, (layer.stride[0], layer.stride[1]), (padding[0], padding[1]))
-    return QuantLinear(shape, form, bias)
+        return QuantConv2d(shape, fmt, bias, (layer.stride[0], layer.stride[1]), (padding[0], padding[1]))
+    return QuantLinear(shape, fmt, bias)
 
 
 def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:

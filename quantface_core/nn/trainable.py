@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..kernels.balance import low_rank
-from ..kernels.mixer import Mixer
+from ..kernels.channel_transform import ChannelTransform
 from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
 from ..kernels.straight_through import round_through
 from .qconv2d import QuantConv2d
@@ -38,7 +38,7 @@ class TrainableLayer(nn.Module):
     def __init__(self, layer: QuantLayer, learn_clip: bool = False) -> None:
         super().__init__()
         self.source = [layer]  # in a list, so that it is no submodule: its integers are what is saved again
-        self.mixer = Mixer(layer.channel_scale, layer.rotation)
+        self.transform = ChannelTransform(layer.channel_scale, layer.rotation)
         clip = torch.tensor(layer.format.clip, device=layer.packed.device)
         self.clip = nn.Parameter(clip, requires_grad=learn_clip)
         self.product: Any = _float_product(layer)
@@ -47,8 +47,8 @@ class TrainableLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.source[0], QuantConv2d):
-            return self.product(self.mixer(x.movedim(1, -1)).movedim(-1, 1))
-        return self.product(self.mixer(x))
+            return self.product(self.transform(x.movedim(1, -1)).movedim(-1, 1))
+        return self.product(self.transform(x))
 
     def _rounded(self, x: Tensor) -> Tensor:
         layer = self.source[0]
@@ -183,7 +183,7 @@ def to_integers(model: nn.Module, rank: int = 0) -> None:
     _forget_adapters(model)
 
 
-def back_to(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
+def restore_layers(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """Put these very layers in their places again, in place: nothing was learned."""
     replace_by_name(model, layers)
     _forget_adapters(model)

@@ -120,12 +120,12 @@ def _loss(layer: LayerSensitivity, widths: Widths, budget: Budget) -> float:
 def _limits(sensitivity: Sensitivity, budget: Budget) -> list[_Limit]:
     """Every budget that is set. Raises UsageError when none is."""
     layers = sensitivity.layers
-    operations = sum(layer.multiplications for layer in layers.values())
+    operations = sum(layer.macs for layer in layers.values())
     parameters = sum(layer.parameters for layer in layers.values())
     rest = sensitivity.rest_bytes + sum(layer.overhead for layer in layers.values())
     limits = []
     if budget.activation_bits is not None:
-        share = {name: layer.multiplications / operations for name, layer in layers.items()}
+        share = {name: layer.macs / operations for name, layer in layers.items()}
         limits.append(_Limit(budget.activation_bits, "activation bits", lambda n, w: share[n] * w[1]))
     if budget.weight_bits is not None:
         part = {name: layer.parameters / parameters for name, layer in layers.items()}
@@ -134,7 +134,7 @@ def _limits(sensitivity: Sensitivity, budget: Budget) -> list[_Limit]:
         size = {name: layer.parameters / 8 / _MEGA for name, layer in layers.items()}
         limits.append(_Limit(budget.megabytes, "MB", lambda n, w: size[n] * w[0], rest / _MEGA))
     if budget.operations is not None:
-        each = {name: layer.multiplications / operations / 64 for name, layer in layers.items()}
+        each = {name: layer.macs / operations / 64 for name, layer in layers.items()}
         limits.append(_Limit(budget.operations, "of 8-bit operations", lambda n, w: each[n] * w[0] * w[1]))
     if not limits:
         raise UsageError("give at least one budget: activation bits, weight bits, megabytes or operations")

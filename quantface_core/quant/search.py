@@ -83,8 +83,7 @@ class LayerSearch:
         return vector[:, None, None] if self.conv else vector
 
     def balanced(self, x: Tensor, exponent: float | None) -> Tensor:
-        x = x / self._by_channel(self.scale(exponent))
-        return rotate(x, self.rotation, 1 if self.conv else -1) if self.fmt.block > 1 else x
+        return rotate(x / self._by_channel(self.scale(exponent)), self.rotation, 1 if self.conv else -1)
 
     def _balanced_sample(self, exponent: float | None) -> tuple[Tensor, Tensor]:
         """The balanced sample, and what its activation scales are measured on: itself, or each image's largest."""
@@ -102,9 +101,7 @@ class LayerSearch:
     def split(self, exponent: float | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(what is to be rounded, down, up) of the balanced weight; the last exponent's is kept."""
         if self.parts is None or self.parts[0] != exponent:
-            weight = self.weight * self._by_channel(self.scale(exponent))
-            if self.fmt.block > 1:
-                weight = rotate(weight, self.rotation, 1)
+            weight = rotate(self.weight * self._by_channel(self.scale(exponent)), self.rotation, 1)
             down = up = None
             if self.fmt.rank:
                 down, up = (t.half() for t in low_rank(weight, self.fmt.rank, self.fmt.seed))

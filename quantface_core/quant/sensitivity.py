@@ -140,7 +140,7 @@ def measure_layers(
         weights, activations = widths[layer_name]
         whole = max(weights[PROBE] + activations[PROBE], 1e-20)
         measured[layer_name] = LayerSensitivity(
-            multiplications=macs[layer_name],
+            macs=macs[layer_name],
             parameters=layer.weight.numel(),
             overhead=_overhead(layer, fmt),
             fixed=None if fmt.weight_bits == PROBE else fmt.weight_bits,

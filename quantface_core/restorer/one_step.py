@@ -12,7 +12,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from ..errors import ImageError, UsageError
-from ..nn.map_norm import replace_norms
+from ..nn.channels_last_norm import replace_norms
 from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder

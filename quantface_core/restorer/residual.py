@@ -32,7 +32,7 @@ class Residual(nn.Module):
 
 def _of_time(layer: nn.Module, x: Tensor) -> Tensor:
     """What a layer makes of the time embedding: one step has one time, the same for every picture."""
-    result: Tensor = layer.remembering(x) if isinstance(layer, QuantLinear) else layer(x)
+    result: Tensor = layer.cached(x) if isinstance(layer, QuantLinear) else layer(x)
     return result
 
 

@@ -16,13 +16,13 @@ from ..kernels.allocator import kept_memory
 from ..metrics import full_reference, psnr
 from ..nn.inference import outside_inference
 from ..nn.swap import quant_layers
-from ..nn.trainable import back_to, trainable_parameters
+from ..nn.trainable import restore_layers, trainable_parameters
 from ..quant.batches import tensors_of
 from ..restorer import OneStepRestorer
 from ..train.distill import Callbacks, DistillReport, autocast, resolved, training
 from ..train.trainer import Trainer
 from ..types import DistillSettings
-from .passage import Passages, block_names
+from .block_targets import TeacherActivations, block_names
 
 __all__ = ["Callbacks", "DistillReport", "distill", "distill_blocks", "resolved"]
 
@@ -99,26 +99,26 @@ def distill_blocks(
     """
     settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()
     _check_pair(restorer, teacher)
-    before, passages, reports = quant_layers(restorer), Passages(teacher, images), {}
+    before, targets_of, reports = quant_layers(restorer), TeacherActivations(teacher, images), {}
     try:
         for name in block_names(restorer):
-            report = _distill_block(restorer, passages, name, settings, watch)
+            report = _distill_block(restorer, targets_of, name, settings, watch)
             if report:
                 reports[name] = report
     except BaseException:
-        back_to(restorer, before)  # the finished blocks too
+        restore_layers(restorer, before)  # the finished blocks too
         raise
     return reports
 
 
 def _distill_block(
-    restorer: OneStepRestorer, passages: Passages, name: str, settings: DistillSettings, watch: Callbacks
+    restorer: OneStepRestorer, targets_of: TeacherActivations, name: str, settings: DistillSettings, watch: Callbacks
 ) -> DistillReport | None:
     """Train one block; None when nothing in it learns."""
     block = restorer.get_submodule(name)
 
     def loss(indices: Tensor) -> Tensor:
-        given, keywords, wanted = passages(name, indices)
+        given, keywords, wanted = targets_of(name, indices)
         with autocast(restorer.device, settings):
             made = block(*given, **keywords)
         pairs = zip(tensors_of(made), tensors_of(wanted), strict=True)
@@ -129,7 +129,7 @@ def _distill_block(
         parameters = trainable_parameters(restorer, settings.only_distillation)
         if not parameters:
             return None
-        trainer = Trainer(parameters, settings.fit, len(passages.images), name)
+        trainer = Trainer(parameters, settings.fit, len(targets_of.images), name)
         if watch.resume:
             watch.resume(trainer)
         trainer.run(loss, None, watch.on_step, watch.on_state)

@@ -20,7 +20,7 @@ from ..kernels.allocator import kept_memory
 from ..kernels.dispatch import fast_dtype
 from ..nn.inference import outside_inference
 from ..nn.swap import quant_layers
-from ..nn.trainable import back_to, to_integers, to_trainable, trainable_parameters
+from ..nn.trainable import restore_layers, to_integers, to_trainable, trainable_parameters
 from ..quant.batches import Forward, call, device_of, evaluating, listed, tensors_of
 from ..quant.quantize import chosen_names
 from ..types import DistillSettings
@@ -148,7 +148,7 @@ def training(
             yield
         to_integers(model, settings.merge_rank)
     except BaseException:
-        back_to(model, before)
+        restore_layers(model, before)
         raise
     finally:
         for parameter, flag in flags.items():

@@ -63,7 +63,7 @@ def test_linear_gives_the_reference_codes_and_exact_sums(widths, rows: int, k: i
     expected_codes, scale = reference.Linear(weight, x_bits, 0.7).codes(x)
     exact = (expected_codes.double() @ weight.codes().double().t()) * weight.scale.double() * scale.double()
     for backend, device in places():
-        if not backend.computes(w_bits, x_bits):
+        if not backend.supports(w_bits, x_bits):
             continue
         kernel = backend.Linear(on(device, weight), x_bits, 0.7)
         codes, same_scale = kernel.codes(x.to(device))
@@ -89,7 +89,7 @@ def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, size, o: int, s
     exact = F.conv2d(expected_codes.double(), weight.codes().double(), None, *steps)
     exact = exact * weight.scale.double()[:, None, None] * scale.double()
     for backend, device in places():
-        if not backend.computes(w_bits, x_bits):
+        if not backend.supports(w_bits, x_bits):
             continue
         kernel = backend.Conv2d(on(device, weight), x_bits, 0.8, *steps)
         codes, _ = kernel.codes(x.to(device))
@@ -100,7 +100,7 @@ def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, size, o: int, s
 def test_extreme_codes_do_not_saturate(place) -> None:
     """All codes at their limits, 8 x 8 bits, many inputs: where 16-bit accumulators would overflow."""
     backend, device = place
-    if not backend.computes(8, 8):
+    if not backend.supports(8, 8):
         pytest.skip("the reference stands in for these here")
     weight = LowBitWeight(pack(torch.full((16, 2048), 127, dtype=torch.int8), 8), torch.ones(16), 8, (16, 2048))
     y = backend.Linear(on(device, weight), 8, 1.0)(torch.full((3, 2048), -5.0, device=device))

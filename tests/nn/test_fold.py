@@ -12,8 +12,8 @@ from torch import nn
 
 from quantface_core.kernels import reference
 from quantface_core.kernels.bitpack import pack
+from quantface_core.kernels.channel_transform import ChannelTransform
 from quantface_core.kernels.hadamard import largest_block
-from quantface_core.kernels.mixer import Mixer
 from quantface_core.nn.fold import FoldPath, fold
 from quantface_core.nn.qlayer import QuantLayer
 from quantface_core.nn.swap import empty_like
@@ -51,7 +51,7 @@ def powers(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def is_rotation_alone(layer: QuantLayer) -> bool:
-    return Mixer(layer.channel_scale, layer.rotation).folded
+    return ChannelTransform(layer.channel_scale, layer.rotation).folded
 
 
 @given(count=st.sampled_from([6, 16, 24, 64, 7]), seed=st.integers(0, 9))

@@ -17,9 +17,9 @@ from quantface_core.quant.bit_program import parse_limit, solve, summarize, unif
 from quantface_core.types import BitPlan, Budget, LayerSensitivity, Sensitivity
 
 
-def layer(error: float, multiplications: int = 1000, parameters: int = 100, fixed: int | None = None):
+def layer(error: float, macs: int = 1000, parameters: int = 100, fixed: int | None = None):
     falling = {bits: 0.5 * 4.0 ** (4 - bits) for bits in BITS}
-    return LayerSensitivity(multiplications, parameters, 10, fixed, falling, falling, error, error / 2)
+    return LayerSensitivity(macs, parameters, 10, fixed, falling, falling, error, error / 2)
 
 
 def network(errors: list[float], **kind: int) -> Sensitivity:
@@ -31,7 +31,7 @@ def unlike(errors: list[float]) -> Sensitivity:
     """Layers of many sizes."""
     even = network(errors)
     sizes = {
-        name: replace(layer, multiplications=1000 + 977 * i % 5003, parameters=100 + 331 * i % 1009)
+        name: replace(layer, macs=1000 + 977 * i % 5003, parameters=100 + 331 * i % 1009)
         for i, (name, layer) in enumerate(even.layers.items())
     }
     return replace(even, layers=sizes)

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from quantface_core.kernels.mixer import Mixer
+from quantface_core.kernels.channel_transform import ChannelTransform
 from quantface_core.nn.fold import multiply
 from quantface_core.nn.swap import quant_layers
 from quantface_core.quant.fold_rules import fold_paths
@@ -38,7 +38,8 @@ def test_quantizing_leaves_rotations_alone_where_nothing_but_linear_maps_precede
     model = copy.deepcopy(tiny)
     faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     quantize_restorer(model, calibrate_restorer(model, faces), faces, QuantizeSettings(rank=4))
-    folded = {name for name, layer in quant_layers(model).items() if Mixer(layer.channel_scale, layer.rotation).folded}
+    transforms = {n: ChannelTransform(layer.channel_scale, layer.rotation) for n, layer in quant_layers(model).items()}
+    folded = {name for name, transform in transforms.items() if transform.folded}
     for name in quant_layers(model):
         last = name.rpartition(".")[2]
         if ".transformer_blocks." in name:

@@ -14,8 +14,8 @@ from quantface_core.errors import ImageError, QuantFaceError, UsageError
 from quantface_core.metrics import psnr
 from quantface_core.nn.swap import quant_layers
 from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.block_targets import block_names
 from quantface_core.stages.distill import Callbacks, distill, distill_blocks, resolved
-from quantface_core.stages.passage import block_names
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.train.trainer import Trainer
 from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings

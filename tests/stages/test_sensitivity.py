@@ -27,7 +27,7 @@ def measured(tiny: OneStepRestorer, faces: torch.Tensor) -> Sensitivity:
 def test_every_layer_is_measured_and_the_restorer_stays(tiny: OneStepRestorer, measured: Sensitivity) -> None:
     assert list(measured.layers) == list(quantizable(tiny))
     for name, layer in measured.layers.items():
-        assert layer.multiplications > 0, name
+        assert layer.macs > 0, name
         assert layer.parameters == tiny.get_submodule(name).weight.numel()
         assert layer.weight[4] + layer.activation[4] == pytest.approx(1, abs=1e-6)
         for shares in (layer.weight, layer.activation):

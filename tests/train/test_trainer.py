@@ -165,10 +165,10 @@ def test_what_makes_no_sense_is_refused() -> None:
 _WORKER = """
 import json, sys
 sys.path.insert(0, {folder!r})
-from test_fit import SETTINGS, fitted
+from test_trainer import SETTINGS, fitted
 from dataclasses import replace
 from quantface_core.train.trainer import is_main_process
-fit, parameters = fitted(replace(SETTINGS, batch_size=2))
+trainer, parameters = fitted(replace(SETTINGS, batch_size=2))
 if is_main_process():
     found = dict(losses=trainer.losses, scores=trainer.scores, weight=parameters["weight"].tolist())
     open(sys.argv[1], "w").write(json.dumps(found))

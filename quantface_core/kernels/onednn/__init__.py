@@ -19,7 +19,7 @@ from .linear import Linear
 from .product import convolve
 from .saturation import BYTE, adds_up, exact
 
-__all__ = ["Conv2d", "Linear", "computes", "unavailable"]
+__all__ = ["Conv2d", "Linear", "supports", "unavailable"]
 
 
 @cache
@@ -34,6 +34,6 @@ def unavailable(device: torch.device) -> str | None:
     return None if adds_up(BYTE, 64) else "its products come out wrong"
 
 
-def computes(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, x_bits: int) -> bool:
     """Whether products of such codes come out right: without VNNI those of 8 by 8 bits do not."""
     return exact(zero_point(x_bits) + largest_code(x_bits), largest_code(weight_bits))

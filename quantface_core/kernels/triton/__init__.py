@@ -42,15 +42,15 @@ def unavailable(device: torch.device) -> str | None:
     return _does_not_work(device)
 
 
-def computes(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, x_bits: int) -> bool:
     """Whether products of such codes come out right: all do."""
     return True
 
 
 def _does_not_work(device: torch.device) -> str | None:
-    """Whether a trial fails, and how: Triton also needs a C compiler, which not every machine has."""
+    """Whether the self-test fails, and how: Triton also needs a C compiler, which not every machine has."""
     try:
-        from .trial import agrees
+        from .self_test import agrees
 
         with torch.no_grad():
             right = agrees(device)

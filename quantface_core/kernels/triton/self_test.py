@@ -1,4 +1,4 @@
-"""A small trial of every kernel, before anybody relies on them."""
+"""A small test of every kernel, before anybody relies on them."""
 
 from __future__ import annotations
 

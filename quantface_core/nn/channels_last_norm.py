@@ -9,7 +9,7 @@ from ..kernels import triton
 from .replace import replace_modules
 
 
-class MapNorm(nn.GroupNorm):
+class ChannelsLastGroupNorm(nn.GroupNorm):
     """`torch.nn.GroupNorm`, by a kernel of our own where torch's would turn the map around first."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -24,12 +24,12 @@ def _last(x: Tensor) -> bool:
 
 
 def replace_norms(model: nn.Module) -> None:
-    """Put `MapNorm` in the places of torch's group norms, with their weights."""
+    """Put `ChannelsLastGroupNorm` in the places of torch's group norms, with their weights."""
 
     def replacement(module: nn.Module) -> nn.Module | None:
         if type(module) is not nn.GroupNorm or not module.affine:
             return None
-        norm = MapNorm(module.num_groups, module.num_channels, module.eps)
+        norm = ChannelsLastGroupNorm(module.num_groups, module.num_channels, module.eps)
         norm.weight, norm.bias = module.weight, module.bias
         return norm
 

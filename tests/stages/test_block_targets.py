@@ -1,4 +1,4 @@
-"""A block's passage is what goes through it when the whole teacher restores; parts before it run once an image."""
+"""A block's targets are what goes through it when the whole teacher restores; parts before it run once an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from quantface_core.nn.swap import empty_like, quantizable, swap
 from quantface_core.quant.batches import tensors_of
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.passage import Passages, block_names
+from quantface_core.stages.block_targets import TeacherActivations, block_names
 from quantface_core.types import LayerFormat
 
 
@@ -29,7 +29,7 @@ def names(tiny: OneStepRestorer) -> list[str]:
     return block_names(low)
 
 
-def test_a_passage_is_the_whole_teachers(tiny: OneStepRestorer, faces: Tensor, names: list[str]) -> None:
+def test_a_blocks_targets_are_the_whole_teachers(tiny: OneStepRestorer, faces: Tensor, names: list[str]) -> None:
     seen: dict[str, list[Any]] = {}
     hooks = [
         tiny.get_submodule(name).register_forward_hook(
@@ -42,11 +42,11 @@ def test_a_passage_is_the_whole_teachers(tiny: OneStepRestorer, faces: Tensor, n
         tiny(faces[[2, 0]])
     for hook in hooks:
         hook.remove()
-    passages = Passages(tiny, faces)
+    teacher_blocks = TeacherActivations(tiny, faces)
     assert names[0] == "embedder.encoder.down.0"
     assert len(names) == len(set(names)) > 10
     for name in names:
-        given, keywords, output = passages(name, torch.tensor([2, 0]))
+        given, keywords, output = teacher_blocks(name, torch.tensor([2, 0]))
         assert keywords.keys() == seen[name][1].keys()
         for found, expected in ((given, seen[name][0]), (output, seen[name][2])):
             pairs = zip(tensors_of(found), tensors_of(expected), strict=True)
@@ -60,9 +60,9 @@ def test_the_parts_before_a_block_run_once_an_image(tiny: OneStepRestorer, faces
         module.register_forward_pre_hook(lambda *_, name=name: runs.append(name))
         for name, module in (("embedder", tiny.embedder), ("encoder", tiny.vae.encoder.conv_in), ("unet", tiny.unet))
     ]
-    passages = Passages(tiny, faces)
+    teacher_blocks = TeacherActivations(tiny, faces)
     for indices in ([0, 1], [1, 2], [2, 0]):
-        passages("vae.decoder.mid_block", torch.tensor(indices))
+        teacher_blocks("vae.decoder.mid_block", torch.tensor(indices))
     for hook in hooks:
         hook.remove()
     assert sorted(runs) == ["embedder"] * 3 + ["encoder"] * 3 + ["unet"] * 3

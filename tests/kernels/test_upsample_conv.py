@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantface_core.kernels.doubling import doubled_conv2d, phase_kernels
+from quantface_core.kernels.upsample_conv import doubled_conv2d, phase_kernels
 
 
 @settings(max_examples=20, deadline=None)

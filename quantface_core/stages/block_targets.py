@@ -31,7 +31,7 @@ class _StopError(Exception):
     """Ends the teacher's run where its block ends."""
 
 
-class Passages:
+class TeacherActivations:
     """Runs a teacher through its blocks over images [N, 3, S, S] in [-1, 1] at its native size.
 
     Only the part that holds a block runs: what the parts before it hand over is made once an image and kept,

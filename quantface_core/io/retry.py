@@ -14,7 +14,7 @@ _WAITS = (1, 4)  # seconds between attempts that got no further; the client itse
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def attempts(work: Callable[[], Any], progress: Callable[[], int], advice: str) -> Any:
+def retry(work: Callable[[], Any], progress: Callable[[], int], advice: str) -> Any:
     """Try, and try again after a passing failure; attempts that brought something on do not count."""
     waits, before = iter(_WAITS), progress()
     while True:

@@ -5,23 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .hadamard import Rotation, hadamard, random_signs, unrotate
+from .hadamard import Rotation, hadamard, rotation_signs, unrotate
 
 
-def signs(rotation: Rotation) -> Tensor:
-    """What a rotation multiplies channels by before it mixes them, [C] float32: ones where it mixes none."""
-    if rotation.block == 1:
-        return torch.ones(rotation.channels)
-    return random_signs(rotation.channels, rotation.seed).float()
-
-
-class Mixer:
+class ChannelTransform:
     """Balances activations whose channels are last: [..., C] -> [..., C], in their own dtype."""
 
     def __init__(self, channel_scale: Tensor, rotation: Rotation) -> None:
         """channel_scale: [C], what activations are multiplied by: 1/s; its signs are the rotation's where folded."""
         self.rotation, self.channel_scale = rotation, channel_scale.float()
-        self.factors = self.channel_scale * signs(rotation).to(self.channel_scale)
+        self.factors = self.channel_scale * rotation_signs(rotation).to(self.channel_scale)
         self.folded = bool((self.factors == 1).all())  # what makes x has multiplied it already: see nn/fold.py
         self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
@@ -40,6 +33,4 @@ class Mixer:
 
     def fold(self, weight: Tensor) -> Tensor:
         """A weight [O, C, ...] that reads x^ as one that reads x: x^ W^T = x fold(W)^T."""
-        if self.rotation.block > 1:
-            weight = unrotate(weight.float(), self.rotation, 1)
-        return weight.float() * self.channel_scale.view(1, -1, *[1] * (weight.ndim - 2))
+        return unrotate(weight.float(), self.rotation, 1) * self.channel_scale.view(1, -1, *[1] * (weight.ndim - 2))

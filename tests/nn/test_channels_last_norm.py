@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from quantface_core.nn.map_norm import MapNorm, replace_norms
+from quantface_core.nn.channels_last_norm import ChannelsLastGroupNorm, replace_norms
 
 
 def test_norms_are_replaced_with_their_weights() -> None:
@@ -15,7 +15,7 @@ def test_norms_are_replaced_with_their_weights() -> None:
     x = torch.randn(2, 4, 5, 6)
     expected, names = model(x), set(model.state_dict())
     replace_norms(model)
-    assert type(model[0]) is MapNorm
+    assert type(model[0]) is ChannelsLastGroupNorm
     assert type(model[1]) is nn.GroupNorm
     assert set(model.state_dict()) == names
     assert torch.equal(model(x), expected)
@@ -24,7 +24,7 @@ def test_norms_are_replaced_with_their_weights() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_maps_in_any_order_give_the_same_on_a_gpu(dtype: torch.dtype) -> None:
-    norm = MapNorm(8, 32).to("cuda", dtype).requires_grad_(False)
+    norm = ChannelsLastGroupNorm(8, 32).to("cuda", dtype).requires_grad_(False)
     x = torch.randn(2, 32, 30, 40, device="cuda").to(dtype)
     with torch.inference_mode():
         last = norm(x.contiguous(memory_format=torch.channels_last))
