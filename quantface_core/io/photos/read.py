@@ -170,7 +170,10 @@ def _photo(path: Path, image: Image.Image) -> Photo:
     image.load()  # some decoders turn the picture, and say so only afterwards
     notes: tuple[str, ...] = ()
     turn = image.getexif().get(exif.ORIENTATION, 1)
-    deep = _deep_png(path, image) if image.format == "PNG" else None
+    deep = None
+    if image.format == "PNG":
+        deep = _deep_png(path, image)
+        _scale_clear(path, image)
     found = deep or _plain(image)
     bits = stored_bits(path, image)
     if bits > 8 and found.pixels.dtype == np.uint8:
@@ -184,6 +187,13 @@ def _photo(path: Path, image: Image.Image) -> Photo:
         notes += ("camera data (EXIF) are damaged and left out",)
     found = _turned(found, turn if isinstance(turn, int) and turn in range(1, 9) else 1)
     return replace(found, exif=upright, metadata=_metadata(path, image), notes=(*found.notes, *notes))
+
+
+def _scale_clear(path: Path, image: Image.Image) -> None:
+    """A clear gray of 2 or 4 bits, as Pillow leaves it, in the 8 bits to which it widens the picture."""
+    bits, clear = png.header(path)[0], image.info.get("transparency")
+    if image.mode == "L" and bits in (2, 4) and isinstance(clear, int):
+        image.info["transparency"] = clear * 255 // ((1 << bits) - 1)
 
 
 def _deep_png(path: Path, image: Image.Image) -> Photo | None:
