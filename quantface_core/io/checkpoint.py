@@ -22,6 +22,7 @@ from ..nn.swap import quant_layers
 from ..restorer import OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
 from .formats import add_low_bit_layers, check_scales, formats_to_json, stored_as_is
+from .mistaken import mistaken_for_model
 
 FORMAT, VERSION = "quantface", "1"
 _FLOATS = ("F32", "F16", "BF16")
@@ -104,7 +105,7 @@ def load_restorer(
     except FileNotFoundError:
         raise ModelError(f"{path}: no such model file") from None
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: damaged, or no safetensors file ({error})") from error
+        raise ModelError(f"{path}: {_why_unreadable(path, error)}") from error
     except ConfigError as error:
         raise ModelError(f"{path}: {error}") from error
     broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
@@ -126,8 +127,14 @@ def read_notes(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: damaged, or no safetensors file ({error})") from error
+        raise ModelError(f"{path}: {_why_unreadable(path, error)}") from error
     return {key: value for key, value in metadata.items() if key not in ("format", "version", "config", "layers")}
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    return mistaken_for_model(path) or f"damaged, or no safetensors file ({error})"
 
 
 def _read_config(path: Path, metadata: dict[str, str] | None) -> RestorerConfig:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from quantface_core.errors import ImageError
+from quantface_core.io.photos import Photo, read_photo, write_photo
 from quantface_core.io.photos import photo as limits
 from quantface_core.io.photos import read as reader
-from quantface_core.io.photos import Photo, read_photo, write_photo
 
 
 @pytest.fixture
