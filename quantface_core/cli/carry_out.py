@@ -33,8 +33,16 @@ def carry_out(
     Raises QuantFaceError; nothing half-written is left.
     """
     pages = read_pages(job.source)
-    results = [_restored(job, photo, restorer, detector, options) for photo in pages.photos]
-    warnings = _nothing_done(results)
+    results, doubtful = [], []
+    for photo in pages.photos:
+        faces = detector(photo.pixels) if detector else None
+        results.append(_restored(job, photo, restorer, faces, options))
+        doubtful.append([face for face in faces or () if face.score < options.min_confidence])
+    warnings = _nothing_done(results, sum(map(len, doubtful)))
+    reports = [
+        {**_report(result), "doubtful": [face.to_dict() for face in left]}
+        for result, left in zip(results, doubtful, strict=True)
+    ]
     same_format = job.source.suffix.lower() == job.target.suffix.lower()
     if not any(result.restored for result in results) and options.upscale == 1 and same_format:
         _copy(job.source, job.target)
@@ -54,8 +62,8 @@ def carry_out(
         "output": str(job.target),
         "compare": str(job.compare) if job.compare else None,
         "size": [first.shape[1], first.shape[0]],
-        **_report(results[0]),
-        **({"pages": [_report(result) for result in results]} if len(results) > 1 else {}),
+        **reports[0],
+        **({"pages": reports} if len(reports) > 1 else {}),
         "warnings": [f"{job.source}: {warning}" for warning in warnings],
     }
 
@@ -64,7 +72,7 @@ def _restored(
     job: Job,
     photo: Photo,
     restorer: Restorer,
-    detector: Callable[[Pixels], Sequence[Face]] | None,
+    faces: Sequence[Face] | None,
     options: RestoreOptions,
 ) -> Restoration:
     height, width = photo.pixels.shape[:2]
@@ -72,21 +80,23 @@ def _restored(
         check_size(width * options.upscale, height * options.upscale)
     except ImageError as error:
         raise ImageError(f"{job.source}: enlarged, {error}") from None
-    if detector is None:
+    if faces is None:
         return restore_aligned(photo.pixels, restorer, options)
-    return restore_photo(photo.pixels, restorer, detector(photo.pixels), options)
+    return restore_photo(photo.pixels, restorer, faces, options)
 
 
 def _report(result: Restoration) -> dict[str, Any]:
     return {"faces": [face.to_dict() for face in result.faces], "restored": list(result.restored)}
 
 
-def _nothing_done(results: Sequence[Restoration]) -> list[str]:
+def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:
     """Why nothing was restored, where nothing was."""
     if any(result.restored for result in results):
         return []
     found = sum(len(result.faces) for result in results)
-    return [f"{f'none of the {found} faces chosen' if found else 'no face found'}; nothing was restored"]
+    reason = f"none of the {found} faces chosen" if found else "no face found"
+    reason += f" ({doubtful} doubtful: a lower --min-confidence takes them)" if doubtful and not found else ""
+    return [f"{reason}; nothing was restored"]
 
 
 def _copy(source: Path, target: Path) -> None:

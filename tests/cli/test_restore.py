@@ -69,6 +69,20 @@ class TestPhotos:
         assert (tmp_path / "out/wall.jpg").read_bytes() == (tmp_path / "wall.jpg").read_bytes()
         assert "wall.jpg: no face found; nothing was restored" in capsys.readouterr().err
 
+    def test_a_doubtful_find_is_reported_and_left_alone(self, photos: Path, tmp_path: Path) -> None:
+        with Image.open(photos / "nasa_astronaut.png") as image:
+            image.convert("RGB").rotate(180).save(tmp_path / "a.png")
+        command = ["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]
+        assert main(command) == 0
+        report = json.loads((tmp_path / "r.json").read_text())["photos"][0]
+        assert len(report["restored"]) == len(report["faces"]) == 1
+        before, after = read_photo(tmp_path / "a.png").pixels, read_photo(tmp_path / "out/a.png").pixels
+        assert report["doubtful"]
+        for find in report["doubtful"]:
+            left, top, width, height = (max(0, round(v)) for v in find["box"])
+            badge = np.s_[top : top + height // 2, left : left + width]
+            assert np.array_equal(before[badge], after[badge])
+
     def test_no_chosen_face_says_so(self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         command = ["restore", str(photos / "nasa_astronaut.png"), "-o", str(tmp_path), "--faces", "7"]
         assert main(command) == 0

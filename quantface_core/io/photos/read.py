@@ -48,6 +48,7 @@ def read_pages(path: Path) -> Pages:
 
 def _read(path: Path, most: int | None) -> tuple[Pages, int]:
     """At most so many pictures of a file, and how many it holds."""
+    path = Path(path)  # a string will do
     with _told(path):
         if path.suffix.lower() in RAW:
             raise ImageError(_RAW_FILE)

@@ -41,6 +41,7 @@ def write_pages(pages: Pages, path: Path) -> Notes:
 
     Raises ImageError and returns notes like `write_photo`.
     """
+    path = Path(path)  # a string will do
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
         raise ImageError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
