@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..io.atomic import check_writable
 from ..types import Budget, QuantizeSettings, Sensitivity
 from .devices import add_device, choose_device
 from .faces import add_faces, read_faces
@@ -63,6 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ..io.plans import load_sensitivity, save_plan, save_sensitivity
     from ..quant.bit_program import describe, solve
 
+    for option in ("output", "chart", "sensitivity"):
+        if path := getattr(arguments, option):
+            check_writable(path, f"--{option}")
     budget = Budget(
         arguments.activation_bits,
         arguments.weight_bits,
@@ -70,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.operations,
         dict(arguments.limit),
     )
+    _check(budget, arguments)
     saved = arguments.sensitivity
     if saved and saved.exists():
         sensitivity = load_sensitivity(saved)
@@ -89,6 +94,21 @@ def run(arguments: argparse.Namespace) -> int:
         save_chart(draw_bits(plan, sensitivity), arguments.chart)
     print(f"{arguments.output}: {describe(plan, sensitivity)}")
     return 0
+
+
+def _check(budget: Budget, arguments: argparse.Namespace) -> None:
+    """Raise UsageError for what would only show after minutes of measuring."""
+    given = (budget.activation_bits, budget.weight_bits, budget.megabytes, budget.operations)
+    if not any(value is not None for value in given):
+        raise UsageError("give at least one budget: activation bits, weight bits, megabytes or operations")
+    if wrong := [value for value in given if value is not None and not 0 < value < float("inf")]:
+        raise UsageError(f"a budget is a number above 0, got {wrong[0]}")
+    if arguments.chart and arguments.chart.suffix.lower() != ".png":
+        raise UsageError(f"--chart {arguments.chart}: a chart is written as .png")
+    if not (arguments.sensitivity and arguments.sensitivity.exists()):
+        from ..metrics.by_name import full_reference
+
+        full_reference(arguments.perceptual)
 
 
 def measure(restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, perceptual: str) -> Sensitivity:

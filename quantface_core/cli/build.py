@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..bundled import bundled_faces
 from ..errors import UsageError
+from ..io.atomic import check_writable
 from . import evaluate
 from .allocate import measure
 from .calibrate import images_sha256, quantize
 from .devices import add_device, choose_device
 from .distill import train
 from .faces import read_faces
+from .pairs import find_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path(f"{recipe.name}.safetensors")
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: name a .safetensors file")
+    check_writable(output, "--output")
+    if arguments.test:
+        find_pairs(arguments.test, None, arguments.degrade, None)
+        if not recipe.metrics:
+            raise UsageError(f"--test: the recipe {recipe.name} names no metrics to evaluate with")
     work = arguments.work or output.with_suffix(".build")
     Build(recipe, arguments.images, arguments.degrade, output, work, choose_device(arguments.device)).run()
     return _evaluate(recipe, arguments, output, work) if arguments.test and recipe.metrics else 0

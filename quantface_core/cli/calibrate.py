@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import UsageError
+from ..io.atomic import check_writable
 from ..types import BitPlan, LayerReport, QuantizeSettings
 from .devices import add_device, choose_device
 from .faces import add_faces, read_faces
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"--output {arguments.output}: name a .safetensors file")
+    check_writable(arguments.output, "--output")
     weight_bits, activation_bits = arguments.bits
     settings = QuantizeSettings(
         weight_bits,
@@ -66,11 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         parts=("unet",) if arguments.unet_only else QuantizeSettings().parts,
     )
+    plan = load_plan(arguments.plan) if arguments.plan else None
     restorer = load_restorer(restorer_path(arguments.model), choose_device(arguments.device))
     if quant_layers(restorer):
         raise UsageError(f"{arguments.model} is quantized already: calibrate its full-precision original")
     images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)
-    plan = load_plan(arguments.plan) if arguments.plan else None
     reports, notes = quantize(restorer, images, settings, plan)
     save_restorer(restorer, arguments.output, notes=notes)
     print(f"{arguments.output}: {len(reports)} layers, {arguments.output.stat().st_size / 1e6:.1f} MB")

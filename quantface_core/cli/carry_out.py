@@ -1,4 +1,4 @@
-"""Carry out one job: read a photo, restore its faces, write what came of it."""
+"""Carry out one job: read a file, restore its faces, write what came of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..io.atomic import atomic_path
-from ..io.photos import check_size, read_photo, write_photo
+from ..io.photos import Photo, check_size, read_pages, write_pages, write_photo
 from ..stages.restore import Restorer, in_words, restore_aligned, restore_photo
-from ..types import Face, Pixels, RestoreOptions
+from ..types import Face, Pixels, Restoration, RestoreOptions
 from .jobs import Job
 
 _COMPARE_PIXELS = 40_000_000  # both sides together; beyond, the comparison is shrunk: it is for looking
@@ -28,41 +28,80 @@ def carry_out(
     detector: Callable[[Pixels], Sequence[Face]] | None,
     options: RestoreOptions,
 ) -> dict[str, Any]:
-    """Do one job; returns its entry of the report. Without a detector the photo is one aligned face.
+    """Do one job, every page or frame of it; returns its entry of the report. Without a detector all are aligned faces.
 
     Raises QuantFaceError; nothing half-written is left.
     """
-    photo = read_photo(job.source)
+    pages = read_pages(job.source)
+    results, doubtful = [], []
+    for photo in pages.photos:
+        faces = detector(photo.pixels) if detector else None
+        results.append(_restored(job, photo, restorer, faces, options))
+        doubtful.append([face for face in faces or () if face.score < options.min_confidence])
+    warnings = _nothing_done(results, sum(map(len, doubtful)))
+    reports = [
+        {**_report(result), "doubtful": [face.to_dict() for face in left]}
+        for result, left in zip(results, doubtful, strict=True)
+    ]
+    same_format = job.source.suffix.lower() == job.target.suffix.lower()
+    if not any(result.restored for result in results) and options.upscale == 1 and same_format:
+        _copy(job.source, job.target)
+    else:
+        done = tuple(
+            replace(photo, pixels=result.pixels, alpha=_fitted(photo.alpha, result.pixels))
+            for photo, result in zip(pages.photos, results, strict=True)
+        )
+        warnings += dict.fromkeys(note for photo in pages.photos for note in photo.notes)
+        warnings += write_pages(replace(pages, photos=done), job.target)
+    if job.compare:
+        before = pages.photos[0]
+        after = side_by_side(before.pixels, results[0].pixels)
+        write_photo(Photo(after, gray=before.gray, icc=before.icc), job.compare)
+    first = pages.photos[0].pixels
+    return {
+        "output": str(job.target),
+        "compare": str(job.compare) if job.compare else None,
+        "size": [first.shape[1], first.shape[0]],
+        **reports[0],
+        **({"pages": reports} if len(reports) > 1 else {}),
+        "warnings": [f"{job.source}: {warning}" for warning in warnings],
+    }
+
+
+def _restored(
+    job: Job,
+    photo: Photo,
+    restorer: Restorer,
+    faces: Sequence[Face] | None,
+    options: RestoreOptions,
+) -> Restoration:
     height, width = photo.pixels.shape[:2]
     try:
         check_size(width * options.upscale, height * options.upscale)
     except ImageError as error:
         raise ImageError(f"{job.source}: enlarged, {error}") from None
-    if detector is None:
-        result = restore_aligned(photo.pixels, restorer, options)
-    else:
-        result = restore_photo(photo.pixels, restorer, detector(photo.pixels), options)
-    warnings = []
-    if not result.restored:
-        reason = f"none of the {len(result.faces)} faces chosen" if result.faces else "no face found"
-        warnings.append(f"{job.source}: {reason}; nothing was restored")
-    same_format = job.source.suffix.lower() == job.target.suffix.lower()
-    if not result.restored and options.upscale == 1 and same_format:
-        _copy(job.source, job.target)
-    else:
-        write_photo(replace(photo, pixels=result.pixels, alpha=_fitted(photo.alpha, result.pixels)), job.target)
-    if job.compare:
-        write_photo(replace(photo, pixels=side_by_side(photo.pixels, result.pixels), alpha=None), job.compare)
+    if faces is None:
+        return restore_aligned(photo.pixels, restorer, options)
+    return restore_photo(photo.pixels, restorer, faces, options)
+
+
+def _report(result: Restoration) -> dict[str, Any]:
     return {
-        "output": str(job.target),
-        "compare": str(job.compare) if job.compare else None,
-        "size": [width, height],
         "faces": [face.to_dict() for face in result.faces],
         "restored": list(result.restored),
         "taken": [round(taken, 3) for taken in result.taken],
         "done": [in_words(taken) for taken in result.taken],
-        "warnings": warnings,
     }
+
+
+def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:
+    """Why nothing was restored, where nothing was."""
+    if any(result.restored for result in results):
+        return []
+    found = sum(len(result.faces) for result in results)
+    reason = f"none of the {found} faces chosen" if found else "no face found"
+    reason += f" ({doubtful} doubtful: a lower --min-confidence takes them)" if doubtful and not found else ""
+    return [f"{reason}; nothing was restored"]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..errors import ModelError, UsageError
-from ..io.atomic import atomic_path
+from ..io.atomic import atomic_path, check_writable
 from ..types import DistillSettings, FitSettings
 from .calibrate import images_sha256
 from .devices import add_device, choose_device
@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"--output {arguments.output}: name a .safetensors file")
+    check_writable(arguments.output, "--output")
     given = {f.name: getattr(arguments, f.name) for f in fields(FitSettings)}
     chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
     settings = DistillSettings(fit=FitSettings(**given), **{name: getattr(arguments, name) for name in chosen})

@@ -35,7 +35,7 @@ def read_faces(folder: Path, count: int, size: int, degraded: bool) -> Tensor:
     if not folder.is_dir():
         raise UsageError(f"--images {folder}: no such folder")
     faces: list[Any] = []
-    for seed, path in enumerate(find_photos([str(folder)])[:count]):
+    for seed, path in enumerate(find_photos([str(folder)]).photos[:count]):
         pixels = read_square(path, size)
         faces.append(degrade(pixels, seed) if degraded else pixels)
     return torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UsageError
-from ..io.photos import READABLE, WRITABLE
+from ..io.photos import RAW, READABLE, WRITABLE
+
+_NOT_FOLDERS = (*READABLE, *RAW, ".eps", ".pdf", ".svg")  # suffixes of files: no folder is meant by such a name
+_LONGEST = 255  # bytes of a name, on the file systems in use
 
 
 @dataclass(frozen=True)
@@ -20,35 +25,90 @@ class Job:
     compare: Path | None  # before and after side by side; None = not asked for
 
 
-def find_photos(arguments: Sequence[str]) -> list[Path]:
-    """Expand files, folders (not their subfolders) and patterns, in order, each photo once.
+@dataclass
+class Found:
+    """What arguments led to."""
+
+    photos: list[Path] = field(default_factory=list)
+    places: dict[Path, Path] = field(default_factory=dict)  # photo -> its folder below the one named
+    skipped: Counter[str] = field(default_factory=Counter)  # why -> how many files or folders
+
+    def summary(self) -> str:
+        """What was passed over and why, in one line; empty when nothing was."""
+        reasons = [f"{count} {why}" for why, count in sorted(self.skipped.items())]
+        return f"skipped: {'; '.join(reasons)}" if reasons else ""
+
+
+def find_photos(arguments: Sequence[str], recursive: bool = False) -> Found:
+    """Expand files, folders and patterns, in order, each photo once; subfolders only when `recursive`.
 
     A name that is neither stays in the list and fails when it is read, so that the rest goes on. Raises
     UsageError for a folder or pattern without pictures.
     """
-    photos: dict[Path, Path] = {}
+    found, seen = Found(), set[Path]()
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in READABLE and p.is_file())
+            photos = list(_of_folder(path, recursive, found))
         elif not path.exists() and glob.has_magic(argument):
-            found = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if p.is_file())
+            matches = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if p.is_file())
+            photos = [p for p in matches if not _is_side_file(p, found)]
         else:
-            found = [path]
-        if not found:
-            raise UsageError(f"{argument}: no pictures there ({', '.join(READABLE)})")
-        for photo in found:
-            photos.setdefault(photo.resolve(), photo)
-    return list(photos.values())
+            photos = [path]
+        if not photos:
+            summary = found.summary()
+            raise UsageError(f"{argument}: no pictures there ({summary or ', '.join(READABLE)})")
+        for photo in photos:
+            if photo.resolve() not in seen:
+                seen.add(photo.resolve())
+                found.photos.append(photo)
+                found.places[photo] = photo.parent.relative_to(path) if path.is_dir() else Path()
+    return found
 
 
-def plan_jobs(photos: Sequence[Path], output: Path, compare: bool) -> list[Job]:
+def _of_folder(folder: Path, recursive: bool, found: Found) -> Iterator[Path]:
+    """The pictures of a folder, and of those in it; counts what is none."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot look into it ({error.strerror})") from None
+    for path in entries:
+        if path.is_dir():
+            if path.name.startswith("."):
+                continue
+            if recursive and not path.is_symlink():  # a link may lead in a circle
+                yield from _of_folder(path, recursive, found)
+            else:
+                found.skipped["folders (--recursive goes into them)"] += 1
+        elif not _is_side_file(path, found) and not path.name.startswith("."):
+            suffix = path.suffix.lower()
+            if suffix in READABLE:
+                yield path
+            elif suffix in RAW:
+                found.skipped["cameras' raw files (develop them first)"] += 1
+            else:
+                found.skipped[f"{suffix or 'files without suffix'} (no picture)"] += 1
+
+
+def _is_side_file(path: Path, found: Found) -> bool:
+    """Whether a file is what macOS puts beside each picture on other systems' disks."""
+    if path.name.startswith("._"):
+        found.skipped["._ files of macOS"] += 1
+        return True
+    return False
+
+
+def plan_jobs(found: Found, output: Path, compare: bool) -> list[Job]:
     """Name every result. Raises UsageError when one would overwrite a source, or a file cannot hold many.
 
     `output` is a file when there is one photo and it has a picture's suffix; else a folder, where results
-    keep their photo's name (a second of the same name gets a number).
+    keep their photo's name and folder (a second of the same name gets a number).
     """
-    single = output.suffix.lower() in WRITABLE and not output.is_dir()
+    photos = found.photos
+    suffix = output.suffix.lower()
+    single = suffix in WRITABLE and not output.is_dir()
+    if suffix in _NOT_FOLDERS and not single and not output.is_dir():
+        raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE)}, or name a folder")
     if single and len(photos) > 1:
         raise UsageError(f"--output {output} is one file, but there are {len(photos)} photos: name a folder")
     if not single and output.exists() and not output.is_dir():
@@ -57,8 +117,13 @@ def plan_jobs(photos: Sequence[Path], output: Path, compare: bool) -> list[Job]:
     taken: set[Path] = set()
     jobs = []
     for photo in photos:
-        target = output if single else _free(output / _result_name(photo), taken)
-        side_by_side = target.with_name(f"{target.stem}_compare.png") if compare else None
+        wanted = output if single else output / found.places.get(photo, Path()) / _result_name(photo)
+        target, side_by_side = wanted, _compared(wanted) if compare else None
+        number = 2
+        while not single and taken & {target, side_by_side}:
+            target = _numbered(wanted, number)
+            side_by_side = _compared(target) if compare else None
+            number += 1
         for path in (target, side_by_side):
             if path is not None and path.resolve() in sources:
                 raise UsageError(f"{path} would overwrite a source photo: choose another --output")
@@ -68,12 +133,18 @@ def plan_jobs(photos: Sequence[Path], output: Path, compare: bool) -> list[Job]:
 
 
 def _result_name(photo: Path) -> str:
-    return photo.name if photo.suffix.lower() in WRITABLE else f"{photo.stem}.png"
+    return photo.name if photo.suffix.lower() in WRITABLE else _joined(photo.stem, ".png")
 
 
-def _free(path: Path, taken: set[Path]) -> Path:
-    number, candidate = 2, path
-    while candidate in taken:
-        candidate = path.with_name(f"{path.stem}_{number}{path.suffix}")
-        number += 1
-    return candidate
+def _compared(path: Path) -> Path:
+    return path.with_name(_joined(path.stem, "_compare.png"))
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(_joined(path.stem, f"_{number}{path.suffix}"))
+
+
+def _joined(stem: str, end: str) -> str:
+    """A name, its stem cut where the whole would be too long for a file system."""
+    room = _LONGEST - len(os.fsencode(end))
+    return os.fsencode(stem)[:room].decode("utf-8", "ignore") + end if len(os.fsencode(stem)) > room else stem + end

@@ -38,7 +38,7 @@ def _by_stem(option: str, folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UsageError(f"{option} {folder}: no such folder")
     found: dict[str, Path] = {}
-    for path in find_photos([str(folder)]):
+    for path in find_photos([str(folder)]).photos:
         if path.stem in found:
             raise UsageError(f"{option}: {found[path.stem].name} and {path.name} have one name: keep one of them")
         found[path.stem] = path

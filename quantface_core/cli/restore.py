@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
-from ..io.atomic import atomic_path
+from ..io.atomic import atomic_path, check_writable
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from .devices import add_device, choose_device
 from .jobs import Job, find_photos, plan_jobs
@@ -38,6 +38,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("restore", help="restore the faces of photos", description=__doc__)
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
+    add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
     add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
     add("--model", default=DEFAULT_RESTORER, help=f"a known model's name or a .safetensors file ({DEFAULT_RESTORER})")
     add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2 (all)")
@@ -89,13 +90,21 @@ def run(arguments: argparse.Namespace) -> int:
     check_options(options)
     if arguments.low_memory:
         options = replace(options, batch_size=1)
-    jobs = plan_jobs(find_photos(arguments.photos), arguments.output, arguments.compare)
+    found = find_photos(arguments.photos, arguments.recursive)
+    jobs = plan_jobs(found, arguments.output, arguments.compare)
     _check_report(arguments.json, jobs)
-    model = built(arguments.model) or restorer_path(arguments.model)
-    records = _restore_all(jobs, _prepare(arguments, model, options))
-    if arguments.json:
-        report = {"quantface": __version__, "model": arguments.model, "options": asdict(options), "photos": records}
-        _write_report(report, arguments.json)
+    records: list[Record] = []
+    report = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
+    report |= {"photos": records, "skipped": dict(found.skipped), "finished": False}
+    try:
+        model = built(arguments.model) or restorer_path(arguments.model)
+        _restore_all(jobs, _prepare(arguments, model, options), records)
+        report["finished"] = True
+    finally:  # whatever stopped it, an interrupt too
+        if arguments.json:
+            _write_report(report, arguments.json)
+    if found.skipped:
+        print(f"quantface: {found.summary()}", file=sys.stderr)
     failed = sum("error" in record for record in records)
     if failed:
         print(f"quantface: {failed} of {len(jobs)} photos failed", file=sys.stderr)
@@ -106,6 +115,8 @@ def _check_report(report: Path | None, jobs: list[Job]) -> None:
     pictures = {path.resolve() for job in jobs for path in (job.source, job.target, job.compare) if path}
     if report and report.resolve() in pictures:
         raise UsageError(f"--json {report} would overwrite a picture: choose another name")
+    if report:
+        check_writable(report, "--json")
 
 
 def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions) -> Callable[[Job], Record]:
@@ -134,8 +145,8 @@ def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions
     return partial(carry_out, restorer=restorer, detector=detector, options=options)
 
 
-def _restore_all(jobs: list[Job], restore: Callable[[Job], Record]) -> list[Record]:
-    records = []
+def _restore_all(jobs: list[Job], restore: Callable[[Job], Record], records: list[Record]) -> None:
+    """Do all jobs; what any of them raises is its own error, and the rest goes on."""
     with tqdm(jobs, unit="photo", disable=None, dynamic_ncols=True) as bar:
         for job in bar:
             bar.set_postfix_str(job.source.name, refresh=True)
@@ -143,13 +154,23 @@ def _restore_all(jobs: list[Job], restore: Callable[[Job], Record]) -> list[Reco
             began = time.perf_counter()
             try:
                 record |= restore(job)
-            except (QuantFaceError, MemoryError) as error:
-                record["error"] = str(error) or "out of memory"
+            except Exception as error:
+                record["error"] = _reason(job, error)
                 tqdm.write(f"error: {record['error']}", file=sys.stderr)
             for warning in record.get("warnings", ()):
                 tqdm.write(f"warning: {warning}", file=sys.stderr)
             records.append({**record, "seconds": round(time.perf_counter() - began, 3)})
-    return records
+
+
+def _reason(job: Job, error: Exception) -> str:
+    """One line with the photo's name."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in text:
+        text = f"out of memory: {text or 'give the photo smaller, or --low-memory'}"
+        text = text if isinstance(error, MemoryError | QuantFaceError) else "out of memory: give --device cpu"
+    elif not isinstance(error, QuantFaceError):
+        text = f"{type(error).__name__}: {text:.200}"
+    return text if text.startswith((str(job.source), str(job.target))) else f"{job.source}: {text}"
 
 
 def _write_report(report: Record, path: Path) -> None:

@@ -14,6 +14,8 @@ from ..types import Face, Pixels
 Matrix = NDArray[np.float64]
 """A 2x3 affine map of pixel coordinates, [x', y'] = M [x, y, 1]."""
 
+Landmarks = tuple[tuple[float, float], ...]
+
 # Where FFHQ-aligned portraits have their landmarks, in shares of the crop's side: the convention of the
 # field's restorers, and within 0.5 % of the mean of the faces that quantface-mini was trained on.
 FFHQ_TEMPLATE = (
@@ -51,6 +53,14 @@ def face_transform(face: Face, size: int) -> Matrix:
     """The map from the photo's pixels to a crop of `size` pixels a side."""
     # A template coordinate is a place on the square; pixel centres lie half a pixel inside it.
     return similarity(np.array(face.landmarks), FFHQ_TEMPLATE * size - 0.5)
+
+
+def template_distance(landmarks: Landmarks) -> float:
+    """How far landmarks are from the template once aligned, in shares of its eyes' distance; 0 = a perfect face."""
+    points = np.array(landmarks)
+    matrix = similarity(points, FFHQ_TEMPLATE)
+    apart = points @ matrix[:, :2].T + matrix[:, 2] - FFHQ_TEMPLATE
+    return float(np.sqrt((apart**2).sum(1).mean()) / (FFHQ_TEMPLATE[1, 0] - FFHQ_TEMPLATE[0, 0]))
 
 
 def whole_transform(width: int, height: int, size: int) -> Matrix:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..types import Face
-from .align import FFHQ_TEMPLATE
+from .align import FFHQ_TEMPLATE, Landmarks, invert, similarity
 
 Box = tuple[float, float, float, float]
 """Left, top, width, height in pixels."""
@@ -32,6 +32,17 @@ def face_in_box(box: Box) -> Face:
     within = np.array([_BOX_IN_CROP[0] + _BOX_IN_CROP[2] / 2, _BOX_IN_CROP[1] + _BOX_IN_CROP[3] / 2])
     points = middle + (FFHQ_TEMPLATE - within) * side
     return Face((left, top, width, height), tuple((float(x), float(y)) for x, y in points), 1.0)
+
+
+def box_of_landmarks(landmarks: Landmarks) -> Box:
+    """The box that a face with these landmarks fills, as a detector draws it. Raises ImageError."""
+    back = invert(similarity(np.array(landmarks), FFHQ_TEMPLATE))
+    left, top, width, height = _BOX_IN_CROP
+    x, y = back[:, :2] @ [left + width / 2, top + height / 2] + back[:, 2]
+    across, along = np.abs(back[:, :2] @ [1, 0])  # the crop's horizontal in the photo
+    side = float(np.hypot(across, along))
+    wide, tall = (width * side, height * side) if across >= along else (height * side, width * side)
+    return (float(x) - wide / 2, float(y) - tall / 2, wide, tall)
 
 
 def boxes_in_mask(mask: NDArray[Any]) -> list[Box]:

@@ -12,31 +12,40 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError
+from ..errors import ImageError, ModelError
 from ..types import Face, Pixels
-from .align import Matrix, compose, face_transform, invert, warp
-from .boxes import Box, face_in_box
+from .align import Matrix, compose, face_transform, footprint, invert, shift, template_distance, warp
+from .boxes import Box, box_of_landmarks, face_in_box
 
-# Longest sides, in pixels, at which a photo is searched. YuNet sees faces of about 10 to 300 pixels: the
-# small sides catch a face that fills a large photo, the large ones the faces of a crowd.
-_SEARCH_SIDES = (320, 960, 2400)
-# Found at two scales, or nested: the share of the smaller box that overlaps from which two are one face.
-_SAME_FACE = 0.5
+# YuNet sees faces of about 10 to 300 pixels. A photo is searched at about this many pixels, for the faces of a crowd,
+# then smaller and smaller, until its longest side is at most _LEAST_SIDE, for a face that fills it.
+_SEARCH_PIXELS, _LEAST_SIDE, _STEP = 2400 * 1800, 320, 2.75
+_ENLARGED = 2.0  # at most: 15-pixel faces become sure ones
+_TILE, _TILE_OVERLAP = 2400, 320  # pixels: the sides of what is searched at once
 _LOWEST_SCORE = 0.5
-# A surer face than this is upright. Less sure ones are also looked at turned by quarters, because YuNet
-# finds a tilted or upside-down face but draws upright landmarks into it.
-_UPRIGHT_SCORE = 0.93
-_LOOK_SIZE = 224  # pixels, the side of the aligned crop in which a face is looked at again
+# A surer find than the first is upright, than the second upright or upside down. Less sure ones are looked at turned
+# by eighths, because YuNet finds a tilted or upside-down face but draws upright landmarks into it.
+_UPRIGHT_SCORE, _UPRIGHT_OR_NOT_SCORE = 0.93, 0.88
+_LOOK_SIZE = 224  # pixels, the side of the aligned crop in which a find is looked at again
+# What is a face is found again in its aligned crop, upright, with 0.88 or more and landmarks near the template's; what
+# is none is not found there at all. Measured on the photos and scenes of the tests; see docs/photos.md.
+_CONFIRMED_SCORE, _CONFIRMED_FIT = 0.8, 0.2
+DOUBTFUL_SCORE = 0.6  # at most, of a find that its aligned crop does not confirm
+_SAME_PLACE, _SAME_SIZE = 0.35, 1.8  # shares of the smaller one's size up to which two finds are one face
+_OTHER_SIZE = 1.5
+_UPRIGHT, _UPRIGHT_OR_NOT = (0,), (0, 4)
+_ALL_EIGHTHS = tuple(range(8))
 
 
-def _quarter_turn(quarter: int) -> Matrix:
-    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarter]
-    linear = np.array([[cosine, -sine], [sine, cosine]], dtype=float)
+def _turn(eighth: int) -> Matrix:
+    angle = eighth * np.pi / 4
+    cosine, sine = np.cos(angle), np.sin(angle)
+    linear = np.array([[cosine, -sine], [sine, cosine]])
     middle = np.full(2, (_LOOK_SIZE - 1) / 2)
     return np.hstack([linear, (middle - linear @ middle)[:, None]])
 
 
-_QUARTER_TURNS = [_quarter_turn(quarter) for quarter in range(4)]
+_TURNS = [_turn(eighth) for eighth in _ALL_EIGHTHS]
 
 
 @contextmanager
@@ -61,23 +70,27 @@ class FaceDetector:
         """Load the ONNX file. Raises ModelError when OpenCV cannot."""
         try:
             with _quiet_opencv():
-                self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _LOWEST_SCORE, 0.3, 5000)
+                self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _LOWEST_SCORE, 0.4, 5000)
         except cv2.error as error:
             raise ModelError(f"{model} is not a face detector that OpenCV can load: {error.err}") from error
 
     def __call__(self, pixels: Pixels) -> tuple[Face, ...]:
-        """All faces of an RGB photo [H, W, 3], surest first; scores from 0.5 up."""
-        height, width = pixels.shape[:2]
-        longest = max(height, width)
-        sides = [side for side in _SEARCH_SIDES if side < longest * 1.5] or [longest]
-        # A small photo is also searched enlarged: 15-pixel faces become sure ones.
-        sides.append(min(longest * 2, max(_SEARCH_SIDES)))
-        image = _to_bgr8(pixels, limit=max(sides))
-        found: list[Face] = []
-        for side in sorted(set(sides)):
-            found += self._search(image, side / max(image.shape[:2]), max(image.shape[:2]) / longest)
-        scale = max(image.shape[:2]) / longest
-        return tuple(self._settle(image, scale, face) for face in merge(found))
+        """All finds in an RGB photo [H, W, 3], surest first; scores from 0.5 up.
+
+        A score above DOUBTFUL_SCORE is that of the face in its aligned crop, upright; finds that are not
+        confirmed there stay at or below it.
+        """
+        scales = _scales(*pixels.shape[:2])
+        image, shrunk = _to_bgr8(pixels, scales[0])
+        scales = [scale / shrunk for scale in scales]
+        found = self._settled(image, shrunk, self._search(image, scales, shrunk))
+        # Sideways faces are found badly or not at all: where there are some, or nothing, the photo is turned.
+        sure = [face for face in found if face.score > DOUBTFUL_SCORE]
+        if not sure or any(_is_sideways(face) for face in sure):
+            turned = [find for quarter in (1, 3) for find in self._search_turned(image, scales, shrunk, quarter)]
+            known = [find for find in turned if not any(_same(find, face) for face in sure)]
+            found = (*found, *self._settled(image, shrunk, known))
+        return _without_doubtful_parts(merge(found))
 
     def within(self, pixels: Pixels, boxes: Sequence[Box]) -> tuple[Face, ...]:
         """The faces that fill boxes given by hand, in their order, all with score 1.
@@ -85,59 +98,124 @@ class FaceDetector:
         Landmarks are looked for in each box; where none are found, an upright face is assumed. Raises UsageError.
         """
         guesses = [face_in_box(box) for box in boxes]
-        image = _to_bgr8(pixels, limit=max(_SEARCH_SIDES))
-        scale = max(image.shape[:2]) / max(pixels.shape[:2])
+        image, shrunk = _to_bgr8(pixels, _scales(*pixels.shape[:2])[0])
         # Unsure at first, so that tilted faces are looked at from all sides.
-        return tuple(replace(self._settle(image, scale, replace(g, score=0.0)), score=1.0) for g in guesses)
+        settled = [self._settle(image, shrunk, replace(guess, score=0.0)) for guess in guesses]
+        return tuple(replace(s, box=g.box, score=1.0) for s, g in zip(settled, guesses, strict=True))
+
+    def _settled(self, image: NDArray[np.uint8], scale: float, finds: Sequence[Face]) -> tuple[Face, ...]:
+        return merge([self._settle(image, scale, find) for find in merge(finds)])
 
     def _settle(self, image: NDArray[np.uint8], scale: float, face: Face) -> Face:
-        """Align by the landmarks found, look again, and repeat until they stay: tilted faces need it."""
-        quarters: Sequence[int] = range(4) if face.score < _UPRIGHT_SCORE else (0,)
+        """Align by the landmarks found, look again, and repeat until they stay: tilted faces need it.
+
+        The result's score is the last look's, if that confirms the face.
+        """
+        sure = face.score >= _UPRIGHT_OR_NOT_SCORE
+        eighths = _UPRIGHT if face.score >= _UPRIGHT_SCORE else _UPRIGHT_OR_NOT if sure else _ALL_EIGHTHS
+        score = 0.0
         for _ in range(4):
-            looks = [look for quarter in quarters if (look := self._look_again(image, scale, face, quarter))]
+            looks = [look for eighth in eighths if (look := self._look_again(image, scale, face, eighth))]
             if not looks:
+                score = 0.0
                 break
             best = max(looks, key=lambda look: look.score)
             moved = np.abs(np.subtract(best.landmarks, face.landmarks)).max() / max(face.size, 1.0)
-            face, quarters = replace(face, landmarks=best.landmarks), (0,)
+            face, eighths, score = replace(face, landmarks=best.landmarks), _UPRIGHT, best.score
             if moved < 0.02:
                 break
-        return face
+        if score < _CONFIRMED_SCORE or template_distance(face.landmarks) > _CONFIRMED_FIT:
+            return replace(face, score=min(face.score, DOUBTFUL_SCORE))
+        return replace(face, score=score, box=_fitting_box(face))
 
-    def _look_again(self, image: NDArray[np.uint8], scale: float, face: Face, quarter: int) -> Face | None:
-        """Detect in the aligned crop, turned by quarters; landmarks come back in the photo's pixels."""
-        to_crop = compose(_QUARTER_TURNS[quarter], face_transform(face, _LOOK_SIZE))
+    def _look_again(self, image: NDArray[np.uint8], scale: float, face: Face, eighth: int) -> Face | None:
+        """Detect in the aligned crop, turned by eighths; landmarks come back in the photo's pixels."""
+        try:
+            to_crop = compose(_TURNS[eighth], face_transform(face, _LOOK_SIZE))
+            back = invert(to_crop)
+        except (ImageError, np.linalg.LinAlgError):  # landmarks that coincide
+            return None
         shrunk = np.array([[1 / scale, 0, (1 / scale - 1) / 2], [0, 1 / scale, (1 / scale - 1) / 2]])
-        crop = warp(image, compose(to_crop, shrunk), _LOOK_SIZE, _LOOK_SIZE, cv2.BORDER_REPLICATE)
-        back = invert(to_crop)
+        crop = _cut(image, compose(to_crop, shrunk))
         middle = (_LOOK_SIZE - 1) / 2
-        for look in merge(self._search(crop, 1.0, 1.0)):
+        for look in merge(self._search(crop, [1.0], 1.0)):
             left, top, width, height = look.box
             if max(abs(left + width / 2 - middle), abs(top + height / 2 - middle)) < _LOOK_SIZE / 4:
                 points = np.array(look.landmarks) @ back[:, :2].T + back[:, 2]
                 return replace(look, landmarks=tuple((float(x), float(y)) for x, y in points))
         return None
 
-    def _search(self, image: NDArray[Any], scale: float, already: float) -> list[Face]:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        resized = cv2.resize(image, size, interpolation=interpolation)
+    def _search_turned(
+        self, image: NDArray[np.uint8], scales: Sequence[float], already: float, quarter: int
+    ) -> list[Face]:
+        """Finds in the photo turned by quarters against the clock, in the photo's pixels."""
+        height, width = (side / already for side in image.shape[:2])
+        finds = self._search(np.ascontiguousarray(np.rot90(image, quarter)), scales, already)
+        return [_turned_back(find, width, height, quarter) for find in finds]
+
+    def _search(self, image: NDArray[Any], scales: Sequence[float], already: float) -> list[Face]:
+        """Finds at several scales; coordinates in a photo of which the image is `already` times the size."""
+        found: list[Face] = []
+        for scale in scales:
+            size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+            interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            resized = image if size == image.shape[1::-1] else cv2.resize(image, size, interpolation=interpolation)
+            factor = np.array([size[0] / image.shape[1] * already, size[1] / image.shape[0] * already])
+            for top in _starts(size[1]):
+                for left in _starts(size[0]):
+                    tile = np.ascontiguousarray(resized[top : top + _TILE, left : left + _TILE])
+                    found += self._detected(tile, np.array([left, top]), factor)
+        return found
+
+    def _detected(self, tile: NDArray[Any], corner: NDArray[Any], factor: NDArray[np.float64]) -> list[Face]:
         with _quiet_opencv():
-            self._net.setInputSize(size)
-            rows = self._net.detect(resized)[1]
-        factor = np.tile([size[0] / image.shape[1] * already, size[1] / image.shape[0] * already], 7)
-        return [_face(row[:14] / factor, float(row[14])) for row in (rows if rows is not None else ())]
+            self._net.setInputSize(tile.shape[1::-1])
+            rows = self._net.detect(tile)[1]
+        found = []
+        for row in rows if rows is not None else ():
+            places = row[:14].reshape(7, 2).astype(np.float64)
+            places[[0, *range(2, 7)]] += corner  # all but width and height
+            found.append(_face((places / factor).ravel(), float(row[14])))
+        return found
 
 
-def _to_bgr8(pixels: Pixels, limit: int) -> NDArray[np.uint8]:
-    """8-bit BGR, shrunk so that no side exceeds `limit` pixels (a huge photo is converted only once small)."""
-    longest = max(pixels.shape[:2])
-    if longest > limit:
-        size = [max(1, round(side * limit / longest)) for side in (pixels.shape[1], pixels.shape[0])]
+def _scales(height: int, width: int) -> list[float]:
+    """At which a photo is searched, the largest first."""
+    largest = min(_ENLARGED, (_SEARCH_PIXELS / (height * width)) ** 0.5)
+    scales = [largest]
+    while max(height, width) * scales[-1] > _LEAST_SIDE:
+        scales.append(scales[-1] / _STEP)
+    return scales
+
+
+def _starts(length: int) -> list[int]:
+    """Where tiles of _TILE begin that cover a length, sharing _TILE_OVERLAP or more."""
+    if length <= _TILE:
+        return [0]
+    count = -(-(length - _TILE_OVERLAP) // (_TILE - _TILE_OVERLAP))
+    return [round(i * (length - _TILE) / (count - 1)) for i in range(count)]
+
+
+def _to_bgr8(pixels: Pixels, scale: float) -> tuple[NDArray[np.uint8], float]:
+    """8-bit BGR, shrunk if `scale` is below 1 (a huge photo is converted only once small), and by how much."""
+    height, width = pixels.shape[:2]
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in (width, height)]
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
-    return np.ascontiguousarray(pixels[:, :, ::-1])
+    return np.ascontiguousarray(pixels[:, :, ::-1]), max(pixels.shape[:2]) / max(height, width)
+
+
+def _cut(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[Any]:
+    """The square that a face's aligned crop is; from a part of a large photo, which need not be resized whole."""
+    height, width = image.shape[:2]
+    margin = 8 + round(2 / max(float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))), 1e-3))
+    left, top, right, bottom = footprint(invert(matrix), _LOOK_SIZE, width, height, margin)
+    if left >= right or top >= bottom:
+        return np.zeros((_LOOK_SIZE, _LOOK_SIZE, 3), np.uint8)
+    part = image[top:bottom, left:right]
+    return warp(part, compose(matrix, shift(left, top)), _LOOK_SIZE, _LOOK_SIZE, cv2.BORDER_REPLICATE)
 
 
 def _face(values: NDArray[np.float64], score: float) -> Face:
@@ -146,13 +224,53 @@ def _face(values: NDArray[np.float64], score: float) -> Face:
     return Face((left, top, width, height), points, min(score, 1.0))
 
 
+def _turned_back(face: Face, width: float, height: float, quarter: int) -> Face:
+    """A find in a photo turned by 1 or 3 quarters against the clock, in the photo of width and height."""
+
+    def back(x: float, y: float) -> tuple[float, float]:
+        return (width - 1 - y, x) if quarter == 1 else (y, height - 1 - x)
+
+    left, top, wide, tall = face.box
+    a, b = back(left, top), back(left + wide, top + tall)
+    box = (min(a[0], b[0]), min(a[1], b[1]), tall, wide)
+    return replace(face, box=box, landmarks=tuple(back(x, y) for x, y in face.landmarks))
+
+
+def _is_sideways(face: Face) -> bool:
+    linear = face_transform(face, 1)[:, :2]
+    return bool(abs(linear[1, 0]) > abs(linear[0, 0]) * np.tan(np.pi / 6))
+
+
+def _fitting_box(face: Face) -> Box:
+    """The find's box, unless its landmarks, once settled, are of another size: then the box they belong to."""
+    box = box_of_landmarks(face.landmarks)
+    ratio = (box[2] * box[3]) ** 0.5 / max(face.size, 1e-6)
+    return face.box if 1 / _OTHER_SIZE < ratio < _OTHER_SIZE else box
+
+
 def merge(faces: Sequence[Face]) -> tuple[Face, ...]:
-    """Keep the surest of every group of faces that share a place, surest first."""
+    """Keep the surest of every group of finds that are one face, surest first."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda f: (-f.score, f.box)):
-        if all(_overlap(face, other) < _SAME_FACE for other in kept):
+        if not any(_same(face, other) for other in kept):
             kept.append(face)
     return tuple(kept)
+
+
+def _same(a: Face, b: Face) -> bool:
+    """Whether two finds are one face: of about one place and size, by their landmarks.
+
+    A child's face before its mother's chin lies within hers, and is another.
+    """
+    small, large = sorted((a.size, b.size))
+    apart = np.subtract(np.mean(a.landmarks, axis=0), np.mean(b.landmarks, axis=0))
+    return bool(large < _SAME_SIZE * small and np.hypot(*apart) < _SAME_PLACE * small)
+
+
+def _without_doubtful_parts(faces: Sequence[Face]) -> tuple[Face, ...]:
+    """Without doubtful finds that are mostly part of a face: an eye, a collar, a beard."""
+    sure = [face for face in faces if face.score > DOUBTFUL_SCORE]
+    return tuple(f for f in faces if f.score > DOUBTFUL_SCORE or all(_overlap(f, other) < 0.5 for other in sure))
 
 
 def _overlap(a: Face, b: Face) -> float:

@@ -8,16 +8,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import UsageError
+
+_SUFFIX = 32  # characters of a suffix that are kept; more is no suffix but a name with a dot in it
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Raise UsageError where a file cannot be written, before the work that it is to hold."""
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a folder: name a file")
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(f"{option} {path}: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: {folder} may not be written to")
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary name beside `target`; on success it becomes `target`, on any failure it is removed.
 
-    The temporary name keeps the suffix, because writers choose their format by it. Interrupts count as
-    failures. Errors of the file system pass through as OSError.
+    The temporary name keeps the suffix, because writers choose their format by it, and nothing else of the
+    name, which may be as long as names can be. Interrupts count as failures. Errors of the file system pass
+    through as OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=".quantface-", suffix=target.suffix[-_SUFFIX:], dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -24,6 +24,7 @@ __all__ = [
     "stored_at",
 ]
 
+_MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf")  # of files, whatever is in them
 _PACKAGE = Path(__file__).parent.parent
 
 Tell = Callable[[str], None]
@@ -41,7 +42,7 @@ def restorer_path(name: str, tell: Tell = to_stderr) -> Path:
     A file that is not there is fetched, or built from its authors' files, first. The checksum of a named
     file is verified, so that a damaged download or package is never used.
     """
-    if name.endswith(".safetensors") or os.sep in name:
+    if name.lower().endswith(_MODEL_SUFFIXES) or os.sep in name:
         if not Path(name).is_file():
             raise ModelError(f"{name}: no such model file")
         return Path(name)

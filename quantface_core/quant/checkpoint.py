@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, ModelError, UsageError
 from ..io.atomic import atomic_path
+from ..io.mistaken import mistaken_for_model
 from ..nn.swap import quant_layers
 from .formats import add_low_bit_layers, check_scales, formats_from_json, formats_to_json, low_bit_state, stored_as_is
 
@@ -176,9 +177,15 @@ def opened(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise ModelError(f"{path}: no such model file") from None
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: damaged, or no safetensors file ({error})") from error
+        raise ModelError(f"{path}: {_why_unreadable(path, error)}") from error
     except ConfigError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    return mistaken_for_model(path) or f"damaged, or no safetensors file ({error})"
 
 
 def read_notes(path: Path) -> dict[str, str]:

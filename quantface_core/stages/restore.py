@@ -82,6 +82,9 @@ def check_options(options: RestoreOptions) -> None:
         raise UsageError(f"upscale is one of {UPSCALES}, got {options.upscale}")
     if not 0 <= options.feather <= 1:
         raise UsageError(f"feather is between 0 and 1, got {options.feather}")
+    for name, value in (("smallest size", options.min_size), ("least confidence", options.min_confidence)):
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"the {name} of faces is a number from 0 up, got {value}")
     if options.batch_size < 0:
         raise UsageError(f"batch size is at least 1, or 0 for what is quickest, got {options.batch_size}")
     if options.seed is not None and not 0 <= options.seed < 2**62:

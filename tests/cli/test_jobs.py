@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from quantface_core.cli.jobs import find_photos, plan_jobs
+from quantface_core.cli.jobs import Found, find_photos, plan_jobs
 from quantface_core.errors import UsageError
+from quantface_core.io.atomic import atomic_path
 
 
 @pytest.fixture
@@ -21,10 +22,63 @@ def names(paths: list[Path]) -> list[str]:
 
 
 def test_folders_patterns_and_files_each_photo_once(folder: Path) -> None:
-    assert names(find_photos([str(folder)])) == ["a.JPG", "b.png"]
-    assert names(find_photos([str(folder / "*.png"), str(folder / "b.png")])) == ["b.png"]
-    assert names(find_photos([str(folder / "**/*.png")])) == ["b.png", "b.png", "c.png"]
-    assert names(find_photos([str(folder / "missing.png")])) == ["missing.png"]
+    assert names(find_photos([str(folder)]).photos) == ["a.JPG", "b.png"]
+    assert names(find_photos([str(folder / "*.png"), str(folder / "b.png")]).photos) == ["b.png"]
+    assert names(find_photos([str(folder / "**/*.png")]).photos) == ["b.png", "b.png", "c.png"]
+    assert names(find_photos([str(folder / "missing.png")]).photos) == ["missing.png"]
+
+
+def test_what_a_folder_passes_over_is_told(folder: Path) -> None:
+    for name in ("._a.JPG", "c.HEIC", "d.jxl", "e.dng", "f.avif", "g.jfif", "h", ".hidden"):
+        (folder / name).write_bytes(b"")
+    found = find_photos([str(folder)])
+    assert names(found.photos) == ["a.JPG", "b.png", "c.HEIC", "d.jxl", "f.avif", "g.jfif"]
+    assert dict(found.skipped) == {
+        "._ files of macOS": 1,
+        "folders (--recursive goes into them)": 1,
+        "cameras' raw files (develop them first)": 1,
+        ".txt (no picture)": 1,
+        "files without suffix (no picture)": 1,
+    }
+    assert "1 ._ files of macOS; 1 .txt" in found.summary()
+
+
+def test_folders_in_folders_keep_their_places(folder: Path, tmp_path: Path) -> None:
+    found = find_photos([str(folder)], recursive=True)
+    assert names(found.photos) == ["a.JPG", "b.png", "b.png", "c.png"]
+    targets = [job.target.relative_to(tmp_path / "out") for job in plan_jobs(found, tmp_path / "out", compare=False)]
+    assert [str(t) for t in targets] == ["a.JPG", "b.png", "sub/b.png", "sub/c.png"]
+    assert not found.summary().count("folders")
+
+
+def given(*photos: Path) -> Found:
+    return Found(list(photos))
+
+
+def test_comparisons_never_collide(tmp_path: Path) -> None:
+    jobs = plan_jobs(given(Path("p.jpg"), Path("p.png"), Path("q.png")), tmp_path, compare=True)
+    assert names([j.target for j in jobs]) == ["p.jpg", "p_2.png", "q.png"]
+    assert names([j.compare for j in jobs]) == ["p_compare.png", "p_2_compare.png", "q_compare.png"]
+    without = plan_jobs(given(Path("p.jpg"), Path("p.png")), tmp_path, compare=False)
+    assert names([j.target for j in without]) == ["p.jpg", "p.png"]
+
+
+@pytest.mark.parametrize("stem", ["n" * 249, "\u00e4" * 124])
+def test_names_as_long_as_they_may_be(tmp_path: Path, stem: str) -> None:
+    job = plan_jobs(given(Path(f"{stem}.jpeg"), Path(f"{stem}.JPEG")), tmp_path, compare=True)
+    for path in (job[0].target, job[0].compare, job[1].compare):
+        assert path
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"")
+        assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.heic", "x.bmp", "x.pdf", "x.DNG"])
+def test_a_picture_that_cannot_be_written_is_no_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"cannot write \.\w+; use"):
+        plan_jobs(given(Path("p.jpg")), tmp_path / name, compare=False)
+    (tmp_path / name).mkdir()
+    plan_jobs(given(Path("p.jpg")), tmp_path / name, compare=False)
 
 
 def test_nothing_to_do_is_a_mistake(folder: Path) -> None:
@@ -36,28 +90,31 @@ def test_nothing_to_do_is_a_mistake(folder: Path) -> None:
 
 def test_results_keep_names_and_never_collide(folder: Path, tmp_path: Path) -> None:
     photos = [folder / "b.png", folder / "sub" / "b.png", Path("x.bmp")]
-    jobs = plan_jobs(photos, tmp_path / "out", compare=True)
+    jobs = plan_jobs(given(*photos), tmp_path / "out", compare=True)
     assert names([j.target for j in jobs]) == ["b.png", "b_2.png", "x.png"]
     assert names([j.compare for j in jobs]) == ["b_compare.png", "b_2_compare.png", "x_compare.png"]
 
 
 def test_one_photo_may_name_its_result(folder: Path, tmp_path: Path) -> None:
-    assert plan_jobs([folder / "b.png"], tmp_path / "r.jpg", compare=False)[0].target == tmp_path / "r.jpg"
+    assert plan_jobs(given(folder / "b.png"), tmp_path / "r.jpg", compare=False)[0].target == tmp_path / "r.jpg"
     (tmp_path / "dots.png").mkdir()
-    assert plan_jobs([folder / "b.png"], tmp_path / "dots.png", compare=False)[0].target == tmp_path / "dots.png/b.png"
+    assert (
+        plan_jobs(given(folder / "b.png"), tmp_path / "dots.png", compare=False)[0].target
+        == tmp_path / "dots.png/b.png"
+    )
 
 
 def test_a_source_is_never_overwritten(folder: Path) -> None:
     with pytest.raises(UsageError, match="would overwrite a source"):
-        plan_jobs([folder / "b.png"], folder, compare=False)
+        plan_jobs(given(folder / "b.png"), folder, compare=False)
     with pytest.raises(UsageError, match="would overwrite a source"):
-        plan_jobs([folder / "b.png"], folder / "sub" / ".." / "b.png", compare=False)
+        plan_jobs(given(folder / "b.png"), folder / "sub" / ".." / "b.png", compare=False)
     with pytest.raises(UsageError, match="would overwrite a source"):
-        plan_jobs([folder / "b.png", folder / "b_compare.png"], folder.parent / "out" / ".." / "in", compare=True)
+        plan_jobs(given(folder / "b.png", folder / "b_compare.png"), folder.parent / "out" / ".." / "in", compare=True)
 
 
 def test_outputs_that_cannot_be(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are 2 photos: name a folder"):
-        plan_jobs([folder / "b.png", folder / "a.JPG"], tmp_path / "one.png", compare=False)
+        plan_jobs(given(folder / "b.png", folder / "a.JPG"), tmp_path / "one.png", compare=False)
     with pytest.raises(UsageError, match="a file that is no picture"):
-        plan_jobs([folder / "b.png"], folder / "notes.txt", compare=False)
+        plan_jobs(given(folder / "b.png"), folder / "notes.txt", compare=False)

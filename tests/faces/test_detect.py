@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 
 from quantface_core.errors import ModelError
-from quantface_core.faces.detect import FaceDetector, merge
+from quantface_core.faces.boxes import face_in_box
+from quantface_core.faces.detect import DOUBTFUL_SCORE, FaceDetector, merge
 from quantface_core.io.photos import read_photo
-from quantface_core.types import Face
+from quantface_core.types import Face, Pixels
 
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 SURE = 0.7
 
 
@@ -61,16 +64,127 @@ def test_no_face_no_result(detector: FaceDetector) -> None:
     assert sure(detector(np.zeros((1, 1, 3), np.uint8))) == []
 
 
-def test_merge_keeps_the_surest_of_nested_and_shifted_boxes() -> None:
-    points = ((0.0, 0.0),) * 5
-    big, shifted, nested = (
-        Face(b, points, s) for b, s in (((0, 0, 100, 100), 0.8), ((5, 5, 100, 100), 0.9), ((30, 30, 20, 20), 0.6))
-    )
-    neighbour = Face((105, 0, 100, 100), points, 0.7)
-    assert merge([big, shifted, nested, neighbour]) == (shifted, neighbour)
+def test_merge_keeps_the_surest_of_one_face_and_every_other_face() -> None:
+    def at(left: float, top: float, side: float, score: float) -> Face:
+        return replace(face_in_box((left, top, side, side)), score=score)
+
+    big, shifted, other_size = at(0, 0, 100, 0.8), at(5, 5, 100, 0.9), at(10, 10, 80, 0.6)
+    neighbour, child = at(105, 0, 100, 0.7), at(40, 60, 40, 0.75)
+    assert merge([big, shifted, other_size, neighbour, child]) == (shifted, child, neighbour)
 
 
 def test_a_file_that_is_no_detector(tmp_path: Path) -> None:
     (tmp_path / "fake.onnx").write_text("not a network")
     with pytest.raises(ModelError, match="not a face detector"):
         FaceDetector(tmp_path / "fake.onnx")
+
+
+def turned(pixels: Pixels, angle: float) -> Pixels:
+    """The whole picture turned, on gray, nothing cut off."""
+    height, width = pixels.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+    size = np.abs(matrix[:, :2]) @ [width, height] + 2
+    matrix[:, 2] += (size - [width, height]) / 2
+    return cv2.warpAffine(pixels, matrix, tuple(int(s) for s in size), borderValue=(120, 120, 120))
+
+
+@pytest.fixture(scope="module")
+def portraits() -> list[Pixels]:
+    paths = sorted((SHARED / "faces" / "large").glob("*.jpg"))
+    if not paths:
+        pytest.skip("needs ../shared/faces/large beside the project")
+    return [read_photo(path).pixels for path in paths]
+
+
+def fitted(pixels: Pixels, side: int) -> Pixels:
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def near(faces: list[Face], x: float, y: float, reach: float) -> int:
+    """How many faces have their middle there."""
+    return sum(bool(np.hypot(*(np.mean(f.landmarks, axis=0) - (x, y))) < reach) for f in faces)
+
+
+@pytest.mark.parametrize("angle", [60, 90, 120, 180, 250, 270])
+def test_a_portrait_is_found_however_it_is_turned(detector: FaceDetector, photos: Path, angle: float) -> None:
+    picture = turned(read_photo(photos / "usnavy_grace_hopper.jpg").pixels, angle)
+    faces = sure(detector(picture))
+    assert len(faces) == 1
+    eyes = np.subtract(faces[0].landmarks[1], faces[0].landmarks[0])
+    assert abs((np.degrees(np.arctan2(-eyes[1], eyes[0])) - angle + 180) % 360 - 180) < 12
+
+
+@pytest.mark.parametrize("quarter", range(4))
+def test_a_crowd_is_found_however_it_is_turned(detector: FaceDetector, portraits: list[Pixels], quarter: int) -> None:
+    scene = np.full((1024, 1280, 3), 110, np.uint8)
+    for i, portrait in enumerate(portraits[:24]):
+        top, left = 30 + i // 6 * 245, 20 + i % 6 * 210
+        scene[top : top + 180, left : left + 180] = fitted(portrait, 180)
+    assert len(sure(detector(np.ascontiguousarray(np.rot90(scene, quarter))))) == 24
+
+
+@pytest.mark.parametrize("quarter", range(4))
+def test_what_is_no_face_stays_doubtful(detector: FaceDetector, astronaut: Pixels, quarter: int) -> None:
+    """Upside down, her suit is a face of 0.75 to the detector."""
+    found = detector(np.ascontiguousarray(np.rot90(astronaut, quarter)))
+    assert len(sure(found)) == 1
+    assert all(face.score <= DOUBTFUL_SCORE for face in found if face not in sure(found))
+
+
+def test_no_face_is_found_between_faces(detector: FaceDetector, test_faces: list[Path]) -> None:
+    """A tight mosaic: as many finds as faces, each in its own square."""
+    side, columns, rows = 100, 12, 5
+    mosaic = np.zeros((rows * side, columns * side, 3), np.uint8)
+    for i in range(rows * columns):
+        top, left = i // columns * side, i % columns * side
+        mosaic[top : top + side, left : left + side] = fitted(read_photo(test_faces[i]).pixels, side)
+    faces = sure(detector(mosaic))
+    assert len(faces) == rows * columns
+    for i in range(rows * columns):
+        assert near(faces, i % columns * side + 50, i // columns * side + 60, 25) == 1
+
+
+def test_an_enlarged_jpeg_holds_one_face(detector: FaceDetector, test_faces: list[Path]) -> None:
+    for path in test_faces[::12]:
+        _, data = cv2.imencode(".jpg", read_photo(path).pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20])
+        blocks = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        assert len(sure(detector(cv2.resize(blocks, (1024, 1024), interpolation=cv2.INTER_CUBIC)))) == 1
+
+
+def test_a_small_face_before_a_large_one(detector: FaceDetector, portraits: list[Pixels]) -> None:
+    for i in range(0, 20, 3):
+        picture = np.full((1000, 900, 3), 120, np.uint8)
+        picture[60:828, 60:828] = cv2.resize(portraits[i], (768, 768), interpolation=cv2.INTER_CUBIC)
+        picture[640:860, 340:560] = fitted(portraits[(i + 7) % 24], 220)
+        faces = sure(detector(picture))
+        assert near(faces, 450, 755, 40) == 1, i
+        assert near(faces, 444, 470, 90) == 1, i
+
+
+def test_cheek_to_cheek(detector: FaceDetector, portraits: list[Pixels]) -> None:
+    y, x = np.mgrid[:300, :300]
+    head = ((x - 150) / 85) ** 2 + ((y - 160) / 120) ** 2 < 1
+    for i in range(0, 20, 3):
+        picture = np.full((420, 600, 3), 120, np.uint8)
+        picture[60:360, 60:360] = fitted(portraits[i], 300)
+        picture[70:370, 200:500][head] = fitted(portraits[(i + 5) % 24], 300)[head]
+        assert len(sure(detector(picture))) == 2, i
+
+
+def test_small_faces_in_a_very_wide_picture(detector: FaceDetector, test_faces: list[Path]) -> None:
+    strip = np.full((240, 16000, 3), 115, np.uint8)
+    for i in range(64):
+        strip[20:220, i * 250 + 4 : i * 250 + 204] = fitted(read_photo(test_faces[i]).pixels, 200)
+    faces = sure(detector(strip))
+    assert sum(near(faces, i * 250 + 104, 140, 40) == 1 for i in range(64)) >= 63
+    assert len(faces) <= 64
+
+
+def test_the_box_fits_the_face_that_was_settled_on(detector: FaceDetector, astronaut: Pixels) -> None:
+    for quarter in range(4):
+        face = sure(detector(np.ascontiguousarray(np.rot90(astronaut, quarter))))[0]
+        assert 70 < face.size < 130
+        left, top, width, height = face.box
+        x, y = np.mean(face.landmarks, axis=0)
+        assert abs(x - left - width / 2) < 0.3 * face.size
+        assert abs(y - top - height / 2) < 0.3 * face.size

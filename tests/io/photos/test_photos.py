@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from quantface_core.errors import ImageError
-from quantface_core.io import photos as module
 from quantface_core.io.photos import Photo, read_photo, write_photo
+from quantface_core.io.photos import photo as limits
+from quantface_core.io.photos import read as reader
 
 
 @pytest.fixture
@@ -53,7 +54,11 @@ def test_16_bits_keep_their_profile(tmp_path: Path, photos: Path, picture: np.nd
 
 def test_a_gray_profile_stays_with_gray(tmp_path: Path, picture: np.ndarray) -> None:
     deep = np.repeat(picture[..., :1].astype(np.uint16) * 257, 3, 2)
-    for name, alpha, kept in (("a.png", None, b"gray's"), ("b.tif", None, b"gray's"), ("c.png", deep[..., 0], None)):
+    for name, alpha, kept in (
+        ("a.png", None, b"gray's"),
+        ("b.tif", None, b"gray's"),
+        ("c.png", deep[..., 0], b"gray's"),
+    ):
         write_photo(Photo(deep, alpha, gray=True, icc=b"gray's"), tmp_path / name)
         assert read_photo(tmp_path / name).icc == kept, name
 
@@ -131,6 +136,8 @@ def test_unusual_modes_are_read(tmp_path: Path, picture: np.ndarray, mode: str) 
         if mode == "I;16"
         else Image.fromarray(picture).convert(mode)
     )
+    if mode == "F":
+        image = Image.fromarray(np.asarray(image) / 255)
     image.save(tmp_path / "a.tif")
     photo = read_photo(tmp_path / "a.tif")
     assert photo.pixels.shape == (12, 17, 3)
@@ -153,8 +160,8 @@ def test_damage_is_told_in_one_line(tmp_path: Path, photos: Path) -> None:
 
 def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.zeros((200, 200), np.uint8)).save(tmp_path / "big.png")
-    monkeypatch.setattr(module, "MAX_PIXELS", 10_000)
-    monkeypatch.setattr(module, "_decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(limits, "MAX_PIXELS", 10_000)
+    monkeypatch.setattr(reader, "_photo", lambda *_: pytest.fail("decoded"))
     with pytest.raises(ImageError, match=r"200x200 .* shrink or crop"):
         read_photo(tmp_path / "big.png")
 
@@ -173,34 +180,16 @@ def test_a_full_disk_leaves_the_old_picture(
     write_photo(Photo(picture), tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
 
-    def full(self: Image.Image, path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half")
+    def full(self: Path, data: bytes) -> None:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ImageError, match="No space left"):
         write_photo(replace(Photo(picture), pixels=255 - picture), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_camera_data_of_the_wrong_kind_costs_nothing_but_itself(picture: np.ndarray, tmp_path: Path) -> None:
-    """Its date is said to be a whole number and is text: Pillow reads it, and cannot write it."""
-    exif = Image.Exif()
-    exif[module.ExifTags.Base.DateTime] = "2026:11:26"
-    Image.fromarray(picture).save(tmp_path / "a.jpg", exif=exif)
-    whole = (tmp_path / "a.jpg").read_bytes()
-    assert read_photo(tmp_path / "a.jpg").exif
-
-    def broken(self: Image.Exif, *_: object) -> bytes:
-        raise module.struct.error("required argument is not an integer")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Image.Exif, "tobytes", broken)
-        photo = read_photo(tmp_path / "a.jpg")
-    assert photo.exif is None
-    assert photo.pixels.shape == picture.shape
-    assert (tmp_path / "a.jpg").read_bytes() == whole
 
 
 def test_a_picture_larger_than_its_format_allows_is_told(tmp_path: Path) -> None:

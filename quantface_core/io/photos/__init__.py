@@ -1,0 +1,22 @@
+"""Photos as files: read and written without losing what they carry, or with a word where a format cannot hold it."""
+
+from .photo import HEIF, JXL, MAX_PIXELS, RAW, READABLE, WRITABLE, Metadata, Pages, Photo, check_size
+from .read import read_pages, read_photo
+from .write import write_pages, write_photo
+
+__all__ = [
+    "HEIF",
+    "JXL",
+    "MAX_PIXELS",
+    "RAW",
+    "READABLE",
+    "WRITABLE",
+    "Metadata",
+    "Pages",
+    "Photo",
+    "check_size",
+    "read_pages",
+    "read_photo",
+    "write_pages",
+    "write_photo",
+]

@@ -1,0 +1,74 @@
+"""Camera data (EXIF) that stay true in another picture: upright, without the old thumbnail, otherwise byte for byte."""
+
+from __future__ import annotations
+
+import struct
+
+from .ifd import CHILDREN, SHORT, Directory, chosen, directories, header, pack
+
+PREFIX = b"Exif\0\0"
+ORIENTATION = 0x0112
+_WIDTH, _HEIGHT = 0xA002, 0xA003  # of the picture, in the EXIF directory
+_MAKER_NOTE = 0x927C
+_EXIF = CHILDREN[0]
+
+# Of a TIFF's first directory, where they lie among those that say how its own pixels are stored: descriptions,
+# camera, dates, authors, resolution, page, rating, Windows' titles.
+_DESCRIPTIVE = {269, 270, 271, 272, 274, 282, 283, 285, 296, 297, 305, 306, 315, 316, 318, 319, 532, 0x4746, 0x4749}
+_DESCRIPTIVE |= {33432, 33434, 33437, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F, *CHILDREN[:2]}
+
+
+def upright(blob: bytes) -> bytes | None:
+    """EXIF with its orientation reset in place, and no thumbnail, which would show the old picture.
+
+    Everything else keeps its place: makers' notes count from the start. None when it is no EXIF.
+    """
+    directory = parsed(blob)
+    if directory is None:
+        return None
+    data = bytearray(blob.removeprefix(PREFIX))
+    directory.patch(data, ORIENTATION, 1)
+    data[directory.link : directory.link + 4] = b"\0" * 4
+    return bytes(data)
+
+
+def sized(blob: bytes, width: int, height: int) -> bytes:
+    """EXIF with another size where it tells one, and without the prefix that only JPEG wants."""
+    data, directory = bytearray(blob.removeprefix(PREFIX)), parsed(blob)
+    if directory is not None and _EXIF in directory.children:
+        directory.children[_EXIF].patch(data, _WIDTH, width)
+        directory.children[_EXIF].patch(data, _HEIGHT, height)
+    return bytes(data)
+
+
+def orientation(directory: Directory) -> int:
+    """1 to 8; what is no orientation counts as upright."""
+    values = directory.numbers(ORIENTATION)
+    return int(values[0]) if values and values[0] in range(1, 9) else 1
+
+
+def of_tiff(directory: Directory) -> bytes | None:
+    """The descriptive tags of a TIFF's directory as EXIF; None where it has none."""
+    kept = chosen(directory, _DESCRIPTIVE)
+    if ORIENTATION in kept.entries:
+        kept.put(ORIENTATION, SHORT, 1)
+    return header(kept.order) + pack(kept, 8) if kept.entries or kept.children else None
+
+
+def parsed(blob: bytes) -> Directory | None:
+    """The first directory of EXIF, with its children."""
+    try:
+        return next(directories(blob.removeprefix(PREFIX)), None)
+    except (struct.error, ValueError):
+        return None
+
+
+def shortened(blob: bytes, limit: int) -> bytes | None:
+    """EXIF without its maker's note and what nothing points to, if that brings it below `limit` bytes."""
+    directory = parsed(blob)
+    if directory is None:
+        return None
+    if _EXIF in directory.children:
+        directory.children[_EXIF].entries.pop(_MAKER_NOTE, None)
+    shorter = header(directory.order) + pack(directory, 8)
+    return shorter if len(shorter) <= limit else None

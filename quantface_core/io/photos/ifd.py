@@ -1,0 +1,164 @@
+"""TIFF's directories of tags, which EXIF is made of too: read and written with their bytes as they lie."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from mmap import mmap
+from typing import Any, Literal
+
+Buffer = bytes | mmap
+Order = Literal["<", ">"]
+"""`<` (Intel, II) or `>` (Motorola, MM), as `struct` and NumPy name them."""
+
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
+_UNITS = {1: "B", 2: "B", 3: "H", 4: "L", 5: "LL", 6: "b", 7: "B", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d"}
+_UNITS |= {13: "L", 16: "Q", 17: "q", 18: "Q"}
+_MOST_ENTRIES = 4096  # of a directory; a damaged count would have us read the file as one
+CHILDREN = (34665, 34853, 40965)  # tags whose value is a directory: EXIF, GPS, interoperability
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tag's value."""
+
+    kind: int  # TIFF's number of the type
+    data: bytes  # in the directory's byte order
+
+    def numbers(self, order: Order) -> tuple[Any, ...]:
+        """The value as numbers; a rational is two."""
+        unit = _UNITS[self.kind]
+        count = len(self.data) // struct.calcsize("<" + unit)
+        return struct.unpack(order + unit * count, self.data)
+
+
+@dataclass
+class Directory:
+    """Tags, and the directories that some of them name."""
+
+    order: Order
+    entries: dict[int, Entry] = field(default_factory=dict)
+    children: dict[int, Directory] = field(default_factory=dict)
+    where: dict[int, int] = field(default_factory=dict)  # of the values that lie in the directory itself: their place
+    link: int = 0  # place of the next directory's place
+
+    def numbers(self, tag: int, default: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        return self.entries[tag].numbers(self.order) if tag in self.entries else default
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """The first number of a tag that holds whole ones."""
+        return int(next(iter(self.numbers(tag)), default))
+
+    def patch(self, data: bytearray, tag: int, value: int) -> None:
+        """Overwrite a whole number where `data`, of which this directory was read, has it."""
+        kind = self.entries[tag].kind if tag in self.where else None
+        if kind in (SHORT, LONG):
+            size = {SHORT: 0xFFFF, LONG: 0xFFFFFFFF}[kind]
+            struct.pack_into(self.order + {SHORT: "H", LONG: "L"}[kind], data, self.where[tag], min(value, size))
+
+    def put(self, tag: int, kind: int, *numbers: int) -> None:
+        unit = _UNITS[kind]
+        self.entries[tag] = Entry(kind, struct.pack(self.order + unit * (len(numbers) // len(unit)), *numbers))
+
+
+def order_of(data: Buffer) -> Order:
+    """The byte order that a TIFF header names. Raises ValueError where it is none."""
+    orders: dict[bytes, Order] = {b"II": "<", b"MM": ">"}
+    order = orders.get(data[:2])
+    if order is None or struct.unpack(order + "H", data[2:4])[0] not in (42, 43):
+        raise ValueError("no TIFF header")
+    return order
+
+
+def directories(data: Buffer) -> Iterator[Directory]:
+    """The directories of a classic or Big TIFF, or of EXIF, in their chain's order.
+
+    Tags that lie outside the data, or are of an unknown type, are left out. Raises ValueError where there is no
+    first directory.
+    """
+    order = order_of(data)
+    big = struct.unpack(order + "H", data[2:4])[0] == 43
+    (place,) = struct.unpack(order + "Q", data[8:16]) if big else struct.unpack(order + "L", data[4:8])
+    seen: set[int] = set()
+    while place and place not in seen:
+        seen.add(place)
+        directory, following = _read(data, place, order, big, CHILDREN)
+        yield directory
+        place = following
+
+
+def _read(data: Buffer, place: int, order: Order, big: bool, children: tuple[int, ...]) -> tuple[Directory, int]:
+    head, entry, room = ("Q", "HHQ8s", 8) if big else ("H", "HHL4s", 4)
+    try:
+        (count,) = struct.unpack_from(order + head, data, place)
+        if not 0 < count <= _MOST_ENTRIES:
+            raise ValueError(f"a directory of {count} tags")
+        size = struct.calcsize(order + entry)
+        start = place + struct.calcsize(order + head)
+        rows = list(struct.iter_unpack(order + entry, data[start : start + count * size]))
+    except struct.error:
+        raise ValueError("its directory lies outside the file") from None
+    directory = Directory(order)
+    for i, (tag, kind, values, inline) in enumerate(rows):
+        length = values * struct.calcsize("<" + _UNITS.get(kind, ""))
+        if not length or length > len(data) or tag in directory.entries:
+            continue
+        (there,) = struct.unpack(order + ("Q" if big else "L"), inline)
+        value = inline[:length] if length <= room else bytes(data[there : there + length])
+        if len(value) < length:
+            continue
+        directory.entries[tag] = Entry(kind, value)
+        if length <= room:
+            directory.where[tag] = start + (i + 1) * size - room
+        if tag in children:
+            # A child names no further directory of its own kind: no circles.
+            try:
+                child, _ = _read(data, directory.number(tag), order, big, tuple(c for c in children if c != tag))
+            except ValueError:
+                continue
+            directory.children[tag] = child
+    directory.link = start + count * size
+    following = data[directory.link : directory.link + room]
+    return directory, struct.unpack(order + ("Q" if big else "L"), following)[0] if len(following) == room else 0
+
+
+def pack(directory: Directory, place: int, following: int = 0) -> bytes:
+    """A classic directory with its values and children, as it lies at `place`, an even place of a file."""
+    order = directory.order
+    tags = sorted(directory.entries.keys() | directory.children.keys())
+    tags = [tag for tag in tags if tag not in CHILDREN or tag in directory.children]
+    rows, tail = [], b""
+    end = place + 2 + 12 * len(tags) + 4
+    for tag in tags:
+        if tag in directory.children:
+            row = struct.pack(order + "HHLL", tag, LONG, 1, end + len(tail))
+            tail += pack(directory.children[tag], end + len(tail))
+        else:
+            entry = directory.entries[tag]
+            count = len(entry.data) // struct.calcsize("<" + _UNITS[entry.kind])
+            row = struct.pack(order + "HHL", tag, entry.kind, count)
+            if len(entry.data) <= 4:
+                row += entry.data.ljust(4, b"\0")
+            else:
+                row += struct.pack(order + "L", end + len(tail))
+                tail += entry.data
+        tail += b"\0" * (len(tail) % 2)
+        rows.append(row)
+    return struct.pack(order + "H", len(tags)) + b"".join(rows) + struct.pack(order + "L", following) + tail
+
+
+def header(order: Order, first: int = 8) -> bytes:
+    """The 8 bytes before everything else of a classic TIFF."""
+    return {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HL", 42, first)
+
+
+def chosen(directory: Directory, tags: set[int]) -> Directory:
+    """The named tags of a directory, and what its children hold."""
+    kept = {tag: entry for tag, entry in directory.entries.items() if tag in tags}
+    return Directory(directory.order, kept, {t: c for t, c in directory.children.items() if t in tags})
+
+
+def merged(below: Directory, above: Mapping[int, Entry]) -> Directory:
+    """A directory with further tags put over its own; both in one byte order."""
+    return Directory(below.order, {**below.entries, **above}, below.children)

@@ -1,0 +1,136 @@
+"""PNG's chunks, and its pictures of 16 bits a channel, which Pillow has no colours for."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ImageError
+
+Chunk = tuple[bytes, bytes]
+"""Type and content."""
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TEXT = (b"tEXt", b"zTXt", b"iTXt")
+MEANING = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sBIT")  # of the numbers, as colours
+XMP_KEY = b"XML:com.adobe.xmp"
+_KEPT = (*TEXT, *MEANING, b"pHYs")
+_HEADER = 33  # bytes of PNG before its second chunk: the signature, and IHDR
+_COMMON_MEANINGS = {(b"gAMA", struct.pack(">I", 45455))}
+_SRGB = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+_COMMON_MEANINGS |= {(b"cHRM", _SRGB)}
+_MOST_KEPT = 64 << 20  # bytes of a chunk: more is no text
+
+
+def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Types and lengths in a PNG's order; the file stands at the content, and may be moved."""
+    place = len(SIGNATURE)
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">I4s", head)
+        yield kind, length
+        place += 12 + length
+        if kind == b"IEND":
+            return
+
+
+def kept_chunks(path: Path) -> tuple[Chunk, ...]:
+    """What a PNG says of its meaning, resolution and history, to be written back as it is; XMP is not among it."""
+    kept = []
+    with path.open("rb") as file:
+        for kind, length in chunks(file):
+            if kind in _KEPT and length <= _MOST_KEPT:
+                content = file.read(length)
+                if len(content) == length and not content.startswith(XMP_KEY + b"\0"):
+                    kept.append((kind, content))
+    return tuple(kept)
+
+
+def unusual_meanings(found: Iterable[Chunk]) -> list[str]:
+    """The names of chunks that give colours another meaning than sRGB."""
+    found = list(found)
+    if any(kind == b"sRGB" for kind, _ in found) and not any(kind == b"cICP" for kind, _ in found):
+        return []
+    names = {k for k, c in found if k in MEANING and k not in (b"sRGB", b"sBIT") and (k, c) not in _COMMON_MEANINGS}
+    return sorted(name.decode() for name in names)
+
+
+def header(path: Path) -> tuple[int, int]:
+    """Bits a channel and colour type."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    return (start[24], start[25]) if len(start) == 26 else (8, 2)
+
+
+def read_16_bits(path: Path) -> NDArray[np.uint16] | None:
+    """[H, W] gray, [H, W, 3] RGB or [H, W, 4] RGBA; None where OpenCV does not give 16 bits."""
+    data = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if data is None or data.dtype != np.uint16:
+        return None
+    return data if data.ndim == 2 else np.ascontiguousarray(data[..., (2, 1, 0, 3)[: data.shape[2]]])
+
+
+def transparent_16_bits(path: Path, pixels: NDArray[np.uint16]) -> NDArray[np.uint16] | None:
+    """The alpha that a tRNS chunk gives a 16-bit picture [H, W, C] without alpha: one colour is clear."""
+    with path.open("rb") as file:
+        for kind, length in chunks(file):
+            if kind == b"tRNS" and length == 2 * pixels.shape[2]:
+                clear = np.frombuffer(file.read(length), ">u2")
+                return np.where((pixels == clear).all(axis=2), 0, 0xFFFF).astype(np.uint16)
+            if kind == b"IDAT":
+                break
+    return None
+
+
+def encode(pixels: NDArray[Any]) -> bytes:
+    """[H, W, 1 to 4] uint16 as PNG: gray, gray and alpha, RGB, RGBA; every row is told by its left neighbours."""
+    height, width, channels = pixels.shape
+    rows = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, width, 2 * channels)
+    left = rows.copy()
+    left[:, 1:] -= rows[:, :-1]
+    filtered = np.empty((height, 1 + width * 2 * channels), np.uint8)
+    filtered[:, 0] = 1  # Sub
+    filtered[:, 1:] = left.reshape(height, -1)
+    start = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    pieces = [(b"IHDR", start), (b"IDAT", zlib.compress(filtered.tobytes(), 5)), (b"IEND", b"")]
+    return SIGNATURE + b"".join(packed(piece) for piece in pieces)
+
+
+def packed(chunk: Chunk) -> bytes:
+    """A chunk with its length and check sum."""
+    kind, content = chunk
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def with_chunks(encoded: bytes, added: Iterable[Chunk]) -> bytes:
+    """A PNG with chunks put right behind its header. Raises ImageError for what is no PNG."""
+    if not encoded.startswith(SIGNATURE):
+        raise ImageError("no PNG was written")
+    return b"".join([encoded[:_HEADER], *(packed(chunk) for chunk in added), encoded[_HEADER:]])
+
+
+def profile_chunk(icc: bytes) -> Chunk:
+    return b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)
+
+
+def text_chunk(key: bytes, text: bytes) -> Chunk:
+    """Text in UTF-8, as it is."""
+    return b"iTXt", key + b"\0\0\0\0\0" + text
+
+
+def iptc_chunk(block: bytes) -> Chunk:
+    """IPTC as ImageMagick and ExifTool keep it in PNG: Photoshop's resource in hexadecimal."""
+    lines = block.hex()
+    wrapped = "\n".join(lines[i : i + 72] for i in range(0, len(lines), 72))
+    raw = f"\niptc\n{len(block):8}\n{wrapped}\n".encode()
+    return b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(raw)

@@ -1,0 +1,284 @@
+"""TIFF's pixels as numbers, whatever their depth and layout; and TIFF written with all a photo carries.
+
+Pillow knows no colour above 8 bits, and OpenCV misreads planar and inverted pictures without an error. Here
+libtiff, inside Pillow, only decompresses: each plane is shown to it as a gray picture of bytes. What those bytes
+mean is decided here. `tifffile` would do it too, but needs imagecodecs' 26 MB for LZW.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import TiffImagePlugin
+
+from ...errors import ImageError
+from .ifd import ASCII, BYTE, LONG, RATIONAL, SHORT, UNDEFINED, Buffer, Directory, Entry, header, pack
+
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, DESCRIPTION = 254, 256, 257, 258, 259, 262, 266, 270
+STRIPS, SAMPLES, ROWS, STRIP_BYTES, X_DPI, Y_DPI, PLANAR, DPI_UNIT = 273, 277, 278, 279, 282, 283, 284, 296
+PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SUB_IFDS, EXTRA, FORMAT = 317, 322, 323, 324, 325, 330, 338, 339
+LEAST_SAMPLE, MOST_SAMPLE, XMP, IPTC, ICC, DNG = 340, 341, 700, 33723, 34675, 50706
+
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
+_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _CMYK: 4}
+_BYTE_CODECS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate twice, PackBits, LZMA, ZSTD
+_DEFLATE, _HORIZONTAL, _FLOATING = 8, 2, 3
+_STRIP = 1 << 20  # bytes of a strip that is written, about
+_FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A picture's numbers, scaled to their dtype's full range, black 0."""
+
+    values: NDArray[Any]  # [H, W, 1, 3 or 4] uint8 or uint16: gray, RGB or CMYK
+    alpha: NDArray[Any] | None  # [H, W], of the same dtype, not multiplied into the colours
+    notes: tuple[str, ...] = ()
+
+
+def is_raw(directory: Directory) -> bool:
+    """Whether a first directory is a camera's raw file's, whose readable picture is only a preview."""
+    reduced = directory.number(SUBFILE) & 1
+    return DNG in directory.entries or bool(reduced and SUB_IFDS in directory.entries)
+
+
+def is_page(directory: Directory) -> bool:
+    """Whether a directory is a page of its own: no smaller copy, no mask of another."""
+    return not directory.number(SUBFILE) & 0b101 and WIDTH in directory.entries
+
+
+def readable(directory: Directory) -> bool:
+    """Whether `read` knows the layout; the rest (palettes, YCbCr, JPEG, bits) is Pillow's, up to 8 bits."""
+    bits, formats = set(directory.numbers(BITS, (1,))), set(directory.numbers(FORMAT, (1,)))
+    return (
+        directory.number(PHOTOMETRIC, -1) in _COLOURS
+        and directory.number(COMPRESSION, 1) in _BYTE_CODECS
+        and len(bits) == 1
+        and bits <= {8, 16, 32, 64}
+        and len(formats) == 1
+        and formats <= set(_FORMATS)
+    )
+
+
+def describe(directory: Directory) -> str:
+    """The layout in words, for one that is refused."""
+    bits = "/".join(str(b) for b in directory.numbers(BITS, (1,))[:5])
+    return f"TIFF of {bits} bits, photometric {directory.number(PHOTOMETRIC, -1)}, " + (
+        f"compression {directory.number(COMPRESSION, 1)}, sample format {directory.number(FORMAT, 1)}"
+    )
+
+
+def read(data: Buffer, directory: Directory) -> Samples:
+    """The numbers of a page that is `readable`. Raises ImageError and ValueError."""
+    photometric = directory.number(PHOTOMETRIC)
+    colours, samples = _COLOURS[photometric], directory.number(SAMPLES, 1)
+    if samples < colours:
+        raise ImageError(f"damaged: {samples} channels where its colours need {colours}")
+    values = _planes(data, directory, samples)
+    values, notes = _full_range(values, directory)
+    extra = directory.numbers(EXTRA)
+    # Writers that say nothing of a fourth channel mean alpha; one that says it is unspecified does not.
+    kind = (extra[0] if extra else 2) if samples > colours else None
+    picture = values[..., :colours]
+    white = np.iinfo(picture.dtype).max
+    if photometric == _WHITE_IS_ZERO:
+        picture = white - picture
+    alpha = values[..., colours].copy() if kind in (1, 2) else None
+    if kind == 1 and alpha is not None:
+        picture = _unmultiplied(picture, alpha)
+    left_out = samples - colours - (alpha is not None)
+    if left_out:
+        notes += (f"{left_out} channels beside colour and alpha are left out",)
+    return Samples(np.ascontiguousarray(picture), alpha, notes)
+
+
+def _unmultiplied(picture: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    white = np.iinfo(picture.dtype).max
+    over = np.maximum(alpha, 1).astype(np.uint32)[..., None]
+    whole = (picture.astype(np.uint32) * np.uint32(white) + over // 2) // over
+    return np.minimum(whole, white).astype(picture.dtype)
+
+
+def _full_range(values: NDArray[Any], directory: Directory) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """8 and 16 bits as they are, others as 16. Raises ImageError where no range is told."""
+    if values.dtype.kind == "u":
+        bits = values.dtype.itemsize * 8
+        if bits <= 16:
+            return values, ()
+        return (values >> np.asarray(bits - 16, values.dtype)).astype(np.uint16), (f"{bits} bits become 16",)
+    if values.dtype.kind == "i":
+        raise ImageError("its numbers are signed, and what is black is not said: convert it to 8 or 16 bits")
+    low, high = (directory.numbers(tag)[:1] for tag in (LEAST_SAMPLE, MOST_SAMPLE))
+    return from_floats(values, float(low[0]) if low else 0.0, float(high[0]) if high else 1.0)
+
+
+def from_floats(values: NDArray[Any], low: float = 0.0, high: float = 1.0) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Numbers from `low` (black) to `high` (white) as 16 bits. Raises ImageError for what lies beyond."""
+    if not np.isfinite(values).all():
+        raise ImageError("some of its numbers are infinite or not a number")
+    # The range declared is often the range found; a darker picture than white is no reason to stretch it.
+    low, high = min(low, 0.0) if low >= 0 else low, max(high, 1.0)
+    least, most = float(values.min()), float(values.max())
+    slack = 0.001 * (high - low)
+    if least < low - slack or most > high + slack:
+        span = f"{least:g} to {most:g}, and black and white are {low:g} and {high:g}"
+        raise ImageError(f"its numbers go from {span}: map its tones to 16 bits first")
+    scaled = np.clip((values.astype(np.float64) - low) * (65535 / (high - low)), 0, 65535)
+    return np.rint(scaled).astype(np.uint16), ("floating point becomes 16 bits",)
+
+
+def _planes(data: Buffer, directory: Directory, samples: int) -> NDArray[Any]:
+    """[H, W, samples] as stored, in this machine's byte order."""
+    planar = directory.number(PLANAR, 1) == 2 and samples > 1
+    if not planar:
+        return _plane(data, directory, samples, 0, 1)
+    return np.concatenate([_plane(data, directory, 1, i, samples) for i in range(samples)], axis=2)
+
+
+def _plane(data: Buffer, directory: Directory, samples: int, index: int, planes: int) -> NDArray[Any]:
+    width, height = directory.number(WIDTH), directory.number(HEIGHT)
+    kind = _FORMATS[directory.number(FORMAT, 1)]
+    stored = np.dtype(f"{directory.order}{kind}{directory.number(BITS, 1) // 8}")
+    tiled = TILES in directory.entries
+    across = directory.number(TILE_WIDTH) if tiled else width
+    if across < 1:
+        raise ImageError("damaged: its tiles have no width")
+    blocks = -(-width // across)
+    pixel = samples * stored.itemsize
+    found = _decompressed(data, directory, (blocks * across * pixel, height), across * pixel, index, planes)
+    rows = found.reshape(height, blocks, across * pixel)
+    predictor = directory.number(PREDICTOR, 1)
+    if predictor == _FLOATING and kind == "f":
+        values = _unpredicted_floats(rows, samples, stored.itemsize)
+    else:
+        values = rows.view(stored).astype(stored.newbyteorder("="))
+        if predictor == _HORIZONTAL and kind != "f":
+            lanes = values.reshape(height, blocks, across, samples)
+            values = np.add.accumulate(lanes, axis=2, dtype=values.dtype)
+        elif predictor != 1:
+            raise ImageError(f"it uses the predictor {predictor}, which this cannot undo: save it without")
+    return values.reshape(height, blocks * across, samples)[:, :width]
+
+
+def _unpredicted_floats(rows: NDArray[np.uint8], samples: int, size: int) -> NDArray[Any]:
+    """Undo Adobe's predictor: bytes in planes, the highest first, each less its neighbour of the same channel."""
+    height, blocks, length = rows.shape
+    lanes = rows.reshape(height, blocks, length // samples, samples)
+    planes = np.add.accumulate(lanes, axis=2, dtype=np.uint8).reshape(height, blocks, size, length // size)
+    return np.ascontiguousarray(planes.swapaxes(2, 3)).view(f">f{size}").astype(f"=f{size}")
+
+
+def _decompressed(
+    data: Buffer, directory: Directory, size: tuple[int, int], block: int, index: int, planes: int
+) -> NDArray[np.uint8]:
+    """The bytes of a plane, by showing it to libtiff as a gray picture of `size` in blocks `block` bytes wide."""
+    tiled = TILES in directory.entries
+    places, lengths = (directory.numbers(t) for t in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)))
+    each = len(places) // planes
+    shown = Directory("<")
+    for tag, value in ((WIDTH, size[0]), (HEIGHT, size[1]), (BITS, 8), (PHOTOMETRIC, 1), (SAMPLES, 1)):
+        shown.put(tag, LONG, value)
+    shown.put(COMPRESSION, SHORT, directory.number(COMPRESSION, 1))
+    shown.put(FILL_ORDER, SHORT, directory.number(FILL_ORDER, 1))
+    if tiled:
+        shown.put(TILE_WIDTH, LONG, block)
+        shown.put(TILE_HEIGHT, LONG, directory.number(TILE_HEIGHT))
+    else:
+        shown.put(ROWS, LONG, min(directory.number(ROWS, size[1]), size[1]))
+    mine = slice(index * each, (index + 1) * each)
+    if not each or max(places) >= 1 << 32:
+        raise ImageError("damaged: it does not say where its pixels lie" if not each else "larger than 4 GB")
+    shown.put(TILES if tiled else STRIPS, LONG, *places[mine])
+    if len(lengths) == len(places):
+        shown.put(TILE_BYTES if tiled else STRIP_BYTES, LONG, *lengths[mine])
+    place = len(data) + len(data) % 2
+    content = b"".join([header("<", place), data[8:], b"\0" * (place - len(data)), pack(shown, place)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+        pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.shape != size[::-1]:
+        raise ImageError("damaged: its pixels are not where it says")
+    return pixels
+
+
+def write(pages: list[tuple[NDArray[Any], Directory]], colours: list[int]) -> bytes:
+    """A TIFF of pages [H, W, C] uint8 or uint16, Deflate; `colours` of C are gray or RGB, a channel beyond is alpha.
+
+    Each page comes with further tags; all are in the first one's byte order.
+    """
+    order = pages[0][1].order
+    body = bytearray(header(order))
+    link = 4  # where the place of the next directory has to be written
+    for (pixels, tags), count in zip(pages, colours, strict=True):
+        if tags.order != order:
+            raise ValueError("pages of two byte orders")
+        directory = _stored(body, pixels, tags, count)
+        body += b"\0" * (len(body) % 2)
+        struct.pack_into(order + "L", body, link, len(body))
+        link = len(body) + 2 + 12 * len(directory.entries.keys() | directory.children.keys())
+        body += pack(directory, len(body))
+    return bytes(body)
+
+
+def _stored(body: bytearray, pixels: NDArray[Any], tags: Directory, colours: int) -> Directory:
+    """Append a page's strips to the file; returns its directory."""
+    height, width, channels = pixels.shape
+    rows = max(1, _STRIP // (width * channels * pixels.dtype.itemsize))
+    places, lengths = [], []
+    for top in range(0, height, rows):
+        strip = pixels[top : top + rows]
+        less = strip.copy()
+        less[:, 1:] -= strip[:, :-1]
+        packed = zlib.compress(less.astype(pixels.dtype.newbyteorder(tags.order)).tobytes())
+        places.append(len(body))
+        lengths.append(len(packed))
+        body += packed
+    page = Directory(tags.order, dict(tags.entries), dict(tags.children))
+    page.put(WIDTH, LONG, width)
+    page.put(HEIGHT, LONG, height)
+    page.put(BITS, SHORT, *[pixels.dtype.itemsize * 8] * channels)
+    page.put(COMPRESSION, SHORT, _DEFLATE)
+    page.put(PHOTOMETRIC, SHORT, _RGB if colours == 3 else _BLACK_IS_ZERO)
+    page.put(STRIPS, LONG, *places)
+    page.put(SAMPLES, SHORT, channels)
+    page.put(ROWS, LONG, min(rows, height))
+    page.put(STRIP_BYTES, LONG, *lengths)
+    page.put(PLANAR, SHORT, 1)
+    page.put(PREDICTOR, SHORT, _HORIZONTAL)
+    if channels > colours:
+        page.put(EXTRA, SHORT, 2)
+    return page
+
+
+def put_resolution(directory: Directory, dpi: tuple[float, float]) -> None:
+    """Dots an inch, to a thousandth."""
+    for tag, value in zip((X_DPI, Y_DPI), dpi, strict=True):
+        directory.put(tag, RATIONAL, round(value * 1000), 1000)
+    directory.put(DPI_UNIT, SHORT, 2)
+
+
+def resolution(directory: Directory) -> tuple[float, float] | None:
+    """Dots an inch; None where only their ratio is told."""
+    x, y = directory.numbers(X_DPI), directory.numbers(Y_DPI)
+    inches = {2: 1.0, 3: 2.54}.get(directory.number(DPI_UNIT, 2))
+    if inches is None or len(x) < 2 or len(y) < 2 or not x[1] or not y[1] or not x[0] or not y[0]:
+        return None
+    return x[0] / x[1] * inches, y[0] / y[1] * inches
+
+
+def put_bytes(directory: Directory, tag: int, value: bytes | None) -> None:
+    """A tag of bytes, as XMP's, IPTC's and the profile's are."""
+    if value:
+        directory.entries[tag] = Entry(BYTE if tag == XMP else UNDEFINED, value)
+
+
+def put_text(directory: Directory, tag: int, value: bytes) -> None:
+    directory.entries[tag] = Entry(ASCII, value.rstrip(b"\0") + b"\0")
