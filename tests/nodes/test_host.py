@@ -31,6 +31,13 @@ def test_a_workflow_runs(server: ComfyUI, name: str) -> None:
     assert any("quantface_after" in output for output in outputs.values())
 
 
+def test_a_first_run_restores_a_face(server: ComfyUI) -> None:
+    """Of what the pack put into the input folder, with nothing chosen."""
+    outputs = server.run(server.workflow("restore_photo"))
+    (report,) = (output["text"][0] for output in outputs.values() if "text" in output)
+    assert "1 of 1 faces restored" in report
+
+
 @pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")
 def test_a_model_is_quantized_trained_saved_and_compared(server: ComfyUI) -> None:
     given = server.workflow("quantize_your_own", count=2, steps=2, metric="ssim", name="trial")
