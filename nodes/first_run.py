@@ -1,4 +1,4 @@
-"""What the templates open on: a portrait and a clip of it in the host's input folder, so that a first Run shows a face."""
+"""What the templates open on: a portrait and a clip of it, put into the host's input folder before the first Run."""
 
 from __future__ import annotations
 

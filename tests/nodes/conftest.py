@@ -66,6 +66,11 @@ def _module(name: str, **names: Any) -> ModuleType:
     return module
 
 
+class ExecutionBlocker:
+    def __init__(self, message: str | None) -> None:
+        self.message = message
+
+
 class Cancelled(BaseException):
     pass
 
@@ -140,6 +145,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         _module("comfy_api"), _module("comfy_api.latest", io=io, ui=ui, ComfyExtension=object),
         _module("comfy", model_management=management, model_patcher=patchers, utils=utils),
         management, patchers, utils, folder_paths,
+        _module("comfy_execution"), _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker),
     ]  # fmt: skip
     for module in modules:
         monkeypatch.setitem(sys.modules, module.__name__, module)

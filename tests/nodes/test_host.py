@@ -107,3 +107,36 @@ def test_switching_models_keeps_one(server: ComfyUI) -> None:
     for run in range(10):
         server.run(server.workflow("restore_photo", model=names[run % 2]))
     assert server.memory() - before < _GROWTH
+
+
+def _preview_of_crops(server: ComfyUI, **changes: Any) -> dict[str, Any]:
+    """Restore a photo, and save the restored faces too."""
+    prompt = server.workflow("restore_photo", **changes)
+    node = next(number for number, n in prompt.items() if n["class_type"] == "QuantFace_RestoreFace")
+    prompt["90"] = {"class_type": "SaveImage", "inputs": {"images": [node, 1], "filename_prefix": "crops"}}
+    return prompt
+
+
+def test_without_a_face_no_picture_of_one_is_saved(server: ComfyUI) -> None:
+    saved = server.base / "output"
+    server.run(_preview_of_crops(server, min_confidence=1.0))
+    assert not list(saved.glob("crops*"))
+    server.run(_preview_of_crops(server, min_confidence=0.7))
+    assert len(list(saved.glob("crops*"))) == 1
+
+
+def test_the_mask_of_an_opaque_photo_is_told(server: ComfyUI) -> None:
+    prompt = server.workflow("restore_photo")
+    node = next(n for n in prompt.values() if n["class_type"] == "QuantFace_RestoreFace")
+    node["inputs"]["mask"] = [node["inputs"]["image"][0], 1]
+    outputs = server.run(prompt)
+    (notes,) = (output["quantface_notes"] for output in outputs.values() if "quantface_notes" in output)
+    assert notes[0].startswith("mask is black all over")
+
+
+def test_a_position_beyond_the_faces_is_an_error_that_names_the_range(server: ComfyUI) -> None:
+    number = server.queue(server.workflow("restore_photo", image="three.png", faces="positions", positions="3"))
+    status = server.finished(number)["status"]
+    assert dict(status["messages"])["execution_error"]["exception_message"].strip() == (
+        "positions 3: there are faces 0 to 2"
+    )
