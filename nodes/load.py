@@ -29,7 +29,9 @@ def choices() -> list[str]:
     order = {"bundled": 0, "local": 1, "fetch": 2, "build": 3}
     marks = {name: _mark(name, file) for name, file in known.items()}
     names = sorted(known, key=lambda name: (name != DEFAULT_RESTORER, order[marks[name]]))
-    files = [name for name in host.model_files() if name not in known.values()]
+    # One with a bundled model's file name is another model: that is in the package.
+    own = {file for name, file in known.items() if marks[name] != "bundled"}
+    files = [name for name in host.model_files() if name not in own]
     return [f"{name} ({marks[name]})" for name in names] + files
 
 

@@ -42,9 +42,10 @@ def restorer_path(name: str, tell: Tell = to_stderr) -> Path:
     file is verified, so that a damaged download or package is never used.
     """
     if name.endswith(".safetensors") or os.sep in name:
-        if not Path(name).is_file():
+        path = Path(name) if Path(name).is_file() else own_models().get(name)
+        if path is None:
             raise ModelError(f"{name}: no such model file")
-        return Path(name)
+        return path
     known, own = catalogue()["restorers"], own_models()
     if name in own:
         return own[name]
@@ -70,10 +71,15 @@ def stored_at(entry: Entry) -> Path:
 
 
 def own_models() -> dict[str, Path]:
-    """The user's own files in the models folder, by name: those that no catalogue lists."""
-    listed = {entry.file for entry in catalogue()["restorers"].values()}
-    files = sorted(models_folder().glob("*.safetensors"))
-    return {path.stem: path for path in files if path.name not in listed and not path.name.startswith(".")}
+    """The user's own files in the models folder, by name: those that no catalogue lists.
+
+    One that is named like a bundled file, which is in the package, goes by its whole file name.
+    """
+    known = catalogue()["restorers"]
+    listed = {entry.file for entry in known.values() if not entry.bundled}
+    bundled = {entry.file for entry in known.values() if entry.bundled}
+    files = [path for path in sorted(models_folder().glob("*.safetensors")) if not path.name.startswith(".")]
+    return {p.name if p.name in bundled else p.stem: p for p in files if p.name not in listed}
 
 
 def _located(name: str, entry: Entry, tell: Tell) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from quantface_core.cli.main import main
 from quantface_core.errors import ModelError
 from quantface_core.io import models
 from quantface_core.io.models import Entry, catalogue, detector_path, models_folder, restorer_path, sha256, stored_at
@@ -67,6 +68,23 @@ def test_a_changed_file_on_the_hub_is_refused(from_hub: None, hub: LocalHub, tmp
     with pytest.raises(ModelError, match="holds another"):
         detector_path()
     assert [path for path in (tmp_path / "models").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_file_named_like_a_bundled_model_is_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path.parent)
+    file = tmp_path / "quantface-mini.safetensors"
+    file.write_bytes(b"mine")
+    assert restorer_path("quantface-mini") != file
+    assert restorer_path("quantface-mini.safetensors") == file
+    assert main(["models"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("quantface-mini")]
+    assert {row[0]: row[1] for row in rows if "w4a4" not in row[0]} == {
+        "quantface-mini": "bundled",
+        "quantface-mini.safetensors": "yours",
+    }
 
 
 def test_a_missing_bundled_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,6 +342,24 @@ def test_choices_tell_what_they_take_and_old_marks_still_load(nodes: dict[str, A
     assert fingerprint != loader.fingerprint_inputs(model="quantface-mini (bundled)")
 
 
+def test_a_file_named_like_a_bundled_model_is_listed_apart(
+    nodes: dict[str, Any], load: Any, host: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = host.models / "quantface"
+    folder.mkdir(exist_ok=True)
+    nodes["QuantFace_SaveModel"].execute(load("quantface-mini (bundled)"), name="other", overwrite=False)
+    (folder / "other.safetensors").rename(folder / "quantface-mini-w4a4.safetensors")
+    loader = nodes["QuantFace_LoadModel"]
+    options = loader.define_schema().inputs[0].options["options"]
+    assert options[0] == "quantface-mini-w4a4 (bundled)"
+    assert options[-1] == "quantface-mini-w4a4.safetensors"
+    assert loader.validate_inputs(model=options[-1]) is True
+    prints = {loader.fingerprint_inputs(model=model) for model in (options[0], options[-1])}
+    assert len(prints) == 2
+    assert not any(hasattr(layer, "packed") for layer in load(options[-1]).restorer.modules())
+    assert any(hasattr(layer, "packed") for layer in load(options[0]).restorer.modules())
+
+
 def test_the_library_fetches_into_the_host_s_models_folder(
     pack: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
