@@ -140,10 +140,12 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None = None, **_: str) -> str:
-        from ..quantface_core.io.models import sha256
+        from ..quantface_core.io.models import known_sha256
 
         path = None if model is None else _file(model)  # None: another node gives it
-        return sha256(path) if path else _MARK.sub("", model or "")  # its name, when it is fetched or built at the run
+        return (
+            known_sha256(path) if path else _MARK.sub("", model or "")
+        )  # its name, when it is fetched or built at the run
 
     @classmethod
     def execute(cls, model: str, precision: str, backend: str) -> io.NodeOutput:

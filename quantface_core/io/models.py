@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import ModelError
@@ -17,6 +18,7 @@ __all__ = [
     "Entry",
     "catalogue",
     "detector_path",
+    "known_sha256",
     "models_folder",
     "own_models",
     "restorer_path",
@@ -94,11 +96,29 @@ def _located(name: str, entry: Entry, tell: Tell) -> Path:
         from .originals import build
 
         return build(name, entry, path, tell)
-    actual = sha256(path) if entry.sha256 else ""
+    actual = known_sha256(path) if entry.sha256 else ""
     if actual != entry.sha256:
         remedy = "install quantface again" if entry.bundled else "delete it to fetch it again"
         raise ModelError(f"{path} is damaged (sha256 {actual[:12]}..., expected {entry.sha256[:12]}...): {remedy}")
     return path
+
+
+def known_sha256(path: Path) -> str:
+    """`sha256` of a file that is asked for again and again: read once, until its size or a time of it changes.
+
+    Raises ModelError when it cannot be read.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read ({error.strerror})") from error
+    # The change time too: a copy may bring another file's size and modification time.
+    return _sha256_of(path.resolve(), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(path: Path, *_: int) -> str:
+    return sha256(path)
 
 
 def sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pytest
 from quantface_core.cli.main import main
 from quantface_core.errors import ModelError
 from quantface_core.io import models
-from quantface_core.io.models import Entry, catalogue, detector_path, models_folder, restorer_path, sha256, stored_at
+from quantface_core.io.models import (
+    Entry,
+    catalogue,
+    detector_path,
+    known_sha256,
+    models_folder,
+    restorer_path,
+    sha256,
+    stored_at,
+)
 from tests.io.local_hub import LocalHub
 
 YUNET = "opencv/face_detection_yunet/face_detection_yunet_2023mar.onnx"
@@ -85,6 +95,23 @@ def test_a_file_named_like_a_bundled_model_is_apart(
         "quantface-mini": "bundled",
         "quantface-mini.safetensors": "yours",
     }
+
+
+def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    monkeypatch.setattr(models, "sha256", lambda path: (hashed.append(path), sha256(path))[1])
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"first")
+    first = known_sha256(file)
+    assert known_sha256(file) == first == sha256(file)
+    assert len(hashed) == 1
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(b"other")  # of the same size
+    os.utime(file, ns=times)  # and time
+    assert known_sha256(file) == sha256(file) != first
+    assert len(hashed) == 2
+    with pytest.raises(ModelError, match="cannot read"):
+        known_sha256(tmp_path / "gone")
 
 
 def test_a_missing_bundled_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -360,6 +360,24 @@ def test_a_file_named_like_a_bundled_model_is_listed_apart(
     assert any(hasattr(layer, "packed") for layer in load(options[0]).restorer.modules())
 
 
+def test_a_run_does_not_hash_the_model_again(
+    nodes: dict[str, Any], load: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when it is validated, nor asked for changes, nor loaded."""
+    (host.models / "quantface").mkdir(exist_ok=True)
+    nodes["QuantFace_SaveModel"].execute(load(), name="mine", overwrite=False)
+    models = sys.modules["custom_nodes_quantface.quantface_core.io.models"]
+    hashed, sha256 = list[str](), models.sha256
+    monkeypatch.setattr(models, "sha256", lambda path: (hashed.append(path.name), sha256(path))[1])
+    models._sha256_of.cache_clear()
+    loader = nodes["QuantFace_LoadModel"]
+    for name in ("mine.safetensors", "quantface-mini (bundled)") * 3:
+        assert loader.validate_inputs(model=name) is True
+        loader.fingerprint_inputs(model=name)
+        load(name)
+    assert sorted(hashed) == ["mine.safetensors", "quantface-mini.safetensors"]
+
+
 def test_the_library_fetches_into_the_host_s_models_folder(
     pack: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
