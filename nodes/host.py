@@ -101,7 +101,7 @@ def input_folder(name: str) -> Path:
 
 def insist(answer: bool | str) -> None:
     """Raise UsageError unless a node's `validate_inputs` says True: the host asks it of typed values only, not of
-    those that come from other nodes.
+    those that come from other nodes. It marks every input that `validate_inputs` names: each node's names one.
     """
     from ..quantface_core.errors import UsageError
 

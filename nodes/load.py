@@ -123,14 +123,9 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, model: str | None = None, precision: str | None = None, backend: str | None = None
-    ) -> bool | str:
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
         from ..quantface_core.errors import QuantFaceError
 
-        for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
-            if value is not None and value not in known:
-                return f"{name} {value!r}: one of {', '.join(known)}"
         try:
             if model is not None:
                 _file(model)
@@ -143,9 +138,9 @@ class LoadModel(io.ComfyNode):
         from ..quantface_core.io.models import known_sha256
 
         path = None if model is None else _file(model)  # None: another node gives it
-        return (
-            known_sha256(path) if path else _MARK.sub("", model or "")
-        )  # its name, when it is fetched or built at the run
+        if path is None:  # its name, when it is fetched or built at the run
+            return _MARK.sub("", model or "")
+        return known_sha256(path)
 
     @classmethod
     def execute(cls, model: str, precision: str, backend: str) -> io.NodeOutput:
@@ -155,7 +150,9 @@ class LoadModel(io.ComfyNode):
         from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
         from ..quantface_core.nn.swap import prefer
 
-        host.insist(cls.validate_inputs(model, precision, backend))
+        host.insist(cls.validate_inputs(model))
+        for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
+            host.insist(value in known or f"{name} {value!r}: one of {', '.join(known)}")
         name = _MARK.sub("", model)
         asked = None if backend == "auto" else backend
         chosen = preferred_backend(host.compute_device(), asked)

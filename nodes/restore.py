@@ -97,12 +97,12 @@ class RestoreFace(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, faces: str | None = None, positions: str | None = None) -> bool | str:
+    def validate_inputs(cls, positions: str | None = None) -> bool | str:
         from ..quantface_core.errors import UsageError
         from ..quantface_core.faces.select import parse_positions
 
         try:
-            if faces == "positions" and positions is not None:
+            if positions and positions.strip(" ,"):  # none are no harm while other faces are asked for
                 parse_positions(positions)
         except UsageError as error:
             return str(error)
@@ -133,7 +133,7 @@ class RestoreFace(io.ComfyNode):
         from ..quantface_core.faces.select import parse_positions
         from ..quantface_core.faces.track import steady
 
-        host.insist(cls.validate_inputs(faces, positions))
+        host.insist(cls.validate_inputs(positions))
         job = _Job(image, mask, background)
         options = RestoreOptions(
             faces=parse_positions(positions) if faces == "positions" else faces,

@@ -136,7 +136,7 @@ def _read_config(path: Path, metadata: dict[str, str] | None) -> RestorerConfig:
         raise ModelError(f"{path}: not a QuantFace checkpoint (its metadata names no format {FORMAT!r})")
     if metadata.get("version") != VERSION:
         found = metadata.get("version", "none")
-        raise ModelError(f"{path}: format version {found!r:.20}, this release reads {VERSION!r}: update quantface")
+        raise ModelError(f"{path}: format version {found!r:.20}, this release reads {VERSION!r}: update QuantFace")
     try:
         data: Any = json.loads(metadata.get("config", ""))
     except (json.JSONDecodeError, RecursionError) as error:

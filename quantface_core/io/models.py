@@ -88,7 +88,7 @@ def _located(name: str, entry: Entry, tell: Tell) -> Path:
     path = stored_at(entry)
     if not path.is_file():
         if entry.bundled:
-            raise ModelError(f"{path} is missing: install quantface again")
+            raise ModelError(f"{path} is missing: install QuantFace again")
         if entry.repo:
             from .hub import fetch
 
@@ -98,7 +98,7 @@ def _located(name: str, entry: Entry, tell: Tell) -> Path:
         return build(name, entry, path, tell)
     actual = known_sha256(path) if entry.sha256 else ""
     if actual != entry.sha256:
-        remedy = "install quantface again" if entry.bundled else "delete it to fetch it again"
+        remedy = "install QuantFace again" if entry.bundled else "delete it to fetch it again"
         raise ModelError(f"{path} is damaged (sha256 {actual[:12]}..., expected {entry.sha256[:12]}...): {remedy}")
     return path
 

@@ -117,7 +117,7 @@ def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pyt
 def test_a_missing_bundled_file(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = replace(catalogue()["restorers"]["quantface-mini"], file="gone.safetensors")
     monkeypatch.setattr(models, "catalogue", lambda: {"restorers": {"gone": entry}})
-    with pytest.raises(ModelError, match="install quantface again"):
+    with pytest.raises(ModelError, match="install QuantFace again"):
         restorer_path("gone")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
@@ -46,10 +45,22 @@ def test_a_model_is_quantized_trained_saved_and_compared(server: ComfyUI) -> Non
     assert (server.base / "models" / "quantface" / "trial.safetensors").is_file()
 
 
-def test_a_wrong_input_is_named(server: ComfyUI) -> None:
-    prompt = server.workflow("restore_photo", positions="first", faces="positions")
-    refused = json.dumps(server.post("/prompt", {"prompt": prompt}))
-    assert "positions 'first': give whole numbers" in refused
+WRONG = [
+    ("restore_photo", "positions", "first", "positions 'first': give whole numbers"),
+    ("restore_photo", "model", "gone.safetensors", "not in models/quantface"),
+    ("quantize_your_own", "limits", "vae=9", "limits: "),
+    ("quantize_your_own", "name", "../evil", "use letters"),
+]
+
+
+@pytest.mark.parametrize(("workflow", "name", "value", "told"), WRONG, ids=lambda value: str(value)[:12])
+def test_a_wrong_input_is_marked_once(server: ComfyUI, workflow: str, name: str, value: str, told: str) -> None:
+    refused = server.post("/prompt", {"prompt": server.workflow(workflow, **{name: value})})
+    assert refused["node_errors"]
+    for node in refused["node_errors"].values():
+        (error,) = node["errors"]
+        assert error["extra_info"]["input_name"] == name
+        assert told in error["details"]
 
 
 def test_cancel_is_quick_and_the_next_run_works(server: ComfyUI) -> None:
