@@ -9,15 +9,13 @@ from .allocate import AllocateBits
 from .calibrate import CalibrateAndBalance
 from .compare import CompareModels
 from .distill import QDLoRADistill
+from .first_run import offer_examples
 from .load import LoadModel
 from .restore import RestoreFace
 from .save import SaveModel
 
 
 class QuantFaceExtension(ComfyExtension):
-    async def on_load(self) -> None:
-        host.register_folder()
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             LoadModel, RestoreFace, AllocateBits, CalibrateAndBalance, QDLoRADistill, SaveModel, CompareModels,
@@ -26,4 +24,5 @@ class QuantFaceExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> QuantFaceExtension:
     host.register_folder()
+    offer_examples()
     return QuantFaceExtension()

@@ -61,14 +61,14 @@ class AllocateBits(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, folder: str | None = None, limits: str | None = None) -> bool | str:
+    def validate_inputs(cls, limits: str | None = None) -> bool | str:
         from ..quantface_core.errors import UsageError
 
         try:
             _limits(limits or "")
         except UsageError as error:
             return str(error)
-        return face_inputs.validate(folder)
+        return True  # the folder is looked at first when it runs: the host marks every input that is named here
 
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
@@ -100,6 +100,7 @@ class AllocateBits(io.ComfyNode):
         from ..quantface_core.quant.bit_program import describe, solve
         from ..quantface_core.types import Budget, QuantizeSettings
 
+        host.insist(face_inputs.validate(folder))
         if quant_layers(fr_model.restorer):
             raise UsageError(f"fr_model: {fr_model.name} is quantized already, give its full-precision original")
         spend = [value or None for value in (activation_bits, weight_bits, megabytes, operations)]

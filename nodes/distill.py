@@ -93,8 +93,11 @@ class QDLoRADistill(io.ComfyNode):
 
         low_bit = quant_layers(fr_model.restorer).values()
         if not any(layer.format.rank for layer in low_bit):
-            state = "has no branches to train: calibrate it with a rank above 0"
-            raise UsageError(f"fr_model: {fr_model.name} {state if low_bit else 'is in full precision: calibrate it'}")
+            state = "has no branches to train: give Calibrate & Balance a rank above 0"
+            full = "is in full precision: put Calibrate & Balance between"
+            raise UsageError(f"fr_model: {fr_model.name} {state if low_bit else full}")
+        if quant_layers(teacher.restorer):
+            raise UsageError(f"teacher: {teacher.name} is quantized too, give the full-precision model")
         every = max(1, steps // _VALIDATIONS)
         fit = FitSettings(
             steps, batch_size, learning_rate=learning_rate, seed=seed,

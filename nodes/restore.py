@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
 
 from . import host, previews
+from .finding import check_choice, find_faces
 from .host import BoxesSocket, FRModel, FRModelSocket, advanced, with_options
-from .pictures import as_masks, as_pictures, boxes_of_frame, from_pixels, of_frame, stacked, to_pixels
+from .pictures import (
+    alpha_of,
+    as_masks,
+    as_pictures,
+    from_pixels,
+    of_frame,
+    stacked,
+    to_pixels,
+    with_alpha,
+    within_mask,
+)
+from .report import Report, changed_faces
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..quantface_core import Restoration
+    from ..quantface_core import OneStepRestorer, RestoreOptions
+    from ..quantface_core.stages.restore import Progress
     from ..quantface_core.types import Face
 
+ORDERS = ["left-to-right", "size", "confidence"]
 CHOICES = ["all", "largest", "positions"]
 BLENDS = ["auto", "strength"]
+_DARK = (
+    "mask is black all over, as Load Image gives for a picture without transparency: nothing may change. "
+    "Disconnect it, or paint where faces may change"
+)
 _LOOKING = 0.1  # of the progress bar, for finding the faces
 _BATCH = 4  # faces at once for which a GPU makes room, unless the user says
 
@@ -38,9 +56,9 @@ class RestoreFace(io.ComfyNode):
                 FRModelSocket.Input("fr_model", tooltip="From Load Quantized FR Model."),
                 io.Image.Input("image", tooltip="One picture, a batch, or the frames of a video."),
                 io.Combo.Input("faces", options=CHOICES, default="all", tooltip="Which faces to restore."),
-                io.String.Input("positions", default="0", tooltip="With faces = positions: such as 0,2, from 0."),
-                advanced(io.Combo.Input("order", options=["left-to-right", "size"], default="left-to-right",
-                                        tooltip="How positions count: from the left, or from the largest.")),
+                io.String.Input("positions", default="0", tooltip="For faces = positions: such as 0,2 or 0-3."),
+                advanced(io.Combo.Input("order", options=ORDERS, default="left-to-right",
+                                        tooltip="How positions count: from the left, the largest, or the surest.")),
                 io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
                                tooltip="With blend = strength: 0 leaves the picture as it was, 1 restores fully."),
                 io.Combo.Input("color", options=["wavelet", "adain", "none"], default="wavelet",
@@ -83,13 +101,15 @@ class RestoreFace(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, faces: str | None = None, positions: str | None = None) -> bool | str:
-        if (
-            faces == "positions"
-            and positions is not None
-            and not all(part.strip().isdecimal() for part in positions.split(","))
-        ):
-            return f"positions {positions!r}: give whole numbers from 0, such as 0,2"
+    def validate_inputs(cls, positions: str | None = None) -> bool | str:
+        from ..quantface_core.errors import UsageError
+        from ..quantface_core.faces.select import parse_positions
+
+        try:
+            if positions and positions.strip(" ,"):  # none are no harm while other faces are asked for
+                parse_positions(positions)
+        except UsageError as error:
+            return str(error)
         return True
 
     @classmethod
@@ -114,14 +134,14 @@ class RestoreFace(io.ComfyNode):
         boxes: Any = None,
         background: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..quantface_core import RestoreOptions, restore_photo
+        from ..quantface_core import RestoreOptions
+        from ..quantface_core.faces.select import parse_positions
         from ..quantface_core.faces.track import steady
 
-        host.insist(cls.validate_inputs(faces, positions))
-        image, mask, face_mask = as_pictures(image), as_masks(mask), as_masks(face_mask)
-        background = None if background is None else as_pictures(background)
+        host.insist(cls.validate_inputs(positions))
+        job = _Job(image, mask, background)
         options = RestoreOptions(
-            faces=tuple(int(part) for part in positions.split(",")) if faces == "positions" else faces,
+            faces=parse_positions(positions) if faces == "positions" else faces,
             order=order,
             min_size=min_size,
             min_confidence=min_confidence,
@@ -131,72 +151,78 @@ class RestoreFace(io.ComfyNode):
             feather=feather,
             batch_size=batch_size,
         )
-        restorer, bar = fr_model.ready(batch_size or _BATCH), host.Progress()
-        find = _finder(face_mask, boxes, len(image))
-        found, looking = [], bar.part(0, _LOOKING)
-        for index, frame in enumerate(image):
-            looking(index, len(image))
-            found.append(find(index, to_pixels(frame)))
-        frames, changed, crops, report = [], [], [], []
+        bar = host.Progress()
+        marks = as_masks(face_mask)
+        found = find_faces(job.image, marks, boxes, bar.part(0, _LOOKING), job.report.note, job.dark)
+        if all(job.dark):
+            job.report.note(_DARK)
+        else:
+            given = [name for name, value in (("boxes", boxes), ("face_mask", marks)) if value is not None]
+            job.report.note(check_choice(found, options, given))
+        # A model is brought to the device that computes only where there is something for it to do.
+        restorer = fr_model.ready(batch_size or _BATCH) if any(found) else fr_model.restorer
         with host.cancellable(restorer):
-            for index, (frame, here) in enumerate(zip(image, steady(found, smoothing), strict=True)):
-                behind = None if background is None else of_frame(background, index)
-                beneath = None if behind is None else to_pixels(behind)
-                share = (1 - _LOOKING) / len(image)
-                told = bar.part(_LOOKING + index * share, _LOOKING + (index + 1) * share)
-                result = restore_photo(to_pixels(frame), restorer, here, options, told, beneath)
-                base, within = frame if behind is None else behind, None if mask is None else of_frame(mask, index)
-                picture, area = from_pixels(result.pixels, result.mask, base, within)
-                frames.append(picture)
-                changed.append(area)
-                crops += result.restored_crops
-                report += _lines(index, result)
-                if within is not None and result.restored and not area.any():
-                    report.append("  the mask leaves nothing of it: the picture may change where the mask is white")
-                preview = (picture.numpy() * 255).astype("uint8") if len(image) > 1 else None
-                bar(round(1000 * (_LOOKING + (index + 1) * share)), 1000, preview)
-        pictures = torch.stack(frames)
+            for index, here in enumerate(steady(found, smoothing)):
+                start, share = _LOOKING + index * (1 - _LOOKING) / job.count, (1 - _LOOKING) / job.count
+                picture = job.restore(index, here, restorer, options, bar.part(start, start + share))
+                preview = (picture[..., :3].numpy() * 255).astype("uint8") if job.count > 1 else None
+                bar(round(1000 * (start + share)), 1000, preview)
+        pictures = torch.stack(job.frames)
         return io.NodeOutput(
             host.to_host(pictures),
-            host.to_host(stacked(crops, restorer.config.image_size)),
-            host.to_host(torch.stack(changed)),
-            "\n".join(report),
-            ui=previews.before_after(image, pictures, cls),
+            host.to_host(stacked(job.crops)) if job.crops else host.nothing(),
+            host.to_host(torch.stack(job.changed)),
+            job.report.text("restored"),
+            ui=previews.before_after(job.image, pictures, cls, job.report.notes),
         )
 
 
-def _finder(face_mask: torch.Tensor | None, boxes: Any, frames: int) -> Any:
-    """What finds the faces of a frame (index, pixels): the user's boxes, the user's mask, or the detector."""
-    from ..quantface_core import FaceDetector, detector_path
-    from ..quantface_core.faces.boxes import boxes_in_mask
+class _Job:
+    """Pictures on their way through: what goes in, and what comes out picture by picture."""
 
-    detector = FaceDetector(detector_path())
+    def __init__(self, image: torch.Tensor, mask: torch.Tensor | None, background: torch.Tensor | None) -> None:
+        """Raises ImageError for what are no pictures."""
+        self.image, self.mask = as_pictures(image), as_masks(mask)
+        self.background = None if background is None else as_pictures(background)
+        alphas = alpha_of(background), alpha_of(image)
+        self.alpha = alphas[1] if alphas[0] is None else alphas[0]
+        self.count = len(self.image)
+        # Pictures of which nothing may change: no face is looked for there.
+        self.dark = [self.mask is not None and not (of_frame(self.mask, i) > 0).any() for i in range(self.count)]
+        self.frames: list[torch.Tensor] = []
+        self.changed: list[torch.Tensor] = []
+        self.crops: list[NDArray[np.float32]] = []
+        self.report = Report()
 
-    def find(index: int, pixels: NDArray[np.uint16]) -> tuple[Face, ...]:
-        if boxes is None and face_mask is None:
-            return detector(pixels)
-        height, width = pixels.shape[:2]
-        given = [] if boxes is None else boxes_of_frame(boxes, index, frames)
-        outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
-        if outside:  # as a tracker's are, whose face has left the picture
-            logging.warning("QuantFace: picture %d: no face is restored at %s, outside of it", index, outside)
-            given = [box for box in given if box not in outside]
-        if face_mask is not None:
-            area = of_frame(face_mask, index).cpu()
-            whole = torch.nn.functional.interpolate(area[None, None], size=(height, width))[0, 0]
-            given += boxes_in_mask(whole.numpy())
-        return detector.within(pixels, given)
+    def restore(
+        self, index: int, faces: Sequence[Face], restorer: OneStepRestorer, options: RestoreOptions, told: Progress
+    ) -> torch.Tensor:
+        """The picture [H, W, 3 or 4] of an index, its faces restored; kept with its mask, crops and report."""
+        from ..quantface_core import restore_photo
+        from ..quantface_core.stages.restore import in_words, left_alone
 
-    return find
-
-
-def _lines(index: int, result: Restoration) -> list[str]:
-    """What was done to one picture: a line for it, and one for each face."""
-    from ..quantface_core.stages.restore import in_words
-
-    lines = [f"picture {index}: {len(result.restored)} of {len(result.faces)} faces restored"]
-    for number, face in enumerate(result.faces):
-        left, top, width, height = (round(v) for v in face.box)
-        state = in_words(result.taken[result.restored.index(number)]) if number in result.restored else "not chosen"
-        lines.append(f"  face {number}: {width}x{height} at {left},{top}, confidence {face.score:.2f}, {state}")
-    return lines
+        frame, faces = self.image[index], () if self.dark[index] else faces
+        behind = None if self.background is None else of_frame(self.background, index)
+        within = None if self.mask is None else of_frame(self.mask, index)
+        pixels, beneath = to_pixels(frame), None if behind is None else to_pixels(behind)
+        result = restore_photo(pixels, restorer, faces, options, told, beneath)
+        base = frame if behind is None else behind
+        if options.upscale > 1:  # as it is enlarged without a face
+            base = from_pixels(restore_photo(pixels, restorer, (), options).pixels)
+        picture, area = within_mask(from_pixels(result.pixels), result.mask, base, within)
+        tried = {number: result.faces[number] for number in result.restored}
+        changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
+        taken = dict(zip(result.restored, result.taken, strict=True))
+        words = {number: in_words(share) for number, share in taken.items() if number in changed or left_alone(share)}
+        changed = tuple(number for number in changed if not left_alone(taken[number]))
+        if self.dark[index]:
+            self.report.left_out("its mask is black")
+        else:
+            self.report.picture(result.faces, result.restored, changed, "restored", words)
+        if within is not None and result.restored and not area.any():
+            self.report.note("mask: no face is where it is white")
+        self.changed.append(area)
+        self.crops += result.restored_crops
+        alpha = None if self.alpha is None else of_frame(self.alpha, index)
+        self.frames.append(with_alpha(picture, alpha))
+        return self.frames[-1]

@@ -1,4 +1,4 @@
-"""The bundled portrait, and faces made of it, for whoever has none at hand."""
+"""The bundled portrait, a clip of it, and faces made of it, for whoever has none at hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _ASSETS = Path(__file__).parent / "assets"
 DEMO_PHOTO = _ASSETS / "astronaut.jpg"
+DEMO_CLIP = _ASSETS / "astronaut.mp4"  # 16 frames of it, 384x384
 
 
 def demo_faces() -> list[Face]:

@@ -44,7 +44,7 @@ class RestoreOptions:
     """How a photo's faces are chosen, restored and put back."""
 
     faces: str | tuple[int, ...] = "all"  # "all", "largest", or positions in the stable order, from 0
-    order: str = "left-to-right"  # or "size" (largest first): what positions count
+    order: str = "left-to-right"  # or "size" (largest first), "confidence" (surest first): what positions count
     min_size: float = 0.0  # pixels, side of the face's box; 0 = any size
     min_confidence: float = 0.7  # 0 to 1; below it the detector's faces are ignored
     strength: float | Literal["auto"] = "auto"  # "auto": by pixel, what helps; 0 = the photo as it was, 1 = restored

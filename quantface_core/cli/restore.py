@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
+from ..faces.select import ORDERS, parse_positions
 from ..io.atomic import atomic_path, check_writable
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from .devices import add_device, choose_device
@@ -41,8 +42,8 @@ def add_parser(commands: Any) -> None:
     add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
     add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
     add("--model", default=DEFAULT_RESTORER, help=f"a known model's name or a .safetensors file ({DEFAULT_RESTORER})")
-    add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2 (all)")
-    add("--order", choices=["left-to-right", "size"], default=defaults.order, help="how positions count faces")
+    add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)")
+    add("--order", choices=ORDERS, default=defaults.order, help="how positions count faces")
     add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="leave smaller faces alone (0)")
     add("--min-confidence", type=float, default=defaults.min_confidence, help="leave less sure faces alone (0.7)")
     add("--strength", type=_strength, default=defaults.strength, help=_STRENGTH)
@@ -74,9 +75,9 @@ def _faces(text: str) -> str | tuple[int, ...]:
     if text in ("all", "largest"):
         return text
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not all, largest, or positions such as 0,2") from None
+        return parse_positions(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"all, largest, or {error}") from None
 
 
 def run(arguments: argparse.Namespace) -> int:

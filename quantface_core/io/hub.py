@@ -81,7 +81,7 @@ def locked(target: Path, tell: Callable[[str], None]) -> Iterator[None]:
             tell(f"{target.name}: another process is making it, waiting")
             lock.acquire()
     except OSError as error:
-        remedy = "choose another folder with QUANTFACE_MODELS_DIR"
+        remedy = "keep the models folder elsewhere"
         raise ModelError(f"{target.parent}: cannot write there ({error.strerror or error}): {remedy}") from error
     try:
         yield
@@ -129,7 +129,7 @@ def _check_space(found: Found, part: Path) -> None:
     if missing > free:
         raise ModelError(
             f"{found.name} needs {missing / 1e6:,.0f} MB more on the disk of {part.parent}, {free / 1e6:,.0f} MB are "
-            "free: make room, or choose another disk with QUANTFACE_MODELS_DIR"
+            "free: make room, or keep the models folder on another disk"
         )
 
 
@@ -179,7 +179,7 @@ def _verify(found: Found, remote: Remote, part: Path) -> None:
         reason = "holds another file than this version expects" if remote.sha256 else "was damaged on its way"
         raise ModelError(
             f"{found.name} {reason} (checksum {actual.hexdigest()[:12]}..., expected {expected[:12]}...); it was "
-            "deleted: fetch it again, or update quantface"
+            "deleted: fetch it again, or update QuantFace"
         )
 
 

@@ -59,5 +59,5 @@ def _check_space(needed: int, folder: Path, disk: Path) -> None:
     if needed - here > free:
         raise ModelError(
             f"{(needed - here) / 1e9:.1f} GB are needed on the disk of {disk}, {free / 1e9:.1f} GB are free: make "
-            "room, or choose another disk with QUANTFACE_MODELS_DIR"
+            "room, or keep the models folder on another disk"
         )

@@ -120,7 +120,7 @@ def _parsed(text: str, kind: str, expected: set[str]) -> dict[str, Any]:
     if not isinstance(table, dict) or table.get("format") != kind:
         raise ConfigError(f"its format is not {kind!r}")
     if table.get("version") != _VERSION:
-        raise ConfigError(f"version {table.get('version')!r:.20}, this release reads {_VERSION}: update quantface")
+        raise ConfigError(f"version {table.get('version')!r:.20}, this release reads {_VERSION}: update QuantFace")
     if set(table) != expected | {"format", "version"}:
         raise ConfigError(f"fields are {', '.join(sorted(expected))}, got {', '.join(map(str, sorted(table)))[:200]}")
     if not isinstance(table["model"], str) or not isinstance(table["layers"], dict) or not table["layers"]:

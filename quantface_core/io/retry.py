@@ -49,7 +49,7 @@ def explained(error: Exception, advice: str) -> str:
     """One line: what went wrong and what to do."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    status, again = status_of(error), "give the command again: what has arrived is kept"
+    status, again = status_of(error), "try again: what has arrived is kept"
     if isinstance(error, OfflineModeIsEnabled):
         return f"offline mode is on (HF_HUB_OFFLINE) and the file is not here: turn it off, or {_lower(advice)}"
     if getattr(error, "errno", None) in _FULL:

@@ -205,7 +205,7 @@ def read_header(path: Path, metadata: dict[str, str] | None, expected: str) -> d
         raise ModelError(f"{path}: not a QuantFace checkpoint (its metadata names no format {expected!r})")
     if metadata.get("version") != VERSION:
         version = metadata.get("version", "none")
-        raise ModelError(f"{path}: format version {version!r:.20}, this release reads {VERSION!r}: update quantface")
+        raise ModelError(f"{path}: format version {version!r:.20}, this release reads {VERSION!r}: update QuantFace")
     return metadata
 
 

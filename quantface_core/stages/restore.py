@@ -153,9 +153,14 @@ def _taken(change: Crop, share: Crop, mask: Crop) -> float:
     return float((size * share).sum() / max(float(size.sum()), 1e-9))
 
 
+def left_alone(taken: float) -> bool:
+    """Whether so little of a face's change was taken that nobody sees it."""
+    return taken < _LEFT
+
+
 def in_words(taken: float) -> str:
     """What was done to a face, for reports."""
-    if taken < _LEFT:
+    if left_alone(taken):
         return "left as it was: already sharp"
     return "restored" if taken > 1 - _LEFT else f"restored by {taken:.0%}"
 

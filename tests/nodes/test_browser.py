@@ -69,6 +69,15 @@ def test_the_slider_keeps_its_pictures_while_another_tab_is_open(page: Page) -> 
     assert page.page.locator(".quantface-slider img").first.evaluate("image => image.naturalWidth") > 0
 
 
+def test_what_the_user_should_know_is_told_on_the_node(page: Page) -> None:
+    page.template("restore_photo")
+    page.connect("LoadImage", "MASK", "QuantFace_RestoreFace", "mask")
+    page.run_through()
+    page.fit()
+    page.shot("notes")
+    assert "mask is black all over" in page.page.locator(".quantface-notes").last.inner_text()
+
+
 @pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")
 def test_a_model_of_your_own_is_made(page: Page) -> None:
     page.template("quantize_your_own")

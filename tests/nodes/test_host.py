@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
@@ -31,6 +30,13 @@ def test_a_workflow_runs(server: ComfyUI, name: str) -> None:
     assert any("quantface_after" in output for output in outputs.values())
 
 
+def test_a_first_run_restores_a_face(server: ComfyUI) -> None:
+    """Of what the pack put into the input folder, with nothing chosen."""
+    outputs = server.run(server.workflow("restore_photo"))
+    (report,) = (output["text"][0] for output in outputs.values() if "text" in output)
+    assert "1 of 1 faces restored" in report
+
+
 @pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")
 def test_a_model_is_quantized_trained_saved_and_compared(server: ComfyUI) -> None:
     given = server.workflow("quantize_your_own", count=2, steps=2, metric="ssim", name="trial")
@@ -39,10 +45,22 @@ def test_a_model_is_quantized_trained_saved_and_compared(server: ComfyUI) -> Non
     assert (server.base / "models" / "quantface" / "trial.safetensors").is_file()
 
 
-def test_a_wrong_input_is_named(server: ComfyUI) -> None:
-    prompt = server.workflow("restore_photo", positions="first", faces="positions")
-    refused = json.dumps(server.post("/prompt", {"prompt": prompt}))
-    assert "positions 'first': give whole numbers" in refused
+WRONG = [
+    ("restore_photo", "positions", "first", "positions 'first': give whole numbers"),
+    ("restore_photo", "model", "gone.safetensors", "not in models/quantface"),
+    ("quantize_your_own", "limits", "vae=9", "limits: "),
+    ("quantize_your_own", "name", "../evil", "use letters"),
+]
+
+
+@pytest.mark.parametrize(("workflow", "name", "value", "told"), WRONG, ids=lambda value: str(value)[:12])
+def test_a_wrong_input_is_marked_once(server: ComfyUI, workflow: str, name: str, value: str, told: str) -> None:
+    refused = server.post("/prompt", {"prompt": server.workflow(workflow, **{name: value})})
+    assert refused["node_errors"]
+    for node in refused["node_errors"].values():
+        (error,) = node["errors"]
+        assert error["extra_info"]["input_name"] == name
+        assert told in error["details"]
 
 
 def test_cancel_is_quick_and_the_next_run_works(server: ComfyUI) -> None:
@@ -100,3 +118,36 @@ def test_switching_models_keeps_one(server: ComfyUI) -> None:
     for run in range(10):
         server.run(server.workflow("restore_photo", model=names[run % 2]))
     assert server.memory() - before < _GROWTH
+
+
+def _preview_of_crops(server: ComfyUI, **changes: Any) -> dict[str, Any]:
+    """Restore a photo, and save the restored faces too."""
+    prompt = server.workflow("restore_photo", **changes)
+    node = next(number for number, n in prompt.items() if n["class_type"] == "QuantFace_RestoreFace")
+    prompt["90"] = {"class_type": "SaveImage", "inputs": {"images": [node, 1], "filename_prefix": "crops"}}
+    return prompt
+
+
+def test_without_a_face_no_picture_of_one_is_saved(server: ComfyUI) -> None:
+    saved = server.base / "output"
+    server.run(_preview_of_crops(server, min_confidence=1.0))
+    assert not list(saved.glob("crops*"))
+    server.run(_preview_of_crops(server, min_confidence=0.7))
+    assert len(list(saved.glob("crops*"))) == 1
+
+
+def test_the_mask_of_an_opaque_photo_is_told(server: ComfyUI) -> None:
+    prompt = server.workflow("restore_photo")
+    node = next(n for n in prompt.values() if n["class_type"] == "QuantFace_RestoreFace")
+    node["inputs"]["mask"] = [node["inputs"]["image"][0], 1]
+    outputs = server.run(prompt)
+    (notes,) = (output["quantface_notes"] for output in outputs.values() if "quantface_notes" in output)
+    assert notes[0].startswith("mask is black all over")
+
+
+def test_a_position_beyond_the_faces_is_an_error_that_names_the_range(server: ComfyUI) -> None:
+    number = server.queue(server.workflow("restore_photo", image="three.png", faces="positions", positions="3"))
+    status = server.finished(number)["status"]
+    assert dict(status["messages"])["execution_error"]["exception_message"].strip() == (
+        "positions 3: there are faces 0 to 2"
+    )

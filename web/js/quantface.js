@@ -14,7 +14,8 @@ const comparison = (left, right) => ({
   make: () => slider(left(), right(), words("Run to compare", "运行后比较")),
   show: (widget, output) => {
     if (!output.quantface_after) return;
-    widget.show(output.quantface_before.map(address), output.quantface_after.map(address));
+    const [before, after] = [output.quantface_before, output.quantface_after].map((files) => files.map(address));
+    widget.show(before, after, output.quantface_notes);
   },
 });
 
