@@ -362,3 +362,17 @@ def test_odd_and_small_maps_are_not_transformed(height: int, width: int, channel
     from quantface_core.kernels.onednn import transformed
 
     assert transformed.Winograd.pays(torch.empty(height + 2, width + 2, channels), channels) == pays
+
+
+def test_a_torch_that_multiplies_in_another_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before 2.4: the backend says so instead of failing at the first picture."""
+    onednn = BACKENDS["onednn"]
+    if reason := onednn.unavailable(CPU):
+        pytest.skip(reason)
+    monkeypatch.setattr(onednn, "known", lambda: False)
+    vars(onednn)["unavailable"].cache_clear()
+    try:
+        assert "it takes 2.4" in str(onednn.unavailable(CPU))
+        assert choose_backend(CPU) is BACKENDS["reference"]
+    finally:
+        vars(onednn)["unavailable"].cache_clear()
