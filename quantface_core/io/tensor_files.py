@@ -65,7 +65,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
 
 def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, SafetensorError):
         # A pickle older than torch 1.6 cannot stay on the disk; one misnamed is taken for its suffix.
         with path.open("rb") as file:

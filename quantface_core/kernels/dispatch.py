@@ -18,6 +18,8 @@ Each has `unavailable(device)`, `Linear`, `Conv2d`, and `supports(weight_bits, x
 such codes, or `reference` has to stand in.
 """
 
+_NATIVE = (8, 0)  # compute capability from which NVIDIA's GPUs have bfloat16; before, it is emulated
+
 
 def choose_backend(device: torch.device, name: str | None = None) -> ModuleType:
     """The named backend, else QUANTFACE_BACKEND's, else the fastest the device can run.
@@ -53,7 +55,7 @@ def backend_name(backend: ModuleType) -> str:
 def fast_dtype(device: torch.device) -> torch.dtype:
     """What a low-bit model computes in between its integers: bfloat16 where the device has it, else float32."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= _NATIVE
     else:
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported") if device.type == "cpu" else ()
         native = any(getattr(torch.cpu, name, bool)() for name in names)

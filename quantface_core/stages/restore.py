@@ -192,7 +192,7 @@ def restore_crops(
         seeds = None if options.seed is None else range(options.seed + start, options.seed + start + len(batch))
         try:
             restored += _run(batch, restorer, seeds, batch_size)
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             if batch_size == 1 or len(batch) == 1:
                 raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from error
             torch.cuda.empty_cache()

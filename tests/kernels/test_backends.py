@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from dataclasses import replace
 from types import ModuleType
@@ -20,7 +21,15 @@ from quantface_core.kernels.quantize import BITS, largest_code
 from quantface_core.kernels.weight import LowBitWeight
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-INTERPRETED = not torch.cuda.is_available() and importlib.util.find_spec("triton") is not None
+needs_onednn = pytest.mark.skipif(bool(BACKENDS["onednn"].unavailable(CPU)), reason="needs oneDNN's products")
+
+
+def interpreter() -> bool:
+    """Whether there is a Triton whose interpreter needs no GPU."""
+    return importlib.util.find_spec("triton") is not None and int(importlib.metadata.version("triton")[0]) >= 3
+
+
+INTERPRETED = not torch.cuda.is_available() and interpreter()
 """Whether Triton's kernels run on the CPU, in its interpreter: see conftest.py."""
 
 
@@ -338,6 +347,7 @@ def test_kernels_are_transformed_where_it_is_exact(transformed, bits, channels: 
         ((256, 256, 1, 1), (4, 4), (1, 1), False),
     ],
 )
+@needs_onednn
 def test_kernels_with_room_are_transformed(shape, bits, stride, fits: bool) -> None:
     from quantface_core.kernels.onednn import saturation, transformed
 
@@ -358,7 +368,22 @@ def test_slow_products_are_transformed_sooner(monkeypatch: pytest.MonkeyPatch) -
     ("height", "width", "channels", "pays"),
     [(64, 64, 256, True), (32, 32, 128, False), (16, 16, 1280, True), (8, 8, 1280, False), (65, 64, 256, False)],
 )
+@needs_onednn
 def test_odd_and_small_maps_are_not_transformed(height: int, width: int, channels: int, pays: bool) -> None:
     from quantface_core.kernels.onednn import transformed
 
     assert transformed.Winograd.pays(torch.empty(height + 2, width + 2, channels), channels) == pays
+
+
+def test_a_torch_that_multiplies_in_another_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before 2.4: the backend says so instead of failing at the first picture."""
+    onednn = BACKENDS["onednn"]
+    if reason := onednn.unavailable(CPU):
+        pytest.skip(reason)
+    monkeypatch.setattr(onednn, "known", lambda: False)
+    vars(onednn)["unavailable"].cache_clear()
+    try:
+        assert "it takes 2.4" in str(onednn.unavailable(CPU))
+        assert choose_backend(CPU) is BACKENDS["reference"]
+    finally:
+        vars(onednn)["unavailable"].cache_clear()

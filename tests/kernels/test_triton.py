@@ -11,7 +11,7 @@ from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.quantize import BITS, largest_code
 from quantface_core.kernels.weight import LowBitWeight
 
-pytest.importorskip("triton", reason="needs triton, which comes with torch for CUDA")
+pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

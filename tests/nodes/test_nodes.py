@@ -317,10 +317,10 @@ def test_not_enough_memory_is_the_host_s_to_tell(restore: Any, load: Any, photo:
     model = load()
 
     def encode(*_: Any) -> None:
-        raise torch.OutOfMemoryError("no room")
+        raise torch.cuda.OutOfMemoryError("no room")
 
     model.restorer.encode = encode
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.cuda.OutOfMemoryError):
         restore(photo, model)
 
 
