@@ -21,7 +21,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 RESTORE = {
     "faces": "all", "positions": "0", "order": "left-to-right", "strength": 1.0, "color": "wavelet", "upscale": "1",
-    "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 0,
+    "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 0, "blend": "auto",
 }  # fmt: skip
 
 
