@@ -18,6 +18,7 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "degrade": set(),
+    "waiting": set(),
     "bundled": {"faces", "io", "degrade"},
     "metrics": set(),
     "charts": {"io", "metrics"},
@@ -27,7 +28,7 @@ ALLOWED = {
     "faces": set(),
     "io": {"restorer", "nn", "kernels"},
     "stages": {"restorer", "faces", "nn", "kernels", "metrics"},
-    "cli": {"restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts", "nn", "kernels"},
+    "cli": {"restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts", "nn", "kernels", "waiting"},
 }
 
 
