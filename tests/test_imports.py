@@ -18,6 +18,7 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "degrade": set(),
+    "waiting": set(),
     "bundled": {"faces", "io", "degrade"},
     "metrics": set(),
     "charts": {"io", "metrics"},
@@ -42,6 +43,7 @@ ALLOWED = {
         "charts",
         "nn",
         "kernels",
+        "waiting",
     },
 }
 
@@ -73,7 +75,10 @@ def _imported_modules(module: Path) -> set[Path]:
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = CORE.joinpath(*package.parts[: len(package.parts) - node.level + 1], *(node.module or "").split("."))
-            for name in [*(base / alias.name for alias in node.names), base]:
+            named = [base / alias.name for alias in node.names]
+            # A package's modules may name each other past the package itself: `from . import other`.
+            beside = node.module is None and all((n.with_name(f"{n.name}.py")).is_file() or n.is_dir() for n in named)
+            for name in named if beside else [*named, base]:
                 found |= {p for p in (name.with_name(f"{name.name}.py"), name / "__init__.py") if p.is_file()}
     return found - {module, CORE / "__init__.py"}
 
