@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from quantface_core.degrade import Recipe, degrade
+from quantface_core.degrade import Degradation, degrade
 
-MILD = Recipe(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0, 6.0), jpeg_quality=(60, 95))
+MILD = Degradation(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0, 6.0), jpeg_quality=(60, 95))
 
 
 def load_faces(folder: Path) -> np.ndarray:
@@ -49,5 +49,5 @@ class Pairs(Dataset):
         clean = self.faces[rng.integers(len(self.faces))]
         if rng.random() < 0.5:
             clean = np.ascontiguousarray(clean[:, ::-1])
-        recipe = MILD if rng.random() < self.mild else Recipe()
+        recipe = MILD if rng.random() < self.mild else Degradation()
         return clean, degrade(clean, int(rng.integers(2**31)), recipe)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..types import BITS, widths_in_words
 
-BITS = range(3, 9)
 CLIPPING_RATIOS = tuple(round(1.0 - 0.05 * step, 2) for step in range(13))  # 1.0 (no clipping) to 0.4
 _PIECE = 1 << 18  # weights searched at once
 _BFLOAT16_BITS = 7  # its numbers from 128 to 256 are 128 whole ones
@@ -20,9 +20,9 @@ _SMALLEST = 1e-12  # (or the dtype's smallest) scale of an all-zero channel or t
 
 
 def largest_code(bits: int) -> int:
-    """The largest code of a width: 7 at 4 bits. Raises ConfigError for a width other than 3 to 8."""
+    """The largest code of a width: 7 at 4 bits. Raises ConfigError for a width out of `BITS`."""
     if bits not in BITS:
-        raise ConfigError(f"bits are {BITS.start} to {BITS.stop - 1}, got {bits}")
+        raise ConfigError(f"widths are {widths_in_words()}, got {bits}")
     return (1 << (bits - 1)) - 1
 
 

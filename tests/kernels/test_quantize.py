@@ -27,7 +27,7 @@ def test_codes_are_symmetric(bits: int, limit: int) -> None:
 
 @pytest.mark.parametrize("bits", [0, 1, 2, 9, 99])
 def test_other_widths_are_refused(bits: int) -> None:
-    with pytest.raises(ConfigError, match="bits are 3 to 8"):
+    with pytest.raises(ConfigError, match="widths are 3 to 8 bits"):
         largest_code(bits)
 
 
