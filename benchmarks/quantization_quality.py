@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from quantface_core import load_restorer, restorer_path
 from quantface_core.degrade import degrade
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
-from quantface_core.types import QuantizeSettings
+from quantface_core.types import Bits, QuantizeSettings
 
 GROUP = 64  # channels: ConvRot's rotation and its packing
 
@@ -156,7 +155,7 @@ def main() -> None:
     shown = [exact]
     for parts in arguments.parts:
         for bits in arguments.bits:
-            weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
+            weight_bits, activation_bits = Bits.parse(bits)
             rows = [measured("full precision", exact)]
             for name, method in (ABLATION if arguments.ablation else METHODS).items():
                 chosen = ("unet",) if parts == "unet" else method.settings.parts

@@ -20,7 +20,7 @@ _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Degradation:
     """Ranges one degradation is drawn from, for a 256-pixel face; all draws are uniform unless said."""
 
     blur_sigma: tuple[float, float] = (0.2, 6.0)  # pixels of the input, each axis; 0 = sharp
@@ -32,14 +32,14 @@ class Recipe:
     jpeg_quality: tuple[int, int] = (30, 95)  # both ends drawn
     second_order: float = 0.5  # probability of the second, milder order; 0 = never
     motion: float = 0.0  # probability that the blur is along a line instead
-    coarse_noise: float = (
-        0.0  # probability that noise is drawn at half the resolution, as a sensor's is after demosaicing
-    )
+    coarse_noise: float = 0.0  # probability of noise drawn at half the resolution, as after demosaicing
     webp: float = 0.0  # probability of WebP instead of JPEG
     sharpen: float = 0.0  # probability that the result is sharpened, by an unsharp mask of up to 1.5
 
 
-def _blur(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe, mild: float) -> NDArray[np.float32]:
+def _blur(
+    image: NDArray[np.float32], rng: np.random.Generator, recipe: Degradation, mild: float
+) -> NDArray[np.float32]:
     low, high = recipe.blur_sigma
     sigma_x, sigma_y, angle = rng.uniform(low, high) * mild, rng.uniform(low, high) * mild, rng.uniform(0, np.pi)
     if rng.random() >= recipe.anisotropic:
@@ -59,7 +59,9 @@ def _resize(image: NDArray[np.float32], height: int, width: int, rng: np.random.
     return cv2.resize(image, (width, height), interpolation=interpolation)
 
 
-def _noise(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe, mild: float) -> NDArray[np.float32]:
+def _noise(
+    image: NDArray[np.float32], rng: np.random.Generator, recipe: Degradation, mild: float
+) -> NDArray[np.float32]:
     sigma = rng.uniform(*recipe.noise_sigma) * mild
     gray, poisson = rng.random() < recipe.gray_noise, rng.random() < recipe.poisson
     shape = (*image.shape[:2], 1 if gray else 3)
@@ -72,7 +74,7 @@ def _noise(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe,
     return image + noise
 
 
-def _compress(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe) -> NDArray[np.float32]:
+def _compress(image: NDArray[np.float32], rng: np.random.Generator, recipe: Degradation) -> NDArray[np.float32]:
     quality = int(rng.integers(recipe.jpeg_quality[0], recipe.jpeg_quality[1] + 1))
     bgr = np.ascontiguousarray(_to_uint8(image)[:, :, ::-1])
     webp = _happens(rng, recipe.webp)
@@ -86,12 +88,12 @@ def _to_uint8(image: NDArray[np.float32]) -> Image8:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def degrade(image: Image8, seed: int, recipe: Recipe | None = None) -> Image8:
+def degrade(image: Image8, seed: int, recipe: Degradation | None = None) -> Image8:
     """Degrade one RGB image [H, W, 3] uint8; returns the same shape and dtype.
 
     The seed alone decides every draw, so a test set needs no stored low-quality copies.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or Degradation()
     rng = np.random.default_rng(seed)
     height, width = image.shape[:2]
     orders = (1.0, 0.5) if rng.random() < recipe.second_order else (1.0,)

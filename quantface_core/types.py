@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import ConfigError
+
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """RGB picture [H, W, 3]; the dtype's full range is black to white."""
+
+BITS = range(3, 9)
+"""The widths, in bits, that weights and activations may have."""
 
 DEFAULT_RESTORER = "quantface-mini-w4a4"
 """The bundled model that is used when none is named."""
@@ -69,24 +75,51 @@ class Restoration:
     taken: tuple[float, ...] = ()  # of each face's change inside its mask, 0 = left as it was, 1 = all
 
 
+class Bits(NamedTuple):
+    """The widths of one layer's weights and activations, in bits."""
+
+    weight: int
+    activation: int
+
+    @classmethod
+    def parse(cls, text: str) -> Bits:
+        """`w4a6` -> Bits(4, 6). Raises ConfigError for anything else, widths out of `BITS` included."""
+        match = re.fullmatch(r"w(\d)a(\d)", text)
+        if not match or not {int(match[1]), int(match[2])} <= set(BITS):
+            raise ConfigError(f"{text!r:.40} is not wXaY with {widths_in_words()} each, such as w4a6")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"w{self.weight}a{self.activation}"
+
+
+def widths_in_words() -> str:
+    """`BITS` as users are told of them."""
+    return f"{BITS.start} to {BITS.stop - 1} bits"
+
+
 @dataclass(frozen=True)
 class LayerFormat:
     """How one layer is stored and computed at low bits: all that its tensors do not say themselves."""
 
-    weight_bits: int  # 3 to 8
-    activation_bits: int  # 3 to 8
+    weight_bits: int  # in BITS, as the next
+    activation_bits: int
     clip: float = 1.0  # activations are clipped at this share of their largest magnitude; 1 = not clipped
     block: int = 1  # channels mixed by the rotation, see kernels/hadamard.py; 1 = no rotation
     seed: int = 0  # of the rotation's signs
     rank: int = 0  # of the low-rank branch beside the integers; 0 = none
+
+    @property
+    def bits(self) -> Bits:
+        return Bits(self.weight_bits, self.activation_bits)
 
 
 @dataclass(frozen=True)
 class QuantConfig:
     """What quantizing does to every layer of a model; the neutral value of each switch is MaxMin rounding."""
 
-    weight_bits: int = 4  # 3 to 8
-    activation_bits: int = 4  # 3 to 8
+    weight_bits: int = 4  # in BITS, as the next
+    activation_bits: int = 4
     scaling: bool = True  # per-channel scales between activations and weights, exponent searched
     block: int = 64  # largest rotation block; 1 = no rotation
     clipping: bool = True  # search clipping ratios of weights and activations
@@ -190,4 +223,4 @@ class BitPlan:
     """Every layer's widths, by name."""
 
     model: str  # the configuration's name it was made for
-    layers: Mapping[str, tuple[int, int]]  # (weight bits, activation bits)
+    layers: Mapping[str, Bits]

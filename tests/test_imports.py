@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import quantface_core
 
@@ -99,6 +100,47 @@ def test_no_import_runs_in_a_circle() -> None:
     while leaves := {module for module, needs in left.items() if not needs & set(left)}:
         left = {module: needs for module, needs in left.items() if module not in leaves}
     assert [str(module.relative_to(CORE)) for module in left] == []
+
+
+TORCHS = set(dir(nn.Module()))  # `_parameters` and the like are not ours
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in TORCHS
+
+
+def _born(module: Path) -> set[str]:
+    """The private names that a module defines: functions, classes, constants and attributes."""
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return {name for name in names if _private(name)}
+
+
+def _reached(module: Path) -> set[str]:
+    """The private names that a module imports or reads off anything but its own object."""
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+            names.add(node.attr)
+    return {name for name in names if _private(name)}
+
+
+PRIVATE = {module: _born(module) for module in MODULES}
+
+
+@pytest.mark.parametrize("module", [*MODULES, *sorted((CORE.parent / "nodes").glob("*.py"))], ids=lambda p: p.name)
+def test_nobody_reaches_into_another_room(module: Path) -> None:
+    """Names with an underscore are their room's own."""
+    room = _room(module) if module in PRIVATE else ""
+    others = set().union(*(names for other, names in PRIVATE.items() if _room(other) != room))
+    own = _born(module).union(*(names for other, names in PRIVATE.items() if _room(other) == room))
+    assert _reached(module) & (others - own) == set()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(CORE)))

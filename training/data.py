@@ -10,15 +10,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from quantface_core.degrade import Recipe, degrade
+from quantface_core.degrade import Degradation, degrade
 
-MILD = Recipe(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0, 6.0), jpeg_quality=(60, 95))
+MILD = Degradation(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0, 6.0), jpeg_quality=(60, 95))
 
 
-def recipe_of(severity: float) -> Recipe:
+def recipe_of(severity: float) -> Degradation:
     """What a photo has been through, from 0 (as good as clean) to 1 (hardly a face left)."""
     s = severity
-    return Recipe(
+    return Degradation(
         blur_sigma=(1.2 * s, 0.2 + 5.0 * s),
         downscale=(1 + 2.5 * s, 1 + 7.5 * s),
         noise_sigma=(0.0, 1 + 22 * s),
@@ -68,7 +68,7 @@ class Pairs(Dataset):
         if self.even:
             clean = jitter_light(clean, rng)
             return clean, degrade(clean, int(rng.integers(2**31)), recipe_of(rng.random() ** 0.8))
-        recipe = MILD if rng.random() < self.mild else Recipe()
+        recipe = MILD if rng.random() < self.mild else Degradation()
         return clean, degrade(clean, int(rng.integers(2**31)), recipe)
 
 

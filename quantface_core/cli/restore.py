@@ -18,6 +18,7 @@ from .. import __version__
 from ..errors import QuantFaceError, UsageError
 from ..faces.select import ORDERS, parse_positions
 from ..io.atomic import atomic_path, check_writable
+from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from .devices import add_device, choose_device
 from .jobs import Job, find_photos, plan_jobs
@@ -29,7 +30,6 @@ Record = dict[str, Any]
 """One photo's entry in the report."""
 
 
-_BACKENDS = ["auto", "onednn", "triton", "reference"]
 _STRENGTH = "auto = by pixel, what helps; or 0 = the photo as it was, to 1 = restored (auto)"
 _PRECISION = "between the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
@@ -52,7 +52,7 @@ def add_parser(commands: Any) -> None:
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
     add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
     add_device(parser)
-    add("--backend", choices=_BACKENDS, default="auto", help="who computes low-bit layers (auto)")
+    add("--backend", choices=BACKEND_CHOICES, default="auto", help="who computes low-bit layers (auto)")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=_PRECISION)
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
     add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")

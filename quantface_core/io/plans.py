@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, ModelError
-from ..kernels.quantize import BITS
-from ..types import BitPlan, LayerSensitivity, Sensitivity
+from ..types import BITS, BitPlan, Bits, LayerSensitivity, Sensitivity
 from .atomic import atomic_path
 
 _PLAN, _SENSITIVITY, _VERSION = "quantface-plan", "quantface-sensitivity", 1
@@ -22,7 +20,7 @@ _LARGEST = 100_000_000  # bytes of a file that is read: far more than any model'
 
 def plan_to_json(plan: BitPlan) -> str:
     """A plan as text, one layer a line: `"unet.conv_in": "w8a8"`."""
-    widths = {name: f"w{weight}a{activation}" for name, (weight, activation) in plan.layers.items()}
+    widths = {name: str(Bits(*bits)) for name, bits in plan.layers.items()}
     return json.dumps({"format": _PLAN, "version": _VERSION, "model": plan.model, "layers": widths}, indent=1) + "\n"
 
 
@@ -31,10 +29,10 @@ def plan_from_json(text: str) -> BitPlan:
     table = _parsed(text, _PLAN, {"model", "layers"})
     layers = {}
     for name, widths in table["layers"].items():
-        match = re.fullmatch(r"w([3-8])a([3-8])", widths) if isinstance(widths, str) else None
-        if not match:
-            raise ConfigError(f"layers.{name:.80}: wXaY with 3 to 8 bits each, such as w4a6, got {widths!r:.40}")
-        layers[name] = (int(match[1]), int(match[2]))
+        try:
+            layers[name] = Bits.parse(str(widths))
+        except ConfigError as error:
+            raise ConfigError(f"layers.{name:.80}: {error}") from None
     return BitPlan(table["model"], layers)
 
 

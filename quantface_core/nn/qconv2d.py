@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels.backend import Backend
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .qlayer import QuantLayer
@@ -33,7 +33,7 @@ class QuantConv2d(QuantLayer):
     def _empty(self, fmt: LayerFormat) -> QuantLayer:
         return QuantConv2d(self.shape, fmt, self.bias is not None, self.stride, self.padding)
 
-    def _make_kernel(self, backend: ModuleType) -> Any:
+    def _make_kernel(self, backend: Backend) -> Any:
         fmt = self.format
         self._phases_of = {}
         return backend.Conv2d(

@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..kernels import reference
+from ..kernels.backend import Backend
 from ..kernels.bitpack import pack, packed_size
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.dispatch import backend_name, preferred_backend
@@ -103,11 +103,11 @@ class QuantLayer(nn.Module):
         """Multiply channels by other scales [C] before they are mixed."""
         self.channel_scale, self._kernel = channel_scale, None
 
-    def prefer(self, backend: ModuleType) -> None:
+    def prefer(self, backend: Backend) -> None:
         """Run on a backend on every device that it can run on."""
         self._preferred, self._kernel = backend_name(backend), None
 
-    def prepare(self, backend: ModuleType, preferred: bool = False) -> None:
+    def prepare(self, backend: Backend, preferred: bool = False) -> None:
         """Make ready to run on a backend: prepack what it wants prepacked, once; `preferred`: see `prefer`."""
         if preferred:
             self.prefer(backend)
@@ -116,7 +116,7 @@ class QuantLayer(nn.Module):
         exact = backend.supports(self.format.weight_bits, self.format.activation_bits)
         self._kernel = self._make_kernel(backend if exact else reference)
 
-    def _make_kernel(self, backend: ModuleType) -> Any:
+    def _make_kernel(self, backend: Backend) -> Any:
         raise NotImplementedError
 
     def branch(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

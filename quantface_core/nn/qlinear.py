@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..kernels.backend import Backend
 from ..types import LayerFormat
 from .qlayer import QuantLayer
 
@@ -24,7 +24,7 @@ class QuantLinear(QuantLayer):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_cached": None}
 
-    def _make_kernel(self, backend: ModuleType) -> Any:
+    def _make_kernel(self, backend: Backend) -> Any:
         fmt = self.format
         scale = self.channel_scale.cpu().numpy().tobytes()
         self.rounds_by = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)

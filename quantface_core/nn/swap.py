@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
 
 from torch import nn
 
 from ..errors import ConfigError
+from ..kernels.backend import Backend
 from ..types import LayerFormat
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
@@ -64,13 +64,13 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     replace_by_name(model, layers)
 
 
-def prefer(model: nn.Module, backend: ModuleType) -> None:
+def prefer(model: nn.Module, backend: Backend) -> None:
     """Let every low-bit layer run on a backend wherever it can, from its first use on."""
     for layer in quant_layers(model).values():
         layer.prefer(backend)
 
 
-def prepare(model: nn.Module, backend: ModuleType, preferred: bool = False) -> None:
+def prepare(model: nn.Module, backend: Backend, preferred: bool = False) -> None:
     """Make every low-bit layer that is in memory ready to run on a backend; see `QuantLayer.prepare`."""
     for layer in quant_layers(model).values():
         if not layer.packed.is_meta:

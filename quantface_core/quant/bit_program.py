@@ -15,8 +15,7 @@ from itertools import product
 import pulp
 
 from ..errors import QuantFaceError, UsageError
-from ..kernels.quantize import BITS
-from ..types import BitPlan, Budget, LayerSensitivity, Sensitivity
+from ..types import BITS, BitPlan, Bits, Budget, LayerSensitivity, Sensitivity, widths_in_words
 
 _SECONDS = 20  # after which the best plan so far is taken
 _GAP = 1e-3  # relative, to the best possible: the measurement is coarser
@@ -24,7 +23,7 @@ _MEGA = 1e6
 _ROUNDING = 1e-9  # of sums over layers: a budget may be the least that there is
 
 Widths = tuple[int, int]
-"""(weight bits, activation bits); 0 in a choice that leaves the other to another choice."""
+"""As `Bits`; 0 in a choice that leaves the other to another choice."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     plan = dict.fromkeys(layers, (0, 0))
     for name, (weight_bits, activation_bits) in picked:
         plan[name] = plan[name][0] + weight_bits, plan[name][1] + activation_bits
-    return BitPlan(sensitivity.model, plan)
+    return BitPlan(sensitivity.model, {name: Bits(*widths) for name, widths in plan.items()})
 
 
 def _solver() -> pulp.LpSolver:
@@ -159,10 +158,9 @@ def _above(value: float) -> str:
 
 def uniform(sensitivity: Sensitivity, weight_bits: int, activation_bits: int) -> BitPlan:
     """The plan without choices: the same widths everywhere but where they are fixed."""
-    widths = (weight_bits, activation_bits)
-    return BitPlan(
-        sensitivity.model, {n: (x.fixed, x.fixed) if x.fixed else widths for n, x in sensitivity.layers.items()}
-    )
+    bits = Bits(weight_bits, activation_bits)
+    plan = {n: Bits(x.fixed, x.fixed) if x.fixed else bits for n, x in sensitivity.layers.items()}
+    return BitPlan(sensitivity.model, plan)
 
 
 def summarize(plan: BitPlan, sensitivity: Sensitivity) -> dict[str, float]:
@@ -197,5 +195,5 @@ def parse_limit(text: str) -> tuple[str, tuple[int, int]]:
     except ValueError:
         least, most = 0, 0
     if not room or not BITS.start <= least <= most < BITS.stop:
-        raise UsageError(f"{text!r} is not ROOM=LOW-HIGH with 3 to 8 bits, such as vae.decoder=6-8")
+        raise UsageError(f"{text!r} is not ROOM=LOW-HIGH with {widths_in_words()}, such as vae.decoder=6-8")
     return room, (least, most)

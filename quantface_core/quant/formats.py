@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..kernels.hadamard import has_hadamard
-from ..kernels.quantize import BITS
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, empty_like, quant_layers, quantizable, swap
-from ..types import LayerFormat
+from ..types import BITS, LayerFormat
 
 _POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
 

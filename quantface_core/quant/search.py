@@ -13,7 +13,6 @@ from ..kernels.balance import channel_scale, low_rank
 from ..kernels.bitpack import pack
 from ..kernels.hadamard import Rotation, rotate
 from ..kernels.quantize import (
-    BITS,
     dequantize,
     largest_code,
     per_channel_scale,
@@ -23,7 +22,7 @@ from ..kernels.quantize import (
 )
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, empty_like
-from ..types import LayerFormat, LayerReport, QuantConfig
+from ..types import BITS, LayerFormat, LayerReport, QuantConfig
 from .observe import ChannelStatistics, rows_of
 
 EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the scaling; None = no scaling

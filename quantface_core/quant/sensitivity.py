@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..kernels.allocator import kept_memory
-from ..kernels.quantize import BITS
 from ..nn.qlayer import QuantLayer
 from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
-from ..types import LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
+from ..types import BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, evaluating, listed, tensors_of
 from .observe import ChannelStatistics, observe_inputs
 from .search import CLIPS, LayerSearch, search

@@ -18,6 +18,8 @@ EMBEDDER = ("embedder.",)
 ENCODER = ("vae.encoder.", "vae.quant_conv.")
 UNET = ("unet.",)
 DECODER = ("vae.post_quant_conv.", "vae.decoder.", "paths.")
+PARTS = {"embedder": EMBEDDER, "encoder": ENCODER, "unet": UNET, "decoder": DECODER}
+"""The parts of the pipeline, in its order, by the beginnings of their tensors' names."""
 
 
 class RestorerByParts:

@@ -18,6 +18,7 @@ from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics
 from ..quant.sensitivity import PROBE, measure_layers, replaced_layer
 from ..restorer import OneStepRestorer
+from ..restorer.by_parts import PARTS
 from ..types import QuantizeSettings, Sensitivity
 from .quantize import restorer_formats
 
@@ -102,6 +103,4 @@ class PictureJudge:
 
 def _part(name: str) -> str:
     """The part of the pipeline a layer belongs to, by where its effect starts."""
-    if name.startswith(("vae.", "paths.")):
-        return "decoder" if name.startswith(("vae.decoder.", "vae.post_quant_conv", "paths.")) else "encoder"
-    return name.split(".")[0]
+    return next(part for part, prefixes in PARTS.items() if f"{name}.".startswith(prefixes))

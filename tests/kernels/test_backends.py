@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from quantface_core.errors import UsageError
 from quantface_core.kernels import reference
+from quantface_core.kernels.backend import CHOICES, NAMES
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import BACKENDS, choose_backend, preferred_backend
 from quantface_core.kernels.quantize import BITS, largest_code
@@ -156,7 +157,7 @@ def test_sums_that_saturate_are_left_to_the_reference(monkeypatch: pytest.Monkey
 
     for saturates in (True, False):
         monkeypatch.setattr(saturation, "saturates", lambda found=saturates: found)
-        widths = [(w, x) for w in BITS for x in BITS if not onednn.computes(w, x)]
+        widths = [(w, x) for w in BITS for x in BITS if not onednn.supports(w, x)]
         assert widths == ([(8, 8)] if saturates else [])
         kernel = (256, 256, 3, 3)
         room = [bits for bits in BITS if transformed.fits(kernel, bits, 4, (1, 1))]
@@ -310,7 +311,7 @@ def test_what_no_byte_holds_is_multiplied_apart(transformed) -> None:
     weight[3, 5], weight[3, 7], weight[20, 5] = 279, -128, 255
     point = transformed.Point(weight, 0.5)
     assert (point.outputs.tolist(), point.channels.tolist()) == ([3, 20], [5, 7])
-    assert point.spilled == 2
+    assert point.outliers == 2
     x = torch.randint(0, 256, (40, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     exact = (x.double() - 128) @ weight.double().t() / 2
     assert torch.equal(point(x, 128).double(), exact)
@@ -387,3 +388,8 @@ def test_a_torch_that_multiplies_in_another_way_is_named(monkeypatch: pytest.Mon
         assert choose_backend(CPU) is BACKENDS["reference"]
     finally:
         vars(onednn)["unavailable"].cache_clear()
+
+
+def test_backends_have_the_names_that_users_choose_from() -> None:
+    assert tuple(BACKENDS) == NAMES
+    assert ("auto", *NAMES) == CHOICES

@@ -12,9 +12,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from .conv2d import Conv2d
+    from .linear import Linear
+    from .norm import group_norm
+
+__all__ = ["Conv2d", "Linear", "group_norm", "supports", "unavailable"]
 
 _CAPABILITY = (8, 0)  # from which tensor cores multiply bytes
 _WHERE = {"Linear": "linear", "Conv2d": "conv2d", "group_norm": "norm"}
