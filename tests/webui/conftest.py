@@ -169,7 +169,7 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     package = _module("modules", **{m.__name__.partition(".")[2]: m for m in modules if "." in m.__name__})
     for module in [package, *modules]:
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setenv("QUANTFACE_MODELS_DIR", "unset")  # so that it is put back afterwards
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", "")  # put back afterwards, however the extension sets it
 
     def load() -> Any:
         callbacks.clear()

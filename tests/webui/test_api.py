@@ -120,6 +120,12 @@ class TestRoutes:
             {"detail": "strength is auto, or between 0 and 1, got 3.0"},
         )
 
+    @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff"])
+    def test_what_is_no_json_object_is_named(self, client: Any, body: bytes) -> None:
+        answer = client().post("/quantface/restore", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith("give a JSON object with image")
+
     def test_models_are_listed(self, client: Any) -> None:
         assert "quantface-mini" in client().get("/quantface/models").json()["models"]
 
