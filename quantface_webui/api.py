@@ -23,7 +23,8 @@ _STATUS: dict[type[Exception], int] = {ImageError: 400, ModelError: 404, UsageEr
 
 def add_routes(_: Any, app: Any) -> None:
     """For `on_app_started`: with --api only, and with its password where one is set."""
-    from fastapi import Body, Depends
+    from fastapi import Depends, Request
+    from fastapi.concurrency import run_in_threadpool
     from fastapi.responses import JSONResponse
     from fastapi.security import HTTPBasic
     from modules import shared
@@ -32,8 +33,14 @@ def add_routes(_: Any, app: Any) -> None:
         return
     guard = [Depends(_guard(shared.cmd_opts.api_auth, HTTPBasic()))] if shared.cmd_opts.api_auth else []
 
-    def restore_route(request: Any = Body(...)) -> Any:  # noqa: B008
-        return _answered(lambda: answer(request), JSONResponse)
+    async def restore_route(request: Any) -> Any:
+        try:
+            values = await request.json()
+        except ValueError:
+            values = None
+        return await run_in_threadpool(_answered, lambda: answer(values), JSONResponse)
+
+    restore_route.__annotations__["request"] = Request  # it would look for the name among this file's
 
     def models_route() -> Any:
         return _answered(lambda: {"models": [plain(name) for name in choices()]}, JSONResponse)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantface_core.errors import QuantFaceError
+from quantface_core.io.offers import plain
 
 from . import host
-from .restoring import choice, choices, restore
+from .restoring import choices, restore
 from .settings import AUTO, COLORS, NAMES, Settings, infotext_name, read_settings
 
 if TYPE_CHECKING:
@@ -62,15 +63,20 @@ def add_options() -> None:
 
     def add(name: str, label: str, component: Any, arguments: Any, note: str = "", refresh: Any = None) -> None:
         value = getattr(usual, name)
-        value = {"model": choice(usual.model), "seed": -1}.get(name, value)
+        value = -1 if name == "seed" else value
         option = shared.OptionInfo(
             value, label, component, arguments, section=_SECTION[:2], category_id=_SECTION[2], refresh=refresh,
             infotext=infotext_name(name),
         )  # fmt: skip
         shared.opts.add_option(f"quantface_{name}", option.info(note) if note else option)
 
-    menu = "of Restore faces, when QuantFace is chosen as the face restoration model; the Extras tab has its own"
-    add("model", "QuantFace model", gr.Dropdown, lambda: {"choices": choices()}, menu, lambda: None)
+    def models() -> dict[str, Any]:  # without marks: a saved choice stays one when its model has come
+        return {"choices": [plain(name) for name in choices()]}
+
+    menu = (
+        "of Restore faces, with QuantFace as the face restoration model; what is not there yet is got at its first use"
+    )
+    add("model", "QuantFace model", gr.Dropdown, models, menu, lambda: None)
     add("visibility", "QuantFace visibility", gr.Slider, {**share, "step": 0.01})
     add("strength", "Strength", gr.Dropdown, {"choices": strengths}, "auto: as much as a face needs")
     add("faces", "Faces", gr.Textbox, {}, "all, largest, or positions from the left such as 0,2")

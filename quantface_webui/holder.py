@@ -26,7 +26,8 @@ def restorer(path: Path, device: torch.device) -> Iterator[OneStepRestorer]:
     with _lock:
         model = _loaded(path, device)
         host.make_room(path.stat().st_size + _NEEDED * model.config.image_size**2, device)
-        model.to(device)
+        if not _is_on(model, device):  # moving, even to where it is, would pack its integers again
+            model.to(device)
         try:
             yield model
         finally:
@@ -55,6 +56,11 @@ def _loaded(path: Path, device: torch.device) -> OneStepRestorer:
             model = load_restorer(path, "cpu", _dtype(device))
         _held = (key, model)
     return _held[1]
+
+
+def _is_on(model: OneStepRestorer, device: torch.device) -> bool:
+    """A device without a number is the host's current one."""
+    return model.device.type == device.type and device.index in (None, model.device.index)
 
 
 def _dtype(device: torch.device) -> torch.dtype | None:

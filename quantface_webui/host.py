@@ -28,9 +28,9 @@ def models_folders() -> list[Path]:
     """Where model files are: what is fetched or built goes into the first."""
     from modules import paths, shared
 
-    chosen = getattr(shared.cmd_opts, "quantface_models_path", None)
+    chosen = getattr(shared.cmd_opts, "quantface_models_path", None) or os.environ.get("QUANTFACE_MODELS_DIR")
     usual = Path(paths.models_path) / FOLDER
-    return [Path(chosen), usual] if chosen else [usual]
+    return list(dict.fromkeys([Path(chosen), usual] if chosen else [usual]))
 
 
 def use_models_folder() -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from quantface_core.errors import UsageError
+from quantface_core.io.offers import plain
 from quantface_core.types import DEFAULT_RESTORER, RestoreOptions
 
 COLORS = ("wavelet", "adain", "none")
@@ -60,9 +61,9 @@ class Settings:
 
     def infotext(self) -> dict[str, str]:
         """The model, and all that is not as usual, under the names that `read_infotext` knows."""
-        usual = asdict(Settings())
-        chosen = {name: value for name, value in asdict(self).items() if name == "model" or value != usual[name]}
-        return {_PREFIX + name.replace("_", " "): f"{value}" for name, value in chosen.items()}
+        usual, ours = asdict(Settings()), {**asdict(self), "model": plain(self.model)}
+        chosen = {name: value for name, value in ours.items() if name == "model" or value != usual[name]}
+        return {infotext_name(name): f"{value}" for name, value in chosen.items()}
 
 
 NAMES = tuple(field.name for field in fields(Settings))

@@ -8,7 +8,12 @@ import sys
 
 from modules import script_callbacks, scripts, scripts_postprocessing
 
-import quantface_core  # noqa: F401
+from quantface_webui.needs import missing
+
+if absent := missing():  # --skip-install leaves it to the user
+    packages = " ".join(f'"{name}"' for name in absent)
+    raise ImportError(f'QuantFace needs {", ".join(absent)}: "{sys.executable}" -m pip install {packages}')
+
 from quantface_webui import api, extras, generation, holder, host
 
 

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from quantface_core import read_photo
-from quantface_core.degrade import Recipe, degrade
+from quantface_core.degrade import Degradation, degrade
 
-RECIPE = Recipe(
+RECIPE = Degradation(
     blur_sigma=(1.0, 1.0), downscale=(2.0, 2.0), noise_sigma=(3.0, 3.0), jpeg_quality=(60, 60), second_order=0.0
 )
 FRAMES, RATE, SIZE = 16, 8, 384

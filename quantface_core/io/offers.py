@@ -28,7 +28,9 @@ def offers(find: Find, files: Iterable[str] = ()) -> list[str]:
     known = known_files()
     marks = {name: _mark(name, file, find) for name, file in known.items()}
     names = sorted(known, key=lambda name: (name != DEFAULT_RESTORER, _ORDER.index(marks[name])))
-    return [f"{name} ({marks[name]})" for name in names] + [file for file in files if file not in known.values()]
+    # One with a bundled model's file name is another model: that is in the package.
+    listed = {file for name, file in known.items() if marks[name] != "bundled"}
+    return [f"{name} ({marks[name]})" for name in names] + [file for file in files if file not in listed]
 
 
 def plain(choice: str) -> str:
