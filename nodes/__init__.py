@@ -8,9 +8,11 @@ from . import host
 from .allocate import AllocateBits
 from .calibrate import CalibrateAndBalance
 from .compare import CompareModels
+from .crop import CropFaces
 from .distill import QDLoRADistill
 from .first_run import offer_examples
 from .load import LoadModel
+from .paste import PasteFaces
 from .restore import RestoreFace
 from .save import SaveModel
 
@@ -18,7 +20,8 @@ from .save import SaveModel
 class QuantFaceExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
-            LoadModel, RestoreFace, AllocateBits, CalibrateAndBalance, QDLoRADistill, SaveModel, CompareModels,
+            LoadModel, RestoreFace, CropFaces, PasteFaces,
+            AllocateBits, CalibrateAndBalance, QDLoRADistill, SaveModel, CompareModels,
         ]  # fmt: skip
 
 

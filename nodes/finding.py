@@ -1,4 +1,4 @@
-"""Which faces a picture has: the detector's, or those that boxes and masks from other nodes name."""
+"""Which faces a picture has, and which of them are wanted: the inputs, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,72 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from comfy_api.latest import io
 
 from . import host
+from .host import BoxesSocket, advanced, with_options
 from .pictures import boxes_of_frame, of_frame, to_pixels
 
 if TYPE_CHECKING:
     from ..quantface_core.types import Face, RestoreOptions
 
 Found = list[tuple["Face", ...]]  # by picture
+
+
+ORDERS = ["left-to-right", "size", "confidence"]
+CHOICES = ["all", "largest", "positions"]
+
+
+def choice_inputs() -> list[Any]:
+    """The inputs that choose among the faces."""
+    return [
+        io.Combo.Input("faces", options=CHOICES, default="all", tooltip="Which faces to take."),
+        io.String.Input("positions", default="0", tooltip="For faces = positions: such as 0,2 or 0-3."),
+        advanced(io.Combo.Input("order", options=ORDERS, default="left-to-right",
+                                tooltip="How positions count: from the left, the largest, or the surest.")),
+    ]  # fmt: skip
+
+
+def limit_inputs() -> list[Any]:
+    """The inputs that leave doubtful and small faces out."""
+    return [
+        advanced(io.Float.Input("min_confidence", default=0.7, min=0.0, max=1.0, step=0.05,
+                                tooltip="Ignore faces the detector is less sure of.")),
+        advanced(io.Int.Input("min_size", default=0, min=0, max=4096, tooltip="Ignore smaller faces, in pixels.")),
+    ]  # fmt: skip
+
+
+def mark_inputs() -> list[Any]:
+    """The inputs that take the detector's place."""
+    boxes = BoxesSocket.Input("boxes", optional=True,
+                              tooltip="Instead of the detector: bounding boxes of the faces, or SEGS.")  # fmt: skip
+    return [
+        io.Mask.Input(
+            "face_mask", optional=True, tooltip="Instead of the detector: each separate white area is a face."
+        ),
+        with_options(boxes, forceInput=True),  # newer hosts have a widget for boxes, which makes them by hand
+    ]
+
+
+def check_positions(positions: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is wrong. None at all are no harm while other faces are asked for."""
+    from ..quantface_core.errors import UsageError
+    from ..quantface_core.faces.select import parse_positions
+
+    try:
+        if positions and positions.strip(" ,"):
+            parse_positions(positions)
+    except UsageError as error:
+        return str(error)
+    return True
+
+
+def chosen(faces: str, positions: str, order: str, min_confidence: float, min_size: int) -> dict[str, Any]:
+    """What those inputs say, as fields of RestoreOptions. Raises UsageError."""
+    from ..quantface_core.faces.select import parse_positions
+
+    named = parse_positions(positions) if faces == "positions" else faces
+    return {"faces": named, "order": order, "min_confidence": min_confidence, "min_size": min_size}
 
 
 def find_faces(
@@ -52,7 +110,7 @@ def _finder(
         if boxes is None and face_mask is None:
             return detector(pixels)
         height, width = pixels.shape[:2]
-        given = [] if boxes is None else boxes_of_frame(boxes, index, frames)
+        given = [] if boxes is None else boxes_of_frame(boxes, index, frames, (width, height))
         outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
         if outside:  # as a tracker's are, whose face has left the picture
             tell(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside of it")
@@ -66,15 +124,15 @@ def _finder(
     return find
 
 
-def check_choice(found: Found, options: RestoreOptions, given: Sequence[str]) -> str:
+def check_choice(found: Found, options: RestoreOptions, boxes: Any, face_mask: torch.Tensor | None) -> str:
     """What to tell of a choice of faces that misses some or all; empty where it finds what it asks for.
 
-    `given` names the inputs that took the detector's place. Raises UsageError when there are faces, and positions
-    name none of them in any picture.
+    Raises UsageError when there are faces, and positions name none of them in any picture.
     """
     from ..quantface_core.errors import UsageError
     from ..quantface_core.faces.select import sort_faces
 
+    given = [name for name, value in (("boxes", boxes), ("face_mask", face_mask)) if value is not None]
     every, most = sum(map(len, found)), max(len(sort_faces(faces, options)) for faces in found)
     if not every and given:
         return f"no face: nothing is marked by {' and '.join(given)}"

@@ -32,7 +32,8 @@ _PAUSE = 0.1  # seconds between looks at the cancel button
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
 FRPlanSocket = io.Custom("FR_PLAN")
-BoxesSocket = io.Custom("BOUNDING_BOX")
+BoxesSocket = io.Custom("BOUNDING_BOX,SEGS")  # the host's own, and Impact Pack's
+CropsSocket = io.Custom("FACE_CROPS")
 _Result = TypeVar("_Result")
 
 

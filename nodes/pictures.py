@@ -92,10 +92,16 @@ def of_frame(batch: torch.Tensor, index: int) -> torch.Tensor:
     return batch[min(index, len(batch) - 1)]
 
 
-def boxes_of_frame(boxes: Any, index: int, frames: int) -> list[tuple[float, float, float, float]]:
-    """The host's boxes (one, a list for all frames, or a list of lists by frame) for one frame."""
+def boxes_of_frame(
+    boxes: Any, index: int, frames: int, size: tuple[int, int]
+) -> list[tuple[float, float, float, float]]:
+    """The host's boxes (one, a list for all frames, or a list of lists by frame) or Impact Pack's SEGS for one frame
+    of a size [width, height] -> left, top, width, height of each. Raises UsageError.
+    """
     from ..quantface_core.errors import UsageError
 
+    if _are_segs(boxes):
+        return _boxes_of_segs(boxes, size)
     if isinstance(boxes, Mapping):
         boxes = [boxes]
     if isinstance(boxes, Sequence) and any(isinstance(entry, list | tuple) for entry in boxes):
@@ -105,4 +111,22 @@ def boxes_of_frame(boxes: Any, index: int, frames: int) -> list[tuple[float, flo
     try:
         return [(float(b["x"]), float(b["y"]), float(b["width"]), float(b["height"])) for b in boxes]
     except (TypeError, KeyError, ValueError) as error:
-        raise UsageError("boxes: give x, y, width and height of each face, as BOUNDING_BOX outputs do") from error
+        wanted = "give x, y, width and height of each face, as BOUNDING_BOX outputs do, or SEGS"
+        raise UsageError(f"boxes: {wanted}") from error
+
+
+def _are_segs(boxes: Any) -> bool:
+    """((height, width) of the picture they are of, segments with a `bbox`)."""
+    if not (isinstance(boxes, list | tuple) and len(boxes) == 2 and isinstance(boxes[1], list | tuple)):
+        return False
+    shape = boxes[0]
+    measured = isinstance(shape, list | tuple) and len(shape) == 2 and all(isinstance(side, int) for side in shape)
+    return measured and all(hasattr(segment, "bbox") for segment in boxes[1])
+
+
+def _boxes_of_segs(segs: Any, size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
+    """Their boxes (left, top, right, bottom), at the size of this picture: it may be enlarged since."""
+    (tall, wide), segments = segs
+    x, y = size[0] / max(wide, 1), size[1] / max(tall, 1)
+    corners = [[float(side) for side in segment.bbox] for segment in segments]
+    return [(left * x, top * y, (right - left) * x, (bottom - top) * y) for left, top, right, bottom in corners]

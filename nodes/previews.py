@@ -21,7 +21,18 @@ def before_after(before: torch.Tensor, after: torch.Tensor, cls: type, notes: Se
     step = math.ceil(len(after) / _MOST)
     pair = {"quantface_before": before[::step, ..., :3], "quantface_after": after[::step, ..., :3]}
     shown = {key: ui.PreviewImage(_shown(frames), cls=cls).as_dict()["images"] for key, frames in pair.items()}
-    return {**shown, "quantface_notes": list(notes)}
+    return shown | told(notes)
+
+
+def crops(frames: torch.Tensor, cls: type) -> dict[str, Any]:
+    """The first of a node's pictures, in the host's own preview."""
+    shown: dict[str, Any] = ui.PreviewImage(frames[:_MOST], cls=cls).as_dict()
+    return shown
+
+
+def told(notes: Sequence[str]) -> dict[str, Any]:
+    """What the user should know, a line each, on the node."""
+    return {"quantface_notes": list(notes)}
 
 
 def _shown(frames: torch.Tensor) -> torch.Tensor:

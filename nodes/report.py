@@ -20,6 +20,7 @@ _LOOKED = 256  # pixels, the side of the mask under which a face's pixels are co
 class Report:
     """Filled picture by picture."""
 
+    done: str  # to a face, in a word
     notes: list[str] = field(default_factory=list)  # one line each: what the user should know, once
     pictures: list[list[str]] = field(default_factory=list)
     faces: list[tuple[int, int]] = field(default_factory=list)  # by picture: (changed, in all)
@@ -30,22 +31,17 @@ class Report:
             self.notes.append(text)
 
     def picture(
-        self,
-        faces: Sequence[Face],
-        chosen: Sequence[int],
-        changed: Sequence[int],
-        done: str,
-        words: Mapping[int, str] | None = None,
+        self, faces: Sequence[Face], chosen: Sequence[int], changed: Sequence[int], words: Mapping[int, str]
     ) -> None:
         """A picture's faces: those that were to be changed, those in which a pixel did change, and words for some."""
-        lines = [f"picture {len(self.pictures)}: {len(changed)} of {len(faces)} faces {done}"]
+        lines = [f"picture {len(self.pictures)}: {len(changed)} of {len(faces)} faces {self.done}"]
         for number, face in enumerate(faces[:_LINES]):
             left, top, width, height = (round(v) for v in face.box)
-            state = done if number in changed else "no pixel changed" if number in chosen else "left as it is"
-            state = (words or {}).get(number, state)
+            state = self.done if number in changed else "no pixel changed" if number in chosen else "left as it is"
+            state = words.get(number, state)
             lines.append(f"  face {number}: {width}x{height} at {left},{top}, confidence {face.score:.2f}, {state}")
         if beyond := range(_LINES, len(faces)):
-            lines.append(f"  and {len(beyond)} more, {len(set(beyond) & set(changed))} of them {done}")
+            lines.append(f"  and {len(beyond)} more, {len(set(beyond) & set(changed))} of them {self.done}")
         self.pictures.append(lines)
         self.faces.append((len(changed), len(faces)))
 
@@ -54,12 +50,12 @@ class Report:
         self.pictures.append([f"picture {len(self.pictures)}: {why}"])
         self.faces.append((0, 0))
 
-    def text(self, done: str) -> str:
+    def text(self) -> str:
         """Notes first; of many pictures the first, and what became of the rest."""
         lines = [*self.notes, *(line for picture in self.pictures[:_LINES] for line in picture)]
         if rest := self.faces[_LINES:]:
             changed, every = (sum(column) for column in zip(*rest, strict=True))
-            lines.append(f"and {len(rest)} more pictures: {changed} of {every} faces {done}")
+            lines.append(f"and {len(rest)} more pictures: {changed} of {every} faces {self.done}")
         return "\n".join(lines)
 
 

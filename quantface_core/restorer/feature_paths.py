@@ -6,7 +6,7 @@ decoder is given the encoder's map and learns what of it to take. A fresh path a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ class FeaturePath(nn.Module):
 class FeaturePaths(nn.ModuleList):
     """A path for every resolution, coarsest first as the decoder passes them; none when disabled."""
 
-    def __init__(self, vae: dict[str, Any], enabled: bool) -> None:
+    def __init__(self, vae: Mapping[str, Any], enabled: bool) -> None:
         widths = list(reversed(vae["block_out_channels"])) if enabled else []
         super().__init__(FeaturePath(width, widths[max(0, i - 1)]) for i, width in enumerate(widths))
 
@@ -73,7 +73,7 @@ def encode_with_maps(encoder: Encoder, image: Tensor) -> tuple[Tensor, Maps]:
     return encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(x))), tuple(maps)
 
 
-def decode_with_maps(decoder: Decoder, paths: Sequence[nn.Module], hidden: Tensor, maps: Maps) -> Tensor:
+def decode_with_maps(decoder: Decoder, paths: Iterable[nn.Module], hidden: Tensor, maps: Maps) -> Tensor:
     """`Decoder.forward` with every up block given the encoder's map of its resolution."""
     x = decoder.mid_block(decoder.conv_in(hidden), None)
     for block, path, encoder_map in zip(decoder.up_blocks, paths, reversed(maps), strict=True):

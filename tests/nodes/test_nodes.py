@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 RESTORE = {
     "faces": "all", "positions": "0", "order": "left-to-right", "strength": 1.0, "color": "wavelet", "upscale": "1",
     "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 0, "blend": "auto",
+    "seed": -1,
 }  # fmt: skip
 
 
@@ -120,6 +121,14 @@ def test_the_slider_shows_a_huge_picture_at_a_screen_s_size(restore: Any) -> Non
     assert picture.shape == gray.shape
     for shown in (ui["quantface_before"], ui["quantface_after"]):
         assert shown[0].shape == (2048, 44, 3)
+
+
+def test_a_seed_draws_and_none_does_not(restore: Any, load: Any, photo: torch.Tensor) -> None:
+    model = load()
+    steady, first, again, other = (restore(photo, model, seed=seed)[0] for seed in (-1, 3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, steady)
 
 
 def test_smoothing_closes_a_gap_in_the_frames(restore: Any, load: Any, photo: torch.Tensor) -> None:
@@ -274,16 +283,16 @@ def test_long_reports_are_cut(pack: Any) -> None:
     from quantface_core.types import Face
 
     face = Face((0, 0, 10, 10), ((0, 0),) * 5, 0.9)
-    crowd = Report()
-    crowd.picture([face] * 290, range(290), range(0, 290, 2), "restored")
-    lines = crowd.text("restored").splitlines()
+    crowd = Report("restored")
+    crowd.picture([face] * 290, range(290), range(0, 290, 2))
+    lines = crowd.text().splitlines()
     assert len(lines) == 42
     assert lines[0] == "picture 0: 145 of 290 faces restored"
     assert lines[-1] == "  and 250 more, 125 of them restored"
-    video = Report()
+    video = Report("restored")
     for _ in range(290):
-        video.picture([face], [0], [0], "restored")
-    lines = video.text("restored").splitlines()
+        video.picture([face], [0], [0])
+    lines = video.text().splitlines()
     assert len(lines) == 81
     assert lines[-1] == "and 250 more pictures: 250 of 250 faces restored"
 

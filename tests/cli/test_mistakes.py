@@ -1,0 +1,58 @@
+"""A mistake in a command shows before its work, which takes minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quantface_core.cli.main import main
+
+BUDGET = ["--weight-bits", "4"]
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun(*_: object, **__: object) -> None:
+        pytest.fail("the work began")
+
+    for name in ("load_restorer", "save_restorer"):
+        monkeypatch.setattr(f"quantface_core.io.checkpoint.{name}", begun)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "faces" / "a.png")
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.safetensors").mkdir()
+    return tmp_path
+
+
+@pytest.mark.usefixtures("no_work", "place")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["calibrate", "quantface-mini", "--images", "faces", "-o", "file/a.safetensors"], "file is a file, not"),
+        (["calibrate", "quantface-mini", "--images", "faces", "-o", "folder.safetensors"], "is a folder"),
+        (["calibrate", "quantface-mini", "--images", "faces", "-o", "a.bin"], "name a .safetensors file"),
+        (["allocate", "quantface-mini", "--images", "faces", "-o", "file/a.json", *BUDGET], "file is a file, not"),
+        (["allocate", "quantface-mini", "--images", "faces", "-o", "empty", *BUDGET], "is a folder"),
+        (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json"], "at least one budget"),
+        (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", "--megabytes", "nan"], "above 0"),
+        (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--chart", "c.jpg"], ".png"),
+        (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--chart", "file/c.png"], "file"),
+        (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--perceptual", "x"], "x"),
+        (["build", "mini-w4a4", "--test", "gone", "-o", "a.safetensors"], "no such folder"),
+        (["build", "mini-w4a4", "--test", "empty", "-o", "a.safetensors"], "no pictures there"),
+        (["build", "mini-w4a4", "-o", "file/a.safetensors"], "file is a file, not"),
+        (["distill", "a", "--teacher", "b", "--images", "faces", "-o", "file/a.safetensors"], "file is a file, not"),
+    ],
+)
+def test_it_is_told_first(command: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 2
+    assert message in capsys.readouterr().err

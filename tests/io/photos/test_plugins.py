@@ -1,0 +1,86 @@
+"""Formats that need a plugin say so, and every decoder's depth is told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from quantface_core.errors import ImageError
+from quantface_core.io.photos import read_photo
+
+
+@pytest.mark.parametrize(
+    ("start", "advice"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pip install pillow-heif"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "pip install pillow-heif"),
+        (b"\xff\x0a\xfa\x7f\x01\x90", "pip install pillow-jxl-plugin"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0", "pip install pillow-jxl-plugin"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.heic", "a.jxl", "a.jpg"])
+def test_a_missing_plugin_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes, advice: str, name: str
+) -> None:
+    for module in ("pillow_heif", "pillow_jxl"):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    for opener in ("HEIF", "JXL"):
+        monkeypatch.delitem(Image.OPEN, opener, raising=False)
+    (tmp_path / name).write_bytes(start.ljust(400, b"\0"))
+    with pytest.raises(ImageError, match=advice):
+        read_photo(tmp_path / name)
+
+
+def test_what_is_no_picture_names_the_formats(tmp_path: Path) -> None:
+    for name, content in (("a.heic", b"text" * 99), ("b.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=r"not a picture this can read \(\.jpg"):
+            read_photo(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.dng", "a.CR3", "a.nef"])
+def test_raw_files_are_to_be_developed(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"II*\0")
+    with pytest.raises(ImageError, match="develop it"):
+        read_photo(tmp_path / name)
+
+
+def test_deeper_channels_are_told(tmp_path: Path) -> None:
+    deep = np.linspace(0, 65535, 600).astype(">u2").reshape(10, 20, 3)
+    (tmp_path / "a.ppm").write_bytes(b"P6\n# made by hand\n20 10\n65535\n" + deep.tobytes())
+    photo = read_photo(tmp_path / "a.ppm")
+    assert np.abs(photo.pixels.astype(int) - (deep >> 8)).max() <= 1
+    assert any("16 bits a channel are read as 8" in note for note in photo.notes)
+    (tmp_path / "b.pgm").write_bytes(b"P5 20 10 65535\n" + deep[..., 0].tobytes())
+    gray = read_photo(tmp_path / "b.pgm")
+    assert gray.gray
+    assert np.array_equal(gray.pixels[..., 0], deep[..., 0])
+    assert gray.notes == ()
+
+
+def test_16_bit_jpeg_2000_and_heic(tmp_path: Path) -> None:
+    if not features.check("jpg_2000"):
+        pytest.skip("this Pillow has no JPEG 2000")
+    Image.fromarray(np.arange(0, 60000, 100, dtype=np.uint16).reshape(20, 30)).save(tmp_path / "a.jp2")
+    photo = read_photo(tmp_path / "a.jp2")
+    assert photo.pixels.dtype == np.uint16
+    assert photo.pixels.max() > 255
+    assert photo.notes == ()
+    heif = pytest.importorskip("pillow_heif")
+    deep = np.linspace(0, 65535, 64 * 64 * 3).astype(np.uint16).reshape(64, 64, 3)
+    heif.encode("RGB;16", (64, 64), np.ascontiguousarray(deep).tobytes(), str(tmp_path / "a.heic"))
+    assert any("read as 8" in note for note in read_photo(tmp_path / "a.heic").notes)
+
+
+def test_floating_point_pfm(tmp_path: Path) -> None:
+    floats = np.linspace(0, 1, 200, dtype="<f4").reshape(10, 20)
+    (tmp_path / "a.pfm").write_bytes(b"Pf\n20 10\n-1.0\n" + floats[::-1].tobytes())
+    photo = read_photo(tmp_path / "a.pfm")
+    assert np.abs(photo.pixels[..., 0] / 65535 - floats).max() < 1e-4
+    (tmp_path / "b.pfm").write_bytes(b"Pf\n20 10\n-1.0\n" + (floats * 40).tobytes())
+    with pytest.raises(ImageError, match="map its tones"):
+        read_photo(tmp_path / "b.pfm")

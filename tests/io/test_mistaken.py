@@ -1,0 +1,50 @@
+"""A file that is no model is told as what it is."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+
+from quantface_core.errors import ModelError
+from quantface_core.io.checkpoint import load_restorer, read_notes
+from quantface_core.io.models import restorer_path
+
+
+def _pickle() -> bytes:
+    file = io.BytesIO()
+    torch.save({"a": torch.zeros(2)}, file)
+    return file.getvalue()
+
+
+FILES = {
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n", "Git LFS pointer"),
+    "page": (b"\n<!DOCTYPE html><html><head><title>model", "web page"),
+    "pickle": (_pickle(), "pickle of PyTorch's"),
+    "old pickle": (b"\x80\x02}q\x00.", "pickle of PyTorch's"),
+    "gguf": (b"GGUF\3\0\0\0", "GGUF"),
+    "empty": (b"", "empty"),
+    "noise": (bytes(range(200)), "damaged, or no safetensors file"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("name", ["m.safetensors", "m.pth"])
+def test_what_it_is(tmp_path: Path, kind: str, name: str) -> None:
+    content, told = FILES[kind]
+    (tmp_path / name).write_bytes(content)
+    for read in (load_restorer, read_notes):
+        with pytest.raises(ModelError, match=told) as error:
+            read(tmp_path / name)
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_file_of_another_suffix_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.pth").write_bytes(_pickle())
+    assert restorer_path("m.pth") == Path("m.pth")
+    with pytest.raises(ModelError, match="no such model file"):
+        restorer_path("gone.ckpt")
