@@ -289,6 +289,9 @@ def test_long_reports_are_cut(pack: Any) -> None:
     assert len(lines) == 42
     assert lines[0] == "picture 0: 145 of 290 faces restored"
     assert lines[-1] == "  and 250 more, 125 of them restored"
+    for number in range(30):
+        crowd.note(f"note {number // 2}")
+    assert crowd.told() == [*(f"note {number}" for number in range(5)), "and 10 more of such notes"]
     video = Report("restored")
     for _ in range(290):
         video.picture([face], [0], [0])
