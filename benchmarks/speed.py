@@ -29,13 +29,13 @@ import torch
 from report import describe_machine, table
 
 from quantface_core import OneStepRestorer, load_restorer, save_restorer
-from quantface_core.kernels.allocator import kept_memory
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
 from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig
 from quantface_core.restorer.fold_rules import fold_balances
+from quantface_core.runtime.memory import kept_memory
 from quantface_core.stages.quantize import restorer_formats
 from quantface_core.types import Bits, QuantizeSettings
 

@@ -25,11 +25,11 @@ from speed import CONFIGS, FLOATS, make, median
 
 from quantface_core import OneStepRestorer, load_restorer
 from quantface_core.kernels import onednn
-from quantface_core.kernels.allocator import kept_memory
 from quantface_core.nn import qlinear
 from quantface_core.nn.qconv2d import QuantConv2d
 from quantface_core.nn.swap import prepare
 from quantface_core.restorer import attention
+from quantface_core.runtime.memory import kept_memory
 
 SIDE = 4096  # of the matrices
 TIMED = {

@@ -21,9 +21,9 @@ from report import describe_machine, table
 from speed import CONFIGS, FLOATS, make
 
 from quantface_core import OneStepRestorer, load_restorer
-from quantface_core.kernels.allocator import kept_memory
 from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.nn.swap import prepare
+from quantface_core.runtime.memory import kept_memory
 
 CPU = torch.device("cpu")
 

@@ -212,7 +212,7 @@ def cancellable(*models: torch.nn.Module) -> Iterator[None]:
     at the end, also when the work is cut short: the host keeps the error for a while, and with it whatever the
     functions that it went through were holding.
     """
-    from ..quantface_core.kernels.allocator import kept_memory
+    from ..quantface_core.runtime.memory import kept_memory
 
     def check(_: torch.nn.Module, __: Any) -> None:
         stop_if_cancelled()

@@ -15,37 +15,24 @@ import quantface_core
 CORE = Path(quantface_core.__file__).parent
 
 # Room -> rooms it may import. `types` and `errors` are everybody's.
+METHOD = {"quant", "train", "nn", "kernels", "runtime"}  # on any model
 ALLOWED = {
     "types": set(),
     "errors": set(),
     "degrade": set(),
-    "waiting": set(),
+    "runtime": set(),
     "bundled": {"faces", "io", "degrade"},
     "metrics": set(),
-    "charts": {"io", "metrics"},
+    "charts": {"io", "metrics"},  # of io the atomic files
     "kernels": set(),
     "nn": {"kernels"},
-    "quant": {"nn", "kernels", "io"},  # of io the atomic files
-    "train": {"quant", "nn", "kernels"},
+    "quant": {"nn", "kernels", "runtime", "io"},  # of io the files
+    "train": METHOD - {"train"},
     "restorer": {"nn", "quant"},
     "faces": set(),
     "io": {"restorer", "quant", "nn", "kernels"},
-    "stages": {"restorer", "quant", "train", "faces", "nn", "kernels", "metrics"},
-    "cli": {
-        "restorer",
-        "quant",
-        "train",
-        "faces",
-        "io",
-        "stages",
-        "degrade",
-        "bundled",
-        "metrics",
-        "charts",
-        "nn",
-        "kernels",
-        "waiting",
-    },
+    "stages": {*METHOD, "restorer", "faces", "metrics"},
+    "cli": {*METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},
 }
 
 

@@ -1,6 +1,6 @@
 """Between two checkpoints of one model: as true as the first, as sharp as the second (ESRGAN, arXiv 1809.00219, 3.4).
 
-    python training/interpolate.py true.safetensors sharp.safetensors 0.5 --output between.safetensors
+python training/interpolate.py true.safetensors sharp.safetensors 0.5 --output between.safetensors
 """
 
 from __future__ import annotations

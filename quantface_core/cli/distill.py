@@ -99,7 +99,7 @@ def train(
     restorer: OneStepRestorer,
     teacher: OneStepRestorer,
     images: Tensor,
-    held: Tensor,
+    val_images: Tensor,
     settings: DistillSettings,
     folder: Path,
     mode: str = "end-to-end",
@@ -113,7 +113,7 @@ def train(
         "distill": json.dumps({**asdict(settings), "mode": mode}),
         "distill_sha256": images_sha256(images),
     }
-    identity = [notes, images_sha256(held), _weights_sha256(restorer), _weights_sha256(teacher)]
+    identity = [notes, images_sha256(val_images), _weights_sha256(restorer), _weights_sha256(teacher)]
     watch = RunFolder(folder, hashlib.sha256(json.dumps(identity).encode()).hexdigest(), settings)
     with tqdm(desc="distill", unit="step", total=settings.fit.steps, disable=None if is_main_process() else True) as b:
         watch.bar = b
@@ -123,7 +123,7 @@ def train(
             last = [report.losses[-1] for report in reports.values()]
             b.write(f"{len(reports)} blocks; mean loss {sum(first) / len(first):.2e} to {sum(last) / len(last):.2e}")
         else:
-            report = distill(restorer, teacher, images, held, settings, watch.callbacks())
+            report = distill(restorer, teacher, images, val_images, settings, watch.callbacks())
             best = max((score for _, score in report.scores), default=None)
             b.write(f"loss {report.losses[-1]:.2e}" + (f", best validation {best:.2f} dB" if best else ""))
     return notes

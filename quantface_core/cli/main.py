@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
-from ..waiting import wait_passively
+from ..runtime.threads import wait_passively
 from . import allocate, build, calibrate, demo, distill, evaluate, fetch, info, models, publish, restore
 
 FAILED, MISUSED = 1, 2

@@ -6,12 +6,11 @@ import difflib
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 from ..errors import ModelError
 from .catalogue import Catalogue, Entry, catalogue, models_folder
-from .checksum import sha256
+from .checksum import known_sha256, sha256
 
 __all__ = [
     "Catalogue",
@@ -102,21 +101,3 @@ def _located(name: str, entry: Entry, tell: Tell) -> Path:
         remedy = "install QuantFace again" if entry.bundled else "delete it to fetch it again"
         raise ModelError(f"{path} is damaged (sha256 {actual[:12]}..., expected {entry.sha256[:12]}...): {remedy}")
     return path
-
-
-def known_sha256(path: Path) -> str:
-    """`sha256` of a file that is asked for again and again: read once, until its size or a time of it changes.
-
-    Raises ModelError when it cannot be read.
-    """
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot read ({error.strerror})") from error
-    # The change time too: a copy may bring another file's size and modification time.
-    return _sha256_of(path.resolve(), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-@lru_cache(maxsize=64)
-def _sha256_of(path: Path, *_: int) -> str:
-    return sha256(path)

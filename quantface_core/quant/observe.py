@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..kernels.allocator import kept_memory
 from ..nn.swap import Layer, quantizable
+from ..runtime.memory import kept_memory
 from .batches import Forward, Progress, call, evaluating, listed
 
 _MOMENTUM = 0.9

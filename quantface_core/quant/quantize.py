@@ -13,12 +13,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UsageError
-from ..kernels.allocator import kept_memory
 from ..kernels.hadamard import largest_block
 from ..kernels.quantize import largest_code
 from ..nn.fold import fold_ahead, take_parameters
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, quantizable, swap
+from ..runtime.memory import kept_memory
 from ..types import BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, evaluating, listed
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths

@@ -28,7 +28,7 @@ from .observe import ChannelStatistics, rows_of
 EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the scaling; None = no scaling
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # of activations
 _TOKENS = 1024  # rows of a linear's input that a search looks at
-_MEASURED = {3: 0.0, 4: 0.0, 6: 0.8, 8: 1.0}  # width: the least clipping ratio that can pay off there
+_MEASURED = {BITS.start: 0.0, 4: 0.0, 6: 0.8, 8: 1.0}  # width: the least clipping ratio that can pay off there
 _WINDOW = 128  # pixels, side of the window of a convolution's input that a search looks at
 
 

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..kernels.allocator import kept_memory
 from ..nn.qlayer import QuantLayer
 from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
+from ..runtime.memory import kept_memory
 from ..types import BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, evaluating, listed, tensors_of
 from .observe import ChannelStatistics, observe_inputs

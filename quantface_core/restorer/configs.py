@@ -42,8 +42,14 @@ class RestorerConfig:
         check_limits(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; `from_dict` is its inverse."""
-        return asdict(self)
+        """A JSON-ready dictionary; `from_dict` is its inverse. Without feature paths it does not name them.
+
+        Releases that know of none then read the file, and its bytes are what they were.
+        """
+        table = asdict(self)
+        if not self.feature_paths:
+            del table["feature_paths"]
+        return table
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RestorerConfig:

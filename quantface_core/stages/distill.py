@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..kernels.allocator import kept_memory
 from ..metrics import full_reference, psnr
-from ..nn.inference import outside_inference
 from ..nn.swap import quant_layers
 from ..nn.trainable import restore_layers, trainable_parameters
 from ..quant.batches import tensors_of
 from ..restorer import OneStepRestorer
+from ..runtime.inference import outside_inference
+from ..runtime.memory import kept_memory
 from ..train.distill import Callbacks, DistillReport, autocast, resolved, training
 from ..train.trainer import Trainer
 from ..types import DistillSettings
@@ -35,19 +35,19 @@ def distill(
     restorer: OneStepRestorer,
     teacher: OneStepRestorer,
     images: Tensor,
-    held: Tensor,
+    val_images: Tensor,
     settings: DistillSettings | None = None,
     watch: Callbacks | None = None,
 ) -> DistillReport:
     """Train the branches of `restorer` end to end, in place, on degraded faces [N, 3, S, S] in [-1, 1].
 
-    `held` are other faces, to validate and to choose the best step with; an empty tensor: the last step.
+    `val_images` are other faces, to validate and to choose the best step with; an empty tensor: the last step.
     The teacher's pictures and latents are kept as float16, 1.2 MB a face at 256 pixels, 4.8 MB at 512.
     Raises UsageError; interrupted or refused, the restorer stays as it was.
     """
     settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()
     _check_pair(restorer, teacher)
-    targets, held_targets = _targets(teacher, images), _targets(teacher, held)
+    targets, val_targets = _targets(teacher, images), _targets(teacher, val_images)
     perceptual = full_reference(settings.perceptual)[0] if settings.perceptual else None
 
     def loss(indices: Tensor) -> Tensor:
@@ -67,18 +67,18 @@ def distill(
     def validate(step: int) -> float:
         restorer.eval()
         with torch.no_grad():
-            made = torch.cat([restorer(x.to(restorer.device)).cpu() for x in held.split(_CHUNK)])
+            made = torch.cat([restorer(x.to(restorer.device)).cpu() for x in val_images.split(_CHUNK)])
         restorer.train()
-        reference = held_targets[0].float().clamp(-1, 1)
+        reference = val_targets[0].float().clamp(-1, 1)
         if watch.on_pictures:
-            watch.on_pictures(step, torch.stack([held, reference, made], 1))
+            watch.on_pictures(step, torch.stack([val_images, reference, made], 1))
         return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
 
     with _training(restorer, settings):
         trainer = Trainer(trainable_parameters(restorer, settings.only_distillation), settings.fit, len(images))
         if watch.resume:
             watch.resume(trainer)
-        trainer.run(loss, validate if len(held) else None, watch.on_step, watch.on_state)
+        trainer.run(loss, validate if len(val_images) else None, watch.on_step, watch.on_state)
     return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
 
 

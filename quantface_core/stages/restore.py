@@ -15,8 +15,8 @@ from ..faces.blend import blend
 from ..faces.color import METHODS, match_color
 from ..faces.paste import Finer, Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
-from ..kernels.allocator import kept_memory
 from ..restorer import OneStepRestorer, RestorerByParts
+from ..runtime.memory import kept_memory
 from ..types import Face, Pixels, Restoration, RestoreOptions
 
 Crop = NDArray[np.float32]

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..kernels.allocator import kept_memory
 from ..kernels.dispatch import fast_dtype
-from ..nn.inference import outside_inference
 from ..nn.swap import quant_layers
 from ..nn.trainable import restore_layers, to_integers, to_trainable, trainable_parameters
 from ..quant.batches import Forward, call, device_of, evaluating, listed, tensors_of
 from ..quant.quantize import chosen_names
+from ..runtime.inference import outside_inference
+from ..runtime.memory import kept_memory
 from ..types import DistillSettings
 from .trainer import Trainer
 

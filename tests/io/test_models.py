@@ -9,7 +9,7 @@ import pytest
 
 from quantface_core.cli.main import main
 from quantface_core.errors import ModelError
-from quantface_core.io import models
+from quantface_core.io import checksum, models
 from quantface_core.io.models import (
     Entry,
     catalogue,
@@ -99,7 +99,7 @@ def test_a_file_named_like_a_bundled_model_is_apart(
 
 def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[Path] = []
-    monkeypatch.setattr(models, "sha256", lambda path: (hashed.append(path), sha256(path))[1])
+    monkeypatch.setattr(checksum, "sha256", lambda path: (hashed.append(path), sha256(path))[1])
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"first")
     first = known_sha256(file)

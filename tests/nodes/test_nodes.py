@@ -439,10 +439,10 @@ def test_a_run_does_not_hash_the_model_again(
     """Neither when it is validated, nor asked for changes, nor loaded."""
     (host.models / "quantface").mkdir(exist_ok=True)
     nodes["QuantFace_SaveModel"].execute(load(), name="mine", overwrite=False)
-    models = sys.modules["custom_nodes_quantface.quantface_core.io.models"]
-    hashed, sha256 = list[str](), models.sha256
-    monkeypatch.setattr(models, "sha256", lambda path: (hashed.append(path.name), sha256(path))[1])
-    models._sha256_of.cache_clear()
+    checksum = sys.modules["custom_nodes_quantface.quantface_core.io.checksum"]
+    hashed, sha256 = list[str](), checksum.sha256
+    monkeypatch.setattr(checksum, "sha256", lambda path: (hashed.append(path.name), sha256(path))[1])
+    checksum._sha256_of.cache_clear()
     loader = nodes["QuantFace_LoadModel"]
     for name in ("mine.safetensors", "quantface-mini (bundled)") * 3:
         assert loader.validate_inputs(model=name) is True

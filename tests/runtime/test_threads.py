@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quantface_core.waiting import wait_passively
+from quantface_core.runtime.threads import wait_passively
 
 _NAMES = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quantface_core.kernels.allocator import kept_memory
+from quantface_core.runtime.memory import kept_memory
 
 STATUS = Path("/proc/self/status")
 
