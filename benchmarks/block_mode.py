@@ -26,7 +26,7 @@ from speed import make, resident
 from quantface_core import load_restorer
 from quantface_core.restorer import OSDFACE
 from quantface_core.stages.distill import Callbacks, distill_blocks
-from quantface_core.stages.fit import Fit
+from quantface_core.train.trainer import Trainer
 from quantface_core.types import DistillSettings, FitSettings
 
 STAGES = {"teacher": "fp32", "low-bit": "w4a4"}
@@ -51,10 +51,10 @@ def train(work: Path, steps: int, batch_size: int) -> None:
     images = torch.rand(2 * batch_size, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     before = [time.perf_counter()]
 
-    def stepped(fit: Fit) -> None:
-        if fit.finished:
+    def stepped(trainer: Trainer) -> None:
+        if trainer.finished:
             now = time.perf_counter()
-            row(fit.name, (now - before[0]) / steps, f"{fit.losses[0]:.2e} to {fit.losses[-1]:.2e}")
+            row(trainer.name, (now - before[0]) / steps, f"{trainer.losses[0]:.2e} to {trainer.losses[-1]:.2e}")
             before[0] = now
 
     settings = DistillSettings(FitSettings(steps=steps, batch_size=batch_size, warmup=1))

@@ -28,10 +28,9 @@ from torch import Tensor
 from quantface_core import OneStepRestorer, load_restorer, restorer_path, save_restorer
 from quantface_core.degrade import degrade
 from quantface_core.nn.swap import quant_layers
-from quantface_core.stages.allocate import allocate
-from quantface_core.stages.calibrate import calibrate
+from quantface_core.quant.bit_program import solve
 from quantface_core.stages.distill import Callbacks, distill
-from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.types import Budget, DistillSettings, FitSettings, QuantizeSettings, Sensitivity
 
@@ -74,7 +73,7 @@ class Ablation:
         self.full = load_restorer(restorer_path("quantface-mini"))
         if arguments.stressed:
             self.full = stress(self.full)
-        self.statistics = calibrate(self.full, self.calibration)
+        self.statistics = calibrate_restorer(self.full, self.calibration)
         self.sensitivity: Sensitivity | None = None
         self.exact = run(self.full, self.degraded)
         self.metrics = {name: create_metric(name) for name in ("psnr", "ms_ssim", "niqe")}
@@ -95,7 +94,7 @@ class Ablation:
         model = copy.deepcopy(self.full)
         settings = replace(row.settings, parts=parts, seed=self.arguments.seed)
         budget = Budget(ACTIVATION_BITS, WEIGHT_BITS)
-        plan = allocate(self.sensitivities(parts), budget) if row.planned else None
+        plan = solve(self.sensitivities(parts), budget) if row.planned else None
         quantize_restorer(model, self.statistics, self.images[:2], settings, plan=plan)
         if row.trained:
             fit = FitSettings(
@@ -113,10 +112,10 @@ class Ablation:
         """Average (weight, activation) bits of the low-bit layers, by parameters and multiply-accumulates."""
         known, layers = self.sensitivities(parts).layers, quant_layers(model)
         weights = sum(known[n].parameters * x.format.weight_bits for n, x in layers.items())
-        activations = sum(known[n].multiplications * x.format.activation_bits for n, x in layers.items())
+        activations = sum(known[n].macs * x.format.activation_bits for n, x in layers.items())
         return (
             weights / sum(known[n].parameters for n in layers),
-            activations / sum(known[n].multiplications for n in layers),
+            activations / sum(known[n].macs for n in layers),
         )
 
     def scores(self, pictures: Tensor) -> list[float]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,9 +32,8 @@ from torch import Tensor, nn
 from quantface_core import load_restorer, restorer_path
 from quantface_core.degrade import degrade
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.calibrate import calibrate
-from quantface_core.stages.quantize import quantize_restorer
-from quantface_core.types import QuantizeSettings
+from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
+from quantface_core.types import Bits, QuantizeSettings
 
 GROUP = 64  # channels: ConvRot's rotation and its packing
 
@@ -64,7 +62,7 @@ def _no_signs(channels: int, seed: int) -> Tensor:
     return torch.ones(channels, dtype=torch.float64)
 
 
-_SIGNS = {f"quantface_core.kernels.{room}.random_signs": _no_signs for room in ("hadamard", "mixer")}
+_SIGNS = {f"quantface_core.kernels.{room}.random_signs": _no_signs for room in ("hadamard",)}
 _EXPONENTS = "quantface_core.stages.quantize.EXPONENTS"
 ABLATION = {
     OURS: Method(),
@@ -138,7 +136,7 @@ def main() -> None:
     exact = run(full, degraded)
     if arguments.stressed:
         full = stress(full)
-    statistics = calibrate(full, images)
+    statistics = calibrate_restorer(full, images)
     psnr, ms_ssim = create_metric("psnr"), create_metric("ms_ssim")
 
     def measured(name: str, pictures: Tensor) -> list[str | float]:
@@ -157,7 +155,7 @@ def main() -> None:
     shown = [exact]
     for parts in arguments.parts:
         for bits in arguments.bits:
-            weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
+            weight_bits, activation_bits = Bits.parse(bits)
             rows = [measured("full precision", exact)]
             for name, method in (ABLATION if arguments.ablation else METHODS).items():
                 chosen = ("unet",) if parts == "unet" else method.settings.parts

@@ -34,7 +34,7 @@ class Costs:
 
     layers: Mapping[str, Cost]
     parameters: int  # all
-    multiplications: int  # all, an image, attention's products with them
+    macs: int  # all, an image, attention's products with them
 
 
 def count(config: RestorerConfig) -> Costs:
@@ -74,4 +74,4 @@ def savings(path: Path, costs: Costs) -> tuple[float, float, float]:
         bits = max(form["weight_bits"], form["activation_bits"])
         saved += positions * ((32 - bits) * weights - 16 * branch)
     layers = sum(torch.Size(cost.shape).numel() * cost.positions for cost in costs.layers.values())
-    return 1 - parameters / (32 * costs.parameters), saved / (32 * layers), saved / (32 * costs.multiplications)
+    return 1 - parameters / (32 * costs.parameters), saved / (32 * layers), saved / (32 * costs.macs)

@@ -35,9 +35,9 @@ from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
 from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig
-from quantface_core.restorer.ways import fold_balances
-from quantface_core.stages.quantize import plan_formats
-from quantface_core.types import QuantizeSettings
+from quantface_core.restorer.fold_rules import fold_balances
+from quantface_core.stages.quantize import restorer_formats
+from quantface_core.types import Bits, QuantizeSettings
 
 CONFIGS = {"quantface-mini": QUANTFACE_MINI, "osdface": OSDFACE}
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -49,8 +49,8 @@ def make(config: RestorerConfig, bits: str, path: Path, device: str = "cpu") -> 
     with torch.device(device):
         restorer = OneStepRestorer(config).eval().requires_grad_(False)
     if bits not in FLOATS:
-        weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
-        formats = plan_formats(restorer, QuantizeSettings(weight_bits, activation_bits))
+        weight_bits, activation_bits = Bits.parse(bits)
+        formats = restorer_formats(restorer, QuantizeSettings(weight_bits, activation_bits))
         layers = quantizable(restorer)
         for layer_name, form in formats.items():
             layer = layers[layer_name]

@@ -11,8 +11,9 @@ import copy
 import torch
 
 from quantface_core.nn.fold import multiply
+from quantface_core.quant.fold_rules import fold_paths
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.restorer.ways import linear_ways
+from quantface_core.restorer.fold_rules import RULES
 
 SHARE = 0.02  # of channels
 LEAST, MOST = 20.0, 50.0
@@ -23,12 +24,12 @@ def stress(restorer: OneStepRestorer, seed: int = 0) -> OneStepRestorer:
     """A copy of a full-precision restorer whose activations have outliers; its picture stays (float rounding)."""
     restorer = copy.deepcopy(restorer)
     generator = torch.Generator().manual_seed(seed)
-    for way in linear_ways(restorer):
-        channels = way.readers[0].weight.shape[1]
+    for path in fold_paths(restorer, RULES):
+        channels = path.readers[0].weight.shape[1]
         chosen = torch.randperm(channels, generator=generator)[: max(1, round(SHARE * channels))]
         factors = torch.ones(channels)
         factors[chosen] = torch.empty(len(chosen)).uniform_(LEAST, MOST, generator=generator)
-        multiply(way.maker, way.rows, factors)
-        for reader in way.readers:
+        multiply(path.maker, path.rows, factors)
+        for reader in path.readers:
             reader.weight.div_(factors.view(1, -1, *[1] * (reader.weight.ndim - 2)))
     return restorer

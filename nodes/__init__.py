@@ -8,22 +8,24 @@ from . import host
 from .allocate import AllocateBits
 from .calibrate import CalibrateAndBalance
 from .compare import CompareModels
+from .crop import CropFaces
 from .distill import QDLoRADistill
+from .first_run import offer_examples
 from .load import LoadModel
+from .paste import PasteFaces
 from .restore import RestoreFace
 from .save import SaveModel
 
 
 class QuantFaceExtension(ComfyExtension):
-    async def on_load(self) -> None:
-        host.register_folder()
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
-            LoadModel, RestoreFace, AllocateBits, CalibrateAndBalance, QDLoRADistill, SaveModel, CompareModels,
+            LoadModel, RestoreFace, CropFaces, PasteFaces,
+            AllocateBits, CalibrateAndBalance, QDLoRADistill, SaveModel, CompareModels,
         ]  # fmt: skip
 
 
 async def comfy_entrypoint() -> QuantFaceExtension:
     host.register_folder()
+    offer_examples()
     return QuantFaceExtension()

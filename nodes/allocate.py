@@ -61,14 +61,14 @@ class AllocateBits(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, folder: str | None = None, limits: str | None = None) -> bool | str:
+    def validate_inputs(cls, limits: str | None = None) -> bool | str:
         from ..quantface_core.errors import UsageError
 
         try:
             _limits(limits or "")
         except UsageError as error:
             return str(error)
-        return face_inputs.validate(folder)
+        return True  # the folder is looked at first when it runs: the host marks every input that is named here
 
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
@@ -97,9 +97,10 @@ class AllocateBits(io.ComfyNode):
         from ..quantface_core.io.plans import plan_to_json
         from ..quantface_core.metrics import full_reference
         from ..quantface_core.nn.swap import quant_layers
-        from ..quantface_core.stages.allocate import allocate, describe
+        from ..quantface_core.quant.bit_program import describe, solve
         from ..quantface_core.types import Budget, QuantizeSettings
 
+        host.insist(face_inputs.validate(folder))
         if quant_layers(fr_model.restorer):
             raise UsageError(f"fr_model: {fr_model.name} is quantized already, give its full-precision original")
         spend = [value or None for value in (activation_bits, weight_bits, megabytes, operations)]
@@ -113,7 +114,7 @@ class AllocateBits(io.ComfyNode):
         if sensitivity is None or known != measured:
             sensitivity = _measure(fr_model, images, QuantizeSettings(rank=rank, seed=seed), metric)
             _last[fr_model] = measured, sensitivity
-        plan = allocate(sensitivity, budget)
+        plan = solve(sensitivity, budget)
         losses = {name: layer.error for name, layer in sensitivity.layers.items()}
         return io.NodeOutput(
             plan,
@@ -126,14 +127,14 @@ class AllocateBits(io.ComfyNode):
 def _measure(fr_model: FRModel, images: torch.Tensor, settings: QuantizeSettings, metric: str) -> Sensitivity:
     import copy
 
-    from ..quantface_core.stages.calibrate import calibrate
+    from ..quantface_core.stages.quantize import calibrate_restorer
     from ..quantface_core.stages.sensitivity import measure_sensitivity
 
     bar = host.Progress()
     with torch.inference_mode(False):
         restorer = copy.deepcopy(fr_model.ready())  # layers are exchanged while it is measured
         with host.cancellable(restorer):
-            statistics = calibrate(restorer, images, bar.part(0, 0.1))
+            statistics = calibrate_restorer(restorer, images, bar.part(0, 0.1))
             some = images[:_MEASURED]
             return measure_sensitivity(restorer, statistics, some, settings, metric, bar.part(0.1, 1))
 
@@ -141,7 +142,7 @@ def _measure(fr_model: FRModel, images: torch.Tensor, settings: QuantizeSettings
 def _limits(text: str) -> dict[str, tuple[int, int]]:
     """`vae.decoder=5-8`, one a line, -> {room: (least, most)}. Raises UsageError."""
     from ..quantface_core.errors import UsageError
-    from ..quantface_core.stages.allocate import parse_limit
+    from ..quantface_core.quant.bit_program import parse_limit
 
     try:
         return dict(parse_limit(line) for line in text.splitlines() if line.strip())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 
 import torch
 from comfy_api.latest import io
@@ -73,25 +72,23 @@ class CalibrateAndBalance(io.ComfyNode):
         from ..quantface_core.charts import draw_layers
         from ..quantface_core.errors import UsageError
         from ..quantface_core.nn.swap import quant_layers
-        from ..quantface_core.stages.calibrate import calibrate
-        from ..quantface_core.stages.quantize import quantize_restorer
-        from ..quantface_core.types import BitPlan, QuantizeSettings
+        from ..quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
+        from ..quantface_core.types import BitPlan, Bits, QuantizeSettings
 
         if quant_layers(fr_model.restorer):
             raise UsageError(f"fr_model: {fr_model.name} is quantized already, give its full-precision original")
-        weight_bits, activation_bits = map(int, re.findall(r"\d", bits))
         parts = ("unet",) if unet_only else QuantizeSettings().parts
-        settings = QuantizeSettings(weight_bits, activation_bits, rank=rank, seed=seed, parts=parts)
+        settings = QuantizeSettings(*Bits.parse(bits), rank=rank, seed=seed, parts=parts)
         bar = host.Progress()
         with torch.inference_mode(False):
             restorer = copy.deepcopy(fr_model.ready())
             images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
             with host.cancellable(restorer):
-                statistics = calibrate(restorer, images, bar.part(0, 0.2))
+                statistics = calibrate_restorer(restorer, images, bar.part(0, 0.2))
                 some, report = images[:_SEARCHED], bar.part(0.2, 1)
                 reports = quantize_restorer(restorer, statistics, some, settings, report, plan)
         name = f"{fr_model.name}-{'plan' if plan else bits}"
-        made = BitPlan(name, {r.name: (r.format.weight_bits, r.format.activation_bits) for r in reports})
+        made = BitPlan(name, {r.name: r.format.bits for r in reports})
         lines = [f"{name}: {len(reports)} layers; largest errors:"]
         for r in sorted(reports, key=lambda r: -r.error_after)[:_WORST]:
             lines.append(f"{r.name}: {r.error_before:.2%} before, {r.error_after:.2%} after")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..quantface_core.stages.fit import Fit
+    from ..quantface_core.train.trainer import Trainer
     from ..quantface_core.types import DistillSettings
 
 MODES = ["end-to-end", "blocks"]
@@ -93,8 +93,11 @@ class QDLoRADistill(io.ComfyNode):
 
         low_bit = quant_layers(fr_model.restorer).values()
         if not any(layer.format.rank for layer in low_bit):
-            state = "has no branches to train: calibrate it with a rank above 0"
-            raise UsageError(f"fr_model: {fr_model.name} {state if low_bit else 'is in full precision: calibrate it'}")
+            state = "has no branches to train: give Calibrate & Balance a rank above 0"
+            full = "is in full precision: put Calibrate & Balance between"
+            raise UsageError(f"fr_model: {fr_model.name} {state if low_bit else full}")
+        if quant_layers(teacher.restorer):
+            raise UsageError(f"teacher: {teacher.name} is quantized too, give the full-precision model")
         every = max(1, steps // _VALIDATIONS)
         fit = FitSettings(
             steps, batch_size, learning_rate=learning_rate, seed=seed,
@@ -137,13 +140,13 @@ class _Watched:
 
         return Callbacks(on_step=self._stepped, on_pictures=self._pictured)
 
-    def _stepped(self, fit: Fit) -> None:
-        self.losses, self.scores = list(fit.losses), list(fit.scores)
-        self.finished_blocks += fit.done == self.steps
+    def _stepped(self, trainer: Trainer) -> None:
+        self.losses, self.scores = list(trainer.losses), list(trainer.scores)
+        self.finished_blocks += trainer.done == self.steps
         preview, now = None, time.monotonic()
-        if now - self._drawn > _PAUSE or fit.done == self.steps:
+        if now - self._drawn > _PAUSE or trainer.done == self.steps:
             self._drawn, preview = now, self.chart()
-        self._bar(fit.done, self.steps, preview)
+        self._bar(trainer.done, self.steps, preview)
 
     def _pictured(self, step: int, pictures: torch.Tensor) -> None:
         from ..quantface_core.charts import draw_faces

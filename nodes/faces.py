@@ -53,11 +53,10 @@ def gather(
     size: int, faces: torch.Tensor | None, folder: str, count: int, find_faces: bool, degrade: bool
 ) -> torch.Tensor:
     """The chosen faces as [N, 3, size, size] float32 in [-1, 1]. Raises UsageError, ImageError."""
-    import numpy as np
-
     from ..quantface_core.bundled import bundled_faces
     from ..quantface_core.degrade import degrade as degraded
     from ..quantface_core.errors import UsageError
+    from ..quantface_core.faces.aligned import as_batch
 
     if faces is None:
         host.insist(validate(folder))
@@ -72,39 +71,35 @@ def gather(
     if not pictures:
         raise UsageError("no face was found in the pictures: give others, or switch off find_faces")
     chosen = [degraded(p, seed) if degrade else p for seed, p in enumerate(pictures[:count])]
-    return torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return as_batch(chosen)
 
 
 def _pictures(faces: torch.Tensor | None, folder: str) -> Any:
     """(name, RGB pixels uint8) of each picture, one at a time."""
     from ..quantface_core.errors import UsageError
+    from ..quantface_core.faces.aligned import to_8_bits
     from ..quantface_core.io.photos import READABLE, read_photo
 
     if faces is not None:
         for index, frame in enumerate(as_pictures(faces)):
-            yield f"picture {index}", _to_8bit(to_pixels(frame))
+            yield f"picture {index}", to_8_bits(to_pixels(frame))
         return
     paths = [p for p in sorted(host.input_folder(folder).iterdir()) if p.suffix.lower() in READABLE]
     if not paths:
         raise UsageError(f"folder {folder!r} holds no pictures ({', '.join(READABLE)})")
     for path in paths:
-        yield Path(path).name, _to_8bit(read_photo(path).pixels)
-
-
-def _to_8bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    return pixels if pixels.dtype == "uint8" else (pixels // 257).astype("uint8")
+        yield Path(path).name, to_8_bits(read_photo(path).pixels)
 
 
 def _whole(name: str, pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """A picture that is one aligned face. Raises ImageError."""
-    import cv2
-
     from ..quantface_core.errors import ImageError
+    from ..quantface_core.faces.aligned import aligned_face
 
-    height, width = pixels.shape[:2]
-    if max(height, width) > 1.1 * min(height, width):
-        raise ImageError(f"{name} is {width}x{height}, an aligned face is square: switch on find_faces for photos")
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    try:
+        return aligned_face(name, pixels, size)
+    except ImageError as error:
+        raise ImageError(f"{error}: switch on find_faces for photos") from None
 
 
 def _aligned(pixels: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:

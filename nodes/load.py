@@ -29,7 +29,9 @@ def choices() -> list[str]:
     order = {"bundled": 0, "local": 1, "fetch": 2, "build": 3}
     marks = {name: _mark(name, file) for name, file in known.items()}
     names = sorted(known, key=lambda name: (name != DEFAULT_RESTORER, order[marks[name]]))
-    files = [name for name in host.model_files() if name not in known.values()]
+    # One with a bundled model's file name is another model: that is in the package.
+    own = {file for name, file in known.items() if marks[name] != "bundled"}
+    files = [name for name in host.model_files() if name not in own]
     return [f"{name} ({marks[name]})" for name in names] + files
 
 
@@ -121,14 +123,9 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, model: str | None = None, precision: str | None = None, backend: str | None = None
-    ) -> bool | str:
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
         from ..quantface_core.errors import QuantFaceError
 
-        for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
-            if value is not None and value not in known:
-                return f"{name} {value!r}: one of {', '.join(known)}"
         try:
             if model is not None:
                 _file(model)
@@ -138,10 +135,12 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None = None, **_: str) -> str:
-        from ..quantface_core.io.models import sha256
+        from ..quantface_core.io.models import known_sha256
 
         path = None if model is None else _file(model)  # None: another node gives it
-        return sha256(path) if path else _MARK.sub("", model or "")  # its name, when it is fetched or built at the run
+        if path is None:  # its name, when it is fetched or built at the run
+            return _MARK.sub("", model or "")
+        return known_sha256(path)
 
     @classmethod
     def execute(cls, model: str, precision: str, backend: str) -> io.NodeOutput:
@@ -151,7 +150,9 @@ class LoadModel(io.ComfyNode):
         from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
         from ..quantface_core.nn.swap import prefer
 
-        host.insist(cls.validate_inputs(model, precision, backend))
+        host.insist(cls.validate_inputs(model))
+        for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
+            host.insist(value in known or f"{name} {value!r}: one of {', '.join(known)}")
         name = _MARK.sub("", model)
         asked = None if backend == "auto" else backend
         chosen = preferred_backend(host.compute_device(), asked)

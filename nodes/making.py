@@ -1,73 +1,15 @@
-"""Models that are not here yet: fetched or built by a process of their own, which the cancel button ends.
-
-It may take an hour. Given again it goes on where it was: see `quantface fetch`.
-"""
+"""Models that are not here yet: fetched or built while the node's bar moves; its cancel button ends it."""
 
 from __future__ import annotations
 
-import logging
-import re
-import subprocess
-import sys
-import threading
-import time
-from collections import deque
 from pathlib import Path
-from typing import IO
 
 from . import host
 
-_ROOT = Path(__file__).parent.parent
-# Not -m: the Python of ComfyUI's portable version looks neither in the working folder nor in PYTHONPATH.
-# And bars are drawn for terminals alone.
-_CALL = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.stderr.isatty = lambda: True; "
-    "from quantface_core.cli.main import main; sys.exit(main())"
-)
-_PERCENT = re.compile(r"(\d+)%\|")  # tqdm's
-_PAUSE = 0.2  # seconds between looks at the cancel button
-
 
 def make(name: str) -> Path:
-    """The file of a model that is fetched or built now. Raises ModelError with what the process said last."""
-    from ..quantface_core.errors import ModelError
+    """The file of a model that is fetched or built now. Raises ModelError with what was said last."""
+    from ..quantface_core.io.making import make as made
 
-    bar, said = host.Progress(), _Said()
-    command = [sys.executable, "-c", _CALL, str(_ROOT), "fetch", name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8") as made:
-        assert made.stdout
-        assert made.stderr
-        readers = [threading.Thread(target=said.listen, args=(p,), daemon=True) for p in (made.stdout, made.stderr)]
-        for reader in readers:
-            reader.start()
-        try:
-            while made.poll() is None:
-                bar(said.percent, 100)
-                time.sleep(_PAUSE)
-        except BaseException:
-            made.terminate()
-            raise
-        for reader in readers:
-            reader.join()
-    path = Path(said.lines[-1]) if said.lines else Path()
-    if made.returncode or not path.is_file():
-        reason = said.lines[-1].removeprefix("quantface: ") if said.lines else f"exit status {made.returncode}"
-        raise ModelError(f"model {name}: {reason}")
-    return path
-
-
-class _Said:
-    """What a process says, for the console, and how far its progress bar is."""
-
-    def __init__(self) -> None:
-        self.lines: deque[str] = deque(maxlen=20)
-        self.percent = 0
-
-    def listen(self, stream: IO[str]) -> None:
-        for line in stream:  # a bar's carriage returns end lines too: text streams know all ends
-            progress = _PERCENT.search(line)
-            if progress:
-                self.percent = int(progress[1])
-            elif line.strip():
-                self.lines.append(line.strip())
-                logging.info("QuantFace: %s", line.strip())
+    bar = host.Progress()
+    return made(name, lambda percent, _: bar(percent, 100))

@@ -17,9 +17,24 @@ def as_pictures(images: torch.Tensor) -> torch.Tensor:
     """Pictures [N, H, W, 1, 3 or 4] of any float dtype -> RGB [N, H, W, 3] float32. Raises ImageError."""
     from ..quantface_core.errors import ImageError
 
-    if images.ndim != 4 or 0 in images.shape or images.shape[-1] == 2:
-        raise ImageError(f"pictures are [count, height, width, 3] and not empty, got {list(images.shape)}")
+    if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
+        raise ImageError(f"pictures are [count, height, width, 1, 3 or 4] and not empty, got {list(images.shape)}")
     return images[..., :3].detach().float().expand(-1, -1, -1, 3)
+
+
+def alpha_of(images: torch.Tensor | None) -> torch.Tensor | None:
+    """The transparency [N, H, W] of pictures of four channels; None without."""
+    return images[..., 3].detach().float() if images is not None and images.shape[-1] == 4 else None
+
+
+def with_alpha(picture: torch.Tensor, alpha: torch.Tensor | None) -> torch.Tensor:
+    """A picture [H, W, 3] with a transparency [h, w] enlarged to its size -> [H, W, 4]; without one, as it is."""
+    if alpha is None:
+        return picture
+    alpha = alpha.cpu()
+    if alpha.shape != picture.shape[:2]:
+        alpha = F.interpolate(alpha[None, None], size=picture.shape[:2], mode="bilinear")[0, 0]
+    return torch.cat([picture, alpha[..., None]], dim=-1)
 
 
 def as_masks(masks: torch.Tensor | None) -> torch.Tensor | None:
@@ -43,30 +58,27 @@ def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
     return (frame.clamp(0, 1) * _FULL).round().numpy().astype(np.uint16)
 
 
-def from_pixels(
-    pixels: NDArray[np.uint16], changed: NDArray[np.float32], base: torch.Tensor, mask: torch.Tensor | None
+def from_pixels(pixels: NDArray[np.uint16]) -> torch.Tensor:
+    """Pixels [H, W, 3] -> a frame in 0 to 1."""
+    return torch.from_numpy(pixels.astype(np.float32) / _FULL)
+
+
+def within_mask(
+    restored: torch.Tensor, changed: NDArray[np.float32], base: torch.Tensor, mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Restored pixels over what they were pasted on, within the user's mask [h, w] -> (picture [H, W, 3], changed).
+    """A restored frame over what it was made of, both [H, W, 3], within the user's mask [h, w] -> (picture, changed).
 
-    At the base's own size, what did not change stays exactly as it was.
+    What did not change stays exactly as it was.
     """
-    restored, area = torch.from_numpy(pixels.astype(np.float32) / _FULL), torch.from_numpy(changed)
-    size = area.shape
-    before = base.cpu()
-    if before.shape[:2] != size:
-        if mask is None:
-            return restored, area
-        before = F.interpolate(before.movedim(-1, 0)[None], size=size, mode="bicubic")[0].movedim(0, -1).clamp(0, 1)
+    area, base = torch.from_numpy(changed), base.cpu()
     if mask is not None:
-        wanted = F.interpolate(mask.cpu()[None, None], size=size, mode="bilinear")[0, 0].clamp(0, 1)
-        restored, area = torch.lerp(before, restored, wanted[..., None]), area * wanted
-    return torch.where(area[..., None] > 0, restored, before), area
+        wanted = F.interpolate(mask.cpu()[None, None], size=area.shape, mode="bilinear")[0, 0].clamp(0, 1)
+        restored, area = torch.lerp(base, restored, wanted[..., None]), area * wanted
+    return torch.where(area[..., None] > 0, restored, base), area
 
 
-def stacked(crops: Sequence[NDArray[np.float32]], size: int) -> torch.Tensor:
-    """Crops as a batch [N, S, S, 3]; one black picture when there is none, for the host has no empty batch."""
-    if not crops:
-        return torch.zeros(1, size, size, 3)
+def stacked(crops: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+    """Crops, at least one, as a batch [N, S, S, 3]."""
     return torch.from_numpy(np.stack(crops)).float()
 
 
@@ -80,10 +92,16 @@ def of_frame(batch: torch.Tensor, index: int) -> torch.Tensor:
     return batch[min(index, len(batch) - 1)]
 
 
-def boxes_of_frame(boxes: Any, index: int, frames: int) -> list[tuple[float, float, float, float]]:
-    """The host's boxes (one, a list for all frames, or a list of lists by frame) for one frame."""
+def boxes_of_frame(
+    boxes: Any, index: int, frames: int, size: tuple[int, int]
+) -> list[tuple[float, float, float, float]]:
+    """The host's boxes (one, a list for all frames, or a list of lists by frame) or Impact Pack's SEGS for one frame
+    of a size [width, height] -> left, top, width, height of each. Raises UsageError.
+    """
     from ..quantface_core.errors import UsageError
 
+    if _are_segs(boxes):
+        return _boxes_of_segs(boxes, size)
     if isinstance(boxes, Mapping):
         boxes = [boxes]
     if isinstance(boxes, Sequence) and any(isinstance(entry, list | tuple) for entry in boxes):
@@ -93,4 +111,22 @@ def boxes_of_frame(boxes: Any, index: int, frames: int) -> list[tuple[float, flo
     try:
         return [(float(b["x"]), float(b["y"]), float(b["width"]), float(b["height"])) for b in boxes]
     except (TypeError, KeyError, ValueError) as error:
-        raise UsageError("boxes: give x, y, width and height of each face, as BOUNDING_BOX outputs do") from error
+        wanted = "give x, y, width and height of each face, as BOUNDING_BOX outputs do, or SEGS"
+        raise UsageError(f"boxes: {wanted}") from error
+
+
+def _are_segs(boxes: Any) -> bool:
+    """((height, width) of the picture they are of, segments with a `bbox`)."""
+    if not (isinstance(boxes, list | tuple) and len(boxes) == 2 and isinstance(boxes[1], list | tuple)):
+        return False
+    shape = boxes[0]
+    measured = isinstance(shape, list | tuple) and len(shape) == 2 and all(isinstance(side, int) for side in shape)
+    return measured and all(hasattr(segment, "bbox") for segment in boxes[1])
+
+
+def _boxes_of_segs(segs: Any, size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
+    """Their boxes (left, top, right, bottom), at the size of this picture: it may be enlarged since."""
+    (tall, wide), segments = segs
+    x, y = size[0] / max(wide, 1), size[1] / max(tall, 1)
+    corners = [[float(side) for side in segment.bbox] for segment in segments]
+    return [(left * x, top * y, (right - left) * x, (bottom - top) * y) for left, top, right, bottom in corners]

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from comfy_api.latest import io
 
 from . import host, previews
-from .host import BoxesSocket, FRModel, FRModelSocket, advanced, with_options
-from .pictures import as_masks, as_pictures, boxes_of_frame, from_pixels, of_frame, stacked, to_pixels
+from .finding import check_choice, check_positions, choice_inputs, chosen, find_faces, limit_inputs, mark_inputs
+from .host import FRModel, FRModelSocket, advanced
+from .job import Job
+from .pictures import as_masks, stacked
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ..quantface_core import Restoration
-    from ..quantface_core.types import Face
-
-CHOICES = ["all", "largest", "positions"]
+BLENDS = ["auto", "strength"]
 _LOOKING = 0.1  # of the progress bar, for finding the faces
 _BATCH = 4  # faces at once for which a GPU makes room, unless the user says
 
@@ -36,20 +30,14 @@ class RestoreFace(io.ComfyNode):
             inputs=[
                 FRModelSocket.Input("fr_model", tooltip="From Load Quantized FR Model."),
                 io.Image.Input("image", tooltip="One picture, a batch, or the frames of a video."),
-                io.Combo.Input("faces", options=CHOICES, default="all", tooltip="Which faces to restore."),
-                io.String.Input("positions", default="0", tooltip="With faces = positions: such as 0,2, from 0."),
-                advanced(io.Combo.Input("order", options=["left-to-right", "size"], default="left-to-right",
-                                        tooltip="How positions count: from the left, or from the largest.")),
+                *choice_inputs(),
                 io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
-                               tooltip="0 leaves the picture as it was, 1 restores fully."),
+                               tooltip="With blend = strength: 0 leaves the picture as it was, 1 restores fully."),
                 io.Combo.Input("color", options=["wavelet", "adain", "none"], default="wavelet",
                                tooltip="How restored faces take on the picture's colours."),
                 io.Combo.Input("upscale", options=["1", "2", "4"], default="1",
                                tooltip="Enlarge the picture too (Lanczos); faces are restored at that size."),
-                advanced(io.Float.Input("min_confidence", default=0.7, min=0.0, max=1.0, step=0.05,
-                                        tooltip="Ignore faces the detector is less sure of.")),
-                advanced(io.Int.Input("min_size", default=0, min=0, max=4096,
-                                      tooltip="Ignore smaller faces, in pixels.")),
+                *limit_inputs(),
                 advanced(io.Float.Input("feather", default=0.32, min=0.0, max=1.0, step=0.02,
                                         tooltip="How softly a face fades into the picture: 0 = a hard rim, "
                                         "1 = from its middle on.")),
@@ -59,14 +47,15 @@ class RestoreFace(io.ComfyNode):
                 advanced(io.Int.Input("batch_size", default=0, min=0, max=64,
                                       tooltip="Faces at once: 0 = as many as are quick on your device. Less needs less "
                                       "memory; the picture stays the same.")),
+                io.Combo.Input("blend", options=BLENDS, default="auto",
+                               tooltip="auto: of each restored face takes what helps, pixel by pixel, and leaves sharp "
+                               "faces as they are. strength: the same share everywhere, as set in strength."),
+                advanced(io.Int.Input("seed", default=-1, min=-1, max=2**31 - 1, optional=True,
+                                      control_after_generate=False,
+                                      tooltip="-1: the same picture gives the same result. From 0: the model draws "
+                                      "by chance, with this seed.")),
                 io.Mask.Input("mask", optional=True, tooltip="Change the picture only where this is white."),
-                io.Mask.Input("face_mask", optional=True,
-                              tooltip="Instead of the detector: each separate white area is a face."),
-                with_options(
-                    BoxesSocket.Input("boxes", optional=True,
-                                      tooltip="Instead of the detector: bounding boxes of the faces."),
-                    forceInput=True,  # newer hosts have a widget for the type, which makes boxes by hand
-                ),
+                *mark_inputs(),
                 io.Image.Input("background", optional=True,
                                tooltip="The same picture, enlarged by other nodes: faces are pasted onto it."),
             ],
@@ -79,14 +68,8 @@ class RestoreFace(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, faces: str | None = None, positions: str | None = None) -> bool | str:
-        if (
-            faces == "positions"
-            and positions is not None
-            and not all(part.strip().isdecimal() for part in positions.split(","))
-        ):
-            return f"positions {positions!r}: give whole numbers from 0, such as 0,2"
-        return True
+    def validate_inputs(cls, positions: str | None = None) -> bool | str:
+        return check_positions(positions)
 
     @classmethod
     def execute(
@@ -104,92 +87,44 @@ class RestoreFace(io.ComfyNode):
         feather: float,
         smoothing: float,
         batch_size: int,
+        blend: str = "auto",
+        seed: int = -1,  # as it was for prompts from before there was one
         mask: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         boxes: Any = None,
         background: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..quantface_core import RestoreOptions, restore_photo
+        from ..quantface_core import RestoreOptions
         from ..quantface_core.faces.track import steady
 
-        host.insist(cls.validate_inputs(faces, positions))
-        image, mask, face_mask = as_pictures(image), as_masks(mask), as_masks(face_mask)
-        background = None if background is None else as_pictures(background)
+        host.insist(check_positions(positions))
+        job = Job(image, mask, background, "restored")
         options = RestoreOptions(
-            faces=tuple(int(part) for part in positions.split(",")) if faces == "positions" else faces,
-            order=order,
-            min_size=min_size,
-            min_confidence=min_confidence,
-            strength=strength,
+            **chosen(faces, positions, order, min_confidence, min_size),
+            strength="auto" if blend == "auto" else strength,
             color=color,
             upscale=int(upscale),
             feather=feather,
             batch_size=batch_size,
+            seed=None if seed < 0 else seed,
         )
-        restorer, bar = fr_model.ready(batch_size or _BATCH), host.Progress()
-        find = _finder(face_mask, boxes, len(image))
-        found, looking = [], bar.part(0, _LOOKING)
-        for index, frame in enumerate(image):
-            looking(index, len(image))
-            found.append(find(index, to_pixels(frame)))
-        frames, changed, crops, report = [], [], [], []
+        marks, bar = as_masks(face_mask), host.Progress()
+        found = find_faces(job.image, marks, boxes, bar.part(0, _LOOKING), job.report.note, job.dark)
+        if not all(job.dark):
+            job.report.note(check_choice(found, options, boxes, marks))
+        # A model is brought to the device that computes only where there is something for it to do.
+        restorer = fr_model.ready(batch_size or _BATCH) if any(found) else fr_model.restorer
         with host.cancellable(restorer):
-            for index, (frame, here) in enumerate(zip(image, steady(found, smoothing), strict=True)):
-                behind = None if background is None else of_frame(background, index)
-                beneath = None if behind is None else to_pixels(behind)
-                share = (1 - _LOOKING) / len(image)
-                told = bar.part(_LOOKING + index * share, _LOOKING + (index + 1) * share)
-                result = restore_photo(to_pixels(frame), restorer, here, options, told, beneath)
-                base, within = frame if behind is None else behind, None if mask is None else of_frame(mask, index)
-                picture, area = from_pixels(result.pixels, result.mask, base, within)
-                frames.append(picture)
-                changed.append(area)
-                crops += result.restored_crops
-                report += _lines(index, result)
-                if within is not None and result.restored and not area.any():
-                    report.append("  the mask leaves nothing of it: the picture may change where the mask is white")
-                preview = (picture.numpy() * 255).astype("uint8") if len(image) > 1 else None
-                bar(round(1000 * (_LOOKING + (index + 1) * share)), 1000, preview)
-        pictures = torch.stack(frames)
+            for index, here in enumerate(steady(found, smoothing)):
+                start, share = _LOOKING + index * (1 - _LOOKING) / job.count, (1 - _LOOKING) / job.count
+                picture = job.restore(index, here, restorer, options, bar.part(start, start + share))
+                preview = (picture[..., :3].numpy() * 255).astype("uint8") if job.count > 1 else None
+                bar(round(1000 * (start + share)), 1000, preview)
+        pictures = torch.stack(job.frames)
         return io.NodeOutput(
             host.to_host(pictures),
-            host.to_host(stacked(crops, restorer.config.image_size)),
-            host.to_host(torch.stack(changed)),
-            "\n".join(report),
-            ui=previews.before_after(image, pictures, cls),
+            host.to_host(stacked(job.crops)) if job.crops else host.nothing(),
+            host.to_host(torch.stack(job.changed)),
+            job.report.text(),
+            ui=previews.before_after(job.image, pictures, cls, job.report.notes),
         )
-
-
-def _finder(face_mask: torch.Tensor | None, boxes: Any, frames: int) -> Any:
-    """What finds the faces of a frame (index, pixels): the user's boxes, the user's mask, or the detector."""
-    from ..quantface_core import FaceDetector, detector_path
-    from ..quantface_core.faces.boxes import boxes_in_mask
-
-    detector = FaceDetector(detector_path())
-
-    def find(index: int, pixels: NDArray[np.uint16]) -> tuple[Face, ...]:
-        if boxes is None and face_mask is None:
-            return detector(pixels)
-        height, width = pixels.shape[:2]
-        given = [] if boxes is None else boxes_of_frame(boxes, index, frames)
-        outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
-        if outside:  # as a tracker's are, whose face has left the picture
-            logging.warning("QuantFace: picture %d: no face is restored at %s, outside of it", index, outside)
-            given = [box for box in given if box not in outside]
-        if face_mask is not None:
-            area = of_frame(face_mask, index).cpu()
-            whole = torch.nn.functional.interpolate(area[None, None], size=(height, width))[0, 0]
-            given += boxes_in_mask(whole.numpy())
-        return detector.within(pixels, given)
-
-    return find
-
-
-def _lines(index: int, result: Restoration) -> list[str]:
-    """What was done to one picture: a line for it, and one for each face."""
-    lines = [f"picture {index}: {len(result.restored)} of {len(result.faces)} faces restored"]
-    for number, face in enumerate(result.faces):
-        left, top, width, height = (round(v) for v in face.box)
-        state = "restored" if number in result.restored else "left as it is"
-        lines.append(f"  face {number}: {width}x{height} at {left},{top}, confidence {face.score:.2f}, {state}")
-    return lines

@@ -1,4 +1,4 @@
-"""The bundled portrait, and faces made of it, for whoever has none at hand."""
+"""The bundled portrait, a clip of it, and faces made of it, for whoever has none at hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _ASSETS = Path(__file__).parent / "assets"
 DEMO_PHOTO = _ASSETS / "astronaut.jpg"
+DEMO_CLIP = _ASSETS / "astronaut.mp4"  # 16 frames of it, 384x384
 
 
 def demo_faces() -> list[Face]:
@@ -26,13 +27,12 @@ def demo_faces() -> list[Face]:
 def bundled_faces(count: int, size: int) -> Tensor:
     """The bundled portrait, aligned and degraded in `count` ways: [count, 3, size, size] float32 in [-1, 1]."""
     import numpy as np
-    import torch
 
     from .degrade import degrade
     from .faces.align import extract, face_transform
+    from .faces.aligned import as_batch
     from .io.photos import read_photo
 
     crop = extract(read_photo(DEMO_PHOTO).pixels, face_transform(demo_faces()[0], size), size)
     pixels = np.rint(np.clip(crop, 0, 1) * 255).astype(np.uint8)
-    faces = np.stack([degrade(pixels, seed) for seed in range(count)])
-    return torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return as_batch([degrade(pixels, seed) for seed in range(count)])

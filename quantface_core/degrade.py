@@ -2,7 +2,8 @@
 
 Each order blurs (isotropic or anisotropic Gaussian), resizes down, adds noise (Gaussian or Poisson,
 colour or gray) and compresses to JPEG; a second, milder order follows with some probability; the
-result is resized back. Same image, seed and recipe give the same bytes.
+result is resized back. A recipe may add what photos meet besides: motion blur, grain, WebP, sharpening.
+Same image, seed and recipe give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Degradation:
     """Ranges one degradation is drawn from, for a 256-pixel face; all draws are uniform unless said."""
 
     blur_sigma: tuple[float, float] = (0.2, 6.0)  # pixels of the input, each axis; 0 = sharp
@@ -30,13 +31,21 @@ class Recipe:
     poisson: float = 0.3  # probability of signal-dependent noise instead of Gaussian
     jpeg_quality: tuple[int, int] = (30, 95)  # both ends drawn
     second_order: float = 0.5  # probability of the second, milder order; 0 = never
+    motion: float = 0.0  # probability that the blur is along a line instead
+    coarse_noise: float = 0.0  # probability of noise drawn at half the resolution, as after demosaicing
+    webp: float = 0.0  # probability of WebP instead of JPEG
+    sharpen: float = 0.0  # probability that the result is sharpened, by an unsharp mask of up to 1.5
 
 
-def _blur(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe, mild: float) -> NDArray[np.float32]:
+def _blur(
+    image: NDArray[np.float32], rng: np.random.Generator, recipe: Degradation, mild: float
+) -> NDArray[np.float32]:
     low, high = recipe.blur_sigma
     sigma_x, sigma_y, angle = rng.uniform(low, high) * mild, rng.uniform(low, high) * mild, rng.uniform(0, np.pi)
     if rng.random() >= recipe.anisotropic:
         sigma_y = sigma_x
+    if _happens(rng, recipe.motion):
+        sigma_x, sigma_y = max(sigma_x, sigma_y), 0.3
     radius = max(1, int(np.ceil(3 * max(sigma_x, sigma_y))))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -50,20 +59,27 @@ def _resize(image: NDArray[np.float32], height: int, width: int, rng: np.random.
     return cv2.resize(image, (width, height), interpolation=interpolation)
 
 
-def _noise(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe, mild: float) -> NDArray[np.float32]:
+def _noise(
+    image: NDArray[np.float32], rng: np.random.Generator, recipe: Degradation, mild: float
+) -> NDArray[np.float32]:
     sigma = rng.uniform(*recipe.noise_sigma) * mild
     gray, poisson = rng.random() < recipe.gray_noise, rng.random() < recipe.poisson
     shape = (*image.shape[:2], 1 if gray else 3)
     noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
+    if _happens(rng, recipe.coarse_noise):
+        blurred = cv2.GaussianBlur(noise, (0, 0), 0.8).reshape(shape)
+        noise = blurred * np.float32(sigma / max(float(blurred.std()), 1e-6))
     if poisson:  # variance follows the signal; `sigma` is reached at mid-gray
         noise = noise * np.sqrt(np.clip(image, 0, 255) / np.float32(127.5))
     return image + noise
 
 
-def _jpeg(image: NDArray[np.float32], rng: np.random.Generator, recipe: Recipe) -> NDArray[np.float32]:
+def _compress(image: NDArray[np.float32], rng: np.random.Generator, recipe: Degradation) -> NDArray[np.float32]:
     quality = int(rng.integers(recipe.jpeg_quality[0], recipe.jpeg_quality[1] + 1))
     bgr = np.ascontiguousarray(_to_uint8(image)[:, :, ::-1])
-    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    webp = _happens(rng, recipe.webp)
+    kind = (".webp", cv2.IMWRITE_WEBP_QUALITY) if webp else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
+    encoded = cv2.imencode(kind[0], bgr, [kind[1], quality])[1]
     decoded: Image8 = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
     return decoded[:, :, ::-1].astype(np.float32)
 
@@ -72,12 +88,12 @@ def _to_uint8(image: NDArray[np.float32]) -> Image8:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def degrade(image: Image8, seed: int, recipe: Recipe | None = None) -> Image8:
+def degrade(image: Image8, seed: int, recipe: Degradation | None = None) -> Image8:
     """Degrade one RGB image [H, W, 3] uint8; returns the same shape and dtype.
 
     The seed alone decides every draw, so a test set needs no stored low-quality copies.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or Degradation()
     rng = np.random.default_rng(seed)
     height, width = image.shape[:2]
     orders = (1.0, 0.5) if rng.random() < recipe.second_order else (1.0,)
@@ -89,5 +105,13 @@ def degrade(image: Image8, seed: int, recipe: Recipe | None = None) -> Image8:
         # The first order goes down; the second wanders around that size, as a re-shared photo does.
         scale = factor if order == 0 else factor * rng.uniform(0.8, 1.25)
         x = _resize(x, max(8, round(height / max(scale, 1.0))), max(8, round(width / max(scale, 1.0))), rng)
-        x = _jpeg(_noise(x, rng, recipe, mild), rng, recipe)
-    return _to_uint8(cv2.resize(x, (width, height), interpolation=cv2.INTER_CUBIC))
+        x = _compress(_noise(x, rng, recipe, mild), rng, recipe)
+    x = cv2.resize(x, (width, height), interpolation=cv2.INTER_CUBIC)
+    if _happens(rng, recipe.sharpen):
+        x = x + np.float32(rng.uniform(0.2, 1.5)) * (x - cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.7, 2.0))))
+    return _to_uint8(x)
+
+
+def _happens(rng: np.random.Generator, probability: float) -> bool:
+    """Draws only where it may: recipes without the newer damages keep the bytes they gave."""
+    return probability > 0 and rng.random() < probability

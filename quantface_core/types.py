@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import ConfigError
+
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """RGB picture [H, W, 3]; the dtype's full range is black to white."""
+
+BITS = range(3, 9)
+"""The widths, in bits, that weights and activations may have."""
 
 DEFAULT_RESTORER = "quantface-mini-w4a4"
 """The bundled model that is used when none is named."""
@@ -44,10 +50,10 @@ class RestoreOptions:
     """How a photo's faces are chosen, restored and put back."""
 
     faces: str | tuple[int, ...] = "all"  # "all", "largest", or positions in the stable order, from 0
-    order: str = "left-to-right"  # or "size" (largest first): what positions count
+    order: str = "left-to-right"  # or "size" (largest first), "confidence" (surest first): what positions count
     min_size: float = 0.0  # pixels, side of the face's box; 0 = any size
     min_confidence: float = 0.7  # 0 to 1; below it the detector's faces are ignored
-    strength: float = 1.0  # 0 = the photo as it was, 1 = fully restored
+    strength: float | Literal["auto"] = "auto"  # "auto": by pixel, what helps; 0 = the photo as it was, 1 = restored
     color: str = "wavelet"  # "none", "adain" (mean and spread) or "wavelet" (all low frequencies) of the photo
     upscale: int = 1  # 1, 2 or 4 times the photo's size
     feather: float = 0.32  # 0 to 1: the share of the face mask's radius over which it fades; 0 = a hard rim
@@ -64,34 +70,69 @@ class Restoration:
     faces: tuple[Face, ...]  # every face found or given, in the stable order
     restored: tuple[int, ...]  # positions in `faces` that were restored
     crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # as the restorer saw them: [S, S, 3] in 0 to 1
-    restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # as pasted, colour-matched
+    restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # colour-matched, before they are blended
+    shares: tuple[NDArray[np.float32], ...] = field(default=(), repr=False)  # [S, S] in 0 to 1: taken of the change
+    taken: tuple[float, ...] = ()  # of each face's change inside its mask, 0 = left as it was, 1 = all
+
+
+class Bits(NamedTuple):
+    """The widths of one layer's weights and activations, in bits."""
+
+    weight: int
+    activation: int
+
+    @classmethod
+    def parse(cls, text: str) -> Bits:
+        """`w4a6` -> Bits(4, 6). Raises ConfigError for anything else, widths out of `BITS` included."""
+        match = re.fullmatch(r"w(\d)a(\d)", text)
+        if not match or not {int(match[1]), int(match[2])} <= set(BITS):
+            raise ConfigError(f"{text!r:.40} is not wXaY with {widths_in_words()} each, such as w4a6")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"w{self.weight}a{self.activation}"
+
+
+def widths_in_words() -> str:
+    """`BITS` as users are told of them."""
+    return f"{BITS.start} to {BITS.stop - 1} bits"
 
 
 @dataclass(frozen=True)
 class LayerFormat:
     """How one layer is stored and computed at low bits: all that its tensors do not say themselves."""
 
-    weight_bits: int  # 3 to 8
-    activation_bits: int  # 3 to 8
+    weight_bits: int  # in BITS, as the next
+    activation_bits: int
     clip: float = 1.0  # activations are clipped at this share of their largest magnitude; 1 = not clipped
     block: int = 1  # channels mixed by the rotation, see kernels/hadamard.py; 1 = no rotation
     seed: int = 0  # of the rotation's signs
     rank: int = 0  # of the low-rank branch beside the integers; 0 = none
 
+    @property
+    def bits(self) -> Bits:
+        return Bits(self.weight_bits, self.activation_bits)
+
 
 @dataclass(frozen=True)
-class QuantizeSettings:
-    """What quantizing a restorer does to every layer; the neutral value of each switch is MaxMin rounding."""
+class QuantConfig:
+    """What quantizing does to every layer of a model; the neutral value of each switch is MaxMin rounding."""
 
-    weight_bits: int = 4
+    weight_bits: int = 4  # in BITS, as the next
     activation_bits: int = 4
-    edge_bits: int = 8  # of first and last convolutions and the time embedding
     scaling: bool = True  # per-channel scales between activations and weights, exponent searched
     block: int = 64  # largest rotation block; 1 = no rotation
     clipping: bool = True  # search clipping ratios of weights and activations
     rank: int = 16  # of the low-rank branch that keeps the largest part of a weight in float; 0 = none
     seed: int = 0  # of rotation signs and of calibration crops
-    parts: tuple[str, ...] = ("embedder", "unet", "vae")  # what is quantized
+
+
+@dataclass(frozen=True)
+class QuantizeSettings(QuantConfig):
+    """The same of a restorer, with what is its own."""
+
+    edge_bits: int = 8  # of first and last convolutions and the time embedding
+    parts: tuple[str, ...] = ("embedder", "unet", "vae", "paths")  # what is quantized
 
 
 @dataclass(frozen=True)
@@ -145,7 +186,7 @@ class DistillSettings:
 class LayerSensitivity:
     """What one layer's widths cost and what they do to the picture."""
 
-    multiplications: int  # multiply-accumulates an image
+    macs: int  # multiply-accumulates an image
     parameters: int  # of the weight
     overhead: int  # bytes stored beside the integers
     fixed: int | None  # bits that no plan changes (first, last and time-embedding layers); None = free
@@ -182,4 +223,4 @@ class BitPlan:
     """Every layer's widths, by name."""
 
     model: str  # the configuration's name it was made for
-    layers: Mapping[str, tuple[int, int]]  # (weight bits, activation bits)
+    layers: Mapping[str, Bits]

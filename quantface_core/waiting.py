@@ -16,4 +16,3 @@ def wait_passively() -> None:
     """
     if not any(name in os.environ for name in _ALL):
         os.environ.update(_SETTINGS)
-

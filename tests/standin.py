@@ -22,9 +22,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
 
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.calibrate import calibrate
 from quantface_core.stages.distill import distill, distill_blocks
-from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
 
@@ -50,12 +49,12 @@ def restore(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
 
 
 def quantize(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
-    quantize_restorer(full, some(calibrate(full, faces[:1]), FEW), faces[:1], QuantizeSettings(rank=4))
+    quantize_restorer(full, some(calibrate_restorer(full, faces[:1]), FEW), faces[:1], QuantizeSettings(rank=4))
     assert {t.device.type for t in full.state_dict().values()} == {NAME}
 
 
 def allocate(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
-    measure_sensitivity(full, some(calibrate(full, faces[:1]), FEW), faces[:1], FAST, "ssim")
+    measure_sensitivity(full, some(calibrate_restorer(full, faces[:1]), FEW), faces[:1], FAST, "ssim")
 
 
 def train(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
@@ -85,7 +84,7 @@ def main() -> None:
     torch.manual_seed(0)
     full = OneStepRestorer(TINY).eval().requires_grad_(False)
     faces, low = torch.rand(4, 3, 64, 64) * 2 - 1, copy.deepcopy(full)
-    quantize_restorer(low, some(calibrate(low, faces[:1])), faces[:1], FAST)
+    quantize_restorer(low, some(calibrate_restorer(low, faces[:1])), faces[:1], FAST)
     backend_registration._setup_privateuseone_for_python_backend(NAME)
     make_up_numbers()
     endings = {}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import quantface_core
 
@@ -24,11 +25,27 @@ ALLOWED = {
     "charts": {"io", "metrics"},
     "kernels": set(),
     "nn": {"kernels"},
-    "restorer": {"nn"},
+    "quant": {"nn", "kernels", "io"},  # of io the atomic files
+    "train": {"quant", "nn", "kernels"},
+    "restorer": {"nn", "quant"},
     "faces": set(),
-    "io": {"restorer", "nn", "kernels"},
-    "stages": {"restorer", "faces", "nn", "kernels", "metrics"},
-    "cli": {"restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts", "nn", "kernels", "waiting"},
+    "io": {"restorer", "quant", "nn", "kernels"},
+    "stages": {"restorer", "quant", "train", "faces", "nn", "kernels", "metrics"},
+    "cli": {
+        "restorer",
+        "quant",
+        "train",
+        "faces",
+        "io",
+        "stages",
+        "degrade",
+        "bundled",
+        "metrics",
+        "charts",
+        "nn",
+        "kernels",
+        "waiting",
+    },
 }
 
 
@@ -52,6 +69,21 @@ def _imported_rooms(module: Path) -> set[str]:
     return rooms
 
 
+def _imported_modules(module: Path) -> set[Path]:
+    """The core's modules that a module imports, wherever it does; type checking counts too."""
+    package = module.relative_to(CORE).parent
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = CORE.joinpath(*package.parts[: len(package.parts) - node.level + 1], *(node.module or "").split("."))
+            named = [base / alias.name for alias in node.names]
+            # A package's modules may name each other past the package itself: `from . import other`.
+            beside = node.module is None and all((n.with_name(f"{n.name}.py")).is_file() or n.is_dir() for n in named)
+            for name in named if beside else [*named, base]:
+                found |= {p for p in (name.with_name(f"{name.name}.py"), name / "__init__.py") if p.is_file()}
+    return found - {module, CORE / "__init__.py"}
+
+
 MODULES = sorted(p for p in CORE.rglob("*.py") if p != CORE / "__init__.py")
 
 
@@ -60,6 +92,55 @@ def test_room_imports_only_what_it_may(module: Path) -> None:
     room = _room(module)
     allowed = ALLOWED[room] | {room, "types", "errors"}
     assert _imported_rooms(module) <= allowed
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    """Modules that import none of the others are taken away until none is left."""
+    left = {module: _imported_modules(module) - {module} for module in MODULES}
+    while leaves := {module for module, needs in left.items() if not needs & set(left)}:
+        left = {module: needs for module, needs in left.items() if module not in leaves}
+    assert [str(module.relative_to(CORE)) for module in left] == []
+
+
+TORCHS = set(dir(nn.Module()))  # `_parameters` and the like are not ours
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in TORCHS
+
+
+def _born(module: Path) -> set[str]:
+    """The private names that a module defines: functions, classes, constants and attributes."""
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return {name for name in names if _private(name)}
+
+
+def _reached(module: Path) -> set[str]:
+    """The private names that a module imports or reads off anything but its own object."""
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+            names.add(node.attr)
+    return {name for name in names if _private(name)}
+
+
+PRIVATE = {module: _born(module) for module in MODULES}
+
+
+@pytest.mark.parametrize("module", [*MODULES, *sorted((CORE.parent / "nodes").glob("*.py"))], ids=lambda p: p.name)
+def test_nobody_reaches_into_another_room(module: Path) -> None:
+    """Names with an underscore are their room's own."""
+    room = _room(module) if module in PRIVATE else ""
+    others = set().union(*(names for other, names in PRIVATE.items() if _room(other) != room))
+    own = _born(module).union(*(names for other, names in PRIVATE.items() if _room(other) == room))
+    assert _reached(module) & (others - own) == set()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(CORE)))

@@ -10,9 +10,25 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from quantface_core.degrade import Recipe, degrade
+from quantface_core.degrade import Degradation, degrade
 
-MILD = Recipe(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0, 6.0), jpeg_quality=(60, 95))
+MILD = Degradation(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0, 6.0), jpeg_quality=(60, 95))
+
+
+def recipe_of(severity: float) -> Degradation:
+    """What a photo has been through, from 0 (as good as clean) to 1 (hardly a face left)."""
+    s = severity
+    return Degradation(
+        blur_sigma=(1.2 * s, 0.2 + 5.0 * s),
+        downscale=(1 + 2.5 * s, 1 + 7.5 * s),
+        noise_sigma=(0.0, 1 + 22 * s),
+        jpeg_quality=(round(93 - 63 * s), round(99 - 30 * s)),
+        second_order=0.4 * min(1.0, 2 * s),
+        motion=0.15,
+        coarse_noise=0.3,
+        webp=0.2,
+        sharpen=0.15,
+    )
 
 
 def load_faces(folder: Path) -> np.ndarray:
@@ -38,8 +54,8 @@ class Pairs(Dataset):
     """Item `i` is sample `i % batch` of step `i // batch`: a function of (seed, i) alone, so a resumed
     run sees what an uninterrupted one would have seen."""
 
-    def __init__(self, faces: np.ndarray, seed: int, length: int, mild: float) -> None:
-        self.faces, self.seed, self.length, self.mild = faces, seed, length, mild
+    def __init__(self, faces: np.ndarray, seed: int, length: int, mild: float, even: bool = False) -> None:
+        self.faces, self.seed, self.length, self.mild, self.even = faces, seed, length, mild, even
 
     def __len__(self) -> int:
         return self.length
@@ -49,5 +65,17 @@ class Pairs(Dataset):
         clean = self.faces[rng.integers(len(self.faces))]
         if rng.random() < 0.5:
             clean = np.ascontiguousarray(clean[:, ::-1])
-        recipe = MILD if rng.random() < self.mild else Recipe()
+        if self.even:
+            clean = jitter_light(clean, rng)
+            return clean, degrade(clean, int(rng.integers(2**31)), recipe_of(rng.random() ** 0.8))
+        recipe = MILD if rng.random() < self.mild else Degradation()
         return clean, degrade(clean, int(rng.integers(2**31)), recipe)
+
+
+def jitter_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another exposure, contrast, white balance and, one time in twelve, no colour: [H, W, 3] uint8."""
+    gain = rng.uniform(0.75, 1.2) * rng.uniform(0.94, 1.06, 3)
+    x = (image / 255.0) ** rng.uniform(0.8, 1.25) * gain
+    if rng.random() < 1 / 12:
+        x = np.repeat(x @ np.array([[0.299], [0.587], [0.114]]), 3, axis=2)
+    return np.clip(np.rint(x * 255), 0, 255).astype(np.uint8)

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from quantface_core import FaceDetector, read_photo
-from quantface_core.degrade import Recipe, degrade
+from quantface_core.degrade import Degradation, degrade
 
-RECIPE = Recipe(
+RECIPE = Degradation(
     blur_sigma=(1.2, 1.2), downscale=(2.0, 2.0), noise_sigma=(8.0, 8.0), jpeg_quality=(60, 60), second_order=0.0
 )
 

@@ -11,6 +11,7 @@ from losses import color_loss, frequency_loss, gradient_loss, opponent_colors
 from torch import Tensor
 
 from quantface_core.restorer import OneStepRestorer
+from quantface_core.restorer.one_step import Latent
 
 LOG_VARIANCE = -6.0  # of the latent's posterior: a standard deviation of 0.05, beside a latent of about 1
 CHROMA_CHANNELS = (0, 7)  # of the latent; where the "anchor" term puts red-green and yellow-blue
@@ -31,6 +32,7 @@ class Stage:
     learning_rate: float  # peak, after warm-up; cosine to a twentieth
     loss: dict[str, float] = field(default_factory=dict)  # weight of each term; absent = 0
     mild: float = 0.2  # share of nearly clean inputs
+    even: bool = False  # degradations spread evenly from clean to severe, light and colour varied
     seed_codebook: bool = False  # start by setting the embedder's codes from what it sees
     reset_output: bool = False  # start with a UNet that predicts nothing: the latent goes through as it is
 
@@ -62,10 +64,10 @@ def _autoencode(
     # One sample in five is a degraded face: the encoder will be fed those.
     mixed = torch.cat([degraded[: len(clean) // 5], clean[len(clean) // 5 :]])
     (image,) = _random_crop([mixed], stage.crop, rng)
-    posterior = model.vae.encode(image).latent_dist
+    posterior, maps = model.posterior(image)
     # With the KL term the latent is sampled, as it was published; without, its spread is set directly.
     latent = posterior.sample() if stage.loss.get("kl") else posterior.mode()
-    restored = model.vae.decode(latent).sample.float()
+    restored = model.decode(Latent(latent * model.vae.config.scaling_factor, maps)).float()
     terms = _picture_terms(stage, restored, image)
     mean = posterior.mean.float()
     terms["kl"] = posterior.kl().float().sum() / len(clean)
@@ -91,17 +93,22 @@ def _restore(
     predicted = model.predict(latent, prompt)
     if stage.loss.get("latent"):
         with torch.no_grad():
-            target = model.encode(clean)
-        terms["latent"] = F.l1_loss(predicted, target.float())
+            target = model.encode(clean).code
+        terms["latent"] = F.l1_loss(predicted.code, target.float())
     if set(stage.loss) <= {"latent", "codes"}:
         return Outcome(terms)
     # A quarter of the batch, rounded up, keeps the autoencoder a good one of clean faces.
     kept = -(-len(clean) // 4) if stage.loss.get("autoencode") else 0
-    pictures = model.decode(torch.cat([predicted, model.encode(clean[:kept]).float()])).float()
+    pictures = model.decode(_joined(predicted, model.encode(clean[:kept])) if kept else predicted).float()
     if kept:
         terms["autoencode"] = F.l1_loss(pictures[len(clean) :], clean[:kept])
     restored = pictures[: len(clean)]
     return Outcome(terms | _picture_terms(stage, restored, clean), restored, clean)
+
+
+def _joined(a: Latent, b: Latent) -> Latent:
+    maps = tuple(torch.cat(pair) for pair in zip(a.maps, b.maps, strict=True))
+    return Latent(torch.cat([a.code, b.code.to(a.code.dtype)]), maps)
 
 
 def _code_loss(model: OneStepRestorer, positions: Tensor) -> Tensor:

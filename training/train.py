@@ -36,8 +36,17 @@ def part(model: OneStepRestorer, name: str) -> torch.nn.Module:
     """A part of the pipeline by the name a stage gives it."""
     if name == "decoder":
         return torch.nn.ModuleList([model.vae.post_quant_conv, model.vae.decoder])
-    parts = {"vae": model.vae, "unet": model.unet, "embedder": model.embedder, "projection": model.embedder.projection}
-    return parts[name]
+    return model.embedder.projection if name == "projection" else model.get_submodule(name)
+
+
+def begin_from(path: Path) -> OneStepRestorer:
+    """A finished model to train on; one without feature paths gets fresh ones, which change nothing yet."""
+    finished = load_restorer(path)
+    model = OneStepRestorer(replace(finished.config, feature_paths=True))
+    missing, _ = model.load_state_dict(finished.state_dict(), strict=False)
+    if any(not name.startswith("paths.") for name in missing):
+        raise SystemExit(f"{path}: no {missing[0]}")
+    return model
 
 
 class Trainer:
@@ -46,7 +55,7 @@ class Trainer:
         self.config, self.run, self.device = config, run, torch.device(device)
         self.train_faces, held = split(load_faces(data))
         self.held_faces = held[:12]  # enough to follow a run; whole sets are the benchmark's
-        model = load_restorer(start) if start else OneStepRestorer(QUANTFACE_MINI)
+        model = begin_from(start) if start else OneStepRestorer(QUANTFACE_MINI)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.judge = PatchDiscriminator().to(self.device, memory_format=torch.channels_last)
         self.average: dict[str, Tensor] = {}
@@ -61,7 +70,9 @@ class Trainer:
         self.learning = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.average = {n: p.detach().clone() for n, p in self.learning.items()}
         groups = list(self.learning.values())
-        self.optimizer = torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
         self.judge_optimizer = torch.optim.AdamW(self.judge.parameters(), lr=2e-4, betas=(0.5, 0.99))
 
     def teach_judge(self, restored: Tensor, clean: Tensor) -> float:
@@ -99,8 +110,8 @@ class Trainer:
         if adversarial:
             logged["judge"] = self.teach_judge(outcome.restored, outcome.clean)
         decay = min(0.999, (step + 1) / (step + 10))
-        for name, parameter in self.learning.items():
-            self.average[name].lerp_(parameter.detach(), 1 - decay)
+        averages, weights = list(self.average.values()), [p.detach() for p in self.learning.values()]
+        torch._foreach_lerp_(averages, weights, 1 - decay)
         return logged
 
     def seed_codebook(self) -> None:
@@ -184,7 +195,7 @@ class Trainer:
             if stage.task == "autoencode":
                 self.model.eval()
                 sample = to_tensor(self.train_faces[:64]).to(self.device)
-                latent = torch.cat([self.model.vae.encode(x).latent_dist.mode() for x in sample.split(8)])
+                latent = torch.cat([self.model.posterior(x)[0].mode() for x in sample.split(8)])
                 self.model.vae.register_to_config(scaling_factor=round(1 / float(latent.std()), 5))
         vae = {**self.model.config.vae, "scaling_factor": self.model.vae.config.scaling_factor}
         config = replace(self.model.config, vae=vae)
@@ -212,7 +223,9 @@ class Trainer:
                     torch.nn.init.zeros_(self.model.unet.conv_out.bias)
                 self.start(stage)
                 done = 0
-            pairs = Pairs(self.train_faces, self.config["seed"] + index, stage.steps * stage.batch, stage.mild)
+            pairs = Pairs(
+                self.train_faces, self.config["seed"] + index, stage.steps * stage.batch, stage.mild, stage.even
+            )
             rest = torch.utils.data.Subset(pairs, range(done * stage.batch, len(pairs)))
             workers = 1 if self.device.type == "cpu" else 12
             began, loader = time.time(), DataLoader(rest, batch_size=stage.batch, num_workers=workers)

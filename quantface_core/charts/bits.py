@@ -52,9 +52,9 @@ def draw_bits(plan: BitPlan, sensitivity: Sensitivity) -> Array:
 
 def _averages(plan: BitPlan, layers: Mapping[str, LayerSensitivity]) -> str:
     parameters = sum(layer.parameters for layer in layers.values()) or 1
-    operations = sum(layer.multiplications for layer in layers.values()) or 1
+    operations = sum(layer.macs for layer in layers.values()) or 1
     weight = sum(plan.layers[n][0] * layer.parameters for n, layer in layers.items()) / parameters
-    activation = sum(plan.layers[n][1] * layer.multiplications for n, layer in layers.items()) / operations
+    activation = sum(plan.layers[n][1] * layer.macs for n, layer in layers.items()) / operations
     return f"on average {weight:.2f} bits a weight, {activation:.2f} bits an activation (by multiply-accumulates)"
 
 

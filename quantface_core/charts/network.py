@@ -19,8 +19,8 @@ def along_network(names: Iterable[str]) -> list[str]:
 
 def part_of(name: str) -> str:
     """One of embedder, vae.encoder, unet, vae.decoder; whatever is unknown counts with the UNet."""
-    if name.startswith("vae."):
-        return "vae.decoder" if name.startswith(("vae.decoder.", "vae.post_quant_conv")) else "vae.encoder"
+    if name.startswith(("vae.", "paths.")):
+        return "vae.decoder" if name.startswith(("vae.decoder.", "vae.post_quant_conv", "paths.")) else "vae.encoder"
     return "embedder" if name.startswith("embedder.") else "unet"
 
 

@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _limit(text: str) -> tuple[str, tuple[int, int]]:
-    from ..stages.allocate import parse_limit
+    from ..quant.bit_program import parse_limit
 
     try:
         return parse_limit(text)
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..io.checkpoint import load_restorer
     from ..io.models import restorer_path
     from ..io.plans import load_sensitivity, save_plan, save_sensitivity
-    from ..stages.allocate import allocate, describe
+    from ..quant.bit_program import describe, solve
 
     for option in ("output", "chart", "sensitivity"):
         if path := getattr(arguments, option):
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         sensitivity = measure(restorer, images, settings, arguments.perceptual)
         if saved:
             save_sensitivity(sensitivity, saved)
-    plan = allocate(sensitivity, budget)
+    plan = solve(sensitivity, budget)
     save_plan(plan, arguments.output)
     if arguments.chart:
         save_chart(draw_bits(plan, sensitivity), arguments.chart)
@@ -114,12 +114,12 @@ def _check(budget: Budget, arguments: argparse.Namespace) -> None:
 def measure(restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, perceptual: str) -> Sensitivity:
     """Calibrate on all images, measure on the first few, with bars."""
     from ..nn.swap import quant_layers
-    from ..stages.calibrate import calibrate
+    from ..stages.quantize import calibrate_restorer
     from ..stages.sensitivity import measure_sensitivity
 
     if quant_layers(restorer):
         raise UsageError("sensitivities are measured on a full-precision model, this one is quantized")
     with bar("calibrate", "image") as progress:
-        statistics = calibrate(restorer, images, progress)
+        statistics = calibrate_restorer(restorer, images, progress)
     with bar("measure", "per mille") as progress:
         return measure_sensitivity(restorer, statistics, images[:_MEASURED], settings, perceptual, progress)

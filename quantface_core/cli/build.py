@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..bundled import bundled_faces
 from ..errors import UsageError
 from ..io.atomic import check_writable
+from . import evaluate
 from .allocate import measure
 from .calibrate import images_sha256, quantize
 from .devices import add_device, choose_device
@@ -76,11 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _evaluate(recipe: Recipe, arguments: argparse.Namespace, output: Path, work: Path) -> int:
     """The finished model against its original on the test faces, as `quantface evaluate` does."""
-    from .main import main
-
+    parser = argparse.ArgumentParser()
+    evaluate.add_parser(parser.add_subparsers())
     command = ["evaluate", str(output), "--reference", recipe.source, "--lq", str(arguments.test)]
     command += ["--metrics", *recipe.metrics, "--output", str(work / "evaluation"), "--device", arguments.device]
-    return main(command + ["--degrade"] * arguments.degrade)
+    return evaluate.run(parser.parse_args(command + ["--degrade"] * arguments.degrade))
 
 
 def built(name: str) -> Path | None:
@@ -147,7 +148,7 @@ class Build:
             return None
         from ..charts import draw_bits, save_chart
         from ..io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
-        from ..stages.allocate import allocate, describe
+        from ..quant.bit_program import describe, solve
 
         measured = self._named("sensitivity", ".json", [asdict(recipe.quantize), recipe.images, recipe.perceptual])
         planned = self._named("plan", ".json", asdict(recipe.budget))
@@ -155,7 +156,7 @@ class Build:
             save_sensitivity(measure(self._full(), self._calibration, recipe.quantize, recipe.perceptual), measured)
         sensitivity = load_sensitivity(measured)
         if not planned.exists():
-            save_plan(allocate(sensitivity, recipe.budget), planned)
+            save_plan(solve(sensitivity, recipe.budget), planned)
         plan = load_plan(planned)
         save_chart(draw_bits(plan, sensitivity), planned.with_suffix(".png"))
         print(f"plan: {describe(plan, sensitivity)}")

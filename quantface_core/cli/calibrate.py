@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import UsageError
+from ..errors import ConfigError, UsageError
 from ..io.atomic import check_writable
-from ..types import BitPlan, LayerReport, QuantizeSettings
+from ..types import BitPlan, Bits, LayerReport, QuantizeSettings
 from .devices import add_device, choose_device
 from .faces import add_faces, read_faces
 from .progress import bar
@@ -32,7 +31,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("model", help="a known model's name or a .safetensors file, full precision")
     add_faces(parser, count=16)
-    add("--bits", type=parse_bits, default=(4, 4), metavar="wXaY", help="weights and activations, 3 to 8 each (w4a4)")
+    add("--bits", type=parse_bits, default=Bits(4, 4), metavar="wXaY", help="weights and activations (w4a4)")
     add("--plan", type=Path, help="each layer's bits, from `quantface allocate`; goes before --bits")
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
     add("--block", type=int, default=defaults.block, help="largest rotation block; 1 = no rotation (64)")
@@ -43,11 +42,11 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def parse_bits(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"w([3-8])a([3-8])", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not wXaY with 3 to 8 bits each, such as w4a4 or w4a6")
-    return int(match[1]), int(match[2])
+def parse_bits(text: str) -> Bits:
+    try:
+        return Bits.parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,10 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"--output {arguments.output}: name a .safetensors file")
     check_writable(arguments.output, "--output")
-    weight_bits, activation_bits = arguments.bits
     settings = QuantizeSettings(
-        weight_bits,
-        activation_bits,
+        arguments.bits.weight,
+        arguments.bits.activation,
         block=arguments.block,
         rank=arguments.rank,
         seed=arguments.seed,
@@ -83,11 +81,10 @@ def quantize(
     restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, plan: BitPlan | None
 ) -> tuple[list[LayerReport], dict[str, str]]:
     """Calibrate and quantize `restorer` in place, with bars; returns the reports and what a file notes of it."""
-    from ..stages.calibrate import calibrate
-    from ..stages.quantize import quantize_restorer
+    from ..stages.quantize import calibrate_restorer, quantize_restorer
 
     with bar("calibrate", "image") as progress:
-        statistics = calibrate(restorer, images, progress)
+        statistics = calibrate_restorer(restorer, images, progress)
     with bar("quantize", "layer") as progress:
         reports = quantize_restorer(restorer, statistics, images[:_SEARCHED], settings, progress, plan)
     notes = {

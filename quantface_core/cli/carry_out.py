@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..io.atomic import atomic_path
 from ..io.photos import Photo, check_size, read_pages, write_pages, write_photo
-from ..stages.restore import Restorer, restore_aligned, restore_photo
+from ..stages.restore import Restorer, in_words, restore_aligned, restore_photo
 from ..types import Face, Pixels, Restoration, RestoreOptions
 from .jobs import Job
 
@@ -86,7 +86,12 @@ def _restored(
 
 
 def _report(result: Restoration) -> dict[str, Any]:
-    return {"faces": [face.to_dict() for face in result.faces], "restored": list(result.restored)}
+    return {
+        "faces": [face.to_dict() for face in result.faces],
+        "restored": list(result.restored),
+        "taken": [round(taken, 3) for taken in result.taken],
+        "done": [in_words(taken) for taken in result.taken],
+    }
 
 
 def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:

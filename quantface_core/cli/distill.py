@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..restorer import OneStepRestorer
-    from ..stages.fit import Fit
+    from ..train.trainer import Trainer
 
 _SHOWN = 4  # validation faces in the picture
 _PRECISION = "of what is not integers (auto: bfloat16 where the device has it, else float32)"
@@ -72,7 +72,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..io.checkpoint import load_restorer, read_notes, save_restorer
     from ..io.models import restorer_path
-    from ..stages.fit import is_main_process, launched_device
+    from ..train.trainer import is_main_process, launched_device
 
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"--output {arguments.output}: name a .safetensors file")
@@ -105,10 +105,10 @@ def train(
     mode: str = "end-to-end",
 ) -> dict[str, str]:
     """Distill in place, with a bar, curves and a state in `folder`; returns what a file notes of it."""
-    from ..stages.distill import distill, distill_blocks, settled
-    from ..stages.fit import is_main_process
+    from ..stages.distill import distill, distill_blocks, resolved
+    from ..train.trainer import is_main_process
 
-    settings = settled(settings, restorer.device)
+    settings = resolved(settings, restorer.device)
     notes = {
         "distill": json.dumps({**asdict(settings), "mode": mode}),
         "distill_sha256": images_sha256(images),
@@ -155,49 +155,49 @@ class RunFolder:
 
         return Callbacks(self._stepped, self._save, self._pictures, self._resume)
 
-    def _file(self, fit: Fit, name: str) -> Path:
-        return self.folder / (f"{fit.name}.{name}" if fit.name else name)
+    def _file(self, trainer: Trainer, name: str) -> Path:
+        return self.folder / (f"{trainer.name}.{name}" if trainer.name else name)
 
-    def _stepped(self, fit: Fit) -> None:
-        self.bar.set_description(f"distill {fit.name}".strip(), refresh=False)
-        self.bar.update(fit.done - self.bar.n)  # back to the start with every block
-        scores = {"dB": f"{fit.scores[-1][1]:.2f}"} if fit.scores else {}
-        self.bar.set_postfix(loss=f"{fit.losses[-1]:.2e}", **scores)
+    def _stepped(self, trainer: Trainer) -> None:
+        self.bar.set_description(f"distill {trainer.name}".strip(), refresh=False)
+        self.bar.update(trainer.done - self.bar.n)  # back to the start with every block
+        scores = {"dB": f"{trainer.scores[-1][1]:.2f}"} if trainer.scores else {}
+        self.bar.set_postfix(loss=f"{trainer.losses[-1]:.2e}", **scores)
 
-    def _save(self, fit: Fit) -> None:
+    def _save(self, trainer: Trainer) -> None:
         from safetensors.torch import save_file
 
         from ..charts import draw_losses, save_chart
-        from ..stages.fit import is_main_process
+        from ..train.trainer import is_main_process
 
         if not is_main_process():
             return
-        path = self._file(fit, "state.safetensors")
+        path = self._file(trainer, "state.safetensors")
         try:
             with atomic_path(path) as temporary:
-                save_file(fit.state(), temporary, {"run": self.identity})
+                save_file(trainer.state(), temporary, {"run": self.identity})
         except OSError as error:
             raise ModelError(f"{path}: cannot write ({error.strerror})") from error
-        save_chart(draw_losses(fit.losses, fit.scores, self.total), self._file(fit, "losses.png"))
+        save_chart(draw_losses(trainer.losses, trainer.scores, self.total), self._file(trainer, "losses.png"))
 
     def _pictures(self, step: int, pictures: Tensor) -> None:
         from ..charts import draw_faces, save_chart
-        from ..stages.fit import is_main_process
+        from ..train.trainer import is_main_process
 
         if is_main_process():
             save_chart(draw_faces(pictures[:_SHOWN]), self.folder / "faces.png")
 
-    def _resume(self, fit: Fit) -> None:
+    def _resume(self, trainer: Trainer) -> None:
         from safetensors import SafetensorError, safe_open
 
-        path = self._file(fit, "state.safetensors")
+        path = self._file(trainer, "state.safetensors")
         if not path.exists():
             return
         try:
             with safe_open(path, framework="pt") as file:
                 if (file.metadata() or {}).get("run") != self.identity:
                     raise UsageError(f"{self.folder} holds a run of other models, settings or images: name another")
-                fit.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                trainer.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (SafetensorError, OSError, KeyError) as error:
             raise ModelError(f"{path}: damaged ({error}): delete it to begin anew") from error
-        self.bar.update(fit.done - self.bar.n)
+        self.bar.update(trainer.done - self.bar.n)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ImageError, UsageError
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,10 +24,8 @@ def add_faces(parser: argparse.ArgumentParser, count: int) -> None:
 
 def read_faces(folder: Path, count: int, size: int, degraded: bool) -> Tensor:
     """The first pictures of a folder as [N, 3, size, size] float32 in [-1, 1]. Raises UsageError, ImageError."""
-    import numpy as np
-    import torch
-
     from ..degrade import degrade
+    from ..faces.aligned import as_batch
     from .jobs import find_photos
 
     if count < 1:
@@ -38,20 +36,12 @@ def read_faces(folder: Path, count: int, size: int, degraded: bool) -> Tensor:
     for seed, path in enumerate(find_photos([str(folder)]).photos[:count]):
         pixels = read_square(path, size)
         faces.append(degrade(pixels, seed) if degraded else pixels)
-    return torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return as_batch(faces)
 
 
 def read_square(path: Path, size: int) -> NDArray[np.uint8]:
     """One aligned face as [size, size, 3] uint8. Raises ImageError when it is not about square."""
-    import cv2
-    import numpy as np
-
+    from ..faces.aligned import aligned_face
     from ..io.photos import read_photo
 
-    pixels = read_photo(path).pixels
-    if max(pixels.shape[:2]) > 1.1 * min(pixels.shape[:2]):
-        raise ImageError(f"{path}: aligned faces are square, this is {pixels.shape[1::-1]}")
-    if pixels.dtype == np.uint16:
-        pixels = (pixels // 257).astype(np.uint8)
-    smooth = cv2.INTER_AREA if min(pixels.shape[:2]) > size else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(pixels, (size, size), interpolation=smooth))
+    return aligned_face(str(path), read_photo(path).pixels, size)

@@ -34,16 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     if layers:
         average = 8 * sum(layer.packed.numel() for layer in layers.values()) / quantized
         print(f"{average:.2f} bits a low-bit weight on average")
-    groups = Counter(
-        (n.split(".")[0], f"w{x.format.weight_bits}a{x.format.activation_bits}") for n, x in layers.items()
-    )
+    groups = Counter((n.split(".")[0], str(x.format.bits)) for n, x in layers.items())
     for (part, bits), count in sorted(groups.items()):
         print(f"  {part:10s} {bits}  {count} layers")
     if arguments.layers:
         for name, layer in layers.items():
             form = layer.format
             print(
-                f"{name:60s} {list(layer.shape)!s:22s} w{form.weight_bits}a{form.activation_bits} "
+                f"{name:60s} {list(layer.shape)!s:22s} {form.bits} "
                 f"rotation {form.block} rank {form.rank} clip {form.clip}"
             )
     return 0

@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
+from ..faces.select import ORDERS, parse_positions
 from ..io.atomic import atomic_path, check_writable
+from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from .devices import add_device, choose_device
 from .jobs import Job, find_photos, plan_jobs
@@ -28,7 +30,7 @@ Record = dict[str, Any]
 """One photo's entry in the report."""
 
 
-_BACKENDS = ["auto", "onednn", "triton", "reference"]
+_STRENGTH = "auto = by pixel, what helps; or 0 = the photo as it was, to 1 = restored (auto)"
 _PRECISION = "between the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
 
@@ -40,17 +42,17 @@ def add_parser(commands: Any) -> None:
     add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
     add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
     add("--model", default=DEFAULT_RESTORER, help=f"a known model's name or a .safetensors file ({DEFAULT_RESTORER})")
-    add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2 (all)")
-    add("--order", choices=["left-to-right", "size"], default=defaults.order, help="how positions count faces")
+    add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)")
+    add("--order", choices=ORDERS, default=defaults.order, help="how positions count faces")
     add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="leave smaller faces alone (0)")
     add("--min-confidence", type=float, default=defaults.min_confidence, help="leave less sure faces alone (0.7)")
-    add("--strength", type=float, default=defaults.strength, help="0 = the photo as it was, 1 = restored (1)")
+    add("--strength", type=_strength, default=defaults.strength, help=_STRENGTH)
     add("--feather", type=float, default=defaults.feather, help="how softly faces fade at the rim, 0 to 1 (0.32)")
     add("--color", choices=["none", "adain", "wavelet"], default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
     add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
     add_device(parser)
-    add("--backend", choices=_BACKENDS, default="auto", help="who computes low-bit layers (auto)")
+    add("--backend", choices=BACKEND_CHOICES, default="auto", help="who computes low-bit layers (auto)")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=_PRECISION)
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
     add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")
@@ -60,13 +62,22 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _strength(text: str) -> str | float:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, nor a number from 0 to 1") from None
+
+
 def _faces(text: str) -> str | tuple[int, ...]:
     if text in ("all", "largest"):
         return text
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not all, largest, or positions such as 0,2") from None
+        return parse_positions(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"all, largest, or {error}") from None
 
 
 def run(arguments: argparse.Namespace) -> int:

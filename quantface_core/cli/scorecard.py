@@ -155,7 +155,7 @@ def _bits(restorer: Any) -> dict[str, int]:
     from ..nn.swap import quant_layers
 
     forms = [layer.format for layer in quant_layers(restorer).values()]
-    return dict(sorted(Counter(f"w{f.weight_bits}a{f.activation_bits}" for f in forms).items()))
+    return dict(sorted(Counter(str(f.bits) for f in forms).items()))
 
 
 def _versions() -> dict[str, str]:

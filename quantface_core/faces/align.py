@@ -87,6 +87,11 @@ def _scaling(x: float, y: float) -> Matrix:
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]], dtype=float)
 
 
+def magnification(matrix: Matrix) -> float:
+    """How many times longer lengths become."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
 def shift(x: float, y: float) -> Matrix:
     """The map that moves a picture by x, y pixels."""
     return np.array([[1, 0, x], [0, 1, y]], dtype=float)
@@ -107,7 +112,7 @@ def footprint(matrix: Matrix, size: int, width: int, height: int, margin: int = 
 
 def warp(image: NDArray[Any], matrix: Matrix, width: int, height: int, border: int) -> NDArray[Any]:
     """Resample an image through `matrix` (source to target pixels) without aliasing when it shrinks."""
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    scale = magnification(matrix)
     if scale < 0.8:  # cubic interpolation reads 4 pixels; below this it would skip some
         shrink = scale * 1.25
         size = [max(1, round(side * shrink)) for side in (image.shape[1], image.shape[0])]
@@ -122,7 +127,7 @@ def extract(pixels: Pixels, matrix: Matrix, size: int) -> NDArray[np.float32]:
     Raises ImageError when the face lies wholly outside the photo.
     """
     height, width = pixels.shape[:2]
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    scale = magnification(matrix)
     margin = int(np.ceil(4 / min(scale, 1.0)))
     left, top, right, bottom = footprint(invert(matrix), size, width, height, margin)
     if left >= right or top >= bottom:

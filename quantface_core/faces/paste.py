@@ -1,8 +1,8 @@
 """Put restored faces back into their photo, so that nobody sees where.
 
 What is pasted is the *change*, restored minus cropped, through a soft mask shaped like a face. Where the
-restorer changed nothing, nothing changes, whatever the mask; and a photo finer than the restorer's own
-resolution keeps its grain and detail, because those were in neither crop.
+restorer changed nothing, nothing changes, whatever the mask; and of what a photo holds beyond the restorer's own
+resolution, which is in neither crop, a patch says how much is detail to keep and how much noise to drop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Pixels
-from .align import Matrix, compose, footprint, shift, warp
+from .align import Matrix, compose, footprint, magnification, shift, warp
 
 Region = tuple[slice, slice]
 
@@ -25,12 +25,21 @@ FEATHER = 0.32  # of the radius: over this share the mask falls to 0 at the rim
 
 
 @dataclass(frozen=True)
+class Finer:
+    """What a crop cannot hold of a larger photo, and how much of it is to stay."""
+
+    crop: NDArray[np.float32]  # [S, S, 3] in shares of full white: the photo without it
+    keep: NDArray[np.float32]  # [S, S] in 0 to 1
+
+
+@dataclass(frozen=True)
 class Patch:
     """The change to one face, ready to paste."""
 
     change: NDArray[np.float32]  # [S, S, 3], restored minus cropped, in shares of full white
     mask: NDArray[np.float32]  # [S, S] in 0 to 1
     to_photo: Matrix  # from the crop's pixels to the output's
+    finer: Finer | None = None  # what becomes of detail finer than the crop; None = all of it is kept
 
 
 def face_mask(size: int, feather: float = FEATHER) -> NDArray[np.float32]:
@@ -64,6 +73,8 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
         soft = np.where(soft > 1 / 512, np.minimum(soft, 1), 0).astype(np.float32)
         change = warp(patch.change, place, right - left, bottom - top, cv2.BORDER_REPLICATE)
         region = np.s_[top:bottom, left:right]
+        if patch.finer is not None and magnification(patch.to_photo) > 1:
+            change -= _dropped(base[region], patch.finer, place)
         weight[region] += soft
         placed.append((region, soft[..., None] * change))
     result = base.copy()
@@ -77,6 +88,15 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
         touched = weight[region] > 0
         result[region][touched] = np.clip(np.rint(value[touched]), 0, white).astype(base.dtype)
     return result, np.minimum(weight, 1)
+
+
+def _dropped(region: Pixels, finer: Finer, place: Matrix) -> NDArray[np.float32]:
+    """What a region of the photo loses of its detail finer than the crop: [h, w, 3] in shares of full white."""
+    height, width = region.shape[:2]
+    coarse, keep = (warp(x, place, width, height, cv2.BORDER_REPLICATE) for x in (finer.crop, finer.keep))
+    detail = region.astype(np.float32) / np.iinfo(region.dtype).max - coarse
+    lost: NDArray[np.float32] = (1 - np.clip(keep, 0, 1))[..., None] * detail
+    return lost
 
 
 def _add_overlap(total: NDArray[np.float32], region: Region, other: Region, change: NDArray[np.float32]) -> None:

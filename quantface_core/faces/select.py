@@ -10,7 +10,26 @@ from ..types import Face, RestoreOptions
 _ORDERS = {
     "left-to-right": lambda face: (face.box[0] + face.box[2] / 2, face.box[1], -face.score),
     "size": lambda face: (-face.size, face.box[0], face.box[1]),
+    "confidence": lambda face: (-face.score, face.box[0], face.box[1]),
 }
+ORDERS = tuple(_ORDERS)
+_MOST = 9999  # the last position there may be: a photo has fewer faces, and a mistyped range does not fill the memory
+
+
+def parse_positions(text: str) -> tuple[int, ...]:
+    """`0,2-4` -> (0, 2, 3, 4): numbers from 0 and ranges; spaces and empty places do no harm. Raises UsageError."""
+    positions: list[int] = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isdecimal() for end in ends):
+            raise UsageError(f"positions {text!r}: give whole numbers from 0, and ranges, such as 0,2 or 0-3")
+        first, last = int(ends[0]), int(ends[-1])
+        if not first <= last <= _MOST:
+            raise UsageError(f"positions {text!r}: a range goes from the smaller to the larger, up to {_MOST}")
+        positions += range(first, last + 1)
+    if not positions:
+        raise UsageError(f"positions {text!r}: give at least one, such as 0")
+    return tuple(positions)
 
 
 def sort_faces(faces: Sequence[Face], options: RestoreOptions) -> tuple[Face, ...]:

@@ -20,8 +20,9 @@ from filelock import FileLock
 
 from ..errors import ModelError
 from .atomic import atomic_path
-from .attempts import PAST_THE_END, attempts, status_of
 from .catalogue import Remote
+from .checksum import sha256
+from .retry import PAST_THE_END, retry, status_of
 
 _SHA256_DIGITS = 64
 
@@ -80,7 +81,7 @@ def locked(target: Path, tell: Callable[[str], None]) -> Iterator[None]:
             tell(f"{target.name}: another process is making it, waiting")
             lock.acquire()
     except OSError as error:
-        remedy = "choose another folder with QUANTFACE_MODELS_DIR"
+        remedy = "keep the models folder elsewhere"
         raise ModelError(f"{target.parent}: cannot write there ({error.strerror or error}): {remedy}") from error
     try:
         yield
@@ -98,7 +99,7 @@ def find(remote: Remote) -> Found:
     def ask() -> Any:
         return api.model_info(remote.repo, revision=remote.revision, files_metadata=True, timeout=30)
 
-    info = attempts(ask, lambda: 0, advice)
+    info = retry(ask, lambda: 0, advice)
     files = {file.rfilename: file for file in info.siblings or ()}
     for wanted in remote.paths:
         match = wanted if wanted in files else next((f for f in sorted(files) if Path(f).name == wanted), None)
@@ -111,7 +112,7 @@ def find(remote: Remote) -> Found:
     size, blob, checksum = file.size, file.blob_id, (file.lfs or {}).get("sha256")
     if not size or not (checksum or blob):  # a mirror whose listing leaves them out: the file's own headers have them
         url = hf_hub_url(remote.repo, match, revision=info.sha, endpoint=hub_endpoint())
-        metadata = attempts(lambda: get_hf_file_metadata(url), lambda: 0, advice)
+        metadata = retry(lambda: get_hf_file_metadata(url), lambda: 0, advice)
         size, blob = metadata.size or 0, metadata.etag or ""
         checksum = blob if len(blob) == _SHA256_DIGITS else ""
     return Found(remote.repo, match, info.sha, size, remote.sha256 or checksum or "", blob or "", str(licence))
@@ -128,7 +129,7 @@ def _check_space(found: Found, part: Path) -> None:
     if missing > free:
         raise ModelError(
             f"{found.name} needs {missing / 1e6:,.0f} MB more on the disk of {part.parent}, {free / 1e6:,.0f} MB are "
-            "free: make room, or choose another disk with QUANTFACE_MODELS_DIR"
+            "free: make room, or keep the models folder on another disk"
         )
 
 
@@ -161,7 +162,7 @@ def _download(found: Found, part: Path) -> None:
                     part.unlink(missing_ok=True)
                 raise
 
-    attempts(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
+    retry(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
 
 
 def _verify(found: Found, remote: Remote, part: Path) -> None:
@@ -178,15 +179,13 @@ def _verify(found: Found, remote: Remote, part: Path) -> None:
         reason = "holds another file than this version expects" if remote.sha256 else "was damaged on its way"
         raise ModelError(
             f"{found.name} {reason} (checksum {actual.hexdigest()[:12]}..., expected {expected[:12]}...); it was "
-            "deleted: fetch it again, or update quantface"
+            "deleted: fetch it again, or update QuantFace"
         )
 
 
 def _from_cache(remote: Remote) -> Path | None:
     """The file from the Hub's own cache, where its checksum can be told and is right."""
     from huggingface_hub import try_to_load_from_cache
-
-    from .models import sha256
 
     for path in remote.paths:
         cached = try_to_load_from_cache(remote.repo, path, revision=remote.revision)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from .foreign import TensorFile
+from .tensor_files import TensorFile
 
 _DOWN, _UP = ("lora_A", "lora.down", "lora_down"), ("lora_B", "lora.up", "lora_up")
 _KEY = re.compile(rf"(.+)\.({'|'.join(map(re.escape, _DOWN + _UP))})(?:\.default)?\.weight")

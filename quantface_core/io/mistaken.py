@@ -22,7 +22,9 @@ def mistaken_for_model(path: Path) -> str | None:
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, not a model: the download gave the page about it; download the file itself"
     if start.startswith((b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4")):
-        return "a pickle of PyTorch's (.pth, .ckpt), not safetensors: see `quantface build` for models of that kind"
+        return (
+            "a pickle of PyTorch's (.pth, .ckpt), not safetensors: only OSDFace is built from such files, by its name"
+        )
     if start.startswith(b"GGUF"):
         return "a GGUF file, not safetensors"
     return None

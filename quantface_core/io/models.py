@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import ModelError
 from .catalogue import Catalogue, Entry, catalogue, models_folder
+from .checksum import sha256
 
 __all__ = [
     "Catalogue",
     "Entry",
     "catalogue",
     "detector_path",
+    "known_sha256",
     "models_folder",
     "own_models",
     "restorer_path",
@@ -43,9 +45,10 @@ def restorer_path(name: str, tell: Tell = to_stderr) -> Path:
     file is verified, so that a damaged download or package is never used.
     """
     if name.lower().endswith(_MODEL_SUFFIXES) or os.sep in name:
-        if not Path(name).is_file():
+        path = Path(name) if Path(name).is_file() else own_models().get(name)
+        if path is None:
             raise ModelError(f"{name}: no such model file")
-        return Path(name)
+        return path
     known, own = catalogue()["restorers"], own_models()
     if name in own:
         return own[name]
@@ -71,17 +74,22 @@ def stored_at(entry: Entry) -> Path:
 
 
 def own_models() -> dict[str, Path]:
-    """The user's own files in the models folder, by name: those that no catalogue lists."""
-    listed = {entry.file for entry in catalogue()["restorers"].values()}
-    files = sorted(models_folder().glob("*.safetensors"))
-    return {path.stem: path for path in files if path.name not in listed and not path.name.startswith(".")}
+    """The user's own files in the models folder, by name: those that no catalogue lists.
+
+    One that is named like a bundled file, which is in the package, goes by its whole file name.
+    """
+    known = catalogue()["restorers"]
+    listed = {entry.file for entry in known.values() if not entry.bundled}
+    bundled = {entry.file for entry in known.values() if entry.bundled}
+    files = [path for path in sorted(models_folder().glob("*.safetensors")) if not path.name.startswith(".")]
+    return {p.name if p.name in bundled else p.stem: p for p in files if p.name not in listed}
 
 
 def _located(name: str, entry: Entry, tell: Tell) -> Path:
     path = stored_at(entry)
     if not path.is_file():
         if entry.bundled:
-            raise ModelError(f"{path} is missing: install quantface again")
+            raise ModelError(f"{path} is missing: install QuantFace again")
         if entry.repo:
             from .hub import fetch
 
@@ -89,20 +97,26 @@ def _located(name: str, entry: Entry, tell: Tell) -> Path:
         from .originals import build
 
         return build(name, entry, path, tell)
-    actual = sha256(path) if entry.sha256 else ""
+    actual = known_sha256(path) if entry.sha256 else ""
     if actual != entry.sha256:
-        remedy = "install quantface again" if entry.bundled else "delete it to fetch it again"
+        remedy = "install QuantFace again" if entry.bundled else "delete it to fetch it again"
         raise ModelError(f"{path} is damaged (sha256 {actual[:12]}..., expected {entry.sha256[:12]}...): {remedy}")
     return path
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file. Raises ModelError when it cannot be read."""
-    digest = hashlib.sha256()
+def known_sha256(path: Path) -> str:
+    """`sha256` of a file that is asked for again and again: read once, until its size or a time of it changes.
+
+    Raises ModelError when it cannot be read.
+    """
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        found = path.stat()
     except OSError as error:
         raise ModelError(f"{path}: cannot read ({error.strerror})") from error
-    return digest.hexdigest()
+    # The change time too: a copy may bring another file's size and modification time.
+    return _sha256_of(path.resolve(), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(path: Path, *_: int) -> str:
+    return sha256(path)

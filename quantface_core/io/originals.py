@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from .catalogue import Entry, Remote
+from .checksum import sha256
 from .hub import fetch, locked
 
 
@@ -19,7 +20,6 @@ def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) ->
     Stop it at any time: what was fetched is found again, and the result is moved into place when whole.
     The originals are deleted at the end: nothing reads them again.
     """
-    from .models import sha256
     from .osdface import convert, holds_autoencoder
 
     with locked(target, tell):
@@ -59,5 +59,5 @@ def _check_space(needed: int, folder: Path, disk: Path) -> None:
     if needed - here > free:
         raise ModelError(
             f"{(needed - here) / 1e9:.1f} GB are needed on the disk of {disk}, {free / 1e9:.1f} GB are free: make "
-            "room, or choose another disk with QUANTFACE_MODELS_DIR"
+            "room, or keep the models folder on another disk"
         )

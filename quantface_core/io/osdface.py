@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from ..quant.checkpoint import RESTORER, VERSION
 from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
-from .checkpoint import FORMAT, VERSION
-from .foreign import TensorFile, open_tensors, write_tensors
 from .lora import find_updates, merge
+from .tensor_files import TensorFile, open_tensors, write_tensors
 
 PARTS = ("unet", "vae", "embedder", "projection", "lora")
 
@@ -75,7 +75,7 @@ def convert(
                 update = updates.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
                 yield merge(tensor, update, lora) if update else tensor
 
-        metadata = {**(notes or {}), "format": FORMAT, "version": VERSION, "config": json.dumps(config.to_dict())}
+        metadata = {**(notes or {}), "format": RESTORER, "version": VERSION, "config": json.dumps(config.to_dict())}
         try:
             with atomic_path(target) as temporary:
                 write_tensors(temporary, expected, tensors(), metadata)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, ModelError
-from ..kernels.quantize import BITS
-from ..types import BitPlan, LayerSensitivity, Sensitivity
+from ..types import BITS, BitPlan, Bits, LayerSensitivity, Sensitivity
 from .atomic import atomic_path
 
 _PLAN, _SENSITIVITY, _VERSION = "quantface-plan", "quantface-sensitivity", 1
+_KEYS = {"macs": "multiplications"}  # of files, where they are not the fields' names
 _LARGEST = 100_000_000  # bytes of a file that is read: far more than any model's layers need
 
 
 def plan_to_json(plan: BitPlan) -> str:
     """A plan as text, one layer a line: `"unet.conv_in": "w8a8"`."""
-    widths = {name: f"w{weight}a{activation}" for name, (weight, activation) in plan.layers.items()}
+    widths = {name: str(Bits(*bits)) for name, bits in plan.layers.items()}
     return json.dumps({"format": _PLAN, "version": _VERSION, "model": plan.model, "layers": widths}, indent=1) + "\n"
 
 
@@ -30,16 +29,16 @@ def plan_from_json(text: str) -> BitPlan:
     table = _parsed(text, _PLAN, {"model", "layers"})
     layers = {}
     for name, widths in table["layers"].items():
-        match = re.fullmatch(r"w([3-8])a([3-8])", widths) if isinstance(widths, str) else None
-        if not match:
-            raise ConfigError(f"layers.{name:.80}: wXaY with 3 to 8 bits each, such as w4a6, got {widths!r:.40}")
-        layers[name] = (int(match[1]), int(match[2]))
+        try:
+            layers[name] = Bits.parse(str(widths))
+        except ConfigError as error:
+            raise ConfigError(f"layers.{name:.80}: {error}") from None
     return BitPlan(table["model"], layers)
 
 
 def sensitivity_to_json(sensitivity: Sensitivity) -> str:
     """Sensitivities as text, one layer a line."""
-    rows = {name: json.dumps(asdict(layer)) for name, layer in sensitivity.layers.items()}
+    rows = {name: json.dumps(_row(layer)) for name, layer in sensitivity.layers.items()}
     head = {"format": _SENSITIVITY, "version": _VERSION, "model": sensitivity.model}
     head |= {"perceptual": sensitivity.perceptual, "rest_bytes": sensitivity.rest_bytes}
     body = ",\n".join(f"  {json.dumps(name)}: {row}" for name, row in rows.items())
@@ -76,8 +75,12 @@ def load_sensitivity(path: Path) -> Sensitivity:
     return _loaded(path, sensitivity_from_json)
 
 
+def _row(layer: LayerSensitivity) -> dict[str, Any]:
+    return {_KEYS.get(key, key): value for key, value in asdict(layer).items()}
+
+
 def _layer(name: str, row: Any) -> LayerSensitivity:
-    expected = {f.name for f in fields(LayerSensitivity)}
+    expected = {_KEYS.get(f.name, f.name) for f in fields(LayerSensitivity)}
     if not isinstance(row, Mapping) or set(row) != expected:
         raise ConfigError(f"layers.{name:.80}: a table of {', '.join(sorted(expected))}")
     widths = {}
@@ -90,7 +93,7 @@ def _layer(name: str, row: Any) -> LayerSensitivity:
     if fixed is not None and (type(fixed) is not int or fixed not in BITS):
         raise ConfigError(f"layers.{name:.80}.fixed: none, or {BITS.start} to {BITS.stop - 1} bits")
     return LayerSensitivity(
-        int(numbers["multiplications"]),
+        int(numbers[_KEYS["macs"]]),
         int(numbers["parameters"]),
         int(numbers["overhead"]),
         fixed,
@@ -115,7 +118,7 @@ def _parsed(text: str, kind: str, expected: set[str]) -> dict[str, Any]:
     if not isinstance(table, dict) or table.get("format") != kind:
         raise ConfigError(f"its format is not {kind!r}")
     if table.get("version") != _VERSION:
-        raise ConfigError(f"version {table.get('version')!r:.20}, this release reads {_VERSION}: update quantface")
+        raise ConfigError(f"version {table.get('version')!r:.20}, this release reads {_VERSION}: update QuantFace")
     if set(table) != expected | {"format", "version"}:
         raise ConfigError(f"fields are {', '.join(sorted(expected))}, got {', '.join(map(str, sorted(table)))[:200]}")
     if not isinstance(table["model"], str) or not isinstance(table["layers"], dict) or not table["layers"]:

@@ -11,9 +11,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError, UsageError
-from .attempts import explained
+from ..types import Bits
+from .checksum import sha256
 from .hub import hub_endpoint
-from .models import sha256
+from .retry import explained
 
 _CARD = """\
 ---
@@ -95,7 +96,7 @@ def _evaluation(folder: Path) -> str:
 
 
 def _table(path: Path, layers: dict[str, Any], notes: dict[str, str]) -> str:
-    rooms = Counter((n.split(".")[0], f"w{f['weight_bits']}a{f['activation_bits']}") for n, f in layers.items())
+    rooms = Counter((n.split(".")[0], str(Bits(f["weight_bits"], f["activation_bits"]))) for n, f in layers.items())
     rows = [("file", f"{path.stat().st_size / 1e6:.1f} MB")]
     rows += [(f"{room}, {bits}", f"{count} layers") for (room, bits), count in sorted(rooms.items())]
     rows += [(key, notes[key]) for key in ("recipe", "quantface") if key in notes]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from .quantize import BITS
+from ..types import BITS, widths_in_words
 
 _GROUP = 8  # codes that fill a whole number of bytes at every width
 _PIECE = 1 << 15  # groups unpacked at once: their words stay in the cache
@@ -24,7 +24,7 @@ def packed_size(count: int, bits: int) -> int:
 def pack(codes: Tensor, bits: int) -> Tensor:
     """Codes of any shape, int8 in [-2^(b-1), 2^(b-1) - 1] -> [packed_size] uint8, in row-major order.
 
-    Raises ConfigError for a width other than 3 to 8 or a code that does not fit it.
+    Raises ConfigError for a width out of `BITS` or a code that does not fit it.
     """
     _check_bits(bits)
     flat = codes.flatten().to(torch.int64) + (1 << (bits - 1))
@@ -70,4 +70,4 @@ def _unpack_piece(stream: Tensor, bits: int, out: Tensor) -> None:
 
 def _check_bits(bits: int) -> None:
     if bits not in BITS:
-        raise ConfigError(f"bits are {BITS.start} to {BITS.stop - 1}, got {bits}")
+        raise ConfigError(f"widths are {widths_in_words()}, got {bits}")

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import warnings
-from types import ModuleType
 
 import torch
 
 from ..errors import UsageError
 from . import onednn, reference, triton
+from .backend import Backend
 
-BACKENDS: dict[str, ModuleType] = {"onednn": onednn, "triton": triton, "reference": reference}
-"""By name, the fastest first.
+BACKENDS: dict[str, Backend] = {"onednn": onednn, "triton": triton, "reference": reference}
+"""By name, in the order of `backend.NAMES`: the fastest first."""
 
-Each has `unavailable(device)`, `Linear`, `Conv2d`, and `computes(weight_bits, x_bits)`: whether these are exact for
-such codes, or `reference` has to stand in.
-"""
+_NATIVE = (8, 0)  # compute capability from which NVIDIA's GPUs have bfloat16; before, it is emulated
 
 
-def choose_backend(device: torch.device, name: str | None = None) -> ModuleType:
+def choose_backend(device: torch.device, name: str | None = None) -> Backend:
     """The named backend, else QUANTFACE_BACKEND's, else the fastest the device can run.
 
     Raises UsageError for a name that is unknown or cannot run here, with the reason.
@@ -38,14 +36,14 @@ def choose_backend(device: torch.device, name: str | None = None) -> ModuleType:
     return BACKENDS[name]
 
 
-def preferred_backend(device: torch.device, name: str | None) -> ModuleType:
+def preferred_backend(device: torch.device, name: str | None) -> Backend:
     """The named backend where it can run, else as `choose_backend` chooses: for models that move between devices."""
     if name and BACKENDS[name].unavailable(device) is None:
         return BACKENDS[name]
     return choose_backend(device)
 
 
-def backend_name(backend: ModuleType) -> str:
+def backend_name(backend: Backend) -> str:
     """The name of a backend that `choose_backend` returned."""
     return next(name for name, known in BACKENDS.items() if known is backend)
 
@@ -53,7 +51,7 @@ def backend_name(backend: ModuleType) -> str:
 def fast_dtype(device: torch.device) -> torch.dtype:
     """What a low-bit model computes in between its integers: bfloat16 where the device has it, else float32."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= _NATIVE
     else:
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported") if device.type == "cpu" else ()
         native = any(getattr(torch.cpu, name, bool)() for name in names)

@@ -24,7 +24,7 @@ class Rotation:
     """Everything that rebuilds a rotation; what a checkpoint stores."""
 
     channels: int
-    block: int  # channels mixed together, a divisor of `channels` with a Hadamard matrix; 1 = signs only
+    block: int  # channels mixed together, a divisor of `channels` with a Hadamard matrix; 1 = no rotation
     seed: int  # of the signs
 
 
@@ -87,16 +87,27 @@ def random_signs(channels: int, seed: int) -> Tensor:
     return torch.from_numpy(bits.astype(np.float64)) * 2 - 1
 
 
+def rotation_signs(rotation: Rotation) -> Tensor:
+    """D: what a rotation multiplies channels by before it mixes them, [channels] float32; ones where it mixes none."""
+    if rotation.block == 1:
+        return torch.ones(rotation.channels)
+    return random_signs(rotation.channels, rotation.seed).float()
+
+
 def rotate(x: Tensor, rotation: Rotation, dim: int = -1) -> Tensor:
     """`x H` along a channel axis; shape, dtype and device stay. Raises ConfigError on another width."""
-    signs = random_signs(rotation.channels, rotation.seed).to(x)
-    return _mix(_checked(x, rotation, dim).movedim(dim, -1) * signs, rotation).movedim(-1, dim)
+    x = _checked(x, rotation, dim)
+    if rotation.block == 1:
+        return x
+    return _mix(x.movedim(dim, -1) * rotation_signs(rotation).to(x), rotation).movedim(-1, dim)
 
 
 def unrotate(x: Tensor, rotation: Rotation, dim: int = -1) -> Tensor:
     """`x H^T`, the inverse of `rotate`."""
-    signs = random_signs(rotation.channels, rotation.seed).to(x)
-    return (_mix(_checked(x, rotation, dim).movedim(dim, -1), rotation, transpose=True) * signs).movedim(-1, dim)
+    x = _checked(x, rotation, dim)
+    if rotation.block == 1:
+        return x
+    return (_mix(x.movedim(dim, -1), rotation, transpose=True) * rotation_signs(rotation).to(x)).movedim(-1, dim)
 
 
 def _checked(x: Tensor, rotation: Rotation, dim: int) -> Tensor:

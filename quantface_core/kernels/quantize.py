@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..types import BITS, widths_in_words
 
-BITS = range(3, 9)
 CLIPPING_RATIOS = tuple(round(1.0 - 0.05 * step, 2) for step in range(13))  # 1.0 (no clipping) to 0.4
 _PIECE = 1 << 18  # weights searched at once
 _BFLOAT16_BITS = 7  # its numbers from 128 to 256 are 128 whole ones
@@ -20,9 +20,9 @@ _SMALLEST = 1e-12  # (or the dtype's smallest) scale of an all-zero channel or t
 
 
 def largest_code(bits: int) -> int:
-    """The largest code of a width: 7 at 4 bits. Raises ConfigError for a width other than 3 to 8."""
+    """The largest code of a width: 7 at 4 bits. Raises ConfigError for a width out of `BITS`."""
     if bits not in BITS:
-        raise ConfigError(f"bits are {BITS.start} to {BITS.stop - 1}, got {bits}")
+        raise ConfigError(f"widths are {widths_in_words()}, got {bits}")
     return (1 << (bits - 1)) - 1
 
 
@@ -92,27 +92,24 @@ def _scale(largest: Tensor, bits: int, clip: float) -> Tensor:
     return (largest * (clip / largest_code(bits))).clamp_min(smallest_scale(largest.dtype))
 
 
-def per_channel_scale(weight: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
+def per_channel_scale(weight: Tensor, bits: int) -> Tensor:
     """Weight scales of least squared error over CLIPPING_RATIOS: weight [O, ...] -> [O, 1, ...].
 
-    `importance` weighs the error of each input, in the shape of one output's weights (such as the mean
-    square of the activations that meet them): the search then minimises the layer's output error, to the
-    extent that inputs are uncorrelated. Ties keep the larger ratio.
+    Ties keep the larger ratio.
     """
-    cost = torch.ones(weight[0].numel()) if importance is None else importance.flatten()
     flat = weight.flatten(1)
     step = max(1, _PIECE // flat.shape[1])
-    best = [_least_error_scale(rows.float(), bits, cost.to(rows).float()) for rows in flat.split(step)]
+    best = [_least_error_scale(rows.float(), bits) for rows in flat.split(step)]
     return torch.cat(best).reshape(-1, *[1] * (weight.ndim - 1))
 
 
-def _least_error_scale(rows: Tensor, bits: int, cost: Tensor) -> Tensor:
+def _least_error_scale(rows: Tensor, bits: int) -> Tensor:
     """Scales [N, 1] of rows [N, K], few enough to stay in the cache through the search."""
     largest = rows.abs().amax(dim=1, keepdim=True)
     best, least = _scale(largest, bits, 1.0), torch.full_like(largest, float("inf"))
     for ratio in CLIPPING_RATIOS:
         scale = _scale(largest, bits, ratio)
-        error = ((dequantize(quantize(rows, scale, bits), scale) - rows).square() * cost).sum(1, keepdim=True)
+        error = (dequantize(quantize(rows, scale, bits), scale) - rows).square().sum(1, keepdim=True)
         better = error < least
         best, least = torch.where(better, scale, best), torch.where(better, error, least)
     return best

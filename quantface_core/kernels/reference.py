@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .mixer import Mixer
+from .channel_transform import ChannelTransform
 from .quantize import largest_code, per_image_scale, per_token_scale, quantize_activations
 from .weight import LowBitWeight
 
@@ -65,7 +65,7 @@ def unavailable(device: torch.device) -> str | None:
     return None
 
 
-def computes(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, x_bits: int) -> bool:
     """Whether products of such codes come out right: all do."""
     return True
 
@@ -73,7 +73,7 @@ def computes(weight_bits: int, x_bits: int) -> bool:
 class Linear:
     """A linear at low bits: x [N, K] -> [N, O] in the dtype of x. Weights unpack at every call.
 
-    `mixer` balances x first, None = it is balanced; `bias` is [O] float32.
+    `transform` balances x first, None = it is balanced; `bias` is [O] float32.
     """
 
     def __init__(
@@ -82,13 +82,13 @@ class Linear:
         x_bits: int,
         clip: float,
         bias: Tensor | None = None,
-        mixer: Mixer | None = None,
+        transform: ChannelTransform | None = None,
     ) -> None:
-        self.weight, self.x_bits, self.clip, self.bias, self.mixer = weight, x_bits, clip, bias, mixer
+        self.weight, self.x_bits, self.clip, self.bias, self.transform = weight, x_bits, clip, bias, transform
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
-        balanced = self.mixer(x) if self.mixer else x
+        balanced = self.transform(x) if self.transform else x
         scale = per_token_scale(balanced, self.x_bits, self.clip)
         return quantize_activations(balanced, scale, self.x_bits), scale
 
@@ -115,16 +115,16 @@ class Conv2d:
         stride: tuple[int, int],
         padding: tuple[int, int],
         bias: Tensor | None = None,
-        mixer: Mixer | None = None,
+        transform: ChannelTransform | None = None,
         doubles: bool = False,
     ) -> None:
-        self.weight, self.x_bits, self.clip, self.bias, self.mixer = weight, x_bits, clip, bias, mixer
+        self.weight, self.x_bits, self.clip, self.bias, self.transform = weight, x_bits, clip, bias, transform
         self.stride, self.padding = stride, padding
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
         # A channel transform is the same at every tap, and zero padding stays zero.
-        balanced = self.mixer(x.movedim(1, -1)).movedim(-1, 1) if self.mixer else x
+        balanced = self.transform(x.movedim(1, -1)).movedim(-1, 1) if self.transform else x
         scale = per_image_scale(balanced, self.x_bits, self.clip)
         return quantize_activations(balanced, scale, self.x_bits), scale
 

@@ -117,7 +117,7 @@ def _pyiqa(name: str) -> Any:
         import pyiqa
     except Exception as error:  # missing, or torchvision beside another torch: that is a RuntimeError
         raise UsageError(
-            f"{name} needs pyiqa ({_reason(error)}): pip install quantface[metrics]; "
+            f"{name} needs pyiqa ({_reason(error)}): pip install pyiqa; "
             f"its licence forbids commercial use. Without it: {', '.join(OWN)}"
         ) from None
     logging.getLogger("pyiqa").setLevel(logging.WARNING)

@@ -6,19 +6,21 @@ call one pass over the activations less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..kernels.mixer import Mixer, signs
+from ..kernels.channel_transform import ChannelTransform
+from ..kernels.hadamard import rotation_signs
 from .qlayer import QuantLayer
 
 _FARTHEST = 2.0**12  # from 1: numbers multiplied by more may not fit a file's float16
 
 
-class Way(NamedTuple):
+class FoldPath(NamedTuple):
     """Channels from the layer or norm that makes them to the layers that alone read them, all linear between."""
 
     maker: nn.Module
@@ -26,24 +28,51 @@ class Way(NamedTuple):
     readers: Sequence[nn.Module]
 
 
-def fold(way: Way) -> bool:
+def fold(path: FoldPath) -> bool:
     """Give the readers' scales and signs to the maker, in place; False = they are not alike, or not of low bits."""
-    low = [reader for reader in way.readers if isinstance(reader, QuantLayer)]
-    if len(low) < len(way.readers):
+    low = [reader for reader in path.readers if isinstance(reader, QuantLayer)]
+    if len(low) < len(path.readers):
         return False
     factors = _factors(low[0])
     far = factors.abs().log2().abs().amax() > torch.tensor(_FARTHEST).log2()
     if far or any(not torch.equal(_factors(reader), factors) for reader in low[1:]):
         return False
-    multiply(way.maker, way.rows, factors)
+    multiply(path.maker, path.rows, factors)
     for reader in low:
-        reader.balance_by(signs(reader.rotation).to(factors))  # which the rotation's own undo
+        reader.balance_by(rotation_signs(reader.rotation).to(factors))  # which the rotation's own undo
     return True
+
+
+def fold_ahead(paths: Iterable[FoldPath], built: Mapping[nn.Module, QuantLayer]) -> dict[nn.Module, nn.Module]:
+    """Fold into the low-bit layers that will take places, and into copies of other makers: the model stays as it is.
+
+    `built` and the result say what takes over from what: whole layers, and a maker's parameters.
+    """
+    copies: dict[nn.Module, nn.Module] = {}
+    for path in paths:
+        maker = built.get(path.maker) or copies.get(path.maker) or _copy(path.maker)
+        if fold(FoldPath(maker, path.rows, [built.get(reader, reader) for reader in path.readers])):
+            copies[path.maker] = maker
+    return {maker: made for maker, made in copies.items() if maker not in built}
+
+
+def take_parameters(copies: Mapping[nn.Module, nn.Module]) -> None:
+    """Give every module its copy's own parameters."""
+    for module, made in copies.items():
+        for name, parameter in made.named_parameters(recurse=False):
+            setattr(module, name, parameter)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A module that shares the other's parameters until it is given its own."""
+    made = copy.copy(module)
+    made._parameters = dict(module._parameters)
+    return made
 
 
 def _factors(layer: QuantLayer) -> Tensor:
     """What a layer multiplies its channels by before it mixes them, [C] float32."""
-    return Mixer(layer.channel_scale, layer.rotation).factors
+    return ChannelTransform(layer.channel_scale, layer.rotation).factors
 
 
 @torch.no_grad()

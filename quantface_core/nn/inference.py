@@ -26,7 +26,14 @@ def outside_inference(train: Callable[P, R]) -> Callable[P, R]:
 
 
 def _trainable(value: Any) -> Any:
-    """A tensor, or a model whose tensors, made under inference mode are replaced by copies; a model in place."""
+    """A tensor, or a model whose tensors, made under inference mode are replaced by copies; a model in place.
+
+    Those in lists, tuples and dictionaries too.
+    """
+    if type(value) in (list, tuple):
+        return type(value)(_trainable(part) for part in value)
+    if type(value) is dict:
+        return {key: _trainable(part) for key, part in value.items()}
     if isinstance(value, Tensor):
         return value.clone() if value.is_inference() else value
     if isinstance(value, nn.Module):

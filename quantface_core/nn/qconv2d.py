@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels.doubling import doubled_conv2d, phase_kernels
+from ..kernels.backend import Backend
+from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .qlayer import QuantLayer
 
@@ -20,31 +20,40 @@ class QuantConv2d(QuantLayer):
     def __init__(
         self,
         shape: tuple[int, ...],
-        form: LayerFormat,
+        fmt: LayerFormat,
         bias: bool,
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
     ) -> None:
-        super().__init__(shape, form, bias)
+        super().__init__(shape, fmt, bias)
         self.stride, self.padding = stride, padding
+        self._phases_of: dict[torch.dtype, list[Tensor]] = {}
         self.doubles = False  # whether `doubled` is what its place will call: see `swap`
 
-    def _empty(self, form: LayerFormat) -> QuantLayer:
-        return QuantConv2d(self.shape, form, self.bias is not None, self.stride, self.padding)
+    def _empty(self, fmt: LayerFormat) -> QuantLayer:
+        return QuantConv2d(self.shape, fmt, self.bias is not None, self.stride, self.padding)
 
-    def _make_kernel(self, backend: ModuleType) -> Any:
-        form = self.format
-        self._phases_of: dict[torch.dtype, list[Tensor]] = {}
+    def _make_kernel(self, backend: Backend) -> Any:
+        fmt = self.format
+        self._phases_of = {}
         return backend.Conv2d(
-            self.weight(), form.activation_bits, form.clip, self.stride, self.padding, self.bias, self._mixer,
+            self.stored_weight(),
+            fmt.activation_bits,
+            fmt.clip,
+            self.stride,
+            self.padding,
+            self.bias,
+            self._transform,
             self.doubles,
-        )  # fmt: skip
+        )
 
+    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         y = self.kernel()(x)
         low = F.conv2d(x, self.branch(x.dtype)[0], None, self.stride, self.padding) if self.format.rank else None
         return self._joined(y, low)
 
+    @torch.no_grad()
     def doubled(self, x: Tensor) -> Tensor:
         """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
         if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1):
@@ -55,7 +64,7 @@ class QuantConv2d(QuantLayer):
     def _phases(self, dtype: torch.dtype) -> list[Tensor]:
         """The branch's `down` for `doubled`, summed before it is rounded to the dtype."""
         if dtype not in self._phases_of:
-            kernels = phase_kernels(self._mixer.fold(self.down))
+            kernels = phase_kernels(self._transform.fold(self.down))
             self._phases_of[dtype] = [k.to(dtype).contiguous(memory_format=torch.channels_last) for k in kernels]
         return self._phases_of[dtype]
 

@@ -7,23 +7,24 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..kernels import reference
+from ..kernels.backend import Backend
 from ..kernels.bitpack import pack, packed_size
+from ..kernels.channel_transform import ChannelTransform
 from ..kernels.dispatch import backend_name, preferred_backend
 from ..kernels.hadamard import Rotation
-from ..kernels.mixer import Mixer
+from ..kernels.quantize import dequantize
 from ..kernels.weight import LowBitWeight
 from ..types import LayerFormat
 
 
 class QuantLayer(nn.Module):
-    """Buffers of a low-bit layer, in the dtypes a checkpoint stores.
+    """Buffers of a low-bit layer, in the dtypes a checkpoint stores. Integers pass no gradients on: see trainable.py.
 
     packed [bytes] uint8, weight_scale [O] float32, channel_scale [C] float32, bias [O] float32 or None,
     down [rank, C, *kernel] and up [O, rank] float16 where the format has a rank. `channel_scale` of a layer whose
@@ -37,42 +38,56 @@ class QuantLayer(nn.Module):
     down: Tensor
     up: Tensor
 
-    def __init__(self, shape: tuple[int, ...], form: LayerFormat, bias: bool) -> None:
+    def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__()
-        self.shape, self.format = tuple(shape), form
+        self.shape, self.format = tuple(shape), fmt
         outputs, channels = shape[:2]
         count = torch.Size(shape).numel()
-        self.register_buffer("packed", torch.zeros(packed_size(count, form.weight_bits), dtype=torch.uint8))
+        self.register_buffer("packed", torch.zeros(packed_size(count, fmt.weight_bits), dtype=torch.uint8))
         self.register_buffer("weight_scale", torch.ones(outputs))
         self.register_buffer("channel_scale", torch.ones(channels))
         self.register_buffer("bias", torch.zeros(outputs) if bias else None)
-        if form.rank:
-            self.register_buffer("down", torch.zeros(form.rank, *shape[1:], dtype=torch.float16))
-            self.register_buffer("up", torch.zeros(outputs, form.rank, dtype=torch.float16))
+        if fmt.rank:
+            self.register_buffer("down", torch.zeros(fmt.rank, *shape[1:], dtype=torch.float16))
+            self.register_buffer("up", torch.zeros(outputs, fmt.rank, dtype=torch.float16))
+        # Made when it is prepared.
         self._kernel: Any = None
+        self._transform: Any = None
+        self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
         self._preferred: str | None = None
 
     @property
     def rotation(self) -> Rotation:
         return Rotation(self.shape[1], self.format.block, self.format.seed)
 
-    def _empty(self, form: LayerFormat) -> QuantLayer:
-        return type(self)(self.shape, form, self.bias is not None)
+    def _empty(self, fmt: LayerFormat) -> QuantLayer:
+        return type(self)(self.shape, fmt, self.bias is not None)
 
-    def like(self, form: LayerFormat) -> QuantLayer:
+    def like(self, fmt: LayerFormat) -> QuantLayer:
         """A layer with these integers, scales and bias, and another format; its branch is not set yet."""
-        built = self._empty(form)
+        built = self._empty(fmt)
         for name in ("packed", "weight_scale", "channel_scale", "bias"):
             setattr(built, name, getattr(self, name))
         return built
 
-    def weight(self) -> LowBitWeight:
-        """The stored weight, for a backend."""
+    @property
+    def weight(self) -> Tensor:
+        """What the layer multiplies x by, [O, C, *kernel] float32, branch included: for who looks at a layer's weight.
+
+        Computed at every look.
+        """
+        balanced = dequantize(self.stored_weight().codes(), self.weight_scale.view(-1, *[1] * (len(self.shape) - 1)))
+        if self.format.rank:
+            balanced = balanced + (self.up.float() @ self.down.flatten(1).float()).view_as(balanced)
+        return ChannelTransform(self.channel_scale, self.rotation).fold(balanced)
+
+    def stored_weight(self) -> LowBitWeight:
+        """The balanced weight as it is stored, for a backend."""
         return LowBitWeight(self.packed, self.weight_scale, self.format.weight_bits, self.shape)
 
     def multiply_outputs(self, rows: slice, factors: Tensor) -> None:
         """Multiply some outputs by factors, none of them zero; scales stay above zero, and a sign is the integers'."""
-        weight, scale, up = self.weight().codes(), self.weight_scale.clone(), getattr(self, "up", None)
+        weight, scale, up = self.stored_weight().codes(), self.weight_scale.clone(), getattr(self, "up", None)
         weight[rows] *= factors.sign().to(weight.dtype).view(-1, *[1] * (weight.ndim - 1))
         scale[rows] *= factors.abs()
         self.packed, self.weight_scale = pack(weight, self.format.weight_bits), scale
@@ -88,26 +103,26 @@ class QuantLayer(nn.Module):
         """Multiply channels by other scales [C] before they are mixed."""
         self.channel_scale, self._kernel = channel_scale, None
 
-    def prefer(self, backend: ModuleType) -> None:
+    def prefer(self, backend: Backend) -> None:
         """Run on a backend on every device that it can run on."""
         self._preferred, self._kernel = backend_name(backend), None
 
-    def prepare(self, backend: ModuleType, preferred: bool = False) -> None:
+    def prepare(self, backend: Backend, preferred: bool = False) -> None:
         """Make ready to run on a backend: prepack what it wants prepacked, once; `preferred`: see `prefer`."""
         if preferred:
             self.prefer(backend)
-        self._mixer = Mixer(self.channel_scale, self.rotation)
-        self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
-        exact = backend.computes(self.format.weight_bits, self.format.activation_bits)
+        self._transform = ChannelTransform(self.channel_scale, self.rotation)
+        self._branch = {}
+        exact = backend.supports(self.format.weight_bits, self.format.activation_bits)
         self._kernel = self._make_kernel(backend if exact else reference)
 
-    def _make_kernel(self, backend: ModuleType) -> Any:
+    def _make_kernel(self, backend: Backend) -> Any:
         raise NotImplementedError
 
     def branch(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The low-rank pair for a dtype, down [rank, C, *kernel] folded to read x in place of x^; up^T [rank, O]."""
         if dtype not in self._branch:
-            down = self._mixer.fold(self.down).to(dtype)
+            down = self._transform.fold(self.down).to(dtype)
             if down.ndim == 4:
                 down = down.contiguous(memory_format=torch.channels_last)
             self._branch[dtype] = down, self.up.to(dtype).t().contiguous()
@@ -119,6 +134,10 @@ class QuantLayer(nn.Module):
             self.prepare(preferred_backend(self.packed.device, self._preferred))
         return self._kernel
 
+    def release(self) -> None:
+        """Forget the prepared kernel; it is prepared again on the next use."""
+        self._kernel = None
+
     def _apply(self, fn: Any, recurse: bool = True) -> QuantLayer:
         """Follows a model to another device, never to another dtype: scales keep what they were stored with."""
         device = fn(self.packed).device
@@ -129,7 +148,7 @@ class QuantLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies without the kernel: a backend's prepacked weight cannot be copied; it is made again on use."""
-        return {**self.__dict__, "_kernel": None, "_last": None}
+        return {**self.__dict__, "_kernel": None}
 
     def extra_repr(self) -> str:
         return f"{list(self.shape)}, {self.format}"

@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..kernels.backend import Backend
+from ..types import LayerFormat
 from .qlayer import QuantLayer
 
 
 class QuantLinear(QuantLayer):
     """[..., C] -> [..., O], per-token activation scales; see QuantLayer."""
 
-    def _make_kernel(self, backend: ModuleType) -> Any:
-        form = self.format
-        # What its codes hang on besides its input.
+    def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
+        super().__init__(shape, fmt, bias)
+        self.rounds_by: tuple[Any, ...] = ()  # what its codes hang on besides its input, once prepared
+        self._cached: tuple[Tensor, Tensor] | None = None  # the last input and its result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_cached": None}
+
+    def _make_kernel(self, backend: Backend) -> Any:
+        fmt = self.format
         scale = self.channel_scale.cpu().numpy().tobytes()
-        self.rounds_by = (backend.__name__, form.activation_bits, form.clip, self.rotation, scale)
-        self._last: tuple[Tensor, Tensor] | None = None
-        return backend.Linear(self.weight(), form.activation_bits, form.clip, self.bias, self._mixer)
+        self.rounds_by = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
+        self._cached = None
+        return backend.Linear(self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform)
 
     def forward(self, x: Tensor) -> Tensor:
         return project((self,), x)[0]
 
-    def remembering(self, x: Tensor) -> Tensor:
+    def cached(self, x: Tensor) -> Tensor:
         """As forward, of an input that is mostly the same as the last: its result is kept, and must not be changed."""
         self.kernel()
         if torch.is_grad_enabled() or x.device.type != "cpu":  # where comparing would wait for the device
             return self(x)
-        if self._last is None or self._last[0].dtype != x.dtype or not torch.equal(self._last[0], x):
-            self._last = x.clone(), self(x)
-        return self._last[1]
+        if self._cached is None or self._cached[0].dtype != x.dtype or not torch.equal(self._cached[0], x):
+            self._cached = x.clone(), self(x)
+        return self._cached[1]
 
 
 def project(layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
@@ -44,12 +52,13 @@ def project(layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
     low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
     if len(low) < len(layers) or any(layer.rounds_by != low[0][0].rounds_by for layer, _ in low):
         return [layer(x) for layer in layers]
-    rows = x.reshape(-1, x.shape[-1])
-    codes, results = low[0][1].codes(rows), []
-    for layer, kernel in low:
-        y: Tensor = kernel.product(*codes)
-        if layer.format.rank:
-            down, up = layer.branch(x.dtype)
-            y.addmm_(rows @ down.t(), up)
-        results.append(y.unflatten(0, x.shape[:-1]))
-    return results
+    with torch.no_grad():
+        rows = x.reshape(-1, x.shape[-1])
+        codes, results = low[0][1].codes(rows), []
+        for layer, kernel in low:
+            y: Tensor = kernel.product(*codes)
+            if layer.format.rank:
+                down, up = layer.branch(x.dtype)
+                y.addmm_(rows @ down.t(), up)
+            results.append(y.unflatten(0, x.shape[:-1]))
+        return results

@@ -9,7 +9,7 @@ PEFT carries the adapters: `quantization` starts as the branch that the layer wa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..kernels.balance import low_rank
-from ..kernels.mixer import Mixer
+from ..kernels.channel_transform import ChannelTransform
 from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
 from ..kernels.straight_through import round_through
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
+from .replace import replace_by_name, replace_modules
 from .swap import quant_layers
 
 QUANTIZATION, DISTILLATION = "quantization", "distillation"
@@ -37,7 +38,7 @@ class TrainableLayer(nn.Module):
     def __init__(self, layer: QuantLayer, learn_clip: bool = False) -> None:
         super().__init__()
         self.source = [layer]  # in a list, so that it is no submodule: its integers are what is saved again
-        self.mixer = Mixer(layer.channel_scale, layer.rotation)
+        self.transform = ChannelTransform(layer.channel_scale, layer.rotation)
         clip = torch.tensor(layer.format.clip, device=layer.packed.device)
         self.clip = nn.Parameter(clip, requires_grad=learn_clip)
         self.product: Any = _float_product(layer)
@@ -46,8 +47,8 @@ class TrainableLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.source[0], QuantConv2d):
-            return self.product(self.mixer(x.movedim(1, -1)).movedim(-1, 1))
-        return self.product(self.mixer(x))
+            return self.product(self.transform(x.movedim(1, -1)).movedim(-1, 1))
+        return self.product(self.transform(x))
 
     def _rounded(self, x: Tensor) -> Tensor:
         layer = self.source[0]
@@ -97,7 +98,7 @@ def _float_product(layer: QuantLayer) -> nn.Linear | nn.Conv2d:
         product = nn.Conv2d(channels, outputs, (kernel[0], kernel[1]), layer.stride, layer.padding, device="meta")
     else:
         product = nn.Linear(channels, outputs, device="meta")
-    weight = layer.weight()
+    weight = layer.stored_weight()
     values = dequantize(weight.codes(), weight.scale.view(-1, *[1] * (len(weight.shape) - 1)))
     if values.ndim == 4:
         values = values.contiguous(memory_format=torch.channels_last)
@@ -106,38 +107,50 @@ def _float_product(layer: QuantLayer) -> nn.Linear | nn.Conv2d:
     return product
 
 
-def to_trainable(model: nn.Module, rank: int, learn_clips: bool = False, seed: int = 0, within: str = "") -> None:
+def to_trainable(
+    model: nn.Module,
+    rank: int,
+    learn_clips: bool = False,
+    seed: int = 0,
+    within: str = "",
+    learning: Collection[str] | None = None,
+) -> None:
     """Replace the low-bit layers of `model` (or of its part named `within`) by trainable ones, in place.
 
-    `rank` of the distillation branch, 0 = none. Layers without a quantization branch get no adapter.
-    Afterwards only the adapters (and the clips, if learned) take gradients. Raises UsageError when there
-    is no low-bit layer.
+    `rank` of the distillation branch, 0 = none. Layers without a quantization branch get no adapter. `learning` names
+    the layers that learn, None = all: the others pass gradients on. Afterwards only the adapters (and the clips, if
+    learned) take gradients. Raises UsageError when there is no low-bit layer.
     """
     layers = {n: layer for n, layer in quant_layers(model).items() if n.startswith(within)}
+    learners = set(layers) if learning is None else set(layers) & set(learning)
     if not layers:
         raise UsageError("there are no low-bit layers to train: calibrate the model first")
     model.requires_grad_(False)
-    for name, layer in layers.items():
-        _replace(model, name, TrainableLayer(layer, learn_clips))
+    replace_by_name(
+        model, {name: TrainableLayer(layer, learn_clips and name in learners) for name, layer in layers.items()}
+    )
     ranks = {f"{name}.product": layer.format.rank for name, layer in layers.items() if layer.format.rank}
     if not ranks:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(_config(ranks), model, QUANTIZATION)
-        if rank:
+        second = {name: rank for name in ranks if rank and name.removesuffix(".product") in learners}
+        if second:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two are meant
-                inject_adapter_in_model(_config(dict.fromkeys(ranks, rank)), model, DISTILLATION)
+                inject_adapter_in_model(_config(second), model, DISTILLATION)
     for name in layers:
         trainable: Any = model.get_submodule(name)
-        trainable.clip.requires_grad_(learn_clips)  # PEFT has frozen all but its adapters
+        trainable.clip.requires_grad_(learn_clips and name in learners)  # PEFT has frozen all but its adapters
     for name in ranks:
         product: Any = model.get_submodule(name)
         layer, up = layers[name.removesuffix(".product")], product.lora_B[QUANTIZATION].weight
         product.lora_A[QUANTIZATION].weight.data.copy_(layer.down)
         up.data.copy_(layer.up.view_as(up))
-        product.set_adapter([QUANTIZATION, DISTILLATION] if rank else [QUANTIZATION])
+        product.set_adapter([QUANTIZATION, DISTILLATION] if name in second else [QUANTIZATION])
+        if name.removesuffix(".product") not in learners:
+            product.requires_grad_(False)
 
 
 def _config(ranks: dict[str, int]) -> LoraConfig:
@@ -166,17 +179,13 @@ def trainable_parameters(model: nn.Module, distillation_only: bool = False) -> d
 
 def to_integers(model: nn.Module, rank: int = 0) -> None:
     """Put low-bit layers back in the places of trainable ones, in place; branches of at most `rank`, 0 = any."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, TrainableLayer):
-            _replace(model, name, module.to_integers(rank))
+    replace_modules(model, lambda module: module.to_integers(rank) if isinstance(module, TrainableLayer) else None)
     _forget_adapters(model)
 
 
-def back_to(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
+def restore_layers(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """Put these very layers in their places again, in place: nothing was learned."""
-    for name, layer in layers.items():
-        if model.get_submodule(name) is not layer:
-            _replace(model, name, layer)
+    replace_by_name(model, layers)
     _forget_adapters(model)
 
 
@@ -184,8 +193,3 @@ def _forget_adapters(model: nn.Module) -> None:
     """Remove what PEFT noted on the model: its adapters are gone with their layers."""
     if hasattr(model, "peft_config"):
         del model.peft_config
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    model.get_submodule(parent).register_module(child, module)

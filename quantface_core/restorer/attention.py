@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..nn.qlayer import QuantLayer
 from ..nn.qlinear import project
@@ -86,6 +85,8 @@ def _weights(scores: Tensor, unit: int, steady: bool) -> Tensor:
 class AttentionProcessor:
     """Diffusers' attention blocks over `attention`: self- or cross-attention, on maps or tokens."""
 
+    is_plain_attention = True  # see quant/fold_rules.py
+
     def __call__(
         self,
         attn: Any,
@@ -117,10 +118,3 @@ class AttentionProcessor:
 def _rounds_coarsely(layer: Any) -> bool:
     """Whether a layer rounds what it reads to so few bits that coarse attention is lost in it."""
     return isinstance(layer, QuantLayer) and layer.format.activation_bits <= _COARSE_BITS
-
-
-def reading_alike(model: nn.Module) -> list[list[str]]:
-    """Names of the attention layers that read one input and may balance it once: queries, keys and values."""
-    blocks = ((name, block) for name, block in model.named_modules() if isinstance(block, Attention))
-    of_all, of_context = ("to_q", "to_k", "to_v"), ("to_k", "to_v")
-    return [[f"{name}.{part}" for part in (of_context if b.is_cross_attention else of_all)] for name, b in blocks]

@@ -17,7 +17,9 @@ from .one_step import OneStepRestorer, finished, fitted
 EMBEDDER = ("embedder.",)
 ENCODER = ("vae.encoder.", "vae.quant_conv.")
 UNET = ("unet.",)
-DECODER = ("vae.post_quant_conv.", "vae.decoder.")
+DECODER = ("vae.post_quant_conv.", "vae.decoder.", "paths.")
+PARTS = {"embedder": EMBEDDER, "encoder": ENCODER, "unet": UNET, "decoder": DECODER}
+"""The parts of the pipeline, in its order, by the beginnings of their tensors' names."""
 
 
 class RestorerByParts:

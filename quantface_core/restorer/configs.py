@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from ..errors import ConfigError
@@ -36,6 +36,7 @@ class RestorerConfig:
     unet: Mapping[str, Any]  # keyword arguments of diffusers.UNet2DConditionModel
     vae: Mapping[str, Any]  # keyword arguments of diffusers.AutoencoderKL
     embedder: EmbedderConfig
+    feature_paths: bool = False  # the decoder is given the encoder's maps too, see feature_paths.py
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -63,7 +64,8 @@ def _known_fields(cls: type, data: object) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{cls.__name__} must be a table of fields, got {type(data).__name__}")
     expected = {f.name for f in fields(cls)}
-    unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))
+    needed = {f.name for f in fields(cls) if f.default is MISSING}
+    unknown, missing = sorted(set(data) - expected), sorted(needed - set(data))
     if unknown or missing:
         raise ConfigError(f"{cls.__name__}: unknown fields {unknown}, missing fields {missing}")
     return data
@@ -153,4 +155,5 @@ QUANTFACE_MINI = RestorerConfig(
         tokens=32,
         prompt_channels=128,
     ),
+    feature_paths=True,
 )

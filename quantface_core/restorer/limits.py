@@ -7,12 +7,9 @@ range before any module exists: a lying file costs an error message, not the mac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from .configs import RestorerConfig
 
 _LEVELS = 8  # more than any published UNet has
 _WIDEST = 8192  # channels
@@ -25,7 +22,26 @@ _UNET_NUMBERS = _COMMON | {"cross_attention_dim"}
 _VAE_NUMBERS = _COMMON | {"latent_channels"}
 
 
-def check_limits(config: RestorerConfig) -> None:
+class Sizes(Protocol):
+    """What is checked: the fields of `configs.RestorerConfig`, of any type until then."""
+
+    @property
+    def name(self) -> Any: ...
+    @property
+    def image_size(self) -> Any: ...
+    @property
+    def timestep(self) -> Any: ...
+    @property
+    def unet(self) -> Any: ...
+    @property
+    def vae(self) -> Any: ...
+    @property
+    def embedder(self) -> Any: ...
+    @property
+    def feature_paths(self) -> Any: ...
+
+
+def check_limits(config: Sizes) -> None:
     """Raise ConfigError naming the first field that is out of bounds or does not fit the others."""
     if not isinstance(config.name, str) or not 0 < len(config.name) <= 100:
         raise ConfigError("name: 1 to 100 characters")
@@ -33,6 +49,8 @@ def check_limits(config: RestorerConfig) -> None:
     _whole("timestep", config.timestep, 0, 999)
     _check_part("unet", config.unet, _UNET_NUMBERS, _UNET_BLOCKS, {"use_linear_projection"})
     _check_part("vae", config.vae, _VAE_NUMBERS, _VAE_BLOCKS, {"mid_block_add_attention"})
+    if not isinstance(config.feature_paths, bool):
+        raise ConfigError(f"feature_paths: true or false, got {config.feature_paths!r:.60}")
     _check_embedder(config)
     _check_fit(config)
 
@@ -71,7 +89,7 @@ def _check_part(part: str, table: object, numbers: set[str], blocks: set[str], s
             raise ConfigError(f"{name}: not a field this version knows")
 
 
-def _check_embedder(config: RestorerConfig) -> None:
+def _check_embedder(config: Sizes) -> None:
     embedder = config.embedder
     _whole("embedder.image_size", embedder.image_size, 16, 4096)
     _whole("embedder.base_channels", embedder.base_channels, 32, 1024)
@@ -86,7 +104,7 @@ def _check_embedder(config: RestorerConfig) -> None:
         raise ConfigError("embedder.base_channels: a multiple of 32, because group norms have 32 groups")
 
 
-def _check_fit(config: RestorerConfig) -> None:
+def _check_fit(config: Sizes) -> None:
     """The parts hand each other tensors: their widths have to agree."""
     pairs: list[tuple[str, Any, str, Any]] = [
         ("unet.in_channels", config.unet.get("in_channels"), "vae.latent_channels", config.vae.get("latent_channels")),

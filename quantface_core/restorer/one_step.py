@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from ..errors import ImageError, UsageError
-from ..nn.map_norm import replace_norms
+from ..nn.channels_last_norm import replace_norms
 from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
+from .feature_paths import FeaturePaths, Maps, decode_with_maps, encode_with_maps, expose_maps
 from .residual import replace_residuals
 from .transformer import replace_transformers
 from .upsample import replace_upsamplers
@@ -23,6 +26,13 @@ def alpha_bar(timestep: int) -> float:
     """Cumulative signal share at a timestep of SD 2.1's scaled-linear schedule, computed in float64."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64, device="cpu").square()
     return float((1 - betas).cumprod(0)[timestep])
+
+
+class Latent(NamedTuple):
+    """A picture as the encoder hands it on."""
+
+    code: Tensor  # [B, C, h, w], scaled
+    maps: Maps = ()  # the encoder's, for feature paths
 
 
 class OneStepRestorer(nn.Module):
@@ -37,6 +47,9 @@ class OneStepRestorer(nn.Module):
         self.embedder = Embedder(config.embedder)
         self.unet = UNet2DConditionModel(**config.unet)
         self.vae = AutoencoderKL(**config.vae)
+        self.paths = FeaturePaths(config.vae, config.feature_paths)
+        if config.feature_paths:
+            expose_maps(self.vae.encoder)
         _act_in_place(self)
         replace_residuals(self)
         replace_transformers(self)
@@ -55,23 +68,36 @@ class OneStepRestorer(nn.Module):
     def device(self) -> torch.device:
         return self.unet.device
 
-    def encode(self, image: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+    def posterior(self, image: Tensor) -> tuple[DiagonalGaussianDistribution, Maps]:
+        """Image [B, 3, H, W] in [-1, 1] -> (distribution of its latent before scaling, the encoder's maps)."""
+        image = image.to(self.dtype)
+        if not self.config.feature_paths:
+            return self.vae.encode(image).latent_dist, ()
+        hidden, maps = encode_with_maps(self.vae.encoder, image)
+        return DiagonalGaussianDistribution(self.vae.quant_conv(hidden)), maps
+
+    def encode(self, image: Tensor, seeds: Sequence[int] | None = None) -> Latent:
         """Image [B, 3, H, W] in [-1, 1] -> scaled latent [B, C, H/f, W/f]: the mode, or a seeded sample."""
-        posterior = self.vae.encode(image.to(self.dtype)).latent_dist
-        latent = posterior.mode()
+        posterior, maps = self.posterior(image)
+        code = posterior.mode()
         if seeds is not None:
-            latent = latent + posterior.std * _noise(seeds, latent)
-        return latent * self.vae.config.scaling_factor
+            code = code + posterior.std * _noise(seeds, code)
+        return Latent(code * self.vae.config.scaling_factor, maps)
 
-    def predict(self, latent: Tensor, prompt: Tensor) -> Tensor:
-        """The one step: latent and prompt -> restored latent [B, C, h, w], float32 or better."""
-        epsilon = self.unet(latent, self.config.timestep, encoder_hidden_states=prompt).sample
-        wide = torch.promote_types(latent.dtype, torch.float32)
-        return (latent.to(wide) - self.noise * epsilon.to(wide)) / self.signal
+    def predict(self, latent: Latent, prompt: Tensor) -> Latent:
+        """The one step: latent and prompt -> restored latent, float32 or better."""
+        code = latent.code
+        epsilon = self.unet(code, self.config.timestep, encoder_hidden_states=prompt).sample
+        wide = torch.promote_types(code.dtype, torch.float32)
+        return Latent((code.to(wide) - self.noise * epsilon.to(wide)) / self.signal, latent.maps)
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Latent) -> Tensor:
         """Scaled latent -> image [B, 3, H, W], nominally in [-1, 1], not clamped."""
-        return self.vae.decode((latent / self.vae.config.scaling_factor).to(self.dtype)).sample
+        code = (latent.code / self.vae.config.scaling_factor).to(self.dtype)
+        if not self.config.feature_paths:
+            picture: Tensor = self.vae.decode(code).sample
+            return picture
+        return decode_with_maps(self.vae.decoder, self.paths, self.vae.post_quant_conv(code), latent.maps)
 
     def forward(self, image: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """Restore faces: [B, 3, H, W] in [-1, 1] -> [B, 3, S, S] float32 in [-1, 1], S the native size.

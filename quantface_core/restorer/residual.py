@@ -7,6 +7,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from ..nn.qlinear import QuantLinear
+from ..nn.replace import replace_modules
 
 
 class Residual(nn.Module):
@@ -31,7 +32,7 @@ class Residual(nn.Module):
 
 def _of_time(layer: nn.Module, x: Tensor) -> Tensor:
     """What a layer makes of the time embedding: one step has one time, the same for every picture."""
-    result: Tensor = layer.remembering(x) if isinstance(layer, QuantLinear) else layer(x)
+    result: Tensor = layer.cached(x) if isinstance(layer, QuantLinear) else layer(x)
     return result
 
 
@@ -42,10 +43,7 @@ def _add(x: Tensor, y: Tensor) -> Tensor:
 
 def replace_residuals(model: nn.Module) -> None:
     """Put `Residual` in the places of diffusers' plain blocks, with their layers."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is ResnetBlock2D and _is_plain(child):
-                module.register_module(name, Residual(child))
+    replace_modules(model, lambda m: Residual(m) if type(m) is ResnetBlock2D and _is_plain(m) else None)
 
 
 def _is_plain(block: ResnetBlock2D) -> bool:

@@ -16,6 +16,8 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..nn.replace import replace_modules
+
 _PIECE = 1 << 20  # numbers gated at once
 
 
@@ -55,6 +57,8 @@ def _maps(tokens: Tensor, sides: torch.Size) -> Tensor:
 class Gated(nn.Module):
     """A linear layer whose one half is gated by the GELU of the other; diffusers' name for the layer."""
 
+    gates_first_half = True  # see quant/fold_rules.py
+
     def __init__(self, block: GEGLU) -> None:
         super().__init__()
         self.proj = block.proj
@@ -74,9 +78,10 @@ class Gated(nn.Module):
 
 def replace_transformers(model: nn.Module) -> None:
     """Put `Transformer` and `Gated` in the places of diffusers' plain ones, with their layers."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is Transformer2DModel and child.is_input_continuous:
-                module.register_module(name, Transformer(child))
-            elif type(child) is GEGLU:
-                module.register_module(name, Gated(child))
+
+    def replacement(module: Any) -> nn.Module | None:
+        if type(module) is Transformer2DModel and module.is_input_continuous:
+            return Transformer(module)
+        return Gated(module) if type(module) is GEGLU else None
+
+    replace_modules(model, replacement)

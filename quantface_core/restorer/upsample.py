@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
+
+from ..nn.replace import replace_modules
 
 
 class Upsample(nn.Module):
@@ -29,7 +32,9 @@ class Upsample(nn.Module):
 
 def replace_upsamplers(model: nn.Module) -> None:
     """Put `Upsample` in the places of diffusers' plain ones, with their convolutions."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is Upsample2D and child.name == "conv" and child.use_conv and child.norm is None:
-                module.register_module(name, Upsample(child.conv))
+
+    def replacement(module: Any) -> nn.Module | None:
+        plain = type(module) is Upsample2D and module.name == "conv" and module.use_conv and module.norm is None
+        return Upsample(module.conv) if plain else None
+
+    replace_modules(model, replacement)

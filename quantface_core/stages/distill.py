@@ -1,66 +1,32 @@
-"""QD-LoRA: train the low-rank branches of a low-bit restorer until its pictures are its teacher's.
+"""Distill a restorer: QD-LoRA whose target is what the full-precision restorer makes of the same degraded faces.
 
-(DESIGN.md section 3.3.) Only adapters, and clipping ratios if asked, learn; integers and scales stay. No
-originals are needed: the target is what the full-precision restorer makes of the same degraded faces.
+(DESIGN.md section 3.3.) The loss is of pictures, restored latents and the embedder's positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
 from ..kernels.allocator import kept_memory
-from ..kernels.dispatch import fast_dtype
 from ..metrics import full_reference, psnr
 from ..nn.inference import outside_inference
 from ..nn.swap import quant_layers
-from ..nn.trainable import back_to, to_integers, to_trainable, trainable_parameters
+from ..nn.trainable import restore_layers, trainable_parameters
+from ..quant.batches import tensors_of
 from ..restorer import OneStepRestorer
+from ..train.distill import Callbacks, DistillReport, autocast, resolved, training
+from ..train.trainer import Trainer
 from ..types import DistillSettings
-from .fit import Fit
-from .passage import Passages, block_names, tensors_of
+from .block_targets import TeacherActivations, block_names
+
+__all__ = ["Callbacks", "DistillReport", "distill", "distill_blocks", "resolved"]
 
 _CHUNK = 4  # images at once where nothing is trained
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """What a caller may watch. An exception that one raises stops the work; the restorer stays as it was.
-
-    In blocks mode every block has a `Fit` of its own, named for it.
-    """
-
-    on_step: Callable[[Fit], None] | None = None
-    on_state: Callable[[Fit], None] | None = None  # a good moment to save `fit.state()`
-    on_pictures: Callable[[int, Tensor], None] | None = None  # steps done; [N, 3, 3, S, S] in [-1, 1]: degraded,
-    # full precision, low-bit
-    resume: Callable[[Fit], None] | None = None  # may call `fit.resume`
-
-
-@dataclass(frozen=True)
-class DistillReport:
-    """How a run went."""
-
-    losses: tuple[float, ...]  # one a step
-    scores: tuple[tuple[int, float], ...]  # (steps done, PSNR in dB to the teacher over the held-out images)
-
-
-def settled(settings: DistillSettings, device: torch.device) -> DistillSettings:
-    """The settings as a device trains with them: an automatic precision is told.
-
-    A processor without bfloat16 takes ten times as long to compute in it. Raises UsageError for a rank below 0.
-    """
-    if settings.rank < 0 or settings.merge_rank < 0:
-        raise UsageError("rank and merge rank are at least 0")
-    if settings.precision != "auto":
-        return settings
-    return replace(settings, precision=str(fast_dtype(device)).removeprefix("torch."))
 
 
 @kept_memory()
@@ -79,14 +45,14 @@ def distill(
     The teacher's pictures and latents are kept as float16, 1.2 MB a face at 256 pixels, 4.8 MB at 512.
     Raises UsageError; interrupted or refused, the restorer stays as it was.
     """
-    settings, watch = settled(settings or DistillSettings(), restorer.device), watch or Callbacks()
+    settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()
     _check_pair(restorer, teacher)
     targets, held_targets = _targets(teacher, images), _targets(teacher, held)
     perceptual = full_reference(settings.perceptual)[0] if settings.perceptual else None
 
     def loss(indices: Tensor) -> Tensor:
         picture, latent, positions = (t[indices].to(restorer.device).float() for t in targets)
-        with _precision(restorer, settings):
+        with autocast(restorer.device, settings):
             made_picture, made_latent, made_positions = _outputs(restorer, images[indices].to(restorer.device))
         total = (made_picture - picture).square().mean()
         total = total + settings.latent_weight * (made_latent - latent).square().mean()
@@ -109,11 +75,11 @@ def distill(
         return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
 
     with _training(restorer, settings):
-        fit = Fit(trainable_parameters(restorer, settings.only_distillation), settings.fit, len(images))
+        trainer = Trainer(trainable_parameters(restorer, settings.only_distillation), settings.fit, len(images))
         if watch.resume:
-            watch.resume(fit)
-        fit.run(loss, validate if len(held) else None, watch.on_step, watch.on_state)
-    return DistillReport(tuple(fit.losses), tuple(fit.scores))
+            watch.resume(trainer)
+        trainer.run(loss, validate if len(held) else None, watch.on_step, watch.on_state)
+    return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
 
 
 @kept_memory()
@@ -131,29 +97,29 @@ def distill_blocks(
     part that the block is in, up to its end. No block hangs on another's training, so a run that goes on
     resumes each on its own: a finished one takes no step. Returns a report a block, by name; else as `distill`.
     """
-    settings, watch = settled(settings or DistillSettings(), restorer.device), watch or Callbacks()
+    settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()
     _check_pair(restorer, teacher)
-    before, passages, reports = quant_layers(restorer), Passages(teacher, images), {}
+    before, targets_of, reports = quant_layers(restorer), TeacherActivations(teacher, images), {}
     try:
         for name in block_names(restorer):
-            report = _distill_block(restorer, passages, name, settings, watch)
+            report = _distill_block(restorer, targets_of, name, settings, watch)
             if report:
                 reports[name] = report
     except BaseException:
-        back_to(restorer, before)  # the finished blocks too
+        restore_layers(restorer, before)  # the finished blocks too
         raise
     return reports
 
 
 def _distill_block(
-    restorer: OneStepRestorer, passages: Passages, name: str, settings: DistillSettings, watch: Callbacks
+    restorer: OneStepRestorer, targets_of: TeacherActivations, name: str, settings: DistillSettings, watch: Callbacks
 ) -> DistillReport | None:
     """Train one block; None when nothing in it learns."""
     block = restorer.get_submodule(name)
 
     def loss(indices: Tensor) -> Tensor:
-        given, keywords, wanted = passages(name, indices)
-        with _precision(restorer, settings):
+        given, keywords, wanted = targets_of(name, indices)
+        with autocast(restorer.device, settings):
             made = block(*given, **keywords)
         pairs = zip(tensors_of(made), tensors_of(wanted), strict=True)
         terms = [(a.float() - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
@@ -163,29 +129,23 @@ def _distill_block(
         parameters = trainable_parameters(restorer, settings.only_distillation)
         if not parameters:
             return None
-        fit = Fit(parameters, settings.fit, len(passages.images), name)
+        trainer = Trainer(parameters, settings.fit, len(targets_of.images), name)
         if watch.resume:
-            watch.resume(fit)
-        fit.run(loss, None, watch.on_step, watch.on_state)
-    return DistillReport(tuple(fit.losses), ())
+            watch.resume(trainer)
+        trainer.run(loss, None, watch.on_step, watch.on_state)
+    return DistillReport(tuple(trainer.losses), ())
 
 
 @contextmanager
 def _training(restorer: OneStepRestorer, settings: DistillSettings, within: str = "") -> Iterator[None]:
-    """While it lasts, layers are trainable; afterwards integers again, or, failed, the very layers from before."""
-    before = quant_layers(restorer)
-    to_trainable(restorer, settings.rank, settings.learn_clips, settings.fit.seed, f"{within}." if within else "")
+    """While it lasts, the restorer's layers are trainable; see `training`."""
+    restorer.train()
     if settings.checkpointing:
         restorer.unet.enable_gradient_checkpointing()
         restorer.vae.enable_gradient_checkpointing()
-    restorer.train()
     try:
-        with torch.enable_grad():
+        with training(restorer, settings, f"{within}." if within else ""):
             yield
-        to_integers(restorer, settings.merge_rank)
-    except BaseException:
-        back_to(restorer, before)
-        raise
     finally:
         restorer.eval()
         restorer.unet.disable_gradient_checkpointing()
@@ -201,17 +161,11 @@ def _check_pair(restorer: OneStepRestorer, teacher: OneStepRestorer) -> None:
         raise UsageError("the teacher is quantized too: give the full-precision model")
 
 
-def _precision(restorer: OneStepRestorer, settings: DistillSettings) -> Any:
-    if settings.precision == "float32":
-        return nullcontext()
-    return torch.autocast(restorer.device.type, getattr(torch, settings.precision))
-
-
 def _outputs(restorer: OneStepRestorer, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(picture, restored latent, embedder positions) of images at the native size, float32."""
     positions = restorer.embedder.positions(images)
     latent = restorer.predict(restorer.encode(images), restorer.embedder.prompt(positions))
-    return restorer.decode(latent).float(), latent, positions.float()
+    return restorer.decode(latent).float(), latent.code, positions.float()
 
 
 @torch.no_grad()

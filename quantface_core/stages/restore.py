@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError, QuantFaceError, UsageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
+from ..faces.blend import blend
 from ..faces.color import METHODS, match_color
-from ..faces.paste import Patch, face_mask, paste
+from ..faces.paste import Finer, Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..kernels.allocator import kept_memory
 from ..restorer import OneStepRestorer, RestorerByParts
@@ -24,6 +25,7 @@ Progress = Callable[[int, int], None]
 """Called with (faces done, faces in all); an exception it raises stops the work and nothing is lost."""
 
 UPSCALES = (1, 2, 4)
+_LEFT = 0.08  # share of a change that nobody sees
 _BATCH, _SMALL = 4, 256  # faces at once; pixels of a side up to which a processor gains by it, measured
 
 
@@ -74,8 +76,8 @@ def restore_aligned(
 
 def check_options(options: RestoreOptions) -> None:
     """Raise UsageError naming the first option that makes no sense."""
-    if not 0 <= options.strength <= 1:
-        raise UsageError(f"strength is between 0 and 1, got {options.strength}")
+    if options.strength != "auto" and not (_is_number(options.strength) and 0 <= options.strength <= 1):
+        raise UsageError(f"strength is auto, or between 0 and 1, got {options.strength!r}")
     if options.upscale not in UPSCALES:
         raise UsageError(f"upscale is one of {UPSCALES}, got {options.upscale}")
     if not 0 <= options.feather <= 1:
@@ -89,6 +91,10 @@ def check_options(options: RestoreOptions) -> None:
         raise UsageError(f"a seed is a whole number from 0 to 2^62, got {options.seed}")
     if options.color not in METHODS:
         raise UsageError(f"colour matching is one of {METHODS}, got {options.color!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_pixels(pixels: Pixels) -> None:
@@ -129,12 +135,42 @@ def _restore(
     places = [compose(enlarge, invert(transform)) for transform in transforms]
     # A background has details of its own, and the change is to those, not to the photo's.
     before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
-    patches = [
-        Patch((_to_gray(b - a) if gray else b - a) * options.strength, mask, place)
-        for a, b, place in zip(before, restored, places, strict=True)
-    ]
+    blends = [_blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
+    patches = []
+    for a, b, (share, finer), place in zip(before, restored, blends, places, strict=True):
+        change = (_to_gray(b - a) if gray else b - a) * share[..., None]
+        patches.append(Patch(change, mask, place, finer))
     result, changed = paste(base, patches)
-    return Restoration(result, changed, faces, chosen, tuple(crops), tuple(np.clip(r, 0, 1) for r in restored))
+    shares = tuple(share for share, _ in blends)
+    taken = tuple(_taken(b - a, share, mask) for a, b, share in zip(before, restored, shares, strict=True))
+    shown = tuple(np.clip(r, 0, 1) for r in restored)
+    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken)
+
+
+def _taken(change: Crop, share: Crop, mask: Crop) -> float:
+    """How much of a change inside the mask is taken, 0 to 1."""
+    size = np.abs(change).mean(2) * mask
+    return float((size * share).sum() / max(float(size.sum()), 1e-9))
+
+
+def left_alone(taken: float) -> bool:
+    """Whether so little of a face's change was taken that nobody sees it."""
+    return taken < _LEFT
+
+
+def in_words(taken: float) -> str:
+    """What was done to a face, for reports."""
+    if left_alone(taken):
+        return "left as it was: already sharp"
+    return "restored" if taken > 1 - _LEFT else f"restored by {taken:.0%}"
+
+
+def _blended(before: Crop, after: Crop, strength: float | str) -> tuple[Crop, Finer | None]:
+    """The share of the change to take, [S, S], and what becomes of the photo's finer detail."""
+    if isinstance(strength, str):
+        share, keep = blend(before, after)
+        return share, Finer(before, keep)
+    return np.full(before.shape[:2], strength, np.float32), None
 
 
 def restore_crops(
@@ -156,7 +192,7 @@ def restore_crops(
         seeds = None if options.seed is None else range(options.seed + start, options.seed + start + len(batch))
         try:
             restored += _run(batch, restorer, seeds, batch_size)
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             if batch_size == 1 or len(batch) == 1:
                 raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from error
             torch.cuda.empty_cache()

@@ -92,9 +92,9 @@ def test_stopped_anywhere_and_given_again_it_ends_the_same(
 ) -> None:
     output, stepped = workshop / "broken.safetensors", distill.RunFolder._stepped
 
-    def stop(self: distill.RunFolder, fit: distill.Fit) -> None:
-        stepped(self, fit)
-        if fit.done == 3:
+    def stop(self: distill.RunFolder, trainer: distill.Trainer) -> None:
+        stepped(self, trainer)
+        if trainer.done == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(distill.RunFolder, "_stepped", stop)
@@ -115,16 +115,16 @@ def test_blocks_stopped_and_given_again_end_the_same(workshop: Path, monkeypatch
     assert main([*given, str(whole)]) == 0
     blocks, stepped = list[str](), distill.RunFolder._stepped
 
-    def stop(self: distill.RunFolder, fit: distill.Fit) -> None:
-        stepped(self, fit)
-        blocks.append(fit.name)
+    def stop(self: distill.RunFolder, trainer: distill.Trainer) -> None:
+        stepped(self, trainer)
+        blocks.append(trainer.name)
         if len(set(blocks)) == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(distill.RunFolder, "_stepped", stop)
     assert main([*given, str(broken)]) == 1
     assert not broken.exists()
-    monkeypatch.setattr(distill.RunFolder, "_stepped", lambda self, fit: blocks.append(fit.name))
+    monkeypatch.setattr(distill.RunFolder, "_stepped", lambda self, trainer: blocks.append(trainer.name))
     assert main([*given, str(broken)]) == 0
     assert broken.read_bytes() == whole.read_bytes()
     assert [blocks.count(name) for name in dict.fromkeys(blocks)][:3] == [1, 1, 2]  # the third began anew

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import quantface_core.io.checkpoint
-import quantface_core.io.foreign
+import quantface_core.io.tensor_files
 from benchmarks.random_originals import NARROW
 from quantface_core.cli.main import main
 from quantface_core.io.models import sha256
@@ -101,7 +101,7 @@ def test_killed_anywhere_it_resumes_and_ends_the_same(
     run_until_killed(build, lambda: None, hub, at=whole // 10)
     run_until_killed(build, lambda: None, hub, at=whole // 2)
     assert not (models / "osdface.safetensors").exists()
-    run_until_killed(build, kill_at_call(quantface_core.io.foreign.TensorFile, "read", 300))
+    run_until_killed(build, kill_at_call(quantface_core.io.tensor_files.TensorFile, "read", 300))
     assert not (models / "osdface.safetensors").exists()
     run_until_killed(build, kill_at_call(quantface_core.io.checkpoint, "save_restorer", 1))
     assert (models / "osdface.safetensors").exists()

@@ -13,8 +13,7 @@ from quantface_core.cli.distill import train
 from quantface_core.errors import UsageError
 from quantface_core.nn.swap import quant_layers
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.calibrate import calibrate
-from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
 
 SETTINGS = DistillSettings(FitSettings(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
@@ -22,7 +21,7 @@ SETTINGS = DistillSettings(FitSettings(steps=1, batch_size=1, save_every=1), ran
 
 def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    low, statistics = copy.deepcopy(tiny), calibrate(tiny, images[:1])
+    low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
     quantize_restorer(low, statistics, images[:1], QuantizeSettings(4, 4, rank=4))
     other, teacher = copy.deepcopy(low), copy.deepcopy(tiny)
     next(iter(quant_layers(other).values())).weight_scale *= 1.01
@@ -38,7 +37,7 @@ def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path:
 def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_path: Path) -> None:
     """A file whose rank is, nothing loads."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    low, statistics = copy.deepcopy(tiny), calibrate(tiny, images[:1])
+    low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
     quantize_restorer(low, statistics, images[:1], QuantizeSettings(4, 4, rank=8))
     train(low, tiny, images[:1], images[1:], replace(SETTINGS, rank=64), tmp_path / "run")
     ranks = {layer.shape: layer.format.rank for layer in quant_layers(low).values()}

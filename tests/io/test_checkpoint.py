@@ -83,7 +83,7 @@ def test_weights_that_do_not_fit_are_not_written(tiny: OneStepRestorer, tmp_path
     ("changes", "message"),
     [
         ({"format": None}, "not a QuantFace checkpoint"),
-        ({"version": "99"}, "update quantface"),
+        ({"version": "99"}, "update QuantFace"),
         ({"config": "{"}, "not JSON"),
         ({"config": "[" * 100_000}, "not JSON"),
         ({"config": "[]"}, "RestorerConfig must be a table"),

@@ -61,7 +61,7 @@ def test_the_hub_s_checksum_is_known_beforehand(served: LocalHub) -> None:
 
 def test_a_folder_that_cannot_be_is_told(served: LocalHub, target: Path) -> None:
     target.parent.write_text("in the way")
-    with pytest.raises(ModelError, match=r"cannot write there .* choose another folder with QUANTFACE_MODELS_DIR"):
+    with pytest.raises(ModelError, match=r"cannot write there .* keep the models folder elsewhere"):
         fetch(REMOTE, target, print)
 
 
@@ -158,7 +158,7 @@ def test_no_room_is_told_before_anything_is_fetched(
     served: LocalHub, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(ModelError, match="make room, or choose another disk with QUANTFACE_MODELS_DIR"):
+    with pytest.raises(ModelError, match="make room, or keep the models folder on another disk"):
         fetch(REMOTE, target, print)
     assert served.downloads() == []
 

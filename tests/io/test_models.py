@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 
+from quantface_core.cli.main import main
 from quantface_core.errors import ModelError
 from quantface_core.io import models
-from quantface_core.io.models import Entry, catalogue, detector_path, models_folder, restorer_path, sha256, stored_at
+from quantface_core.io.models import (
+    Entry,
+    catalogue,
+    detector_path,
+    known_sha256,
+    models_folder,
+    restorer_path,
+    sha256,
+    stored_at,
+)
 from tests.io.local_hub import LocalHub
 
 YUNET = "opencv/face_detection_yunet/face_detection_yunet_2023mar.onnx"
@@ -69,10 +80,44 @@ def test_a_changed_file_on_the_hub_is_refused(from_hub: None, hub: LocalHub, tmp
     assert [path for path in (tmp_path / "models").iterdir() if path.suffix != ".lock"] == []
 
 
+def test_a_file_named_like_a_bundled_model_is_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path.parent)
+    file = tmp_path / "quantface-mini.safetensors"
+    file.write_bytes(b"mine")
+    assert restorer_path("quantface-mini") != file
+    assert restorer_path("quantface-mini.safetensors") == file
+    assert main(["models"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("quantface-mini")]
+    assert {row[0]: row[1] for row in rows if "w4a4" not in row[0]} == {
+        "quantface-mini": "bundled",
+        "quantface-mini.safetensors": "yours",
+    }
+
+
+def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    monkeypatch.setattr(models, "sha256", lambda path: (hashed.append(path), sha256(path))[1])
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"first")
+    first = known_sha256(file)
+    assert known_sha256(file) == first == sha256(file)
+    assert len(hashed) == 1
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(b"other")  # of the same size
+    os.utime(file, ns=times)  # and time
+    assert known_sha256(file) == sha256(file) != first
+    assert len(hashed) == 2
+    with pytest.raises(ModelError, match="cannot read"):
+        known_sha256(tmp_path / "gone")
+
+
 def test_a_missing_bundled_file(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = replace(catalogue()["restorers"]["quantface-mini"], file="gone.safetensors")
     monkeypatch.setattr(models, "catalogue", lambda: {"restorers": {"gone": entry}})
-    with pytest.raises(ModelError, match="install quantface again"):
+    with pytest.raises(ModelError, match="install QuantFace again"):
         restorer_path("gone")
 
 

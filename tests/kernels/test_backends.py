@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from dataclasses import replace
 from types import ModuleType
@@ -14,13 +15,22 @@ from hypothesis import strategies as st
 
 from quantface_core.errors import UsageError
 from quantface_core.kernels import reference
+from quantface_core.kernels.backend import CHOICES, NAMES
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import BACKENDS, choose_backend, preferred_backend
 from quantface_core.kernels.quantize import BITS, largest_code
 from quantface_core.kernels.weight import LowBitWeight
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-INTERPRETED = not torch.cuda.is_available() and importlib.util.find_spec("triton") is not None
+needs_onednn = pytest.mark.skipif(bool(BACKENDS["onednn"].unavailable(CPU)), reason="needs oneDNN's products")
+
+
+def interpreter() -> bool:
+    """Whether there is a Triton whose interpreter needs no GPU."""
+    return importlib.util.find_spec("triton") is not None and int(importlib.metadata.version("triton")[0]) >= 3
+
+
+INTERPRETED = not torch.cuda.is_available() and interpreter()
 """Whether Triton's kernels run on the CPU, in its interpreter: see conftest.py."""
 
 
@@ -63,7 +73,7 @@ def test_linear_gives_the_reference_codes_and_exact_sums(widths, rows: int, k: i
     expected_codes, scale = reference.Linear(weight, x_bits, 0.7).codes(x)
     exact = (expected_codes.double() @ weight.codes().double().t()) * weight.scale.double() * scale.double()
     for backend, device in places():
-        if not backend.computes(w_bits, x_bits):
+        if not backend.supports(w_bits, x_bits):
             continue
         kernel = backend.Linear(on(device, weight), x_bits, 0.7)
         codes, same_scale = kernel.codes(x.to(device))
@@ -89,7 +99,7 @@ def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, size, o: int, s
     exact = F.conv2d(expected_codes.double(), weight.codes().double(), None, *steps)
     exact = exact * weight.scale.double()[:, None, None] * scale.double()
     for backend, device in places():
-        if not backend.computes(w_bits, x_bits):
+        if not backend.supports(w_bits, x_bits):
             continue
         kernel = backend.Conv2d(on(device, weight), x_bits, 0.8, *steps)
         codes, _ = kernel.codes(x.to(device))
@@ -100,7 +110,7 @@ def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, size, o: int, s
 def test_extreme_codes_do_not_saturate(place) -> None:
     """All codes at their limits, 8 x 8 bits, many inputs: where 16-bit accumulators would overflow."""
     backend, device = place
-    if not backend.computes(8, 8):
+    if not backend.supports(8, 8):
         pytest.skip("the reference stands in for these here")
     weight = LowBitWeight(pack(torch.full((16, 2048), 127, dtype=torch.int8), 8), torch.ones(16), 8, (16, 2048))
     y = backend.Linear(on(device, weight), 8, 1.0)(torch.full((3, 2048), -5.0, device=device))
@@ -147,7 +157,7 @@ def test_sums_that_saturate_are_left_to_the_reference(monkeypatch: pytest.Monkey
 
     for saturates in (True, False):
         monkeypatch.setattr(saturation, "saturates", lambda found=saturates: found)
-        widths = [(w, x) for w in BITS for x in BITS if not onednn.computes(w, x)]
+        widths = [(w, x) for w in BITS for x in BITS if not onednn.supports(w, x)]
         assert widths == ([(8, 8)] if saturates else [])
         kernel = (256, 256, 3, 3)
         room = [bits for bits in BITS if transformed.fits(kernel, bits, 4, (1, 1))]
@@ -301,7 +311,7 @@ def test_what_no_byte_holds_is_multiplied_apart(transformed) -> None:
     weight[3, 5], weight[3, 7], weight[20, 5] = 279, -128, 255
     point = transformed.Point(weight, 0.5)
     assert (point.outputs.tolist(), point.channels.tolist()) == ([3, 20], [5, 7])
-    assert point.spilled == 2
+    assert point.outliers == 2
     x = torch.randint(0, 256, (40, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     exact = (x.double() - 128) @ weight.double().t() / 2
     assert torch.equal(point(x, 128).double(), exact)
@@ -338,6 +348,7 @@ def test_kernels_are_transformed_where_it_is_exact(transformed, bits, channels: 
         ((256, 256, 1, 1), (4, 4), (1, 1), False),
     ],
 )
+@needs_onednn
 def test_kernels_with_room_are_transformed(shape, bits, stride, fits: bool) -> None:
     from quantface_core.kernels.onednn import saturation, transformed
 
@@ -358,7 +369,27 @@ def test_slow_products_are_transformed_sooner(monkeypatch: pytest.MonkeyPatch) -
     ("height", "width", "channels", "pays"),
     [(64, 64, 256, True), (32, 32, 128, False), (16, 16, 1280, True), (8, 8, 1280, False), (65, 64, 256, False)],
 )
+@needs_onednn
 def test_odd_and_small_maps_are_not_transformed(height: int, width: int, channels: int, pays: bool) -> None:
     from quantface_core.kernels.onednn import transformed
 
     assert transformed.Winograd.pays(torch.empty(height + 2, width + 2, channels), channels) == pays
+
+
+def test_a_torch_that_multiplies_in_another_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before 2.4: the backend says so instead of failing at the first picture."""
+    onednn = BACKENDS["onednn"]
+    if reason := onednn.unavailable(CPU):
+        pytest.skip(reason)
+    monkeypatch.setattr(onednn, "known", lambda: False)
+    vars(onednn)["unavailable"].cache_clear()
+    try:
+        assert "it takes 2.4" in str(onednn.unavailable(CPU))
+        assert choose_backend(CPU) is BACKENDS["reference"]
+    finally:
+        vars(onednn)["unavailable"].cache_clear()
+
+
+def test_backends_have_the_names_that_users_choose_from() -> None:
+    assert tuple(BACKENDS) == NAMES
+    assert ("auto", *NAMES) == CHOICES

@@ -31,7 +31,7 @@ def test_layout_is_the_documented_one() -> None:
 @pytest.mark.parametrize("bits", [2, 9, 99])
 def test_other_widths_are_refused(bits: int) -> None:
     for call in (lambda: pack(torch.zeros(1, dtype=torch.int8), bits), lambda: unpack(torch.zeros(1), bits, (1,))):
-        with pytest.raises(ConfigError, match="bits are 3 to 8"):
+        with pytest.raises(ConfigError, match="widths are 3 to 8 bits"):
             call()
 
 

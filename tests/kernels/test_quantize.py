@@ -27,7 +27,7 @@ def test_codes_are_symmetric(bits: int, limit: int) -> None:
 
 @pytest.mark.parametrize("bits", [0, 1, 2, 9, 99])
 def test_other_widths_are_refused(bits: int) -> None:
-    with pytest.raises(ConfigError, match="bits are 3 to 8"):
+    with pytest.raises(ConfigError, match="widths are 3 to 8 bits"):
         largest_code(bits)
 
 
@@ -69,16 +69,3 @@ def test_clipping_search_beats_the_maximum_and_never_loses(bits: int) -> None:
     assert (error(searched) <= error(plain) * 1.0001).all()
     if bits <= 4:
         assert error(searched).sum() < 0.85 * error(plain).sum()
-
-
-def test_importance_moves_the_error_to_inputs_that_do_not_matter() -> None:
-    generator = torch.Generator().manual_seed(1)
-    weight = torch.randn(64, 128, generator=generator)
-    weight[:, 0] *= 8  # an outlier that plain search protects at the cost of the rest
-    importance = torch.ones(128)
-    importance[0] = 0
-
-    def error(scale: torch.Tensor) -> float:
-        return float((dequantize(quantize(weight, scale, 4), scale) - weight)[:, 1:].square().sum())
-
-    assert error(per_channel_scale(weight, 4, importance)) < 0.8 * error(per_channel_scale(weight, 4))

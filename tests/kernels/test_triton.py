@@ -11,7 +11,7 @@ from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.quantize import BITS, largest_code
 from quantface_core.kernels.weight import LowBitWeight
 
-pytest.importorskip("triton", reason="needs triton, which comes with torch for CUDA")
+pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -39,12 +39,12 @@ def test_weights_unpack_with_their_taps_first(bits: int, shape: tuple[int, ...])
 
 
 def test_a_trial_tells_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    from quantface_core.kernels.triton import trial
+    from quantface_core.kernels.triton import self_test
 
     assert triton._does_not_work(DEVICE) is None
-    monkeypatch.setattr(trial, "group_norm", lambda x, *_: x)
+    monkeypatch.setattr(self_test, "group_norm", lambda x, *_: x)
     assert triton._does_not_work(DEVICE) == "its results are wrong here"
-    monkeypatch.setattr(trial, "group_norm", lambda *_: 1 / 0)
+    monkeypatch.setattr(self_test, "group_norm", lambda *_: 1 / 0)
     assert triton._does_not_work(DEVICE) == "Triton cannot compile here (division by zero)"
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from quantface_core.kernels import reference
 from quantface_core.kernels.bitpack import pack
+from quantface_core.kernels.channel_transform import ChannelTransform
 from quantface_core.kernels.hadamard import largest_block
-from quantface_core.kernels.mixer import Mixer
-from quantface_core.nn.fold import Way, fold
+from quantface_core.nn.fold import FoldPath, fold
 from quantface_core.nn.qlayer import QuantLayer
 from quantface_core.nn.swap import empty_like
 from quantface_core.types import LayerFormat
@@ -51,7 +51,7 @@ def powers(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def is_rotation_alone(layer: QuantLayer) -> bool:
-    return Mixer(layer.channel_scale, layer.rotation).folded
+    return ChannelTransform(layer.channel_scale, layer.rotation).folded
 
 
 @given(count=st.sampled_from([6, 16, 24, 64, 7]), seed=st.integers(0, 9))
@@ -62,7 +62,7 @@ def test_a_norm_takes_over_without_a_change_of_any_bit(count: int, seed: int) ->
     readers = [low_bit(nn.Linear(count, outputs), scale, rank=rank) for outputs, rank in ((5, 0), (8, 2))]
     codes = [reader.kernel().codes(maker(x)) for reader in readers]
     before = [reader(maker(x)) for reader in readers]
-    assert fold(Way(maker, ALL, readers))
+    assert fold(FoldPath(maker, ALL, readers))
     for reader, y, (integers, scales) in zip(readers, before, codes, strict=True):
         assert is_rotation_alone(reader)
         now = reader.kernel().codes(maker(x))
@@ -82,7 +82,7 @@ def test_a_low_bit_layer_takes_over_for_some_of_its_outputs() -> None:
         return reader(values * gates)
 
     before, gates = computed(), maker(x)[:, 24:]
-    assert fold(Way(maker, slice(24), [reader]))
+    assert fold(FoldPath(maker, slice(24), [reader]))
     assert is_rotation_alone(reader)
     assert bool((maker.weight_scale > 0).all())
     assert torch.equal(maker(x)[:, 24:], gates)
@@ -95,7 +95,7 @@ def test_group_norms_and_convolutions(kernel: int) -> None:
     maker, x = nn.GroupNorm(4, 16).requires_grad_(False), torch.randn(2, 16, 6, 5)
     reader = low_bit(nn.Conv2d(16, 8, kernel, padding=kernel // 2), powers(16))
     before = reader(maker(x))
-    assert fold(Way(maker, ALL, [reader]))
+    assert fold(FoldPath(maker, ALL, [reader]))
     assert torch.allclose(reader(maker(x)), before, rtol=1e-5, atol=1e-4)
 
 
@@ -104,16 +104,16 @@ def test_any_scales_leave_the_product() -> None:
     maker, x = norm(64), torch.randn(200, 64)
     reader = low_bit(nn.Linear(64, 32), torch.rand(64) * 3 + 0.1)
     before = reader(maker(x))
-    assert fold(Way(maker, ALL, [reader]))
+    assert fold(FoldPath(maker, ALL, [reader]))
     # A number that fell between two codes may fall to the other.
     assert float((reader(maker(x)) - before).square().mean() / before.square().mean()) < 1e-6
 
 
 def test_a_second_time_changes_nothing() -> None:
     maker, reader = norm(16), low_bit(nn.Linear(16, 4), powers(16))
-    assert fold(Way(maker, ALL, [reader]))
+    assert fold(FoldPath(maker, ALL, [reader]))
     weight = maker.weight.clone()
-    assert fold(Way(maker, ALL, [reader]))
+    assert fold(FoldPath(maker, ALL, [reader]))
     assert torch.equal(maker.weight, weight)
 
 
@@ -122,9 +122,9 @@ def test_what_cannot_be_taken_over_stays() -> None:
     weight = maker.weight.clone()
     alike = low_bit(nn.Linear(16, 4), scale)
     for other in (nn.Linear(16, 4), low_bit(nn.Linear(16, 4), scale * 2), low_bit(nn.Linear(16, 4), scale, seed=6)):
-        assert not fold(Way(maker, ALL, [alike, other]))
+        assert not fold(FoldPath(maker, ALL, [alike, other]))
     dead = low_bit(nn.Linear(16, 4), scale * torch.where(torch.arange(16) == 3, 1e5, 1.0))
-    assert not fold(Way(maker, ALL, [dead]))  # a file's float16 would not hold it
+    assert not fold(FoldPath(maker, ALL, [dead]))  # a file's float16 would not hold it
     assert torch.equal(maker.weight, weight)
     assert torch.equal(alike.channel_scale, scale)
 
@@ -135,7 +135,7 @@ def test_without_a_rotation_scales_alone_move() -> None:
     reader = layer.like(replace(layer.format, block=1, rank=0))
     reader.prepare(reference, preferred=True)
     before = reader(maker(x))
-    assert fold(Way(maker, ALL, [reader]))
+    assert fold(FoldPath(maker, ALL, [reader]))
     assert bool((reader.channel_scale == 1).all())
     assert torch.equal(reader(maker(x)), before)
 
@@ -144,6 +144,6 @@ def test_a_model_of_inference_mode_is_folded_outside_of_it() -> None:
     with torch.inference_mode():
         maker, reader, x = norm(16), low_bit(nn.Linear(16, 4), powers(16)), torch.randn(5, 16)
         before = reader(maker(x))
-    assert fold(Way(maker, ALL, [reader]))
+    assert fold(FoldPath(maker, ALL, [reader]))
     with torch.inference_mode():
         assert torch.allclose(reader(maker(x)), before, rtol=1e-5, atol=1e-4)

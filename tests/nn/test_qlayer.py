@@ -171,12 +171,12 @@ def test_layers_that_round_otherwise_are_called_apart(other: str) -> None:
 def test_a_remembered_result_is_of_this_input_and_these_weights() -> None:
     layer, x = balanced(nn.Linear(32, 16), rank=4, seed=0)[0], torch.randn(1, 32)
     with torch.no_grad():
-        kept = layer.remembering(x)
-        assert layer.remembering(x.clone()) is kept
-        assert torch.equal(layer.remembering(x * 2), layer(x * 2))
-        assert layer.remembering(x.bfloat16()).dtype == torch.bfloat16
-        layer.remembering(x)
+        kept = layer.cached(x)
+        assert layer.cached(x.clone()) is kept
+        assert torch.equal(layer.cached(x * 2), layer(x * 2))
+        assert layer.cached(x.bfloat16()).dtype == torch.bfloat16
+        layer.cached(x)
         layer.weight_scale = layer.weight_scale * 2
         layer.prepare(AVAILABLE[0])
-        assert torch.equal(layer.remembering(x), layer(x))
-        assert torch.equal(copy.deepcopy(layer).remembering(x), layer(x))
+        assert torch.equal(layer.cached(x), layer(x))
+        assert torch.equal(copy.deepcopy(layer).cached(x), layer(x))

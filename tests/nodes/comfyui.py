@@ -100,7 +100,8 @@ class ComfyUI:
         """A shipped workflow as a prompt, widgets of these names changed."""
         prompt = self.prompt_of(json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8")))
         for node in prompt.values():
-            node["inputs"] |= {k: v for k, v in changes.items() if k in node["inputs"]}
+            widgets = {name for name, value in node["inputs"].items() if not isinstance(value, list)}
+            node["inputs"] |= {name: value for name, value in changes.items() if name in widgets}
         return prompt
 
     def memory(self) -> float:

@@ -66,6 +66,11 @@ def _module(name: str, **names: Any) -> ModuleType:
     return module
 
 
+class ExecutionBlocker:
+    def __init__(self, message: str | None) -> None:
+        self.message = message
+
+
 class Cancelled(BaseException):
     pass
 
@@ -140,6 +145,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         _module("comfy_api"), _module("comfy_api.latest", io=io, ui=ui, ComfyExtension=object),
         _module("comfy", model_management=management, model_patcher=patchers, utils=utils),
         management, patchers, utils, folder_paths,
+        _module("comfy_execution"), _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker),
     ]  # fmt: skip
     for module in modules:
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -184,19 +190,13 @@ def load(nodes: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[ComfyUI]:
-    """A ComfyUI whose input folder has what the workflows open, and a photo of three faces."""
+    """A ComfyUI whose input folder has a photo of three faces, beside what the pack puts there."""
     if "COMFYUI_PATH" not in os.environ:
         pytest.skip("needs COMFYUI_PATH, a ComfyUI checkout")
     base = tmp_path_factory.mktemp("comfyui")
     (base / "input").mkdir()
-    photo = cv2.imread(str(photos / "nasa_astronaut.png"))
-    cv2.imwrite(str(base / "input" / "example.png"), photo)
     faces = [cv2.imread(str(path)) for path in sorted((photos.parent / "faces" / "large").glob("*.jpg"))[:3]]
     cv2.imwrite(str(base / "input" / "three.png"), np.concatenate(faces, axis=1))
-    video = cv2.VideoWriter(str(base / "input" / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 8, (512, 512))
-    for shift in range(3):
-        video.write(np.roll(photo, 2 * shift, axis=1))
-    video.release()
     running = ComfyUI(Path(os.environ["COMFYUI_PATH"]), base)
     yield running
     running.stop()

@@ -55,10 +55,15 @@ class Page:
     def set(self, setting: str, value: Any) -> None:
         self.page.evaluate("([name, value]) => app.extensionManager.setting.set(name, value)", [setting, value])
 
-    def template(self, name: str) -> None:
-        """Open a workflow of the pack from the template browser."""
+    def templates(self) -> None:
+        """Open the template browser at the pack's."""
         self.page.locator(".templates-tab-button").click()
         self.page.get_by_role("dialog").get_by_text("QuantFace", exact=True).first.click()  # not a node's badge
+        self.page.locator("[data-testid^='template-workflow-Restore']").first.wait_for()
+
+    def template(self, name: str) -> None:
+        """Open a workflow of the pack from the template browser."""
+        self.templates()
         self.page.locator(f"[data-testid='template-workflow-{name}']").click()
         self.page.wait_for_function("() => app.graph._nodes.some((node) => node.type.startsWith('QuantFace_'))")
         self.page.wait_for_timeout(1000)

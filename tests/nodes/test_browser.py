@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nodes.comfyui import ComfyUI
+from tests.nodes.comfyui import ROOT, ComfyUI
 from tests.nodes.page import Page, chromium
 
 _CANCELS_IN = 3.0  # seconds, with room for a busy machine
@@ -31,7 +31,19 @@ def page(server: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         page.close()
 
 
-@pytest.mark.parametrize("name", ["upscale_and_restore", "restore_video_frames", "restore_photo"])
+def test_templates_have_titles_and_a_photo_s_is_first(page: Page) -> None:
+    page.templates()
+    page.shot("templates")
+    cards = page.page.locator("[data-testid^='template-workflow-']")
+    shown = [card.get_attribute("data-testid").removeprefix("template-workflow-") for card in cards.all()]
+    assert shown == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    assert shown[0] == "Restore a photo"
+    page.page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize(
+    "name", ["Upscale and restore", "Restore a video", "Treat faces by other nodes", "Restore a photo"]
+)
 def test_a_template_opens_and_runs(page: Page, name: str) -> None:
     page.template(name)
     page.run_through()
@@ -69,21 +81,30 @@ def test_the_slider_keeps_its_pictures_while_another_tab_is_open(page: Page) -> 
     assert page.page.locator(".quantface-slider img").first.evaluate("image => image.naturalWidth") > 0
 
 
+def test_what_the_user_should_know_is_told_on_the_node(page: Page) -> None:
+    page.template("Restore a photo")
+    page.connect("LoadImage", "MASK", "QuantFace_RestoreFace", "mask")
+    page.run_through()
+    page.fit()
+    page.shot("notes")
+    assert "mask is black all over" in page.page.locator(".quantface-notes").last.inner_text()
+
+
 @pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")
 def test_a_model_of_your_own_is_made(page: Page) -> None:
-    page.template("quantize_your_own")
+    page.template("Your own 4-bit model")
     for kind in ("AllocateBits", "CalibrateBalance", "QDLoRADistill", "CompareModels"):
         page.widgets(f"QuantFace_{kind}", count=2, metric="ssim", steps=2)
     page.run_through(900)
     page.fit()
-    page.shot("quantize_your_own")
+    page.shot("Your own 4-bit model")
     for kind in ("QuantFace_AllocateBits", "QuantFace_CompareModels"):
         page.fit(kind)
         page.shot(kind)
 
 
 def test_the_chart_tells_each_layers_bits(page: Page) -> None:
-    page.template("quantize_your_own")
+    page.template("Your own 4-bit model")
     page.keep("QuantFace_LoadModel", "QuantFace_CalibrateBalance", "PreviewImage")
     page.connect("QuantFace_CalibrateBalance", "chart", "PreviewImage", "images")
     page.widgets("QuantFace_CalibrateBalance", count=1, rank=0, unet_only=True)
@@ -99,7 +120,7 @@ def test_the_chart_tells_each_layers_bits(page: Page) -> None:
 
 
 def test_training_is_cancelled_from_the_page(page: Page) -> None:
-    page.template("quantize_your_own")
+    page.template("Your own 4-bit model")
     page.keep("QuantFace_LoadModel", "QuantFace_QDLoRADistill", "PreviewImage")
     page.page.evaluate(
         """() => {

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 IDS = {
     f"QuantFace_{n}"
     for n in (
-        "LoadModel", "RestoreFace", "AllocateBits", "CalibrateBalance", "QDLoRADistill", "SaveModel", "CompareModels",
+        "LoadModel", "RestoreFace", "CropFaces", "PasteFaces",
+        "AllocateBits", "CalibrateBalance", "QDLoRADistill", "SaveModel", "CompareModels",
     )
 }  # fmt: skip
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
@@ -80,9 +81,15 @@ def test_workflows_fit_the_schemas(nodes: dict[str, Any], path: Path) -> None:
         assert model["url"].endswith(f"/{model['name']}")
 
 
-def test_the_four_workflows_are_there_with_their_thumbnails() -> None:
-    names = {"quantize_your_own", "restore_photo", "restore_video_frames", "upscale_and_restore"}
-    assert {path.stem for path in WORKFLOWS} == names
+def test_the_workflows_are_there_in_order_with_their_thumbnails() -> None:
+    """By name, as the page lists them: their names are their titles."""
+    assert [path.stem for path in WORKFLOWS] == [
+        "Restore a photo",
+        "Restore a video",
+        "Treat faces by other nodes",
+        "Upscale and restore",
+        "Your own 4-bit model",
+    ]
     for path in WORKFLOWS:
         assert path.with_suffix(".jpg").stat().st_size < 300_000
 
@@ -93,6 +100,8 @@ def test_blueprints_fit_the_schemas(nodes: dict[str, Any], path: Path) -> None:
     (graph,) = blueprint["definitions"]["subgraphs"]
     assert [node["type"] for node in blueprint["nodes"]] == [graph["id"]]
     assert graph["name"] == path.stem
+    assert blueprint["extra"]["BlueprintDescription"] == graph["description"]
+    assert "faces" in graph["description"]
     _check_nodes(nodes, graph["nodes"])
     by_id = {node["id"]: node for node in graph["nodes"]}
     for link in graph["links"]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.nodes.comfyui import ComfyUI
 
@@ -25,40 +27,61 @@ def test_the_pack_starts_fast_and_without_warnings(server: ComfyUI) -> None:
     assert "quantface" not in log.lower().replace(line.lower(), "")
 
 
-@pytest.mark.parametrize("name", ["restore_photo", "upscale_and_restore", "restore_video_frames"])
+@pytest.mark.parametrize(
+    "name", ["Restore a photo", "Upscale and restore", "Restore a video", "Treat faces by other nodes"]
+)
 def test_a_workflow_runs(server: ComfyUI, name: str) -> None:
     outputs = server.run(server.workflow(name))
     assert any("quantface_after" in output for output in outputs.values())
 
 
+def test_a_first_run_restores_a_face(server: ComfyUI) -> None:
+    """Of what the pack put into the input folder, with nothing chosen."""
+    outputs = server.run(server.workflow("Restore a photo"))
+    (report,) = (output["text"][0] for output in outputs.values() if "text" in output)
+    assert "1 of 1 faces restored" in report
+
+
 @pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")
 def test_a_model_is_quantized_trained_saved_and_compared(server: ComfyUI) -> None:
-    given = server.workflow("quantize_your_own", count=2, steps=2, metric="ssim", name="trial")
+    given = server.workflow("Your own 4-bit model", count=2, steps=2, metric="ssim", name="trial")
     outputs = server.run(given, _WHOLE)
     assert any("quantface_bits" in output for output in outputs.values())
     assert (server.base / "models" / "quantface" / "trial.safetensors").is_file()
 
 
-def test_a_wrong_input_is_named(server: ComfyUI) -> None:
-    prompt = server.workflow("restore_photo", positions="first", faces="positions")
-    refused = json.dumps(server.post("/prompt", {"prompt": prompt}))
-    assert "positions 'first': give whole numbers" in refused
+WRONG = [
+    ("Restore a photo", "positions", "first", "positions 'first': give whole numbers"),
+    ("Restore a photo", "model", "gone.safetensors", "not in models/quantface"),
+    ("Your own 4-bit model", "limits", "vae=9", "limits: "),
+    ("Your own 4-bit model", "name", "../evil", "use letters"),
+]
+
+
+@pytest.mark.parametrize(("workflow", "name", "value", "told"), WRONG, ids=lambda value: str(value)[:12])
+def test_a_wrong_input_is_marked_once(server: ComfyUI, workflow: str, name: str, value: str, told: str) -> None:
+    refused = server.post("/prompt", {"prompt": server.workflow(workflow, **{name: value})})
+    assert refused["node_errors"]
+    for node in refused["node_errors"].values():
+        (error,) = node["errors"]
+        assert error["extra_info"]["input_name"] == name
+        assert told in error["details"]
 
 
 def test_cancel_is_quick_and_the_next_run_works(server: ComfyUI) -> None:
-    number = server.queue(server.workflow("quantize_your_own", count=4))
+    number = server.queue(server.workflow("Your own 4-bit model", count=4))
     time.sleep(6)  # into the measurement
     start = time.monotonic()
     server.post("/interrupt", {})
     history = server.finished(number, 60)
     assert time.monotonic() - start < _CANCELS_IN
     assert any(kind == "execution_interrupted" for kind, _ in history["status"]["messages"])
-    server.run(server.workflow("restore_photo", strength=0.9))
+    server.run(server.workflow("Restore a photo", strength=0.9))
 
 
 def _training(server: ComfyUI, seed: int) -> dict[str, Any]:
     """A prompt that trains the bundled 4-bit model's branches for hours."""
-    given = server.workflow("quantize_your_own", steps=100_000, count=8, rank=0, seed=seed)
+    given = server.workflow("Your own 4-bit model", steps=100_000, count=8, rank=0, seed=seed)
     distill = next(node for node in given.values() if node["class_type"] == "QuantFace_QDLoRADistill")
     loader = next(node for node in given.values() if node["class_type"] == "QuantFace_LoadModel")
     low = {**loader, "inputs": {**loader["inputs"], "model": "quantface-mini-w4a4 (bundled)"}}
@@ -68,7 +91,7 @@ def _training(server: ComfyUI, seed: int) -> dict[str, Any]:
 
 
 def test_training_is_cancelled_at_once_and_leaves_no_memory(server: ComfyUI) -> None:
-    server.run(server.workflow("restore_photo", strength=0.3))
+    server.run(server.workflow("Restore a photo", strength=0.3))
     before = server.memory()
     for seed in range(3):
         number = server.queue(_training(server, seed))
@@ -79,24 +102,67 @@ def test_training_is_cancelled_at_once_and_leaves_no_memory(server: ComfyUI) -> 
         assert time.monotonic() - start < _CANCELS_IN
         messages = dict(history["status"]["messages"])
         assert messages["execution_interrupted"]["node_type"] == "QuantFace_QDLoRADistill"
-    server.run(server.workflow("restore_photo", strength=0.4))  # the host forgets the error when it goes on
+    server.run(server.workflow("Restore a photo", strength=0.4))  # the host forgets the error when it goes on
     assert server.memory() - before < 3 * _GROWTH  # the second model has come, and training's libraries
 
 
 def test_memory_stays_flat(server: ComfyUI) -> None:
     for run in range(3):
-        server.run(server.workflow("restore_photo", strength=0.5 + run / 100))
+        server.run(server.workflow("Restore a photo", strength=0.5 + run / 100))
     before = server.memory()
     for run in range(_RUNS):
-        server.run(server.workflow("restore_photo", strength=0.6 + run / 100))
+        server.run(server.workflow("Restore a photo", strength=0.6 + run / 100))
     assert server.memory() - before < _GROWTH
 
 
 def test_switching_models_keeps_one(server: ComfyUI) -> None:
     names = ["quantface-mini (bundled)", "quantface-mini-w4a4 (bundled)"]
     for model in names:
-        server.run(server.workflow("restore_photo", model=model))
+        server.run(server.workflow("Restore a photo", model=model))
     before = server.memory()
     for run in range(10):
-        server.run(server.workflow("restore_photo", model=names[run % 2]))
+        server.run(server.workflow("Restore a photo", model=names[run % 2]))
     assert server.memory() - before < _GROWTH
+
+
+def _preview_of_crops(server: ComfyUI, **changes: Any) -> dict[str, Any]:
+    """Restore a photo, and save the restored faces too."""
+    prompt = server.workflow("Restore a photo", **changes)
+    node = next(number for number, n in prompt.items() if n["class_type"] == "QuantFace_RestoreFace")
+    prompt["90"] = {"class_type": "SaveImage", "inputs": {"images": [node, 1], "filename_prefix": "crops"}}
+    return prompt
+
+
+def test_without_a_face_no_picture_of_one_is_saved(server: ComfyUI) -> None:
+    saved = server.base / "output"
+    server.run(_preview_of_crops(server, min_confidence=1.0))
+    assert not list(saved.glob("crops*"))
+    server.run(_preview_of_crops(server, min_confidence=0.7))
+    assert len(list(saved.glob("crops*"))) == 1
+
+
+def test_the_mask_of_an_opaque_photo_is_told(server: ComfyUI) -> None:
+    prompt = server.workflow("Restore a photo")
+    node = next(n for n in prompt.values() if n["class_type"] == "QuantFace_RestoreFace")
+    node["inputs"]["mask"] = [node["inputs"]["image"][0], 1]
+    outputs = server.run(prompt)
+    (notes,) = (output["quantface_notes"] for output in outputs.values() if "quantface_notes" in output)
+    assert notes[0].startswith("mask is black all over")
+
+
+def test_a_position_beyond_the_faces_is_an_error_that_names_the_range(server: ComfyUI) -> None:
+    number = server.queue(server.workflow("Restore a photo", image="three.png", faces="positions", positions="3"))
+    status = server.finished(number)["status"]
+    assert dict(status["messages"])["execution_error"]["exception_message"].strip() == (
+        "positions 3: there are faces 0 to 2"
+    )
+
+
+def test_a_picture_without_a_face_is_passed_on_by_the_pair(server: ComfyUI) -> None:
+    """Though no crop is treated: the host is not asked for one."""
+    outputs = server.run(server.workflow("Treat faces by other nodes", min_confidence=1.0))
+    pictures = [picture for output in outputs.values() for picture in output.get("images", [])]
+    (saved,) = (picture for picture in pictures if picture["type"] == "output")
+    paths = Path("output", saved["subfolder"], saved["filename"]), Path("input", "quantface_portrait.jpg")
+    made, given = (np.asarray(Image.open(server.base / path)) for path in paths)
+    assert np.array_equal(made, given)

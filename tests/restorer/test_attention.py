@@ -9,9 +9,10 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
 from quantface_core.nn.qlinear import QuantLinear
+from quantface_core.quant.shared_inputs import shared_input_groups
 from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
 from quantface_core.restorer import attention as room
-from quantface_core.restorer.attention import AttentionProcessor, attention, reading_alike
+from quantface_core.restorer.attention import AttentionProcessor, attention
 from quantface_core.types import LayerFormat
 
 
@@ -79,7 +80,7 @@ def test_attention_is_coarse_before_few_bits(bits: int | None, coarse: bool, mon
 
 def test_queries_keys_and_values_read_alike() -> None:
     unet = OneStepRestorer(QUANTFACE_MINI).unet
-    groups = reading_alike(unet)
+    groups = shared_input_groups(unet)
     assert groups
     for group in groups:
         layers = [unet.get_submodule(name) for name in group]

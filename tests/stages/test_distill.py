@@ -14,11 +14,10 @@ from quantface_core.errors import ImageError, QuantFaceError, UsageError
 from quantface_core.metrics import psnr
 from quantface_core.nn.swap import quant_layers
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.calibrate import calibrate
-from quantface_core.stages.distill import Callbacks, distill, distill_blocks, settled
-from quantface_core.stages.fit import Fit
-from quantface_core.stages.passage import block_names
-from quantface_core.stages.quantize import quantize_restorer
+from quantface_core.stages.block_targets import block_names
+from quantface_core.stages.distill import Callbacks, distill, distill_blocks, resolved
+from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
+from quantface_core.train.trainer import Trainer
 from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
 
 FIT = FitSettings(steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
@@ -37,7 +36,7 @@ def faces() -> Tensor:
 def quantized(tiny: OneStepRestorer, faces: Tensor) -> OneStepRestorer:
     model = copy.deepcopy(tiny)
     settings = QuantizeSettings(weight_bits=3, activation_bits=4, rank=4)
-    quantize_restorer(model, calibrate(model, faces[:4]), faces[:2], settings)
+    quantize_restorer(model, calibrate_restorer(model, faces[:4]), faces[:2], settings)
     return model
 
 
@@ -83,13 +82,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tiny: OneStepRestorer, low: O
     whole, state = copy.deepcopy(low), dict[str, Tensor]()
     distill(whole, tiny, faces[:8], faces[8:], SHORT)
 
-    def stop(fit: Fit) -> None:
-        state.update(fit.state())
+    def stop(trainer: Trainer) -> None:
+        state.update(trainer.state())
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         distill(low, tiny, faces[:8], faces[8:], SHORT, Callbacks(on_state=stop))
-    report = distill(low, tiny, faces[:8], faces[8:], SHORT, Callbacks(resume=lambda fit: fit.resume(state)))
+    report = distill(low, tiny, faces[:8], faces[8:], SHORT, Callbacks(resume=lambda trainer: trainer.resume(state)))
     assert len(report.losses) == 4
     assert same(stored(low), stored(whole))
 
@@ -100,18 +99,18 @@ def test_stopped_blocks_go_on_to_the_same_weights(tiny: OneStepRestorer, low: On
     distill_blocks(whole, tiny, faces[:8], settings)
     third, steps = block_names(low)[2], list[str]()
 
-    def stop(fit: Fit) -> None:
-        states[fit.name] = fit.state()
-        if fit.name == third:
+    def stop(trainer: Trainer) -> None:
+        states[trainer.name] = trainer.state()
+        if trainer.name == third:
             raise KeyboardInterrupt
 
-    def resume(fit: Fit) -> None:
-        if fit.name in states:
-            fit.resume(states[fit.name])
+    def resume(trainer: Trainer) -> None:
+        if trainer.name in states:
+            trainer.resume(states[trainer.name])
 
     with pytest.raises(KeyboardInterrupt):
         distill_blocks(low, tiny, faces[:8], settings, Callbacks(on_state=stop))
-    watch = Callbacks(on_step=lambda fit: steps.append(fit.name), resume=resume)
+    watch = Callbacks(on_step=lambda trainer: steps.append(trainer.name), resume=resume)
     reports = distill_blocks(low, tiny, faces[:8], settings, watch)
     assert same(stored(low), stored(whole))
     assert {len(report.losses) for report in reports.values()} == {2}
@@ -127,7 +126,7 @@ def test_an_interrupt_leaves_the_restorer_as_it_was(
     before, picture = stored(low), low(faces[:1])
     steps = []
 
-    def interrupt(_: Fit) -> None:
+    def interrupt(_: Trainer) -> None:
         steps.append(1)
         if len(steps) == 3:  # in blocks mode, of two steps each, in the second block
             raise KeyboardInterrupt
@@ -245,5 +244,5 @@ def test_a_processor_without_bfloat16_trains_in_float32(monkeypatch: pytest.Monk
     for native, expected in ((True, "bfloat16"), (False, "float32")):
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
             monkeypatch.setattr(torch.cpu, name, lambda native=native: native, raising=False)
-        assert settled(DistillSettings(), torch.device("cpu")).precision == expected
-        assert settled(DistillSettings(precision="bfloat16"), torch.device("cpu")).precision == "bfloat16"
+        assert resolved(DistillSettings(), torch.device("cpu")).precision == expected
+        assert resolved(DistillSettings(precision="bfloat16"), torch.device("cpu")).precision == "bfloat16"

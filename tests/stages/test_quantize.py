@@ -23,10 +23,9 @@ from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
 from quantface_core.kernels.dispatch import BACKENDS
 from quantface_core.nn.swap import prepare, quant_layers, quantizable
+from quantface_core.quant.shared_inputs import shared_input_groups
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.restorer.attention import reading_alike
-from quantface_core.stages.calibrate import calibrate
-from quantface_core.stages.quantize import plan_formats, quantize_restorer
+from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer, restorer_formats
 from quantface_core.types import QuantizeSettings
 
 SETTINGS = QuantizeSettings(rank=4)
@@ -39,7 +38,7 @@ def faces() -> torch.Tensor:
 
 def quantized(tiny: OneStepRestorer, faces: torch.Tensor, settings: QuantizeSettings = SETTINGS) -> OneStepRestorer:
     model = copy.deepcopy(tiny)
-    quantize_restorer(model, calibrate(model, faces), faces[:2], settings)
+    quantize_restorer(model, calibrate_restorer(model, faces), faces[:2], settings)
     return model
 
 
@@ -70,7 +69,7 @@ def test_the_method_beats_rounding_and_more_bits_beat_fewer(tiny: OneStepRestore
 
 
 def test_layers_that_read_one_input_balance_it_alike(low_bit: OneStepRestorer) -> None:
-    for group in reading_alike(low_bit):
+    for group in shared_input_groups(low_bit):
         layers = [low_bit.get_submodule(name) for name in group]
         assert all(layer.kernel() for layer in layers)  # prepared
         assert len({layer.rounds_by for layer in layers}) == 1
@@ -78,7 +77,7 @@ def test_layers_that_read_one_input_balance_it_alike(low_bit: OneStepRestorer) -
 
 def test_reports_say_what_each_layer_gained(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
     model = copy.deepcopy(tiny)
-    reports = quantize_restorer(model, calibrate(model, faces), faces[:2], SETTINGS)
+    reports = quantize_restorer(model, calibrate_restorer(model, faces), faces[:2], SETTINGS)
     assert {r.name for r in reports} == set(quant_layers(model))
     assert sum(r.error_after for r in reports) < 0.5 * sum(r.error_before for r in reports)
 
@@ -111,7 +110,7 @@ def test_a_model_keeps_its_storage_when_it_changes_dtype(low_bit: OneStepRestore
 
 def test_an_interrupt_leaves_the_model_as_it_was(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
     model = copy.deepcopy(tiny)
-    statistics = calibrate(model, faces)
+    statistics = calibrate_restorer(model, faces)
 
     def stop(done: int, total: int) -> None:
         if done == 5:
@@ -131,12 +130,12 @@ def test_the_same_seed_gives_the_same_integers(tiny: OneStepRestorer, faces: tor
 @pytest.mark.parametrize("change", [{"parts": ("unet", "vea")}, {"seed": 2**63 - 1}])
 def test_settings_that_fit_no_model_are_refused(tiny: OneStepRestorer, change: dict) -> None:
     with pytest.raises(ConfigError, match=r"vea|seed"):
-        plan_formats(tiny, replace(QuantizeSettings(), **change))
+        restorer_formats(tiny, replace(QuantizeSettings(), **change))
 
 
 def test_no_image_is_refused(tiny: OneStepRestorer) -> None:
     with pytest.raises(UsageError, match="at least one image"):
-        calibrate(tiny, torch.zeros(0, 3, 64, 64))
+        calibrate_restorer(tiny, torch.zeros(0, 3, 64, 64))
 
 
 @pytest.fixture(scope="module")

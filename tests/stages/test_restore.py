@@ -147,7 +147,7 @@ def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
         def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
             sizes.append(len(images))
             if len(images) > 1:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             return images
 
     crops = [np.full((64, 64, 3), i / 8, np.float32) for i in range(5)]
@@ -167,7 +167,7 @@ def test_no_memory_for_one_face_says_what_to_do(tiny: OneStepRestorer) -> None:
         config, device = tiny.config, tiny.device
 
         def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(QuantFaceError, match="not enough memory on cpu for one face"):
         restore_crops([np.zeros((64, 64, 3), np.float32)] * 3, Full(), RestoreOptions())

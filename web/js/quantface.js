@@ -2,6 +2,7 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { bitsChart } from "./bits.js";
+import { COLOURS, element } from "./element.js";
 import { slider } from "./slider.js";
 
 const chinese = () => String(app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "").startsWith("zh");
@@ -14,7 +15,8 @@ const comparison = (left, right) => ({
   make: () => slider(left(), right(), words("Run to compare", "运行后比较")),
   show: (widget, output) => {
     if (!output.quantface_after) return;
-    widget.show(output.quantface_before.map(address), output.quantface_after.map(address));
+    const [before, after] = [output.quantface_before, output.quantface_after].map((files) => files.map(address));
+    widget.show(before, after, output.quantface_notes);
   },
 });
 
@@ -29,8 +31,23 @@ const bits = {
   },
 };
 
+// A line or two of text, for nodes whose pictures the page shows by itself.
+const lines = {
+  height: 60,
+  make: () => {
+    const told = element("div", {
+      font: "12px sans-serif", color: COLOURS.text, whiteSpace: "pre-line", overflowY: "auto", height: "100%",
+    }, { class: "quantface-notes", role: "status" });
+    return { element: told, show: (notes) => { told.textContent = notes.map((note) => `\u26a0 ${note}`).join("\n"); } };
+  },
+  show: (widget, output) => widget.show(output.quantface_notes ?? []),
+  keepsPictures: true,
+};
+
 const VIEWS = {
   QuantFace_RestoreFace: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
+  QuantFace_PasteFaces: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
+  QuantFace_CropFaces: lines,
   QuantFace_CompareModels: comparison(() => words("first", "第一个"), () => words("second", "第二个")),
   QuantFace_AllocateBits: bits,
   QuantFace_CalibrateBalance: bits,
@@ -70,8 +87,21 @@ function dropPreviews(node) {
   node.setSize([node.size[0], node.computeSize()[1]]);
 }
 
+// The page lists a pack's templates as the server's file system happens to: by name, a photo's comes first.
+function sortTemplates() {
+  const pack = decodeURIComponent(import.meta.url.split("/extensions/")[1]?.split("/")[0] ?? "");
+  const given = api.getWorkflowTemplates;
+  if (!pack || !given) return;
+  api.getWorkflowTemplates = async function (...rest) {
+    const templates = await given.apply(this, rest);
+    templates?.[pack]?.sort();
+    return templates;
+  };
+}
+
 app.registerExtension({
   name: "QuantFace",
+  setup: sortTemplates,
   beforeRegisterNodeDef(nodeType, nodeData) {
     const view = VIEWS[nodeData.name];
     if (!view) return;
@@ -84,7 +114,7 @@ app.registerExtension({
       onExecuted?.call(this, output);
       if (!this.quantface || !output) return;
       view.show(this.quantface, output);
-      dropPreviews(this);
+      if (!view.keepsPictures) dropPreviews(this);
     };
     // A workflow opened again in another tab still has its results, which the page brings back some time after its nodes.
     nodeType.prototype.onConfigure = function (...given) {

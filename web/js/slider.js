@@ -36,9 +36,13 @@ export function slider(left, right, empty) {
     display: "none", justifyContent: "center", alignItems: "center", gap: "6px", font: "12px sans-serif",
     color: COLOURS.text, paddingTop: "4px",
   }, {}, button("\u2039", () => turn(-1)), count, button("\u203a", () => turn(1)));
+  const told = element("div", {
+    display: "none", padding: "4px 2px 0", font: "12px sans-serif", color: COLOURS.text, whiteSpace: "pre-line",
+    maxHeight: "40%", overflowY: "auto",
+  }, { class: "quantface-notes", role: "status" });
   const root = element("div", {
     display: "flex", flexDirection: "column", width: "100%", height: "100%", minHeight: "0",
-  }, { class: "quantface-slider" }, stage, pages);
+  }, { class: "quantface-slider" }, stage, pages, told);
   keepPointer(root);
 
   let pairs = [], page = 0, share = 0.5;
@@ -97,7 +101,9 @@ export function slider(left, right, empty) {
 
   return {
     element: root,
-    show(befores, afters) {
+    show(befores, afters, notes = []) {
+      told.textContent = notes.map((note) => `\u26a0 ${note}`).join("\n");
+      told.style.display = notes.length ? "block" : "none";
       pairs = afters.map((address, index) => [befores[index], address]);
       page = Math.min(page, pairs.length - 1);
       for (const part of [before, after, line, leftNote, rightNote]) part.style.display = "block";

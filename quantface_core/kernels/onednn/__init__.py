@@ -17,9 +17,10 @@ from .codes import zero_point
 from .conv2d import Conv2d
 from .linear import Linear
 from .product import convolve
+from .rows import known
 from .saturation import BYTE, adds_up, exact
 
-__all__ = ["Conv2d", "Linear", "computes", "unavailable"]
+__all__ = ["Conv2d", "Linear", "supports", "unavailable"]
 
 
 @cache
@@ -31,9 +32,11 @@ def unavailable(device: torch.device) -> str | None:
         return f"it needs an x86 processor, this is {platform.machine()}"
     if not torch.backends.mkldnn.is_available() or convolve() is None:
         return "this build of torch has no oneDNN"
+    if not known():
+        return f"torch {torch.__version__} multiplies integers in another way: it takes 2.4"
     return None if adds_up(BYTE, 64) else "its products come out wrong"
 
 
-def computes(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, x_bits: int) -> bool:
     """Whether products of such codes come out right: without VNNI those of 8 by 8 bits do not."""
     return exact(zero_point(x_bits) + largest_code(x_bits), largest_code(weight_bits))

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..doubling import phase_kernels, phases, window
-from ..mixer import Mixer
+from ..channel_transform import ChannelTransform
 from ..quantize import largest_code, per_image_scale
+from ..upsample_conv import phase_kernels, phases, window
 from ..weight import LowBitWeight
 from .codes import pieces, write_dtype, write_image_codes, zero_point
 from .product import Product
@@ -29,12 +29,12 @@ class Conv2d:
         stride: tuple[int, int],
         padding: tuple[int, int],
         bias: Tensor | None = None,
-        mixer: Mixer | None = None,
+        transform: ChannelTransform | None = None,
         doubles: bool = False,
     ) -> None:
         self.x_bits, self.clip, self.zero_point = x_bits, clip, zero_point(x_bits)
         self.stride, self.padding = stride, padding
-        self.weight, self.bias, self.mixer = weight, bias, mixer
+        self.weight, self.bias, self.transform = weight, bias, transform
         # The four kernels of a doubled picture add up to four codes, in a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
         sums, largest = 4 * largest_code(weight.bits), self.zero_point + largest_code(x_bits)
@@ -80,7 +80,7 @@ class Conv2d:
             edge.fill_(self.zero_point)
         for image, out in zip(maps, padded[:, down : down + height, across : across + width], strict=True):
             cuts = list(pieces(image))
-            balanced = [self.mixer(image[cut]) if self.mixer else image[cut] for cut in cuts]
+            balanced = [self.transform(image[cut]) if self.transform else image[cut] for cut in cuts]
             # Lowest and highest over flat memory: many times faster than the magnitude's maximum over dimensions.
             ends = torch.stack([end for piece in balanced for end in torch.aminmax(piece)])
             scales.append(per_image_scale(ends[None, None, None], self.x_bits, self.clip))

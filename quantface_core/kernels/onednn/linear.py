@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..mixer import Mixer
+from ..channel_transform import ChannelTransform
 from ..quantize import per_token_scale
 from ..reference import scale_rows
 from ..weight import LowBitWeight
@@ -22,10 +22,10 @@ class Linear:
         x_bits: int,
         clip: float,
         bias: Tensor | None = None,
-        mixer: Mixer | None = None,
+        transform: ChannelTransform | None = None,
     ) -> None:
         self.x_bits, self.clip, self.zero_point = x_bits, clip, zero_point(x_bits)
-        self.bias, self.mixer = bias, mixer
+        self.bias, self.transform = bias, transform
         self._biases: dict[torch.dtype, Tensor | None] = {}
         self.rows, self.scale = Rows(weight.codes()), weight.scale.float()
 
@@ -34,7 +34,7 @@ class Linear:
         codes = torch.empty(x.shape, dtype=torch.uint8)
         scales = torch.empty(len(x), 1, dtype=x.dtype)
         for piece in pieces(x):
-            balanced = self.mixer(x[piece]) if self.mixer else x[piece]
+            balanced = self.transform(x[piece]) if self.transform else x[piece]
             scales[piece] = per_token_scale(balanced, self.x_bits, self.clip)
             write_token_codes(balanced, scales[piece], self.x_bits, codes[piece])
         return codes, scales

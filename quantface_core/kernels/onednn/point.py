@@ -26,7 +26,7 @@ class Point:
         self.rest = rest[self.outputs][:, self.channels].t().float() * scale
 
     @property
-    def spilled(self) -> int:
+    def outliers(self) -> int:
         """Channels that are multiplied once more."""
         return len(self.channels)
 
@@ -34,6 +34,6 @@ class Point:
         """The product, added to `into` where that is given, which costs no pass over it."""
         held, scale = self.held, self.scale
         y = held(x, zero, scale, torch.float32) if into is None else held.add(x, zero, scale, into)
-        if self.spilled:  # float32 is exact here too: see `Transformed.of`
+        if self.outliers:  # float32 is exact here too: see `Transformed.of`
             y.index_add_(1, self.outputs, x.index_select(1, self.channels).float().sub_(zero) @ self.rest)
         return y

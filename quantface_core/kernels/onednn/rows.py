@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 
+def known() -> bool:
+    """Whether this torch's products are called as below: before 2.4 they take other arguments, and add to nothing."""
+    product = getattr(torch.ops.onednn, "qlinear_pointwise", None)
+    return product is not None and "binary" in product.overloads()
+
+
 class Rows:
     """Codes [N, K] uint8 times a prepacked weight [O, K]."""
 

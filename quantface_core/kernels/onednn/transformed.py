@@ -2,7 +2,7 @@
 
 Windows of codes and the kernel are transformed along rows and columns, multiplied number by number, and transformed
 back to 2x2 sums: by Winograd's F(2x2, 3x3) in 16 products where a convolution takes 36; where pixels are doubled, in 9
-where the four phases of `kernels/doubling.py` take 16. Transforms make numbers larger, which floats pay for with
+where the four phases of `kernels/upsample_conv.py` take 16. Transforms make numbers larger, which floats pay for with
 precision, and for which full 8-bit codes have no room. Codes of up to 6 bits have: windows grow 4 times, to 124, and
 are bytes still. Kernels grow up to 9 times, to 63 at 4 bits and 279 at 6: the few of their numbers that no byte holds
 are multiplied apart (`Point`).
@@ -68,7 +68,7 @@ class Transformed(ABC):
         ]
         every = [point for row in points for point in row]
         exact = all(4 * largest * point.largest_sum <= _EXACT for point in every)
-        few = sum(point.spilled for point in every) <= _SPILL * len(every) * codes.shape[1]
+        few = sum(point.outliers for point in every) <= _SPILL * len(every) * codes.shape[1]
         return cls(points, scale, bias, zero_point(x_bits)) if exact and few else None
 
     @classmethod

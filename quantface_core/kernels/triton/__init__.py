@@ -12,9 +12,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from .conv2d import Conv2d
+    from .linear import Linear
+    from .norm import group_norm
+
+__all__ = ["Conv2d", "Linear", "group_norm", "supports", "unavailable"]
 
 _CAPABILITY = (8, 0)  # from which tensor cores multiply bytes
 _WHERE = {"Linear": "linear", "Conv2d": "conv2d", "group_norm": "norm"}
@@ -42,15 +49,15 @@ def unavailable(device: torch.device) -> str | None:
     return _does_not_work(device)
 
 
-def computes(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, x_bits: int) -> bool:
     """Whether products of such codes come out right: all do."""
     return True
 
 
 def _does_not_work(device: torch.device) -> str | None:
-    """Whether a trial fails, and how: Triton also needs a C compiler, which not every machine has."""
+    """Whether the self-test fails, and how: Triton also needs a C compiler, which not every machine has."""
     try:
-        from .trial import agrees
+        from .self_test import agrees
 
         with torch.no_grad():
             right = agrees(device)

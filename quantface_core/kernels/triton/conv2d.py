@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..doubling import phase_kernels
-from ..mixer import Mixer
+from ..channel_transform import ChannelTransform
 from ..quantize import largest_code
+from ..upsample_conv import phase_kernels
 from ..weight import LowBitWeight
 from .codes import image_codes
 from .product import conv2d_product
@@ -28,11 +28,11 @@ class Conv2d:
         stride: tuple[int, int],
         padding: tuple[int, int],
         bias: Tensor | None = None,
-        mixer: Mixer | None = None,
+        transform: ChannelTransform | None = None,
         doubles: bool = False,
     ) -> None:
         self.x_bits, self.clip, self.stride, self.padding = x_bits, clip, stride, padding
-        self.weight, self.scale, self.bias, self.mixer = weight, weight.scale.float(), bias, mixer
+        self.weight, self.scale, self.bias, self.transform = weight, weight.scale.float(), bias, transform
         # The four kernels of a doubled picture add up to four codes, in a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
         self.doubles = same and 4 * largest_code(weight.bits) <= largest_code(8)
@@ -47,7 +47,7 @@ class Conv2d:
     def _codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes int8 [B, H, W, C] and scales [B]."""
         maps = x.permute(0, 2, 3, 1)
-        return image_codes(self.mixer(maps) if self.mixer else maps, self.x_bits, self.clip)
+        return image_codes(self.transform(maps) if self.transform else maps, self.x_bits, self.clip)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..mixer import Mixer
+from ..channel_transform import ChannelTransform
 from ..weight import LowBitWeight
 from .codes import token_codes
 from .product import linear_product
@@ -21,15 +21,15 @@ class Linear:
         x_bits: int,
         clip: float,
         bias: Tensor | None = None,
-        mixer: Mixer | None = None,
+        transform: ChannelTransform | None = None,
     ) -> None:
-        self.x_bits, self.clip, self.bias, self.mixer = x_bits, clip, bias, mixer
+        self.x_bits, self.clip, self.bias, self.transform = x_bits, clip, bias, transform
         self.weight, self.scale = weight, weight.scale.float()
         self._biases: dict[torch.dtype, Tensor | None] = {}
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
-        return token_codes(self.mixer(x) if self.mixer else x, self.x_bits, self.clip)
+        return token_codes(self.transform(x) if self.transform else x, self.x_bits, self.clip)
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""

@@ -1,0 +1,112 @@
+"""Crop Faces: the first of the pair for graphs that treat faces by other means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from comfy_api.latest import io
+
+from . import host, previews
+from .finding import Found, check_choice, check_positions, choice_inputs, chosen, find_faces, limit_inputs, mark_inputs
+from .host import CropsSocket
+from .pictures import as_masks, as_pictures, stacked, to_pixels
+from .report import Report
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class FaceCrops:
+    """The value of a FACE_CROPS socket: which faces of which pictures were cut out."""
+
+    image: torch.Tensor  # [N, H, W, C], as it was given
+    faces: Found  # of each picture, in the order of the crops
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.faces))
+
+
+class CropFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="QuantFace_CropFaces",
+            display_name="Crop Faces",
+            description="Cuts faces out, upright and aligned, for other nodes to treat; Paste Faces puts them back.",
+            search_aliases=["face crop", "face detailer", "align face", "extract face", "quantface"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="One picture, a batch, or the frames of a video."),
+                *choice_inputs(),
+                io.Int.Input("size", default=512, min=64, max=2048, step=8, tooltip="Pixels of a crop's side."),
+                *limit_inputs(),
+                io.Float.Input("smoothing", default=0.0, min=0.0, max=30.0, step=0.5,
+                               tooltip="For the frames of a video: steadies the crops over about so many frames before "
+                               "and after; 2 is a good start."),
+                *mark_inputs(),
+            ],
+            outputs=[
+                io.Image.Output("crops", display_name="crops"),
+                CropsSocket.Output("face_crops", display_name="FACE_CROPS"),
+                io.Mask.Output("masks", display_name="face masks"),
+                io.String.Output("report", display_name="report"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, positions: str | None = None) -> bool | str:
+        return check_positions(positions)
+
+    @classmethod
+    def execute(
+        cls,
+        image: torch.Tensor,
+        faces: str,
+        positions: str,
+        order: str,
+        size: int,
+        min_confidence: float,
+        min_size: int,
+        smoothing: float,
+        face_mask: torch.Tensor | None = None,
+        boxes: Any = None,
+    ) -> io.NodeOutput:
+        from ..quantface_core import RestoreOptions
+        from ..quantface_core.faces.align import extract, face_transform
+        from ..quantface_core.faces.paste import face_mask as soft_mask
+        from ..quantface_core.faces.select import select_faces, sort_faces
+        from ..quantface_core.faces.track import steady
+
+        host.insist(check_positions(positions))
+        options = RestoreOptions(**chosen(faces, positions, order, min_confidence, min_size))
+        pictures, marks, report = as_pictures(image), as_masks(face_mask), Report("cropped")
+        found = find_faces(pictures, marks, boxes, host.Progress(), report.note)
+        report.note(check_choice(found, options, boxes, marks))
+        taken: Found = []
+        crops: list[NDArray[np.float32]] = []
+        for frame, here in zip(pictures, steady(found, smoothing), strict=True):
+            host.stop_if_cancelled()
+            ordered = sort_faces(here, options)
+            numbers = select_faces(ordered, options)
+            report.picture(ordered, numbers, numbers, {})
+            taken.append(tuple(ordered[number] for number in numbers))
+            pixels = to_pixels(frame)
+            crops += [extract(pixels, face_transform(face, size), size) for face in taken[-1]]
+        if not crops:
+            return io.NodeOutput(
+                host.nothing(), FaceCrops(image, taken), host.nothing(), report.text(), ui=previews.told(report.notes)
+            )
+        cut = stacked(crops)
+        masks = torch.from_numpy(soft_mask(size)).repeat(len(crops), 1, 1)
+        return io.NodeOutput(
+            host.to_host(cut),
+            FaceCrops(image, taken),
+            host.to_host(masks),
+            report.text(),
+            ui=previews.crops(cut, cls) | previews.told(report.notes),
+        )

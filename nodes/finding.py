@@ -1,0 +1,150 @@
+"""Which faces a picture has, and which of them are wanted: the inputs, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from comfy_api.latest import io
+
+from . import host
+from .host import BoxesSocket, advanced, with_options
+from .pictures import boxes_of_frame, of_frame, to_pixels
+
+if TYPE_CHECKING:
+    from ..quantface_core.types import Face, RestoreOptions
+
+Found = list[tuple["Face", ...]]  # by picture
+
+
+ORDERS = ["left-to-right", "size", "confidence"]
+CHOICES = ["all", "largest", "positions"]
+
+
+def choice_inputs() -> list[Any]:
+    """The inputs that choose among the faces."""
+    return [
+        io.Combo.Input("faces", options=CHOICES, default="all", tooltip="Which faces to take."),
+        io.String.Input("positions", default="0", tooltip="For faces = positions: such as 0,2 or 0-3."),
+        advanced(io.Combo.Input("order", options=ORDERS, default="left-to-right",
+                                tooltip="How positions count: from the left, the largest, or the surest.")),
+    ]  # fmt: skip
+
+
+def limit_inputs() -> list[Any]:
+    """The inputs that leave doubtful and small faces out."""
+    return [
+        advanced(io.Float.Input("min_confidence", default=0.7, min=0.0, max=1.0, step=0.05,
+                                tooltip="Ignore faces the detector is less sure of.")),
+        advanced(io.Int.Input("min_size", default=0, min=0, max=4096, tooltip="Ignore smaller faces, in pixels.")),
+    ]  # fmt: skip
+
+
+def mark_inputs() -> list[Any]:
+    """The inputs that take the detector's place."""
+    boxes = BoxesSocket.Input("boxes", optional=True,
+                              tooltip="Instead of the detector: bounding boxes of the faces, or SEGS.")  # fmt: skip
+    return [
+        io.Mask.Input(
+            "face_mask", optional=True, tooltip="Instead of the detector: each separate white area is a face."
+        ),
+        with_options(boxes, forceInput=True),  # newer hosts have a widget for boxes, which makes them by hand
+    ]
+
+
+def check_positions(positions: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is wrong. None at all are no harm while other faces are asked for."""
+    from ..quantface_core.errors import UsageError
+    from ..quantface_core.faces.select import parse_positions
+
+    try:
+        if positions and positions.strip(" ,"):
+            parse_positions(positions)
+    except UsageError as error:
+        return str(error)
+    return True
+
+
+def chosen(faces: str, positions: str, order: str, min_confidence: float, min_size: int) -> dict[str, Any]:
+    """What those inputs say, as fields of RestoreOptions. Raises UsageError."""
+    from ..quantface_core.faces.select import parse_positions
+
+    named = parse_positions(positions) if faces == "positions" else faces
+    return {"faces": named, "order": order, "min_confidence": min_confidence, "min_size": min_size}
+
+
+def find_faces(
+    image: torch.Tensor,
+    face_mask: torch.Tensor | None,
+    boxes: Any,
+    progress: Callable[[int, int], None],
+    tell: Callable[[str], None],
+    dark: Sequence[bool] = (),
+) -> Found:
+    """The faces of pictures [N, H, W, 3]; none is looked for where `dark` says that none is wanted.
+
+    `tell` hears of boxes that lie outside. Raises UsageError, ImageError.
+    """
+    find = _finder(face_mask, boxes, len(image), tell)
+    found: Found = []
+    for index, frame in enumerate(image):
+        progress(index, len(image))
+        unwanted = index < len(dark) and dark[index]
+        found.append(() if unwanted else host.cancellable_call(partial(find, index, frame)))
+    return found
+
+
+def _finder(
+    face_mask: torch.Tensor | None, boxes: Any, frames: int, tell: Callable[[str], None]
+) -> Callable[[int, torch.Tensor], tuple[Face, ...]]:
+    """What finds the faces of a picture (index, frame): the user's boxes, the user's mask, or the detector."""
+    from ..quantface_core import FaceDetector, detector_path
+    from ..quantface_core.faces.boxes import boxes_in_mask
+
+    detector = FaceDetector(detector_path())
+
+    def find(index: int, frame: torch.Tensor) -> tuple[Face, ...]:
+        pixels = to_pixels(frame)
+        if boxes is None and face_mask is None:
+            return detector(pixels)
+        height, width = pixels.shape[:2]
+        given = [] if boxes is None else boxes_of_frame(boxes, index, frames, (width, height))
+        outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
+        if outside:  # as a tracker's are, whose face has left the picture
+            tell(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside of it")
+            given = [box for box in given if box not in outside]
+        if face_mask is not None:
+            area = of_frame(face_mask, index).cpu()
+            whole = torch.nn.functional.interpolate(area[None, None], size=(height, width))[0, 0]
+            given += boxes_in_mask(whole.numpy())
+        return detector.within(pixels, given)
+
+    return find
+
+
+def check_choice(found: Found, options: RestoreOptions, boxes: Any, face_mask: torch.Tensor | None) -> str:
+    """What to tell of a choice of faces that misses some or all; empty where it finds what it asks for.
+
+    Raises UsageError when there are faces, and positions name none of them in any picture.
+    """
+    from ..quantface_core.errors import UsageError
+    from ..quantface_core.faces.select import sort_faces
+
+    given = [name for name, value in (("boxes", boxes), ("face_mask", face_mask)) if value is not None]
+    every, most = sum(map(len, found)), max(len(sort_faces(faces, options)) for faces in found)
+    if not every and given:
+        return f"no face: nothing is marked by {' and '.join(given)}"
+    if not every:
+        return "no face was found: lower min_confidence, or mark faces with face_mask"
+    if not most:
+        return f"none of {every} faces is as sure as min_confidence and as large as min_size"
+    beyond = [p for p in options.faces if isinstance(p, int) and p >= most]
+    if not beyond:
+        return ""
+    listed = ", ".join(map(str, beyond[:5])) + " ..." * (len(beyond) > 5)
+    message = f"positions {listed}: there {'is face 0 only' if most == 1 else f'are faces 0 to {most - 1}'}"
+    if len(beyond) == len(options.faces):
+        raise UsageError(message)
+    return message

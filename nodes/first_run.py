@@ -1,0 +1,24 @@
+"""What the templates open on: a portrait and a clip of it, put into the host's input folder before the first Run."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+from . import host
+
+
+def offer_examples() -> None:
+    """Copy what is not there yet. A file of that name is left as it is; a folder that cannot be written, too."""
+    from ..quantface_core.bundled import DEMO_CLIP, DEMO_PHOTO
+    from ..quantface_core.io.atomic import atomic_path
+
+    for source in (DEMO_PHOTO, DEMO_CLIP):
+        target = host.input_folder(f"quantface_portrait{source.suffix}")
+        if target.exists():
+            continue
+        try:
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+        except OSError as error:
+            logging.warning("QuantFace: the templates' %s is not in the input folder: %s", target.name, error)

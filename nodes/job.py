@@ -1,0 +1,82 @@
+"""Pictures whose faces are changed, one after the other: transparency, masks, backgrounds and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .pictures import alpha_of, as_masks, as_pictures, from_pixels, of_frame, to_pixels, with_alpha, within_mask
+from .report import Report, changed_faces
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..quantface_core import RestoreOptions
+    from ..quantface_core.stages.restore import Progress
+    from ..quantface_core.types import Face
+
+_DARK = (
+    "mask is black all over, as Load Image gives for a picture without transparency: nothing may change. "
+    "Disconnect it, or paint where faces may change"
+)
+
+
+class Job:
+    """What goes in, and what comes out picture by picture."""
+
+    def __init__(
+        self, image: torch.Tensor, mask: torch.Tensor | None, background: torch.Tensor | None, done: str
+    ) -> None:
+        """`done` names in the report what is done to a face. Raises ImageError for what are no pictures."""
+        self.image, self.mask = as_pictures(image), as_masks(mask)
+        self.background = None if background is None else as_pictures(background)
+        alphas = alpha_of(background), alpha_of(image)
+        self.alpha = alphas[1] if alphas[0] is None else alphas[0]
+        self.count = len(self.image)
+        # Pictures of which nothing may change: no face is looked for there.
+        self.dark = [self.mask is not None and not (of_frame(self.mask, i) > 0).any() for i in range(self.count)]
+        self.frames: list[torch.Tensor] = []
+        self.changed: list[torch.Tensor] = []
+        self.crops: list[NDArray[np.float32]] = []
+        self.report = Report(done)
+        if all(self.dark):
+            self.report.note(_DARK)
+
+    def restore(
+        self, index: int, faces: Sequence[Face], restorer: Any, options: RestoreOptions, told: Progress | None = None
+    ) -> torch.Tensor:
+        """The picture [H, W, 3 or 4] of an index, its faces restored; kept with its mask, crops and report."""
+        from ..quantface_core import restore_photo
+        from ..quantface_core.stages.restore import in_words, left_alone
+
+        frame, faces = self.image[index], () if self.dark[index] else faces
+        behind = None if self.background is None else of_frame(self.background, index)
+        within = None if self.mask is None else of_frame(self.mask, index)
+        pixels, beneath = to_pixels(frame), None if behind is None else to_pixels(behind)
+        result = restore_photo(pixels, restorer, faces, options, told, beneath)
+        base, under = (frame, pixels) if behind is None or beneath is None else (behind, beneath)
+        if options.upscale > 1:  # as it is enlarged without a face
+            under = restore_photo(pixels, restorer, (), options).pixels
+            base = from_pixels(under)
+        # Where nothing changed, the value that was given, not that value rounded to 16 bits.
+        restored = torch.where(torch.from_numpy(result.pixels == under), base.cpu(), from_pixels(result.pixels))
+        picture, area = within_mask(restored, result.mask, base, within)
+        tried = {number: result.faces[number] for number in result.restored}
+        changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
+        taken = dict(zip(result.restored, result.taken, strict=True))
+        words = {n: in_words(share) for n, share in taken.items() if left_alone(share) or (n in changed and share < 1)}
+        changed = tuple(n for n in changed if not left_alone(taken[n]))
+        if self.dark[index]:
+            self.report.left_out("its mask is black")
+        else:
+            self.report.picture(result.faces, result.restored, changed, words)
+        if within is not None and result.restored and not area.any():
+            self.report.note("mask: no face is where it is white")
+        self.changed.append(area)
+        self.crops += result.restored_crops
+        alpha = None if self.alpha is None else of_frame(self.alpha, index)
+        self.frames.append(with_alpha(picture, alpha))
+        return self.frames[-1]

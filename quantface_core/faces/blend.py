@@ -1,0 +1,124 @@
+"""How much of a restored face to take: a small network looks at the face before and after and gives a share a pixel.
+
+A restorer makes good faces worse: it was trained to repair. The network is trained on faces of every condition with
+their originals to give the share that comes closest to the truth, and so leaves alone what was sharp already.
+It knows no restorer: whatever is worse than the input is not taken.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+Crop = NDArray[np.float32]
+Share = NDArray[np.float32]
+
+BUNDLED = Path(__file__).parent.parent / "weights" / "blend.safetensors"
+_SIDE = 256  # pixels at which the network looks at a face
+_GAIN = 8.0  # of differences, which are small beside brightness
+_WIDTHS = (48, 64, 96)  # channels at 1/4, 1/8 and 1/16 of the side
+_FLAT = (0.5 / 255) ** 2  # variance of detail below which a place has none
+
+
+class BlendNetwork(nn.Module):
+    """A three-level U-Net over the face before, its detail, and the change; 0.35 M parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        fine, middle, coarse = _WIDTHS
+        self.enter = nn.Conv2d(9 * 16, fine, 1)
+        self.fine = _block(fine, fine)
+        self.middle = _block(fine, middle, stride=2)
+        self.coarse = _block(middle, coarse, stride=2)
+        self.whole = nn.Linear(coarse, coarse)
+        self.to_middle, self.to_fine = nn.Conv2d(coarse, middle, 1), nn.Conv2d(middle, fine, 1)
+        self.middle_up, self.fine_up = _block(middle, middle, depth=1), _block(fine, fine, depth=1)
+        self.leave = nn.Conv2d(fine, 1, 3, padding=1)
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        """Faces [B, 3, 256, 256] in 0 to 1 -> shares [B, 1, 256, 256] in 0 to 1, smooth over 4 pixels."""
+        return self.logits(before, after).sigmoid()
+
+    def logits(self, before: Tensor, after: Tensor) -> Tensor:
+        """The same before the sigmoid."""
+        detail = before - F.avg_pool2d(F.pad(before, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        seen = torch.cat([before * 2 - 1, _GAIN * detail, _GAIN * (after - before)], 1)
+        fine = self.fine(self.enter(F.pixel_unshuffle(seen, 4)))
+        middle = self.middle(fine)
+        coarse = self.coarse(middle)
+        coarse = F.silu(coarse + self.whole(coarse.mean((2, 3)))[:, :, None, None])
+        middle = self.middle_up(middle + F.interpolate(self.to_middle(coarse), scale_factor=2.0))
+        fine = self.fine_up(fine + F.interpolate(self.to_fine(middle), scale_factor=2.0))
+        return F.interpolate(self.leave(fine), scale_factor=4.0, mode="bilinear")
+
+
+def _block(inputs: int, outputs: int, stride: int = 1, depth: int = 2) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for index in range(depth):
+        layers += [nn.Conv2d(inputs if index == 0 else outputs, outputs, 3, stride if index == 0 else 1, 1), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+def load_blend(path: Path) -> BlendNetwork:
+    """A trained network from a safetensors file. Raises ModelError."""
+    network = BlendNetwork()
+    try:
+        network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{path}: no blend network, or a damaged one: install quantface again") from error
+    return network.requires_grad_(False).eval()
+
+
+@cache
+def bundled_blend() -> BlendNetwork:
+    """The network that comes with the package, loaded once. Raises ModelError."""
+    return load_blend(BUNDLED)
+
+
+class Blend(NamedTuple):
+    """What to take of one restored face."""
+
+    share: Share  # [S, S] in 0 to 1: of the change
+    keep: Share  # [S, S] in 0 to 1: of the photo's detail finer than the crop, where the photo has any
+
+
+def blend(before: Crop, after: Crop, network: BlendNetwork | None = None) -> Blend:
+    """Decide over one aligned face before and after, [S, S, 3] in 0 to 1; always on the CPU, so always alike."""
+    network = network or bundled_blend()
+    size = (len(before), len(before))
+    pair = [torch.from_numpy(np.ascontiguousarray(_resized(x, _SIDE))).permute(2, 0, 1)[None] for x in (before, after)]
+    with torch.inference_mode():
+        small = network(*pair)[0, 0].numpy()
+    share = np.clip(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), 0, 1)
+    return Blend(share, kept_detail(before, before + share[..., None] * (after - before)))
+
+
+def kept_detail(before: Crop, blended: Crop) -> Share:
+    """How much of a crop's finest detail survived its restoration, [S, S] in 0 to 1.
+
+    What a photo holds beyond the crop's resolution is of the same kind: pores where the crop kept its pores,
+    noise or block edges where they were removed. It is the local projection of new detail on the old.
+    """
+    old, new = (x - cv2.GaussianBlur(x, (0, 0), 1.0) for x in (before, blended))
+    window = (len(before) // 16 | 1,) * 2
+    common, energy = (cv2.blur((a * old).mean(2), window) for a in (new, old))
+    kept: Share = np.clip((common + _FLAT) / (energy + _FLAT), 0, 1)
+    return kept
+
+
+def _resized(image: Crop, side: int) -> Crop:
+    if len(image) == side:
+        return image
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if len(image) > side else cv2.INTER_CUBIC)

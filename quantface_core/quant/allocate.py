@@ -1,0 +1,41 @@
+"""Allocate bits to the layers of any model: calibrate, measure, and solve for a budget (DESIGN.md section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from ..types import BitPlan, Budget, QuantConfig
+from .batches import Forward, Progress, listed
+from .bit_program import solve
+from .observe import calibrate
+from .quantize import plan_formats
+from .sensitivity import PROBE, measure_layers
+
+
+def allocate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    budget: Budget,
+    config: QuantConfig | None = None,
+    *,
+    forward: Forward | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> BitPlan:
+    """The plan of least expected error of the model's output within a budget, for `quantize(..., plan=)`.
+
+    Takes what `quantize` takes; the config's own widths do not count. Every layer is tried alone, with a run of the
+    model over all batches each: a few small ones do. `progress` counts thousandths. The model stays as it is. Raises
+    UsageError, ConfigError.
+    """
+    batches = listed(batches)
+    config = replace(config or QuantConfig(), weight_bits=PROBE, activation_bits=PROBE)
+    formats = plan_formats(model, config, None, include, exclude)
+    statistics = calibrate(model, batches, forward)
+    measured = measure_layers(model, statistics, batches, formats, config, forward=forward, progress=progress)
+    return solve(measured, budget)

@@ -1,0 +1,256 @@
+"""A quantized model in one safetensors file that describes itself.
+
+Tensors keep the names of the model's `state_dict()`; the metadata holds the format, its version, the class, for
+diffusers' models the configuration, and the formats of the low-bit layers, as JSON. Integers are packed to their bits.
+A file is checked in full, names, shapes and dtypes, before a tensor is read or a model changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import ConfigError, ModelError, UsageError
+from ..io.atomic import atomic_path
+from ..io.mistaken import mistaken_for_model
+from ..nn.swap import quant_layers
+from .formats import add_low_bit_layers, check_scales, formats_from_json, formats_to_json, low_bit_state, stored_as_is
+
+FORMAT, RESTORER, VERSION = "quantface-model", "quantface", "1"
+READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
+RESERVED = ("format", "version", "class", "config", "layers")  # of the metadata; all else is notes
+_DIFFUSERS = "diffusers."
+_FLOATS = ("F32", "F16", "BF16")
+_STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}  # dtypes of low-bit layers
+_SHOWN = 3  # names in an error message
+_MOST_LAYERS, _LARGEST = 512, 10_000_000  # of a configuration's whole numbers: it is not trusted
+
+
+def save_quantized(
+    model: nn.Module, path: str | Path, dtype: torch.dtype | None = None, notes: Mapping[str, str] | None = None
+) -> None:
+    """Write a quantized model atomically: low-bit layers as they are, other floating-point weights as `dtype`.
+
+    None keeps every dtype: loaded, the model computes the same bits. `notes` (licence, settings, ...) go into the
+    metadata. Raises UsageError when no layer is quantized, ModelError when a weight does not fit `dtype` or the file
+    cannot be written.
+    """
+    if not quant_layers(model):
+        raise UsageError(f"no layer of the {type(model).__name__} is quantized: call quantize first")
+    described = {"format": FORMAT, "version": VERSION, "class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    if _diffusers_class(type(model).__name__) is type(model):
+        config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}  # type: ignore[arg-type]
+        described |= {"class": f"{_DIFFUSERS}{type(model).__name__}", "config": json.dumps(config)}
+    write_model(model, Path(path), {**(notes or {}), **described}, dtype)
+
+
+def load_quantized(
+    path: str | Path,
+    model: nn.Module | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """Read a quantized model, in evaluation mode and without gradients; its other weights as `dtype`, None = as stored.
+
+    A file of a diffusers model builds it. Any other needs `model`, one of the same architecture before it was
+    quantized, which is filled in place, whatever its weights. Raises ModelError when the file is missing, damaged, or
+    of another architecture; `model` then stays as it was.
+    """
+    path = Path(path)
+    with opened(path) as file:
+        metadata = read_header(path, file.metadata(), FORMAT)
+        if model is None:
+            model = _built(path, metadata)
+        formats = formats_from_json(metadata.get("layers"), model)
+        expected, fixed = low_bit_state(model, formats)
+        check_layout(path, file, expected, fixed)
+        tensors = {name: _moved(file.get_tensor(name), device, None if name in fixed else dtype) for name in expected}
+    broken = [name for name, t in tensors.items() if t.is_floating_point() and bool(torch.isnan(t).any())]
+    if broken:
+        raise ModelError(f"{path}: damaged, not a number: {some(broken)}")
+    refuse_scales(path, tensors, fixed)
+    add_low_bit_layers(model, formats)
+    model.load_state_dict(tensors, assign=True)
+    return model.to(device).requires_grad_(False).eval()
+
+
+def _moved(tensor: Tensor, device: str | torch.device, dtype: torch.dtype | None) -> Tensor:
+    # Copied: a product over memory that is aligned as a file's is may add in another order.
+    return tensor.to(device, dtype if tensor.is_floating_point() else None, copy=True)
+
+
+def _diffusers_class(name: str) -> Any:
+    """A model class of diffusers by name; None = there is none."""
+    found = getattr(diffusers, name, None)
+    return found if isinstance(found, type) and issubclass(found, diffusers.ModelMixin) else None
+
+
+def _built(path: Path, metadata: Mapping[str, str]) -> nn.Module:
+    """The architecture of a diffusers model, without memory for its weights. Raises ModelError."""
+    name = metadata.get("class", "")
+    found = _diffusers_class(name.removeprefix(_DIFFUSERS)) if name.startswith(_DIFFUSERS) else None
+    if found is None or "config" not in metadata:
+        raise ModelError(f"{path} holds a {name:.80}, not a model of this diffusers: load_quantized(path, model=...)")
+    config = read_json(path, metadata["config"], "configuration")
+    _check_config(path, config)
+    with building(path), torch.device("meta"):
+        model: nn.Module = found.from_config(config)
+    if _computes_at_start(model):
+        # Tables that no file holds are made by the constructor, so it runs in earnest: once it is known to succeed.
+        with building(path), torch.random.fork_rng(devices=[]):
+            model = found.from_config(config)
+    return model
+
+
+def _computes_at_start(model: nn.Module) -> bool:
+    """Whether a model without memory lacks more than what its state holds."""
+    state = set(model.state_dict())
+    if any(name not in state for name, _ in model.named_buffers()):
+        return True
+    return any(isinstance(value, Tensor) for module in model.modules() for value in vars(module).values())
+
+
+def _check_config(path: Path, config: Any) -> None:
+    """Refuse a configuration that would build for ever: the file's own words are not trusted."""
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: its configuration is no table")
+    for key, value in config.items():
+        values = value if isinstance(value, list) else [value]
+        most = _MOST_LAYERS if "layers" in key else _LARGEST
+        if len(values) > _MOST_LAYERS or any(isinstance(v, int | float) and abs(v) > most for v in values):
+            raise ModelError(f"{path}: its configuration's {key:.80} is out of bounds")
+
+
+def write_model(model: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype | None) -> None:
+    """Write a model's state atomically, floats that are no low-bit layer's as `dtype`. Raises ModelError."""
+    fixed, seen, state = stored_as_is(model), set[int](), model.state_dict()
+    tensors: dict[str, Tensor] = {}
+    for name, t in state.items():
+        wanted = t.dtype if dtype is None or name in fixed or not t.is_floating_point() else dtype
+        tensor = t.detach().to("cpu", wanted).contiguous()
+        if tensor.data_ptr() in seen:
+            tensor = tensor.clone()  # the format has no tensors that share memory
+        seen.add(tensor.data_ptr())
+        tensors[name] = tensor
+    parameters = {name for name, _ in model.named_parameters()}
+    broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
+    # A table of a mask may well hold infinity.
+    broken = [name for name in broken if name in parameters or bool(torch.isfinite(state[name]).all())]
+    if broken:
+        raise ModelError(f"weights are not finite as {dtype or 'they are'}: {some(broken)}")
+    low = {"layers": formats_to_json(model)} if quant_layers(model) else {}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, {**metadata, **low})
+            _sort_metadata(temporary)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot write ({error})") from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the header's metadata in order: the library's own changes from run to run, and with it a file's checksum."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file; whatever is wrong with it or with what it describes is a ModelError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such model file") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: {_why_unreadable(path, error)}") from error
+    except ConfigError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    return mistaken_for_model(path) or f"damaged, or no safetensors file ({error})"
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """What a file's maker noted beside the model: licence, settings, reports. Raises ModelError."""
+    with opened(path) as file:
+        metadata = file.metadata() or {}
+    return {key: value for key, value in metadata.items() if key not in RESERVED}
+
+
+def read_header(path: Path, metadata: dict[str, str] | None, expected: str) -> dict[str, str]:
+    """The metadata, checked to be of a format and of this release's version. Raises ModelError."""
+    metadata = metadata or {}
+    found = metadata.get("format")
+    if found != expected:
+        if found in READERS:
+            raise ModelError(f"{path}: its format is {found!r}: {READERS[found]} reads it")
+        raise ModelError(f"{path}: not a QuantFace checkpoint (its metadata names no format {expected!r})")
+    if metadata.get("version") != VERSION:
+        version = metadata.get("version", "none")
+        raise ModelError(f"{path}: format version {version!r:.20}, this release reads {VERSION!r}: update QuantFace")
+    return metadata
+
+
+def read_json(path: Path, text: str, what: str) -> Any:
+    """A header's JSON. Raises ModelError."""
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ModelError(f"{path}: its {what} is not JSON ({error})") from error
+
+
+@contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Sizes within limits may still not fit each other: whatever a constructor raises is a ModelError."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, NotImplementedError) as error:
+        raise ModelError(f"{path}: cannot build the network it describes ({error})".replace("\n", " ")) from error
+
+
+def check_layout(path: Path, file: Any, expected: Mapping[str, Tensor], fixed: set[str]) -> None:
+    """Raise ModelError unless the file holds exactly the expected names, shapes and dtypes."""
+    names = set(file.keys())
+    missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
+    if missing or extra:
+        raise ModelError(f"{path}: tensors missing: {some(missing)}; not expected: {some(extra)}")
+    for name, tensor in expected.items():
+        found = file.get_slice(name)
+        if list(found.get_shape()) != list(tensor.shape):
+            raise ModelError(f"{path}: {name} has shape {found.get_shape()}, expected {list(tensor.shape)}")
+        if name not in fixed and not tensor.is_floating_point():
+            continue  # a table of whole numbers has the dtype that its model gave it
+        known = [_STORED[tensor.dtype]] if name in fixed else list(_FLOATS)
+        if found.get_dtype() not in known:
+            raise ModelError(f"{path}: {name} is {found.get_dtype()}, expected {' or '.join(known)}")
+
+
+def refuse_scales(path: Path, tensors: dict[str, Tensor], fixed: set[str]) -> None:
+    """Raise ModelError when a scale cannot be one."""
+    wrong = check_scales(tensors, fixed & set(tensors))
+    if wrong:
+        raise ModelError(f"{path}: damaged, scales are zero or negative: {some(wrong)}")
+
+
+def some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(names[:_SHOWN]) or "none"
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

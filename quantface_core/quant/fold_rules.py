@@ -1,0 +1,121 @@
+"""Where channels pass through nothing but linear maps, in the blocks of diffusers (DESIGN.md section 3.1).
+
+A rule looks at one module and yields the paths through it for which its precondition holds; of what it does not know
+for sure, it yields none: a path that is not taken costs a pass over the activations, one taken wrongly the model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from diffusers.models import attention_processor as processors
+from diffusers.models.activations import GEGLU
+from diffusers.models.attention import BasicTransformerBlock, FeedForward
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import nn
+
+from ..nn.fold import FoldPath
+from ..nn.qlayer import QuantLayer
+
+FoldRule = Callable[[nn.Module], Iterator[FoldPath]]
+
+_ALL = slice(None)
+# Softmax attention over what to_q, to_k and to_v give, and nothing beside it.
+_PLAIN = tuple(
+    getattr(processors, name)
+    for name in ("AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor")
+    if hasattr(processors, name)
+)
+
+
+def fold_paths(model: nn.Module, rules: Sequence[FoldRule]) -> list[FoldPath]:
+    """All paths that the rules find, in the model's order, without those that share a maker's outputs or a reader."""
+    paths = [path for module in model.modules() for rule in rules for path in rule(module)]
+    makers = Counter(path.maker for path in paths)
+    readers = Counter(reader for path in paths for reader in path.readers)
+    return [p for p in paths if makers[p.maker] == 1 and all(readers[reader] == 1 for reader in p.readers)]
+
+
+def norm_path(norm: nn.Module | None, *readers: nn.Module | None) -> Iterator[FoldPath]:
+    """From a norm to all that read it. Precondition: it has weights of its own, one a channel."""
+    weight = norm._parameters.get("weight") if isinstance(norm, nn.LayerNorm | nn.GroupNorm) else None
+    if norm is not None and weight is not None and weight.ndim == 1:
+        yield from _path(norm, _ALL, len(weight), *readers)
+
+
+def layer_path(maker: nn.Module | None, *readers: nn.Module | None, linear: int | None = None) -> Iterator[FoldPath]:
+    """From a layer, or its first `linear` outputs, to all that read them. Precondition: both ends are linear layers."""
+    if _is_linear(maker):
+        assert maker is not None
+        outputs = _shape(maker)[0] if linear is None else linear
+        yield from _path(maker, _ALL if linear is None else slice(linear), outputs, *readers)
+
+
+def _path(maker: nn.Module, rows: slice, outputs: int, *readers: nn.Module | None) -> Iterator[FoldPath]:
+    linear = [reader for reader in readers if reader is not None and _is_linear(reader)]
+    if len(linear) == len(readers) and all(_shape(reader)[1] == outputs for reader in linear):
+        yield FoldPath(maker, rows, linear)
+
+
+def _is_linear(module: nn.Module | None) -> bool:
+    """Of low bits, or a plain layer whose weight is a parameter of its own."""
+    plain = isinstance(module, nn.Linear | nn.Conv2d) and isinstance(module._parameters.get("weight"), nn.Parameter)
+    return plain or isinstance(module, QuantLayer)
+
+
+def _shape(layer: nn.Module) -> Sequence[int]:
+    return layer.shape if isinstance(layer, QuantLayer) else layer.get_parameter("weight").shape
+
+
+def transformer_block(module: nn.Module) -> Iterator[FoldPath]:
+    """Norms to what reads them, if neither modulated nor followed by positions; the gated half to its reader."""
+    if not isinstance(module, BasicTransformerBlock):
+        return
+    first, second = module.attn1, module.attn2
+    if module.norm_type == "layer_norm" and module.pos_embed is None:
+        if _reads_directly(first) and not first.is_cross_attention:
+            yield from norm_path(module.norm1, first.to_q, first.to_k, first.to_v)
+        # One that is no cross-attention may be given a context all the same: what its keys read is not known here.
+        if second is not None and _reads_directly(second) and second.is_cross_attention:
+            yield from norm_path(module.norm2, second.to_q)
+        yield from norm_path(module.norm3, getattr(module.ff.net[0], "proj", None))
+    yield from _gated(module.ff)
+
+
+def _gated(block: FeedForward) -> Iterator[FoldPath]:
+    """The half that is gated. Precondition: a gate; any other activation lies between, and is not linear."""
+    gate, down = block.net[0], block.net[2]
+    if (type(gate) is GEGLU or getattr(gate, "gates_first_half", False)) and _is_linear(down):
+        yield from layer_path(gate.proj, down, linear=_shape(down)[1])
+
+
+def attention(module: nn.Module) -> Iterator[FoldPath]:
+    """Values, whose weighted means the output layer reads. Precondition: a processor that adds nothing to them."""
+    if not isinstance(module, processors.Attention) or not _is_plain(module):
+        return
+    if module.to_out is not None:
+        yield from layer_path(module.to_v, module.to_out[0])
+    if module.group_norm is not None and not module.is_cross_attention:
+        yield from norm_path(module.group_norm, module.to_q, module.to_k, module.to_v)
+
+
+def transformer_2d(module: Any) -> Iterator[FoldPath]:
+    """Norm to projection. Precondition: it reads maps, not patches or classes."""
+    if type(module) is Transformer2DModel and module.is_input_continuous:
+        yield from norm_path(module.norm, module.proj_in)
+
+
+DIFFUSERS: tuple[FoldRule, ...] = (transformer_block, transformer_2d, attention)
+
+
+def _is_plain(attn: processors.Attention) -> bool:
+    known = type(attn.processor) in _PLAIN or getattr(attn.processor, "is_plain_attention", False)
+    return known and getattr(attn, "added_kv_proj_dim", None) is None and not getattr(attn, "fused_projections", False)
+
+
+def _reads_directly(attn: processors.Attention) -> bool:
+    """Whether an attention's layers are all that read its input, as it is given."""
+    alone = attn.group_norm is None and attn.spatial_norm is None and not attn.residual_connection
+    return _is_plain(attn) and alone

@@ -1,0 +1,102 @@
+"""The low-bit layers of a checkpoint: their formats as JSON, checked before anything is built or replaced."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..kernels.hadamard import has_hadamard
+from ..nn.qlayer import QuantLayer
+from ..nn.swap import Layer, empty_like, quant_layers, quantizable, swap
+from ..types import BITS, LayerFormat
+
+_POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
+
+
+def formats_to_json(model: nn.Module) -> str:
+    """Every low-bit layer's format by name."""
+    return json.dumps({name: asdict(layer.format) for name, layer in quant_layers(model).items()})
+
+
+def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerFormat]:
+    """The formats by name, checked against the model's layers; None = none. Raises ConfigError naming the field."""
+    if text is None:
+        return {}
+    try:
+        table: Any = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(f"layers: not JSON ({error})") from error
+    if not isinstance(table, dict) or not table:
+        raise ConfigError("layers: a table from layer names to formats")
+    known = quantizable(model)
+    unknown = sorted(str(name) for name in set(table) - set(known))
+    if unknown:
+        raise ConfigError(f"layers: the model has no {', '.join(unknown[:3])}")
+    return {name: _checked(name, known[name].weight.shape, fields) for name, fields in table.items()}
+
+
+def low_bit_state(model: nn.Module, formats: dict[str, LayerFormat]) -> tuple[dict[str, Tensor], set[str]]:
+    """What `state_dict` and `stored_as_is` will give once layers have these formats; their tensors without memory."""
+    state, fixed = dict(model.state_dict()), set()
+    layers = quantizable(model)
+    names = {layers[name]: name for name in formats}
+    for alias, module in model.named_modules(remove_duplicate=False):  # a layer held twice is stored twice
+        if module in names:
+            for key in module.state_dict():
+                del state[f"{alias}.{key}"]
+            for key, tensor in empty_layer(layers[names[module]], formats[names[module]]).state_dict().items():
+                state[f"{alias}.{key}"] = tensor
+                fixed.add(f"{alias}.{key}")
+    return state, fixed
+
+
+def empty_layer(layer: Layer, fmt: LayerFormat) -> QuantLayer:
+    """A low-bit layer in the place of another, without memory."""
+    with torch.device("meta"):
+        return empty_like(layer, fmt)
+
+
+def add_low_bit_layers(model: nn.Module, formats: dict[str, LayerFormat]) -> None:
+    """Put empty low-bit layers, without memory, into a model."""
+    known = quantizable(model)
+    swap(model, {name: empty_layer(known[name], fmt) for name, fmt in formats.items()})
+
+
+def _checked(name: str, shape: torch.Size, table: Any) -> LayerFormat:
+    expected = {f.name for f in fields(LayerFormat)}
+    if not isinstance(table, dict) or set(table) != expected:
+        raise ConfigError(f"layers.{name}: a table of {', '.join(sorted(expected))}")
+    limits = {
+        "weight_bits": (BITS.start, BITS.stop - 1),
+        "activation_bits": (BITS.start, BITS.stop - 1),
+        "block": (1, shape[1]),
+        "seed": (0, 2**63 - 1),
+        "rank": (0, min(shape[0], shape[1:].numel())),
+    }
+    for field, (low, high) in limits.items():
+        if type(table[field]) is not int or not low <= table[field] <= high:
+            raise ConfigError(f"layers.{name}.{field}: from {low} to {high}, got {table[field]!r:.40}")
+    clip = table["clip"]
+    if type(clip) not in (int, float) or not 0.01 <= clip <= 1:
+        raise ConfigError(f"layers.{name}.clip: a number from 0.01 to 1, got {clip!r:.40}")
+    if shape[1] % table["block"] or not has_hadamard(table["block"]):
+        raise ConfigError(f"layers.{name}.block: no rotation of {table['block']} for {shape[1]} channels")
+    return LayerFormat(**{**table, "clip": float(clip)})
+
+
+def stored_as_is(model: nn.Module) -> set[str]:
+    """Names of the tensors whose dtype is part of the format: all of a low-bit layer's."""
+    layers = ((n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, QuantLayer))
+    return {f"{name}.{key}" for name, layer in layers for key in layer.state_dict()}
+
+
+def check_scales(tensors: dict[str, Tensor], fixed: set[str]) -> list[str]:
+    """The names of weight scales that are not above zero, and of channel scales that are zero."""
+    wrong = {n for n in fixed if n.endswith(_POSITIVE) and not bool((tensors[n] > 0).all())}
+    wrong |= {n for n in fixed if n.endswith(_NOT_ZERO) and not bool(tensors[n].all())}
+    return sorted(wrong)

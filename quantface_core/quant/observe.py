@@ -1,0 +1,87 @@
+"""Observe: what the channels of every layer's input carry, over some batches (DESIGN.md section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..kernels.allocator import kept_memory
+from ..nn.swap import Layer, quantizable
+from .batches import Forward, Progress, call, evaluating, listed
+
+_MOMENTUM = 0.9
+_IMAGES = 4  # dimensions of what a convolution reads: one without a batch has no image scale
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """Of one layer's input."""
+
+    largest: Tensor  # [C] float32, momentum average over batches of the largest magnitude
+
+
+@kept_memory()
+def calibrate(
+    model: nn.Module, batches: Iterable[Any], forward: Forward | None = None, progress: Progress | None = None
+) -> dict[str, ChannelStatistics]:
+    """Run the model over batches; statistics of its quantizable layers by name, in the model's order.
+
+    Layers that never ran are absent. Raises UsageError when there is no batch, or a layer read NaN or infinity.
+    """
+    batches = listed(batches)
+    layers = quantizable(model)
+    largest: dict[str, Tensor] = {}
+
+    def watch(name: str, layer: Layer, x: Tensor) -> None:
+        top = rows_of(layer, x).float().abs().amax(0)
+        largest[name] = top if name not in largest else largest[name].lerp(top, 1 - _MOMENTUM)
+
+    with observe_inputs(layers, watch), evaluating(model):
+        for i, batch in enumerate(batches):
+            if progress:
+                progress(i, len(batches))
+            (forward or call)(model, batch)
+    broken = [name for name, values in largest.items() if not torch.isfinite(values).all()]
+    if broken:
+        raise UsageError(f"{broken[0]} read NaN or infinite values: calibrate in float32, on finite batches")
+    return {name: ChannelStatistics(largest[name]) for name in layers if name in largest}
+
+
+def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer's input as rows [N, C]: a token, or a pixel, each."""
+    return (x.movedim(1, -1) if isinstance(layer, nn.Conv2d) else x).reshape(-1, _channels(layer, x))
+
+
+def _channels(layer: nn.Module, x: Tensor) -> int:
+    return x.shape[1 if isinstance(layer, nn.Conv2d) else -1]
+
+
+@contextmanager
+def observe_inputs(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tensor], None]) -> Iterator[None]:
+    """While it lasts, `observed(name, layer, input)` runs before every layer, without gradients.
+
+    Inputs that no low-bit layer could read are passed over: empty ones, and a convolution's without a batch.
+    """
+
+    def hook(name: str) -> Callable[[Any, tuple[Any, ...]], None]:
+        def before(layer: Any, given: tuple[Any, ...]) -> None:
+            x = given[0] if given else None
+            readable = isinstance(x, Tensor) and x.numel() > 0
+            if readable and not (isinstance(layer, nn.Conv2d) and x.ndim != _IMAGES):  # type: ignore[union-attr]
+                observed(name, layer, x)  # type: ignore[arg-type]
+
+        return before
+
+    hooks = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for handle in hooks:
+            handle.remove()

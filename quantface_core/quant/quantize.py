@@ -1,0 +1,182 @@
+"""Balance and quantize: a model of floats becomes one of integers, layer by layer (DESIGN.md section 3).
+
+Each layer is searched while the full-precision model runs and its input is at hand, so no more than one
+layer's copies exist at a time. The model itself changes only at the end, all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import ConfigError, UsageError
+from ..kernels.allocator import kept_memory
+from ..kernels.hadamard import largest_block
+from ..kernels.quantize import largest_code
+from ..nn.fold import fold_ahead, take_parameters
+from ..nn.qlayer import QuantLayer
+from ..nn.swap import Layer, quantizable, swap
+from ..types import BitPlan, LayerFormat, LayerReport, QuantConfig
+from .batches import Forward, Progress, call, evaluating, listed
+from .fold_rules import DIFFUSERS, FoldRule, fold_paths
+from .observe import ChannelStatistics, calibrate, observe_inputs
+from .search import quantize_group
+from .shared_inputs import shared_input_groups
+
+_LARGEST_SEED = 2**62  # layers count on from it
+_NARROW = 2  # a layer with fewer channels than this many ranks gets no branch: it would replace the layer
+
+
+def quantize(
+    model: nn.Module,
+    batches: Iterable[Any],
+    config: QuantConfig | None = None,
+    *,
+    forward: Forward | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    plan: BitPlan | None = None,
+    progress: Progress | None = None,
+) -> list[LayerReport]:
+    """Calibrate any model on `batches`, then balance and quantize its linears and convolutions, in place.
+
+    A batch is a tensor, a tuple of arguments or a mapping of keywords; `forward(model, batch)` feeds the model
+    otherwise. `include` and `exclude` are patterns of layers' names (`*` stands for anything): what is quantized, and
+    what of that is not. `plan` (from `allocate`) goes before the config's widths. The searches see the first batch,
+    and of the others what it takes to reach every layer. Layers that no batch reaches stay as they are.
+
+    Returns a report a layer. Refused (UsageError, ConfigError) or interrupted, the model stays as it was.
+    """
+    config, batches = config or QuantConfig(), listed(batches)
+    if not quantizable(model):
+        raise UsageError(f"{type(model).__name__} has no linear or convolution inside that can be quantized")
+    formats = plan_formats(model, config, plan, include, exclude)
+    count = len(batches)
+
+    def calibrating(done: int, _: int) -> None:
+        if progress:
+            progress(done, count + len(formats))
+
+    def searching(done: int, _: int) -> None:
+        if progress:
+            progress(count + done, count + len(formats))
+
+    statistics = calibrate(model, batches, forward, calibrating)
+    return quantize_layers(model, statistics, batches, formats, config, forward=forward, progress=searching)
+
+
+def plan_formats(
+    model: nn.Module,
+    config: QuantConfig,
+    plan: BitPlan | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+) -> dict[str, LayerFormat]:
+    """Every chosen layer's format before the search, by name: widths, rotation block and seed, rank.
+
+    Raises ConfigError for a config that is out of bounds, a plan for another model, a pattern that no layer has.
+    """
+    layers, widths = quantizable(model), dict(plan.layers) if plan else {}
+    unknown = sorted(set(widths) - set(layers))
+    if unknown:
+        raise ConfigError(f"the plan is for another model: there is no layer {unknown[0]}")
+    check_config(config)
+    chosen = chosen_names(list(layers), include, exclude)
+    formats: dict[str, LayerFormat] = {}
+    first = {name: group[0] for group in shared_input_groups(model) for name in group}
+    for index, (name, layer) in enumerate(layers.items()):
+        if name not in chosen:
+            continue
+        outputs, channels = layer.weight.shape[:2]
+        narrow = min(outputs, channels) < _NARROW * config.rank
+        weight_bits, activation_bits = widths.get(name, (config.weight_bits, config.activation_bits))
+        formats[name] = LayerFormat(
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            block=largest_block(channels, config.block),
+            seed=formats[first[name]].seed if first.get(name) in formats else config.seed + index,
+            rank=0 if narrow else config.rank,
+        )
+    return formats
+
+
+def check_config(config: QuantConfig) -> None:
+    """Raise ConfigError naming the field that is out of bounds."""
+    for bits in (config.weight_bits, config.activation_bits):
+        largest_code(bits)
+    if config.rank < 0 or config.block < 1 or config.seed < 0:
+        raise ConfigError("rank and seed are at least 0, a rotation block at least 1")
+    if config.seed > _LARGEST_SEED:
+        raise ConfigError(f"a seed is at most {_LARGEST_SEED}")
+
+
+def chosen_names(names: Sequence[str], include: Sequence[str] | None, exclude: Sequence[str] | None) -> set[str]:
+    """The names that a pattern of `include` (None = all) fits and none of `exclude`.
+
+    A pattern fits a layer, or the module that layers are in: `vae.decoder` or `*.attn1`. Raises ConfigError when one
+    fits nothing.
+    """
+    for given in (include, exclude):
+        if isinstance(given, str):
+            raise ConfigError(f"include and exclude are lists of patterns: give [{given!r}]")
+        for pattern in given or ():
+            if not any(_fits(name, pattern) for name in names):
+                raise ConfigError(f"no layer fits the pattern {pattern!r}; there is such as {', '.join(names[:3])}")
+    included = {n for n in names if include is None or any(_fits(n, pattern) for pattern in include)}
+    return {n for n in included if not any(_fits(n, pattern) for pattern in exclude or ())}
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+@kept_memory()
+def quantize_layers(
+    model: nn.Module,
+    statistics: Mapping[str, ChannelStatistics],
+    batches: Iterable[Any],
+    formats: Mapping[str, LayerFormat],
+    config: QuantConfig,
+    *,
+    forward: Forward | None = None,
+    rules: Sequence[FoldRule] = DIFFUSERS,
+    progress: Progress | None = None,
+) -> list[LayerReport]:
+    """Quantize the layers that have a format and statistics, in place; see `quantize`.
+
+    Everything is built, and what balances are given over is computed, before the model is touched.
+    """
+    batches = listed(batches)
+    layers = quantizable(model)
+    formats = {name: fmt for name, fmt in formats.items() if name in statistics}
+    if not formats:
+        raise UsageError("nothing to quantize: no chosen layer was reached by a batch")
+    readers = {name: group for group in shared_input_groups(model) for name in group}
+    done: dict[str, QuantLayer] = {}
+    reports: list[LayerReport] = []
+
+    def observed(name: str, layer: Layer, x: Tensor) -> None:
+        if name in done:
+            return
+        if progress:
+            progress(len(done), len(formats))
+        alike = (n for n in readers.get(name, [name]) if n in formats)
+        group = {n: layers[n] for n in alike if formats[n].activation_bits == formats[name].activation_bits}
+        for built, report in quantize_group(group, formats, statistics[name], x, config):
+            done[report.name] = built
+            reports.append(report)
+
+    with observe_inputs({name: layers[name] for name in formats}, observed), evaluating(model):
+        for batch in batches:
+            if len(done) < len(formats):
+                (forward or call)(model, batch)
+    built: dict[nn.Module, QuantLayer] = {layers[name]: layer for name, layer in done.items()}
+    copies = fold_ahead(fold_paths(model, rules), built)
+    if progress:
+        progress(len(formats), len(formats))
+    swap(model, done)
+    take_parameters(copies)
+    return reports

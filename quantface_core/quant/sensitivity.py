@@ -1,0 +1,174 @@
+"""Sensitivity: what each layer's width does to a model's output (DESIGN.md section 3.4).
+
+Every layer alone is put in at a probe width and the output's error measured; how that error grows and shrinks with
+the width follows from the layer's own output error at every width, weights and activations apart, which costs a
+product each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..kernels.allocator import kept_memory
+from ..nn.qlayer import QuantLayer
+from ..nn.replace import replace_by_name
+from ..nn.swap import Layer, quantizable
+from ..types import BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
+from .batches import Forward, Progress, call, evaluating, listed, tensors_of
+from .observe import ChannelStatistics, observe_inputs
+from .search import CLIPS, LayerSearch, search
+
+PROBE = 4  # bits of weights and activations at which the output's error is measured
+_SEARCHED = 2  # images that a layer's own errors are measured on; the output's are on all
+_THOUSAND = 1000  # parts that progress is told in
+_LAYER_BYTES = 4  # of a scale or a bias
+_HALF = 2  # bytes of a float16
+
+
+class Judge(Protocol):
+    """Compares a model of which one layer is replaced with the model itself."""
+
+    metric: str  # of the perceptual loss; empty = none
+
+    def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
+        """(the output's squared error over its variance, perceptual loss) with one layer replaced."""
+
+    def share(self, done: Sequence[str], names: Sequence[str]) -> float:
+        """How much of the time for `names` is behind once `done` are, 0 to 1."""
+
+
+@contextmanager
+def replaced_layer(model: nn.Module, name: str, layer: QuantLayer) -> Iterator[None]:
+    """While it lasts, one layer of the model is another."""
+    before = model.get_submodule(name)
+    replace_by_name(model, {name: layer})
+    try:
+        yield
+    finally:
+        replace_by_name(model, {name: before})
+        layer.release()  # prepacked for one use: a large model's would not fit together
+
+
+class OutputJudge:
+    """Judges by everything that the model gives for some batches; there is no perceptual loss."""
+
+    metric = ""
+
+    def __init__(self, model: nn.Module, batches: Sequence[Any], forward: Forward) -> None:
+        self._model, self._batches, self._forward = model, batches, forward
+        self._exact = [self._outputs(batch) for batch in batches]
+        if not any(self._exact):
+            raise UsageError("the model's output holds no floating-point tensor: give a `forward` that returns one")
+
+    def _outputs(self, batch: Any) -> list[Tensor]:
+        with evaluating(self._model):
+            return [t.detach().float().clone() for t in tensors_of(self._forward(self._model, batch))]
+
+    def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
+        with replaced_layer(self._model, name, layer):
+            made = [self._outputs(batch) for batch in self._batches]
+        pairs = [pair for a, b in zip(made, self._exact, strict=True) for pair in zip(a, b, strict=True)]
+        return sum(relative_error(*pair) for pair in pairs) / len(pairs), 0.0
+
+    def share(self, done: Sequence[str], names: Sequence[str]) -> float:
+        return len(done) / len(names)
+
+
+def relative_error(output: Tensor, exact: Tensor) -> float:
+    """The mean squared error over the exact output's variance."""
+    return float((output - exact).square().mean() / exact.var(correction=0).clamp_min(1e-12))
+
+
+@kept_memory()
+def measure_layers(
+    model: nn.Module,
+    statistics: Mapping[str, ChannelStatistics],
+    batches: Iterable[Any],
+    formats: Mapping[str, LayerFormat],
+    config: QuantConfig,
+    *,
+    name: str | None = None,
+    forward: Forward | None = None,
+    judge: Judge | None = None,
+    progress: Progress | None = None,
+) -> Sensitivity:
+    """Measure the layers that have a format and statistics; the model stays as it is.
+
+    A format of another weight width than `PROBE` is one that no plan changes. `name` is the model's, its class's
+    where none is given. `progress` counts thousandths of the expected time. Raises UsageError.
+    """
+    batches = listed(batches)
+    config = replace(config, weight_bits=PROBE, activation_bits=PROBE)
+    formats = {n: fmt for n, fmt in formats.items() if n in statistics}
+    if not formats:
+        raise UsageError("nothing to measure: no chosen layer was reached by a batch")
+    layers = quantizable(model)
+    probes: dict[str, QuantLayer] = {}
+    widths: dict[str, tuple[dict[int, float], dict[int, float]]] = {}
+    macs: dict[str, int] = {}
+
+    def observed(name: str, layer: Layer, x: Tensor) -> None:
+        if name in probes:
+            return
+        if progress:
+            progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
+        one = LayerSearch(layer, formats[name], statistics[name], x[:_SEARCHED], config)
+        exponent, clip = search([one], config)
+        probes[name] = one.build(exponent, replace(formats[name], clip=clip))
+        widths[name] = one.width_errors(exponent, CLIPS if config.clipping else (1.0,))
+        macs[name] = _macs(layer, x)
+
+    with observe_inputs({n: layers[n] for n in formats}, observed), evaluating(model):
+        for batch in batches:
+            if len(probes) < len(formats):
+                (forward or call)(model, batch)
+    judge = judge or OutputJudge(model, batches, forward or call)
+    measured = {}
+    for count, layer_name in enumerate(formats):
+        if progress:
+            share = judge.share(list(formats)[:count], list(formats))
+            progress(_THOUSAND // 2 + int(share * _THOUSAND) // 2, _THOUSAND)
+        layer, fmt = layers[layer_name], formats[layer_name]
+        error, loss = judge.with_layer(layer_name, probes[layer_name])
+        weights, activations = widths[layer_name]
+        whole = max(weights[PROBE] + activations[PROBE], 1e-20)
+        measured[layer_name] = LayerSensitivity(
+            macs=macs[layer_name],
+            parameters=layer.weight.numel(),
+            overhead=_overhead(layer, fmt),
+            fixed=None if fmt.weight_bits == PROBE else fmt.weight_bits,
+            weight={bits: weights[bits] / whole for bits in BITS},
+            activation={bits: activations[bits] / whole for bits in BITS},
+            error=error,
+            perceptual=loss,
+        )
+    if progress:
+        progress(_THOUSAND, _THOUSAND)
+    low = sum(layers[n].weight.numel() + _bias(layers[n]) for n in formats)
+    rest = _HALF * (sum(p.numel() for p in model.parameters()) - low)
+    return Sensitivity(name or type(model).__name__, judge.metric, rest, measured)
+
+
+def _macs(layer: Layer, x: Tensor) -> int:
+    """Multiply-accumulates an image."""
+    if isinstance(layer, nn.Linear):
+        return x[0].numel() // x.shape[-1] * layer.weight.numel()
+    sides = [(x.shape[2 + i] + 2 * int(layer.padding[i]) - layer.kernel_size[i]) // layer.stride[i] + 1 for i in (0, 1)]
+    return sides[0] * sides[1] * layer.weight.numel()
+
+
+def _bias(layer: Layer) -> int:
+    return 0 if layer.bias is None else layer.bias.numel()
+
+
+def _overhead(layer: Layer, fmt: LayerFormat) -> int:
+    """Bytes a stored layer takes beside its integers: scales, bias, branch."""
+    outputs, channels = layer.weight.shape[:2]
+    branch = _HALF * fmt.rank * (outputs + layer.weight[0].numel())
+    return _LAYER_BYTES * (outputs + channels + _bias(layer)) + branch

@@ -1,0 +1,162 @@
+"""QD-LoRA: train the low-rank branches of a quantized model until its outputs are its teacher's.
+
+(DESIGN.md section 3.3.) Only adapters, and clipping ratios if asked, learn; integers and scales stay. No labels are
+needed: the target is what the full-precision model makes of the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..kernels.allocator import kept_memory
+from ..kernels.dispatch import fast_dtype
+from ..nn.inference import outside_inference
+from ..nn.swap import quant_layers
+from ..nn.trainable import restore_layers, to_integers, to_trainable, trainable_parameters
+from ..quant.batches import Forward, call, device_of, evaluating, listed, tensors_of
+from ..quant.quantize import chosen_names
+from ..types import DistillSettings
+from .trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a caller may watch. An exception that one raises stops the work; the restorer stays as it was.
+
+    In blocks mode every block has a `Trainer` of its own, named for it.
+    """
+
+    on_step: Callable[[Trainer], None] | None = None
+    on_state: Callable[[Trainer], None] | None = None  # a good moment to save `trainer.state()`
+    on_pictures: Callable[[int, Tensor], None] | None = None  # steps done; [N, 3, 3, S, S] in [-1, 1]: degraded,
+    # full precision, low-bit
+    resume: Callable[[Trainer], None] | None = None  # may call `trainer.resume`
+
+
+@dataclass(frozen=True)
+class DistillReport:
+    """How a run went."""
+
+    losses: tuple[float, ...]  # one a step
+    scores: tuple[tuple[int, float], ...]  # (steps done, PSNR in dB to the teacher over the held-out images)
+
+
+def resolved(settings: DistillSettings, device: torch.device) -> DistillSettings:
+    """The settings as a device trains with them: an automatic precision is the one that it means.
+
+    A processor without bfloat16 takes ten times as long to compute in it. Raises UsageError for a rank below 0.
+    """
+    if settings.rank < 0 or settings.merge_rank < 0:
+        raise UsageError("rank and merge rank are at least 0")
+    if settings.precision != "auto":
+        return settings
+    return replace(settings, precision=str(fast_dtype(device)).removeprefix("torch."))
+
+
+@kept_memory()
+@outside_inference
+def distill(
+    model: nn.Module,
+    teacher: nn.Module,
+    batches: Iterable[Any],
+    settings: DistillSettings | None = None,
+    *,
+    val_batches: Iterable[Any] = (),
+    forward: Forward | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    watch: Callbacks | None = None,
+) -> DistillReport:
+    """Train the branches of a quantized `model`, in place, until its outputs are those of `teacher`, its original.
+
+    Takes batches, `forward` and patterns as `quantize` does; the patterns choose the layers that learn. The loss is
+    the squared error of every floating-point tensor of the output, over its variance; a step sees
+    `settings.fit.batch_size` batches. `val_batches` choose the best step; without them the last one stays. Of the
+    settings, those of latents, prompts, perceptual losses and checkpointing are a restorer's alone.
+
+    Raises UsageError, ConfigError; interrupted or refused, the model stays as it was.
+    """
+    settings, watch = resolved(settings or DistillSettings(), device_of(model)), watch or Callbacks()
+    run, batches, val_batches = forward or call, listed(batches), list(val_batches)
+    low = quant_layers(model)
+    if not low:
+        raise UsageError("the model to distill is in full precision: quantize it first")
+    if quant_layers(teacher):
+        raise UsageError("the teacher is quantized too: give the full-precision model")
+    learning = chosen_names(list(low), include, exclude)
+    if not any(low[name].format.rank for name in learning) and not settings.learn_clips:
+        raise UsageError("no chosen layer has a low-rank branch to train: quantize with a rank above 0")
+
+    def targets(given: Sequence[Any]) -> list[list[Tensor]]:
+        with evaluating(teacher):
+            return [[t.detach().float().cpu() for t in tensors_of(run(teacher, batch))] for batch in given]
+
+    wanted, val_wanted = targets(batches), targets(val_batches)
+    if not any(wanted):
+        raise UsageError("the teacher's output holds no floating-point tensor: give a `forward` that returns one")
+
+    def error(batch: Any, exact: Sequence[Tensor]) -> Tensor:
+        made = tensors_of(run(model, batch))
+        if [t.shape for t in made] != [t.shape for t in exact]:
+            raise UsageError("the model's output is not shaped as its teacher's: they are not the same architecture")
+        pairs = ((a.float(), b.to(a.device)) for a, b in zip(made, exact, strict=True))
+        return torch.stack([(a - b).square().mean() / b.var(correction=0).clamp_min(1e-12) for a, b in pairs]).mean()
+
+    def loss(indices: Tensor) -> Tensor:
+        with autocast(device_of(model), settings):
+            return torch.stack([error(batches[i], wanted[i]) for i in indices.tolist()]).mean()
+
+    def validate(_: int) -> float:
+        with torch.no_grad():
+            errors = [float(error(*pair)) for pair in zip(val_batches, val_wanted, strict=True)]
+        return -10 * math.log10(max(sum(errors) / len(errors), 1e-20))
+
+    modes = [module for module in model.modules() if module.training]
+    model.eval()  # dropout and batch statistics would be noise in what is learned
+    try:
+        with training(model, settings, learning=learning):
+            trainer = Trainer(trainable_parameters(model, settings.only_distillation), settings.fit, len(batches))
+            if watch.resume:
+                watch.resume(trainer)
+            trainer.run(loss, validate if val_batches else None, watch.on_step, watch.on_state)
+    finally:
+        for module in modes:
+            module.training = True
+    return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
+
+
+@contextmanager
+def training(
+    model: nn.Module, settings: DistillSettings, within: str = "", learning: set[str] | None = None
+) -> Iterator[None]:
+    """While it lasts, low-bit layers are trainable; afterwards integers again, or, failed, the very layers from before.
+
+    See `to_trainable`. What else the model has takes no gradients meanwhile.
+    """
+    before, flags = quant_layers(model), {p: p.requires_grad for p in model.parameters()}
+    try:
+        to_trainable(model, settings.rank, settings.learn_clips, settings.fit.seed, within, learning)
+        with torch.enable_grad():
+            yield
+        to_integers(model, settings.merge_rank)
+    except BaseException:
+        restore_layers(model, before)
+        raise
+    finally:
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+
+
+def autocast(device: torch.device, settings: DistillSettings) -> AbstractContextManager[Any]:
+    """The precision that the settings train in."""
+    if settings.precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, getattr(torch, settings.precision))

@@ -1,0 +1,228 @@
+"""Trainer parameters to a loss, step by step: what every kind of distillation shares.
+
+A run is a pure function of its settings: the order of images hangs on seed and step alone, so a run that
+stopped and goes on from its saved state ends with the same weights. Under `accelerate launch` (or
+torchrun) every process takes its share of each batch and gradients are averaged: two processes do what
+one does with twice the batch.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import QuantFaceError, UsageError
+from ..types import FitSettings
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+Loss = Callable[[Tensor], Tensor]
+"""Indices of images [B] int64 -> a scalar."""
+Validate = Callable[[int], float]
+"""Called with the number of steps done while the averaged weights are in place; higher is better."""
+
+
+class Trainer:
+    """One training run: AdamW, warm-up then cosine, averaged weights, early stop, exact resume."""
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], settings: FitSettings, count: int, name: str = ""
+    ) -> None:
+        """`count` images to draw from; `name` of the part that is trained, empty = all of a model.
+
+        Raises UsageError when there is nothing to fit or to draw.
+        """
+        if not parameters or count < 1:
+            raise UsageError("nothing to train" if not parameters else "training needs at least one image")
+        _check(settings)
+        self.parameters, self.settings, self.count, self.name = dict(parameters), settings, count, name
+        self.average = {name: p.detach().clone() for name, p in parameters.items()}
+        self.best: dict[str, Tensor] | None = None
+        self.losses: list[float] = []
+        self.scores: list[tuple[int, float]] = []  # (steps done, score)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        )
+
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return len(self.losses)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the last `patience` validations brought nothing better."""
+        patience, scores = self.settings.patience, [score for _, score in self.scores]
+        stale = patience > 0 and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
+        return self.done >= self.settings.steps or stale
+
+    def run(
+        self,
+        loss: Loss,
+        validate: Validate | None = None,
+        on_step: Callable[[Trainer], None] | None = None,
+        on_state: Callable[[Trainer], None] | None = None,
+    ) -> None:
+        """Train to the end, then leave the best averaged weights in place. What a callback raises stops it."""
+        while not self.finished:
+            self._step(loss)
+            if on_step:
+                on_step(self)
+            last = self.done == self.settings.steps
+            if validate and (self.done % self.settings.validate_every == 0 or last):
+                with self.averaged():
+                    score = validate(self.done)
+                if score >= max((s for _, s in self.scores), default=-math.inf):
+                    self.best = {name: p.clone() for name, p in self.average.items()}
+                self.scores.append((self.done, score))
+            if on_state and (self.done % self.settings.save_every == 0 or self.finished):
+                on_state(self)
+        self._put(self.best or self.average)
+
+    def indices(self, step: int, turn: int) -> Tensor:
+        """This process's images of one accumulation turn of one step."""
+        rank, world = _process()
+        batch = self.settings.batch_size * world
+        first = (step * self.settings.accumulation + turn) * batch
+        places = range(first, first + batch)
+        orders = {epoch: self._order(epoch) for epoch in {p // self.count for p in places}}
+        return torch.stack([orders[p // self.count][p % self.count] for p in places])[rank::world]
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed((self.settings.seed << 20) + epoch)
+        return torch.randperm(self.count, generator=generator)
+
+    def _rate(self, step: int) -> float:
+        """The learning rate's share at a step: linear warm-up, then a cosine to a twentieth."""
+        warm = min(1.0, (step + 1) / (self.settings.warmup + 1))
+        return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / self.settings.steps)))
+
+    def _step(self, loss: Loss) -> None:
+        step, settings = self.done, self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * self._rate(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros(())
+        for turn in range(settings.accumulation):
+            part = loss(self.indices(step, turn)) / settings.accumulation
+            part.backward()
+            total += part.detach().cpu()
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        _average([total, *gradients])
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        # Before the optimizer's step: weights that are not finite would be saved.
+        if not torch.isfinite(total) or not torch.isfinite(norm):
+            raise QuantFaceError(f"training diverged at step {step + 1}: choose a lower learning rate")
+        self.optimizer.step()
+        decay = min(settings.ema, (step + 1) / (step + 10))
+        for name, parameter in self.parameters.items():
+            self.average[name].lerp_(parameter.detach(), 1 - decay)
+        self.losses.append(float(total))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """While it lasts, the averaged weights are in place."""
+        raw = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(raw)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(values[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a later run needs to go on, as tensors."""
+        state = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
+        state["scores"] = torch.tensor(self.scores, dtype=torch.float64).view(-1, 2)
+        for name, parameter in self.parameters.items():
+            state[f"parameter.{name}"] = parameter.detach()
+            state[f"average.{name}"] = self.average[name]
+            if self.best:
+                state[f"best.{name}"] = self.best[name]
+            for moment, value in self.optimizer.state[parameter].items():
+                state[f"{moment}.{name}"] = value
+        return {name: t.clone().contiguous() for name, t in state.items()}
+
+    def resume(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state()` of a run with the same settings. Raises UsageError when it is another run's."""
+        for name, parameter in self.parameters.items():
+            saved = state.get(f"parameter.{name}")
+            if saved is None or saved.shape != parameter.shape:
+                raise UsageError(f"the saved state is of another run ({name}): use another folder")
+        self.losses = state["losses"].tolist()
+        self.scores = [(int(step), float(score)) for step, score in state["scores"]]
+        self._put({name: state[f"parameter.{name}"] for name in self.parameters})
+        moments: dict[int, dict[str, Any]] = {}
+        for index, (name, parameter) in enumerate(self.parameters.items()):
+            self.average[name] = state[f"average.{name}"].to(parameter.device).clone()
+            moments[index] = {m: state[f"{m}.{name}"].clone() for m in ("step", "exp_avg", "exp_avg_sq")}
+        if any(name.startswith("best.") for name in state):
+            self.best = {n: state[f"best.{n}"].to(p.device).clone() for n, p in self.parameters.items()}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+
+def _check(settings: FitSettings) -> None:
+    counts = ("steps", "batch_size", "accumulation", "validate_every", "save_every")
+    wrong = [name for name in counts if getattr(settings, name) < 1]
+    if wrong:
+        raise UsageError(f"{', '.join(wrong)}: at least 1")
+    if settings.warmup < 0 or settings.weight_decay < 0:
+        raise UsageError("warmup and weight decay are at least 0")
+    if not settings.learning_rate > 0 or not 0 <= settings.ema < 1:
+        raise UsageError("the learning rate is above 0, the averaging from 0 to below 1")
+
+
+def _process() -> tuple[int, int]:
+    """(this process, of how many)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 0, 1
+    state = _launched()
+    return state.process_index, state.num_processes
+
+
+def _launched() -> PartialState:
+    """The launcher's word on this process."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # Without being told, processes on CPUs would not know of each other and each train a model of its own.
+    first = not PartialState._shared_state
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+    if first:
+        atexit.register(state.destroy_process_group)  # a process that just ends may abort the others
+    return state
+
+
+def _average(tensors: list[Tensor]) -> None:
+    """Replace each tensor by its mean over all processes, in place."""
+    if _process()[1] == 1:
+        return
+    from accelerate.utils import reduce
+
+    # At once, because every round between processes costs more than what it carries; on the launcher's device,
+    # because a GPU's processes cannot exchange what lies in memory.
+    flat = reduce(torch.cat([t.detach().flatten().float().to(_launched().device) for t in tensors]), "mean")
+    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files and shows progress."""
+    return _process()[0] == 0
+
+
+def launched_device() -> torch.device | None:
+    """Where a launcher put this process, when there are several."""
+    return None if _process()[1] == 1 else _launched().device

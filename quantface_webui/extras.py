@@ -1,0 +1,147 @@
+"""The accordion of the Extras tab: its controls, and what they do to a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quantface_core.errors import QuantFaceError
+from quantface_core.types import RestoreOptions
+
+from . import host
+from .restoring import choice, choices, restore
+from .settings import AUTO, COLORS, Settings, infotext_name, read_infotext, read_settings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .restoring import Restored
+
+_POSITIONS = "positions"
+_source: Any = None  # the tab's picture
+
+
+def notice_source(component: Any, **options: Any) -> None:
+    """For `on_after_component`: remember the Extras tab's picture when it is made."""
+    global _source
+    if options.get("elem_id") == "extras_image":
+        _source = component
+
+
+def controls() -> dict[str, Any]:
+    """The controls by the names that `process` knows; none when a host's page cannot have them, for it needs no us."""
+    try:
+        return _controls()
+    except Exception as error:
+        host.report(f"no controls in the Extras tab: {error}", exc_info=True)
+        return {}
+
+
+def _controls() -> dict[str, Any]:
+    import gradio as gr
+    from modules import ui_common, ui_components
+
+    usual, numbers = Settings(), RestoreOptions()
+    with ui_components.InputAccordion(False, label="QuantFace") as enable:
+        with ui_components.FormRow():
+            model = gr.Dropdown(choices(), value=choice(usual.model), label="QuantFace model")
+            ui_common.create_refresh_button(model, lambda: None, lambda: {"choices": choices()}, "quantface_refresh")
+            read = ui_components.ToolButton("↙️", elem_id="quantface_read", tooltip="Take the source picture's settings")
+        with ui_components.FormRow():
+            visibility = gr.Slider(0, 1, usual.visibility, step=0.01, label="QuantFace visibility")
+            automatic = gr.Checkbox(True, label="Automatic strength")
+            strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", visible=False)
+        with ui_components.FormRow():
+            faces = gr.Radio(["all", "largest", _POSITIONS], value="all", label="Faces")
+            positions = gr.Textbox("0", label="Positions from the left, such as 0,2", visible=False)
+            color = gr.Radio(list(COLORS), value=usual.color, label="Colours of the picture")
+        with ui_components.FormRow():
+            min_size = gr.Slider(0, 1024, numbers.min_size, step=1, label="Smallest face (pixels)")
+            min_confidence = gr.Slider(0, 1, numbers.min_confidence, step=0.05, label="Least confidence in a face")
+            feather = gr.Slider(0, 1, numbers.feather, step=0.02, label="Softness of the rim")
+            seed = gr.Number(-1, precision=0, label="Seed of the faces (-1: none)")
+    # No server is asked for it twice: what is hidden keeps its value.
+    automatic.change(lambda on: gr.update(visible=not on), [automatic], [strength], show_progress=False)
+    faces.change(lambda which: gr.update(visible=which == _POSITIONS), [faces], [positions], show_progress=False)
+    made = {
+        "model": model, "visibility": visibility, "automatic": automatic, "strength": strength, "faces": faces,
+        "positions": positions, "color": color, "min_size": min_size, "min_confidence": min_confidence,
+        "feather": feather, "seed": seed,
+    }  # fmt: skip
+    if _source is not None:
+        read.click(_shown_settings, [_source], [enable, *made.values()], show_progress=False)
+    return {"enable": enable, **made}
+
+
+def process(pp: Any, enable: bool | None, **values: Any) -> None:
+    """Restore `pp.image` in place. The API of the host gives None for every control: it knows none of ours.
+
+    What goes wrong is told, and the picture stays as it was: it may be one of hundreds.
+    """
+    if not enable:
+        return
+    try:
+        settings = _settings(**values)
+        if settings.visibility == 0:
+            return
+        pp.image, result = _restored(pp.image, settings)
+    except host.Interrupted:
+        host.skip_picture()
+        return
+    except QuantFaceError as error:
+        host.report(str(error))
+        pp.info[infotext_name("error")] = str(error)
+    except Exception as error:  # whatever it is, the other pictures of a batch come next
+        host.report(str(error), exc_info=True)
+        pp.info[infotext_name("error")] = f"{type(error).__name__}: {error}"
+    else:
+        pp.info |= settings.infotext()
+        pp.info[infotext_name("restored")] = f"{len(result.restored)} of {len(result.faces)} faces"
+
+
+def _settings(automatic: bool | None, strength: Any, faces: str | None, positions: str | None, **rest: Any) -> Settings:
+    """Settings from the values of controls, by their names."""
+    which = positions or "0" if faces == _POSITIONS else faces
+    return read_settings({**rest, "strength": strength if automatic is False else AUTO, "faces": which})
+
+
+def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, Restored]:
+    """A picture with its faces restored, its transparency as it was."""
+    import numpy as np
+    from PIL import Image
+
+    result = restore(np.array(picture.convert("RGB")), settings)
+    if not result.restored:
+        return picture, result
+    image = Image.fromarray(result.pixels)
+    if "A" in picture.getbands():
+        image.putalpha(picture.getchannel("A"))
+    image.info = picture.info
+    return image, result
+
+
+def _shown_settings(picture: Any) -> list[Any]:  # gradio evaluates what its handlers are annotated with
+    """Values for all controls from a picture's text; they stay as they are where it says nothing."""
+    import gradio as gr
+
+    try:
+        settings = read_infotext(_text(picture)) if picture is not None else None
+    except QuantFaceError as error:
+        host.report(f"the picture's settings: {error}")
+        settings = None
+    if settings is None:
+        return [gr.update()] * 12
+    listed = settings.faces in ("all", "largest")
+    automatic = settings.strength == AUTO
+    return [
+        True, choice(settings.model), settings.visibility, automatic, 1.0 if automatic else settings.strength,
+        settings.faces if listed else _POSITIONS, "0" if listed else settings.faces, settings.color,
+        settings.min_size, settings.min_confidence, settings.feather, -1 if settings.seed is None else settings.seed,
+    ]  # fmt: skip
+
+
+def _text(picture: Image.Image) -> str:
+    """All that a picture says of how it was made."""
+    from modules import images
+
+    generated, others = images.read_info_from_image(picture)
+    return ", ".join(str(value) for value in (generated, others.get("postprocessing"), others.get("extras")) if value)

@@ -1,0 +1,98 @@
+"""Restore faces: an entry among the host's face restorers, its settings page, and what generated pictures tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quantface_core.errors import QuantFaceError
+from quantface_core.io.offers import plain
+
+from . import host
+from .restoring import choices, restore
+from .settings import AUTO, COLORS, NAMES, Settings, infotext_name, read_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NAME = "QuantFace"
+_SECTION = ("quantface", "QuantFace", "postprocessing")
+
+
+def register_restorer() -> None:
+    """Put us among the host's face restorers, in the place of an older one of our name."""
+    from modules import face_restoration, shared
+
+    class Restorer(face_restoration.FaceRestoration):  # type: ignore[misc]
+        def name(self) -> str:
+            return NAME
+
+        def restore(self, np_image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return restored(np_image)
+
+    shared.face_restorers[:] = [known for known in shared.face_restorers if known.name() != NAME]
+    shared.face_restorers.append(Restorer())
+
+
+def restored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An RGB picture [H, W, 3] with its faces restored; as it was when that does not work: it cost a generation."""
+    try:
+        return restore(pixels, settings()).pixels
+    except host.Interrupted:
+        pass
+    except QuantFaceError as error:
+        host.report(str(error))
+    except Exception as error:
+        host.report(str(error), exc_info=True)
+    return pixels
+
+
+def settings() -> Settings:
+    """What the settings page says. Raises UsageError."""
+    return read_settings({name: host.option(name) for name in NAMES})
+
+
+def add_options() -> None:
+    """The settings page, for `on_ui_settings`."""
+    import gradio as gr
+    from modules import shared
+
+    usual = Settings()
+    strengths = [AUTO, *(f"{tenths / 10:.1f}" for tenths in range(10, -1, -1))]
+    share = {"minimum": 0, "maximum": 1}
+
+    def add(name: str, label: str, component: Any, arguments: Any, note: str = "", refresh: Any = None) -> None:
+        value = getattr(usual, name)
+        value = -1 if name == "seed" else value
+        option = shared.OptionInfo(
+            value, label, component, arguments, section=_SECTION[:2], category_id=_SECTION[2], refresh=refresh,
+            infotext=infotext_name(name),
+        )  # fmt: skip
+        shared.opts.add_option(f"quantface_{name}", option.info(note) if note else option)
+
+    def models() -> dict[str, Any]:  # without marks: a saved choice stays one when its model has come
+        return {"choices": [plain(name) for name in choices()]}
+
+    menu = (
+        "of Restore faces, with QuantFace as the face restoration model; what is not there yet is got at its first use"
+    )
+    add("model", "QuantFace model", gr.Dropdown, models, menu, lambda: None)
+    add("visibility", "QuantFace visibility", gr.Slider, {**share, "step": 0.01})
+    add("strength", "Strength", gr.Dropdown, {"choices": strengths}, "auto: as much as a face needs")
+    add("faces", "Faces", gr.Textbox, {}, "all, largest, or positions from the left such as 0,2")
+    add("color", "Colours of the picture", gr.Radio, {"choices": list(COLORS)}, "how restored faces take them on")
+    add("min_size", "Smallest face (pixels)", gr.Slider, {"minimum": 0, "maximum": 1024, "step": 1})
+    add("min_confidence", "Least confidence in a face", gr.Slider, {**share, "step": 0.05})
+    add("feather", "Softness of the rim", gr.Slider, {**share, "step": 0.02}, "0: hard, 1: from a face's middle on")
+    add("seed", "Seed of the faces (-1: none)", gr.Number, {"precision": 0})
+
+
+def tell(p: Any) -> None:
+    """Let a generated picture's text say how its faces are restored."""
+    from modules import shared
+
+    if p.restore_faces and shared.opts.face_restoration_model == NAME:
+        try:
+            p.extra_generation_params |= settings().infotext()
+        except QuantFaceError as error:
+            host.report(str(error))

@@ -1,0 +1,70 @@
+"""The model in memory: one, loaded when a face needs it, kept for the next picture."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import host
+
+if TYPE_CHECKING:
+    import torch
+
+    from quantface_core import OneStepRestorer
+
+_NEEDED = 2800  # bytes a pixel of a face takes while it is restored
+_lock = threading.RLock()
+_held: tuple[tuple[str, int, int], OneStepRestorer] | None = None
+
+
+@contextmanager
+def restorer(path: Path, device: torch.device) -> Iterator[OneStepRestorer]:
+    """The file's restorer on a device, nobody else's while it lasts. Raises ModelError."""
+    with _lock:
+        model = _loaded(path, device)
+        host.make_room(path.stat().st_size + _NEEDED * model.config.image_size**2, device)
+        if not _is_on(model, device):  # moving, even to where it is, would pack its integers again
+            model.to(device)
+        try:
+            yield model
+        finally:
+            if host.unloads() and device.type != "cpu":
+                model.to("cpu")
+                host.empty_cache()
+
+
+def drop() -> None:
+    """Give the memory back."""
+    global _held
+    with _lock:
+        _held = None
+    host.empty_cache()
+
+
+def _loaded(path: Path, device: torch.device) -> OneStepRestorer:
+    from quantface_core import load_restorer
+
+    global _held
+    stat = path.stat()
+    key = (str(path), stat.st_mtime_ns, stat.st_size)
+    if _held is None or _held[0] != key:
+        _held = None  # before the next: two at once may not fit
+        with host.loading():
+            model = load_restorer(path, "cpu", _dtype(device))
+        _held = (key, model)
+    return _held[1]
+
+
+def _is_on(model: OneStepRestorer, device: torch.device) -> bool:
+    """A device without a number is the host's current one."""
+    return model.device.type == device.type and device.index in (None, model.device.index)
+
+
+def _dtype(device: torch.device) -> torch.dtype | None:
+    """What is computed in between integers: a processor's is the library's choice, a GPU's what it has natively."""
+    from quantface_core.kernels.dispatch import fast_dtype
+
+    return None if device.type == "cpu" else fast_dtype(device)

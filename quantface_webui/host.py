@@ -1,0 +1,179 @@
+"""The WebUI's side: folders, devices, memory, progress, errors. With `scripts/quantface.py` all that knows it.
+
+Its names are looked up when they are used: the host reloads some of its modules.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FOLDER = "quantface"  # of the host's models folder
+_TASK = "quantface"  # what `--use-cpu` calls us
+_MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's, reForge's
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The user pressed Interrupt or Skip."""
+
+
+def models_folders() -> list[Path]:
+    """Where model files are: what is fetched or built goes into the first."""
+    from modules import paths, shared
+
+    chosen = getattr(shared.cmd_opts, "quantface_models_path", None) or os.environ.get("QUANTFACE_MODELS_DIR")
+    usual = Path(paths.models_path) / FOLDER
+    return list(dict.fromkeys([Path(chosen), usual] if chosen else [usual]))
+
+
+def use_models_folder() -> None:
+    """Let the library, and the processes it starts, keep models in the host's folder."""
+    os.environ["QUANTFACE_MODELS_DIR"] = str(models_folders()[0])
+
+
+def model_file(name: str) -> Path | None:
+    """The file of a name in the models folders, which it cannot leave; None when it is not there."""
+    for folder in models_folders():
+        path = folder / name
+        if path.is_file() and path.suffix == ".safetensors" and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    return None
+
+
+def model_files() -> list[str]:
+    """The files in the models folders; none of those that are still being made."""
+    found = [path.name for folder in models_folders() for path in sorted(folder.glob("*.safetensors"))]
+    return [name for name in dict.fromkeys(found) if not name.startswith(".")]
+
+
+def device() -> torch.device:
+    """Where faces are restored: `--use-cpu quantface` (or all) leaves the GPU to others."""
+    from modules import devices
+
+    chosen: torch.device = devices.get_device_for(_TASK)
+    return chosen
+
+
+def _manager() -> Any:
+    """Forge's memory manager, or None: what has been imported by the host under one of its names."""
+    return next((sys.modules[name] for name in _MANAGERS if name in sys.modules), None)
+
+
+def make_room(needed: int, where: torch.device) -> None:
+    """Have so many bytes free on a GPU, where the host manages its memory."""
+    manager = _manager()
+    if manager and where.type != "cpu":
+        manager.free_memory(needed, where)
+
+
+@contextmanager
+def diffusion_model_aside() -> Iterator[None]:
+    """While it lasts, what pictures are generated with makes room on the GPU."""
+    from modules import sd_models
+
+    if manager := _manager():  # brings it back when it is needed
+        manager.unload_all_models()
+        yield
+        return
+    model = sd_models.model_data.sd_model
+    if model is None:
+        yield
+        return
+    sd_models.send_model_to_cpu(model)
+    try:
+        yield
+    finally:
+        empty_cache()
+        sd_models.send_model_to_device(model)
+
+
+def loading() -> AbstractContextManager[Any]:
+    """Held while a model is loaded: AUTOMATIC1111's replaces parts of torch while it loads its own."""
+    from modules import sd_models
+
+    lock = getattr(sd_models.model_data, "lock", None)
+    return lock if lock is not None else nullcontext()
+
+
+def empty_cache() -> None:
+    from modules import devices
+
+    gc.collect()
+    devices.torch_gc()
+
+
+def unloads() -> bool:
+    """Whether the user wants face restorers off the GPU between pictures."""
+    from modules import shared
+
+    return bool(getattr(shared.opts, "face_restoration_unload", False))
+
+
+def stop_if_interrupted() -> None:
+    """Raises Interrupted; `stopping_generation` lets the picture in work be finished."""
+    from modules import shared
+
+    if shared.state.interrupted or shared.state.skipped:
+        raise Interrupted
+
+
+def stop_if_stopping() -> None:
+    """Raises Interrupted also when the user wants no further picture: for what comes before one."""
+    from modules import shared
+
+    stop_if_interrupted()
+    if getattr(shared.state, "stopping_generation", False):
+        raise Interrupted
+
+
+class Progress:
+    """The page's progress bar, within the job that the host counts; as it was at the end."""
+
+    def __enter__(self) -> Progress:
+        from modules import shared
+
+        state = shared.state
+        self._before = state.job_no, state.sampling_step, state.sampling_steps, state.textinfo
+        # The host counts a job as done when it turns to it: the bar would be full from the start.
+        state.job_no = max(0, state.job_no - 1)
+        return self
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        from modules import shared
+
+        shared.state.sampling_step, shared.state.sampling_steps = done, total
+        shared.state.textinfo = text
+
+    def __exit__(self, *_: object) -> None:
+        from modules import shared
+
+        state = shared.state
+        state.job_no, state.sampling_step, state.sampling_steps, state.textinfo = self._before
+
+
+def report(message: str, exc_info: bool = False) -> None:
+    """Say what went wrong, on the console and among the host's errors."""
+    from modules import errors
+
+    errors.report(f"QuantFace: {message}", exc_info=exc_info)
+
+
+def skip_picture() -> None:
+    """Have the Extras tab write nothing for this picture: it is not what the user asked for."""
+    from modules import shared
+
+    shared.state.skipped = True
+
+
+def option(name: str) -> Any:
+    """A value of our settings page."""
+    from modules import shared
+
+    return getattr(shared.opts, f"quantface_{name}", None)

@@ -1,0 +1,43 @@
+"""Packages that restoring a face needs, and what pip is asked for where the host has not got them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+
+_NEEDED = {  # by module
+    "cv2": "opencv-python-headless>=4.8",
+    "diffusers": "diffusers>=0.30",
+    "filelock": "filelock>=3.12",
+    "huggingface_hub": "huggingface-hub>=0.25",
+    "safetensors": "safetensors>=0.4.2",
+    "tqdm": "tqdm>=4.60",
+}
+_OLD_TORCH = {"diffusers": "diffusers>=0.30,<0.36"}  # before 2.4: newer ones import what it does not have
+
+
+def missing() -> list[str]:
+    """What pip has to bring."""
+    needed = dict(_NEEDED)
+    if sys.version_info < (3, 11):
+        needed["tomli"] = "tomli>=2.0"
+    absent = [name for name in needed if importlib.util.find_spec(name) is None]
+    if absent and _version("torch") < (2, 4):
+        needed |= _OLD_TORCH
+    return [needed[name] for name in absent]
+
+
+def held() -> str:
+    """Every installed package at its version, as constraints for pip."""
+    found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return "".join(f"{name}=={number}\n" for name, number in sorted(found.items()) if name and number)
+
+
+def _version(package: str) -> tuple[int, int]:
+    """The first two numbers of an installed package's version; 0, 0 when it is not there."""
+    try:
+        first, second = importlib.metadata.version(package).split(".")[:2]
+        return int(first), int(second)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return 0, 0

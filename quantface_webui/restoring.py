@@ -1,0 +1,130 @@
+"""Restore the faces of one picture: what the Extras tab, Restore faces and the API all call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from quantface_core.errors import QuantFaceError
+from quantface_core.io.making import make
+from quantface_core.io.offers import offered_file, offers, plain
+
+from . import holder, host
+from .settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from quantface_core import Face, FaceDetector, OneStepRestorer, Restoration
+
+    Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What became of one picture."""
+
+    pixels: Pixels  # RGB [H, W, 3]
+    faces: tuple[Face, ...]  # all that were found, from the left
+    restored: tuple[int, ...]  # positions of those that were restored
+
+
+def choices() -> list[str]:
+    """What the menus offer: models by name, marked by what choosing one takes, and files in the models folder."""
+    return offers(host.model_file, host.model_files())
+
+
+def choice(name: str) -> str:
+    """A model as the menu has it now: its mark may have changed since it was chosen."""
+    return next((known for known in choices() if plain(known) == plain(name)), name)
+
+
+def restore(pixels: Pixels, settings: Settings) -> Restored:
+    """Restore an RGB picture [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
+    file = offered_file(settings.model, host.model_file)  # a wrong name is told, faces or none
+    if settings.visibility == 0:
+        return Restored(pixels, (), ())
+    with host.Progress() as progress:
+        if file is None:
+            file = _made(plain(settings.model), progress)
+        found = _detector()(pixels)
+        options = settings.options()
+        if not any(face.score >= options.min_confidence and face.size >= options.min_size for face in found):
+            return Restored(pixels, (), ())
+        result = _with_memory(file, lambda model: _faces(model, pixels, found, settings, progress))
+    return Restored(_blended(pixels, result.pixels, settings.visibility), result.faces, result.restored)
+
+
+def _made(name: str, progress: host.Progress) -> Path:
+    """A model that is fetched or built now, while the bar moves; Interrupt ends it, asking again goes on."""
+
+    def look(percent: int, doing: str) -> None:
+        host.stop_if_stopping()
+        progress(percent, 100, f"QuantFace: {doing or 'getting'} {name}")
+
+    return make(name, look)
+
+
+@cache
+def _detector() -> FaceDetector:
+    from quantface_core import FaceDetector, detector_path
+
+    return FaceDetector(detector_path())
+
+
+def _faces(
+    model: OneStepRestorer, pixels: Pixels, found: tuple[Face, ...], settings: Settings, progress: host.Progress
+) -> Restoration:
+    from quantface_core import restore_photo
+    from quantface_core.nn.watched import watched
+
+    def told(done: int, total: int) -> None:
+        host.stop_if_interrupted()
+        progress(done, total, f"QuantFace: face {min(done + 1, total)} of {total}")
+
+    with watched(host.stop_if_interrupted, model):
+        return restore_photo(pixels, model, found, settings.options(), told)
+
+
+def _with_memory(file: Path, work: Callable[[OneStepRestorer], Restoration]) -> Restoration:
+    """Do it on the host's device; when memory runs out without the diffusion model there; then on the processor."""
+
+    def on(device: torch.device) -> Restoration:
+        with holder.restorer(file, device) as model:
+            return work(model)
+
+    device = host.device()
+    try:
+        return on(device)
+    except (QuantFaceError, RuntimeError) as error:
+        if device.type == "cpu" or not _out_of_memory(error):
+            raise
+    host.empty_cache()
+    with host.diffusion_model_aside():
+        try:
+            return on(device)
+        except (QuantFaceError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+    host.empty_cache()
+    host.report(f"not enough memory on {device}: the processor restores this picture")
+    return on(torch.device("cpu"))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or isinstance(error.__cause__, torch.cuda.OutOfMemoryError)
+
+
+def _blended(before: Pixels, after: Pixels, visibility: float) -> Any:
+    if visibility == 1:
+        return after
+    import numpy as np
+
+    mixed = before + (after.astype(np.float32) - before) * visibility
+    return np.rint(mixed).astype(np.uint8)

@@ -1,0 +1,109 @@
+"""How a picture's faces are restored, as the Extras tab, the settings page, the API and infotext all say it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from quantface_core.errors import UsageError
+from quantface_core.io.offers import plain
+from quantface_core.types import DEFAULT_RESTORER, RestoreOptions
+
+COLORS = ("wavelet", "adain", "none")
+AUTO = "auto"
+_PREFIX = "QuantFace "  # of our names in infotext
+_FIELD = re.compile(_PREFIX + r'([\w ]+): ("(?:\\.|[^"\\])*"|[^,\n]*)')
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every field has the value that changes least; all are checked when one is made (UsageError)."""
+
+    model: str = DEFAULT_RESTORER  # a name or file that the menu offers
+    visibility: float = 1.0  # of the restored picture over the one that was, 0 to 1
+    faces: str = "all"  # "all", "largest", or positions such as "0,2", from the left
+    strength: float | str = AUTO  # 0 = the face as it was, 1 = fully restored; "auto" = the library's choice
+    color: str = "wavelet"  # how restored faces take on the picture's colours: one of COLORS
+    min_size: float = 0.0  # pixels; smaller faces are left alone
+    min_confidence: float = 0.7  # 0 to 1; faces the detector is less sure of are left alone
+    feather: float = 0.32  # 0 to 1: how softly a face fades into the picture
+    seed: int | None = None  # of a sampled latent; None = the picture depends on itself alone
+
+    def __post_init__(self) -> None:
+        for name in ("visibility", "min_confidence", "feather"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is between 0 and 1, got {getattr(self, name)}")
+        if self.strength != AUTO and not (isinstance(self.strength, float) and 0 <= self.strength <= 1):
+            raise UsageError(f"strength is auto, or between 0 and 1, got {self.strength}")
+        if self.color not in COLORS:
+            raise UsageError(f"color is one of {', '.join(COLORS)}, got {self.color!r}")
+        if not 0 <= self.min_size < 1e6:
+            raise UsageError(f"min_size is a number of pixels from 0, got {self.min_size}")
+        if self.seed is not None and not 0 <= self.seed < 2**62:
+            raise UsageError(f"seed is a whole number from 0 to 2^62, got {self.seed}")
+        if self.faces not in ("all", "largest") and not re.fullmatch(r"\d{1,4}( *, *\d{1,4})*", self.faces):
+            raise UsageError(f"faces: all, largest, or positions such as 0,2; got {self.faces!r}")
+
+    def options(self) -> RestoreOptions:
+        """The library's options."""
+        return RestoreOptions(
+            faces=self.faces if self.faces in ("all", "largest") else tuple(int(p) for p in self.faces.split(",")),
+            min_size=self.min_size,
+            min_confidence=self.min_confidence,
+            color=self.color,
+            feather=self.feather,
+            seed=self.seed,
+            # The library's own default is what it thinks best: the only place that knows what "auto" means.
+            **({} if self.strength == AUTO else {"strength": self.strength}),  # type: ignore[arg-type]
+        )
+
+    def infotext(self) -> dict[str, str]:
+        """The model, and all that is not as usual, under the names that `read_infotext` knows."""
+        usual, ours = asdict(Settings()), {**asdict(self), "model": plain(self.model)}
+        chosen = {name: value for name, value in ours.items() if name == "model" or value != usual[name]}
+        return {infotext_name(name): f"{value}" for name, value in chosen.items()}
+
+
+NAMES = tuple(field.name for field in fields(Settings))
+
+
+def read_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from what menus, JSON or text give: None is the usual, numbers may be text.
+
+    Raises UsageError naming the field, also for a name that is none.
+    """
+    unknown = sorted(set(values) - set(NAMES))
+    if unknown:
+        raise UsageError(f"unknown setting {unknown[0]!r}: there are {', '.join(NAMES)}")
+    return Settings(**{name: _read(name, value) for name, value in values.items() if value is not None})
+
+
+def read_infotext(text: str) -> Settings | None:
+    """The settings a picture's text speaks of; None when it is not from here. Raises UsageError."""
+    values = {name.replace(" ", "_"): value.strip('" ') for name, value in _FIELD.findall(text)}
+    if "model" not in values:
+        return None
+    return read_settings({name: value for name, value in values.items() if name in NAMES})
+
+
+def infotext_name(field: str) -> str:
+    """The name of a field in infotext."""
+    return _PREFIX + field.replace("_", " ")
+
+
+def _read(name: str, value: Any) -> Any:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        if name == "faces":
+            return ",".join(str(int(v)) for v in value) if isinstance(value, list | tuple) else str(value).strip()
+        if name == "seed":
+            return None if value in ("", "None") or int(value) == -1 else int(value)
+        if name in ("model", "color"):
+            return str(value)
+        return AUTO if name == "strength" and value == AUTO else float(value)
+    except (TypeError, ValueError, OverflowError):
+        kind = {"faces": "all, largest or positions", "seed": "a whole number", "strength": "auto or a number"}
+        raise UsageError(f"{name} is {kind.get(name, 'a number')}, got {value!r:.60}") from None

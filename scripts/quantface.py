@@ -1,0 +1,56 @@
+"""What Stable Diffusion WebUI loads of QuantFace: it puts `quantface_webui` into the host's places.
+
+The host takes every class here that derives from one of its scripts', imported ones too: hence no `from` imports of
+them. The extension's folder is on `sys.path` only while this file is loaded: hence all imports of ours at its top.
+"""
+
+import sys
+
+from modules import script_callbacks, scripts, scripts_postprocessing
+
+from quantface_webui.needs import missing
+
+if absent := missing():  # --skip-install leaves it to the user
+    packages = " ".join(f'"{name}"' for name in absent)
+    raise ImportError(f'QuantFace needs {", ".join(absent)}: "{sys.executable}" -m pip install {packages}')
+
+from quantface_webui import api, extras, generation, holder, host
+
+
+class QuantFaceExtras(scripts_postprocessing.ScriptPostprocessing):
+    name = "QuantFace"
+    order = 2100  # after GFPGAN
+
+    def ui(self):
+        return extras.controls()
+
+    def process(self, pp, enable=None, **values):
+        extras.process(pp, enable, **values)
+
+
+class QuantFaceInfotext(scripts.Script):
+    """Nothing to see: generated pictures tell how their faces were restored."""
+
+    def title(self):
+        return "QuantFace infotext"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def process(self, p, *args):
+        generation.tell(p)
+
+
+def _unload():
+    """Before the scripts are loaded again, maybe of another version: what is left of this one has to go."""
+    holder.drop()
+    for name in [name for name in sys.modules if name.split(".")[0] in ("quantface_core", "quantface_webui")]:
+        del sys.modules[name]
+
+
+host.use_models_folder()
+generation.register_restorer()
+script_callbacks.on_after_component(extras.notice_source)
+script_callbacks.on_ui_settings(generation.add_options)
+script_callbacks.on_app_started(api.add_routes)
+script_callbacks.on_script_unloaded(_unload)

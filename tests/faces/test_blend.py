@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from quantface_core.degrade import degrade
+from quantface_core.errors import ModelError
+from quantface_core.faces.blend import BUNDLED, BlendNetwork, blend, kept_detail, load_blend
+from quantface_core.io.photos import read_photo
+
+
+def unit(path: Path) -> np.ndarray:
+    return read_photo(path).pixels.astype(np.float32) / 255
+
+
+def error(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.square(a - b).mean())
+
+
+def blended(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return before + blend(before, after).share[..., None] * (after - before)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+def test_a_sharp_face_is_not_smoothed(test_faces: list[Path], sigma: float) -> None:
+    for path in test_faces[:6]:
+        face = unit(path)
+        smooth = cv2.GaussianBlur(face, (0, 0), sigma)
+        assert error(blended(face, smooth), face) < 0.05 * error(smooth, face)
+
+
+def test_what_helps_is_taken(test_faces: list[Path]) -> None:
+    """A restorer that gives the very original of a badly damaged face."""
+    for seed, path in enumerate(test_faces[:6]):
+        face = unit(path)
+        bad = degrade((face * 255).astype(np.uint8), seed).astype(np.float32) / 255
+        assert error(blended(bad, face), face) < 0.35 * error(bad, face)
+
+
+def test_nonsense_is_not_taken(test_faces: list[Path]) -> None:
+    rng = np.random.default_rng(0)
+    for path, other in zip(test_faces[:4], test_faces[4:8], strict=True):
+        face = unit(path)
+        for nonsense in (unit(other), rng.random(face.shape, np.float32), np.full_like(face, 0.5)):
+            assert blend(face, nonsense).share.mean() < 0.05
+
+
+def test_any_size_has_a_share_a_pixel(test_faces: list[Path]) -> None:
+    small = unit(test_faces[0])
+    for side in (64, 512):
+        face = cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+        share, keep = blend(face, cv2.GaussianBlur(face, (0, 0), 2))
+        assert share.shape == keep.shape == (side, side)
+        assert 0 <= share.min() <= share.max() <= 1
+
+
+def test_finer_detail_stays_where_the_crop_kept_its_own(test_faces: list[Path]) -> None:
+    face = unit(test_faces[0])
+    assert np.allclose(kept_detail(face, face), 1)
+    noisy = face + np.random.default_rng(0).normal(0, 0.08, face.shape).astype(np.float32)
+    half = face.copy()
+    half[:, 128:] = noisy[:, 128:]
+    kept = kept_detail(half, face)  # the left half was clean, the right half was denoised
+    assert kept[:, :112].min() > 0.99
+    assert kept[:, 144:].mean() < 0.35
+
+
+def test_a_damaged_network_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(BUNDLED.read_bytes()[:1000])
+    other = {name: torch.zeros(1) for name in BlendNetwork().state_dict()}
+    save_file(other, tmp_path / "other.safetensors")
+    for name in ("cut", "other", "missing"):
+        with pytest.raises(ModelError, match=f"{name}.safetensors"):
+            load_blend(tmp_path / f"{name}.safetensors")
+
+
+def test_the_bundled_network_is_small() -> None:
+    assert BUNDLED.stat().st_size < 1_000_000

@@ -1,0 +1,53 @@
+"""What a host's menu offers, and the file of a choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantface_core.errors import ModelError
+from quantface_core.io.offers import offered_file, offers, plain
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
+    return tmp_path
+
+
+def find_in(folder: Path):
+    return lambda name: folder / name if (folder / name).is_file() else None
+
+
+def test_names_tell_what_choosing_them_takes(folder: Path) -> None:
+    shown = offers(find_in(folder), ["mine.safetensors"])
+    assert shown[0] == "quantface-mini-w4a4 (bundled)"
+    assert {"quantface-mini (bundled)", "osdface (build)", "osdface-w4a4 (build)"} <= set(shown)
+    assert shown[-1] == "mine.safetensors"
+    (folder / "osdface-w4a4.safetensors").touch()
+    shown = offers(find_in(folder), ["osdface-w4a4.safetensors", "quantface-mini.safetensors"])
+    assert "osdface-w4a4 (local)" in shown
+    assert shown[-1] == "quantface-mini.safetensors"  # another model than the package's
+    assert "osdface-w4a4.safetensors" not in shown
+
+
+def test_a_choice_s_file_whatever_its_mark(folder: Path) -> None:
+    find = find_in(folder)
+    bundled = offered_file("quantface-mini (local)", find)
+    assert bundled == offered_file("quantface-mini", find)
+    assert bundled is not None
+    assert bundled.is_file()
+    assert offered_file("osdface-w4a4 (local)", find) is None
+    (folder / "osdface-w4a4.safetensors").touch()
+    assert offered_file("osdface-w4a4 (build)", find) == folder / "osdface-w4a4.safetensors"
+    (folder / "sub").mkdir()
+    (folder / "sub" / "mine.safetensors").touch()
+    assert offered_file("sub\\mine.safetensors", find) == folder / "sub/mine.safetensors"
+    with pytest.raises(ModelError, match=r"no model 'gone': there are .*osdface"):
+        offered_file("gone", find)
+
+
+def test_plain_names() -> None:
+    assert plain("osdface-w4a4 (build)") == plain("osdface-w4a4") == "osdface-w4a4"
+    assert plain("my (best) model.safetensors") == "my (best) model.safetensors"

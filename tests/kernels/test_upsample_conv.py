@@ -1,0 +1,23 @@
+"""A convolution of doubled pixels from the picture itself."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantface_core.kernels.upsample_conv import doubled_conv2d, phase_kernels
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(1, 8), st.integers(1, 8)),
+    outputs=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_four_small_convolutions_are_one_of_doubled_pixels(size, outputs: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, weight = torch.randn(size, generator=generator), torch.randn(outputs, size[1], 3, 3, generator=generator)
+    expected = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, padding=1)
+    torch.testing.assert_close(doubled_conv2d(x, phase_kernels(weight)), expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,132 @@
+"""Crop Faces and Paste Faces, with a treatment between."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+CROP = {
+    "faces": "all", "positions": "0", "order": "left-to-right", "size": 128, "min_confidence": 0.7, "min_size": 0,
+    "smoothing": 0.0,
+}  # fmt: skip
+PASTE = {"strength": 1.0, "color": "none", "feather": 0.32}
+
+
+@pytest.fixture
+def crop(nodes: dict[str, Any]) -> Any:
+    def cut(image: torch.Tensor, **changes: Any) -> tuple[Any, ...]:
+        result = nodes["QuantFace_CropFaces"].execute(image=image, **{**CROP, **changes})
+        return (*result.args, result.ui)
+
+    return cut
+
+
+@pytest.fixture
+def paste(nodes: dict[str, Any]) -> Any:
+    def put_back(face_crops: Any, crops: torch.Tensor | None, **changes: Any) -> tuple[Any, ...]:
+        result = nodes["QuantFace_PasteFaces"].execute(face_crops=face_crops, crops=crops, **{**PASTE, **changes})
+        return (*result.args, result.ui)
+
+    return put_back
+
+
+@pytest.fixture
+def photo(astronaut: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(astronaut.astype(np.float32) / 255)[None]
+
+
+@pytest.fixture
+def three(photo: torch.Tensor) -> torch.Tensor:
+    """Three faces in a row, of brightness 1, 0.8 and 0.6."""
+    return torch.cat([photo, photo * 0.8, photo * 0.6], dim=2)
+
+
+def test_what_comes_back_as_it_went_out_changes_nothing(crop: Any, paste: Any, three: torch.Tensor) -> None:
+    crops, where, masks, report, _ = crop(three)
+    assert crops.shape == (3, 128, 128, 3)
+    assert masks.shape == (3, 128, 128)
+    assert report.splitlines()[0] == "picture 0: 3 of 3 faces cropped"
+    picture, _, report, _ = paste(where, crops)
+    assert float((picture - three).abs().amax()) <= 2 / 65535
+    assert float((picture == three).float().mean()) > 0.9
+
+
+def test_a_treatment_lands_on_its_face(crop: Any, paste: Any, three: torch.Tensor) -> None:
+    for order in ("left-to-right", "size", "confidence"):
+        crops, where, *_ = crop(three, order=order)
+        treated = crops.clone()
+        brightest = int(crops.mean((1, 2, 3)).argmax())
+        treated[brightest] = 0
+        picture, _, report, ui = paste(where, treated)
+        assert torch.equal(picture[:, :, 512:], three[:, :, 512:])
+        assert float(picture[0, 120, 225].max()) < 0.02  # black in the middle of the first face
+        assert "picture 0: 1 of 3 faces pasted" in report
+        assert torch.equal(ui["quantface_after"][0], picture[0])
+        assert not torch.equal(paste(where, treated, strength=0.5)[0], picture)
+
+
+def test_crops_come_back_at_another_size_and_onto_an_enlarged_background(
+    crop: Any, paste: Any, photo: torch.Tensor
+) -> None:
+    crops, where, *_ = crop(photo)
+    large = torch.nn.functional.interpolate(crops.movedim(-1, 1), scale_factor=2, mode="bicubic").movedim(1, -1)
+    picture, *_ = paste(where, (large * 0.5).clamp(0, 1))
+    assert picture.shape == photo.shape
+    assert float((picture - photo)[0, 100:140, 205:245].mean()) < -0.1
+    twice = torch.nn.functional.interpolate(photo.movedim(-1, 1), scale_factor=2, mode="bilinear").movedim(1, -1)
+    picture, changed, *_ = paste(where, large * 0.5, background=twice)
+    assert picture.shape == twice.shape
+    assert torch.equal(picture[changed == 0], twice[changed == 0])
+
+
+def test_faces_of_a_batch_go_back_to_their_frames(crop: Any, paste: Any, photo: torch.Tensor) -> None:
+    frames = torch.cat([photo, torch.full_like(photo, 0.5), photo.flip(2)])
+    alpha = torch.ones_like(frames[..., :1])
+    crops, where, _, _, ui = crop(torch.cat([frames, alpha], dim=-1))
+    assert len(crops) == 2
+    assert len(ui["images"]) == 2
+    picture, changed, *_ = paste(where, crops * 0)
+    assert picture.shape == (3, 512, 512, 4)
+    assert [bool(area.any()) for area in changed] == [True, False, True]
+    assert torch.equal(picture[1, ..., :3], frames[1])
+
+
+def test_without_a_face_the_picture_goes_on(crop: Any, paste: Any, nodes: dict[str, Any], photo: torch.Tensor) -> None:
+    gray = torch.full((1, 64, 64, 3), 0.3)
+    crops, where, masks, _, ui = crop(gray)
+    assert {type(value).__name__ for value in (crops, masks)} == {"ExecutionBlocker"}
+    assert ui["quantface_notes"] == ["no face was found: lower min_confidence, or mark faces with face_mask"]
+    ask = nodes["QuantFace_PasteFaces"].check_lazy_status
+    assert ask(face_crops=where, crops=None) == []
+    assert ask(face_crops=crop(photo)[1], crops=None) == ["crops"]
+    assert torch.equal(paste(where, None)[0], gray)
+
+
+def test_what_does_not_fit_is_told(crop: Any, paste: Any, three: torch.Tensor) -> None:
+    crops, where, *_ = crop(three)
+    with pytest.raises(Exception, match="crops: 2 came back of 3"):
+        paste(where, crops[:2])
+    with pytest.raises(Exception, match=r"square .* got 128x64"):
+        paste(where, crops[:, :64])
+    with pytest.raises(Exception, match="connect the treated crops"):
+        paste(where, None)
+    with pytest.raises(Exception, match="positions 3: there are faces 0 to 2"):
+        crop(three, faces="positions", positions="3")
+
+
+def test_segs_name_faces_where_boxes_are(crop: Any, photo: torch.Tensor) -> None:
+    """As Impact Pack gives them: the size of their picture, and segments with corners."""
+    segment = SimpleNamespace(bbox=[175, 60, 275, 180], confidence=0.9, label="face")
+    by_box, _, _, told, _ = crop(photo, boxes=[{"x": 175, "y": 60, "width": 100, "height": 120}])
+    by_segs, _, _, report, _ = crop(photo, boxes=((512, 512), [segment]))
+    assert torch.equal(by_segs, by_box)
+    assert report == told
+    halved = SimpleNamespace(bbox=np.array([87.5, 30, 137.5, 90]), confidence=0.9, label="face")
+    assert torch.equal(crop(photo, boxes=((256, 256), [halved]))[0], by_box)
+    assert crop(photo, boxes=((512, 512), []))[4]["quantface_notes"] == ["no face: nothing is marked by boxes"]
+    with pytest.raises(Exception, match="boxes"):
+        crop(photo, boxes=((512, 512), ["face"]))

@@ -1,0 +1,143 @@
+"""The integer program: budgets hold, bits go where they matter, refusals name the nearest."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantface_core.errors import UsageError
+from quantface_core.kernels.quantize import BITS
+from quantface_core.quant.bit_program import parse_limit, solve, summarize, uniform
+from quantface_core.types import BitPlan, Budget, LayerSensitivity, Sensitivity
+
+
+def layer(error: float, macs: int = 1000, parameters: int = 100, fixed: int | None = None):
+    falling = {bits: 0.5 * 4.0 ** (4 - bits) for bits in BITS}
+    return LayerSensitivity(macs, parameters, 10, fixed, falling, falling, error, error / 2)
+
+
+def network(errors: list[float], **kind: int) -> Sensitivity:
+    layers = {f"unet.layer{i}": layer(error, **kind) for i, error in enumerate(errors)}
+    return Sensitivity("tiny", "ms_ssim", 1000, {"unet.conv_in": layer(0.1, 10, 1, fixed=8), **layers})
+
+
+def unlike(errors: list[float]) -> Sensitivity:
+    """Layers of many sizes."""
+    even = network(errors)
+    sizes = {
+        name: replace(layer, macs=1000 + 977 * i % 5003, parameters=100 + 331 * i % 1009)
+        for i, (name, layer) in enumerate(even.layers.items())
+    }
+    return replace(even, layers=sizes)
+
+
+NETWORK = network([0.001, 0.002, 0.5, 0.004])
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    errors=st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=8),
+    activation=st.floats(4.2, 8),
+    weight=st.floats(4.2, 8),
+)
+def test_budgets_hold_and_no_uniform_plan_within_them_is_better(
+    errors: list[float], activation: float, weight: float
+) -> None:
+    sensitivity = network(errors)
+    plan = solve(sensitivity, Budget(activation, weight, perceptual_weight=0))
+    spent = summarize(plan, sensitivity)
+    assert spent["activation_bits"] <= activation + 1e-6
+    assert spent["weight_bits"] <= weight + 1e-6
+    even = summarize(uniform(sensitivity, 4, 4), sensitivity)
+    if even["activation_bits"] <= activation and even["weight_bits"] <= weight:
+        assert spent["error"] <= even["error"] * 1.01
+
+
+def test_bits_go_to_the_layer_that_needs_them() -> None:
+    plan = solve(NETWORK, Budget(activation_bits=4.9, weight_bits=4.9))
+    assert plan.layers["unet.layer2"] > max(plan.layers[f"unet.layer{i}"] for i in (0, 1, 3))
+    assert plan.layers["unet.conv_in"] == (8, 8)
+
+
+def test_sizes_and_operations_are_budgets_too() -> None:
+    even = summarize(uniform(NETWORK, 4, 4), NETWORK)
+    for key in ("megabytes", "operations"):
+        plan = solve(NETWORK, Budget(**{key: even[key]}))
+        assert summarize(plan, NETWORK)[key] <= even[key] * (1 + 1e-9)
+
+
+def test_rooms_keep_their_limits() -> None:
+    plan = solve(NETWORK, Budget(activation_bits=7, limits={"unet.layer0": (6, 8), "unet": (3, 7)}))
+    assert min(plan.layers["unet.layer0"]) >= 6
+    assert max(bits for name, pair in plan.layers.items() if "conv_in" not in name for bits in pair) <= 7
+
+
+def test_an_impossible_budget_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="the least is") as refused:
+        solve(NETWORK, Budget(activation_bits=3.01))
+    nearest = float(re.search(r"least is ([\d.]+)", str(refused.value))[1])
+    assert summarize(solve(NETWORK, Budget(activation_bits=nearest)), NETWORK)["activation_bits"] <= nearest
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (Budget(), "at least one budget"),
+        (Budget(activation_bits=5, limits={"unet.layer0": (3, 4), "unet": (6, 8)}), "no width"),
+        (Budget(activation_bits=5, limits={"unet.layr0": (3, 4)}), "did you mean unet.layer0"),
+    ],
+)
+def test_what_cannot_be_solved_is_refused(budget: Budget, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        solve(NETWORK, budget)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(activation_bits=4.6, weight_bits=5.2),
+        Budget(activation_bits=5.3, megabytes=0.0018),
+        Budget(operations=0.4),
+        Budget(weight_bits=4.5, operations=0.3),
+    ],
+    ids=["averages", "size", "operations", "operations and weights"],
+)
+def test_no_plan_at_all_is_better(budget: Budget) -> None:
+    sensitivity = unlike([0.03, 0.4])
+    least, names = float("inf"), [name for name in sensitivity.layers if name != "unet.conv_in"]
+    for widths in product(product(BITS, BITS), repeat=len(names)):
+        spent = summarize(
+            BitPlan("tiny", {"unet.conv_in": (8, 8), **dict(zip(names, widths, strict=True))}), sensitivity
+        )
+        if all(getattr(budget, k) is None or spent[k] <= getattr(budget, k) for k in spent if k != "error"):
+            least = min(least, spent["error"])
+    found = summarize(solve(sensitivity, replace(budget, perceptual_weight=0)), sensitivity)["error"]
+    assert found == pytest.approx(least, rel=2e-3)  # the solver may stop a thousandth short
+
+
+@pytest.mark.parametrize("budget", [Budget(3.98, 4.2), Budget(operations=0.25)], ids=["averages", "operations"])
+def test_a_full_size_network_is_solved_while_the_user_waits_and_always_the_same(budget: Budget) -> None:
+    sensitivity = unlike([1e-4 * 1.3 ** (i % 23) for i in range(400)])
+    began = time.process_time()
+    plan = solve(sensitivity, budget)
+    assert time.process_time() - began < 5  # a second, on a machine that is not busy
+    assert plan == solve(sensitivity, budget)
+
+
+def test_nothing_it_calls_will_go_soon(recwarn: pytest.WarningsRecorder) -> None:
+    solve(NETWORK, Budget(activation_bits=5))
+    assert not [warning for warning in recwarn if "PuLP" in str(warning.message)]
+
+
+def test_limits_read_as_they_are_typed() -> None:
+    assert parse_limit(" vae.decoder=6-8") == ("vae.decoder", (6, 8))
+    assert parse_limit("unet=4") == ("unet", (4, 4))
+    for wrong in ("unet", "unet=2-4", "unet=8-3", "=4", "unet=a"):
+        with pytest.raises(UsageError, match="ROOM=LOW-HIGH"):
+            parse_limit(wrong)

@@ -1,0 +1,183 @@
+"""Files of quantized models: of any class, checked in full, and the restorers' as they always were."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.errors import ModelError, QuantFaceError, UsageError
+from quantface_core.io.checkpoint import read_notes
+from quantface_core.nn.swap import quant_layers
+from quantface_core.restorer import OneStepRestorer
+
+
+def autoencoder() -> AutoencoderKL:
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)}
+    return AutoencoderKL(**blocks, block_out_channels=(16,), norm_num_groups=4, layers_per_block=1).eval()
+
+
+class Masked(nn.Module):
+    """Layers of one's own, with a mask that holds infinity and a count that is whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.register_buffer("mask", torch.full((8,), float("-inf")))
+        self.register_buffer("count", torch.tensor(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x) + self.mask.clamp_min(0)) * self.count
+
+
+IMAGES = [torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1]
+ROWS = [torch.randn(5, 8, generator=torch.Generator().manual_seed(0))]
+CONFIG = qf.QuantConfig(rank=2)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path, model = tmp_path_factory.mktemp("checkpoint") / "vae.safetensors", autoencoder()
+    qf.quantize(model, IMAGES, CONFIG)
+    qf.save_quantized(model, path, notes={"licence": "test"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path, model = tmp_path_factory.mktemp("checkpoint") / "own.safetensors", Masked()
+    qf.quantize(model, ROWS, CONFIG, exclude=["second"])
+    qf.save_quantized(model, path)
+    return path
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as opened:
+        return dict(opened.metadata())
+
+
+def rewritten(path: Path, target: Path, **changes: Any) -> Path:
+    """The same tensors under changed metadata; None drops a field."""
+    save_file(load_file(path), target, {k: v for k, v in {**metadata(path), **changes}.items() if v is not None})
+    return target
+
+
+def test_the_header_names_class_configuration_and_notes(file: Path, own: Path) -> None:
+    assert metadata(file)["class"] == "diffusers.AutoencoderKL"
+    assert json.loads(metadata(file)["config"])["block_out_channels"] == [16]
+    assert read_notes(file) == {"licence": "test"}
+    assert metadata(own)["class"].endswith("Masked")
+    assert "config" not in metadata(own)
+
+
+def test_a_skeleton_is_filled_whatever_its_weights(own: Path) -> None:
+    model, skeleton = Masked(), Masked()
+    qf.quantize(model, ROWS, CONFIG, exclude=["second"])
+    with torch.no_grad():
+        for tensor in (*skeleton.parameters(), skeleton.count):
+            tensor.fill_(7)
+        assert torch.equal(qf.load_quantized(own, skeleton)(ROWS[0]), model(ROWS[0]))
+    assert not skeleton.training
+    assert skeleton.count.dtype == torch.int64
+
+
+def test_other_weights_take_the_dtype_that_is_asked(own: Path, tmp_path: Path) -> None:
+    model = qf.load_quantized(own, Masked(), dtype=torch.bfloat16)
+    assert model.second.weight.dtype == torch.bfloat16
+    assert model.first.weight_scale.dtype == torch.float32
+    qf.save_quantized(model, tmp_path / "half", torch.float16)
+    assert qf.load_quantized(tmp_path / "half", Masked()).second.weight.dtype == torch.float16
+
+
+def test_a_class_that_is_not_of_diffusers_needs_a_skeleton(own: Path) -> None:
+    with pytest.raises(ModelError, match="model="):
+        qf.load_quantized(own)
+
+
+def test_a_skeleton_of_another_architecture_is_refused_and_stays(own: Path) -> None:
+    class Wider(Masked):
+        def __init__(self) -> None:
+            super().__init__()
+            self.third = nn.Linear(2, 2)
+
+    for model in (Wider(), nn.Sequential(nn.Linear(8, 8))):
+        modules = list(model.modules())
+        with pytest.raises(ModelError, match=r"missing: third|no first"):
+            qf.load_quantized(own, model)
+        assert list(model.modules()) == modules
+
+
+def test_a_model_in_full_precision_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="quantize first"):
+        qf.save_quantized(Masked(), tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_readers_send_each_other_their_files(file: Path) -> None:
+    with pytest.raises(ModelError, match="load_quantized reads it"):
+        qf.load_restorer(file)
+    with pytest.raises(ModelError, match="load_restorer reads it"):
+        qf.load_quantized(qf.restorer_path("quantface-mini-w4a4"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": None}, "not a QuantFace checkpoint"),
+        ({"version": "2"}, "update quantface"),
+        ({"class": "diffusers.os"}, "not a model of this diffusers"),
+        ({"class": "diffusers.DiffusionPipeline"}, "not a model of this diffusers"),
+        ({"class": "os.system"}, "not a model of this diffusers"),
+        ({"config": "["}, "not JSON"),
+        ({"config": "[]"}, "no table"),
+        ({"config": '{"layers_per_block": 1000000000}'}, "layers_per_block is out of bounds"),
+        ({"config": '{"block_out_channels": [16], "norm_num_groups": 7}'}, "cannot build|missing"),
+        ({"layers": "{"}, "layers: not JSON"),
+        ({"layers": '{"encoder.nothing": {}}'}, "the model has no"),
+    ],
+)
+def test_lying_headers_are_refused(file: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        qf.load_quantized(rewritten(file, tmp_path / "lie", **changes))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_file_is_loaded_or_refused_never_worse(own: Path, tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(own.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):
+            content[place] ^= 1 << data.draw(st.integers(0, 7))
+    (tmp_path / "fuzzed").write_bytes(content)
+    with contextlib.suppress(QuantFaceError):
+        qf.load_quantized(tmp_path / "fuzzed", Masked())
+
+
+@pytest.mark.parametrize("name", ["quantface-mini", "quantface-mini-w4a4"])
+def test_the_bundled_files_are_read_and_written_as_they_always_were(name: str, tmp_path: Path) -> None:
+    """Written by the first releases: the format, and so what they compute, is the same."""
+    path = qf.restorer_path(name)
+    model = qf.load_restorer(path, dtype=torch.float16)
+    stored = load_file(path)
+    assert all(torch.equal(tensor, stored[key]) for key, tensor in model.state_dict().items())
+    assert isinstance(model, OneStepRestorer)
+    assert bool(quant_layers(model)) == name.endswith("w4a4")
+    qf.save_restorer(model, tmp_path / "again", notes=read_notes(path))
+    assert metadata(tmp_path / "again") == metadata(path)
+    if quant_layers(model):  # the other is older than the order of its notes
+        assert (tmp_path / "again").read_bytes() == path.read_bytes()

@@ -1,0 +1,133 @@
+"""Balances are folded where that is exact and nowhere else."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention, AttnProcessor
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.nn.fold import multiply
+from quantface_core.nn.swap import quant_layers
+from quantface_core.quant.fold_rules import DIFFUSERS, fold_paths
+
+TOKENS = torch.randn(2, 24, 64, generator=torch.Generator().manual_seed(0))
+CONTEXT = torch.randn(2, 6, 48, generator=torch.Generator().manual_seed(1))
+
+
+class Block(nn.Module):
+    """One transformer block, its channels as unlike as a real one's."""
+
+    def __init__(self, **kind: object) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.block = BasicTransformerBlock(64, 4, 16, **kind)
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+                    module.weight.copy_(torch.rand(64) * 3 + 0.1)
+                    module.bias.normal_()
+            self.block.ff.net[0].proj.weight.mul_(torch.rand(len(self.block.ff.net[0].proj.weight), 1) * 4)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None, time: torch.Tensor | None = None):
+        return self.block(x, encoder_hidden_states=context, timestep=time)
+
+
+@torch.no_grad()
+def signal_to_noise(model: nn.Module, exact: nn.Module, *given: torch.Tensor) -> float:
+    wanted = exact(*given)
+    return float(10 * torch.log10(wanted.square().mean() / (model(*given) - wanted).square().mean()))
+
+
+def quantized(block: nn.Module, *given: torch.Tensor) -> nn.Module:
+    model = copy.deepcopy(block)
+    qf.quantize(model, [given], qf.QuantConfig(8, 8, rank=0))
+    return model
+
+
+@pytest.mark.parametrize("activation", ["geglu", "gelu", "gelu-approximate"])
+def test_no_activation_but_a_gate_is_folded_through(activation: str) -> None:
+    """Folded through a plain GELU, as the rules once did, 41 dB became 4."""
+    block = Block(activation_fn=activation).eval()
+    assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
+    makers = [path.maker for path in fold_paths(block, DIFFUSERS)]
+    assert (block.block.ff.net[0].proj in makers) == (activation == "geglu")
+    assert block.block.norm3 in makers
+
+
+def test_norms_without_weights_are_passed_over() -> None:
+    """These raised an AttributeError after the layers had been swapped."""
+    block = Block(norm_elementwise_affine=False).eval()
+    assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
+    assert not any(isinstance(path.maker, nn.LayerNorm) for path in fold_paths(block, DIFFUSERS))
+
+
+def test_modulated_norms_are_passed_over() -> None:
+    """PixArt's shift by the time embedding comes after the norm, and would not be scaled with it."""
+    block = Block(norm_type="ada_norm_single", num_embeds_ada_norm=10, cross_attention_dim=48).eval()
+    time = torch.randn(2, 6 * 64, generator=torch.Generator().manual_seed(2))
+    given = (TOKENS, CONTEXT, time)
+    assert signal_to_noise(quantized(block, *given), block, *given) > 30
+    assert not any(isinstance(path.maker, nn.LayerNorm) for path in fold_paths(block, DIFFUSERS))
+
+
+def test_positions_added_to_a_norm_keep_it_from_being_folded() -> None:
+    block = Block(positional_embeddings="sinusoidal", num_positional_embeddings=32).eval()
+    assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
+    assert block.block.norm1 not in [path.maker for path in fold_paths(block, DIFFUSERS)]
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"cross_attention_dim": 48}, {"cross_attention_dim": 48, "activation_fn": "gelu"}]
+)
+def test_every_path_leaves_the_output(kind: dict) -> None:
+    """Channels multiplied where they are made and divided where they are read: in floats, nothing changes."""
+    block = Block(**kind).eval().requires_grad_(False)
+    given = (TOKENS, CONTEXT) if "cross_attention_dim" in kind else (TOKENS,)
+    model = copy.deepcopy(block)
+    paths = fold_paths(model, DIFFUSERS)
+    assert len(paths) >= 3
+    generator = torch.Generator().manual_seed(3)
+    for path in paths:
+        factors = torch.rand(path.readers[0].weight.shape[1], generator=generator) * 4 - 6
+        multiply(path.maker, path.rows, factors)
+        for reader in path.readers:
+            reader.weight.div_(factors)
+    assert torch.allclose(model(*given), block(*given), atol=1e-4)
+
+
+class _Reweighted(AttnProcessor):
+    """A processor of one's own: who knows what it adds."""
+
+
+def test_an_unknown_processor_is_passed_over() -> None:
+    attention = Attention(64, heads=4, dim_head=16, norm_num_groups=8)
+    assert len(fold_paths(attention, DIFFUSERS)) == 2
+    attention.set_processor(_Reweighted())
+    assert fold_paths(attention, DIFFUSERS) == []
+
+
+def test_values_beside_others_are_passed_over() -> None:
+    attention = Attention(64, cross_attention_dim=48, heads=4, dim_head=16, added_kv_proj_dim=32)
+    assert fold_paths(attention, DIFFUSERS) == []
+
+
+def test_a_norm_that_two_blocks_share_is_passed_over() -> None:
+    first, second = Block(), Block()
+    second.block.norm1 = first.block.norm1
+    makers = [path.maker for path in fold_paths(nn.ModuleList([first, second]), DIFFUSERS)]
+    assert first.block.norm1 not in makers
+    assert first.block.norm3 in makers
+
+
+def test_a_layer_left_in_floats_takes_the_balance_of_its_reader_over() -> None:
+    block = Block().eval()
+    model = copy.deepcopy(block)
+    qf.quantize(model, [TOKENS], qf.QuantConfig(8, 8, rank=0), include=["*.to_out.0"])
+    assert list(quant_layers(model)) == ["block.attn1.to_out.0"]
+    assert not torch.equal(model.block.attn1.to_v.weight, block.block.attn1.to_v.weight)
+    assert signal_to_noise(model, block, TOKENS) > 35

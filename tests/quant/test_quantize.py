@@ -1,0 +1,171 @@
+"""Quantizing models of any make: what is chosen, what is passed over, what is refused."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.errors import ConfigError, UsageError
+from quantface_core.nn.swap import quant_layers, quantizable
+from quantface_core.quant.quantize import plan_formats
+
+CONFIG = qf.QuantConfig(rank=0)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.Flatten(), nn.Linear(16 * 36, 8)]
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture
+def images() -> list[torch.Tensor]:
+    return list(torch.randn(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+
+
+def chosen(**given: list[str]) -> set[str]:
+    return set(plan_formats(network(), CONFIG, **given))
+
+
+def test_patterns_choose_layers_and_what_they_are_in() -> None:
+    assert chosen() == {"0", "2", "4"}
+    assert chosen(exclude=["0"]) == {"2", "4"}
+    assert chosen(include=["[02]"], exclude=["0"]) == {"2"}
+    both = nn.ModuleDict({"encoder": network(), "decoder": network()})
+    assert set(plan_formats(both, CONFIG, include=["decoder"])) == {"decoder.0", "decoder.2", "decoder.4"}
+
+
+@pytest.mark.parametrize("given", [{"include": ["5"]}, {"exclude": ["conv*"]}, {"include": "02"}])
+def test_patterns_that_fit_nothing_are_refused(given: dict) -> None:
+    with pytest.raises(ConfigError, match="pattern"):
+        plan_formats(network(), CONFIG, **given)
+
+
+@pytest.mark.parametrize(
+    "change", [{"weight_bits": 9}, {"activation_bits": 1}, {"rank": -1}, {"seed": -1}, {"block": 0}]
+)
+def test_configs_out_of_bounds_are_refused(change: dict, images: list[torch.Tensor]) -> None:
+    with pytest.raises(ConfigError):
+        qf.quantize(network(), images, replace(CONFIG, **change))
+
+
+def test_batches_are_arguments_keywords_or_what_forward_makes_of_them(images: list[torch.Tensor]) -> None:
+    models = [network() for _ in range(4)]
+    qf.quantize(models[0], images, CONFIG)
+    qf.quantize(models[1], ((x,) for x in images), CONFIG)  # read once, kept for the searches
+    qf.quantize(models[2], [{"input": x} for x in images], CONFIG)
+    qf.quantize(models[3], [x.numpy() for x in images], CONFIG, forward=lambda m, x: m(torch.from_numpy(x)))
+    with torch.no_grad():
+        results = [model(images[0]) for model in models]
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_layers_that_no_batch_reaches_and_those_of_their_own_kind_stay(images: list[torch.Tensor]) -> None:
+    class Doubled(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.unused, self.doubled = network(), nn.Linear(8, 8), Doubled(8, 8)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)  # reads its output layer's weight itself
+            self.grouped = nn.Conv2d(16, 16, 3, groups=16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.doubled(self.body(x))[:, None]
+            return self.attention(y, y, y)[0]
+
+    model = Net().eval()
+    exact = model(images[0])
+    reports = qf.quantize(model, images, qf.QuantConfig(8, 8, rank=0))
+    assert {r.name for r in reports} == {"body.0", "body.2", "body.4"} == set(quant_layers(model))
+    assert torch.allclose(model(images[0]), exact, atol=0.1)
+
+
+def test_a_layer_held_twice_is_replaced_twice(images: list[torch.Tensor]) -> None:
+    model = network()
+    model.append(nn.Linear(8, 8)).append(model[-1])
+    qf.quantize(model, images, CONFIG)
+    assert model[5] is model[6]
+    assert not quantizable(model)
+
+
+def test_gradients_flow_around_integers_not_through_them(images: list[torch.Tensor]) -> None:
+    model = network()
+    qf.quantize(model, images, CONFIG, exclude=["4"])
+    model(images[0]).sum().backward()
+    assert model[4].weight.grad is not None
+
+
+@pytest.mark.parametrize("model", [nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))])
+def test_nothing_to_quantize_is_said(model: nn.Module) -> None:
+    with pytest.raises(UsageError, match="no linear or convolution"):
+        qf.quantize(model, [torch.zeros(1, 4, 4, 4)])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused_by_layer(value: float, images: list[torch.Tensor]) -> None:
+    model = network()
+    with pytest.raises(UsageError, match="0 read NaN"):
+        qf.quantize(model, [images[0], torch.full_like(images[0], value)])
+    assert not quant_layers(model)
+
+
+def test_one_tensor_is_no_list_of_batches(images: list[torch.Tensor]) -> None:
+    with pytest.raises(UsageError, match="split"):
+        qf.quantize(network(), images[0])
+
+
+def test_the_effective_weight_is_near_the_exact_one(images: list[torch.Tensor]) -> None:
+    """What code that looks at `layer.weight` finds, whatever rotation, scale and branch are between."""
+    exact, model = network(), network()
+    qf.quantize(model, images, qf.QuantConfig(8, 8, rank=2))
+    for name, layer in quant_layers(model).items():
+        weight = exact.get_submodule(name).weight.detach()
+        assert float((layer.weight - weight).norm() / weight.norm()) < 0.01
+
+
+@pytest.fixture
+def uneven() -> nn.Module:
+    """A network of which one branch hardly counts."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loud, self.quiet = network(), network()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.loud(x) + 0.01 * self.quiet(x)
+
+    return Branches().eval()
+
+
+def test_allocated_bits_go_where_they_count(uneven: nn.Module, images: list[torch.Tensor]) -> None:
+    before, modules = copy.deepcopy(uneven.state_dict()), list(uneven.modules())
+    budget, plain = qf.Budget(weight_bits=5, activation_bits=5), replace(CONFIG, weight_bits=5, activation_bits=5)
+    plan = qf.allocate(uneven, images, budget, CONFIG)
+    assert list(uneven.modules()) == modules
+    assert all(torch.equal(t, before[k]) for k, t in uneven.state_dict().items())
+    for name in ("0", "2", "4"):
+        assert all(a > b for a, b in zip(plan.layers[f"loud.{name}"], plan.layers[f"quiet.{name}"], strict=True))
+
+    def error(plan: qf.BitPlan | None = None) -> float:
+        model = copy.deepcopy(uneven)
+        qf.quantize(model, images, plain, plan=plan)
+        made = {n: (layer.format.weight_bits, layer.format.activation_bits) for n, layer in quant_layers(model).items()}
+        assert made == (plan.layers if plan else dict.fromkeys(made, (5, 5)))
+        with torch.no_grad():
+            return sum(float((model(x) - uneven(x)).square().mean()) for x in images)
+
+    assert error(plan) < 0.5 * error()
+
+
+def test_a_plan_for_another_model_is_refused(uneven: nn.Module, images: list[torch.Tensor]) -> None:
+    with pytest.raises(ConfigError, match="another model"):
+        qf.quantize(network(), images, CONFIG, plan=qf.BitPlan("x", {"loud.0": (4, 4)}))

@@ -1,0 +1,111 @@
+"""QD-LoRA on models of any make: outputs come nearer to the teacher's, and a stopped run leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.errors import UsageError
+from quantface_core.nn.swap import quant_layers
+from quantface_core.train.distill import Callbacks
+
+FIT = qf.FitSettings(steps=30, batch_size=2, learning_rate=3e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
+SETTINGS = qf.DistillSettings(FIT, rank=4, precision="float32")
+
+
+class Net(nn.Module):
+    """Two layers and a head that stays in floats; a mapping out, as diffusers' models give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(12, 24, 3, padding=1), nn.SiLU(), nn.Dropout(0.5), nn.Conv2d(24, 24, 3))
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = self.body(x)
+        return {"maps": maps, "means": self.head(maps.mean((2, 3)))}
+
+
+@pytest.fixture(scope="module")
+def teacher() -> nn.Module:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[torch.Tensor]:
+    return list(torch.randn(10, 2, 12, 8, 8, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.fixture
+def low(teacher: nn.Module, batches: list[torch.Tensor]) -> nn.Module:
+    model = copy.deepcopy(teacher)
+    qf.quantize(model, batches[:2], qf.QuantConfig(3, 4, rank=4), exclude=["head"])
+    return model
+
+
+@torch.no_grad()
+def error(model: nn.Module, teacher: nn.Module, batches: list[torch.Tensor]) -> float:
+    model.eval()
+    return sum(float((model(x)["means"] - teacher(x)["means"]).square().mean()) for x in batches)
+
+
+def test_outputs_come_nearer_and_only_branches_change(low: nn.Module, teacher: nn.Module, batches: list) -> None:
+    before, state = error(low, teacher, batches[8:]), copy.deepcopy(low.state_dict())
+    report = qf.distill(low, teacher, batches[:8], SETTINGS, val_batches=batches[8:])
+    assert error(low, teacher, batches[8:]) < 0.7 * before
+    assert len(report.losses) == 30
+    assert [step for step, _ in report.scores] == [10, 20, 30]
+    changed = {n for n, t in low.state_dict().items() if t.shape != state[n].shape or not torch.equal(t, state[n])}
+    assert changed == {f"body.{i}.{half}" for i in (0, 3) for half in ("down", "up")}
+    assert low.head.weight.requires_grad  # as it was
+
+
+def test_patterns_choose_what_learns(low: nn.Module, teacher: nn.Module, batches: list) -> None:
+    state = copy.deepcopy(low.state_dict())
+    before = error(low, teacher, batches[:8])
+    qf.distill(low, teacher, batches[:8], SETTINGS, include=["body.0"])
+    assert error(low, teacher, batches[:8]) < before
+    ranks = {name: layer.format.rank for name, layer in quant_layers(low).items()}
+    assert ranks == {"body.0": 8, "body.3": 4}
+    assert all(torch.equal(low.state_dict()[n], t) for n, t in state.items() if n.startswith("body.3"))
+
+
+def test_the_same_seed_gives_the_same_weights(low: nn.Module, teacher: nn.Module, batches: list) -> None:
+    other, short = copy.deepcopy(low), replace(SETTINGS, fit=replace(FIT, steps=3))
+    for model in (low, other):
+        qf.distill(model, teacher, batches, short)
+    assert all(torch.equal(a, b) for a, b in zip(low.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_stopped_run_leaves_the_very_layers(
+    inference: bool, low: nn.Module, teacher: nn.Module, batches: list
+) -> None:
+    layers, modes = quant_layers(low), [module.training for module in low.train().modules()]
+
+    def stop(trainer: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), torch.inference_mode(inference):
+        qf.distill(low, teacher, [batch.clone() for batch in batches], SETTINGS, watch=Callbacks(on_step=stop))
+    assert quant_layers(low) == layers
+    assert [module.training for module in low.modules()] == modes
+
+
+def test_what_cannot_be_distilled_is_refused(low: nn.Module, teacher: nn.Module, batches: list) -> None:
+    with pytest.raises(UsageError, match="quantize it first"):
+        qf.distill(copy.deepcopy(teacher), teacher, batches)
+    with pytest.raises(UsageError, match="teacher is quantized"):
+        qf.distill(low, low, batches)
+    with pytest.raises(UsageError, match="not the same architecture"):
+        qf.distill(low, nn.Sequential(nn.Flatten(), nn.Linear(12 * 64, 2)), batches, SETTINGS)
+    flat = copy.deepcopy(teacher)
+    qf.quantize(flat, batches[:1], qf.QuantConfig(rank=0))
+    with pytest.raises(UsageError, match="rank above 0"):
+        qf.distill(flat, teacher, batches, SETTINGS)

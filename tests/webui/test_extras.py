@@ -1,0 +1,281 @@
+"""The Extras tab's accordion on a stand-in for the host."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quantface_core.errors import QuantFaceError
+
+
+def picture(image: Image.Image) -> SimpleNamespace:
+    """The host's PostprocessedImage."""
+    return SimpleNamespace(image=image, info={}, extra_images=[])
+
+
+def values(extras: Any, **changed: Any) -> dict[str, Any]:
+    """What the page sends: every control's value at its start, but for those changed."""
+    usual = {
+        "enable": True, "model": "", "visibility": 1, "automatic": True, "strength": 1, "faces": "all",
+        "positions": "0", "color": "wavelet", "min_size": 0, "min_confidence": 0.7, "feather": 0.32, "seed": -1,
+    }  # fmt: skip
+    assert list(usual) == list(extras.controls)
+    return {**usual, **changed}
+
+
+def test_the_accordion_is_found_and_offers_models(extras: Any, webui: SimpleNamespace) -> None:
+    assert (extras.name, extras.order) == ("QuantFace", 2100)
+    assert extras.controls["enable"].options["label"] == "QuantFace"
+    assert extras.controls["model"].options["value"] == "quantface-mini-w4a4 (bundled)"
+    assert "osdface-w4a4 (build)" in extras.controls["model"].args[0]
+    assert not webui.reports
+
+
+def test_faces_are_the_librarys(extras: Any, model: str, astronaut: np.ndarray, expected: np.ndarray) -> None:
+    pp = picture(Image.fromarray(astronaut))
+    extras.process(pp, **values(extras, model=model))
+    assert np.array_equal(np.array(pp.image), expected)
+    assert pp.info == {"QuantFace model": model, "QuantFace restored": "1 of 1 faces"}
+
+
+def test_visibility_and_transparency(extras: Any, model: str, astronaut: np.ndarray, expected: np.ndarray) -> None:
+    image = Image.fromarray(astronaut).convert("RGBA")
+    image.putalpha(Image.fromarray(astronaut[..., 0]))
+    pp = picture(image)
+    extras.process(pp, **values(extras, model=model, visibility=0.5))
+    seen = np.array(pp.image)
+    assert np.array_equal(seen[..., 3], astronaut[..., 0])
+    assert abs(seen[..., :3] - (astronaut / 2.0 + expected / 2.0)).max() <= 0.5
+    assert pp.info["QuantFace visibility"] == "0.5"
+
+
+@pytest.mark.parametrize("off", [{"enable": None}, {"enable": False}, {"enable": True, "visibility": 0}])
+def test_off_is_off(extras: Any, astronaut: np.ndarray, off: dict[str, Any]) -> None:
+    """The host's API gives None for every control."""
+    image = Image.fromarray(astronaut)
+    pp = picture(image)
+    nothing = dict.fromkeys(extras.controls) if off["enable"] is None else values(extras, **off)
+    extras.process(pp, **{**nothing, **off})
+    assert pp.image is image
+    assert pp.info == {}
+
+
+def test_no_face_needs_no_model(extras: Any, webui: SimpleNamespace, model: str) -> None:
+    (webui.models / model).unlink()
+    (webui.models / model).write_bytes(b"not looked at")
+    image = Image.new("RGB", (64, 64))
+    pp = picture(image)
+    extras.process(pp, **values(extras, model=model))
+    assert pp.image is image
+    assert pp.info["QuantFace restored"] == "0 of 0 faces"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "nothing.safetensors"}, "no model 'nothing.safetensors'"),
+        ({"model": "../tiny.safetensors"}, "no model '../tiny.safetensors'"),
+        ({"faces": "positions", "positions": "first"}, "positions such as 0,2"),
+        ({"model": "broken.safetensors"}, "damaged"),
+    ],
+)
+def test_what_goes_wrong_is_told_and_the_picture_stays(
+    extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, changed: dict[str, Any], message: str
+) -> None:
+    (webui.models / "broken.safetensors").write_bytes(b"broken")
+    (webui.models.parent / "tiny.safetensors").symlink_to(webui.models / model)
+    image = Image.fromarray(astronaut)
+    pp = picture(image)
+    extras.process(pp, **values(extras, **{"model": model, **changed}))
+    assert pp.image is image
+    assert message in pp.info["QuantFace error"]
+    [(report, traceback)] = webui.reports
+    assert report == f"QuantFace: {pp.info['QuantFace error']}"
+    assert not traceback
+
+
+def test_a_picture_that_cannot_be_read_does_not_stop_the_rest(extras: Any, webui: SimpleNamespace, model: str) -> None:
+    class Broken:
+        def convert(self, mode: str) -> None:
+            raise OSError("image file is truncated")
+
+    pp = picture(Broken())  # type: ignore[arg-type]
+    extras.process(pp, **values(extras, model=model))
+    assert pp.info["QuantFace error"] == "OSError: image file is truncated"
+    assert webui.reports == [("QuantFace: image file is truncated", True)]
+
+
+@pytest.mark.parametrize("button", ["interrupted", "skipped"])
+def test_interrupt_ends_a_face_and_writes_nothing(
+    extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, button: str
+) -> None:
+    webui.state.on_progress = lambda: setattr(webui.state, button, True)
+    image = Image.fromarray(astronaut)
+    pp = picture(image)
+    extras.process(pp, **values(extras, model=model))
+    assert pp.image is image
+    assert pp.info == {}
+    assert webui.state.skipped  # the host then saves nothing for this picture
+    assert not webui.reports
+
+
+def test_stopping_after_this_picture_lets_it_be_finished(
+    extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray
+) -> None:
+    webui.state.on_progress = lambda: setattr(webui.state, "stopping_generation", True)
+    pp = picture(Image.fromarray(astronaut))
+    extras.process(pp, **values(extras, model=model))
+    assert pp.info["QuantFace restored"] == "1 of 1 faces"
+
+
+def test_the_bar_counts_faces_and_is_left_as_it_was(
+    extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray
+) -> None:
+    webui.state.textinfo = "photo.png"
+    webui.state.told.clear()
+    seen = []
+    webui.state.on_progress = lambda: seen.append(webui.state.job_no)
+    extras.process(picture(Image.fromarray(astronaut)), **values(extras, model=model))
+    assert webui.state.told[:2] == [(0, 1, "QuantFace: face 1 of 1"), (1, 1, "QuantFace: face 1 of 1")]
+    assert seen[0] == 0  # the host has counted this picture as done
+    state = webui.state
+    assert (state.job_no, state.sampling_step, state.sampling_steps, state.textinfo) == (1, 0, 0, "photo.png")
+
+
+def test_settings_are_read_back_from_a_picture(script: Any, webui: SimpleNamespace, model: str) -> None:
+    source = webui.gradio.Textbox()
+    for callback in webui.callbacks["on_after_component"]:
+        callback(webui.gradio.Textbox(), elem_id="others")
+        callback(source, elem_id="extras_image")
+    extras = script.QuantFaceExtras()
+    extras.controls = extras.ui()
+    [(read, inputs, outputs)] = [
+        handler
+        for made in webui.gradio.Textbox.made
+        for handler in made.handlers
+        if made.options.get("elem_id") == "quantface_read"
+    ]
+    assert inputs == [source]
+    assert outputs == list(extras.controls.values())
+    image = Image.new("RGB", (8, 8))
+    assert read(image) == ["as it is"] * len(outputs)
+    assert read(None) == ["as it is"] * len(outputs)
+    image.info["extras"] = (
+        f'QuantFace model: {model}, QuantFace faces: "0,2", QuantFace strength: 0.4, QuantFace seed: 3'
+    )
+    shown = dict(zip(extras.controls, read(image), strict=True))
+    assert shown["model"] == model
+    assert (shown["enable"], shown["automatic"], shown["strength"]) == (True, False, 0.4)
+    assert (shown["faces"], shown["positions"], shown["seed"]) == ("positions", "0,2", 3)
+    image.info["extras"] = "QuantFace model: quantface-mini, QuantFace visibility: 7"
+    assert read(image) == ["as it is"] * len(outputs)
+    assert "visibility is between 0 and 1" in webui.reports[0][0]
+
+
+def test_hidden_controls_appear_when_they_count(extras: Any, webui: SimpleNamespace) -> None:
+    [(strength, _, _)] = extras.controls["automatic"].handlers
+    [(positions, _, _)] = extras.controls["faces"].handlers
+    assert strength(False)["visible"]
+    assert not strength(True)["visible"]
+    assert positions("positions")["visible"]
+    assert not positions("all")["visible"]
+
+
+def test_a_page_that_cannot_have_the_controls_is_left_whole(
+    script: Any, webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(webui.gradio, "Slider")
+    assert script.QuantFaceExtras().ui() == {}
+    assert "no controls in the Extras tab" in webui.reports[0][0]
+
+
+def test_a_model_that_is_not_here_is_made_while_the_bar_moves(
+    extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantface_webui import restoring
+
+    asked = []
+
+    def make(name: str, look: Any) -> Any:
+        asked.append(name)
+        look(40, "quantize")
+        return webui.models / model
+
+    monkeypatch.setattr(restoring, "make", make)
+    pp = picture(Image.fromarray(astronaut))
+    extras.process(pp, **values(extras, model="osdface-w4a4 (build)"))
+    assert asked == ["osdface-w4a4"]
+    assert webui.state.told[0] == (40, 100, "QuantFace: quantize osdface-w4a4")
+    assert pp.info["QuantFace restored"] == "1 of 1 faces"
+    webui.state.stopping_generation = True
+    extras.process(picture(Image.fromarray(astronaut)), **values(extras, model="osdface-w4a4 (build)"))
+    assert webui.state.skipped
+
+
+class TestMemory:
+    @pytest.fixture
+    def device(self, webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """A stand-in for a GPU, whose memory is what a test says."""
+        import torch
+
+        monkeypatch.setattr(webui.modules.devices, "get_device_for", lambda task: torch.device("meta"))
+        return torch.device("meta")
+
+    @pytest.mark.parametrize(("fails", "where"), [(1, ["meta", "meta"]), (2, ["meta", "meta", "cpu"])])
+    def test_the_diffusion_model_makes_room_then_the_processor(
+        self, script: Any, webui: SimpleNamespace, model: str, device: Any, fails: int, where: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        from contextlib import contextmanager
+
+        import torch
+
+        from quantface_webui import holder, restoring
+
+        asked = []
+
+        @contextmanager
+        def restorer(path: Any, device: Any) -> Any:
+            asked.append(device.type)
+            if len(asked) <= fails:
+                raise QuantFaceError("not enough memory") from torch.cuda.OutOfMemoryError("no room")
+            yield "the model"
+
+        monkeypatch.setattr(holder, "restorer", restorer)
+        webui.model_data.sd_model = object()
+        assert restoring._with_memory(webui.models / model, lambda given: given) == "the model"
+        assert asked == where
+        assert webui.moves == ["away", "back"]
+        assert len(webui.reports) == fails - 1
+
+    def test_what_is_no_lack_of_memory_is_raised(
+        self, script: Any, webui: SimpleNamespace, model: str, device: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from quantface_webui import holder, restoring
+
+        monkeypatch.setattr(holder, "restorer", lambda path, device: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            restoring._with_memory(webui.models / model, lambda given: given)
+        assert webui.moves == []
+
+
+def test_a_model_stays_until_its_file_changes(script: Any, webui: SimpleNamespace, model: str, tiny: Any) -> None:
+    import torch
+
+    from quantface_core.io.checkpoint import save_restorer
+    from quantface_webui import holder
+
+    path, cpu = webui.models / model, torch.device("cpu")
+    with holder.restorer(path, cpu) as first, holder.restorer(path, cpu) as again:
+        assert first is again
+        assert not webui.model_data.lock.locked()
+    path.unlink()
+    save_restorer(tiny, path, torch.float32)
+    with holder.restorer(path, cpu) as other:
+        assert other is not first
+    holder.drop()
+    assert holder._held is None

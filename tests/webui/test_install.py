@@ -1,0 +1,96 @@
+"""What is installed where, and that nothing is where there is no WebUI."""
+
+from __future__ import annotations
+
+import configparser
+import runpy
+import sys
+from argparse import ArgumentParser
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from quantface_webui import needs
+from tests.webui.conftest import ROOT
+
+
+@pytest.fixture
+def absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """diffusers is not there, as in A1111."""
+    find = needs.importlib.util.find_spec
+    monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: None if name == "diffusers" else find(name))
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The host's launcher: the commands it is asked to run, with the constraints' text after each."""
+    asked: list[str] = []
+
+    def run_pip(command: str, what: str) -> None:
+        asked.append(command)
+        with open(command.split('"')[-2], encoding="utf-8") as constraints:
+            asked.append(constraints.read())
+
+    launch = ModuleType("launch")
+    vars(launch)["run_pip"] = run_pip
+    monkeypatch.setitem(sys.modules, "launch", launch)
+    return asked
+
+
+def test_only_what_is_missing_is_asked_for(absent: None, launched: list[str]) -> None:
+    runpy.run_path(str(ROOT / "install.py"))
+    command, constraints = launched
+    wanted = "diffusers>=0.30" if needs._version("torch") >= (2, 4) else "diffusers>=0.30,<0.36"
+    assert command.startswith(f'install "{wanted}" --constraint ')
+    import numpy as np
+    import torch
+
+    assert f"torch=={torch.__version__}\n" in constraints
+    assert f"numpy=={np.__version__}\n" in constraints
+
+
+def test_nothing_is_done_where_all_is_there(launched: list[str]) -> None:
+    runpy.run_path(str(ROOT / "install.py"))
+    assert launched == []
+
+
+def test_comfyui_s_manager_may_run_it(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the WebUI's launcher; and where another package is called so."""
+    monkeypatch.setitem(sys.modules, "launch", None)
+    runpy.run_path(str(ROOT / "install.py"))
+    monkeypatch.setitem(sys.modules, "launch", ModuleType("launch"))
+    runpy.run_path(str(ROOT / "install.py"))
+
+
+@pytest.mark.parametrize(("torch", "wanted"), [("2.1.2", "diffusers>=0.30,<0.36"), ("2.4.0", "diffusers>=0.30")])
+def test_old_torch_gets_an_older_diffusers(
+    absent: None, torch: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs.importlib.metadata, "version", lambda name: torch)
+    assert needs.missing() == [wanted]
+
+
+def test_the_script_names_what_skip_install_left_out(absent: None, webui: Any) -> None:
+    with pytest.raises(ImportError, match=r'QuantFace needs diffusers.*-m pip install "diffusers'):
+        webui.load()
+
+
+def test_the_command_line_takes_a_models_folder() -> None:
+    parser = ArgumentParser()
+    runpy.run_path(str(ROOT / "preload.py"))["preload"](parser)
+    assert parser.parse_args(["--quantface-models-path", "x"]).quantface_models_path == "x"
+    assert parser.parse_args([]).quantface_models_path is None
+
+
+def test_metadata_can_be_read() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "metadata.ini")
+    assert config["Extension"]["Name"] == "quantface"
+
+
+def test_nothing_stands_in_the_host_s_way() -> None:
+    for name in ("modules", "launch.py", "scripts/__init__.py", "webui.py"):
+        assert not (ROOT / name).exists()
+    assert [path.name for path in (ROOT / "scripts").glob("*.py")] == ["quantface.py"]  # the host loads every one

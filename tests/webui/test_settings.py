@@ -1,0 +1,70 @@
+"""Settings from menus, JSON and infotext."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantface_core.errors import UsageError
+from quantface_core.types import RestoreOptions
+from quantface_webui.settings import AUTO, COLORS, Settings, read_infotext, read_settings
+
+shares = st.floats(0, 1).map(lambda value: round(value, 3))
+every = st.builds(
+    Settings,
+    model=st.sampled_from(["quantface-mini", "mine.safetensors"]),
+    visibility=shares,
+    faces=st.sampled_from(["all", "largest", "0", "0,2", "3, 1"]),
+    strength=st.just(AUTO) | shares,
+    color=st.sampled_from(COLORS),
+    min_size=st.integers(0, 500).map(float),
+    min_confidence=shares,
+    feather=shares,
+    seed=st.none() | st.integers(0, 2**40),
+)
+
+
+@given(every)
+def test_infotext_reads_back(settings: Settings) -> None:
+    """As the host writes it: values with commas or colons in quotes, among what others say."""
+    told = {name: f'"{value}"' if "," in value else value for name, value in settings.infotext().items()}
+    text = ", ".join(f"{name}: {value}" for name, value in {"Steps": "20", **told, "Size": "512x512"}.items())
+    assert read_infotext(f"a portrait, QuantFace\nNegative prompt: none\n{text}") == settings
+
+
+def test_infotext_of_others_says_nothing() -> None:
+    assert read_infotext("Steps: 20, Sampler: Euler a, Face restoration: QuantFace") is None
+    assert read_infotext("") is None
+
+
+def test_usual_settings_are_the_librarys() -> None:
+    """Automatic strength is whatever the library's own default is."""
+    assert Settings().options() == RestoreOptions()
+    assert read_settings({"strength": "0.5"}).options() == RestoreOptions(strength=0.5)
+
+
+def test_menus_and_json_give_the_same() -> None:
+    assert read_settings({"faces": [0, 2], "seed": -1}) == read_settings({"faces": "0,2", "seed": None})
+    assert read_settings({"faces": "0,2"}).options().faces == (0, 2)
+    assert read_settings({"min_size": 32, "seed": 5}) == read_settings({"min_size": "32", "seed": "5"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"strength": 2}, "strength is auto, or between 0 and 1, got 2.0"),
+        ({"strength": "strong"}, "strength is auto or a number, got 'strong'"),
+        ({"visibility": float("nan")}, "visibility is between 0 and 1"),
+        ({"visibility": True}, "visibility is a number, got True"),
+        ({"color": "sepia"}, "color is one of wavelet, adain, none, got 'sepia'"),
+        ({"faces": "first"}, "faces: all, largest, or positions"),
+        ({"faces": [0, None]}, "faces is all, largest or positions"),
+        ({"min_size": -1}, "min_size is a number of pixels"),
+        ({"seed": 1.5e300}, "seed is a whole number"),
+        ({"colour": "none"}, "unknown setting 'colour'"),
+    ],
+)
+def test_what_makes_no_sense_is_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_settings(values)

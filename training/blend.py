@@ -1,0 +1,194 @@
+"""Train the blend network: how much of a restored face to take, by pixel (quantface_core/faces/blend.py).
+
+    python training/blend.py pairs --models quantface-mini quantface-mini-w4a4 --faces ../shared/faces/train --count 600 --output pairs
+    python training/blend.py train pairs/*.npz --output blend.safetensors
+
+`pairs` degrades clean faces evenly from clean to severe, restores them, and keeps (degraded, restored, original).
+`train` also plays other restorers by altering the restored faces: smoothed, sharpened, shifted, recoloured, better
+than they were, or of nothing to do with the input.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from data import jitter_light, load_faces, recipe_of, split, to_tensor
+from safetensors.torch import save_file
+from torch import Tensor
+
+from quantface_core import load_restorer, restorer_path
+from quantface_core.degrade import degrade
+from quantface_core.faces.blend import BlendNetwork
+from quantface_core.faces.color import match_color
+from quantface_core.io.atomic import atomic_path
+from quantface_core.metrics.own import psnr
+
+SEED = 20262
+_FLOOR = 2e-6  # squared error (57 dB) below which nobody sees a difference
+_WORST = 4.0  # of a loss in logarithms: beyond, a face teaches no more than that it is bad
+_PATCH = 32  # pixels; the blend is judged region by region
+
+
+def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """[count, 3, H, W, 3] uint8: degraded, restored, original; models take turns, severities are spread evenly."""
+    rng = np.random.default_rng(seed)
+    restorers = [load_restorer(restorer_path(name), dtype=None) for name in models]
+    severities = rng.permutation((np.arange(count) + rng.random(count)) / count)
+    rows = []
+    for index, severity in enumerate(severities):
+        clean = faces[rng.integers(len(faces))]
+        if rng.random() < 0.5:
+            clean = jitter_light(clean, rng)
+        bad = degrade(clean, int(rng.integers(2**31)), recipe_of(float(severity)))
+        with torch.inference_mode():
+            restored = restorers[index % len(restorers)](to_tensor(bad)[None])[0].permute(1, 2, 0).numpy() / 2 + 0.5
+        restored = match_color(restored, bad.astype(np.float32) / 255, "wavelet")
+        rows.append(np.stack([bad, np.rint(restored.clip(0, 1) * 255).astype(np.uint8), clean]))
+        if index % 50 == 49:
+            print(f"{index + 1} of {count} pairs", flush=True)
+    return np.stack(rows)
+
+
+def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray, stranger: np.ndarray,
+                       nonsense: bool, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    """What another restorer might have made: all [H, W, 3] float32 in 0 to 1; about half stay as they are."""
+    kind = rng.choice(8, p=[0.5, 0.1, 0.1, 0.05, 0.05, 0.12, 0.04, 0.04])
+    if kind > 5 and not nonsense:
+        return restored
+    if kind == 1:
+        return cv2.GaussianBlur(restored, (0, 0), rng.uniform(0.5, 2.5))
+    if kind == 2:
+        return restored + rng.uniform(0.3, 2.0) * (restored - cv2.GaussianBlur(restored, (0, 0), rng.uniform(0.7, 2)))
+    if kind == 3:
+        shift = np.array([[1, 0, rng.uniform(-3, 3)], [0, 1, rng.uniform(-3, 3)]])
+        return cv2.warpAffine(restored, shift, restored.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
+    if kind == 4:
+        return restored * rng.uniform(0.85, 1.15, 3).astype(np.float32) + rng.uniform(-0.04, 0.04)
+    if kind == 5:
+        return restored + rng.uniform(0.1, 0.8) * (clean - restored)
+    if kind == 6:
+        return stranger
+    if kind == 7:
+        noise = rng.normal(rng.uniform(0.2, 0.8), rng.uniform(0, 0.3), restored.shape)
+        return cv2.GaussianBlur(noise.astype(np.float32), (0, 0), rng.uniform(0.3, 4))
+    return restored
+
+
+def batch(pairs: np.ndarray, size: int, step: int, nonsense: bool) -> list[Tensor]:
+    """Degraded, restored, original, each [size, 3, H, W] in 0 to 1; a function of the step alone."""
+    rng = np.random.default_rng((SEED, step))
+    rows = []
+    for index in rng.integers(len(pairs), size=size):
+        bad, restored, clean = pairs[index].astype(np.float32) / 255
+        stranger = pairs[rng.integers(len(pairs)), 1].astype(np.float32) / 255
+        restored = as_other_restorers(bad, restored, clean, stranger, nonsense, rng).clip(0, 1)
+        row = np.stack([bad, restored.astype(np.float32), clean])
+        rows.append(row[:, :, ::-1] if rng.random() < 0.5 else row)
+    return [torch.from_numpy(np.ascontiguousarray(x)) for x in np.stack(rows).transpose(1, 0, 4, 2, 3)]
+
+
+def sharpness(image: Tensor) -> Tensor:
+    """Mean magnitude of detail, [B]."""
+    detail = image - F.avg_pool2d(image, 3, stride=1, padding=1)
+    return detail[..., 8:-8, 8:-8].abs().mean((1, 2, 3))
+
+
+def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: float) -> Tensor:
+    """Squared error beside that of the better of input and restored, by face and by region, in logarithms."""
+    blended = bad + logit.sigmoid() * (restored - bad)
+    squared = [(x - clean).square().mean(1, keepdim=True) for x in (blended, bad, restored)]
+
+    def log_ratio(errors: list[Tensor]) -> Tensor:
+        mine, before, after = ((e + _FLOOR).log() for e in errors)
+        return (mine - torch.minimum(before, after)) + (mine - before).relu()
+
+    whole = log_ratio([e.mean((1, 2, 3)) for e in squared]).clamp_max(_WORST)
+    local = log_ratio([F.avg_pool2d(e, _PATCH) for e in squared]).clamp_max(_WORST)
+    lost = (sharpness(clean) / sharpness(blended).clamp_min(1e-4)).log().relu()
+    # A saturated share would learn no more.
+    return whole.mean() + 0.5 * local.mean() + sharp * lost.mean() + 2e-3 * logit.square().mean()
+
+
+def train(pairs: np.ndarray, steps: int, size: int, rate: float, sharp: float, network: BlendNetwork) -> BlendNetwork:
+    average = [p.detach().clone() for p in network.parameters()]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                rate * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            )
+        # First what helps, then that nonsense does not: together from the start they end in taking nothing.
+        bad, restored, clean = batch(pairs, size, step, step > steps // 4)
+        loss = loss_of(network.logits(bad, restored), bad, restored, clean, sharp)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        torch._foreach_lerp_(
+            average, [p.detach() for p in network.parameters()], 1 - min(0.99, (step + 1) / (step + 10))
+        )
+        if step % 50 == 49:
+            print(f"{step + 1}/{steps} loss {float(loss.detach()):.3f}", flush=True)
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(), average, strict=True):
+            parameter.copy_(value)
+    return network
+
+
+@torch.inference_mode()
+def report(network: BlendNetwork, pairs: np.ndarray) -> None:
+    """PSNR of input, restored and blended, by how good the input was; pairs that were not trained on."""
+    bad, restored, clean = (to_tensor(pairs[:, i]) / 2 + 0.5 for i in range(3))
+    share = torch.cat([network(a, b) for a, b in zip(bad.split(8), restored.split(8), strict=True)])
+    scores = [psnr(x, clean) for x in (bad, restored, bad + share * (restored - bad))]
+    for part in scores[0].argsort(descending=True).chunk(5):
+        print("input {:.2f}  restored {:.2f}  blended {:.2f} dB".format(*(float(s[part].mean()) for s in scores)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("pairs")
+    making.add_argument("--models", nargs="+", required=True)
+    making.add_argument("--faces", type=Path, required=True, help="folder of aligned clean faces")
+    making.add_argument("--count", type=int, default=600)
+    making.add_argument("--held-out", action="store_true", help="of the faces that no model was trained on")
+    making.add_argument("--seed", type=int, default=SEED)
+    making.add_argument("--output", type=Path, required=True, help="an .npz file")
+    training = commands.add_parser("train")
+    training.add_argument("pairs", type=Path, nargs="+")
+    training.add_argument("--validate", type=Path, nargs="*", default=[])
+    training.add_argument("--start", type=Path, help="a trained network to go on from")
+    training.add_argument("--steps", type=int, default=1500)
+    training.add_argument("--batch", type=int, default=12)
+    training.add_argument("--rate", type=float, default=2e-3)
+    training.add_argument("--sharp", type=float, default=0.1, help="weight of detail kept, beside squared error")
+    training.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.manual_seed(SEED)
+    if arguments.command == "pairs":
+        faces = split(load_faces(arguments.faces))[1 if arguments.held_out else 0]
+        rows = make_pairs(arguments.models, faces, arguments.count, arguments.seed)
+        with atomic_path(arguments.output) as path:
+            np.savez(path, pairs=rows)
+        return
+    from quantface_core.faces.blend import load_blend
+
+    network = load_blend(arguments.start).requires_grad_(True) if arguments.start else BlendNetwork()
+    pairs = np.concatenate([np.load(p)["pairs"] for p in arguments.pairs])
+    network = train(pairs, arguments.steps, arguments.batch, arguments.rate, arguments.sharp, network).eval()
+    with atomic_path(arguments.output) as path:
+        save_file({name: t.half().contiguous() for name, t in network.state_dict().items()}, path)
+    for path in arguments.validate:
+        print(path.name)
+        report(network, np.load(path)["pairs"])
+
+
+if __name__ == "__main__":
+    main()
