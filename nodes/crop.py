@@ -93,13 +93,13 @@ class CropFaces(io.ComfyNode):
             host.stop_if_cancelled()
             ordered = sort_faces(here, options)
             numbers = select_faces(ordered, options)
-            report.picture(ordered, numbers, numbers, {})
+            report.picture(ordered, numbers, numbers)
             taken.append(tuple(ordered[number] for number in numbers))
             pixels = to_pixels(frame)
             crops += [extract(pixels, face_transform(face, size), size) for face in taken[-1]]
         if not crops:
             return io.NodeOutput(
-                host.nothing(), FaceCrops(image, taken), host.nothing(), report.text(), ui=previews.told(report.notes)
+                host.nothing(), FaceCrops(image, taken), host.nothing(), report.text(), ui=previews.told(report.told())
             )
         cut = stacked(crops)
         masks = torch.from_numpy(soft_mask(size)).repeat(len(crops), 1, 1)
@@ -108,5 +108,5 @@ class CropFaces(io.ComfyNode):
             FaceCrops(image, taken),
             host.to_host(masks),
             report.text(),
-            ui=previews.crops(cut, cls) | previews.told(report.notes),
+            ui=previews.crops(cut, cls) | previews.told(report.told()),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ..quantface_core.types import Face
 
 _LINES = 40  # of faces in a picture, and of pictures in all
+_NOTES = 5
 _LOOKED = 256  # pixels, the side of the mask under which a face's pixels are compared
 
 
@@ -30,8 +32,17 @@ class Report:
         if text and text not in self.notes:
             self.notes.append(text)
 
+    def told(self) -> list[str]:
+        """The notes, at most so many: those of a video may be as many as its frames."""
+        rest = self.notes[_NOTES:]
+        return [*self.notes[:_NOTES], *([f"and {len(rest)} more of such notes"] if rest else [])]
+
     def picture(
-        self, faces: Sequence[Face], chosen: Sequence[int], changed: Sequence[int], words: Mapping[int, str]
+        self,
+        faces: Sequence[Face],
+        chosen: Sequence[int],
+        changed: Sequence[int],
+        words: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         """A picture's faces: those that were to be changed, those in which a pixel did change, and words for some."""
         lines = [f"picture {len(self.pictures)}: {len(changed)} of {len(faces)} faces {self.done}"]
@@ -52,7 +63,7 @@ class Report:
 
     def text(self) -> str:
         """Notes first; of many pictures the first, and what became of the rest."""
-        lines = [*self.notes, *(line for picture in self.pictures[:_LINES] for line in picture)]
+        lines = [*self.told(), *(line for picture in self.pictures[:_LINES] for line in picture)]
         if rest := self.faces[_LINES:]:
             changed, every = (sum(column) for column in zip(*rest, strict=True))
             lines.append(f"and {len(rest)} more pictures: {changed} of {every} faces {self.done}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, ImageError, ModelError, QuantFaceError, UsageError
+from .errors import ConfigError, ImageError, ModelError, QuantFaceError, UsageError, WriteError
 from .types import (
     BitPlan,
     Budget,
@@ -77,6 +77,7 @@ __all__ = [
     "RestoreOptions",
     "RestorerConfig",
     "UsageError",
+    "WriteError",
     "__version__",
     "allocate",
     "detector_path",

@@ -22,5 +22,9 @@ class ModelError(QuantFaceError):
     """A checkpoint or model file that is missing, damaged, or not what it claims to be."""
 
 
+class WriteError(QuantFaceError):
+    """A file that cannot be written: no room, no permission, no such folder."""
+
+
 class UsageError(QuantFaceError):
     """A command or call that cannot be carried out as asked."""

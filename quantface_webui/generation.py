@@ -73,9 +73,7 @@ def add_options() -> None:
     def models() -> dict[str, Any]:  # without marks: a saved choice stays one when its model has come
         return {"choices": [plain(name) for name in choices()]}
 
-    menu = (
-        "of Restore faces, with QuantFace as the face restoration model; what is not there yet is got at its first use"
-    )
+    menu = "of Restore faces, with QuantFace as the face restoration model; what is not here yet is made at first use"
     add("model", "QuantFace model", gr.Dropdown, models, menu, lambda: None)
     add("visibility", "QuantFace visibility", gr.Slider, {**share, "step": 0.01})
     add("strength", "Strength", gr.Dropdown, {"choices": strengths}, "auto: as much as a face needs")

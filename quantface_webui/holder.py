@@ -65,6 +65,8 @@ def _is_on(model: OneStepRestorer, device: torch.device) -> bool:
 
 def _dtype(device: torch.device) -> torch.dtype | None:
     """What is computed in between integers: a processor's is the library's choice, a GPU's what it has natively."""
+    if device.type == "cpu":
+        return None
     from quantface_core.kernels.dispatch import fast_dtype
 
-    return None if device.type == "cpu" else fast_dtype(device)
+    return fast_dtype(device)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 FOLDER = "quantface"  # of the host's models folder
+_ORIGINALS = "originals"  # in it: what models are built from
 _TASK = "quantface"  # what `--use-cpu` calls us
 _MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's, reForge's
 
@@ -40,17 +41,17 @@ def use_models_folder() -> None:
 
 def model_file(name: str) -> Path | None:
     """The file of a name in the models folders, which it cannot leave; None when it is not there."""
-    for folder in models_folders():
-        path = folder / name
-        if path.is_file() and path.suffix == ".safetensors" and path.resolve().is_relative_to(folder.resolve()):
-            return path
-    return None
+    relative = Path(name)
+    if relative.anchor or relative.drive or ".." in relative.parts or relative.suffix != ".safetensors":
+        return None
+    return next((path for folder in models_folders() if (path := folder / relative).is_file()), None)
 
 
 def model_files() -> list[str]:
     """The files in the models folders; none of those that are still being made."""
-    found = [path.name for folder in models_folders() for path in sorted(folder.glob("*.safetensors"))]
-    return [name for name in dict.fromkeys(found) if not name.startswith(".")]
+    found = [path.relative_to(folder) for folder in models_folders() for path in sorted(folder.rglob("*.safetensors"))]
+    shown = [name for name in found if name.parts[0] != _ORIGINALS and not any(p.startswith(".") for p in name.parts)]
+    return list(dict.fromkeys(name.as_posix() for name in shown))
 
 
 def device() -> torch.device:

@@ -73,7 +73,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             groups, lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
-        self.judge_optimizer = torch.optim.AdamW(self.judge.parameters(), lr=2e-4, betas=(0.5, 0.99))
+        self.judge_optimizer = torch.optim.AdamW(self.judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
 
     def teach_judge(self, restored: Tensor, clean: Tensor) -> float:
         """One step of the discriminator; returns its loss."""

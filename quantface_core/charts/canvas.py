@@ -92,8 +92,5 @@ def save_chart(array: Array, path: Path) -> None:
     """Write a chart as PNG, whole or not at all. Raises ImageError."""
     if path.suffix.lower() != ".png":
         raise ImageError(f"{path}: a chart is written as .png")
-    try:
-        with atomic_path(path) as temporary:
-            Image.fromarray(array).save(temporary, optimize=True)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot write ({error.strerror or error})") from error
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, optimize=True)

@@ -106,11 +106,8 @@ def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:
 
 def _copy(source: Path, target: Path) -> None:
     """A photo nothing was done to keeps its very bytes."""
-    try:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        raise ImageError(f"{target}: cannot write ({error.strerror})") from error
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _fitted(alpha: NDArray[Any] | None, pixels: Pixels) -> NDArray[Any] | None:

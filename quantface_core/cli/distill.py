@@ -173,11 +173,8 @@ class RunFolder:
         if not is_main_process():
             return
         path = self._file(trainer, "state.safetensors")
-        try:
-            with atomic_path(path) as temporary:
-                save_file(trainer.state(), temporary, {"run": self.identity})
-        except OSError as error:
-            raise ModelError(f"{path}: cannot write ({error.strerror})") from error
+        with atomic_path(path) as temporary:
+            save_file(trainer.state(), temporary, {"run": self.identity})
         save_chart(draw_losses(trainer.losses, trainer.scores, self.total), self._file(trainer, "losses.png"))
 
     def _pictures(self, step: int, pictures: Tensor) -> None:

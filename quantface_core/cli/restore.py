@@ -175,8 +175,5 @@ def _reason(job: Job, error: Exception) -> str:
 
 
 def _write_report(report: Record, path: Path) -> None:
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    except OSError as error:
-        raise QuantFaceError(f"{path}: cannot write the report ({error.strerror})") from error
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", "utf-8")

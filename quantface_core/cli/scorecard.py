@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ..errors import ImageError, UsageError
+from ..errors import UsageError
 from ..io.atomic import atomic_path
 from .devices import choose_device
 from .pairs import Files
@@ -56,10 +56,7 @@ class Scorecard:
                     Image.fromarray(to_pixels(result.restored)).save(temporary)
                 bar.update()
 
-            try:
-                scores, broken = evaluate(restorer, self._read(restorer.config.image_size), columns, self.tools, save)
-            except OSError as error:
-                raise ImageError(f"{folder}: cannot write ({error.strerror or error})") from error
+            scores, broken = evaluate(restorer, self._read(restorer.config.image_size), columns, self.tools, save)
         self.missing |= broken
         means = {name: mean(values) for name, values in scores.items()} | self._distances(folder)
         self.rows[row] = {
@@ -173,9 +170,6 @@ def _versions() -> dict[str, str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write one text file, whole or not at all. Raises ImageError."""
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text + "\n", "utf-8")
-    except OSError as error:
-        raise ImageError(f"{path}: cannot write ({error.strerror})") from error
+    """Write one text file, whole or not at all. Raises WriteError."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", "utf-8")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import UsageError, WriteError
 
 _SUFFIX = 32  # characters of a suffix that are kept; more is no suffix but a name with a dot in it
 
@@ -31,20 +31,28 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary name beside `target`; on success it becomes `target`, on any failure it is removed.
 
     The temporary name keeps the suffix, because writers choose their format by it, and nothing else of the
-    name, which may be as long as names can be. Interrupts count as failures. Errors of the file system pass
-    through as OSError.
+    name, which may be as long as names can be. Interrupts count as failures. Raises WriteError, also for an
+    error of the file system that writing raised.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".quantface-", suffix=target.suffix[-_SUFFIX:], dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".quantface-", suffix=target.suffix[-_SUFFIX:], dir=target.parent)
+        os.close(handle)
+        with _removed_on_failure(Path(name)) as temporary:
+            yield temporary
+            # mkstemp makes private files; the result gets what a newly created file would have.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(target)
+    except OSError as error:
+        raise WriteError(f"{target}: cannot write ({error.strerror or error})") from error
+
+
+@contextmanager
+def _removed_on_failure(temporary: Path) -> Iterator[Path]:
     try:
         yield temporary
-        # mkstemp makes private files; the result gets what a newly created file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -43,7 +43,7 @@ def save_restorer(
     """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
 
     `notes` (licence, training, ...) go into the metadata beside the configuration. Raises ModelError
-    when a weight does not fit `dtype` or the file cannot be written.
+    when a weight does not fit `dtype`, WriteError when the file cannot be written.
     """
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
     write_model(model, path, {**(notes or {}), **described}, dtype)

@@ -202,8 +202,5 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        try:
-            with atomic_path(target) as temporary:
-                shutil.copyfile(source, temporary)
-        except OSError as error:
-            raise ModelError(f"{target}: cannot write ({error.strerror})") from error
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)

@@ -76,11 +76,8 @@ def convert(
                 yield merge(tensor, update, lora) if update else tensor
 
         metadata = {**(notes or {}), "format": RESTORER, "version": VERSION, "config": json.dumps(config.to_dict())}
-        try:
-            with atomic_path(target) as temporary:
-                write_tensors(temporary, expected, tensors(), metadata)
-        except OSError as error:
-            raise ModelError(f"{target}: cannot write ({error.strerror or error})") from error
+        with atomic_path(target) as temporary:
+            write_tensors(temporary, expected, tensors(), metadata)
 
 
 def holds_autoencoder(path: Path) -> bool:

@@ -56,7 +56,7 @@ def sensitivity_from_json(text: str) -> Sensitivity:
 
 
 def save_plan(plan: BitPlan, path: Path) -> None:
-    """Write a plan atomically. Raises ModelError."""
+    """Write a plan atomically. Raises WriteError."""
     _write(path, plan_to_json(plan))
 
 
@@ -66,7 +66,7 @@ def load_plan(path: Path) -> BitPlan:
 
 
 def save_sensitivity(sensitivity: Sensitivity, path: Path) -> None:
-    """Write sensitivities atomically. Raises ModelError."""
+    """Write sensitivities atomically. Raises WriteError."""
     _write(path, sensitivity_to_json(sensitivity))
 
 
@@ -127,11 +127,8 @@ def _parsed(text: str, kind: str, expected: set[str]) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, "utf-8")
-    except OSError as error:
-        raise ModelError(f"{path}: cannot write ({error.strerror})") from error
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, "utf-8")
 
 
 def _loaded(path: Path, parse: Any) -> Any:

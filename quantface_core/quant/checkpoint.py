@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import ConfigError, ModelError, UsageError
+from ..errors import ConfigError, ModelError, UsageError, WriteError
 from ..io.atomic import atomic_path
 from ..io.mistaken import mistaken_for_model
 from ..nn.swap import quant_layers
@@ -41,8 +41,7 @@ def save_quantized(
     """Write a quantized model atomically: low-bit layers as they are, other floating-point weights as `dtype`.
 
     None keeps every dtype: loaded, the model computes the same bits. `notes` (licence, settings, ...) go into the
-    metadata. Raises UsageError when no layer is quantized, ModelError when a weight does not fit `dtype` or the file
-    cannot be written.
+    metadata. Raises UsageError when no layer is quantized, ModelError when a weight does not fit `dtype`, WriteError.
     """
     if not quant_layers(model):
         raise UsageError(f"no layer of the {type(model).__name__} is quantized: call quantize first")
@@ -131,7 +130,7 @@ def _check_config(path: Path, config: Any) -> None:
 
 
 def write_model(model: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype | None) -> None:
-    """Write a model's state atomically, floats that are no low-bit layer's as `dtype`. Raises ModelError."""
+    """Write a model's state atomically, floats of no low-bit layer as `dtype`. Raises ModelError, WriteError."""
     fixed, seen, state = stored_as_is(model), set[int](), model.state_dict()
     tensors: dict[str, Tensor] = {}
     for name, t in state.items():
@@ -152,8 +151,8 @@ def write_model(model: nn.Module, path: Path, metadata: Mapping[str, str], dtype
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, {**metadata, **low})
             _sort_metadata(temporary)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot write ({error})") from error
+    except SafetensorError as error:  # a full disk, as its writer says it
+        raise WriteError(f"{path}: cannot write ({error})") from error
 
 
 def _sort_metadata(path: Path) -> None:

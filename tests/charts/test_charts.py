@@ -12,7 +12,7 @@ from PIL import Image
 
 from quantface_core.charts import draw_bits, draw_faces, draw_layers, draw_losses, save_chart
 from quantface_core.charts.canvas import BLUE, PALE_BLUE, SOFT, VERMILION
-from quantface_core.errors import ImageError, UsageError
+from quantface_core.errors import ImageError, UsageError, WriteError
 from quantface_core.types import BitPlan, LayerFormat, LayerReport, LayerSensitivity, Sensitivity
 
 _WIDTHS = range(3, 9)
@@ -130,5 +130,5 @@ def test_charts_are_saved_whole(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"\.png"):
         save_chart(picture, tmp_path / "chart.pdf")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ImageError, match="cannot write"):
+    with pytest.raises(WriteError, match="cannot write"):
         save_chart(picture, tmp_path / "file" / "chart.png")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from quantface_core.errors import WriteError
 from quantface_core.io.atomic import atomic_path
 
 
@@ -33,3 +34,19 @@ def test_failure_keeps_what_was_there(tmp_path: Path, failure: type[BaseExceptio
         write()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_of_the_file_system_is_told_as_one_of_writing(tmp_path: Path) -> None:
+    """Whether the folder is in the way or the disk is full, and whoever asks."""
+    (tmp_path / "file").write_text("in the way")
+
+    def write(target: Path, error: OSError | None = None) -> None:
+        with atomic_path(target):
+            if error:
+                raise error
+
+    with pytest.raises(WriteError, match=r"x\.txt: cannot write"):
+        write(tmp_path / "file" / "x.txt")
+    with pytest.raises(WriteError, match=r"y\.txt: cannot write .No space left"):
+        write(tmp_path / "y.txt", OSError(28, "No space left on device"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

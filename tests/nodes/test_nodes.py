@@ -271,7 +271,9 @@ def test_a_face_is_restored_when_a_pixel_changed(restore: Any, photo: torch.Tens
     for size in ("1", "2"):
         report = restore(two, mask=left, upscale=size)[3]
         assert "picture 0: 1 of 2 faces restored" in report
-        assert [line.rsplit(", ", 1)[1] for line in report.splitlines()[1:]] == ["restored", "no pixel changed"]
+        first, second = (line.rsplit(", ", 1)[1] for line in report.splitlines()[1:])
+        assert first.startswith("restored")
+        assert second == "no pixel changed"
     report = restore(two, strength=0.0)[3]
     assert "0 of 2 faces restored" in report
     assert report.count("no pixel changed") == 2
@@ -289,6 +291,9 @@ def test_long_reports_are_cut(pack: Any) -> None:
     assert len(lines) == 42
     assert lines[0] == "picture 0: 145 of 290 faces restored"
     assert lines[-1] == "  and 250 more, 125 of them restored"
+    for number in range(30):
+        crowd.note(f"note {number // 2}")
+    assert crowd.told() == [*(f"note {number}" for number in range(5)), "and 10 more of such notes"]
     video = Report("restored")
     for _ in range(290):
         video.picture([face], [0], [0])

@@ -137,7 +137,7 @@ def test_readers_send_each_other_their_files(file: Path) -> None:
     ("changes", "message"),
     [
         ({"format": None}, "not a QuantFace checkpoint"),
-        ({"version": "2"}, "update quantface"),
+        ({"version": "2"}, "update QuantFace"),
         ({"class": "diffusers.os"}, "not a model of this diffusers"),
         ({"class": "diffusers.DiffusionPipeline"}, "not a model of this diffusers"),
         ({"class": "os.system"}, "not a model of this diffusers"),

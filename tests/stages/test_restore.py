@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from quantface_core.errors import ImageError, QuantFaceError, UsageError
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.photos import read_photo
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.restore import quick_batch, restore_aligned, restore_crops, restore_photo
+from quantface_core.stages.restore import in_words, quick_batch, restore_aligned, restore_crops, restore_photo
 from quantface_core.types import Face, Restoration, RestoreOptions
 
 
@@ -71,12 +72,58 @@ def test_no_seam_no_colour_shift(astronaut: np.ndarray, restored: Restoration) -
 def test_strength_goes_from_nothing_to_all(
     astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], restored: Restoration
 ) -> None:
-    none = restore_photo(astronaut, mini, faces, RestoreOptions(strength=0))
-    half = restore_photo(astronaut, mini, faces, RestoreOptions(strength=0.5))
+    none, half, full = (restore_photo(astronaut, mini, faces, RestoreOptions(strength=s)) for s in (0, 0.5, 1))
     assert np.array_equal(none.pixels, astronaut)
-    middle = (astronaut.astype(float) + restored.pixels) / 2
-    in_range = (restored.pixels > 0) & (restored.pixels < 255)  # clipped pixels have no middle
+    assert (none.taken, half.taken, full.taken) == ((0.0,), (pytest.approx(0.5),), (pytest.approx(1.0),))
+    middle = (astronaut.astype(float) + full.pixels) / 2
+    in_range = (full.pixels > 0) & (full.pixels < 255)  # clipped pixels have no middle
     assert np.abs(half.pixels - middle)[in_range].max() <= 1.01
+
+
+def test_a_sharp_portrait_stays_and_is_told_so(photos: Path, mini: OneStepRestorer, detector: FaceDetector) -> None:
+    photo = read_photo(photos / "usnavy_grace_hopper.jpg").pixels
+    result = restore_photo(photo, mini, detector(photo))
+    inside = result.mask > 0.5
+    assert psnr(result.pixels[inside], photo[inside]) > 40
+    assert in_words(result.taken[0]) == "left as it was: already sharp"
+    full = restore_photo(photo, mini, detector(photo), RestoreOptions(strength=1))
+    assert psnr(full.pixels[inside], photo[inside]) < 36
+
+
+def test_a_restorer_of_random_weights_changes_next_to_nothing(
+    tiny: OneStepRestorer, test_faces: list[Path], astronaut: np.ndarray, faces: tuple[Face, ...]
+) -> None:
+    for path in test_faces[:4]:
+        face = read_photo(path).pixels
+        assert psnr(restore_aligned(face, tiny).pixels, face) > 38
+    assert psnr(restore_photo(astronaut, tiny, faces).pixels, astronaut) > 40
+
+
+@pytest.mark.parametrize("damage", ["none", "noise", "blocks"])
+def test_of_a_face_larger_than_the_crop_detail_stays_and_noise_goes(
+    train_faces: Path, mini: OneStepRestorer, damage: str
+) -> None:
+    path = sorted((train_faces.parent / "large").glob("*.jpg"))[0]
+    sharp = cv2.resize(read_photo(path).pixels, (1024, 1024), interpolation=cv2.INTER_LANCZOS4)
+    if damage == "noise":
+        noise = np.random.default_rng(0).normal(0, 20, sharp.shape)
+        photo = np.clip(np.rint(sharp + noise), 0, 255).astype(np.uint8)
+    elif damage == "blocks":
+        photo = np.repeat(np.repeat(cv2.resize(sharp, (128, 128), interpolation=cv2.INTER_AREA), 8, 0), 8, 1)
+    else:
+        photo = sharp
+    result = restore_aligned(photo, mini).pixels
+    before, after = (finest(x)[200:800, 200:800].std() for x in (photo, result))
+    if damage == "none":
+        assert after > 0.9 * before
+    else:
+        assert after < 0.6 * before
+
+
+def finest(pixels: np.ndarray) -> np.ndarray:
+    """What lies beyond the restorer's 256 pixels."""
+    x = pixels.astype(np.float32)
+    return x - cv2.resize(cv2.resize(x, (256, 256), interpolation=cv2.INTER_AREA), (1024, 1024))
 
 
 def test_upscaling_enlarges_photo_and_mask(
@@ -212,6 +259,7 @@ def test_what_is_no_photo_is_refused(tiny: OneStepRestorer, pixels: np.ndarray) 
     [
         {"strength": 1.5},
         {"strength": float("nan")},
+        {"strength": "strong"},
         {"upscale": 3},
         {"batch_size": -1},
         {"seed": -1},

@@ -106,6 +106,20 @@ def test_models_are_in_the_host_s_folder(script: Any, webui: SimpleNamespace, tm
     assert host.models_folders() == [tmp_path / "elsewhere", webui.models]
 
 
+def test_files_of_the_folder_are_found_by_their_names_there(script: Any, webui: SimpleNamespace) -> None:
+    from quantface_webui import host
+
+    for name in ("mine.safetensors", "sub/mine.safetensors", ".half.safetensors", "originals/vae.safetensors"):
+        (webui.models / name).parent.mkdir(exist_ok=True)
+        (webui.models / name).touch()
+    (webui.models.parent / "other.safetensors").touch()
+    (webui.models / "link.safetensors").symlink_to(webui.models.parent / "other.safetensors")
+    assert host.model_files() == ["link.safetensors", "mine.safetensors", "sub/mine.safetensors"]
+    assert all(host.model_file(name) == webui.models / name for name in host.model_files())
+    for name in ("../other.safetensors", str(webui.models / "mine.safetensors"), "mine.ckpt", "gone.safetensors", ""):
+        assert host.model_file(name) is None
+
+
 def test_the_script_has_no_base_class_among_its_names(script: Any, webui: SimpleNamespace) -> None:
     """The host would take it for a script of ours."""
     bases = (webui.modules.scripts.Script, webui.modules.scripts_postprocessing.ScriptPostprocessing)

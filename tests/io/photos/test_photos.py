@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quantface_core.errors import ImageError
+from quantface_core.errors import ImageError, WriteError
 from quantface_core.io.photos import Photo, read_photo, write_photo
 from quantface_core.io.photos import photo as limits
 from quantface_core.io.photos import read as reader
@@ -170,7 +170,7 @@ def test_an_unwritable_suffix_and_folder(tmp_path: Path, picture: np.ndarray) ->
     with pytest.raises(ImageError, match=r"cannot write \.gif"):
         write_photo(Photo(picture), tmp_path / "a.gif")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ImageError, match="cannot write"):
+    with pytest.raises(WriteError, match="cannot write"):
         write_photo(Photo(picture), tmp_path / "file" / "a.png")
 
 
@@ -186,7 +186,7 @@ def test_a_full_disk_leaves_the_old_picture(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(ImageError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         write_photo(replace(Photo(picture), pixels=255 - picture), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
