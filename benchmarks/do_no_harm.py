@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from report import describe_machine, table
 
-from quantface_core import RestoreOptions, load_restorer, restore_aligned, restorer_path
+from quantface_core import Restoration, load_restorer, restore_aligned, restorer_path
 from quantface_core.faces.paste import face_mask
 
 Face = NDArray[np.uint8]
@@ -72,6 +72,14 @@ def sharpness(pictures: list[Face], originals: list[Face]) -> float:
     return float(np.mean([a / b for a, b in values]))
 
 
+def at_strength(result: Restoration, strength: str) -> Face:
+    """An aligned face at another strength than the automatic one that it was restored with, to the same pixels."""
+    if strength == "auto":
+        return result.pixels
+    before, after = result.crops[0], result.restored_crops[0]
+    return np.clip(np.rint((before + float(strength) * (after - before)) * 255), 0, 255).astype(np.uint8)
+
+
 class Judge:
     """Every column of the table for a set of pictures."""
 
@@ -113,9 +121,9 @@ def main() -> None:
         for name, pictures in inputs.items():
             rows.append([name, "input", *kept[name]])
             shown = [pictures]
+            results = [restore_aligned(x, restorer) for x in pictures]
             for strength in arguments.strengths:
-                options = RestoreOptions(strength="auto" if strength == "auto" else float(strength))
-                restored = [restore_aligned(x, restorer, options).pixels for x in pictures]
+                restored = [at_strength(result, strength) for result in results]
                 rows.append([name, f"strength {strength}", *judge(restored, pictures)])
                 shown.append(restored)
             if arguments.picture:

@@ -25,14 +25,16 @@ _NAMES = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 _CHILD = """
 import json, sys, time
 from pathlib import Path
-from quantface_core import FaceDetector, detector_path, load_restorer, read_photo, restore_photo, restorer_path
+from quantface_core import FaceDetector, RestoreOptions, detector_path, load_restorer, read_photo, restorer_path
+from quantface_core import restore_photo
+options = RestoreOptions(strength=1.0)
 restorer, detector = load_restorer(restorer_path("quantface-mini-w4a4")), FaceDetector(detector_path())
 photo = read_photo(Path(sys.argv[1])).pixels
-restore_photo(photo, restorer, detector(photo))
+restore_photo(photo, restorer, detector(photo), options)
 times = []
 for _ in range(int(sys.argv[2])):
     began, used = time.perf_counter(), time.process_time()
-    restore_photo(photo, restorer, detector(photo))
+    restore_photo(photo, restorer, detector(photo), options)
     times.append((time.perf_counter() - began, time.process_time() - used))
 print(json.dumps(times))
 """

@@ -93,7 +93,7 @@ class CropFaces(io.ComfyNode):
             host.stop_if_cancelled()
             ordered = sort_faces(here, options)
             numbers = select_faces(ordered, options)
-            report.picture(ordered, numbers, numbers, {})
+            report.picture(ordered, numbers, numbers)
             taken.append(tuple(ordered[number] for number in numbers))
             pixels = to_pixels(frame)
             crops += [extract(pixels, face_transform(face, size), size) for face in taken[-1]]

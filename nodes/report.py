@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,11 @@ class Report:
         return [*self.notes[:_NOTES], *([f"and {len(rest)} more of such notes"] if rest else [])]
 
     def picture(
-        self, faces: Sequence[Face], chosen: Sequence[int], changed: Sequence[int], words: Mapping[int, str]
+        self,
+        faces: Sequence[Face],
+        chosen: Sequence[int],
+        changed: Sequence[int],
+        words: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         """A picture's faces: those that were to be changed, those in which a pixel did change, and words for some."""
         lines = [f"picture {len(self.pictures)}: {len(changed)} of {len(faces)} faces {self.done}"]

@@ -1,4 +1,4 @@
-"""The WebUI's side: folders, devices, memory, progress, errors. With `scripts/quantface.py` all that knows it.
+"""The WebUI's side: folders, devices, memory, progress, errors. What has a place in its page asks for that itself.
 
 Its names are looked up when they are used: the host reloads some of its modules.
 """

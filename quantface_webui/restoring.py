@@ -66,7 +66,7 @@ def _made(name: str, progress: host.Progress) -> Path:
 
     def look(percent: int, doing: str) -> None:
         host.stop_if_stopping()
-        progress(percent, 100, f"QuantFace: {doing or 'getting'} {name}")
+        progress(percent, 100, f"QuantFace: {name}: {doing or 'getting it'}")
 
     return make(name, look)
 

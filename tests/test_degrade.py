@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quantface_core.degrade import Recipe, degrade
+from quantface_core.degrade import Degradation, degrade
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def test_is_as_hard_as_the_field_s_test_sets(faces: list[np.ndarray]) -> None:
 
 
 def test_a_gentle_recipe_changes_little(faces: list[np.ndarray]) -> None:
-    gentle = Recipe(blur_sigma=(0, 0), downscale=(1, 1), noise_sigma=(0, 0), jpeg_quality=(95, 95), second_order=0)
+    gentle = Degradation(blur_sigma=(0, 0), downscale=(1, 1), noise_sigma=(0, 0), jpeg_quality=(95, 95), second_order=0)
     assert psnr(faces[0], degrade(faces[0], 0, gentle)) > 36
 
 
 def test_gray_noise_shares_channels() -> None:
     flat = np.full((64, 64, 3), 128, np.uint8)
-    recipe = Recipe((0, 0), 0, (1, 1), (20, 20), gray_noise=1, poisson=0, jpeg_quality=(95, 95), second_order=0)
+    recipe = Degradation((0, 0), 0, (1, 1), (20, 20), gray_noise=1, poisson=0, jpeg_quality=(95, 95), second_order=0)
     noisy = degrade(flat, 1, recipe).astype(float)
     assert noisy.std() > 10
     assert np.ptp(noisy, axis=2).mean() < 3  # JPEG's own rounding

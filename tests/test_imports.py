@@ -142,6 +142,11 @@ def test_nodes_leave_the_command_alone(node: Path) -> None:
     assert "..quantface_core.cli" not in node.read_text("utf-8")
 
 
+@pytest.mark.parametrize("part", sorted((CORE.parent / "quantface_webui").glob("*.py")), ids=lambda p: p.name)
+def test_the_webui_extension_leaves_the_command_alone(part: Path) -> None:
+    assert "quantface_core.cli" not in part.read_text("utf-8")
+
+
 def test_importing_the_package_is_light() -> None:
     code = "import sys, quantface_core; print([m for m in ('torch', 'diffusers', 'cv2') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CORE.parent)

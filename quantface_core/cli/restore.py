@@ -160,7 +160,15 @@ def _restore_all(jobs: list[Job], restore: Callable[[Job], Record], records: lis
                 tqdm.write(f"error: {record['error']}", file=sys.stderr)
             for warning in record.get("warnings", ()):
                 tqdm.write(f"warning: {warning}", file=sys.stderr)
+            for line in _left_alone(record):
+                tqdm.write(f"{job.source}: {line}", file=sys.stderr)
             records.append({**record, "seconds": round(time.perf_counter() - began, 3)})
+
+
+def _left_alone(record: Record) -> list[str]:
+    """A line for each face that was chosen and is as it was: the user may wonder why nothing changed."""
+    done = zip(record.get("restored", ()), record.get("done", ()), strict=True)
+    return [f"face {number} {words}" for number, words in done if words.startswith("left")]
 
 
 def _reason(job: Job, error: Exception) -> str:

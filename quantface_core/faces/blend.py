@@ -77,7 +77,7 @@ def load_blend(path: Path) -> BlendNetwork:
     try:
         network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path}: no blend network, or a damaged one: install quantface again") from error
+        raise ModelError(f"{path}: no blend network, or a damaged one: install QuantFace again") from error
     return network.requires_grad_(False).eval()
 
 

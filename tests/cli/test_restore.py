@@ -339,3 +339,15 @@ class TestPages:
         face.save(tmp_path / "a.gif", save_all=True, append_images=[face.rotate(5)], duration=50)
         assert main(["restore", str(tmp_path / "a.gif"), "-o", str(tmp_path / "b.jpg")]) == 0
         assert "a.gif: only the first of 2 frames is written" in capsys.readouterr().err
+
+
+def test_a_face_left_as_it_was_is_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo, report = photos / "usnavy_grace_hopper.jpg", tmp_path / "report.json"
+    assert main(["restore", str(photo), "--output", str(tmp_path), "--json", str(report)]) == 0
+    assert "face 0 left as it was: already sharp" in capsys.readouterr().err
+    entry = json.loads(report.read_text())["photos"][0]
+    assert entry["taken"][0] < 0.08
+    assert entry["done"] == ["left as it was: already sharp"]
+    assert main(["restore", str(photo), "--output", str(tmp_path), "--json", str(report), "--strength", "1"]) == 0
+    assert json.loads(report.read_text())["photos"][0]["taken"] == [1.0]
+    assert "left as it was" not in capsys.readouterr().err

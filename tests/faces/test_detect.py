@@ -123,6 +123,19 @@ def test_a_crowd_is_found_however_it_is_turned(detector: FaceDetector, portraits
     assert len(sure(detector(np.ascontiguousarray(np.rot90(scene, quarter))))) == 24
 
 
+@pytest.mark.parametrize("quarter", [1, 3])
+def test_one_who_lies_among_others_who_stand(
+    detector: FaceDetector, photos: Path, portraits: list[Pixels], quarter: int
+) -> None:
+    scene = np.full((800, 1200, 3), 110, np.uint8)
+    for i in range(4):
+        scene[20:240, 20 + i * 290 : 240 + i * 290] = fitted(portraits[i], 220)
+    lying = np.rot90(read_photo(photos / "usnavy_grace_hopper.jpg").pixels, quarter)[:510, :600]
+    scene[280:790, 200:800] = lying
+    faces = sure(detector(scene))
+    assert len(faces) == 5
+
+
 @pytest.mark.parametrize("quarter", range(4))
 def test_what_is_no_face_stays_doubtful(detector: FaceDetector, astronaut: Pixels, quarter: int) -> None:
     """Upside down, her suit is a face of 0.75 to the detector."""

@@ -271,7 +271,9 @@ def test_a_face_is_restored_when_a_pixel_changed(restore: Any, photo: torch.Tens
     for size in ("1", "2"):
         report = restore(two, mask=left, upscale=size)[3]
         assert "picture 0: 1 of 2 faces restored" in report
-        assert [line.rsplit(", ", 1)[1] for line in report.splitlines()[1:]] == ["restored", "no pixel changed"]
+        first, second = (line.rsplit(", ", 1)[1] for line in report.splitlines()[1:])
+        assert first.startswith("restored")
+        assert second == "no pixel changed"
     report = restore(two, strength=0.0)[3]
     assert "0 of 2 faces restored" in report
     assert report.count("no pixel changed") == 2

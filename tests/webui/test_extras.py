@@ -209,7 +209,7 @@ def test_a_model_that_is_not_here_is_made_while_the_bar_moves(
     pp = picture(Image.fromarray(astronaut))
     extras.process(pp, **values(extras, model="osdface-w4a4 (build)"))
     assert asked == ["osdface-w4a4"]
-    assert webui.state.told[0] == (40, 100, "QuantFace: quantize osdface-w4a4")
+    assert webui.state.told[0] == (40, 100, "QuantFace: osdface-w4a4: quantize")
     assert pp.info["QuantFace restored"] == "1 of 1 faces"
     webui.state.stopping_generation = True
     extras.process(picture(Image.fromarray(astronaut)), **values(extras, model="osdface-w4a4 (build)"))

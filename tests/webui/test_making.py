@@ -54,7 +54,7 @@ def test_interrupt_ends_a_download_and_asking_again_finishes_it(
         restoring.restore(astronaut, far)
     assert not (webui.models / "far.safetensors").exists()
     assert (webui.state.sampling_step, webui.state.job_no) == (0, 1)
-    assert webui.state.told[0][1:] == (100, "QuantFace: getting far")
+    assert webui.state.told[0][1:] == (100, "QuantFace: far: getting it")
     hub.watch = lambda _: None
     webui.state.interrupted = False
     assert np.array_equal(restoring.restore(astronaut, far).pixels, expected)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-_STARTS = 900  # seconds, on a busy machine
+_STARTS = 1800  # seconds, on a busy machine
 _RUNS = 1200
 _COMMON = ["--api", "--skip-torch-cuda-test", "--no-download-sd-model", "--no-hashing", "--skip-version-check"]
 _A1111 = ["--use-cpu", "all", "--no-half", "--precision", "full", "--do-not-download-clip", "--disable-nan-check"]

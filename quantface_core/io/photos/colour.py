@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from functools import cache
+from typing import Any
 
 from PIL import Image, ImageCms
 
 _SPACES = {b"RGB ": "RGB", b"GRAY": "gray", b"CMYK": "CMYK", b"Lab ": "Lab"}
+
+_BLACK_POINT_COMPENSATION: Any = 0x2000  # LittleCMS's flag; Pillow has a name for it from 10.3 on
 
 
 def space(icc: bytes) -> str | None:
@@ -25,10 +28,21 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-        return ImageCms.profileToProfile(image, source, _srgb(), renderingIntent=intent, outputMode="RGB", flags=flags)
+        return ImageCms.profileToProfile(
+            image, source, _srgb(), renderingIntent=intent, outputMode="RGB", flags=_BLACK_POINT_COMPENSATION
+        )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
+
+
+def _with_clear(image: Image.Image) -> Image.Image:
+    """Gray with the alpha that its one clear colour means; older Pillows forget it of bilevel pictures."""
+    clear, gray = image.info["transparency"], image.convert("L")
+    if image.mode == "1" and isinstance(clear, int):
+        clear = 255 if clear else 0
+    if isinstance(clear, int):
+        gray.putalpha(gray.point([0 if value == clear else 255 for value in range(256)]))
+    return gray if gray.mode == "LA" else image.convert("RGBA").convert("LA")
 
 
 def as_rgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None, tuple[str, ...]]:
@@ -46,7 +60,7 @@ def as_rgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | 
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
     gray = mode in ("1", "L", "LA", "La")
     if gray and has_alpha:
-        image = image.convert("RGBA").convert("LA") if mode in ("1", "L") else image
+        image = _with_clear(image) if mode in ("1", "L") else image
     elif gray:
         image = image.convert("L")
     else:

@@ -22,6 +22,9 @@ READABLE = (*WRITABLE, *_OTHERS, ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", *HEIF, 
 RAW = (".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".raf", ".rw2", ".orf", ".pef", ".srw", ".raw", ".3fr")
 """Suffixes of cameras' raw files, which have to be developed first."""
 
+XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+"""What a JPEG's segment of XMP begins with."""
+
 MAX_PIXELS = 160_000_000
 """Largest picture read or written: 160 megapixels, above today's cameras, below what exhausts 4 GB."""
 

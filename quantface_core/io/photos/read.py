@@ -21,13 +21,14 @@ from ...errors import ImageError
 from . import exif, photo, png, tiff
 from .colour import as_rgb
 from .ifd import Buffer, Directory, directories
-from .photo import RAW, READABLE, Metadata, Pages, Photo, check_size
+from .photo import RAW, READABLE, XMP_START, Metadata, Pages, Photo, check_size
 from .plugins import FORMATS, missing_plugin, register_plugins, stored_bits
 
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and Big
 _MOST_PAGES = 10_000
 _RAW_FILE = "a camera's raw file: develop it to TIFF, PNG or JPEG first"
+_TURN = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
 _IPTC_RESOURCE = 0x0404  # of Photoshop's block in JPEG
 
 
@@ -170,7 +171,8 @@ def _photo(path: Path, image: Image.Image) -> Photo:
     """The picture that is open, at its frame."""
     image.load()  # some decoders turn the picture, and say so only afterwards
     notes: tuple[str, ...] = ()
-    turn = image.getexif().get(exif.ORIENTATION, 1)
+    metadata = _metadata(path, image)
+    turn = image.getexif().get(exif.ORIENTATION) or _turn_of_xmp(_packet(image))
     deep = None
     if image.format == "PNG":
         deep = _deep_png(path, image)
@@ -187,7 +189,7 @@ def _photo(path: Path, image: Image.Image) -> Photo:
     if blob and upright is None:
         notes += ("camera data (EXIF) are damaged and left out",)
     found = _turned(found, turn if isinstance(turn, int) and turn in range(1, 9) else 1)
-    return replace(found, exif=upright, metadata=_metadata(path, image), notes=(*found.notes, *notes))
+    return replace(found, exif=upright, metadata=metadata, notes=(*found.notes, *notes))
 
 
 def _scale_clear(path: Path, image: Image.Image) -> None:
@@ -272,7 +274,7 @@ def _metadata(path: Path, image: Image.Image) -> Metadata:
     chunks = png.kept_chunks(path) if image.format == "PNG" else ()
     return Metadata(
         dpi=_dpi(info.get("dpi")) if _tells_resolution(image) else None,
-        xmp=_xmp(info.get("xmp") or info.get("XML:com.adobe.xmp")),
+        xmp=_xmp(_packet(image)),
         iptc=iptc if isinstance(iptc, bytes) else None,
         comment=comment if isinstance(comment, bytes) and image.format != "PNG" else None,
         png=chunks,
@@ -304,10 +306,22 @@ def _dpi(value: Any) -> tuple[float, float] | None:
     return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
 
 
-def _xmp(packet: Any) -> bytes | None:
-    """XMP with its own orientation reset."""
+def _packet(image: Image.Image) -> bytes | None:
+    """XMP as it lies in the file, wherever this Pillow puts it."""
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    if not packet:
+        found = (s for name, s in getattr(image, "applist", ()) if name == "APP1" and s.startswith(XMP_START))
+        packet = next(found, b"")[len(XMP_START) :]
     if isinstance(packet, str):
         packet = packet.encode("utf-8", "surrogateescape")
-    if not isinstance(packet, bytes) or not packet.strip(b"\0 "):
-        return None
-    return re.sub(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[1-8]""", rb"\g<1>1", packet)
+    return packet if isinstance(packet, bytes) and packet.strip(b"\0 ") else None
+
+
+def _turn_of_xmp(packet: bytes | None) -> int:
+    found = _TURN.search(packet or b"")
+    return int(found[2]) if found else 1
+
+
+def _xmp(packet: bytes | None) -> bytes | None:
+    """XMP with its own orientation reset."""
+    return _TURN.sub(rb"\g<1>1", packet) if packet else None

@@ -18,11 +18,11 @@ from ..atomic import atomic_path
 from . import exif, png, tiff
 from .colour import space, to_srgb
 from .ifd import Directory
-from .photo import JPEG, PNG, TIFF, WEBP, WRITABLE, Metadata, Pages, Photo, check_size
+from .photo import JPEG, PNG, TIFF, WEBP, WRITABLE, XMP_START, Metadata, Pages, Photo, check_size
 
 _SEGMENT = 65533  # bytes that fit a segment of JPEG
 _EXIF_ROOM = _SEGMENT - len(exif.PREFIX)
-_XMP_START, _IPTC_START = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
+_IPTC_START = b"Photoshop 3.0\0"
 
 Notes = tuple[str, ...]
 
@@ -89,7 +89,7 @@ def _jpeg(pages: Pages) -> tuple[bytes, Notes]:
         settings["comment"] = metadata.comment
     segments, left = b"", [] if settings.get("comment") == metadata.comment else ["the comment"]
     for name, marker, content in (
-        ("XMP", 0xE1, metadata.xmp and _XMP_START + metadata.xmp),
+        ("XMP", 0xE1, metadata.xmp and XMP_START + metadata.xmp),
         ("IPTC", 0xED, metadata.iptc and _IPTC_START + _resource(metadata.iptc)),
     ):
         if content and len(content) <= _SEGMENT:

@@ -35,7 +35,7 @@ def shown(image: Image.Image) -> np.ndarray:
     source = ImageCms.ImageCmsProfile(io.BytesIO(icc)) if icc else ImageCms.createProfile("sRGB")
     image = image.convert("RGB") if image.mode not in ("L", "RGB", "CMYK") else image
     intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+    flags = 0x2000  # black point compensation; older Pillows have no name for it
     target = ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(image, source, target, renderingIntent=intent, outputMode="RGB", flags=flags)
     return np.asarray(converted).astype(int)

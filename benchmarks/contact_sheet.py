@@ -1,0 +1,40 @@
+"""Before and after of many faces in one picture, for the eye: what numbers miss.
+
+    python benchmarks/contact_sheet.py docs/contact_sheet.jpg [--model quantface-mini-w4a4]
+
+The first 24 test faces, degraded from clean to severe in turn; of each the input, the restored face, the original.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from do_no_harm import LEVELS, damaged
+from iqa import FOLDER
+from mini_quality import load
+from PIL import Image
+
+from quantface_core import load_restorer, restore_aligned, restorer_path
+from quantface_core.types import DEFAULT_RESTORER
+
+COUNT, COLUMNS = 24, 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--model", default=DEFAULT_RESTORER)
+    arguments = parser.parse_args()
+    restorer, levels = load_restorer(restorer_path(arguments.model), dtype=None), list(LEVELS.values())
+    triples = []
+    for index, face in enumerate(load(FOLDER / "faces" / "test")[:COUNT]):
+        bad = damaged(face, levels[index % len(levels)], index)
+        triples.append(np.concatenate([bad, restore_aligned(bad, restorer).pixels, face], 1))
+    rows = [np.concatenate(triples[i : i + COLUMNS], 1) for i in range(0, COUNT, COLUMNS)]
+    Image.fromarray(np.concatenate(rows)).save(arguments.output, quality=88)
+
+
+if __name__ == "__main__":
+    main()

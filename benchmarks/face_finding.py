@@ -1,0 +1,115 @@
+"""How many faces are found in scenes made of the shared portraits: turned, overlapping, tiny, many, and none.
+
+    OMP_NUM_THREADS=1 python benchmarks/face_finding.py
+
+Reads ../shared/faces and ../shared/photos. A find counts from 0.7 on, the default of `--min-confidence`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from report import describe_machine, table
+
+from quantface_core import FaceDetector, detector_path, read_photo
+from quantface_core.types import Face, Pixels
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+_SURE = 0.7
+Row = list[str | float]
+
+
+def turned(pixels: Pixels, angle: float) -> Pixels:
+    """The whole picture turned, on gray."""
+    height, width = pixels.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+    size = np.abs(matrix[:, :2]) @ [width, height] + 2
+    matrix[:, 2] += (size - [width, height]) / 2
+    return cv2.warpAffine(pixels, matrix, tuple(int(s) for s in size), borderValue=(120, 120, 120))
+
+
+def square(pixels: Pixels, side: int) -> Pixels:
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if side < len(pixels) else cv2.INTER_CUBIC)
+
+
+def read_all(folder: str) -> list[Pixels]:
+    return [read_photo(path).pixels for path in sorted((SHARED / "faces" / folder).glob("*.jpg"))]
+
+
+def crowd(portraits: list[Pixels]) -> Pixels:
+    scene = np.full((1024, 1280, 3), 110, np.uint8)
+    for i, portrait in enumerate(portraits[:24]):
+        top, left = 30 + i // 6 * 245, 20 + i % 6 * 210
+        scene[top : top + 180, left : left + 180] = square(portrait, 180)
+    return scene
+
+
+def mosaic(portraits: list[Pixels], side: int = 100, columns: int = 13, count: int = 125) -> Pixels:
+    scene = np.full((-(-count // columns) * side, columns * side, 3), 100, np.uint8)
+    for i in range(count):
+        top, left = i // columns * side, i % columns * side
+        scene[top : top + side, left : left + side] = square(portraits[i % len(portraits)], side)
+    return scene
+
+
+def before_a_chin(portraits: list[Pixels], i: int) -> Pixels:
+    scene = np.full((1000, 900, 3), 120, np.uint8)
+    scene[60:828, 60:828] = square(portraits[i], 768)
+    scene[640:860, 340:560] = square(portraits[(i + 7) % 24], 220)
+    return scene
+
+
+def strip(portraits: list[Pixels], count: int = 150, width: int = 32000) -> Pixels:
+    scene = np.full((240, width, 3), 115, np.uint8)
+    for i in range(count):
+        left = i * width // count + 4
+        scene[20:220, left : left + 200] = square(portraits[i % len(portraits)], 200)
+    return scene
+
+
+def near(faces: list[Face], x: float, y: float, reach: float) -> bool:
+    return any(np.hypot(*(np.mean(f.landmarks, axis=0) - (x, y))) < reach for f in faces)
+
+
+def rows(find: Callable[[Pixels], list[Face]]) -> Iterator[Row]:
+    large, small = read_all("large"), read_all("test")
+    hopper, astronaut, solvay = (
+        read_photo(SHARED / "photos" / name).pixels
+        for name in ("usnavy_grace_hopper.jpg", "nasa_astronaut.png", "solvay_1927_group.jpg")
+    )
+    angles = range(0, 360, 30)
+    yield ["portrait turned by 30 degrees a step", 12, sum(len(find(turned(hopper, a))) == 1 for a in angles)]
+    for quarter in range(4):
+        found = len(find(np.ascontiguousarray(np.rot90(crowd(large), quarter))))
+        yield [f"24 portraits, turned by {quarter * 90}", 24, found]
+    both = 0
+    for i in range(20):
+        faces = find(before_a_chin(large, i))
+        both += near(faces, 450, 750, 60) and near(faces, 444, 444, 120)
+    yield ["220 pixels before the chin of 768: both", 20, both]
+    yield ["150 faces in a strip of 32000", 150, len(find(strip(small)))]
+    yield ["mosaic of 125", 125, len(find(mosaic(small)))]
+    yield ["group photo", 29, len(find(solvay))]
+    turns = [find(turned(astronaut, angle)) for angle in range(0, 360, 45)]
+    yield ["astronaut turned by 45 degrees a step, all finds", 8, sum(map(len, turns))]
+    yield ["aligned portraits, all finds", 64, sum(len(find(portrait)) for portrait in small)]
+
+
+def main() -> None:
+    detector = FaceDetector(detector_path())
+
+    def find(pixels: Pixels) -> list[Face]:
+        return [face for face in detector(pixels) if face.score >= _SURE]
+
+    began = time.process_time()
+    print(describe_machine())
+    print(table(["", "faces", "found"], list(rows(find)), digits=0))
+    print(f"{time.process_time() - began:.0f} s of processor")
+
+
+if __name__ == "__main__":
+    main()
