@@ -77,8 +77,7 @@ def transformer_block(module: nn.Module) -> Iterator[FoldPath]:
     if module.norm_type == "layer_norm" and module.pos_embed is None:
         if _reads_directly(first) and not first.is_cross_attention:
             yield from norm_path(module.norm1, first.to_q, first.to_k, first.to_v)
-        # One that is no cross-attention may be given a context all the same: what its keys read is not known here.
-        if second is not None and _reads_directly(second) and second.is_cross_attention:
+        if second is not None and _reads_directly(second) and _needs_context(second):
             yield from norm_path(module.norm2, second.to_q)
         yield from norm_path(module.norm3, getattr(module.ff.net[0], "proj", None))
     yield from _gated(module.ff)
@@ -113,6 +112,11 @@ DIFFUSERS: tuple[FoldRule, ...] = (transformer_block, transformer_2d, attention)
 def _is_plain(attn: processors.Attention) -> bool:
     known = type(attn.processor) in _PLAIN or getattr(attn.processor, "is_plain_attention", False)
     return known and getattr(attn, "added_kv_proj_dim", None) is None and not getattr(attn, "fused_projections", False)
+
+
+def _needs_context(attn: processors.Attention) -> bool:
+    """Whether keys and values cannot read what queries do: without a context, one of the same width would."""
+    return attn.is_cross_attention and attn.cross_attention_dim != attn.query_dim
 
 
 def _reads_directly(attn: processors.Attention) -> bool:

@@ -100,6 +100,13 @@ def test_every_path_leaves_the_output(kind: dict) -> None:
     assert torch.allclose(model(*given), block(*given), atol=1e-4)
 
 
+def test_a_context_that_may_be_left_out_keeps_the_norm_before_it() -> None:
+    """Keys and values then read what queries do, and would be scaled with it."""
+    block = Block(cross_attention_dim=64).eval()
+    assert block.block.norm2 not in [path.maker for path in fold_paths(block, DIFFUSERS)]
+    assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
+
+
 class _Reweighted(AttnProcessor):
     """A processor of one's own: who knows what it adds."""
 
