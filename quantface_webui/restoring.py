@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from quantface_core import Face, FaceDetector, OneStepRestorer, Restoration
 
     Pixels = NDArray[np.uint8]
+
+
+_looking = (
+    threading.Lock()
+)  # OpenCV's detector is one caller's at a time, and not every caller waits in the host's queue
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ def restore(pixels: Pixels, settings: Settings) -> Restored:
     with host.Progress() as progress:
         if file is None:
             file = _made(plain(settings.model), progress)
-        found = _detector()(pixels)
+        with _looking:
+            found = _detector()(pixels)
         options = settings.options()
         if not any(face.score >= options.min_confidence and face.size >= options.min_size for face in found):
             return Restored(pixels, (), ())

@@ -176,6 +176,20 @@ def test_settings_are_read_back_from_a_picture(script: Any, webui: SimpleNamespa
     assert "visibility is between 0 and 1" in webui.reports[0][0]
 
 
+def test_two_pictures_at_once_wait_for_each_other(
+    script: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, expected: np.ndarray
+) -> None:
+    """Not every caller waits in the host's queue: OpenCV's detector fails when it is called twice at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from quantface_webui.restoring import restore
+    from quantface_webui.settings import Settings
+
+    with ThreadPoolExecutor(3) as threads:
+        made = list(threads.map(lambda _: restore(astronaut, Settings(model=model)).pixels, range(6)))
+    assert all(np.array_equal(pixels, expected) for pixels in made)
+
+
 def test_hidden_controls_appear_when_they_count(extras: Any, webui: SimpleNamespace) -> None:
     [(strength, _, _)] = extras.controls["automatic"].handlers
     [(positions, _, _)] = extras.controls["faces"].handlers
