@@ -84,7 +84,7 @@ class PasteFaces(io.ComfyNode):
 
 def _checked(crops: torch.Tensor | None, count: int) -> torch.Tensor | tuple[()]:
     """Treated crops [N, S, S, 3], as many as were cut. Raises UsageError, ImageError."""
-    from ..quantface_core.errors import UsageError
+    from ..quantface_core.errors import ImageError, UsageError
 
     if not count:
         return ()
@@ -95,6 +95,8 @@ def _checked(crops: torch.Tensor | None, count: int) -> torch.Tensor | tuple[()]
         raise UsageError(f"crops: {len(crops)} came back of {count} that were cut: treat each, and keep their order")
     if crops.shape[1] != crops.shape[2]:
         raise UsageError(f"crops: they are square and have to stay so, got {crops.shape[2]}x{crops.shape[1]}")
+    if not torch.isfinite(crops).all():
+        raise ImageError("crops: they hold NaN or infinite values: look at the node that made them")
     return crops
 
 
