@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..quantface_core.kernels.backend import CHOICES as BACKENDS
 from . import host
 from .host import FRModel, FRModelSocket
 from .making import make
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from ..quantface_core.io.catalogue import Entry
 
 PRECISIONS = ["auto", "float32", "bfloat16"]
-BACKENDS = ["auto", "onednn", "triton", "reference"]
 _MARK = re.compile(r" \((bundled|local|fetch|build)\)$")
 
 
@@ -113,7 +113,7 @@ class LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "backend",
-                    options=BACKENDS,
+                    options=list(BACKENDS),
                     default="auto",
                     tooltip="What computes the integers. onednn: fast on x86 processors; triton: fast on NVIDIA GPUs; "
                     "reference: any device. One that cannot run here leaves the choice to auto.",
