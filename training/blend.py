@@ -32,6 +32,8 @@ from quantface_core.metrics.own import psnr
 SEED = 20262
 _FLOOR = 2e-6  # squared error (57 dB) below which nobody sees a difference
 _WORST = 4.0  # of a loss in logarithms: beyond, a face teaches no more than that it is bad
+_HARM = 3.0  # of being worse than the input, beside being worse than the better of the two
+_GOOD = (28.0, 40.0)  # dB of inputs that are nearly good, where a wrong share is seen most: drawn three times as often
 _PATCH = 32  # pixels; the blend is judged region by region
 
 
@@ -58,7 +60,7 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> n
 def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray, stranger: np.ndarray,
                        nonsense: bool, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
     """What another restorer might have made: all [H, W, 3] float32 in 0 to 1; about half stay as they are."""
-    kind = rng.choice(8, p=[0.4, 0.1, 0.1, 0.05, 0.05, 0.22, 0.04, 0.04])
+    kind = rng.choice(8, p=[0.5, 0.1, 0.1, 0.05, 0.05, 0.12, 0.04, 0.04])
     if kind > 5 and not nonsense:
         return restored
     if kind == 1:
@@ -71,7 +73,7 @@ def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray,
     if kind == 4:
         return restored * rng.uniform(0.85, 1.15, 3).astype(np.float32) + rng.uniform(-0.04, 0.04)
     if kind == 5:
-        return restored + rng.uniform(0.1, 1.0) * (clean - restored)
+        return restored + rng.uniform(0.1, 0.8) * (clean - restored)
     if kind == 6:
         return stranger
     if kind == 7:
@@ -80,11 +82,18 @@ def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray,
     return restored
 
 
-def batch(pairs: np.ndarray, size: int, step: int, nonsense: bool) -> list[Tensor]:
+def draw_weights(pairs: np.ndarray) -> np.ndarray:
+    """How likely each pair is drawn."""
+    scores = psnr(*(torch.from_numpy(pairs[:, i]).flatten(1) / 255 for i in (0, 2))).numpy()
+    weights = np.where((scores > _GOOD[0]) & (scores < _GOOD[1]), 3.0, 1.0)
+    return weights / weights.sum()
+
+
+def batch(pairs: np.ndarray, weights: np.ndarray, size: int, step: int, nonsense: bool) -> list[Tensor]:
     """Degraded, restored, original, each [size, 3, H, W] in 0 to 1; a function of the step alone."""
     rng = np.random.default_rng((SEED, step))
     rows = []
-    for index in rng.integers(len(pairs), size=size):
+    for index in rng.choice(len(pairs), size=size, p=weights):
         bad, restored, clean = pairs[index].astype(np.float32) / 255
         stranger = pairs[rng.integers(len(pairs)), 1].astype(np.float32) / 255
         restored = as_other_restorers(bad, restored, clean, stranger, nonsense, rng).clip(0, 1)
@@ -106,7 +115,7 @@ def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: 
 
     def log_ratio(errors: list[Tensor]) -> Tensor:
         mine, before, after = ((e + _FLOOR).log() for e in errors)
-        return (mine - torch.minimum(before, after)) + (mine - before).relu()
+        return (mine - torch.minimum(before, after)) + _HARM * (mine - before).relu()
 
     whole = log_ratio([e.mean((1, 2, 3)) for e in squared]).clamp_max(_WORST)
     local = log_ratio([F.avg_pool2d(e, _PATCH) for e in squared]).clamp_max(_WORST)
@@ -118,13 +127,14 @@ def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: 
 def train(pairs: np.ndarray, steps: int, size: int, rate: float, sharp: float, network: BlendNetwork) -> BlendNetwork:
     average = [p.detach().clone() for p in network.parameters()]
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
+    weights = draw_weights(pairs)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = (
                 rate * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             )
         # First what helps, then that nonsense does not: together from the start they end in taking nothing.
-        bad, restored, clean = batch(pairs, size, step, step > steps // 4)
+        bad, restored, clean = batch(pairs, weights, size, step, step > steps // 4)
         loss = loss_of(network.logits(bad, restored), bad, restored, clean, sharp)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
