@@ -11,6 +11,7 @@ from . import host
 def offer_examples() -> None:
     """Copy what is not there yet. A file of that name is left as it is; a folder that cannot be written, too."""
     from ..quantface_core.bundled import DEMO_CLIP, DEMO_PHOTO
+    from ..quantface_core.errors import QuantFaceError
     from ..quantface_core.io.atomic import atomic_path
 
     for source in (DEMO_PHOTO, DEMO_CLIP):
@@ -20,5 +21,5 @@ def offer_examples() -> None:
         try:
             with atomic_path(target) as temporary:
                 shutil.copyfile(source, temporary)
-        except OSError as error:
+        except (OSError, QuantFaceError) as error:
             logging.warning("QuantFace: the templates' %s is not in the input folder: %s", target.name, error)

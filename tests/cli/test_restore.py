@@ -132,11 +132,11 @@ def test_the_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--strength", "2"], "strength is between 0 and 1"),
+        (["--strength", "2"], "strength is auto, or between 0 and 1"),
         (["--batch-size", "-1"], "batch size is at least 1"),
         (["--min-size", "nan"], "smallest size of faces"),
         (["--min-confidence", "nan"], "least confidence of faces"),
-        (["--strength", "nan"], "strength is between 0 and 1"),
+        (["--strength", "nan"], "strength is auto, or between 0 and 1"),
         (["--json", "."], "--json . is a folder"),
         (["--json", "conftest.py/r.json"], "is a file, not a folder"),
         (["--device", "mps"], "not available on this machine; there is: "),

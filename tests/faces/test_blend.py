@@ -35,11 +35,15 @@ def test_a_sharp_face_is_not_smoothed(test_faces: list[Path], sigma: float) -> N
 
 
 def test_what_helps_is_taken(test_faces: list[Path]) -> None:
-    """A restorer that gives the very original of a badly damaged face."""
+    """A restorer that gives the original, a little soft, of damaged faces: most of what it can do is done."""
+    done, possible = [], []
     for seed, path in enumerate(test_faces[:6]):
         face = unit(path)
         bad = degrade((face * 255).astype(np.uint8), seed).astype(np.float32) / 255
-        assert error(blended(bad, face), face) < 0.35 * error(bad, face)
+        after = cv2.GaussianBlur(face, (0, 0), 2)
+        done.append(1 - error(blended(bad, after), face) / error(bad, face))
+        possible.append(1 - error(after, face) / error(bad, face))
+    assert np.mean(done) > 0.7 * np.mean(possible)
 
 
 def test_nonsense_is_not_taken(test_faces: list[Path]) -> None:

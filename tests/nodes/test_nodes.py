@@ -21,7 +21,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 RESTORE = {
     "faces": "all", "positions": "0", "order": "left-to-right", "strength": 1.0, "color": "wavelet", "upscale": "1",
-    "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 0, "blend": "auto",
+    "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 0, "blend": "strength",
     "seed": -1,
 }  # fmt: skip
 
@@ -262,6 +262,13 @@ def test_a_position_that_no_face_has_names_the_range(restore: Any, photo: torch.
     assert "2 of 3 faces restored" in report
     frames = torch.cat([three, torch.zeros_like(three)])  # of several pictures one may have the face
     assert "positions" not in restore(frames, faces="positions", positions="2")[3]
+
+
+def test_a_sharp_face_is_left_as_it_was(restore: Any, photo: torch.Tensor) -> None:
+    picture, *_, report = restore(photo, blend="auto")
+    assert "left as it was: already sharp" in report
+    assert (picture - photo).abs().mean() < 1e-3
+    assert "already sharp" not in restore(photo, blend="strength")[3]
 
 
 def test_a_face_is_restored_when_a_pixel_changed(restore: Any, photo: torch.Tensor) -> None:

@@ -56,7 +56,7 @@ def test_a_quantized_model_is_saved_listed_and_loaded(nodes: dict[str, Any], loa
     picture, report = result.args
     assert picture.shape == (1, 64, 192, 3)
     assert "identical" in report
-    assert set(result.ui) == {"quantface_before", "quantface_after"}
+    assert {"quantface_before", "quantface_after"} <= set(result.ui)
     larger = compare.execute(again, load(), count=1, **SOME).args[0]  # quantface-mini's pictures are
     assert larger.shape == (1, 256, 768, 3)
     with pytest.raises(Exception, match="quantized already"):
