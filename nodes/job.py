@@ -66,9 +66,11 @@ class Job:
         picture, area = within_mask(restored, result.mask, base, within)
         tried = {number: result.faces[number] for number in result.restored}
         changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
-        taken = dict(zip(result.restored, result.taken, strict=True))
-        words = {n: in_words(share) for n, share in taken.items() if left_alone(share) or (n in changed and share < 1)}
-        changed = tuple(n for n in changed if not left_alone(taken[n]))
+        words = {}
+        if options.strength == "auto":
+            taken = dict(zip(result.restored, result.taken, strict=True))
+            words = {n: in_words(share) for n, share in taken.items() if left_alone(share) or n in changed}
+            changed = tuple(n for n in changed if not left_alone(taken[n]))
         if self.dark[index]:
             self.report.left_out("its mask is black")
         else:

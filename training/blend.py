@@ -60,7 +60,7 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> n
 def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray, stranger: np.ndarray,
                        nonsense: bool, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
     """What another restorer might have made: all [H, W, 3] float32 in 0 to 1; about half stay as they are."""
-    kind = rng.choice(8, p=[0.42, 0.08, 0.1, 0.05, 0.05, 0.22, 0.04, 0.04])
+    kind = rng.choice(8, p=[0.5, 0.1, 0.1, 0.05, 0.05, 0.12, 0.04, 0.04])
     if kind > 5 and not nonsense:
         return restored
     if kind == 1:
@@ -73,7 +73,7 @@ def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray,
     if kind == 4:
         return restored * rng.uniform(0.85, 1.15, 3).astype(np.float32) + rng.uniform(-0.04, 0.04)
     if kind == 5:
-        return restored + rng.uniform(0.1, 1.0) * (clean - restored)
+        return restored + rng.uniform(0.1, 0.8) * (clean - restored)
     if kind == 6:
         return stranger
     if kind == 7:

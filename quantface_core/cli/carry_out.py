@@ -40,7 +40,7 @@ def carry_out(
         doubtful.append([face for face in faces or () if face.score < options.min_confidence])
     warnings = _nothing_done(results, sum(map(len, doubtful)))
     reports = [
-        {**_report(result), "doubtful": [face.to_dict() for face in left]}
+        {**_report(result, options.strength == "auto"), "doubtful": [face.to_dict() for face in left]}
         for result, left in zip(results, doubtful, strict=True)
     ]
     same_format = job.source.suffix.lower() == job.target.suffix.lower()
@@ -85,12 +85,12 @@ def _restored(
     return restore_photo(photo.pixels, restorer, faces, options)
 
 
-def _report(result: Restoration) -> dict[str, Any]:
+def _report(result: Restoration, automatic: bool) -> dict[str, Any]:
     return {
         "faces": [face.to_dict() for face in result.faces],
         "restored": list(result.restored),
         "taken": [round(taken, 3) for taken in result.taken],
-        "done": [in_words(taken) for taken in result.taken],
+        "done": [in_words(taken, automatic) for taken in result.taken],
     }
 
 

@@ -158,10 +158,10 @@ def left_alone(taken: float) -> bool:
     return taken < _LEFT
 
 
-def in_words(taken: float) -> str:
-    """What was done to a face, for reports."""
+def in_words(taken: float, automatic: bool = True) -> str:
+    """What was done to a face, for reports; `automatic` when the strength was not the user's."""
     if left_alone(taken):
-        return "left as it was: already sharp"
+        return "left as it was: already sharp" if automatic else "left as it was"
     return "restored" if taken > 1 - _LEFT else f"restored by {taken:.0%}"
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantface_core.faces.paste import Patch, face_mask, paste
+from quantface_core.faces.align import extract, invert
+from quantface_core.faces.paste import Finer, Patch, face_mask, paste
 
 SIZE = 64
 
@@ -77,3 +78,18 @@ def test_two_identical_faces_on_one_place_count_once() -> None:
     base = np.full((SIZE, SIZE, 3), 100, np.uint8)
     result, _ = paste(base, [patch, patch])
     assert result.max() == 151
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
+def test_detail_finer_than_the_crop_stays_as_far_as_the_patch_says(keep: float) -> None:
+    photo = np.random.default_rng(0).integers(
+        64, 192, (256, 256, 3), np.uint8
+    )  # noise that a crop a quarter as large loses
+    place = np.array([[4.0, 0, 1.5], [0, 4.0, 1.5]])
+    crop = extract(photo, invert(place), 64)
+    finer = Finer(crop, np.full((64, 64), keep, np.float32))
+    patch = Patch(np.zeros_like(crop), np.ones((64, 64), np.float32), place, finer)
+    result, _ = paste(photo, [patch])
+    before, after = (x[32:-32, 32:-32].astype(float).std() for x in (photo, result))
+    assert after == pytest.approx(before * keep, abs=0.25 * before)
+    assert keep < 1 or np.array_equal(result, photo)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from benchmarks.random_originals import NARROW
 from quantface_core.bundled import bundled_faces
 from quantface_core.restorer import OneStepRestorer, RestorerConfig
+from quantface_core.restorer.one_step import Latent
 
 State = dict[str, Tensor]
 
@@ -121,10 +122,11 @@ def restored(restorer: OneStepRestorer, image: Tensor) -> Tensor:
         root = math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * step / 999
         kept *= 1 - root**2
     p = prompted(state, double, image)
-    z = double.vae.encode(image).latent_dist.mean * scale
+    posterior, maps = double.posterior(image)  # with a feature path's maps where there are some
+    z = posterior.mean * scale
     e = double.unet(z, config.timestep, encoder_hidden_states=p).sample
     x0 = (z - math.sqrt(1 - kept) * e) / math.sqrt(kept)
-    return double.vae.decode(x0 / scale).sample.clamp(-1, 1)
+    return double.decode(Latent(x0, maps)).clamp(-1, 1)
 
 
 def like_trained(config: RestorerConfig) -> OneStepRestorer:
