@@ -172,7 +172,9 @@ class TestExtras:
         page.locator("#extras_generate").first.click()
         page.locator("#html_log_extras .performance").first.wait_for()
         page.locator("#extras_gallery img").first.wait_for()
-        return str(page.locator("#html_info_extras").first.inner_text())
+        told = page.locator("#html_info_extras").first
+        told.filter(has_text="QuantFace").wait_for()  # it comes a moment after the picture
+        return str(told.inner_text())
 
     def test_one_picture(self, server: WebUI, page: Any, photos: Path, expected: np.ndarray) -> None:
         page, shots = page
