@@ -8,7 +8,6 @@ from comfy_api.latest import io, ui
 
 from . import host
 from .host import FRModel, FRModelSocket
-from .load import known_files
 
 
 class SaveModel(io.ComfyNode):
@@ -29,6 +28,8 @@ class SaveModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
+        from ..quantface_core.io.offers import known_files
+
         if name is None:
             return True
         if not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
