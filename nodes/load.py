@@ -19,7 +19,8 @@ def _file(model: str) -> Path | None:
     """The file of a choice; None when it is yet to be made. Raises ModelError."""
     from ..quantface_core.io.offers import offered_file
 
-    return offered_file(model, host.model_file)
+    missing = f"model: {model} is not in models/{host.FOLDER}: put it there and press R to refresh"
+    return offered_file(model, host.model_file, missing)
 
 
 class LoadModel(io.ComfyNode):

@@ -38,16 +38,17 @@ def plain(choice: str) -> str:
     return _MARK.sub("", choice)
 
 
-def offered_file(choice: str, find: Find) -> Path | None:
+def offered_file(choice: str, find: Find, missing: str = "") -> Path | None:
     """The file of a choice; None when it is yet to be fetched or built.
 
-    Raises ModelError when there is no such model, or its file is damaged.
+    Raises ModelError when there is no such model, in a host's own words `missing`, or its file is damaged.
     """
     name, known = plain(choice), known_files()
     if name not in known:
         path = find(choice) or find(choice.replace("\\", "/"))  # saved on Windows
         if path is None:
-            raise ModelError(f"no model {choice!r}: there are {', '.join(known)}, and the files in the models folder")
+            there = f"there are {', '.join(known)}, and the files in the models folder"
+            raise ModelError(missing or f"no model {choice!r}: {there}")
         return path
     entry, path = _entries().get(name), find(known[name])
     return restorer_path(name) if entry and (entry.bundled or (path and entry.sha256)) else path
