@@ -54,8 +54,8 @@ class Pairs(Dataset):
     """Item `i` is sample `i % batch` of step `i // batch`: a function of (seed, i) alone, so a resumed
     run sees what an uninterrupted one would have seen."""
 
-    def __init__(self, faces: np.ndarray, seed: int, length: int, mild: float, even: bool = False) -> None:
-        self.faces, self.seed, self.length, self.mild, self.even = faces, seed, length, mild, even
+    def __init__(self, faces: np.ndarray, seed: int, length: int, mild: float, severity: float | None = None) -> None:
+        self.faces, self.seed, self.length, self.mild, self.severity = faces, seed, length, mild, severity
 
     def __len__(self) -> int:
         return self.length
@@ -65,9 +65,9 @@ class Pairs(Dataset):
         clean = self.faces[rng.integers(len(self.faces))]
         if rng.random() < 0.5:
             clean = np.ascontiguousarray(clean[:, ::-1])
-        if self.even:
+        if self.severity is not None:
             clean = jitter_light(clean, rng)
-            return clean, degrade(clean, int(rng.integers(2**31)), recipe_of(rng.random() ** 0.8))
+            return clean, degrade(clean, int(rng.integers(2**31)), recipe_of(rng.random() ** self.severity))
         recipe = MILD if rng.random() < self.mild else Degradation()
         return clean, degrade(clean, int(rng.integers(2**31)), recipe)
 

@@ -30,17 +30,23 @@ def color_loss(a: Tensor, b: Tensor) -> Tensor:
     return F.l1_loss(opponent_colors(a), opponent_colors(b))
 
 
-def frequency_loss(a: Tensor, b: Tensor, patch: int = 32) -> Tensor:
+def frequency_loss(a: Tensor, b: Tensor, weights: Tensor | None = None, patch: int = 32) -> Tensor:
     """L1 between log amplitude spectra of patches: how much texture there is, wherever it sits.
 
-    Phase is left free, so the optimum is not the blurry mean that a pixel loss asks for.
+    Phase is left free, so the optimum is not the blurry mean that a pixel loss asks for. `weights` [B] are the images'.
     """
 
     def amplitude(x: Tensor) -> Tensor:
         tiles = x.unfold(2, patch, patch).unfold(3, patch, patch)
         return torch.log(torch.fft.rfft2(tiles, norm="ortho").abs() + 0.02)
 
-    return (amplitude(a) - amplitude(b)).abs().mean()
+    each = (amplitude(a) - amplitude(b)).abs().flatten(1).mean(1)
+    return weighted_mean(each, weights)
+
+
+def weighted_mean(each: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over images [B], each counted by its weight [B] of 0 to 1."""
+    return each.mean() if weights is None else (weights * each).mean()
 
 
 class PatchDiscriminator(nn.Module):
@@ -59,6 +65,7 @@ class PatchDiscriminator(nn.Module):
         return self.layers(image)
 
 
-def hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss."""
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+def hinge(real: Tensor, fake: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The discriminator's loss; `weights` [B] are the images'."""
+    each = (F.relu(1 - real) + F.relu(1 + fake)).flatten(1).mean(1)
+    return weighted_mean(each, weights)

@@ -14,6 +14,8 @@ from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.one_step import Latent
 
 LOG_VARIANCE = -6.0  # of the latent's posterior: a standard deviation of 0.05, beside a latent of about 1
+_FLOOR = 1e-4  # squared error (46 dB) below which nobody sees a difference
+_RAMP = 2.0  # dB over which texture comes in
 CHROMA_CHANNELS = (0, 7)  # of the latent; where the "anchor" term puts red-green and yellow-blue
 
 Terms = dict[str, Tensor]
@@ -32,7 +34,8 @@ class Stage:
     learning_rate: float  # peak, after warm-up; cosine to a twentieth
     loss: dict[str, float] = field(default_factory=dict)  # weight of each term; absent = 0
     mild: float = 0.2  # share of nearly clean inputs
-    even: bool = False  # degradations spread evenly from clean to severe, light and colour varied
+    severity: float | None = None  # severities are a uniform draw to this power, light and colour varied
+    texture_below: float | None = None  # dB of an input from which texture is asked for; better ones hold the truth
     seed_codebook: bool = False  # start by setting the embedder's codes from what it sees
     reset_output: bool = False  # start with a UNet that predicts nothing: the latent goes through as it is
 
@@ -44,6 +47,7 @@ class Outcome:
     terms: Terms
     restored: Tensor | None = None
     clean: Tensor | None = None
+    texture: Tensor | None = None  # [B] in 0 to 1: how much a face's look counts beside its truth; None = all
 
 
 def compute(model: OneStepRestorer, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator) -> Outcome:
@@ -103,7 +107,13 @@ def _restore(
     if kept:
         terms["autoencode"] = F.l1_loss(pictures[len(clean) :], clean[:kept])
     restored = pictures[: len(clean)]
-    return Outcome(terms | _picture_terms(stage, restored, clean), restored, clean)
+    before, after = (squared_error(x, clean) for x in (degraded, restored))
+    terms["relative"] = ((after + _FLOOR) / (before + _FLOOR)).log().mean()
+    texture = None
+    if stage.texture_below is not None:
+        # Errors of images in [-1, 1] are four times those that decibels are of.
+        texture = ((stage.texture_below + 10 * (before / 4 + 1e-9).log10()) / _RAMP).clamp(0, 1)
+    return Outcome(terms | _picture_terms(stage, restored, clean, texture), restored, clean, texture)
 
 
 def _joined(a: Latent, b: Latent) -> Latent:
@@ -135,7 +145,12 @@ def seed_codebook(model: OneStepRestorer, degraded: Tensor, seed: int) -> None:
     embedder.codebook.weight.copy_(standard[chosen[: embedder.config.codes].to(standard.device)])
 
 
-def _picture_terms(stage: Stage, restored: Tensor, clean: Tensor) -> Terms:
+def squared_error(a: Tensor, b: Tensor) -> Tensor:
+    """Mean square of every image's difference, [B]."""
+    return (a - b).square().mean((1, 2, 3))
+
+
+def _picture_terms(stage: Stage, restored: Tensor, clean: Tensor, texture: Tensor | None = None) -> Terms:
     terms = {
         "l1": F.l1_loss(restored, clean),
         "mse": F.mse_loss(restored, clean),
@@ -143,5 +158,5 @@ def _picture_terms(stage: Stage, restored: Tensor, clean: Tensor) -> Terms:
         "color": color_loss(restored, clean),
     }
     if stage.loss.get("frequency"):
-        terms["frequency"] = frequency_loss(restored, clean)
+        terms["frequency"] = frequency_loss(restored, clean, texture)
     return terms

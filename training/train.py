@@ -21,8 +21,8 @@ import numpy as np
 import tomllib
 import torch
 from data import Pairs, load_faces, split, to_tensor
-from losses import PatchDiscriminator, hinge
-from objectives import Stage, compute, seed_codebook
+from losses import PatchDiscriminator, hinge, weighted_mean
+from objectives import Outcome, Stage, compute, seed_codebook
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -75,10 +75,11 @@ class Trainer:
         )
         self.judge_optimizer = torch.optim.AdamW(self.judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
 
-    def teach_judge(self, restored: Tensor, clean: Tensor) -> float:
+    def teach_judge(self, outcome: Outcome) -> float:
         """One step of the discriminator; returns its loss."""
         with self.autocast():
-            loss = hinge(self.judge(clean).float(), self.judge(restored.detach()).float())
+            real, fake = self.judge(outcome.clean), self.judge(outcome.restored.detach())
+            loss = hinge(real.float(), fake.float(), outcome.texture)
         self.judge_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.judge_optimizer.step()
@@ -99,7 +100,8 @@ class Trainer:
             outcome = compute(self.model, stage, *pair, np.random.default_rng((self.config["seed"], step)))
             terms = outcome.terms
             if adversarial:
-                terms["adversarial"] = -self.judge(outcome.restored).float().mean()
+                look = self.judge(outcome.restored).float().mean((1, 2, 3))
+                terms["adversarial"] = -weighted_mean(look, outcome.texture)
         total = sum(terms[name] * weight for name, weight in stage.loss.items())
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -108,7 +110,7 @@ class Trainer:
         self.optimizer.step()
         logged = {name: float(value.detach()) for name, value in terms.items()}
         if adversarial:
-            logged["judge"] = self.teach_judge(outcome.restored, outcome.clean)
+            logged["judge"] = self.teach_judge(outcome)
         decay = min(0.999, (step + 1) / (step + 10))
         averages, weights = list(self.average.values()), [p.detach() for p in self.learning.values()]
         torch._foreach_lerp_(averages, weights, 1 - decay)
@@ -224,7 +226,7 @@ class Trainer:
                 self.start(stage)
                 done = 0
             pairs = Pairs(
-                self.train_faces, self.config["seed"] + index, stage.steps * stage.batch, stage.mild, stage.even
+                self.train_faces, self.config["seed"] + index, stage.steps * stage.batch, stage.mild, stage.severity
             )
             rest = torch.utils.data.Subset(pairs, range(done * stage.batch, len(pairs)))
             workers = 1 if self.device.type == "cpu" else 12
