@@ -19,12 +19,12 @@ _START = 1 << 16  # bytes of a file that are searched for its depth
 
 
 def missing_plugin(path: Path) -> str | None:
-    """What to install for a file that starts like HEIC or JPEG XL; None for others."""
+    """What to install for a file that starts like HEIC or JPEG XL; None for others, and where it is installed."""
     with path.open("rb") as file:
         start = file.read(16)
-    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
         return 'HEIC is read with a plugin: pip install pillow-heif (or "quantface[heic]")'
-    if start.startswith(_JXL_STARTS):
+    if start.startswith(_JXL_STARTS) and "JXL" not in Image.OPEN:
         return 'JPEG XL is read with a plugin: pip install pillow-jxl-plugin (or "quantface[jxl]")'
     return None
 

@@ -37,10 +37,37 @@ def test_a_missing_plugin_is_named(
 
 
 def test_what_is_no_picture_names_the_formats(tmp_path: Path) -> None:
-    for name, content in (("a.heic", b"text" * 99), ("b.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ImageError, match=r"not a picture this can read \(\.jpg"):
-            read_photo(tmp_path / name)
+    (tmp_path / "a.heic").write_bytes(b"text" * 99)
+    with pytest.raises(ImageError, match=r"not a picture this can read \(\.jpg"):
+        read_photo(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PDF or PostScript"),
+        (b"%PDF-1.7\n", "PDF or PostScript"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"<!DOCTYPE html><html><head><title>photo", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n", "Git LFS pointer"),
+        (b"", "the file is empty"),
+    ],
+)
+def test_what_is_taken_for_a_picture_is_told_as_what_it_is(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=told) as error:
+        read_photo(tmp_path / "a.jpg")
+    assert "a.jpg" in str(error.value)
+
+
+@pytest.mark.parametrize(("module", "name"), [("pillow_heif", "HEIF"), ("pillow_jxl", "JXL")])
+def test_a_damaged_file_is_not_for_a_plugin_that_is_there(tmp_path: Path, module: str, name: str) -> None:
+    pytest.importorskip(module)
+    start = {"HEIF": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "JXL": b"\xff\x0a\xfa\x7f\x01\x90"}[name]
+    (tmp_path / "a").write_bytes(start.ljust(400, b"\0"))
+    with pytest.raises(ImageError, match="damaged") as error:
+        read_photo(tmp_path / "a")
+    assert "pip install" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["a.dng", "a.CR3", "a.nef"])
