@@ -90,7 +90,7 @@ def _report(result: Restoration, automatic: bool) -> dict[str, Any]:
         "faces": [face.to_dict() for face in result.faces],
         "restored": list(result.restored),
         "taken": [round(taken, 3) for taken in result.taken],
-        "done": [in_words(taken, automatic) for taken in result.taken],
+        "done": [in_words(t, automatic, d) for t, d in zip(result.taken, result.denoised, strict=True)],
     }
 
 
