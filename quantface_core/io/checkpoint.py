@@ -35,7 +35,7 @@ __all__ = ["load_restorer", "read_notes", "save_restorer"]
 
 def save_restorer(
     model: OneStepRestorer,
-    path: Path,
+    path: str | Path,
     dtype: torch.dtype = torch.float16,
     config: RestorerConfig | None = None,
     notes: dict[str, str] | None = None,
@@ -46,7 +46,7 @@ def save_restorer(
     when a weight does not fit `dtype`, WriteError when the file cannot be written.
     """
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
-    write_model(model, path, {**(notes or {}), **described}, dtype)
+    write_model(model, Path(path), {**(notes or {}), **described}, dtype)
 
 
 def load_restorer(
