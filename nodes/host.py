@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..quantface_core import OneStepRestorer
+    from ..quantface_core.pipelines.callbacks import PipelineCallbacks
+    from ..quantface_core.pipelines.callbacks import Progress as PipelineProgress
 
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
@@ -100,7 +103,7 @@ def input_folder(name: str) -> Path:
     return Path(folder_paths.get_input_directory()) / name
 
 
-def insist(answer: bool | str) -> None:
+def require_valid(answer: bool | str) -> None:
     """Raise UsageError unless a node's `validate_inputs` says True: the host asks it of typed values only, not of
     those that come from other nodes. It marks every input that `validate_inputs` names: each node's names one.
     """
@@ -205,25 +208,14 @@ def nothing() -> Any:
 
 
 @contextmanager
-def cancellable(*models: torch.nn.Module) -> Iterator[None]:
-    """While it lasts, every layer of the models looks for the cancel button, forward and backward.
+def memory_given_back() -> Iterator[None]:
+    """While it lasts, freed memory is kept for what comes next; at its end it is given back to the system.
 
-    Progress is told between faces or steps, and one step of a large model may take a minute. Memory is given back
-    at the end, also when the work is cut short: the host keeps the error for a while, and with it whatever the
-    functions that it went through were holding.
+    Also when the work is cut short: the host keeps the error for a while, and with it whatever the functions that it
+    went through were holding. Memory that ran out on the GPU becomes the host's own error: it makes room, and says so.
     """
     from ..quantface_core.runtime.memory import kept_memory
 
-    def check(_: torch.nn.Module, __: Any) -> None:
-        stop_if_cancelled()
-
-    def check_backward(_: torch.nn.Module, __: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.requires_grad:
-            output.register_hook(lambda _: stop_if_cancelled())
-
-    leaves = [module for model in models for module in model.modules() if not any(module.children())]
-    hooks = [leaf.register_forward_pre_hook(check) for leaf in leaves]
-    hooks += [leaf.register_forward_hook(check_backward) for leaf in leaves]
     with kept_memory():
         try:
             yield
@@ -231,11 +223,8 @@ def cancellable(*models: torch.nn.Module) -> Iterator[None]:
             traceback.clear_frames(error.__traceback__)
             gc.collect()
             if isinstance(error.__cause__, torch.OutOfMemoryError):
-                raise error.__cause__ from None  # the host's own error: it makes room, and says so
+                raise error.__cause__ from None
             raise
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 class Progress:
@@ -245,11 +234,28 @@ class Progress:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(1)
+        self._place = 0, 1
 
     def __call__(self, done: int, total: int, preview: NDArray[np.uint8] | None = None) -> None:
         """`preview`: a picture [H, W, 3] shown on the node."""
         stop_if_cancelled()
-        self._bar.update_absolute(done, max(1, total), None if preview is None else _preview(preview))
+        self._place = done, max(1, total)
+        self._bar.update_absolute(*self._place, None if preview is None else _preview(preview))
+
+    def callbacks(self, shares: Mapping[str, tuple[float, float]] | None = None) -> PipelineCallbacks:
+        """What a pipeline is given. Stages take `shares` of the bar, 0 to 1, by name; without, each takes all of it."""
+        from ..quantface_core.pipelines.callbacks import PipelineCallbacks
+
+        def progress(step: PipelineProgress) -> None:
+            start, end = (shares or {}).get(step.stage, (0.0, 1.0))
+            self.part(start, end)(step.done, step.total)
+
+        return PipelineCallbacks(
+            progress=progress,
+            preview=lambda pixels: self(*self._place, pixels),
+            notify=lambda text: logging.info("QuantFace: %s", text),
+            check_cancelled=stop_if_cancelled,
+        )
 
     def part(self, start: float, end: float) -> Callable[[int, int], None]:
         """A callback (done, in all) for a stage that takes this share of the bar, 0 to 1."""
