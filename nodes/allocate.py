@@ -96,8 +96,9 @@ class AllocateBits(io.ComfyNode):
         from ..quantface_core.pipelines.allocate import AllocateRequest, allocate, check_budget, check_metric
         from ..quantface_core.types import Budget, QuantizeSettings
 
-        spend = [value or None for value in (activation_bits, weight_bits, megabytes, operations)]
-        budget = Budget(*spend, limits=_limits(limits))
+        budget = Budget(
+            activation_bits or None, weight_bits or None, megabytes or None, operations or None, _limits(limits)
+        )
         check_budget(budget)
         check_metric(metric)
         source = face_inputs.source(faces, folder, count, find_faces, degrade)
@@ -121,7 +122,7 @@ def _sensitivity(fr_model: FRModel, source: FaceSource, settings: QuantizeSettin
 
     callbacks = host.Progress().callbacks({"calibrate": (0, 0.1), "measure": (0.1, 1)})
     with torch.inference_mode(False), host.memory_given_back():
-        images = load_faces(source, fr_model.restorer.config.image_size, callbacks)
+        images = load_faces(source, fr_model.restorer.image_size, callbacks)
         asked = repr((images_sha256(images), metric, settings))
         known, sensitivity = _last.get(fr_model, ("", None))
         if sensitivity is None or known != asked:

@@ -77,7 +77,7 @@ class CalibrateAndBalance(io.ComfyNode):
         from ..quantface_core.pipelines.quantize import QuantizeRequest, quantize
         from ..quantface_core.types import BitPlan, Bits, QuantizeSettings
 
-        parts = ("unet",) if unet_only else QuantizeSettings().parts
+        parts = ("unet",) if unet_only else ()
         settings = QuantizeSettings(*Bits.parse(bits), rank=rank, seed=seed, parts=parts)
         source = face_inputs.source(faces, folder, count, find_faces, degrade)
         with torch.inference_mode(False), host.memory_given_back():

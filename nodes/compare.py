@@ -54,7 +54,7 @@ class CompareModels(io.ComfyNode):
         from ..quantface_core.metrics import ms_ssim, psnr, ssim
         from ..quantface_core.pipelines.faces import load_faces
 
-        size = max(model.restorer.config.image_size for model in (first, second))
+        size = max(model.restorer.image_size for model in (first, second))
         bar, done = host.Progress(), 0
         callbacks = bar.callbacks()
         given = load_faces(face_inputs.source(faces, folder, count, find_faces, degrade), size, callbacks)
@@ -63,7 +63,7 @@ class CompareModels(io.ComfyNode):
             restorer = model.ready()
             with callbacks.watching(restorer), host.memory_given_back():
                 for face in given.split(1):
-                    own = _resized(face, restorer.config.image_size).to(restorer.device)
+                    own = _resized(face, restorer.image_size).to(restorer.device)
                     pictures.append((_resized(restorer(own).float().cpu(), size) / 2 + 0.5).clamp(0, 1))
                     done += 1
                     bar(done, len(made) * len(given))

@@ -105,7 +105,7 @@ class QDLoRADistill(io.ComfyNode):
             # What is trained is float32, whatever the model computes in otherwise.
             learner = LoadedModel(fr_model.name, copy.deepcopy(fr_model.restorer).float())
             source = face_inputs.source(faces, folder, count, find_faces, degrade)
-            images = load_faces(source, learner.restorer.config.image_size, callbacks)
+            images = load_faces(source, learner.restorer.image_size, callbacks)
             request = DistillRequest(
                 learner,
                 LoadedModel(teacher.name, teacher.restorer),

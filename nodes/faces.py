@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _BUNDLED = 32  # degradations of the bundled portrait, at most
 
 
-def inputs(count: int) -> list[Any]:
+def inputs(count: int) -> list[io.Input]:
     """The four inputs that name faces."""
     return [
         io.Image.Input("faces", optional=True,

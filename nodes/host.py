@@ -22,11 +22,13 @@ from comfy_api.latest import io
 
 if TYPE_CHECKING:
     import numpy as np
+    from comfy_execution.graph_utils import ExecutionBlocker
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
-    from ..quantface_core import OneStepRestorer
     from ..quantface_core.pipelines.callbacks import PipelineCallbacks
     from ..quantface_core.pipelines.callbacks import Progress as PipelineProgress
+    from ..quantface_core.restorer import RestorerModel
 
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
@@ -40,12 +42,12 @@ CropsSocket = io.Custom("FACE_CROPS")
 _Result = TypeVar("_Result")
 
 
-def advanced(socket: Any) -> Any:
+def advanced(socket: io.Input) -> io.Input:
     """An input that newer hosts show on request only; older ones always do."""
     return with_options(socket, advanced=True)
 
 
-def with_options(socket: Any, **options: Any) -> Any:
+def with_options(socket: io.Input, **options: object) -> io.Input:
     """An input with options for the page that not every host's schema has an argument for."""
     socket.extra_dict = {**(getattr(socket, "extra_dict", None) or {}), **options}
     return socket
@@ -116,7 +118,7 @@ def require_valid(answer: bool | str) -> None:
 class _Resident(torch.nn.Module):
     """What the host's memory manager moves; it sets `device`, which a restorer derives from its weights."""
 
-    def __init__(self, restorer: OneStepRestorer) -> None:
+    def __init__(self, restorer: RestorerModel) -> None:
         super().__init__()
         self.restorer = restorer
         self.device = restorer.device
@@ -125,7 +127,7 @@ class _Resident(torch.nn.Module):
 class FRModel:
     """The value of an FR_MODEL socket: a restorer in the care of the host's memory manager."""
 
-    def __init__(self, name: str, restorer: OneStepRestorer) -> None:
+    def __init__(self, name: str, restorer: RestorerModel) -> None:
         import comfy.model_management as management
         import comfy.model_patcher as patchers
 
@@ -136,12 +138,12 @@ class FRModel:
         self.patcher = patcher(_Resident(restorer), load_device=load, offload_device=offload)
 
     @property
-    def restorer(self) -> OneStepRestorer:
+    def restorer(self) -> RestorerModel:
         """The restorer, where it is."""
-        restorer: OneStepRestorer = self.patcher.model.restorer
+        restorer: RestorerModel = self.patcher.model.restorer
         return restorer
 
-    def ready(self, faces: int = 1) -> OneStepRestorer:
+    def ready(self, faces: int = 1) -> RestorerModel:
         """The restorer, on the device that computes, with room for so many faces at once."""
         load_together(self, faces=faces)
         return self.restorer
@@ -151,7 +153,7 @@ def load_together(*models: FRModel, faces: int = 1) -> None:
     """Bring models to the device that computes, and keep all of them there at once."""
     import comfy.model_management as management
 
-    need = max(_NEEDED * model.restorer.config.image_size**2 for model in models) * faces
+    need = max(_NEEDED * model.restorer.image_size**2 for model in models) * faces
     management.load_models_gpu([model.patcher for model in models], memory_required=need, force_full_load=True)
 
 
@@ -200,7 +202,7 @@ def cancellable_call(work: Callable[[], _Result]) -> _Result:
     return future.result()
 
 
-def nothing() -> Any:
+def nothing() -> ExecutionBlocker:
     """An output that has no value: nodes that it is connected to are left out, without an error."""
     from comfy_execution.graph_utils import ExecutionBlocker
 
@@ -266,10 +268,10 @@ class Progress:
         return report
 
 
-def _preview(pixels: NDArray[np.uint8]) -> tuple[str, Any, int]:
-    from PIL import Image
+def _preview(pixels: NDArray[np.uint8]) -> tuple[str, Image, int]:
+    from PIL.Image import fromarray
 
-    picture = Image.fromarray(pixels)
+    picture = fromarray(pixels)
     return "JPEG", picture, max(picture.size)
 
 

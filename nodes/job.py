@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from ..quantface_core import RestoreOptions
     from ..quantface_core.pipelines.callbacks import PipelineCallbacks
-    from ..quantface_core.stages.restore import Restorer
-    from ..quantface_core.types import Face
+    from ..quantface_core.restorer import Restorer
+    from ..quantface_core.types import Face, Pixels
 
 _DARK = (
     "mask is black all over, as Load Image gives for a picture without transparency: nothing may change. "
@@ -63,7 +63,8 @@ class Job:
         within = None if self.mask is None else of_frame(self.mask, index)
         pixels, beneath = to_pixels(frame), None if behind is None else to_pixels(behind)
         result = restore_picture(PictureRequest(pixels, restorer, faces, options, beneath), callbacks)
-        base, under = (frame, pixels) if behind is None or beneath is None else (behind, beneath)
+        base = frame if behind is None else behind
+        under: Pixels = pixels if beneath is None else beneath
         if options.upscale > 1:  # as it is enlarged without a face
             under = restore_picture(PictureRequest(pixels, restorer, (), options)).pixels
             base = from_pixels(under)

@@ -135,7 +135,7 @@ class QuantizeSettings(QuantConfig):
     """The same of a restorer, with what is its own."""
 
     edge_bits: int = 8  # of first and last convolutions and the time embedding
-    parts: tuple[str, ...] = ("embedder", "unet", "vae", "paths")  # what is quantized
+    parts: tuple[str, ...] = ()  # what is quantized, of the restorer's parts; none named = all
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quantface_core import Face, FaceDetector, OneStepRestorer, Restoration
+    from quantface_core import Face, FaceDetector, Restoration
+    from quantface_core.restorer import RestorerModel
 
     Pixels = NDArray[np.uint8]
 
@@ -86,7 +87,7 @@ def _detector() -> FaceDetector:
 
 
 def _faces(
-    model: OneStepRestorer, pixels: Pixels, found: tuple[Face, ...], settings: Settings, progress: host.Progress
+    model: RestorerModel, pixels: Pixels, found: tuple[Face, ...], settings: Settings, progress: host.Progress
 ) -> Restoration:
     from quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
 
@@ -97,7 +98,7 @@ def _faces(
     return restore_picture(PictureRequest(pixels, model, found, settings.options()), callbacks)
 
 
-def _with_memory(file: Path, work: Callable[[OneStepRestorer], Restoration]) -> Restoration:
+def _with_memory(file: Path, work: Callable[[RestorerModel], Restoration]) -> Restoration:
     """Do it on the host's device; when memory runs out without the diffusion model there; then on the processor."""
 
     def on(device: torch.device) -> Restoration:

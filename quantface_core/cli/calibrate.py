@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         block=arguments.block,
         rank=arguments.rank,
         seed=arguments.seed,
-        parts=("unet",) if arguments.unet_only else QuantizeSettings().parts,
+        parts=("unet",) if arguments.unet_only else (),
     )
     plan = load_plan(arguments.plan) if arguments.plan else None
     with ProgressBars() as callbacks:

@@ -19,7 +19,7 @@ from ..stages.sensitivity import measure_sensitivity
 from ..types import BitPlan, Budget, QuantizeSettings, Sensitivity
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
-from .models import LoadedModel, require_full_precision
+from .models import LoadedModel, one_step, require_full_precision
 
 _MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
 
@@ -73,12 +73,12 @@ def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None)
 
     Takes minutes, and serves any budget. Raises QuantFaceError.
     """
-    callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
+    callbacks, restorer = callbacks or PipelineCallbacks(), one_step(request.model)
     require_full_precision(request.model)
     check_metric(request.perceptual)
     images = request.faces
     if isinstance(images, FaceSource):
-        images = load_faces(images, restorer.config.image_size, callbacks)
+        images = load_faces(images, restorer.image_size, callbacks)
     with callbacks.watching(restorer):
         statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"))
         sensitivity = measure_sensitivity(

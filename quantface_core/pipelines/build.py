@@ -112,7 +112,7 @@ class _Build:
         self.request, self.recipe, self.callbacks = request, request.recipe, callbacks
         fetching = callbacks.stage(f"fetch {self.recipe.source}", "byte")
         self.source = restorer_path(self.recipe.source, callbacks.notify, fetching)
-        size = load_restorer(self.source, only=()).config.image_size
+        size = load_restorer(self.source, only=()).image_size
         count = self.recipe.images
         if request.images and self.recipe.distill:
             count = max(count, self.recipe.faces)

@@ -21,7 +21,7 @@ from ..train.trainer import is_main_process
 from ..types import DistillMode, DistillSettings
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
-from .models import LoadedModel, save_model
+from .models import LoadedModel, one_step, save_model
 from .quantize import images_sha256
 from .training_run import TrainingRun
 
@@ -62,10 +62,10 @@ class DistillResult:
 def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None) -> DistillResult:
     """Train a quantized restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""
     callbacks = callbacks or PipelineCallbacks()
-    restorer, teacher = request.model.restorer, request.teacher.restorer
+    restorer, teacher = one_step(request.model), one_step(request.teacher)
     images = request.faces
     if isinstance(images, FaceSource):
-        images = load_faces(images, restorer.config.image_size, callbacks)
+        images = load_faces(images, restorer.image_size, callbacks)
     count = len(images) - max(0, request.validation)
     if count < 1:
         raise UsageError(f"{request.validation} faces that validate leave none of {len(images)} to train on")

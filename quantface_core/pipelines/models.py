@@ -11,7 +11,7 @@ import torch
 from ..errors import UsageError
 from ..io.checkpoint import load_restorer, read_notes, save_restorer
 from ..nn.swap import quant_layers
-from ..restorer import OneStepRestorer
+from ..restorer import OneStepRestorer, RestorerModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class LoadedModel:
     """A restorer in memory. Pipelines that quantize or train change it in place: who keeps it gives a copy."""
 
     name: str  # in messages and reports
-    restorer: OneStepRestorer
+    restorer: RestorerModel
     notes: Mapping[str, str] = field(default_factory=dict)  # what its file says of how it was made
 
 
@@ -37,3 +37,11 @@ def require_full_precision(model: LoadedModel) -> None:
     """Raise UsageError when a model is quantized."""
     if quant_layers(model.restorer):
         raise UsageError(f"{model.name} is quantized already: give its full-precision original")
+
+
+def one_step(model: LoadedModel) -> OneStepRestorer:
+    """The model's restorer, for what looks into its latents. Raises UsageError when it has none."""
+    if not isinstance(model.restorer, OneStepRestorer):
+        kinds = f"of the family {model.restorer.family}, this takes {OneStepRestorer.family} alone"
+        raise UsageError(f"{model.name} is a restorer {kinds}")
+    return model.restorer

@@ -44,20 +44,22 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
     require_full_precision(request.model)
     images = request.faces
     if isinstance(images, FaceSource):
-        images = load_faces(images, restorer.config.image_size, callbacks)
+        images = load_faces(images, restorer.image_size, callbacks)
+    # Every part by its name, for the file's notes: a later version may have others.
+    settings = replace(request.settings, parts=request.settings.parts or restorer.parts)
     with callbacks.watching(restorer):
         statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"))
         reports = quantize_restorer(
             restorer,
             statistics,
             images[:_SEARCHED],
-            request.settings,
+            settings,
             callbacks.stage("quantize", "layer"),
             request.plan,
         )
     notes = {
         "quantface": __version__,
-        "settings": json.dumps(asdict(request.settings)),
+        "settings": json.dumps(asdict(settings)),
         "calibration_sha256": images_sha256(images),
         "reports": json.dumps([asdict(report) for report in reports]),
     }

@@ -16,11 +16,11 @@ from ..io.checkpoint import load_restorer
 from ..io.models import detector_path
 from ..kernels.dispatch import choose_backend
 from ..nn.swap import prepare
-from ..restorer import OneStepRestorer, RestorerByParts
-from ..stages.restore import Restorer
+from ..restorer import Restorer, RestorerByParts
 from ..types import Face, Pixels, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
 from .jobs import Job
+from .models import LoadedModel, one_step
 from .restore_file import FileReport, FileRequest, restore_file
 
 
@@ -69,12 +69,14 @@ def _load(request: RestoreRequest) -> Restorer:
     backend = choose_backend(request.device, None if request.backend == "auto" else request.backend)
     precision = None if request.precision == "auto" else getattr(torch, request.precision)
 
-    def load(only: tuple[str, ...] = ("",)) -> OneStepRestorer:
+    def load(only: tuple[str, ...] = ("",)) -> LoadedModel:
         restorer = load_restorer(request.model, request.device, precision, only)
         prepare(restorer, backend)
-        return restorer
+        return LoadedModel(request.model.stem, restorer)
 
-    return RestorerByParts(load(()).config, request.device, load) if request.low_memory else load()
+    if not request.low_memory:
+        return load().restorer
+    return RestorerByParts(one_step(load(())).config, request.device, lambda only: one_step(load(only)))
 
 
 def _restored(

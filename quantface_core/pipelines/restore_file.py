@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..io.atomic import atomic_path
 from ..io.photos import Photo, check_size, read_pages, write_pages, write_photo
-from ..stages.restore import Restorer, in_words
+from ..restorer import Restorer
+from ..stages.restore import in_words
 from ..types import Face, Pixels, Restoration, RestoreOptions
 from .callbacks import PipelineCallbacks
 from .jobs import Job

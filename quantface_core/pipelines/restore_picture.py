@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..stages.restore import Restorer, restore_aligned, restore_photo
+from ..restorer import Restorer
+from ..stages.restore import restore_aligned, restore_photo
 from ..types import Face, Pixels, Restoration, RestoreOptions
 from .callbacks import PipelineCallbacks
 

@@ -23,7 +23,7 @@ from ..io.checkpoint import read_notes
 from ..io.models import sha256
 from ..metrics import frechet_distance
 from ..nn.swap import quant_layers
-from ..restorer import OneStepRestorer
+from ..restorer import RestorerModel
 from ..stages.evaluate import Column, Pair, Result, Tools, evaluate, make_columns, mean, title, to_pixels
 from .callbacks import PipelineCallbacks
 from .faces import read_aligned
@@ -62,7 +62,7 @@ class Scorecard:
         self.rows: dict[str, dict[str, Any]] = {}
         self.reference: Path | None = None  # the folder of the reference's pictures
 
-    def add(self, row: Row, restorer: OneStepRestorer, callbacks: PipelineCallbacks) -> None:
+    def add(self, row: Row, restorer: RestorerModel, callbacks: PipelineCallbacks) -> None:
         """Restore with one model, save its pictures, judge them."""
         columns = [c for c in self.columns if not (row.is_reference and c.name == "psnr_full")]
         report, done = callbacks.stage(row.name, "face"), 0
@@ -73,13 +73,13 @@ class Scorecard:
                 Image.fromarray(to_pixels(result.restored)).save(temporary)
             report(done := done + 1, len(self.pairs))
 
-        scores, broken = evaluate(restorer, self._read(restorer.config.image_size), columns, self.tools, save)
+        scores, broken = evaluate(restorer, self._read(restorer.image_size), columns, self.tools, save)
         self.missing |= broken
         means = {name: mean(values) for name, values in scores.items()} | self._distances(row.folder)
         self.rows[row.name] = {
             "file": str(row.file),
             "sha256": sha256(row.file),
-            "size": restorer.config.image_size,
+            "size": restorer.image_size,
             "notes": {k: v for k, v in read_notes(row.file).items() if k != "reports"},
             "bits": _bits(restorer),
             "means": means,
@@ -152,7 +152,7 @@ def _described(column: Column) -> dict[str, Any]:
     return {"title": column.title, "better": "lower" if column.lower_better else "higher", "by": column.source}
 
 
-def _bits(restorer: OneStepRestorer) -> dict[str, int]:
+def _bits(restorer: RestorerModel) -> dict[str, int]:
     """How many layers have which bits; those in full precision are not counted."""
     return dict(sorted(Counter(str(layer.format.bits) for layer in quant_layers(restorer).values()).items()))
 
