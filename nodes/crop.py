@@ -82,7 +82,7 @@ class CropFaces(io.ComfyNode):
         from ..quantface_core.faces.select import select_faces, sort_faces
         from ..quantface_core.faces.track import steady
 
-        host.insist(check_positions(positions))
+        host.require_valid(check_positions(positions))
         options = RestoreOptions(**chosen(faces, positions, order, min_confidence, min_size))
         pictures, marks, report = as_pictures(image), as_masks(face_mask), Report("cropped")
         found = find_faces(pictures, marks, boxes, host.Progress(), report.note)

@@ -23,7 +23,7 @@ ORDERS = ["left-to-right", "size", "confidence"]
 CHOICES = ["all", "largest", "positions"]
 
 
-def choice_inputs() -> list[Any]:
+def choice_inputs() -> list[io.Input]:
     """The inputs that choose among the faces."""
     return [
         io.Combo.Input("faces", options=CHOICES, default="all", tooltip="Which faces to take."),
@@ -33,7 +33,7 @@ def choice_inputs() -> list[Any]:
     ]  # fmt: skip
 
 
-def limit_inputs() -> list[Any]:
+def limit_inputs() -> list[io.Input]:
     """The inputs that leave doubtful and small faces out."""
     return [
         advanced(io.Float.Input("min_confidence", default=0.7, min=0.0, max=1.0, step=0.05,
@@ -42,7 +42,7 @@ def limit_inputs() -> list[Any]:
     ]  # fmt: skip
 
 
-def mark_inputs() -> list[Any]:
+def mark_inputs() -> list[io.Input]:
     """The inputs that take the detector's place."""
     boxes = BoxesSocket.Input("boxes", optional=True,
                               tooltip="Instead of the detector: bounding boxes of the faces, or SEGS.")  # fmt: skip

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..quantface_core.types import Pixels
 
 _FULL = 65535.0  # 16 bits: rounding is then far below what a picture shows
 
@@ -58,8 +61,8 @@ def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
     return (frame.clamp(0, 1) * _FULL).round().numpy().astype(np.uint16)
 
 
-def from_pixels(pixels: NDArray[np.uint16]) -> torch.Tensor:
-    """Pixels [H, W, 3] -> a frame in 0 to 1."""
+def from_pixels(pixels: Pixels) -> torch.Tensor:
+    """Pixels [H, W, 3] of 16 bits -> a frame in 0 to 1."""
     return torch.from_numpy(pixels.astype(np.float32) / _FULL)
 
 

@@ -32,7 +32,8 @@ ALLOWED = {
     "faces": set(),
     "io": {"restorer", "quant", "nn", "kernels"},
     "stages": {*METHOD, "restorer", "faces", "metrics"},
-    "cli": {*METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},
+    "pipelines": {*METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},
+    "cli": {"pipelines", *METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, ModelError
-from ..types import Budget, DistillSettings, FitSettings, QuantizeSettings
+from ..types import Budget, DistillMode, DistillSettings, FitSettings, QuantizeSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,7 +33,7 @@ class Recipe:
     perceptual: str = "ms_ssim"  # the metric that allocation measures
     budget: Budget | None = None  # None = the settings' widths everywhere
     distill: DistillSettings | None = None  # None = not trained
-    mode: str = "end-to-end"  # of distillation, or blocks
+    mode: DistillMode = "end-to-end"  # of distillation
     faces: int = 10_000  # trained on, at most
     validation: int = 16  # faces that validate, the folder's last
     metrics: tuple[str, ...] = field(default=())  # what the result is evaluated by; empty = not at all

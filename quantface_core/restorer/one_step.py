@@ -17,6 +17,8 @@ from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
 from .feature_paths import FeaturePaths, Maps, decode_with_maps, encode_with_maps, expose_maps
+from .fold_rules import RULES
+from .interface import RestorerModel
 from .residual import replace_residuals
 from .transformer import replace_transformers
 from .upsample import replace_upsamplers
@@ -35,11 +37,16 @@ class Latent(NamedTuple):
     maps: Maps = ()  # the encoder's, for feature paths; before them the picture itself, for a residual decoder
 
 
-class OneStepRestorer(nn.Module):
+class OneStepRestorer(RestorerModel):
     """Embedder, autoencoder and UNet of one configuration, and the one step that joins them.
 
     Weights are random until loaded. The step itself runs in float32 or better, whatever the parts' dtype.
     """
+
+    family = "one-step"
+    edge_layers = ("conv_in", "conv_out", "time_emb", "quant_conv", "time_embedding")
+    fold_rules = RULES
+    config: RestorerConfig
 
     def __init__(self, config: RestorerConfig) -> None:
         super().__init__()
