@@ -53,7 +53,7 @@ def test_the_models_folder_s_catalogue_comes_first_and_the_named_one_last(own: P
         (ENTRY.replace('repo = "me/mine"', ""), "exactly one of"),
         (ENTRY + "sha256 = 'abc'", r"mine\.sha256: 64 hexadecimal digits"),
         (ENTRY.replace('licence = "MIT"', ""), "licence"),
-        (ENTRY.replace('repo = "me/mine"', "[restorers.mine.originals.unet]\nrepo = 'a/b'"), r"unet\.path: not a field"),
+        (ENTRY.replace('repo = "me/mine"', "[restorers.mine.originals.unet]\nrepo = 'a/b'"), r"unet\.path: not a"),
     ],
 )
 def test_a_broken_catalogue_names_file_and_field(own: Path, text: str, message: str) -> None:
