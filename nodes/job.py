@@ -75,9 +75,12 @@ class Job:
         changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
         words = {}
         if options.strength == "auto":
-            taken = dict(zip(result.restored, result.taken, strict=True))
-            words = {n: in_words(share) for n, share in taken.items() if left_alone(share) or n in changed}
-            changed = tuple(n for n in changed if not left_alone(taken[n]))
+            done = dict(zip(result.restored, zip(result.taken, result.denoised, strict=True), strict=True))
+            left = {n for n, (taken, cleaned) in done.items() if left_alone(taken) and not cleaned}
+            words = {
+                n: in_words(taken, True, cleaned) for n, (taken, cleaned) in done.items() if n in left or n in changed
+            }
+            changed = tuple(n for n in changed if n not in left)
         if self.dark[index]:
             self.report.left_out("its mask is black")
         else:

@@ -36,7 +36,7 @@ __all__ = ["load_restorer", "read_notes", "save_restorer"]
 
 def save_restorer(
     model: RestorerModel,
-    path: Path,
+    path: str | Path,
     dtype: torch.dtype = torch.float16,
     config: Config | None = None,
     notes: dict[str, str] | None = None,
@@ -49,7 +49,7 @@ def save_restorer(
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
     if model.family != DEFAULT:
         described["family"] = model.family
-    write_model(model, path, {**(notes or {}), **described}, dtype)
+    write_model(model, Path(path), {**(notes or {}), **described}, dtype)
 
 
 def load_restorer(
