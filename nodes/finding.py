@@ -80,14 +80,14 @@ def find_faces(
     face_mask: torch.Tensor | None,
     boxes: Any,
     progress: Callable[[int, int], None],
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     dark: Sequence[bool] = (),
 ) -> Found:
     """The faces of pictures [N, H, W, 3]; none is looked for where `dark` says that none is wanted.
 
-    `tell` hears of boxes that lie outside. Raises UsageError, ImageError.
+    `notify` is given a line about boxes that lie outside. Raises UsageError, ImageError.
     """
-    find = _finder(face_mask, boxes, len(image), tell)
+    find = _finder(face_mask, boxes, len(image), notify)
     found: Found = []
     for index, frame in enumerate(image):
         progress(index, len(image))
@@ -97,7 +97,7 @@ def find_faces(
 
 
 def _finder(
-    face_mask: torch.Tensor | None, boxes: Any, frames: int, tell: Callable[[str], None]
+    face_mask: torch.Tensor | None, boxes: Any, frames: int, notify: Callable[[str], None]
 ) -> Callable[[int, torch.Tensor], tuple[Face, ...]]:
     """What finds the faces of a picture (index, frame): the user's boxes, the user's mask, or the detector."""
     from ..quantface_core import FaceDetector, detector_path
@@ -113,7 +113,7 @@ def _finder(
         given = [] if boxes is None else boxes_of_frame(boxes, index, frames, (width, height))
         outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
         if outside:  # as a tracker's are, whose face has left the picture
-            tell(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside of it")
+            notify(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside of it")
             given = [box for box in given if box not in outside]
         if face_mask is not None:
             area = of_frame(face_mask, index).cpu()

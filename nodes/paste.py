@@ -78,7 +78,7 @@ class PasteFaces(io.ComfyNode):
             host.to_host(pictures),
             host.to_host(torch.stack(job.changed)),
             job.report.text(),
-            ui=previews.before_after(job.image, pictures, cls, job.report.told()),
+            ui=previews.before_after(job.image, pictures, cls, job.report.shown_notes()),
         )
 
 

@@ -21,7 +21,7 @@ def before_after(before: torch.Tensor, after: torch.Tensor, cls: type, notes: Se
     step = math.ceil(len(after) / _MOST)
     pair = {"quantface_before": before[::step, ..., :3], "quantface_after": after[::step, ..., :3]}
     shown = {key: ui.PreviewImage(_shown(frames), cls=cls).as_dict()["images"] for key, frames in pair.items()}
-    return shown | told(notes)
+    return shown | notes_below(notes)
 
 
 def crops(frames: torch.Tensor, cls: type) -> dict[str, object]:
@@ -30,7 +30,7 @@ def crops(frames: torch.Tensor, cls: type) -> dict[str, object]:
     return shown
 
 
-def told(notes: Sequence[str]) -> dict[str, object]:
+def notes_below(notes: Sequence[str]) -> dict[str, object]:
     """What the user should know, a line each, on the node."""
     return {"quantface_notes": list(notes)}
 

@@ -128,5 +128,5 @@ class RestoreFace(io.ComfyNode):
             host.to_host(stacked(job.crops)) if job.crops else host.nothing(),
             host.to_host(torch.stack(job.changed)),
             job.report.text(),
-            ui=previews.before_after(job.image, pictures, cls, job.report.told()),
+            ui=previews.before_after(job.image, pictures, cls, job.report.shown_notes()),
         )

@@ -97,9 +97,9 @@ def _located(name: str, entry: Entry, notify: Notify, progress: Progress | None 
             from .hub import fetch
 
             return fetch(entry.remote, path, notify, progress)
-        from .originals import build
+        from .convert import convert_entry
 
-        return build(name, entry, path, notify, progress)
+        return convert_entry(name, entry, path, notify, progress)
     actual = known_sha256(path) if entry.sha256 else ""
     if actual != entry.sha256:
         remedy = "install QuantFace again" if entry.bundled else "delete it to fetch it again"

@@ -33,47 +33,47 @@ def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Path:
     command = [sys.executable, "-c", _CALL, str(_ROOT), name]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
     with subprocess.Popen(command, errors="replace", **pipes) as child:
-        heard = _Heard(name, child)
+        received = _Received(name, child)
         try:
             while child.poll() is None:
-                heard.pass_on(callbacks)
+                received.forward(callbacks)
                 time.sleep(_PAUSE)
         except BaseException:
             child.terminate()
             raise
-        heard.to_the_end()
-    heard.pass_on(callbacks)
-    path = Path(heard.result.get("path", ""))
+        received.drain()
+    received.forward(callbacks)
+    path = Path(received.result.get("path", ""))
     if child.returncode or not path.is_file():
-        last = heard.output[-1] if heard.output else f"exit status {child.returncode}"
-        raise ModelError(f"model {name}: {heard.result.get('error', last)}")
+        last = received.output[-1] if received.output else f"exit status {child.returncode}"
+        raise ModelError(f"model {name}: {received.result.get('error', last)}")
     return path
 
 
-class _Heard:
-    """What a child has said so far: threads listen, the caller's own thread passes it on."""
+class _Received:
+    """What a child has sent so far: threads read it, the caller's own thread forwards it."""
 
     def __init__(self, name: str, child: subprocess.Popen[str]) -> None:
         self.progress = Progress("getting it", 0, 100)
         self.messages: deque[str] = deque()
         self.output: deque[str] = deque(maxlen=20)  # lines for people, from whatever runs in the child
         self.result: Mapping[str, str] = {}
-        pairs = ((child.stdout, self._hear_events), (child.stderr, self._hear_output))
-        self._threads = [threading.Thread(target=hear, args=(pipe,), daemon=True) for pipe, hear in pairs]
+        pairs = ((child.stdout, self._read_events), (child.stderr, self._read_output))
+        self._threads = [threading.Thread(target=read, args=(pipe,), daemon=True) for pipe, read in pairs]
         for thread in self._threads:
             thread.start()
 
-    def pass_on(self, callbacks: PipelineCallbacks) -> None:
+    def forward(self, callbacks: PipelineCallbacks) -> None:
         callbacks.check()
         while self.messages:
             callbacks.notify(self.messages.popleft())
         callbacks.progress(self.progress)
 
-    def to_the_end(self) -> None:
+    def drain(self) -> None:
         for thread in self._threads:
             thread.join()
 
-    def _hear_events(self, pipe: IO[str]) -> None:
+    def _read_events(self, pipe: IO[str]) -> None:
         for line in pipe:
             event = json.loads(line)
             if "progress" in event:
@@ -83,7 +83,7 @@ class _Heard:
             else:
                 self.result = event
 
-    def _hear_output(self, pipe: IO[str]) -> None:
+    def _read_output(self, pipe: IO[str]) -> None:
         for line in pipe:
             if line.strip():
                 self.output.append(line.strip())

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..bit_depth import to_8_bits
 from ..bundled import bundled_faces
 from ..degrade import degrade
 from ..errors import ImageError, UsageError
 from ..faces.align import extract, face_transform
-from ..faces.aligned import aligned_face, as_batch, to_8_bits
+from ..faces.aligned import aligned_face, as_batch
 from ..faces.detect import FaceDetector
 from ..faces.select import sort_faces
 from ..io.models import detector_path

@@ -49,8 +49,8 @@ class PhotoResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        told = self.report.to_dict() if self.report else {"error": self.error}
-        return {"source": str(self.source), **told, "seconds": round(self.seconds, 3)}
+        outcome = self.report.to_dict() if self.report else {"error": self.error}
+        return {"source": str(self.source), **outcome, "seconds": round(self.seconds, 3)}
 
 
 def restore(request: RestoreRequest, callbacks: PipelineCallbacks | None = None) -> Iterator[PhotoResult]:

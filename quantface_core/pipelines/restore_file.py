@@ -105,8 +105,8 @@ def restore_file(request: FileRequest, callbacks: PipelineCallbacks | None = Non
         after = side_by_side(before.pixels, results[0].pixels)
         write_photo(Photo(after, gray=before.gray, icc=before.icc), job.compare)
     height, width = pages.photos[0].pixels.shape[:2]
-    told = tuple(f"{job.source}: {warning}" for warning in warnings)
-    return FileReport(job.target, job.compare, (width, height), tuple(reports), told)
+    named = tuple(f"{job.source}: {warning}" for warning in warnings)
+    return FileReport(job.target, job.compare, (width, height), tuple(reports), named)
 
 
 def _restored(

@@ -126,10 +126,10 @@ class Scorecard:
         for row, values in self.rows.items():
             few = {n: k for n, k in values["judged"].items() if k < len(self.pairs)}
             lines += [f"{row}: {name} judged on {k} faces, the others show none." for name, k in few.items()]
-        alike: dict[str, list[str]] = {}
+        by_reason: dict[str, list[str]] = {}
         for name, reason in self.missing.items():
-            alike.setdefault(reason, []).append(name)
-        lines += [f"Not available: {', '.join(names)}: {reason}" for reason, names in alike.items()]
+            by_reason.setdefault(reason, []).append(name)
+        lines += [f"Not available: {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
         return "\n".join(lines)
 
     def report(self) -> dict[str, Any]:

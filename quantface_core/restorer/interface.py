@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..quant.batches import device_of
 from ..quant.fold_rules import DIFFUSERS, FoldRule
 
 
@@ -56,8 +57,9 @@ class RestorerModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(p.dtype for p in self.parameters())
+        """Of what is not integers; float32 where all is."""
+        return next((p.dtype for p in self.parameters()), torch.float32)
 
     @property
     def device(self) -> torch.device:
-        return next(p.device for p in self.parameters())
+        return device_of(self)

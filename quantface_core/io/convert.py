@@ -1,4 +1,4 @@
-"""Build a named restorer from its authors' files: fetch them, convert them, keep the one file they become."""
+"""Convert a named restorer from its authors' files: fetch them, make one file of them, delete them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .checksum import sha256
 from .hub import Progress, fetch, locked
 
 
-def build(
+def convert_entry(
     name: str, entry: Entry, target: Path, notify: Callable[[str], None], progress: Progress | None = None
 ) -> Path:
     """Make `target` out of the originals unless it is there; returns it. Raises ModelError.
