@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from . import host
+
+if TYPE_CHECKING:
+    from ..quantface_core.types import Pixels
 
 _FULL = 65535.0  # 16 bits: rounding is then far below what a picture shows
 _STRIP = 1 << 22  # pixels that are worked on at once
@@ -74,8 +77,8 @@ def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
     return pixels
 
 
-def from_pixels(pixels: NDArray[np.uint16]) -> torch.Tensor:
-    """Pixels [H, W, 3] -> a frame in 0 to 1."""
+def from_pixels(pixels: Pixels) -> torch.Tensor:
+    """Pixels [H, W, 3] of 16 bits -> a frame in 0 to 1."""
     frame = torch.empty(pixels.shape)
     for rows in strips(*pixels.shape[:2]):
         frame[rows] = torch.from_numpy(pixels[rows].astype(np.float32)).div_(_FULL)
