@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from quantface_core.errors import ImageError
-from quantface_core.io.photos import read_photo
+from quantface_core.io.photos import jxl, read_photo
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,52 @@ def test_floating_point_pfm(tmp_path: Path) -> None:
     (tmp_path / "b.pfm").write_bytes(b"Pf\n20 10\n-1.0\n" + (floats * 40).tobytes())
     with pytest.raises(ImageError, match="map its tones"):
         read_photo(tmp_path / "b.pfm")
+
+
+def _jxl_header(*fields: tuple[int, int]) -> bytes:
+    """A codestream's first bytes from (value, bits) in the order of the standard."""
+    value, place = 0, 0
+    for number, bits in fields:
+        value |= number << place
+        place += bits
+    return jxl.CODESTREAM + value.to_bytes(64, "little")
+
+
+_SMALL = ((1, 1), (4, 5), (1, 3))  # 40 pixels high, as wide
+_LARGE = ((0, 1), (2, 2), (3999, 18), (0, 3), (1, 2), (2999, 13))  # 4000 by 3000
+
+
+@pytest.mark.parametrize("size", [_SMALL, _LARGE])
+@pytest.mark.parametrize(
+    ("depth", "bits"),
+    [
+        (((1, 1),), 8),  # all default
+        (((0, 1), (0, 1), (0, 1), (0, 2)), 8),
+        (((0, 1), (0, 1), (0, 1), (1, 2)), 10),
+        (((0, 1), (0, 1), (0, 1), (2, 2)), 12),
+        (((0, 1), (0, 1), (0, 1), (3, 2), (15, 6)), 16),
+        (((0, 1), (0, 1), (1, 1), (0, 2)), 32),
+        (((0, 1), (1, 1), (5, 3), (0, 1), (0, 1), (0, 1), (0, 1), (2, 2)), 12),  # turned
+        (((0, 1), (1, 1), (0, 3), *((1, 1), *_LARGE), (0, 1), (0, 1), (0, 1), (1, 2)), 10),  # meant for another size
+        (
+            ((0, 1), (1, 1), (0, 3), (0, 2), (1, 1), (0, 2), (0, 2), (2, 2), (9, 16), (0, 1), (0, 1), (1, 2)),
+            10,
+        ),  # moving
+    ],
+)
+@pytest.mark.parametrize("boxed", [False, True])
+def test_the_depth_of_jpeg_xl(
+    size: tuple[tuple[int, int], ...], depth: tuple[tuple[int, int], ...], bits: int, boxed: bool
+) -> None:
+    start = _jxl_header(*size, *depth)
+    container = jxl.CONTAINER + b"\0\0\0\x14ftypjxl \0\0\0\0jxl \0\0\0\0jxlc"
+    assert jxl.bits_a_channel(container + start if boxed else start) == bits
+
+
+def test_jpeg_xl_of_16_bits_is_read_as_such_where_its_plugin_does(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_jxl")
+    deep = np.arange(0, 60000, 100, dtype=np.uint16).reshape(20, 30)
+    Image.fromarray(deep).save(tmp_path / "a.jxl", lossless=True)
+    photo = read_photo(tmp_path / "a.jxl")
+    assert np.array_equal(photo.pixels[..., 0], deep)
+    assert photo.notes == ()
