@@ -121,7 +121,7 @@ def _restored(
 
 
 def _report(result: Restoration, doubtful: tuple[Face, ...], automatic: bool) -> PageReport:
-    words = tuple(in_words(t, automatic, d) for t, d in zip(result.taken, result.denoised, strict=True))
+    words = tuple(in_words(t, automatic, d) for t, d in zip(result.taken, result.cleaned, strict=True))
     return PageReport(result.faces, result.restored, result.taken, words, doubtful)
 
 

@@ -13,7 +13,7 @@ from ..errors import ImageError, QuantFaceError, UsageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
 from ..faces.blend import blend
 from ..faces.color import METHODS, match_color
-from ..faces.finer import Finer, with_noise
+from ..faces.finer import Finer, measured
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..restorer.by_parts import RestorerByParts
@@ -137,7 +137,7 @@ def _restore(
     # A background has details of its own, and the change is to those, not to the photo's.
     before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
     blends = [_blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
-    finers = [f and with_noise(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
+    finers = [f and measured(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
     patches = []
     for a, b, (share, _), finer, place in zip(before, restored, blends, finers, places, strict=True):
         change = (_to_gray(b - a) if gray else b - a) * share[..., None]
@@ -146,8 +146,8 @@ def _restore(
     shares = tuple(share for share, _ in blends)
     taken = tuple(_taken(b - a, share, mask) for a, b, share in zip(before, restored, shares, strict=True))
     shown = tuple(np.clip(r, 0, 1) for r in restored)
-    denoised = tuple(finer is not None and finer.noise > 0 for finer in finers)
-    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken, denoised)
+    cleaned = tuple(finer.damage if finer else "" for finer in finers)
+    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken, cleaned)
 
 
 def _taken(change: Crop, share: Crop, mask: Crop) -> float:
@@ -161,11 +161,11 @@ def left_alone(taken: float) -> bool:
     return taken < _LEFT
 
 
-def in_words(taken: float, automatic: bool = True, denoised: bool = False) -> str:
+def in_words(taken: float, automatic: bool = True, cleaned: str = "") -> str:
     """What was done to a face, for reports; `automatic` when the strength was not the user's."""
     if left_alone(taken):
-        if denoised:
-            return "noise removed; left as it was otherwise"
+        if cleaned:
+            return f"{cleaned} removed; left as it was otherwise"
         return "left as it was: already sharp" if automatic else "left as it was"
     return "restored" if taken > 1 - _LEFT else f"restored by {taken:.0%}"
 
