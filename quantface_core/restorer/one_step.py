@@ -119,12 +119,12 @@ class OneStepRestorer(RestorerModel):
         Without seeds the result is a function of the input alone; with one seed an image, the latent is
         sampled. Raises ImageError when input or output is not finite, UsageError on a wrong seed count.
         """
-        image = to_native_size(image, seeds, self.config.image_size)
+        image = fitted(image, seeds, self.config.image_size)
         prompt = self.embedder(image.to(self.dtype))
-        return to_picture(self.decode(self.predict(self.encode(image, seeds), prompt)))
+        return finished(self.decode(self.predict(self.encode(image, seeds), prompt)))
 
 
-def to_native_size(image: Tensor, seeds: Sequence[int] | None, size: int) -> Tensor:
+def fitted(image: Tensor, seeds: Sequence[int] | None, size: int) -> Tensor:
     """Faces at a restorer's native size, checked as `OneStepRestorer.forward` says."""
     if image.ndim != 4 or image.shape[1] != 3:
         raise ImageError(f"faces are [batch, 3, height, width], got {list(image.shape)}")
@@ -137,7 +137,7 @@ def to_native_size(image: Tensor, seeds: Sequence[int] | None, size: int) -> Ten
     return image
 
 
-def to_picture(picture: Tensor) -> Tensor:
+def finished(picture: Tensor) -> Tensor:
     """A decoded picture in float32 and in [-1, 1]. Raises ImageError when it is not finite."""
     if not torch.isfinite(picture).all():
         raise ImageError(f"the restorer's result is not finite in {picture.dtype}: use float32 or bfloat16")
