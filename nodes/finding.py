@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -92,7 +91,7 @@ def find_faces(
     for index, frame in enumerate(image):
         progress(index, len(image))
         unwanted = index < len(dark) and dark[index]
-        found.append(() if unwanted else host.cancellable_call(partial(find, index, frame)))
+        found.append(() if unwanted else find(index, frame))
     return found
 
 
@@ -103,7 +102,7 @@ def _finder(
     from ..quantface_core import FaceDetector, detector_path
     from ..quantface_core.faces.boxes import boxes_in_mask
 
-    detector = FaceDetector(detector_path())
+    detector = FaceDetector(detector_path(), host.stop_if_cancelled)
 
     def find(index: int, frame: torch.Tensor) -> tuple[Face, ...]:
         pixels = to_pixels(frame)

@@ -9,13 +9,11 @@ import dataclasses
 import gc
 import logging
 import os
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
@@ -33,13 +31,11 @@ if TYPE_CHECKING:
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
 _NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512
-_PAUSE = 0.1  # seconds between looks at the cancel button
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
 FRPlanSocket = io.Custom("FR_PLAN")
 BoxesSocket = io.Custom("BOUNDING_BOX,SEGS")  # the host's own, and Impact Pack's
 CropsSocket = io.Custom("FACE_CROPS")
-_Result = TypeVar("_Result")
 
 
 def advanced(socket: io.Input) -> io.Input:
@@ -181,25 +177,6 @@ def stop_if_cancelled() -> None:
     import comfy.model_management as management
 
     management.throw_exception_if_processing_interrupted()
-
-
-def cancellable_call(work: Callable[[], _Result]) -> _Result:
-    """What `work` returns or raises, while the cancel button is looked at: for work that cannot stop by itself.
-
-    It runs in a thread of its own; when the user cancels, that is left to end unheard.
-    """
-    future: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    while not wait([future], _PAUSE).done:
-        stop_if_cancelled()
-    return future.result()
 
 
 def nothing() -> ExecutionBlocker:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .pictures import alpha_of, as_masks, as_pictures, from_pixels, of_frame, to_pixels, with_alpha, within_mask
+from .pictures import alpha_of, as_masks, as_pictures, from_pixels, merged, of_frame, to_pixels, with_alpha
 from .report import Report, changed_faces
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ class Job:
         if options.upscale > 1:  # as it is enlarged without a face
             under = restore_picture(PictureRequest(pixels, restorer, (), options)).pixels
             base = from_pixels(under)
-        # Where nothing changed, the value that was given, not that value rounded to 16 bits.
-        restored = torch.where(torch.from_numpy(result.pixels == under), base.cpu(), from_pixels(result.pixels))
-        picture, area = within_mask(restored, result.mask, base, within)
+        picture, area = merged(result.pixels, under, base, result.mask, within)
         tried = {number: result.faces[number] for number in result.restored}
         changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
         words = {}

@@ -11,7 +11,7 @@ from . import host, previews
 from .crop import FaceCrops
 from .host import CropsSocket, advanced
 from .job import Job
-from .pictures import as_pictures
+from .pictures import as_pictures, batch_of
 
 
 class PasteFaces(io.ComfyNode):
@@ -73,10 +73,10 @@ class PasteFaces(io.ComfyNode):
             ordered = sort_faces(faces, options)  # as the library will count them, in whatever order they were cut
             job.restore(index, ordered, _Treated([own[id(face)] for face in ordered]), options)
             bar(index + 1, job.count)
-        pictures = torch.stack(job.frames)
+        pictures = batch_of(job.frames)
         return io.NodeOutput(
             host.to_host(pictures),
-            host.to_host(torch.stack(job.changed)),
+            host.to_host(batch_of(job.changed)),
             job.report.text(),
             ui=previews.before_after(job.image, pictures, cls, job.report.shown_notes()),
         )

@@ -11,7 +11,7 @@ from . import host, previews
 from .finding import check_choice, check_positions, choice_inputs, chosen, find_faces, limit_inputs, mark_inputs
 from .host import FRModel, FRModelSocket, advanced
 from .job import Job
-from .pictures import as_masks, stacked
+from .pictures import as_masks, batch_of, stacked
 
 BLENDS = ["auto", "strength"]
 _LOOKING = 0.1  # of the progress bar, for finding the faces
@@ -122,11 +122,11 @@ class RestoreFace(io.ComfyNode):
                 )
                 preview = (picture[..., :3].numpy() * 255).astype("uint8") if job.count > 1 else None
                 bar(round(1000 * (start + share)), 1000, preview)
-        pictures = torch.stack(job.frames)
+        pictures = batch_of(job.frames)
         return io.NodeOutput(
             host.to_host(pictures),
             host.to_host(stacked(job.crops)) if job.crops else host.nothing(),
-            host.to_host(torch.stack(job.changed)),
+            host.to_host(batch_of(job.changed)),
             job.report.text(),
             ui=previews.before_after(job.image, pictures, cls, job.report.shown_notes()),
         )
