@@ -226,8 +226,10 @@ class Progress:
         from ..quantface_core.pipelines.callbacks import PipelineCallbacks
 
         def progress(step: PipelineProgress) -> None:
-            start, end = (shares or {}).get(step.stage, (0.0, 1.0))
-            self.part(start, end)(step.done, step.total)
+            if shares and step.stage in shares:
+                self.part(*shares[step.stage])(step.done, step.total)
+            else:
+                self(step.done, step.total)
 
         return PipelineCallbacks(
             progress=progress,

@@ -18,7 +18,7 @@ class QuantLinear(QuantLayer):
 
     def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__(shape, fmt, bias)
-        self.rounds_by: tuple[Any, ...] = ()  # what its codes hang on besides its input, once prepared
+        self.codes_key: tuple[Any, ...] = ()  # what its activation codes depend on besides the input, once prepared
         self._cached: tuple[Tensor, Tensor] | None = None  # the last input and its result
 
     def __getstate__(self) -> dict[str, Any]:
@@ -27,7 +27,7 @@ class QuantLinear(QuantLayer):
     def _make_kernel(self, backend: Backend) -> Any:
         fmt = self.format
         scale = self.channel_scale.cpu().numpy().tobytes()
-        self.rounds_by = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
+        self.codes_key = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
         self._cached = None
         return backend.Linear(self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform)
 
@@ -45,12 +45,12 @@ class QuantLinear(QuantLayer):
 
 
 def project(layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
-    """What linear layers make of one input [..., C], each [..., O].
+    """The outputs [..., O] of linear layers that read one input [..., C], as queries, keys and values do.
 
-    Low-bit layers that balance and round it alike do so once: it costs nearly as much as a product.
+    Low-bit layers of one `codes_key` have it balanced and rounded once: that costs nearly as much as a product.
     """
     low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
-    if len(low) < len(layers) or any(layer.rounds_by != low[0][0].rounds_by for layer, _ in low):
+    if len(low) < len(layers) or any(layer.codes_key != low[0][0].codes_key for layer, _ in low):
         return [layer(x) for layer in layers]
     with torch.no_grad():
         rows = x.reshape(-1, x.shape[-1])
