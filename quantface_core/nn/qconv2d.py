@@ -27,7 +27,6 @@ class QuantConv2d(QuantLayer):
     ) -> None:
         super().__init__(shape, fmt, bias)
         self.stride, self.padding = stride, padding
-        self._phases_of: dict[torch.dtype, list[Tensor]] = {}
         self.doubles = False  # whether `doubled` is what its place will call: see `swap`
 
     def _empty(self, fmt: LayerFormat) -> QuantLayer:
@@ -35,7 +34,6 @@ class QuantConv2d(QuantLayer):
 
     def _make_kernel(self, backend: Backend) -> Any:
         fmt = self.format
-        self._phases_of = {}
         return backend.Conv2d(
             self.stored_weight(),
             fmt.activation_bits,
@@ -46,6 +44,10 @@ class QuantConv2d(QuantLayer):
             self._transform,
             self.doubles,
         )
+
+    def release(self) -> None:
+        super().release()
+        self._phases_of: dict[torch.dtype, list[Tensor]] = {}
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:

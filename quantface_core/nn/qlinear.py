@@ -19,6 +19,9 @@ class QuantLinear(QuantLayer):
     def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__(shape, fmt, bias)
         self.rounds_by: tuple[Any, ...] = ()  # what its codes hang on besides its input, once prepared
+
+    def release(self) -> None:
+        super().release()
         self._cached: tuple[Tensor, Tensor] | None = None  # the last input and its result
 
     def __getstate__(self) -> dict[str, Any]:
@@ -28,7 +31,6 @@ class QuantLinear(QuantLayer):
         fmt = self.format
         scale = self.channel_scale.cpu().numpy().tobytes()
         self.rounds_by = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
-        self._cached = None
         return backend.Linear(self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -34,9 +34,10 @@ def tile_of(rows: int, columns: int, inputs: int, device: torch.device) -> Tile:
     """
     deep = 128 if inputs % 128 == 0 else 64
     tiles = [Tile(128, 128, 64, 4, 3), Tile(64, 64, deep, 4, 4), Tile(32, 64, deep, 4, 4)]
-    enough = _processors(device)
+    enough = processors(device)
     return next((t for t in tiles if -(-rows // t.rows) * -(-columns // t.columns) >= enough), tiles[-1])
 
 
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
+    """Multiprocessors of an NVIDIA GPU (compute units of an AMD one); 1 of any other device."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
