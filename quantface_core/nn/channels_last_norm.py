@@ -13,7 +13,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
     """`torch.nn.GroupNorm`, by a kernel of our own where torch's would turn the map around first."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cuda or torch.is_grad_enabled() or not _last(x) or triton.unavailable(x.device):
+        if torch.is_grad_enabled() or not _last(x) or triton.unavailable(x.device):
             return super().forward(x)
         return triton.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..quantize import largest_code, offset, rounds_in_bfloat16, smallest_scale
-from .launch import on_device_of
+from . import launch
 
 _PIECE = 4096  # numbers of an image that a program rounds
 _FEW = 2048  # numbers of tokens that a program rounds at least
@@ -22,10 +22,18 @@ def token_codes(x: Tensor, bits: int, clip: float) -> tuple[Tensor, Tensor]:
     codes, scales = torch.empty_like(x, dtype=torch.int8), x.new_empty(count, 1)
     columns = triton.next_power_of_2(width)
     rows = max(1, _FEW // columns)
-    with on_device_of(x):
-        _token_codes[(triton.cdiv(count, rows),)](
-            x, codes, scales, count, width, **_numbers(x.dtype, bits, clip), ROWS=rows, COLUMNS=columns
-        )
+    launch.start(
+        _token_codes,
+        (triton.cdiv(count, rows),),
+        x,
+        codes,
+        scales,
+        count,
+        width,
+        **_numbers(x.dtype, bits, clip),
+        ROWS=rows,
+        COLUMNS=columns,
+    )
     return codes, scales
 
 
@@ -35,10 +43,17 @@ def image_codes(x: Tensor, bits: int, clip: float) -> tuple[Tensor, Tensor]:
     batch, count = len(x), x[0].numel()
     largest = torch.linalg.vector_norm(x.view(batch, -1), torch.inf, dim=1)
     codes, scales = torch.empty_like(x, dtype=torch.int8), torch.empty(batch, device=x.device)
-    with on_device_of(x):
-        _image_codes[(triton.cdiv(count, _PIECE), batch)](
-            x, largest, codes, scales, count, **_numbers(x.dtype, bits, clip), PIECE=_PIECE
-        )
+    launch.start(
+        _image_codes,
+        (triton.cdiv(count, _PIECE), batch),
+        x,
+        largest,
+        codes,
+        scales,
+        count,
+        **_numbers(x.dtype, bits, clip),
+        PIECE=_PIECE,
+    )
     return codes, scales
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 
-def on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device, which on machines with several may be another than the tensor's."""
-    here = not x.is_cuda or x.device.index == torch.cuda.current_device()
-    return nullcontext() if here else torch.cuda.device(x.device)
+def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """Launch a kernel on the device of its first argument: all launches of this backend, for who counts them.
+
+    Products and sums are not fused into one rounding, whatever a version of Triton does by itself: numbers would change
+    with it.
+    """
+    device = arguments[0].device
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):  # Triton launches on the current one
+            kernel[grid](*arguments, **options, enable_fp_fusion=False)
+    else:
+        kernel[grid](*arguments, **options, enable_fp_fusion=False)
 
 
 class Tile(NamedTuple):

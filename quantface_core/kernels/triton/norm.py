@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import on_device_of
+from . import launch
 
 _CHANNELS = 128  # of a slab
 _PIXELS = 64  # summed at once
@@ -26,17 +26,25 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float)
     sums = torch.empty(batch, slabs, 2, channels, device=x.device)
     factors = torch.empty(batch, 2, channels, device=x.device)
     y = torch.empty_like(maps)
-    with on_device_of(x):
-        _sums[(slabs, triton.cdiv(channels, _CHANNELS), batch)](
-            maps, sums, pixels, channels, high, CHANNELS=_CHANNELS, PIXELS=_PIXELS
-        )
-        size = channels // groups
-        _factors[(groups, batch)](
-            sums, weight, bias, factors, pixels, channels, size, slabs, eps,
-            SIZE=triton.next_power_of_2(size), SLABS=triton.next_power_of_2(slabs),
-        )  # fmt: skip
-        count = pixels * channels
-        _normalized[(triton.cdiv(count, _PIECE), batch)](maps, factors, y, count, channels, PIECE=_PIECE)
+    launch.start(
+        _sums,
+        (slabs, triton.cdiv(channels, _CHANNELS), batch),
+        maps,
+        sums,
+        pixels,
+        channels,
+        high,
+        CHANNELS=_CHANNELS,
+        PIXELS=_PIXELS,
+    )
+    size = channels // groups
+    launch.start(
+        _factors, (groups, batch),
+        sums, weight, bias, factors, pixels, channels, size, slabs, eps,
+        SIZE=triton.next_power_of_2(size), SLABS=triton.next_power_of_2(slabs),
+    )  # fmt: skip
+    count = pixels * channels
+    launch.start(_normalized, (triton.cdiv(count, _PIECE), batch), maps, factors, y, count, channels, PIECE=_PIECE)
     return y.permute(0, 3, 1, 2)
 
 

@@ -9,20 +9,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import on_device_of, tile_of
+from . import launch
 
 
 def linear_product(codes: Tensor, weight: Tensor, w_scale: Tensor, x_scale: Tensor, bias: Tensor | None) -> Tensor:
     """Codes [N, K] and weight [O, K], int8; w_scale [O] float32, x_scale [N, 1], bias [O] -> [N, O] as x_scale."""
     (count, inputs), outputs = codes.shape, len(weight)
     out = torch.empty(count, outputs, dtype=x_scale.dtype, device=codes.device)
-    tile = tile_of(count, outputs, inputs, codes.device)
-    with on_device_of(codes):
-        _linear[(triton.cdiv(count, tile.rows) * triton.cdiv(outputs, tile.columns),)](
-            codes, weight, out, w_scale, x_scale, bias, count, inputs, outputs, EVEN=inputs % tile.inputs == 0,
-            ROWS=tile.rows, COLUMNS=tile.columns, INPUTS=tile.inputs,
-            num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
-        )  # fmt: skip
+    tile = launch.tile_of(count, outputs, inputs, codes.device)
+    launch.start(
+        _linear, (triton.cdiv(count, tile.rows) * triton.cdiv(outputs, tile.columns),),
+        codes, weight, out, w_scale, x_scale, bias, count, inputs, outputs, EVEN=inputs % tile.inputs == 0,
+        ROWS=tile.rows, COLUMNS=tile.columns, INPUTS=tile.inputs,
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
     return out
 
 
@@ -43,15 +43,15 @@ def conv2d_product(
     """
     (_, height, width, channels), (batch, tall, wide, outputs) = codes.shape, out.shape
     rows = batch * tall * wide
-    tile = tile_of(rows, outputs, channels, codes.device)
-    with on_device_of(codes):
-        _conv2d[(triton.cdiv(rows, tile.rows) * triton.cdiv(outputs, tile.columns),)](
-            codes, weight, out, w_scale, x_scale, bias, rows, height, width, channels, outputs, tall, wide,
-            out.stride(0), out.stride(1), out.stride(2), *stride, *padding,
-            KH=weight.shape[1], KW=weight.shape[2], EVEN=channels % tile.inputs == 0,
-            ROWS=tile.rows, COLUMNS=tile.columns, INPUTS=tile.inputs,
-            num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False,
-        )  # fmt: skip
+    tile = launch.tile_of(rows, outputs, channels, codes.device)
+    launch.start(
+        _conv2d, (triton.cdiv(rows, tile.rows) * triton.cdiv(outputs, tile.columns),),
+        codes, weight, out, w_scale, x_scale, bias, rows, height, width, channels, outputs, tall, wide,
+        out.stride(0), out.stride(1), out.stride(2), *stride, *padding,
+        KH=weight.shape[1], KW=weight.shape[2], EVEN=channels % tile.inputs == 0,
+        ROWS=tile.rows, COLUMNS=tile.columns, INPUTS=tile.inputs,
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
 
 
 @triton.jit

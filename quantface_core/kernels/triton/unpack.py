@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..weight import LowBitWeight
-from .launch import on_device_of
+from . import launch
 
 _PIECE = 1024  # codes that a program unpacks
 
@@ -19,10 +19,17 @@ def unpacked(weight: LowBitWeight) -> Tensor:
     outputs, channels, *taps = weight.shape
     count = torch.Size(taps).numel()
     codes = torch.empty(outputs, *taps, channels, dtype=torch.int8, device=weight.packed.device)
-    with on_device_of(codes):
-        _unpacked[(triton.cdiv(channels * count, _PIECE), outputs)](
-            weight.packed, codes, channels, count, len(weight.packed), BITS=weight.bits, PIECE=_PIECE
-        )
+    launch.start(
+        _unpacked,
+        (triton.cdiv(channels * count, _PIECE), outputs),
+        weight.packed,
+        codes,
+        channels,
+        count,
+        len(weight.packed),
+        BITS=weight.bits,
+        PIECE=_PIECE,
+    )
     return codes
 
 
