@@ -125,7 +125,9 @@ class _Recorder(TorchDispatchMode):
         if name == "convolution" and ins[0].ndim == 4:
             out = out.contiguous(memory_format=torch.channels_last)  # as cuDNN's
         outs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        if name not in _VIEWS and any(t.is_meta for t in outs):
+        if name == "_to_copy" and outs[0].is_meta and not ins[0].is_meta:
+            self.add(name, "host", [], kernels=0)
+        elif name not in _VIEWS and any(t.is_meta for t in outs):
             self.add(name, "aten", [*ins, *outs], **_aten(name, args, ins, outs))
         return out
 
@@ -152,12 +154,17 @@ def _aten(name: str, args: Any, ins: list[Tensor], outs: list[Tensor]) -> dict[s
 
 
 def _ours(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Of our kernels: the multiplications of the integer products. Their small float products are counted apart."""
-    if name == "_linear":
+    """Of our kernels: multiplications of integers, or of a rotation (tokens' are made twice) and of tokens' branch."""
+    if name == "linear":
         return {"macs": given["count"] * given["inputs"] * given["outputs"], "unit": "int8"}
-    if name == "_conv2d":
+    if name == "conv2d":
         taps = given["KH"] * given["KW"] * (4 if given.get("PHASES") else 1)
         return {"macs": given["rows"] * given["outputs"] * given["channels"] * taps, "unit": "int8"}
+    mixed = given["SIZE"] if given.get("matrix") is not None else 0
+    if name == "_balanced":
+        return {"macs": given["x"].numel() * mixed, "unit": "float"}
+    if name == "_tokens":
+        return {"macs": given["codes"].numel() * (2 * mixed + given["rank"]), "unit": "float"}
     return {}
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import reference
+from ..kernels.around import FusedConv2d, FusedLinear
 from ..kernels.backend import Backend
 from ..kernels.bitpack import pack, packed_size
 from ..kernels.channel_transform import ChannelTransform
@@ -51,7 +52,11 @@ class QuantLayer(nn.Module):
             self.register_buffer("down", torch.zeros(fmt.rank, *shape[1:], dtype=torch.float16))
             self.register_buffer("up", torch.zeros(outputs, fmt.rank, dtype=torch.float16))
         self._preferred: str | None = None
-        self.release()
+        # Made when it is prepared.
+        self._kernel: Any = None
+        self._made_of: tuple[Tensor | None, ...] = ()  # the buffers that it was prepared with
+        self._transform: Any = None
+        self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     @property
     def rotation(self) -> Rotation:
@@ -115,6 +120,8 @@ class QuantLayer(nn.Module):
         self._made_of = tuple(self._buffers.values())
         exact = backend.supports(self.format.weight_bits, self.format.activation_bits)
         self._kernel = self._make_kernel(backend if exact else reference)
+        if self.format.rank and isinstance(self._kernel, FusedConv2d | FusedLinear):
+            self._kernel.take_branch(self.down, self.up)
 
     def _make_kernel(self, backend: Backend) -> Any:
         raise NotImplementedError
@@ -137,10 +144,7 @@ class QuantLayer(nn.Module):
 
     def release(self) -> None:
         """Forget the prepared kernel and all that was made of the buffers; made again on the next use."""
-        self._kernel: Any = None
-        self._made_of: tuple[Tensor | None, ...] = ()  # the buffers that the kernel was prepared with
-        self._transform: Any = None
-        self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+        self._kernel, self._made_of, self._transform, self._branch = None, (), None, {}
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantLayer:
         """Follows a model to another device, never to another dtype: scales keep what they were stored with."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.fused import ChannelSums, after_norm, fuses, plus
 from .configs import EmbedderConfig
 
 
@@ -38,10 +39,12 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(_silu(self.norm1(x)))
-        h = self.conv2(_silu(self.norm2(h)))
+        sums = ChannelSums()
+        h = after_norm(self.conv1, self.norm1, _silu, x, sums=sums)
         skip = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
-        return skip + h
+        if fuses(self.conv2):
+            return after_norm(self.conv2, self.norm2, _silu, h, skip=skip, known=sums)
+        return skip + self.conv2(_silu(self.norm2(h)))
 
 
 class Attention(nn.Module):
@@ -59,7 +62,7 @@ class Attention(nn.Module):
         h = self.norm1(x)
         q, k, v = (f(h).flatten(2).transpose(1, 2) for f in (self.q, self.k, self.v))
         attended = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
-        return x + self.proj_out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
+        return plus(self.proj_out, attended.transpose(1, 2).unflatten(2, x.shape[2:]), x)
 
 
 class Downsample(nn.Module):

@@ -23,25 +23,45 @@ def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -
 
 
 class Tile(NamedTuple):
-    """What a program computes: rows and columns of the result, inputs at once, and how."""
+    """What a program computes: rows and columns of the result, and how.
+
+    Two products of `inputs` each a step (one where `pair` is false): Triton 3.8 and 3.9 keep the bytes of a loop with
+    one product in a register each, and spill most of them on GPUs of capability 8.
+    """
 
     rows: int
     columns: int
     inputs: int
+    pair: bool
     warps: int
     stages: int
 
+    @property
+    def step(self) -> int:
+        """Inputs of a step."""
+        return self.inputs * (1 + self.pair)
+
 
 @cache
-def tile_of(rows: int, columns: int, inputs: int, device: torch.device) -> Tile:
-    """A tile for a product [rows, inputs] x [inputs, columns].
+def tile_of(rows: int, outputs: int, inputs: int, device: torch.device) -> Tile:
+    """A tile for a product [rows, inputs] x [inputs, outputs].
 
     Large ones read their inputs less often: the largest of which there are enough to keep the device busy.
     """
-    deep = 128 if inputs % 128 == 0 else 64
-    tiles = [Tile(128, 128, 64, 4, 3), Tile(64, 64, deep, 4, 4), Tile(32, 64, deep, 4, 4)]
+    tiles = tiles_for(outputs, inputs)
     enough = processors(device)
-    return next((t for t in tiles if -(-rows // t.rows) * -(-columns // t.columns) >= enough), tiles[-1])
+    return next((t for t in tiles if -(-rows // t.rows) * -(-outputs // t.columns) >= enough), tiles[-1])
+
+
+def tiles_for(outputs: int, inputs: int) -> list[Tile]:
+    """The tiles that fit some outputs and inputs, the largest first; none needs more than 99 KB of shared memory."""
+    columns = min(128, max(16, 1 << (outputs - 1).bit_length()))
+    deep, pair = 64 if inputs % 128 == 0 else 32, inputs > 32
+    return [
+        Tile(128, columns, deep, pair, 8 if columns == 128 else 4, 3),
+        Tile(64, min(64, columns), deep, pair, 4, 3),
+        Tile(32, min(64, columns), deep, pair, 4, 3),
+    ]
 
 
 def processors(device: torch.device) -> int:
