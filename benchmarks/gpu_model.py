@@ -5,8 +5,8 @@
 Every launch of `gpu_launches.py` takes a moment to start and then the longer of its bytes over the memory's speed (the
 cache's, where they fit) and its multiplications over the tensor cores', of which kernels reach a share: of an H100's
 bfloat16 the one with which the model agrees with a measured face (20 ms), the others after published measurements of
-like kernels. Errors of 15 % on an H100 and of 25 % on a GeForce are likely; `--cautious` takes the lowest share that was
-published for products of bytes. "Eager" is the longer of this and of what a processor takes to start the kernels.
+like kernels. Errors of 15 % on an H100 and of 25 % on a GeForce are likely; `--cautious` takes the lowest share that
+was published for products of bytes. "Eager" is the longer of this and of what a processor takes to start the kernels.
 """
 
 from __future__ import annotations
