@@ -6,8 +6,8 @@ Needs an NVIDIA GPU, 8 GB of it for OSDFace's size, and some minutes. Weights ar
 distances, which are the bundled models' own. A row is a process: wall milliseconds a face are the median after a
 warm-up; busy is what the device works of them, and how many kernels it starts, both by torch's profiler; memory is
 torch's peak, and at rest what stays between faces, graphs included. `eager` starts every kernel from the processor;
-`captured` replays four graphs, of one face at a time. PSNR to `reference` is of pictures that this backend and the plain one make of the
-same file. Everything is written to FOLDER/gpu.json as it is measured, with the table last.
+`captured` replays four graphs, of one face at a time. PSNR to `reference` is of pictures that this backend and the
+plain one make of the same file. Everything is written to FOLDER/gpu.json as it is measured, with the table last.
 """
 
 from __future__ import annotations

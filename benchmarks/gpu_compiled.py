@@ -54,45 +54,115 @@ class Source:
     options: dict[str, int]
 
 
-def sources() -> dict[str, Source]:
-    """By name: the products in their tiles, with all that an epilogue can have, and the passes before them."""
-    from quantface_core.kernels.triton import launch, maps, product_kernels, tokens
+_ROUNDING = dict.fromkeys(("share", "smallest", "limit", "middle"), "fp32")
 
+
+def sources() -> dict[str, Source]:
+    """By name: every kernel, in the tiles and with the arguments that a full-size model gives it, and without them."""
+    return {**_products(), **_passes(), **_small_ones()}
+
+
+def _products() -> dict[str, Source]:
+    """In their tiles, with all that an epilogue can have; and with nothing, of three channels, four phases at once."""
+    from quantface_core.kernels.triton import launch
+    from quantface_core.kernels.triton.product_kernels import conv2d, conv2d_joined, conv2d_part, linear
+
+    types = {"x": "*i8", "weight": "*i8", "out": "*bf16", "w_scale": "*fp32"}
+    added = {"low": "*bf16", "up": "*bf16", "skip": "*bf16"}
+    of_linear, of_conv = {"x_scale": "*bf16", "bias": "*bf16"}, {"x_scale": "*fp32", "bias": "*fp32"}
+    sizes = ("rows", "height", "width", "tall", "wide", "pad_down", "pad_across", "added_image")
     found = {}
-    rounding = dict.fromkeys(("share", "smallest", "limit", "middle"), "fp32")
     for tile in launch.tiles_for(1280, 1280):
-        constants = {
-            "EVEN": True, "PAIR": True, "RANK": 16, "ROWS": tile.rows, "COLUMNS": tile.columns, "INPUTS": tile.inputs,
-        }  # fmt: skip
-        common = {"x": "*i8", "weight": "*i8", "out": "*bf16", "w_scale": "*fp32", "low": "*bf16", "up": "*bf16",
-                  "skip": "*bf16"}  # fmt: skip
-        options = {"num_warps": tile.warps, "num_stages": tile.stages}
-        size = f"{tile.rows}x{tile.columns}"
-        found[f"linear {size}"] = Source(
-            product_kernels.linear, {**common, "x_scale": "*bf16", "bias": "*bf16"}, constants, ("count",), options
-        )
-        found[f"conv2d {size}"] = Source(
-            product_kernels.conv2d, {**common, "x_scale": "*fp32", "bias": "*fp32", "totals": "*fp32"},
-            {**constants, "KH": 3, "KW": 3, "PHASES": False, "GROUPED": True, "added": None,
-             "stride_down": 1, "stride_across": 1},
-            ("rows", "height", "width", "tall", "wide", "pad_down", "pad_across", "added_image"), options,
+        constants = _of_tile(tile, True)
+        name, options = f"{tile.rows}x{tile.columns}", {"num_warps": tile.warps, "num_stages": tile.stages}
+        found[f"linear {name}"] = Source(linear, types | added | of_linear, constants, ("count",), options)
+        found[f"conv2d {name}"] = Source(
+            conv2d, types | added | of_conv | {"totals": "*fp32"},
+            constants | {"KH": 3, "KW": 3, "PHASES": False, "GROUPED": True, "added": None, "stride_down": 1,
+                         "stride_across": 1},
+            sizes, options,
         )  # fmt: skip
-    of_tokens = {"x": "*bf16", "matrix": "*bf16", "down": "*bf16", "codes": "*i8", "scales": "*bf16", "low": "*bf16"}
-    of_norm: dict[str, Any] = {"weight": "*bf16", "bias": "*bf16"}
-    for kind, gated in (("normed", False), ("gated", True)):
-        found[f"tokens {kind}"] = Source(
-            tokens._tokens, of_tokens | {"eps": "fp32", **rounding} | ({} if gated else of_norm),
-            {"factors": None, "SUMS": True, "GATED": gated, "RANK": 64, "ROWS": 16, "SIZE": 64, "BLOCK": 64,
-             "GROUP": tokens._WIDTH // 64, "PIECES": 5} | (dict.fromkeys(of_norm) if gated else {}),
-            ("count",), tokens.OPTIONS,
-        )  # fmt: skip
-    found["balanced"] = Source(
-        maps._balanced,
-        {"x": "*bf16", "factors": "*fp32", "scales": "*bf16", "matrix": "*bf16", "out": "*bf16", "largest": "*fp32"},
-        {"SILU": True, "CHANGES": True, "SIZE": 64, "BLOCK": 64, "ROWS": 128}, ("tiles", "pixels"),
-        maps.OPTIONS,
+    conv = {"KH": 3, "KW": 3, "stride_down": 1, "stride_across": 1}
+    whole = {name: value for name, value in constants.items() if name != "RANK"}
+    found["conv2d in parts"] = Source(
+        conv2d_part, {"x": "*i8", "weight": "*i8", "partial": "*i32"}, whole | conv, (*sizes, "each"), options
+    )
+    found["conv2d of its parts"] = Source(
+        conv2d_joined, {"partial": "*i32", "out": "*bf16", "w_scale": "*fp32", "totals": "*fp32"} | added | of_conv,
+        {"GROUPED": True, "RANK": 16, "ROWS": tile.rows, "COLUMNS": tile.columns, "added": None},
+        (*sizes, "parts"), {"num_warps": tile.warps, "num_stages": 3},
+    )  # fmt: skip
+    tile = launch.tiles_for(3, 3)[-1]
+    nothing = dict.fromkeys([*added, "totals"])
+    found["conv2d of three channels"] = Source(
+        conv2d, types | of_conv | {"added": "*bf16"},
+        _of_tile(tile, False) | nothing | {"KH": 2, "KW": 2, "PHASES": True, "GROUPED": False, "stride_down": 1,
+                                           "stride_across": 1},
+        (*sizes, "channels", "outputs", "out_image", "out_row", "out_column", "rank"),
+        {"num_warps": tile.warps, "num_stages": tile.stages},
     )  # fmt: skip
     return found
+
+
+def _of_tile(tile: Any, even: bool) -> dict[str, Any]:
+    return {
+        "EVEN": even, "PAIR": tile.pair, "RANK": 16, "ROWS": tile.rows, "COLUMNS": tile.columns, "INPUTS": tile.inputs,
+    }  # fmt: skip
+
+
+def _passes() -> dict[str, Source]:
+    """Before the products: of tokens after a norm, a gate or nothing; of maps with all that may be there, and none."""
+    from quantface_core.kernels.triton import maps, tokens
+
+    found = {}
+    types = {"x": "*bf16", "codes": "*i8", "scales": "*bf16", "eps": "fp32", **_ROUNDING}
+    mixed, low = {"matrix": "*bf16"}, {"down": "*bf16", "low": "*bf16"}
+    norm, every = {"weight": "*bf16", "bias": "*bf16"}, ("matrix", "down", "low", "weight", "bias", "factors")
+    kinds: dict[str, tuple[dict[str, str], bool, int]] = {
+        "normed": (mixed | low | norm, False, 64), "gated": (mixed | low, True, 16),
+        "gated, of a high rank": (mixed | low, True, 32), "plain": ({"factors": "*bf16"}, False, 0),
+    }  # fmt: skip
+    for kind, (given, gated, rank) in kinds.items():
+        constants = dict.fromkeys(name for name in every if name not in given) | {
+            "SUMS": True, "GATED": gated, "RANK": max(16, rank), "ROWS": 16, "SIZE": 64, "BLOCK": 64,
+            "GROUP": tokens.width_of_piece(gated, rank) // 64, "PIECES": 5,
+        }  # fmt: skip
+        found[f"tokens {kind}"] = Source(tokens._tokens, types | given, constants, ("count", "rank"), tokens.OPTIONS)
+    types = {"x": "*bf16", "out": "*bf16", "largest": "*fp32"}
+    more = {"factors": "*fp32", "scales": "*bf16", "matrix": "*bf16"}
+    shape = {"SIZE": 64, "BLOCK": 64, "ROWS": 128}
+    sizes = ("tiles", "pixels")
+    found["balanced"] = Source(
+        maps._balanced, types | more, shape | {"SILU": True, "CHANGES": True}, sizes, maps.OPTIONS
+    )
+    nothing = dict.fromkeys(more) | {"SILU": False, "CHANGES": False}
+    found["balanced, plain"] = Source(maps._balanced, types, shape | nothing, (*sizes, "channels"), maps.OPTIONS)
+    return found
+
+
+def _small_ones() -> dict[str, Source]:
+    """Codes, norms and weights: one number after the other."""
+    from quantface_core.kernels.triton import maps, norm, unpack
+
+    plain = {"num_warps": 4, "num_stages": 3}
+    return {
+        "codes": Source(
+            maps._image_codes, {"x": "*bf16", "largest": "*fp32", "codes": "*i8", "scales": "*fp32", **_ROUNDING},
+            {"SUMS": True, "PIECE": 4096, "PARTS": 1024}, ("pieces", "parts"), plain,
+        ),
+        "sums": Source(norm._sums, {"x": "*bf16", "sums": "*fp32"}, {"CHANNELS": 128, "PIXELS": 64}, (), plain),
+        "factors": Source(
+            norm._factors,
+            {"sums": "*fp32", "weight": "*bf16", "bias": "*bf16", "factors": "*fp32", "eps": "fp32"},
+            {"SIZE": 8, "SLABS": 128}, ("size", "slabs"), plain,
+        ),
+        "normalized": Source(
+            norm._normalized, {"x": "*bf16", "factors": "*fp32", "y": "*bf16"}, {"PIECE": 4096}, (), plain
+        ),
+        "unpacked": Source(
+            unpack._unpacked, {"packed": "*u8", "codes": "*i8"}, {"BITS": 6, "PIECE": 1024}, ("size", "taps"), plain
+        ),
+    }  # fmt: skip
 
 
 def compiled(name: str, source: Source, capability: int) -> Compiled:

@@ -157,7 +157,7 @@ def _ours(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """Of our kernels: multiplications of integers, or of a rotation (tokens' are made twice) and of tokens' branch."""
     if name == "linear":
         return {"macs": given["count"] * given["inputs"] * given["outputs"], "unit": "int8"}
-    if name == "conv2d":
+    if name in ("conv2d", "conv2d_part"):
         taps = given["KH"] * given["KW"] * (4 if given.get("PHASES") else 1)
         return {"macs": given["rows"] * given["outputs"] * given["channels"] * taps, "unit": "int8"}
     mixed = given["SIZE"] if given.get("matrix") is not None else 0

@@ -74,7 +74,7 @@ def _of_bytes(launch: Launch, card: Card) -> float:
     of = dict(launch.options)
     rows, columns, step = of["ROWS"], of["COLUMNS"], of["INPUTS"] * (1 + of["PAIR"])
     taps, inputs = of.get("KH", 1) * of.get("KW", 1), of.get("channels", of.get("inputs", 0))
-    steps = taps * math.ceil(inputs / step)
+    steps = of.get("each", taps * math.ceil(inputs / step))
     share = _TILES[card.data_center][min(rows, columns)]
     one = 2 * rows * columns * steps * step / (card.bytes / card.processors * share)
     waves = of["programs"] / card.processors
@@ -98,8 +98,9 @@ def _of_floats(launch: Launch, card: Card) -> float:
 
 def role(launch: Launch) -> str:
     """What a launch is for, in a table."""
-    ours = {"conv2d": "products", "linear": "products", "_balanced": "balance", "_image_codes": "codes",
-            "_tokens": "tokens", "_sums": "norm", "_factors": "norm", "_normalized": "norm"}  # fmt: skip
+    products = dict.fromkeys(("conv2d", "conv2d_part", "conv2d_joined", "linear"), "products")
+    ours = {**products, "_balanced": "balance", "_image_codes": "codes", "_tokens": "tokens", "_sums": "norm",
+            "_factors": "norm", "_normalized": "norm"}  # fmt: skip
     if launch.kind == "triton":
         return ours.get(launch.name, launch.name)
     named = {"convolution": "float convolutions", "attention": "attention"}

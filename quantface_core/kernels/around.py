@@ -11,11 +11,22 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+_SUMS = "_quantface_channel_sums"
 
-class ChannelSums:
-    """Filled by the layer that writes a map, for the norm that reads it; empty where the layer could not."""
 
-    parts: Tensor | None = None  # [B, parts, 2, O] float32: sums, and sums of squares, which add up to each channel's
+def channel_sums(x: Tensor) -> Tensor | None:
+    """What the layer that made a map [B, O, H, W] knows of it, for the norm that reads it; None = nothing.
+
+    [B, parts, 2, O] float32: sums, and sums of squares, which add up to each channel's. They go with the tensor, not
+    with its memory: a view or a copy has none. Maps that have some are not changed in place.
+    """
+    return getattr(x, _SUMS, None)
+
+
+def keep_channel_sums(x: Tensor, sums: Tensor | None) -> None:
+    """Let a map's sums, if there are some, go with it."""
+    if sums is not None:
+        setattr(x, _SUMS, sums)
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class AroundMap:
     silu: bool = False
     row: Tensor | None = None  # [B, O] or [1, O], added to every pixel
     skip: Tensor | None = None  # [B, O, H', W'], added last
-    sums: ChannelSums | None = None  # of the result
+    sums: bool = False  # whether the result is to have its `channel_sums`, where they come with it
 
 
 @dataclass(frozen=True)

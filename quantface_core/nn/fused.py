@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import triton
-from ..kernels.around import AroundMap, AroundTokens, ChannelSums, FusedConv2d, FusedLinear, TokenNorm
+from ..kernels.around import AroundMap, AroundTokens, FusedConv2d, FusedLinear, TokenNorm
+from .channels_last_norm import ChannelsLastGroupNorm
 from .qconv2d import QuantConv2d
 from .qlinear import QuantLinear, project
 
-__all__ = ["ChannelSums", "add", "after_norm", "fuses", "normed_tokens", "plus", "tokens_plus"]
+__all__ = ["add", "after_norm", "fuses", "normed_tokens", "plus", "tokens_plus"]
 
 
 def fuses(layer: nn.Module | None) -> bool:
@@ -32,22 +33,25 @@ def after_norm(
     x: Tensor,
     row: Tensor | None = None,
     skip: Tensor | None = None,
-    known: ChannelSums | None = None,
-    sums: ChannelSums | None = None,
 ) -> Tensor:
     """conv(act(norm(x))) + row [B or 1, O] + skip: x [B, C, H, W] -> [B, O, H', W']. `act` is SiLU or nothing.
 
-    `known` are x's sums, if who made it filled them in; `sums` are to be filled in. Additions may be made in place, in
-    what the convolution gave, unless gradients are wanted.
+    Additions may be made in place, in what the convolution gave, unless gradients are wanted.
     """
     if not fuses(conv) or not isinstance(norm, nn.GroupNorm):
-        y = conv(norm(x) if act is None else act(norm(x)))
+        y = conv(activated(norm, act, x))
         y = y if row is None else add(y, row[:, :, None, None])
         return y if skip is None else add(y, skip)
     x = x.contiguous(memory_format=torch.channels_last)
-    parts = known.parts if known else None
-    factors = triton.norm_factors(x, norm.num_groups, norm.weight, norm.bias, norm.eps, parts)
-    return conv(x, AroundMap(factors, act is not None, row, skip, sums))
+    factors = triton.norm_factors(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+    return conv(x, AroundMap(factors, act is not None, row, skip, sums=True))
+
+
+def activated(norm: nn.Module, act: Callable[[Tensor], Tensor] | None, x: Tensor) -> Tensor:
+    """act(norm(x)), where it can be in one pass; `act` is SiLU or nothing."""
+    if act is not None and isinstance(norm, ChannelsLastGroupNorm) and norm.is_ours(x):
+        return norm.activated(x)
+    return norm(x) if act is None else act(norm(x))
 
 
 def add(x: Tensor, y: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class QuantConv2d(QuantLayer):
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         kernel = self.kernel()
         if isinstance(kernel, FusedConv2d):
-            return kernel.fused(x, AroundMap(), doubled=True)
+            return kernel.fused(x, AroundMap(sums=True), doubled=True)
         y = kernel.doubled(x)
         return self._joined(y, doubled_conv2d(x, self._phases(x.dtype)) if self.format.rank else None)
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.fused import ChannelSums, after_norm, fuses, plus
+from ..nn.fused import activated, after_norm, fuses, plus
 from .configs import EmbedderConfig
 
 
@@ -39,12 +39,11 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        sums = ChannelSums()
-        h = after_norm(self.conv1, self.norm1, _silu, x, sums=sums)
+        h = after_norm(self.conv1, self.norm1, _silu, x)
         skip = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
         if fuses(self.conv2):
-            return after_norm(self.conv2, self.norm2, _silu, h, skip=skip, known=sums)
-        return skip + self.conv2(_silu(self.norm2(h)))
+            return after_norm(self.conv2, self.norm2, _silu, h, skip=skip)
+        return skip + self.conv2(activated(self.norm2, _silu, h))
 
 
 class Attention(nn.Module):
@@ -132,7 +131,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(_silu(self.norm_out(self.mid(x))))
+        return self.conv_out(activated(self.norm_out, _silu, self.mid(x)))
 
 
 class PromptProjection(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..nn.fused import ChannelSums, after_norm
+from ..nn.fused import after_norm
 from ..nn.one_time import OneTime
 from ..nn.qlinear import QuantLinear
 from ..nn.replace import replace_modules
@@ -27,10 +27,10 @@ class Residual(nn.Module):
 
     def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
         """[B, C, H, W], time embedding [B, T] or None -> [B, O, H, W]."""
-        row, sums = None if temb is None else self._of_time(temb), ChannelSums()
-        x = after_norm(self.conv1, self.norm1, self.nonlinearity, input_tensor, row, sums=sums)
+        row = None if temb is None else self._of_time(temb)
+        x = after_norm(self.conv1, self.norm1, self.nonlinearity, input_tensor, row)
         skip = input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor)
-        return after_norm(self.conv2, self.norm2, self.nonlinearity, x, skip=skip, known=sums)
+        return after_norm(self.conv2, self.norm2, self.nonlinearity, x, skip=skip)
 
     def _of_time(self, temb: Tensor) -> Tensor | None:
         """What the layer makes of the time embedding, [B, O]: one step has one time, the same for every picture."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quantface_core.kernels import reference
-from quantface_core.kernels.around import AroundMap, AroundTokens, ChannelSums, TokenNorm
+from quantface_core.kernels.around import AroundMap, AroundTokens, TokenNorm, channel_sums
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.channel_transform import ChannelTransform
 from quantface_core.kernels.hadamard import Rotation
@@ -148,12 +148,11 @@ def test_a_convolution_adds_what_is_around_it(shape: str, channels: int, outputs
         low = F.conv2d(read.double(), down.double(), None, stride, padding).float()
         expected = y + torch.einsum("brhw,or->bohw", low.double(), up.double()).float()
     expected = expected + row[:, :, None, None] + skip
-    sums = ChannelSums()
-    found = ours.fused(maps(x), AroundMap(row=row, skip=skip, sums=sums), doubled)
+    found = ours.fused(maps(x), AroundMap(row=row, skip=skip, sums=True), doubled)
     assert torch.equal(found, expected)
     assert found.is_contiguous(memory_format=torch.channels_last)
-    if sums.parts is not None:
-        totals = sums.parts.sum(1)
+    if (sums := channel_sums(found)) is not None:
+        totals = sums.sum(1)
         torch.testing.assert_close(totals[:, 0], expected.sum((2, 3)), rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(totals[:, 1], expected.square().sum((2, 3)), rtol=1e-4, atol=1e-3)
 
@@ -163,11 +162,12 @@ def test_a_convolution_sums_for_the_norm_that_follows(doubled: bool) -> None:
     """Of images whose pixels fill tiles: the norm then reads its input once less."""
     draw = Draw(5)
     x, weight, bias = maps(draw.eighths(2, 16, 16, 64)), draw.weight((64, 64, 3, 3)), draw.floats(64)
-    ours, sums = triton.Conv2d(weight, 4, 0.8, (1, 1), (1, 1), bias, None, doubled), ChannelSums()
-    y = ours.fused(x, AroundMap(sums=sums), doubled)
-    assert sums.parts is not None
-    found = triton.norm_factors(y, 8, bias, bias, 1e-5, sums.parts)
-    torch.testing.assert_close(found, triton.norm_factors(y, 8, bias, bias, 1e-5), rtol=1e-5, atol=1e-5)
+    ours = triton.Conv2d(weight, 4, 0.8, (1, 1), (1, 1), bias, None, doubled)
+    y = ours.fused(x, AroundMap(sums=True), doubled)
+    assert channel_sums(y) is not None
+    assert channel_sums(y.view_as(y)) is None
+    read = triton.norm_factors(y.view_as(y), 8, bias, bias, 1e-5)
+    torch.testing.assert_close(triton.norm_factors(y, 8, bias, bias, 1e-5), read, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", ["even", "odd", "halved", "point", "doubled"])
@@ -273,3 +273,27 @@ def test_every_tile_gives_the_same_products(outputs: int, inputs: int) -> None:
     exact = (x.double() @ weight.double().t()).float()
     for tile in launch.tiles_for(outputs, inputs):
         assert torch.equal(linear_product(x, weight, *ones, None, tile=tile), exact)
+
+
+@pytest.mark.parametrize("channels", [128, 96])
+def test_a_product_in_parts_is_the_same(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small map with many channels; the parts' ends are not those of taps."""
+    draw = Draw(6)
+    x, weight, bias = maps(draw.eighths(1, 8, 8, channels)), draw.weight((40, channels, 3, 3)), draw.floats(40)
+    down, up, skip = draw.powers(16, channels, 3, 3), draw.powers(40, 16), draw.floats(1, 40, 8, 8)
+    found = []
+    for each in (1000, 5, 7):
+        monkeypatch.setattr(launch, "steps_of_part", lambda programs, steps, device, each=each: min(steps, each))
+        ours = triton.Conv2d(weight, 4, 0.8, (1, 1), (1, 1), bias)
+        ours.take_branch(down, up)
+        found.append(ours.fused(x, AroundMap(skip=skip, sums=True)))
+    assert all(torch.equal(y, found[0]) for y in found[1:])
+    if (sums := channel_sums(found[1])) is not None:
+        assert torch.equal(sums, channel_sums(found[0]))
+
+
+def test_parts_are_for_few_programs_of_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "processors", lambda _: 128)
+    assert launch.steps_of_part(40, 90, DEVICE) == 15
+    assert launch.steps_of_part(40, 9, DEVICE) == 9
+    assert launch.steps_of_part(400, 90, DEVICE) == 90

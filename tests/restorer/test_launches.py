@@ -10,7 +10,7 @@ pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torc
 from benchmarks.gpu_launches import Launch, launches, restorer_without_numbers, totals
 from benchmarks.gpu_model import CARDS, modelled
 
-_LAUNCHES, _GIGABYTES = 1440, 19.0  # of a face; one pass more over every map would be 4 more
+_LAUNCHES, _GIGABYTES = 1400, 18.5  # of a face; one pass more over every map would be 4 more
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_a_face_keeps_to_its_budget(low: list[Launch]) -> None:
 def test_nothing_is_done_twice(low: list[Launch]) -> None:
     """A rounding an input; a product for all layers that read the same codes; weights that stay unpacked."""
     ours = Counter(one.name for one in low if one.kind == "triton")
-    assert ours["conv2d"] == ours["_image_codes"] == ours["_balanced"]
+    assert ours["conv2d"] + ours["conv2d_joined"] == ours["_image_codes"] == ours["_balanced"]
     assert ours["linear"] == ours["_tokens"]
     assert ours["_unpacked"] == 0
     assert not [one for one in low if one.layer.startswith("unet.time_embedding") or "time_emb_proj" in one.layer]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..around import AroundMap
+from ..around import AroundMap, keep_channel_sums
 from ..channel_transform import ChannelTransform
 from ..quantize import largest_code
 from ..upsample_conv import phase_kernels
@@ -89,11 +89,11 @@ class Conv2d:
         )
         weight = self._phases if doubled else self._unpacked()
         sums = conv2d_product(
-            codes, weight, self.scale, scale, self.bias, self.stride, self.padding, y, added, sums=bool(around.sums)
+            codes, weight, self.scale, scale, self.bias, self.stride, self.padding, y, added, sums=around.sums
         )
-        if around.sums:
-            around.sums.parts = sums
-        return y.permute(0, 3, 1, 2)
+        result = y.permute(0, 3, 1, 2)
+        keep_channel_sums(result, sums)
+        return result
 
     def _sides(self, x: Tensor, doubled: bool) -> list[int]:
         """Of the result: [H', W']."""

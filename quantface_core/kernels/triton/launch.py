@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+
+_SHARES = {128: 0.60, 64: 0.45, 32: 0.30, 16: 0.15}  # of the peak that tiles reach, by their shorter side
+_FEW_STEPS, _PARTS = 8, 16  # steps of a part at least; parts of a product at most
+_MANY = 4  # tiles a multiprocessor, beyond which the last ones do not matter
 
 
 def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
@@ -46,11 +51,26 @@ class Tile(NamedTuple):
 def tile_of(rows: int, outputs: int, inputs: int, device: torch.device) -> Tile:
     """A tile for a product [rows, inputs] x [inputs, outputs].
 
-    Large ones read their inputs less often: the largest of which there are enough to keep the device busy.
+    Large ones read their inputs less often, and small ones leave fewer multiprocessors without work at the end: the one
+    with which it would be done first.
     """
-    tiles = tiles_for(outputs, inputs)
-    enough = processors(device)
-    return next((t for t in tiles if -(-rows // t.rows) * -(-outputs // t.columns) >= enough), tiles[-1])
+    at_once = processors(device)
+
+    def cost(tile: Tile) -> float:
+        turns = -(-rows // tile.rows) * -(-outputs // tile.columns) / at_once
+        whole = float(math.ceil(turns)) if turns < _MANY else turns
+        return whole * tile.rows * tile.columns / _SHARES[min(tile.rows, tile.columns)]
+
+    return min(tiles_for(outputs, inputs), key=cost)
+
+
+def steps_of_part(programs: int, steps: int, device: torch.device) -> int:
+    """How many of a product's steps a program takes, where so few programs have so many that one would wait for all.
+
+    Small maps of many channels: 90 steps one after the other, on a device most of which has nothing to do.
+    """
+    parts = min(2 * processors(device) // programs, steps // _FEW_STEPS, _PARTS)
+    return -(-steps // parts) if parts > 1 else steps
 
 
 def tiles_for(outputs: int, inputs: int) -> list[Tile]:
@@ -59,6 +79,7 @@ def tiles_for(outputs: int, inputs: int) -> list[Tile]:
     deep, pair = 64 if inputs % 128 == 0 else 32, inputs > 32
     return [
         Tile(128, columns, deep, pair, 8 if columns == 128 else 4, 3),
+        Tile(128, min(64, columns), deep, pair, 4, 3),
         Tile(64, min(64, columns), deep, pair, 4, 3),
         Tile(32, min(64, columns), deep, pair, 4, 3),
     ]

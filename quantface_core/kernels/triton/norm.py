@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .. import around
 from . import launch
 
 _CHANNELS = 128  # of a slab
@@ -16,25 +17,24 @@ _SLABS = 128  # of an image at most
 _PIECE = 4096  # numbers normalized by a program
 
 
-def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """As `torch.nn.functional.group_norm`: x [B, C, H, W], channels last in memory -> the same."""
+def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool = False) -> Tensor:
+    """As `torch.nn.functional.group_norm`, and SiLU: x [B, C, H, W], channels last in memory -> the same."""
     factors = norm_factors(x, groups, weight, bias, eps)
     maps = x.permute(0, 2, 3, 1)
     y, count = torch.empty_like(maps), maps[0].numel()
     grid = triton.cdiv(count, _PIECE), len(x)
-    launch.start(_normalized, grid, maps, factors, y, count, x.shape[1], PIECE=_PIECE)
+    launch.start(_normalized, grid, maps, factors, y, count, x.shape[1], SILU=silu, PIECE=_PIECE)
     return y.permute(0, 3, 1, 2)
 
 
-def norm_factors(
-    x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, sums: Tensor | None = None
-) -> Tensor:
-    """What a group norm multiplies x's channels by, and what it adds: [B, 2, C] float32.
+def norm_factors(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """What a group norm multiplies the channels of x by, and what it adds: [B, 2, C] float32.
 
-    x [B, C, H, W], channels last in memory; `sums` [B, slabs, 2, C] are its channels' where who made it knows them.
+    x [B, C, H, W], channels last in memory; read only where it does not come with its sums.
     """
     batch, channels, height, width = x.shape
-    sums = channel_sums(x) if sums is None else sums
+    known = around.channel_sums(x)
+    sums = channel_sums(x) if known is None else known
     factors = torch.empty(batch, 2, channels, device=x.device)
     size = channels // groups
     launch.start(
@@ -104,7 +104,7 @@ def _factors(sums, weight, bias, factors, pixels, channels, size, slabs, eps, SI
 
 
 @triton.jit
-def _normalized(x, factors, y, count, channels, PIECE: tl.constexpr):
+def _normalized(x, factors, y, count, channels, SILU: tl.constexpr, PIECE: tl.constexpr):
     image = tl.program_id(1)
     first = tl.program_id(0).to(tl.int64) * PIECE  # a large map has more numbers than 32 bits count
     number = tl.arange(0, PIECE)
@@ -112,4 +112,8 @@ def _normalized(x, factors, y, count, channels, PIECE: tl.constexpr):
     channel = factors + image * 2 * channels + ((first % channels).to(tl.int32) + number) % channels
     values = tl.load(x + image.to(tl.int64) * count + first + number, mask=inside, other=0.0).to(tl.float32)
     result = values * tl.load(channel, mask=inside, other=0.0) + tl.load(channel + channels, mask=inside, other=0.0)
-    tl.store(y + image.to(tl.int64) * count + first + number, result.to(y.dtype.element_ty), mask=inside)
+    result = result.to(y.dtype.element_ty)
+    if SILU:  # of the rounded number, as a layer of its own would
+        wide = result.to(tl.float32)
+        result = (wide / (1.0 + tl.exp(-wide))).to(y.dtype.element_ty)
+    tl.store(y + image.to(tl.int64) * count + first + number, result, mask=inside)

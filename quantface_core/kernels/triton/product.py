@@ -12,7 +12,7 @@ import triton
 from torch import Tensor
 
 from . import launch
-from .product_kernels import conv2d, linear
+from .product_kernels import conv2d, conv2d_joined, conv2d_part, linear
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,32 @@ def conv2d_product(
     slabs, whole = triton.cdiv(rows, tile.rows), tall * wide % tile.rows == 0
     rank = 0 if added.low is None else added.low.shape[3] // (4 if added.grouped else 1)
     made = torch.empty(slabs * (4 if phases else 1), 2, outputs, device=out.device) if sums and whole else None
-    launch.start(
-        conv2d, (slabs * triton.cdiv(outputs, tile.columns), 4 if phases else 1),
-        codes, weight, out, w_scale, x_scale, bias, added.low, added.up, added.row, added.skip, made,
-        rows, height, width, channels, outputs, tall, wide, out.stride(0), out.stride(1), out.stride(2),
-        *stride, *padding, rank, 0 if added.row is None or len(added.row) == 1 else outputs,
-        KH=weight.shape[-3], KW=weight.shape[-2], PHASES=phases, GROUPED=added.grouped,
-        **_constants(tile, channels, rank),
-    )  # fmt: skip
+    programs = slabs * triton.cdiv(outputs, tile.columns)
+    taps = {"KH": weight.shape[-3], "KW": weight.shape[-2]}
+    steps = taps["KH"] * taps["KW"] * triton.cdiv(channels, tile.step)
+    each = steps if phases else launch.steps_of_part(programs, steps, codes.device)
+    around = w_scale, x_scale, bias, added.low, added.up, added.row, added.skip, made
+    places = out.stride(0), out.stride(1), out.stride(2)
+    more = rank, 0 if added.row is None or len(added.row) == 1 else outputs
+    constants = _constants(tile, channels, rank)
+    if each == steps:
+        launch.start(
+            conv2d, (programs, 4 if phases else 1), codes, weight, out, *around,
+            rows, height, width, channels, outputs, tall, wide, *places, *stride, *padding, *more,
+            **taps, PHASES=phases, GROUPED=added.grouped, **constants,
+        )  # fmt: skip
+    else:
+        parts = triton.cdiv(steps, each)
+        partial = torch.empty(parts, rows, outputs, dtype=torch.int32, device=codes.device)
+        branch = {"RANK": constants.pop("RANK")}
+        launch.start(
+            conv2d_part, (programs, parts), codes, weight, partial,
+            rows, height, width, channels, outputs, tall, wide, *stride, *padding, each, **taps, **constants,
+        )  # fmt: skip
+        launch.start(
+            conv2d_joined, (programs,), partial, out, *around, rows, outputs, tall, wide, *places, *more, parts,
+            GROUPED=added.grouped, **branch, ROWS=tile.rows, COLUMNS=tile.columns, num_warps=tile.warps,
+        )  # fmt: skip
     if made is None:
         return None
     if phases:  # slabs of a phase lie together, images within: their sums are wanted by image

@@ -87,37 +87,43 @@ def linear(
     tl.store(out + place, y, mask=written)
 
 
-@triton.jit(do_not_specialize=["rows", "height", "width", "tall", "wide", "pad_down", "pad_across"])
-def conv2d(
-    x, weight, out, w_scale, x_scale, bias, low, up, added, skip, totals,
-    rows, height, width, channels, outputs, tall, wide, out_image, out_row, out_column,
-    stride_down, stride_across, pad_down, pad_across, rank, added_image,
-    KH: tl.constexpr, KW: tl.constexpr, PHASES: tl.constexpr, GROUPED: tl.constexpr,
-    EVEN: tl.constexpr, PAIR: tl.constexpr, RANK: tl.constexpr,
+@triton.jit
+def _conv2d_sums(
+    x, weight, row, column, rows, height, width, channels, outputs, tall, wide,
+    stride_down, stride_across, pad_down, pad_across, first, last,
+    KH: tl.constexpr, KW: tl.constexpr, EVEN: tl.constexpr, PAIR: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    """`tall` and `wide` are an image's rows and columns of this product: with PHASES a quarter of the picture's."""
+    """The integer sums of some steps over taps and channels."""
     STEP: tl.constexpr = INPUTS * 2 if PAIR else INPUTS
-    row, column = _place(rows, outputs, ROWS, COLUMNS)
     image, pixel = row // (tall * wide), row % (tall * wide)
     down, across = pixel // wide, pixel % wide
-    if PHASES:
-        phase = tl.program_id(1)
-        pad_down, pad_across = 1 - phase // 2, 1 - phase % 2
-        weight += phase.to(tl.int64) * outputs * KH * KW * channels
     top, left = down * stride_down - pad_down, across * stride_across - pad_across
     corner = image.to(tl.int64) * height * width + top * width + left
     k = tl.arange(0, INPUTS)
+    # Columns beyond the end read the first: what they give is not written.
     weights = weight + tl.where(column < outputs, column, 0)[None, :] * (KH * KW * channels) + k[:, None]
     pieces = tl.cdiv(channels, STEP)
     sums = tl.zeros((ROWS, COLUMNS), tl.int32)
-    for step in range(KH * KW * pieces):
+    for step in range(first, last):
         tap, start = step // pieces, (step % pieces) * STEP
         i, j = tap // KW, tap % KW
         inside = (row < rows) & (top + i >= 0) & (top + i < height) & (left + j >= 0) & (left + j < width)
         pixels = x + (corner + i * width + j)[:, None] * channels + (start + k)[None, :]
         taps = weights + tap * channels + start
         sums = _add_products(sums, pixels, taps, inside[:, None], channels - start, INPUTS, EVEN, PAIR)
+    return sums
+
+
+@triton.jit
+def _conv2d_written(
+    sums, out, w_scale, x_scale, bias, low, up, added, skip, totals, row, column, rows, outputs, tall, wide,
+    out_image, out_row, out_column, rank, added_image, phase,
+    PHASES: tl.constexpr, GROUPED: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Sums scaled, added to and written. `tall` and `wide`: with PHASES half of the picture's."""
+    image, pixel = row // (tall * wide), row % (tall * wide)
+    down, across = pixel // wide, pixel % wide
     dtype = out.dtype.element_ty
     scale = tl.load(w_scale + column, mask=column < outputs, other=0.0)[None, :]
     y = sums.to(tl.float32) * (scale * tl.load(x_scale + image, mask=row < rows, other=0.0)[:, None])
@@ -149,3 +155,67 @@ def conv2d(
         totals += slab * 2 * outputs + column
         tl.store(totals, tl.sum(wide_y, 0), mask=column < outputs)
         tl.store(totals + outputs, tl.sum(wide_y * wide_y, 0), mask=column < outputs)
+
+
+@triton.jit(do_not_specialize=["rows", "height", "width", "tall", "wide", "pad_down", "pad_across"])
+def conv2d(
+    x, weight, out, w_scale, x_scale, bias, low, up, added, skip, totals,
+    rows, height, width, channels, outputs, tall, wide, out_image, out_row, out_column,
+    stride_down, stride_across, pad_down, pad_across, rank, added_image,
+    KH: tl.constexpr, KW: tl.constexpr, PHASES: tl.constexpr, GROUPED: tl.constexpr,
+    EVEN: tl.constexpr, PAIR: tl.constexpr, RANK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, INPUTS: tl.constexpr,
+):  # fmt: skip
+    """A tile of the result. `tall` and `wide` are an image's sides: with PHASES half of the picture's."""
+    row, column = _place(rows, outputs, ROWS, COLUMNS)
+    phase = tl.program_id(1)
+    if PHASES:
+        pad_down, pad_across = 1 - phase // 2, 1 - phase % 2
+        weight += phase.to(tl.int64) * outputs * KH * KW * channels
+    steps = KH * KW * tl.cdiv(channels, INPUTS * 2 if PAIR else INPUTS)
+    sums = _conv2d_sums(
+        x, weight, row, column, rows, height, width, channels, outputs, tall, wide, stride_down, stride_across,
+        pad_down, pad_across, 0, steps, KH, KW, EVEN, PAIR, ROWS, COLUMNS, INPUTS,
+    )  # fmt: skip
+    _conv2d_written(
+        sums, out, w_scale, x_scale, bias, low, up, added, skip, totals, row, column, rows, outputs, tall, wide,
+        out_image, out_row, out_column, rank, added_image, phase, PHASES, GROUPED, RANK, ROWS, COLUMNS,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["rows", "height", "width", "tall", "wide", "pad_down", "pad_across", "each"])
+def conv2d_part(
+    x, weight, partial, rows, height, width, channels, outputs, tall, wide,
+    stride_down, stride_across, pad_down, pad_across, each,
+    KH: tl.constexpr, KW: tl.constexpr, EVEN: tl.constexpr, PAIR: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, INPUTS: tl.constexpr,
+):  # fmt: skip
+    """The sums of `each` steps: partial [parts, rows, O] int32. Whole numbers add up to the same in any order."""
+    row, column = _place(rows, outputs, ROWS, COLUMNS)
+    steps = KH * KW * tl.cdiv(channels, INPUTS * 2 if PAIR else INPUTS)
+    first = tl.program_id(1) * each
+    sums = _conv2d_sums(
+        x, weight, row, column, rows, height, width, channels, outputs, tall, wide, stride_down, stride_across,
+        pad_down, pad_across, first, tl.minimum(steps, first + each), KH, KW, EVEN, PAIR, ROWS, COLUMNS, INPUTS,
+    )  # fmt: skip
+    place = (tl.program_id(1).to(tl.int64) * rows + row)[:, None] * outputs + column[None, :]
+    tl.store(partial + place, sums, mask=(row < rows)[:, None] & (column < outputs)[None, :])
+
+
+@triton.jit(do_not_specialize=["rows", "tall", "wide", "parts"])
+def conv2d_joined(
+    partial, out, w_scale, x_scale, bias, low, up, added, skip, totals, rows, outputs, tall, wide,
+    out_image, out_row, out_column, rank, added_image, parts,
+    GROUPED: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """What `conv2d` writes, of the sums that `conv2d_part` left."""
+    row, column = _place(rows, outputs, ROWS, COLUMNS)
+    known = (row < rows)[:, None] & (column < outputs)[None, :]
+    sums = tl.zeros((ROWS, COLUMNS), tl.int32)
+    for part in range(parts):
+        place = (tl.full((), part, tl.int64) * rows + row)[:, None] * outputs + column[None, :]
+        sums += tl.load(partial + place, mask=known, other=0)
+    _conv2d_written(
+        sums, out, w_scale, x_scale, bias, low, up, added, skip, totals, row, column, rows, outputs, tall, wide,
+        out_image, out_row, out_column, rank, added_image, 0, False, GROUPED, RANK, ROWS, COLUMNS,
+    )  # fmt: skip

@@ -19,8 +19,9 @@ from .rounding import rounded, rounding
 
 _ROWS = 16  # tokens of a program: what tensor cores take
 _WIDTH = 256  # numbers of a token in a piece
-OPTIONS = {"num_warps": 4, "num_stages": 1}
+_NARROW = 128  # the same where a gate and a branch of more than 16 would have registers spill
 _PLAIN = 64  # numbers of a block that is not rotated
+OPTIONS = {"num_warps": 4, "num_stages": 1}
 
 
 class Tokens(NamedTuple):
@@ -49,9 +50,9 @@ def rounded_tokens(
     rotate = transform is not None and transform.rotation.block > 1
     size = transform.rotation.block if transform and rotate else _PLAIN
     block = max(16, triton.next_power_of_2(size))
-    group = min(triton.next_power_of_2(triton.cdiv(width, size)), _WIDTH // block)
-    codes, scales = torch.empty(count, width, dtype=torch.int8, device=x.device), x.new_empty(count, 1)
     rank = 0 if down is None else len(down)
+    group = min(triton.next_power_of_2(triton.cdiv(width, size)), width_of_piece(gated, rank) // block)
+    codes, scales = torch.empty(count, width, dtype=torch.int8, device=x.device), x.new_empty(count, 1)
     low = None if down is None else x.new_empty(count, rank)
     launch.start(
         _tokens, (triton.cdiv(count, _ROWS),),
@@ -63,6 +64,11 @@ def rounded_tokens(
         PIECES=triton.cdiv(width, size * group), **OPTIONS,
     )  # fmt: skip
     return Tokens(codes, scales, low)
+
+
+def width_of_piece(gated: bool, rank: int) -> int:
+    """Numbers of a token that are worked on at once."""
+    return _NARROW if gated and rank > 16 else _WIDTH
 
 
 @triton.jit
