@@ -2,7 +2,7 @@
 
 Each order blurs (isotropic or anisotropic Gaussian), resizes down, adds noise (Gaussian or Poisson,
 colour or gray) and compresses to JPEG; a second, milder order follows with some probability; the
-result is resized back. A recipe may add what photos meet besides: motion blur, grain, WebP, sharpening.
+result is resized back. A recipe may add what photos meet besides: motion blur, grain, WebP, sharpening, blocks.
 Same image, seed and recipe give the same bytes.
 """
 
@@ -35,6 +35,7 @@ class Degradation:
     coarse_noise: float = 0.0  # probability of noise drawn at half the resolution, as after demosaicing
     webp: float = 0.0  # probability of WebP instead of JPEG
     sharpen: float = 0.0  # probability that the result is sharpened, by an unsharp mask of up to 1.5
+    blocks: float = 0.0  # probability that the result is resized back by repeating pixels
 
 
 def _blur(
@@ -106,7 +107,8 @@ def degrade(image: Image8, seed: int, recipe: Degradation | None = None) -> Imag
         scale = factor if order == 0 else factor * rng.uniform(0.8, 1.25)
         x = _resize(x, max(8, round(height / max(scale, 1.0))), max(8, round(width / max(scale, 1.0))), rng)
         x = _compress(_noise(x, rng, recipe, mild), rng, recipe)
-    x = cv2.resize(x, (width, height), interpolation=cv2.INTER_CUBIC)
+    back = cv2.INTER_NEAREST if _happens(rng, recipe.blocks) else cv2.INTER_CUBIC
+    x = cv2.resize(x, (width, height), interpolation=back)
     if _happens(rng, recipe.sharpen):
         x = x + np.float32(rng.uniform(0.2, 1.5)) * (x - cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.7, 2.0))))
     return _to_uint8(x)

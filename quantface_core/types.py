@@ -18,6 +18,9 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 BITS = range(3, 9)
 """The widths, in bits, that weights and activations may have."""
 
+DistillMode = Literal["end-to-end", "blocks"]
+"""How a restorer is trained: as a whole, or block after block, in little memory and a little worse."""
+
 DEFAULT_RESTORER = "quantface-mini-w4a4"
 """The bundled model that is used when none is named."""
 
@@ -73,6 +76,7 @@ class Restoration:
     restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # colour-matched, before they are blended
     shares: tuple[NDArray[np.float32], ...] = field(default=(), repr=False)  # [S, S] in 0 to 1: taken of the change
     taken: tuple[float, ...] = ()  # of each face's change inside its mask, 0 = left as it was, 1 = all
+    denoised: tuple[bool, ...] = ()  # whether a face larger than its crop lost noise finer than that
 
 
 class Bits(NamedTuple):
@@ -132,7 +136,7 @@ class QuantizeSettings(QuantConfig):
     """The same of a restorer, with what is its own."""
 
     edge_bits: int = 8  # of first and last convolutions and the time embedding
-    parts: tuple[str, ...] = ("embedder", "unet", "vae", "paths")  # what is quantized
+    parts: tuple[str, ...] = ()  # what is quantized, of the restorer's parts; none named = all
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from data import jitter_light, load_faces, recipe_of, split, to_tensor
+from data import draw_recipe, jitter_light, load_faces, split, to_tensor
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -47,7 +47,7 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> n
         clean = faces[rng.integers(len(faces))]
         if rng.random() < 0.5:
             clean = jitter_light(clean, rng)
-        bad = degrade(clean, int(rng.integers(2**31)), recipe_of(float(severity)))
+        bad = degrade(clean, int(rng.integers(2**31)), draw_recipe(float(severity), rng))
         with torch.inference_mode():
             restored = restorers[index % len(restorers)](to_tensor(bad)[None])[0].permute(1, 2, 0).numpy() / 2 + 0.5
         restored = match_color(restored, bad.astype(np.float32) / 255, "wavelet")
@@ -73,7 +73,7 @@ def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray,
     if kind == 4:
         return restored * rng.uniform(0.85, 1.15, 3).astype(np.float32) + rng.uniform(-0.04, 0.04)
     if kind == 5:
-        return restored + rng.uniform(0.1, 0.8) * (clean - restored)
+        return restored + rng.uniform(0.1, 1.0) * (clean - restored)
     if kind == 6:
         return stranger
     if kind == 7:

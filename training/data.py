@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,23 @@ def recipe_of(severity: float) -> Degradation:
         webp=0.2,
         sharpen=0.15,
     )
+
+
+def one_damage(severity: float, rng: np.random.Generator) -> Degradation:
+    """A single damage that comes without blur in real photos: noise of a sharp one, strong compression, or blocks."""
+    s = severity
+    none = Degradation((0.0, 0.3), 0.5, (1.0, 1.0), (0.0, 1.0), jpeg_quality=(93, 99), second_order=0.0)
+    changes = (
+        {"noise_sigma": (2 + 10 * s, 4 + 30 * s), "coarse_noise": 0.3},
+        {"jpeg_quality": (round(60 - 52 * s), round(85 - 60 * s)), "webp": 0.2},
+        {"downscale": (1 + 2 * s, 1.5 + 5 * s), "blocks": 1.0},
+    )
+    return replace(none, **changes[rng.integers(len(changes))])
+
+
+def draw_recipe(severity: float, rng: np.random.Generator) -> Degradation:
+    """Mostly everything that a photo goes through at once; one time in four a single damage."""
+    return one_damage(severity, rng) if rng.random() < 0.25 else recipe_of(severity)
 
 
 def load_faces(folder: Path) -> np.ndarray:
@@ -67,7 +85,7 @@ class Pairs(Dataset):
             clean = np.ascontiguousarray(clean[:, ::-1])
         if self.severity is not None:
             clean = jitter_light(clean, rng)
-            return clean, degrade(clean, int(rng.integers(2**31)), recipe_of(rng.random() ** self.severity))
+            return clean, degrade(clean, int(rng.integers(2**31)), draw_recipe(rng.random() ** self.severity, rng))
         recipe = MILD if rng.random() < self.mild else Degradation()
         return clean, degrade(clean, int(rng.integers(2**31)), recipe)
 

@@ -16,20 +16,13 @@ from numpy.typing import NDArray
 
 from ..types import Pixels
 from .align import Matrix, compose, footprint, magnification, shift, warp
+from .finer import Finer, dropped
 
 Region = tuple[slice, slice]
 
 # The mask's ellipse in shares of the crop's side: an FFHQ-aligned head from hairline to below the chin.
 _CENTRE, _RADII = (0.5, 0.53), (0.43, 0.46)
 FEATHER = 0.32  # of the radius: over this share the mask falls to 0 at the rim
-
-
-@dataclass(frozen=True)
-class Finer:
-    """What a crop cannot hold of a larger photo, and how much of it is to stay."""
-
-    crop: NDArray[np.float32]  # [S, S, 3] in shares of full white: the photo without it
-    keep: NDArray[np.float32]  # [S, S] in 0 to 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
         change = warp(patch.change, place, right - left, bottom - top, cv2.BORDER_REPLICATE)
         region = np.s_[top:bottom, left:right]
         if patch.finer is not None and magnification(patch.to_photo) > 1:
-            change -= _dropped(base[region], patch.finer, place)
+            change -= dropped(base[region], patch.finer, place)
         weight[region] += soft
         placed.append((region, soft[..., None] * change))
     result = base.copy()
@@ -88,15 +81,6 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
         touched = weight[region] > 0
         result[region][touched] = np.clip(np.rint(value[touched]), 0, white).astype(base.dtype)
     return result, np.minimum(weight, 1)
-
-
-def _dropped(region: Pixels, finer: Finer, place: Matrix) -> NDArray[np.float32]:
-    """What a region of the photo loses of its detail finer than the crop: [h, w, 3] in shares of full white."""
-    height, width = region.shape[:2]
-    coarse, keep = (warp(x, place, width, height, cv2.BORDER_REPLICATE) for x in (finer.crop, finer.keep))
-    detail = region.astype(np.float32) / np.iinfo(region.dtype).max - coarse
-    lost: NDArray[np.float32] = (1 - np.clip(keep, 0, 1))[..., None] * detail
-    return lost
 
 
 def _add_overlap(total: NDArray[np.float32], region: Region, other: Region, change: NDArray[np.float32]) -> None:

@@ -13,15 +13,16 @@ from ..errors import ImageError, QuantFaceError, UsageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
 from ..faces.blend import blend
 from ..faces.color import METHODS, match_color
-from ..faces.paste import Finer, Patch, face_mask, paste
+from ..faces.finer import Finer, with_noise
+from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..kernels.triton.launch import processors
-from ..restorer import OneStepRestorer, RestorerByParts
+from ..restorer.by_parts import RestorerByParts
+from ..restorer.interface import Restorer
 from ..runtime.memory import kept_memory
 from ..types import Face, Pixels, Restoration, RestoreOptions
 
 Crop = NDArray[np.float32]
-Restorer = OneStepRestorer | RestorerByParts
 Progress = Callable[[int, int], None]
 """Called with (faces done, faces in all); an exception it raises stops the work and nothing is lost."""
 
@@ -52,7 +53,7 @@ def restore_photo(
         _check_background(pixels, background, options)
     ordered = sort_faces(faces, options)
     chosen = select_faces(ordered, options)
-    size = restorer.config.image_size
+    size = restorer.image_size
     transforms = [face_transform(ordered[i], size) for i in chosen]
     return _restore(
         pixels, restorer, transforms, face_mask(size, options.feather), options, progress, ordered, chosen, background
@@ -69,7 +70,7 @@ def restore_aligned(
     height, width = pixels.shape[:2]
     if max(height, width) > 1.1 * min(height, width):
         raise ImageError(f"an aligned face is square, but this picture is {width}x{height}: restore it as a photo")
-    size = restorer.config.image_size
+    size = restorer.image_size
     mask = np.ones((size, size), np.float32)
     transform = whole_transform(width, height, size)
     whole = Face((0.0, 0.0, float(width), float(height)), (), 1.0)
@@ -138,15 +139,17 @@ def _restore(
     # A background has details of its own, and the change is to those, not to the photo's.
     before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
     blends = [_blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
+    finers = [f and with_noise(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
     patches = []
-    for a, b, (share, finer), place in zip(before, restored, blends, places, strict=True):
+    for a, b, (share, _), finer, place in zip(before, restored, blends, finers, places, strict=True):
         change = (_to_gray(b - a) if gray else b - a) * share[..., None]
         patches.append(Patch(change, mask, place, finer))
     result, changed = paste(base, patches)
     shares = tuple(share for share, _ in blends)
     taken = tuple(_taken(b - a, share, mask) for a, b, share in zip(before, restored, shares, strict=True))
     shown = tuple(np.clip(r, 0, 1) for r in restored)
-    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken)
+    denoised = tuple(finer is not None and finer.noise > 0 for finer in finers)
+    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken, denoised)
 
 
 def _taken(change: Crop, share: Crop, mask: Crop) -> float:
@@ -160,9 +163,11 @@ def left_alone(taken: float) -> bool:
     return taken < _LEFT
 
 
-def in_words(taken: float, automatic: bool = True) -> str:
+def in_words(taken: float, automatic: bool = True, denoised: bool = False) -> str:
     """What was done to a face, for reports; `automatic` when the strength was not the user's."""
     if left_alone(taken):
+        if denoised:
+            return "noise removed; left as it was otherwise"
         return "left as it was: already sharp" if automatic else "left as it was"
     return "restored" if taken > 1 - _LEFT else f"restored by {taken:.0%}"
 
@@ -183,7 +188,7 @@ def restore_crops(
     Raises ImageError on NaN, QuantFaceError with advice when even one face does not fit.
     """
     restored: list[Crop] = []
-    batch_size = options.batch_size or quick_batch(restorer.config.image_size, restorer.device)
+    batch_size = options.batch_size or quick_batch(restorer.image_size, restorer.device)
     while len(restored) < len(crops):
         start = len(restored)
         if progress:
@@ -217,8 +222,10 @@ def quick_batch(size: int, device: torch.device) -> int:
 def _run(batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int) -> list[Crop]:
     images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
     with torch.inference_mode(), kept_memory():
-        by_parts = isinstance(restorer, RestorerByParts)
-        outputs = restorer(images, seeds, batch_size) if by_parts else restorer(images, seeds)
+        if isinstance(restorer, RestorerByParts):
+            outputs = restorer(images, seeds, batch_size)
+        else:
+            outputs = restorer(images, seeds)
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 

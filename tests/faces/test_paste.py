@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantface_core.faces.align import extract, invert
-from quantface_core.faces.paste import Finer, Patch, face_mask, paste
+from quantface_core.faces.finer import Finer
+from quantface_core.faces.paste import Patch, face_mask, paste
 
 SIZE = 64
 

@@ -1,0 +1,76 @@
+"""Detail finer than the crop: kept where it is detail, dropped where it is noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from quantface_core.faces.align import Matrix, extract, invert, whole_transform
+from quantface_core.faces.finer import Finer, dropped, with_noise
+from quantface_core.faces.paste import face_mask
+from quantface_core.io.photos import read_photo
+from quantface_core.types import Pixels
+
+_CROP = 128
+_FACES = range(4)
+
+
+def measured(photo: Pixels) -> tuple[Finer, Matrix]:
+    to_photo = whole_transform(_CROP, _CROP, len(photo))
+    crop = extract(photo, invert(to_photo), _CROP)
+    return with_noise(Finer(crop, np.ones((_CROP, _CROP), np.float32)), photo, face_mask(_CROP), to_photo), to_photo
+
+
+def grainy(photo: Pixels, sigma: float, size: float = 0.0) -> Pixels:
+    noise = np.random.default_rng(0).normal(0, 1, photo.shape)
+    if size:
+        noise = cv2.GaussianBlur(noise, (0, 0), size)
+    return np.clip(np.rint(photo + sigma * noise / noise.std()), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def portraits(train_faces: Path) -> list[Pixels]:
+    """Portraits of 512 pixels."""
+    return [read_photo(path).pixels for path in sorted((train_faces.parent / "large").glob("*.jpg"))[:6]]
+
+
+@pytest.mark.parametrize("index", _FACES)
+def test_a_sharp_portrait_has_no_noise_and_loses_nothing(portraits: list[Pixels], index: int) -> None:
+    finer, place = measured(portraits[index])
+    assert finer.noise == 0
+    assert not dropped(portraits[index], finer, place).any()
+
+
+@pytest.mark.parametrize("index", _FACES)
+@pytest.mark.parametrize(("sigma", "size"), [(12, 0), (30, 0), (15, 0.8)])
+def test_noise_is_measured_and_goes(portraits: list[Pixels], index: int, sigma: float, size: float) -> None:
+    clean, noisy = portraits[index], grainy(portraits[index], sigma, size)
+    finer, place = measured(noisy)
+    assert finer.noise * 255 == pytest.approx(sigma, rel=0.5)
+    kept = noisy / 255 - dropped(noisy, finer, place)
+    before, after = (float(np.square(x - clean / 255).mean()) for x in (noisy / 255, kept))
+    assert after < 0.5 * before
+
+
+def test_edges_stand_out_of_noise_and_stay() -> None:
+    photo = np.full((512, 512, 3), 60, np.uint8)
+    photo[:, 200:204] = 220  # a hair, finer than the crop
+    noisy = grainy(photo, 12)
+    finer, place = measured(noisy)
+    kept = noisy - 255 * dropped(noisy, finer, place)
+    assert kept[100:400, 201:203].mean() > 190
+    assert kept[100:400, 300:400].std() < 0.5 * noisy[100:400, 300:400].std()
+
+
+def test_a_photo_no_finer_than_its_crop_is_not_measured(portraits: list[Pixels]) -> None:
+    small = cv2.resize(grainy(portraits[0], 30), (_CROP, _CROP), interpolation=cv2.INTER_AREA)
+    finer, _ = measured(small)
+    assert finer.noise == 0
+
+
+def test_16_bits_are_measured_alike(portraits: list[Pixels]) -> None:
+    noisy = grainy(portraits[0], 12)
+    assert measured(noisy.astype(np.uint16) * 257)[0].noise == pytest.approx(measured(noisy)[0].noise, rel=1e-3)
