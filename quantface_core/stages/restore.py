@@ -16,6 +16,7 @@ from ..faces.color import METHODS, match_color
 from ..faces.finer import Finer, measured
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
+from ..kernels.triton.launch import processors
 from ..restorer.by_parts import RestorerByParts
 from ..restorer.interface import Restorer
 from ..runtime.memory import kept_memory
@@ -28,6 +29,7 @@ Progress = Callable[[int, int], None]
 UPSCALES = (1, 2, 4)
 _LEFT = 0.08  # share of a change that nobody sees
 _BATCH, _SMALL = 4, 256  # faces at once; pixels of a side up to which a processor gains by it, measured
+_FILLED, _LARGE = 60, 512  # multiprocessors of a GPU that one face of this side keeps busy
 
 
 def restore_photo(
@@ -186,7 +188,7 @@ def restore_crops(
     Raises ImageError on NaN, QuantFaceError with advice when even one face does not fit.
     """
     restored: list[Crop] = []
-    batch_size = options.batch_size or quick_batch(restorer)
+    batch_size = options.batch_size or quick_batch(restorer.image_size, restorer.device)
     while len(restored) < len(crops):
         start = len(restored)
         if progress:
@@ -207,11 +209,14 @@ def restore_crops(
     return restored
 
 
-def quick_batch(restorer: Restorer) -> int:
-    """Faces at once beyond which none comes sooner: a processor is busy with one large face as with four."""
-    if restorer.device.type != "cpu":
-        return _BATCH
-    return max(1, _BATCH * _SMALL**2 // restorer.image_size**2)
+def quick_batch(size: int, device: torch.device) -> int:
+    """Faces of a side at once beyond which none comes sooner: a processor is busy with one large face as with four.
+
+    So is a GPU of few multiprocessors, where more at once would only take memory from other models.
+    """
+    if device.type == "cpu":
+        return max(1, _BATCH * _SMALL**2 // size**2)
+    return 1 if size >= _LARGE and processors(device) < _FILLED else _BATCH
 
 
 def _run(batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int) -> list[Crop]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -191,10 +190,13 @@ def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
     assert np.allclose(restored, crops)
 
 
-@pytest.mark.parametrize(("device", "size", "batch"), [("cpu", 256, 4), ("cpu", 512, 1), ("cuda", 512, 4)])
-def test_a_processor_takes_one_large_face_at_once(device: str, size: int, batch: int) -> None:
-    restorer = SimpleNamespace(device=torch.device(device), config=SimpleNamespace(image_size=size))
-    assert quick_batch(restorer) == batch
+@pytest.mark.parametrize(
+    ("device", "processors", "size", "batch"),
+    [("cpu", 1, 256, 4), ("cpu", 1, 512, 1), ("cuda", 132, 512, 4), ("cuda", 28, 512, 1), ("cuda", 28, 256, 4)],
+)
+def test_a_face_that_fills_the_device_goes_alone(device, processors, size, batch, monkeypatch) -> None:
+    monkeypatch.setattr("quantface_core.stages.restore.processors", lambda _: processors)
+    assert quick_batch(size, torch.device(device)) == batch
 
 
 def test_no_memory_for_one_face_says_what_to_do(tiny: OneStepRestorer) -> None:
