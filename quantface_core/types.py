@@ -59,6 +59,7 @@ class RestoreOptions:
     feather: float = 0.32  # 0 to 1: the share of the face mask's radius over which it fades; 0 = a hard rim
     batch_size: int = 0  # faces restored at once, in as much more memory; 0 = what is quickest on the device
     seed: int | None = None  # None = the latent's mode; a number = a latent sampled with that seed
+    fidelity: float | None = None  # CodeFormer's: 0 = what looks best, 1 = nearest to the photo; None = its own choice
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class QuantizeSettings(QuantConfig):
     """The same of a restorer, with what is its own."""
 
     edge_bits: int = 8  # of first and last convolutions and the time embedding
-    parts: tuple[str, ...] = ("embedder", "unet", "vae", "paths")  # what is quantized
+    parts: tuple[str, ...] = ()  # of the restorer, which are quantized; () = all
 
 
 @dataclass(frozen=True)

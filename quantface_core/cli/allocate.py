@@ -16,7 +16,7 @@ from .progress import bar
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..restorer import OneStepRestorer
+    from ..restorer import Restorer
 
 _MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
 
@@ -111,7 +111,7 @@ def _check(budget: Budget, arguments: argparse.Namespace) -> None:
         full_reference(arguments.perceptual)
 
 
-def measure(restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, perceptual: str) -> Sensitivity:
+def measure(restorer: Restorer, images: Tensor, settings: QuantizeSettings, perceptual: str) -> Sensitivity:
     """Calibrate on all images, measure on the first few, with bars."""
     from ..nn.swap import quant_layers
     from ..stages.quantize import calibrate_restorer

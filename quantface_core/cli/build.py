@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..io.recipes import Recipe
-    from ..restorer import OneStepRestorer
+    from ..restorer import Restorer
     from ..types import BitPlan
 
 _LICENCE = "licence"
@@ -132,7 +132,7 @@ class Build:
         digest = hashlib.sha256("\n".join(self.identity).encode()).hexdigest()[:12]
         return self.work / f"{stage}-{digest}{suffix}"
 
-    def _full(self) -> OneStepRestorer:
+    def _full(self) -> Restorer:
         """The full-precision restorer, read when a stage needs it: at full size it is 4 GB."""
         from ..io.checkpoint import load_restorer
 

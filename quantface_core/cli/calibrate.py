@@ -20,7 +20,7 @@ from .progress import bar
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..restorer import OneStepRestorer
+    from ..restorer import Restorer
 
 _SEARCHED = 2  # images at once in the searches: more is slower and hardly better
 
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def quantize(
-    restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, plan: BitPlan | None
+    restorer: Restorer, images: Tensor, settings: QuantizeSettings, plan: BitPlan | None
 ) -> tuple[list[LayerReport], dict[str, str]]:
     """Calibrate and quantize `restorer` in place, with bars; returns the reports and what a file notes of it."""
     from ..stages.quantize import calibrate_restorer, quantize_restorer

@@ -25,7 +25,7 @@ from .faces import add_faces, read_faces
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..restorer import OneStepRestorer
+    from ..restorer import Restorer
     from ..train.trainer import Trainer
 
 _SHOWN = 4  # validation faces in the picture
@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def train(
-    restorer: OneStepRestorer,
-    teacher: OneStepRestorer,
+    restorer: Restorer,
+    teacher: Restorer,
     images: Tensor,
     val_images: Tensor,
     settings: DistillSettings,
@@ -129,7 +129,7 @@ def train(
     return notes
 
 
-def _weights_sha256(model: OneStepRestorer) -> str:
+def _weights_sha256(model: Restorer) -> str:
     import torch
 
     digest = hashlib.sha256()

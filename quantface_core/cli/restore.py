@@ -24,12 +24,16 @@ from .devices import add_device, choose_device
 from .jobs import Job, find_photos, plan_jobs
 
 if TYPE_CHECKING:
-    from ..restorer import OneStepRestorer
+    from ..restorer import Restorer
 
 Record = dict[str, Any]
 """One photo's entry in the report."""
 
 
+_MODEL = (
+    f"a known model's name, a .safetensors file, or GFPGAN's, RestoreFormer's, CodeFormer's .pth ({DEFAULT_RESTORER})"
+)
+_FIDELITY = "of CodeFormer: 0 = what looks best, 1 = nearest to the photo (0.5)"
 _STRENGTH = "auto = by pixel, what helps; or 0 = the photo as it was, to 1 = restored (auto)"
 _PRECISION = "between the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
@@ -41,12 +45,13 @@ def add_parser(commands: Any) -> None:
     add("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
     add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
-    add("--model", default=DEFAULT_RESTORER, help=f"a known model's name or a .safetensors file ({DEFAULT_RESTORER})")
+    add("--model", default=DEFAULT_RESTORER, help=_MODEL)
     add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)")
     add("--order", choices=ORDERS, default=defaults.order, help="how positions count faces")
     add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="leave smaller faces alone (0)")
     add("--min-confidence", type=float, default=defaults.min_confidence, help="leave less sure faces alone (0.7)")
     add("--strength", type=_strength, default=defaults.strength, help=_STRENGTH)
+    add("--fidelity", type=float, help=_FIDELITY)
     add("--feather", type=float, default=defaults.feather, help="how softly faces fade at the rim, 0 to 1 (0.32)")
     add("--color", choices=["none", "adain", "wavelet"], default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
@@ -129,7 +134,7 @@ def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions
     from ..io.models import detector_path
     from ..kernels.dispatch import choose_backend
     from ..nn.swap import prepare
-    from ..restorer import RestorerByParts
+    from ..restorer import by_parts
     from .carry_out import carry_out
 
     device = choose_device(arguments.device)
@@ -137,12 +142,12 @@ def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions
     precision = None if arguments.precision == "auto" else getattr(torch, arguments.precision)
     detector = None if arguments.aligned else FaceDetector(detector_path())
 
-    def load(only: tuple[str, ...] = ("",)) -> OneStepRestorer:
+    def load(only: tuple[str, ...] = ("",)) -> Restorer:
         restorer = load_restorer(model, device, precision, only)
         prepare(restorer, backend)
         return restorer
 
-    restorer = RestorerByParts(load(()).config, device, load) if arguments.low_memory else load()
+    restorer = by_parts(device, load) if arguments.low_memory else load()
     return partial(carry_out, restorer=restorer, detector=detector, options=options)
 
 

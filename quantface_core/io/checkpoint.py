@@ -1,6 +1,6 @@
 """One restorer in one safetensors file that describes itself.
 
-Tensors keep the names of `OneStepRestorer.state_dict()`; the metadata holds the format, its version, the
+Tensors keep the names of the restorer's `state_dict()`; the metadata holds the format, its version, the
 configuration and, where layers are of low bits, their formats, as JSON. Integers are packed to their bits.
 A file is checked in full, names, shapes and dtypes, before a tensor is read.
 """
@@ -28,25 +28,29 @@ from ..quant.checkpoint import (
     write_model,
 )
 from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
-from ..restorer import OneStepRestorer, RestorerConfig
+from ..restorer import Described, Restorer, build, config_from_dict
+from .face_restorers import architecture_in, read_published, say_licence
 
 __all__ = ["load_restorer", "read_notes", "save_restorer"]
 
 
 def save_restorer(
-    model: OneStepRestorer,
+    model: Restorer,
     path: Path,
-    dtype: torch.dtype = torch.float16,
-    config: RestorerConfig | None = None,
+    dtype: torch.dtype | None = None,
+    config: Described | None = None,
     notes: dict[str, str] | None = None,
 ) -> None:
     """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
 
-    `notes` (licence, training, ...) go into the metadata beside the configuration. Raises ModelError
-    when a weight does not fit `dtype`, WriteError when the file cannot be written.
+    None: float16, and float32 where a restorer says so, that a loaded one computes the same bits.
+
+    `notes` (licence, training, ...) go into the metadata beside the configuration, the licence that a family
+    knows by itself. Raises ModelError when a weight does not fit `dtype`, WriteError when the file cannot be written.
     """
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
-    write_model(model, path, {**(notes or {}), **described}, dtype)
+    licence = {"licence": model.licence} if model.licence else {}
+    write_model(model, path, {**licence, **(notes or {}), **described}, dtype or model.file_dtype)
 
 
 def load_restorer(
@@ -54,19 +58,22 @@ def load_restorer(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = torch.float32,
     only: tuple[str, ...] = ("",),
-) -> OneStepRestorer:
-    """Read a restorer, converted to `dtype` on `device`, in evaluation mode.
+) -> Restorer:
+    """Read a restorer, ours or a published file that `face_restorers.py` knows, converted to `dtype` on `device`, in evaluation mode.
 
     None leaves the dtype to the file: float32, and for a low-bit model what `fast_dtype` says.
     `only` names the beginnings of the tensors to read; the rest of the model then stays empty (on "meta").
 
     Raises ModelError when the file is missing, truncated, of another kind, or not what it says it is.
     """
+    if published := architecture_in(path):
+        return read_published(path, published, device, dtype or torch.float32)
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), RESTORER)
-        config = RestorerConfig.from_dict(read_json(path, metadata.get("config", ""), "configuration"))
+        config = config_from_dict(read_json(path, metadata.get("config", ""), "configuration"))
         with building(path), torch.device("meta"):
-            model = OneStepRestorer(config)
+            model = build(config)
+        say_licence(path.name, model.licence)
         add_low_bit_layers(model, formats_from_json(metadata.get("layers"), model))
         fixed = stored_as_is(model)
         if dtype is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .base import Restorer
 from .configs import RestorerConfig
 from .one_step import OneStepRestorer, finished, fitted
 
@@ -20,6 +21,20 @@ UNET = ("unet.",)
 DECODER = ("vae.post_quant_conv.", "vae.decoder.", "paths.")
 PARTS = {"embedder": EMBEDDER, "encoder": ENCODER, "unet": UNET, "decoder": DECODER}
 """The parts of the pipeline, in its order, by the beginnings of their tensors' names."""
+
+
+def by_parts(device: torch.device, load: Callable[[tuple[str, ...]], Restorer]) -> RestorerByParts | Restorer:
+    """The restorer that `load` gives, a part at a time where it has parts; one that is small has none."""
+    empty = load(())
+    if not isinstance(empty, OneStepRestorer):
+        return load(("",))
+
+    def part(prefixes: tuple[str, ...]) -> OneStepRestorer:
+        restorer = load(prefixes)
+        assert isinstance(restorer, OneStepRestorer)
+        return restorer
+
+    return RestorerByParts(empty.config, device, part)
 
 
 class RestorerByParts:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import ImageError, UsageError
 from ..nn.channels_last_norm import replace_norms
 from .attention import AttentionProcessor
+from .base import Restorer
 from .configs import RestorerConfig
 from .embedder import Embedder
 from .feature_paths import FeaturePaths, Maps, decode_with_maps, encode_with_maps, expose_maps
@@ -35,11 +36,14 @@ class Latent(NamedTuple):
     maps: Maps = ()  # the encoder's, for feature paths
 
 
-class OneStepRestorer(nn.Module):
+class OneStepRestorer(Restorer):
     """Embedder, autoencoder and UNet of one configuration, and the one step that joins them.
 
     Weights are random until loaded. The step itself runs in float32 or better, whatever the parts' dtype.
     """
+
+    config: RestorerConfig
+    edge_layers = ("*conv_in*", "*conv_out*", "*time_emb*", "*quant_conv*", "*time_embedding*")
 
     def __init__(self, config: RestorerConfig) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from torch import Tensor
 
@@ -12,15 +13,13 @@ from ..kernels.quantize import largest_code
 from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics, calibrate
 from ..quant.quantize import plan_formats, quantize_layers
-from ..restorer import OneStepRestorer
+from ..restorer import Restorer
 from ..restorer.fold_rules import RULES
 from ..types import BitPlan, LayerFormat, LayerReport, QuantizeSettings
 
-_EDGES = ("conv_in", "conv_out", "time_emb", "quant_conv", "time_embedding")
-
 
 def calibrate_restorer(
-    restorer: OneStepRestorer, images: Tensor, progress: Progress | None = None
+    restorer: Restorer, images: Tensor, progress: Progress | None = None
 ) -> dict[str, ChannelStatistics]:
     """Statistics by layer name over images [N, 3, H, W] in [-1, 1], run one by one.
 
@@ -32,7 +31,7 @@ def calibrate_restorer(
 
 
 def restorer_formats(
-    restorer: OneStepRestorer, settings: QuantizeSettings, plan: BitPlan | None = None
+    restorer: Restorer, settings: QuantizeSettings, plan: BitPlan | None = None
 ) -> dict[str, LayerFormat]:
     """The format before the search of every layer in the settings' parts, by name.
 
@@ -44,15 +43,16 @@ def restorer_formats(
     largest_code(settings.edge_bits)
     formats = plan_formats(restorer, settings, plan)
     for name, fmt in formats.items():
-        if any(word in name for word in _EDGES):
+        if any(fnmatchcase(name, pattern) for pattern in restorer.edge_layers):
             planned = plan is not None and name in plan.layers
             widths = (fmt.weight_bits, fmt.activation_bits) if planned else (settings.edge_bits,) * 2
             formats[name] = replace(fmt, weight_bits=widths[0], activation_bits=widths[1], rank=0)
-    return {name: fmt for name, fmt in formats.items() if name.split(".")[0] in settings.parts}
+    chosen = settings.parts or parts
+    return {name: fmt for name, fmt in formats.items() if name.split(".")[0] in chosen}
 
 
 def quantize_restorer(
-    restorer: OneStepRestorer,
+    restorer: Restorer,
     statistics: Mapping[str, ChannelStatistics],
     images: Tensor,
     settings: QuantizeSettings | None = None,
