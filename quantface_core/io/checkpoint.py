@@ -43,9 +43,7 @@ def save_restorer(
 ) -> None:
     """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
 
-    None: float16, and float32 where a restorer says so, that a loaded one computes the same bits.
-
-    `notes` (licence, training, ...) go into the metadata beside the configuration, the licence that a family
+    None is what the restorer says, float16 or float32. `notes` (licence, training, ...) go into the metadata beside the configuration, the licence that a family
     knows by itself. Raises ModelError when a weight does not fit `dtype`, WriteError when the file cannot be written.
     """
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
@@ -59,9 +57,10 @@ def load_restorer(
     dtype: torch.dtype | None = torch.float32,
     only: tuple[str, ...] = ("",),
 ) -> Restorer:
-    """Read a restorer, ours or a published file that `face_restorers.py` knows, converted to `dtype` on `device`, in evaluation mode.
+    """Read a restorer, converted to `dtype` on `device`, in evaluation mode: a file of ours, or a published one.
 
     None leaves the dtype to the file: float32, and for a low-bit model what `fast_dtype` says.
+    What published files are is in `face_restorers.py`; such a one is read as a whole.
     `only` names the beginnings of the tensors to read; the rest of the model then stays empty (on "meta").
 
     Raises ModelError when the file is missing, truncated, of another kind, or not what it says it is.

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, ModelError
+from ..errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,7 @@ def _described(path: Path, architecture: str, tensors: Mapping[str, Tensor]) -> 
         with torch.device("meta"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*non-meta parameter.*")  # only shapes are asked for
             return measured(architecture, tensors)
-    except (ModelError, ConfigError):
+    except ModelError:
         raise
     except Exception as error:  # spandrel raises whatever its classes do
         reason = " ".join(str(error).split())[:_WORDS]
