@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..quantface_core import OneStepRestorer
+    from ..quantface_core import Restorer
 
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
+_OTHERS = "facerestore_models"  # where other packs keep GFPGAN, RestoreFormer and CodeFormer
 _NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512
 _PAUSE = 0.1  # seconds between looks at the cancel button
 CATEGORY = "QuantFace"
@@ -55,7 +56,7 @@ def schema(**fields: Any) -> io.Schema:
 
 
 def register_folder() -> None:
-    """Make models/quantface known, for safetensors files only; what the library fetches goes there too."""
+    """Make models/quantface known, and the folder of other packs' face restorers; what is fetched goes into ours."""
     import folder_paths
 
     folder = Path(folder_paths.models_dir) / FOLDER
@@ -64,23 +65,40 @@ def register_folder() -> None:
     chosen = FOLDER in folder_paths.folder_names_and_paths  # in extra_model_paths.yaml: the user's comes first
     folder_paths.add_model_folder_path(FOLDER, str(folder), is_default=not chosen)
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
-    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors", ".pth"})
+    folder_paths.add_model_folder_path(_OTHERS, str(Path(folder_paths.models_dir) / _OTHERS))
     os.environ.setdefault("QUANTFACE_MODELS_DIR", paths[0])
 
 
 def model_files() -> list[str]:
-    """Files in the models folders, by their names there; none of those that are still being made."""
+    """Files in the models folders, by their names there; none of those that are still being made.
+
+    Face restorers in the other packs' folder follow, `facerestore_models/` before their names.
+    """
     import folder_paths
 
     names = {name: Path(name).parts for name in folder_paths.get_filename_list(FOLDER)}
-    return [n for n, parts in names.items() if parts[0] != ORIGINALS and not any(p.startswith(".") for p in parts)]
+    ours = [n for n, parts in names.items() if parts[0] != ORIGINALS and not any(p.startswith(".") for p in parts)]
+    others = [f"{_OTHERS}/{name}" for name in folder_paths.get_filename_list(_OTHERS)]
+    return [name for name in (*ours, *others) if _holds_restorer(name)]
+
+
+def _holds_restorer(name: str) -> bool:
+    """Whether a file may be one of ours, or is a published one: other things lie in these folders, too."""
+    from ..quantface_core.io.face_restorers import architecture_in
+
+    if name.endswith(".safetensors") and not name.startswith(f"{_OTHERS}/"):
+        return True
+    path = model_file(name)
+    return path is not None and architecture_in(path) is not None
 
 
 def model_file(name: str) -> Path | None:
     """The file of a name that `model_files` gave; None when it is gone or is no such name."""
     import folder_paths
 
-    path = folder_paths.get_full_path(FOLDER, name)
+    other = name.removeprefix(f"{_OTHERS}/")
+    path = folder_paths.get_full_path(FOLDER, name) if other == name else folder_paths.get_full_path(_OTHERS, other)
     return Path(path) if path else None
 
 
@@ -113,7 +131,7 @@ def insist(answer: bool | str) -> None:
 class _Resident(torch.nn.Module):
     """What the host's memory manager moves; it sets `device`, which a restorer derives from its weights."""
 
-    def __init__(self, restorer: OneStepRestorer) -> None:
+    def __init__(self, restorer: Restorer) -> None:
         super().__init__()
         self.restorer = restorer
         self.device = restorer.device
@@ -122,7 +140,7 @@ class _Resident(torch.nn.Module):
 class FRModel:
     """The value of an FR_MODEL socket: a restorer in the care of the host's memory manager."""
 
-    def __init__(self, name: str, restorer: OneStepRestorer) -> None:
+    def __init__(self, name: str, restorer: Restorer) -> None:
         import comfy.model_management as management
         import comfy.model_patcher as patchers
 
@@ -133,12 +151,12 @@ class FRModel:
         self.patcher = patcher(_Resident(restorer), load_device=load, offload_device=offload)
 
     @property
-    def restorer(self) -> OneStepRestorer:
+    def restorer(self) -> Restorer:
         """The restorer, where it is."""
-        restorer: OneStepRestorer = self.patcher.model.restorer
+        restorer: Restorer = self.patcher.model.restorer
         return restorer
 
-    def ready(self, faces: int = 1) -> OneStepRestorer:
+    def ready(self, faces: int = 1) -> Restorer:
         """The restorer, on the device that computes, with room for so many faces at once."""
         load_together(self, faces=faces)
         return self.restorer

@@ -54,6 +54,9 @@ class RestoreFace(io.ComfyNode):
                                       control_after_generate=False,
                                       tooltip="-1: the same picture gives the same result. From 0: the model draws "
                                       "by chance, with this seed.")),
+                advanced(io.Float.Input("fidelity", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
+                                        tooltip="Of CodeFormer alone: 0 = what looks best, 1 = what is nearest to the "
+                                        "picture. Other models have no such choice.")),
                 io.Mask.Input("mask", optional=True, tooltip="Change the picture only where this is white."),
                 *mark_inputs(),
                 io.Image.Input("background", optional=True,
@@ -89,6 +92,7 @@ class RestoreFace(io.ComfyNode):
         batch_size: int,
         blend: str = "auto",
         seed: int = -1,  # as it was for prompts from before there was one
+        fidelity: float = 0.5,  # the same
         mask: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         boxes: Any = None,
@@ -107,6 +111,7 @@ class RestoreFace(io.ComfyNode):
             feather=feather,
             batch_size=batch_size,
             seed=None if seed < 0 else seed,
+            fidelity=None if fr_model.restorer.fidelity is None else fidelity,
         )
         marks, bar = as_masks(face_mask), host.Progress()
         found = find_faces(job.image, marks, boxes, bar.part(0, _LOOKING), job.report.note, job.dark)

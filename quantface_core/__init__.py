@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .quant.allocate import allocate
     from .quant.checkpoint import load_quantized, save_quantized
     from .quant.quantize import quantize
-    from .restorer import OneStepRestorer, RestorerConfig
+    from .restorer import OneStepRestorer, Restorer, RestorerConfig
     from .stages.restore import restore_aligned, restore_photo
     from .train.distill import DistillReport, distill
 
@@ -40,6 +40,7 @@ _HOMES = {
     "FaceDetector": "faces.detect",
     "OneStepRestorer": "restorer",
     "Photo": "io.photos",
+    "Restorer": "restorer",
     "RestorerConfig": "restorer",
     "allocate": "quant.allocate",
     "DistillReport": "train.distill",
@@ -75,6 +76,7 @@ __all__ = [
     "QuantFaceError",
     "Restoration",
     "RestoreOptions",
+    "Restorer",
     "RestorerConfig",
     "UsageError",
     "WriteError",

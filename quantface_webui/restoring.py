@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quantface_core.errors import QuantFaceError
+from quantface_core.io.face_restorers import architecture_of
 from quantface_core.io.making import make
 from quantface_core.io.offers import offered_file, offers, plain
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quantface_core import Face, FaceDetector, OneStepRestorer, Restoration
+    from quantface_core import Face, FaceDetector, Restoration, Restorer
 
     Pixels = NDArray[np.uint8]
 
@@ -49,6 +50,12 @@ def choices() -> list[str]:
 def choice(name: str) -> str:
     """A model as the menu has it now: its mark may have changed since it was chosen."""
     return next((known for known in choices() if plain(known) == plain(name)), name)
+
+
+def has_fidelity(name: str) -> bool:
+    """Whether a choice of the menu is a model with a fidelity to choose: CodeFormer, published or of low bits."""
+    file = host.model_file(plain(name)) if name else None
+    return file is not None and architecture_of(file) == "CodeFormer"
 
 
 def restore(pixels: Pixels, settings: Settings) -> Restored:
@@ -86,7 +93,7 @@ def _detector() -> FaceDetector:
 
 
 def _faces(
-    model: OneStepRestorer, pixels: Pixels, found: tuple[Face, ...], settings: Settings, progress: host.Progress
+    model: Restorer, pixels: Pixels, found: tuple[Face, ...], settings: Settings, progress: host.Progress
 ) -> Restoration:
     from quantface_core import restore_photo
     from quantface_core.nn.watched import watched
@@ -95,11 +102,14 @@ def _faces(
         host.stop_if_interrupted()
         progress(done, total, f"QuantFace: face {min(done + 1, total)} of {total}")
 
+    options = settings.options()
+    if model.fidelity is None:  # the control may keep what was chosen for another model
+        options = replace(options, fidelity=None)
     with watched(host.stop_if_interrupted, model):
-        return restore_photo(pixels, model, found, settings.options(), told)
+        return restore_photo(pixels, model, found, options, told)
 
 
-def _with_memory(file: Path, work: Callable[[OneStepRestorer], Restoration]) -> Restoration:
+def _with_memory(file: Path, work: Callable[[Restorer], Restoration]) -> Restoration:
     """Do it on the host's device; when memory runs out without the diffusion model there; then on the processor."""
 
     def on(device: torch.device) -> Restoration:

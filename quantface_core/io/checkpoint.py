@@ -43,8 +43,9 @@ def save_restorer(
 ) -> None:
     """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
 
-    None is what the restorer says, float16 or float32. `notes` (licence, training, ...) go into the metadata beside the configuration, the licence that a family
-    knows by itself. Raises ModelError when a weight does not fit `dtype`, WriteError when the file cannot be written.
+    None is what the restorer says, float16 or float32. `notes` (licence, training, ...) go into the metadata beside
+    the configuration, and the licence that a family knows by itself. Raises ModelError when a weight does not fit
+    `dtype`, WriteError when the file cannot be written.
     """
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
     licence = {"licence": model.licence} if model.licence else {}

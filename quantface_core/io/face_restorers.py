@@ -32,6 +32,7 @@ _KEYS = {
     "CodeFormer": (b"ft_layers.0.self_attn.in_proj_weight", b"position_emb", b"quantize.embedding.weight"),
 }
 _START = 1 << 22  # bytes of a file's start or of its index, in which all keys are
+_LARGEST = 100_000_000  # bytes of a safetensors file's header: the format's own limit
 _WORDS = 160  # characters of another library's error
 
 
@@ -42,6 +43,19 @@ def architecture_in(path: Path) -> str | None:
     except OSError:
         return None
     return _architecture(path, stat.st_mtime_ns, stat.st_size)
+
+
+def architecture_of(path: Path) -> str | None:
+    """The architecture of a file's model, a published one or one of ours; None = a one-step model, or none at all."""
+    if published := architecture_in(path):
+        return published
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LARGEST)))
+        named = json.loads(header["__metadata__"]["config"]).get("architecture")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return named if isinstance(named, str) else None
 
 
 @lru_cache(maxsize=256)
