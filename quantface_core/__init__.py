@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .quant.allocate import allocate
     from .quant.checkpoint import load_quantized, save_quantized
     from .quant.quantize import quantize
-    from .restorer import OneStepRestorer, Restorer, RestorerConfig
+    from .restorer import OneStepRestorer, RestorerConfig
     from .stages.restore import restore_aligned, restore_photo
     from .train.distill import DistillReport, distill
 
@@ -40,7 +40,6 @@ _HOMES = {
     "FaceDetector": "faces.detect",
     "OneStepRestorer": "restorer",
     "Photo": "io.photos",
-    "Restorer": "restorer",
     "RestorerConfig": "restorer",
     "allocate": "quant.allocate",
     "DistillReport": "train.distill",
@@ -76,7 +75,6 @@ __all__ = [
     "QuantFaceError",
     "Restoration",
     "RestoreOptions",
-    "Restorer",
     "RestorerConfig",
     "UsageError",
     "WriteError",

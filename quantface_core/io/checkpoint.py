@@ -28,17 +28,18 @@ from ..quant.checkpoint import (
     write_model,
 )
 from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
-from ..restorer import Described, Restorer, build, config_from_dict
+from ..restorer.families import DEFAULT, family
+from ..restorer.interface import Config, RestorerModel
 from .face_restorers import architecture_in, read_published, say_licence
 
 __all__ = ["load_restorer", "read_notes", "save_restorer"]
 
 
 def save_restorer(
-    model: Restorer,
-    path: Path,
+    model: RestorerModel,
+    path: str | Path,
     dtype: torch.dtype | None = None,
-    config: Described | None = None,
+    config: Config | None = None,
     notes: dict[str, str] | None = None,
 ) -> None:
     """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
@@ -48,8 +49,10 @@ def save_restorer(
     `dtype`, WriteError when the file cannot be written.
     """
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
+    if model.family != DEFAULT:
+        described["family"] = model.family
     licence = {"licence": model.licence} if model.licence else {}
-    write_model(model, path, {**licence, **(notes or {}), **described}, dtype or model.file_dtype)
+    write_model(model, Path(path), {**licence, **(notes or {}), **described}, dtype or model.file_dtype)
 
 
 def load_restorer(
@@ -57,7 +60,7 @@ def load_restorer(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = torch.float32,
     only: tuple[str, ...] = ("",),
-) -> Restorer:
+) -> RestorerModel:
     """Read a restorer, converted to `dtype` on `device`, in evaluation mode: a file of ours, or a published one.
 
     None leaves the dtype to the file: float32, and for a low-bit model what `fast_dtype` says.
@@ -70,9 +73,10 @@ def load_restorer(
         return read_published(path, published, device, dtype or torch.float32)
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), RESTORER)
-        config = config_from_dict(read_json(path, metadata.get("config", ""), "configuration"))
+        kind = family(metadata.get("family", DEFAULT))
+        config = kind.read_config(read_json(path, metadata.get("config", ""), "configuration"))
         with building(path), torch.device("meta"):
-            model = build(config)
+            model = kind.build(config)
         say_licence(path.name, model.licence)
         add_low_bit_layers(model, formats_from_json(metadata.get("layers"), model))
         fixed = stored_as_is(model)

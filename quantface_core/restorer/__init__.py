@@ -1,24 +1,20 @@
-"""Face restorers: ours, one step of a diffusion model, and other families behind the same interface."""
+"""Face restorers: what one is (`interface.py`), which there are (`families.py`), and the one-step diffusion one."""
 
-from .base import Described, Restorer
-from .by_parts import RestorerByParts, by_parts
+from .by_parts import RestorerByParts
 from .configs import OSDFACE, QUANTFACE_MINI, EmbedderConfig, RestorerConfig
-from .families import build, config_from_dict
+from .interface import Restorer, RestorerModel
 from .one_step import OneStepRestorer
 from .spandrel import SpandrelConfig, SpandrelRestorer
 
 __all__ = [
     "OSDFACE",
     "QUANTFACE_MINI",
-    "Described",
     "EmbedderConfig",
     "OneStepRestorer",
     "Restorer",
     "RestorerByParts",
     "RestorerConfig",
+    "RestorerModel",
     "SpandrelConfig",
     "SpandrelRestorer",
-    "build",
-    "by_parts",
-    "config_from_dict",
 ]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .base import Restorer
 from .configs import RestorerConfig
 from .one_step import OneStepRestorer, finished, fitted
 
@@ -23,18 +22,9 @@ PARTS = {"embedder": EMBEDDER, "encoder": ENCODER, "unet": UNET, "decoder": DECO
 """The parts of the pipeline, in its order, by the beginnings of their tensors' names."""
 
 
-def by_parts(device: torch.device, load: Callable[[tuple[str, ...]], Restorer]) -> RestorerByParts | Restorer:
-    """The restorer that `load` gives, a part at a time where it has parts; one that is small has none."""
-    empty = load(())
-    if not isinstance(empty, OneStepRestorer):
-        return load(("",))
-
-    def part(prefixes: tuple[str, ...]) -> OneStepRestorer:
-        restorer = load(prefixes)
-        assert isinstance(restorer, OneStepRestorer)
-        return restorer
-
-    return RestorerByParts(empty.config, device, part)
+def part_of(name: str) -> str:
+    """The part of the pipeline that a layer or block belongs to, by its name."""
+    return next(part for part, prefixes in PARTS.items() if f"{name}.".startswith(prefixes))
 
 
 class RestorerByParts:
@@ -51,6 +41,10 @@ class RestorerByParts:
         load: Callable[[tuple[str, ...]], OneStepRestorer],
     ) -> None:
         self.config, self.device, self._load = config, device, load
+
+    @property
+    def image_size(self) -> int:
+        return self.config.image_size
 
     def __call__(self, image: Tensor, seeds: Sequence[int] | None = None, batch_size: int = 1) -> Tensor:
         """Faces [B, 3, H, W] in [-1, 1] -> [B, 3, S, S] float32; `batch_size` of them at once."""

@@ -1,36 +1,37 @@
-"""The families of restorers: which classes a file's configuration is of. A new family adds a line to `_FAMILIES`."""
+"""The architectures of restorers that a file may hold, by the name its header has for them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from .base import Described, Restorer
 from .configs import RestorerConfig
+from .interface import RestorerModel
 from .one_step import OneStepRestorer
 from .spandrel import SpandrelConfig, SpandrelRestorer
 
-_FAMILIES: dict[str, tuple[Any, type[Restorer]]] = {
-    "one-step": (RestorerConfig, OneStepRestorer),  # a configuration that names no family is of this one
-    "spandrel": (SpandrelConfig, SpandrelRestorer),
+DEFAULT = OneStepRestorer.family
+"""The family of files that name none."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one architecture is read from a file."""
+
+    read_config: Callable[[Mapping[str, Any]], Any]  # of the header's table; raises ConfigError
+    build: Callable[[Any], RestorerModel]  # of that configuration; called on the device "meta"
+
+
+FAMILIES: dict[str, Family] = {
+    OneStepRestorer.family: Family(RestorerConfig.from_dict, OneStepRestorer),
+    SpandrelRestorer.family: Family(SpandrelConfig.from_dict, SpandrelRestorer),
 }
 
 
-def config_from_dict(table: Any) -> Described:
-    """The configuration that `to_dict` made a table of. Raises ConfigError."""
-    if not isinstance(table, Mapping) or "family" not in table:
-        return RestorerConfig.from_dict(table)
-    family = table["family"]
-    if not isinstance(family, str) or family not in _FAMILIES:
-        raise ConfigError(f"family: one of {', '.join(_FAMILIES)}, got {family!r:.60}")
-    config: Described = _FAMILIES[family][0].from_dict({k: v for k, v in table.items() if k != "family"})
-    return config
-
-
-def build(config: Described) -> Restorer:
-    """A restorer of a configuration, its weights random. Raises ModelError when what its family needs is not there."""
-    for described, restorer in _FAMILIES.values():
-        if isinstance(config, described):
-            return restorer(config)
-    raise ConfigError(f"{type(config).__name__}: of no family of restorers")
+def family(name: str) -> Family:
+    """A family by name. Raises ConfigError for one that this version has not."""
+    if name not in FAMILIES:
+        raise ConfigError(f"a restorer of the family {name!r:.40}, this version knows {', '.join(FAMILIES)}")
+    return FAMILIES[name]

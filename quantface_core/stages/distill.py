@@ -17,7 +17,7 @@ from ..metrics import full_reference, psnr
 from ..nn.swap import quant_layers
 from ..nn.trainable import restore_layers, trainable_parameters
 from ..quant.batches import tensors_of
-from ..restorer import OneStepRestorer, Restorer
+from ..restorer import OneStepRestorer, RestorerModel
 from ..runtime.inference import outside_inference
 from ..runtime.memory import kept_memory
 from ..train.distill import Callbacks, DistillReport, autocast, resolved, training
@@ -34,8 +34,8 @@ _CHUNK = 4  # images at once where nothing is trained
 @kept_memory()
 @outside_inference
 def distill(
-    restorer: Restorer,
-    teacher: Restorer,
+    restorer: RestorerModel,
+    teacher: RestorerModel,
     images: Tensor,
     val_images: Tensor,
     settings: DistillSettings | None = None,
@@ -65,9 +65,9 @@ def distill(
         total = total + settings.prompt_weight * off
         if perceptual is None:
             return total
-        alike = perceptual((made_picture / 2 + 0.5).clamp(0, 1), picture / 2 + 0.5).mean()
-        worse = alike if full_reference(settings.perceptual)[1] else 1 - alike
-        return total + settings.perceptual_weight * worse
+        score = perceptual((made_picture / 2 + 0.5).clamp(0, 1), picture / 2 + 0.5).mean()
+        loss = score if full_reference(settings.perceptual)[1] else 1 - score
+        return total + settings.perceptual_weight * loss
 
     def validate(step: int) -> float:
         restorer.eval()
@@ -90,8 +90,8 @@ def distill(
 @kept_memory()
 @outside_inference
 def distill_blocks(
-    restorer: Restorer,
-    teacher: Restorer,
+    restorer: RestorerModel,
+    teacher: RestorerModel,
     images: Tensor,
     settings: DistillSettings | None = None,
     watch: Callbacks | None = None,
@@ -119,8 +119,8 @@ def distill_blocks(
 
 
 def _distill_outputs(
-    restorer: Restorer,
-    teacher: Restorer,
+    restorer: RestorerModel,
+    teacher: RestorerModel,
     images: Tensor,
     val_images: Tensor,
     settings: DistillSettings,
@@ -178,7 +178,7 @@ def _training(restorer: OneStepRestorer, settings: DistillSettings, within: str 
         restorer.vae.disable_gradient_checkpointing()
 
 
-def _check_pair(restorer: Restorer, teacher: Restorer) -> None:
+def _check_pair(restorer: RestorerModel, teacher: RestorerModel) -> None:
     if not quant_layers(restorer):
         raise UsageError("the model to distill is in full precision: calibrate it first")
     if restorer.config.to_dict() != teacher.config.to_dict():

@@ -17,13 +17,12 @@ from ..faces.color import METHODS, match_color
 from ..faces.finer import Finer, with_noise
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
-from ..restorer import Restorer as WholeRestorer
-from ..restorer import RestorerByParts
+from ..restorer.by_parts import RestorerByParts
+from ..restorer.interface import Restorer
 from ..runtime.memory import kept_memory
 from ..types import Face, Pixels, Restoration, RestoreOptions
 
 Crop = NDArray[np.float32]
-Restorer = WholeRestorer | RestorerByParts
 Progress = Callable[[int, int], None]
 """Called with (faces done, faces in all); an exception it raises stops the work and nothing is lost."""
 
@@ -53,7 +52,7 @@ def restore_photo(
         _check_background(pixels, background, options)
     ordered = sort_faces(faces, options)
     chosen = select_faces(ordered, options)
-    size = restorer.config.image_size
+    size = restorer.image_size
     transforms = [face_transform(ordered[i], size) for i in chosen]
     return _restore(
         pixels, restorer, transforms, face_mask(size, options.feather), options, progress, ordered, chosen, background
@@ -70,7 +69,7 @@ def restore_aligned(
     height, width = pixels.shape[:2]
     if max(height, width) > 1.1 * min(height, width):
         raise ImageError(f"an aligned face is square, but this picture is {width}x{height}: restore it as a photo")
-    size = restorer.config.image_size
+    size = restorer.image_size
     mask = np.ones((size, size), np.float32)
     transform = whole_transform(width, height, size)
     whole = Face((0.0, 0.0, float(width), float(height)), (), 1.0)
@@ -191,7 +190,7 @@ def restore_crops(
     advice when even one face does not fit.
     """
     if options.fidelity is not None and getattr(restorer, "fidelity", None) is None:
-        raise UsageError(f"{restorer.config.name} has no fidelity to choose: CodeFormer has")
+        raise UsageError("this model has no fidelity to choose: CodeFormer has")
     # Only where it is chosen: most restorers know no such argument.
     choice = {} if options.fidelity is None else {"fidelity": options.fidelity}
     restored: list[Crop] = []
@@ -220,7 +219,7 @@ def quick_batch(restorer: Restorer) -> int:
     """Faces at once beyond which none comes sooner: a processor is busy with one large face as with four."""
     if restorer.device.type != "cpu":
         return _BATCH
-    return max(1, _BATCH * _SMALL**2 // restorer.config.image_size**2)
+    return max(1, _BATCH * _SMALL**2 // restorer.image_size**2)
 
 
 def _run(
@@ -228,8 +227,10 @@ def _run(
 ) -> list[Crop]:
     images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
     with torch.inference_mode(), kept_memory():
-        by_parts = isinstance(restorer, RestorerByParts)
-        outputs = restorer(images, seeds, batch_size) if by_parts else restorer(images, seeds, **choice)
+        if isinstance(restorer, RestorerByParts):
+            outputs = restorer(images, seeds, batch_size)
+        else:
+            outputs = restorer(images, seeds, **choice)
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 

@@ -17,8 +17,8 @@ from ..nn.qlayer import QuantLayer
 from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics
 from ..quant.sensitivity import PROBE, measure_layers, replaced_layer
-from ..restorer import OneStepRestorer, Restorer
-from ..restorer.by_parts import PARTS
+from ..restorer import OneStepRestorer, RestorerModel
+from ..restorer.by_parts import part_of
 from ..types import QuantizeSettings, Sensitivity
 from .quantize import restorer_formats
 
@@ -26,7 +26,7 @@ _MS_SSIM_SIZE = 160  # pixels: its coarsest scale's window must fit
 
 
 def measure_sensitivity(
-    restorer: Restorer,
+    restorer: RestorerModel,
     statistics: Mapping[str, ChannelStatistics],
     images: Tensor,
     settings: QuantizeSettings | None = None,
@@ -41,7 +41,7 @@ def measure_sensitivity(
     settings = replace(settings or QuantizeSettings(), weight_bits=PROBE, activation_bits=PROBE)
     if len(images) == 0:
         raise UsageError("measuring needs at least one image")
-    if perceptual == "ms_ssim" and restorer.config.image_size <= _MS_SSIM_SIZE:
+    if perceptual == "ms_ssim" and restorer.image_size <= _MS_SSIM_SIZE:
         raise UsageError(f"MS-SSIM needs more than {_MS_SSIM_SIZE} pixels: choose another metric, such as ssim")
     formats = restorer_formats(restorer, settings)
     judging = PictureJudge if isinstance(restorer, OneStepRestorer) else WholePictureJudge
@@ -113,18 +113,13 @@ class PictureJudge(WholePictureJudge):
         }
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
-        return sum(self.seconds[_part(n)] for n in done) / sum(self.seconds[_part(n)] for n in names)
+        return sum(self.seconds[part_of(n)] for n in done) / sum(self.seconds[part_of(n)] for n in names)
 
     def _picture(self, name: str) -> Tensor:
-        model, restored, part = self.restorer, self.restored, _part(name)
+        model, restored, part = self.restorer, self.restored, part_of(name)
         if part != "decoder":
             prompt = model.embedder(self.images) if part == "embedder" else self.prompt
             latent = model.encode(self.images) if part == "encoder" else self.latent
             restored = model.predict(latent, prompt)
         picture: Tensor = model.decode(restored)
         return picture
-
-
-def _part(name: str) -> str:
-    """The part of the pipeline a layer belongs to, by where its effect starts."""
-    return next(part for part, prefixes in PARTS.items() if f"{name}.".startswith(prefixes))

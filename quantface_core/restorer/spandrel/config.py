@@ -89,13 +89,14 @@ class SpandrelConfig:
         return LICENCES[self.architecture]
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; `from_dict` of it without the family is its inverse."""
-        return {"family": "spandrel", "architecture": self.architecture, "sizes": dict(self.sizes)}
+        """A JSON-ready dictionary; `from_dict` is its inverse."""
+        return {"architecture": self.architecture, "sizes": dict(self.sizes)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SpandrelConfig:
         """Rebuild a config, refusing unknown or missing fields. Raises ConfigError."""
-        if set(data) != {"architecture", "sizes"} or not isinstance(data["sizes"], Mapping):
+        known = isinstance(data, Mapping) and set(data) == {"architecture", "sizes"}
+        if not known or not isinstance(data["sizes"], Mapping):
             raise ConfigError("a configuration of spandrel's: architecture, and sizes as a table")
         return cls(data["architecture"], {key: _tuple(value) for key, value in data["sizes"].items()})
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import UsageError
 from ...nn.channels_last_norm import replace_norms
 from ...nn.replace import replace_modules
-from ..base import Restorer
+from ..interface import RestorerModel
 from ..one_step import finished, fitted
 from ..upsample import Upsample
 from .architectures import network
@@ -24,19 +24,21 @@ from .modulated import ModulatedConv
 _FIDELITY = 0.5  # CodeFormer's authors' choice
 _SLOPE = 0.2  # of GFPGAN's leaky ReLUs
 _EDGES = {
-    "GFPGAN": ("network.conv_body_first", "network.stylegan_decoder.to_rgb*.conv", "*.modulation"),
-    "RestoreFormer": ("*.conv_in", "*.conv_out", "*quant_conv"),
-    "CodeFormer": ("network.encoder.blocks.0", "network.generator.blocks.{last}", "network.idx_pred_layer.*"),
+    "GFPGAN": ("conv_body_first", ".to_rgb", ".modulation"),
+    "RestoreFormer": ("conv_in", "conv_out", "quant_conv"),
+    "CodeFormer": ("network.encoder.blocks.0", "network.generator.blocks.{last}", "idx_pred_layer"),
 }
 
 
-class SpandrelRestorer(Restorer):
+class SpandrelRestorer(RestorerModel):
     """A network of spandrel's, whose every product is a linear or a convolution that can be of low bits.
 
     What cannot be is replaced by what computes the same: attention with joined projections, StyleGAN's modulated
     convolutions, codes looked up by one-hot rows. Layers that a restored picture does not need are left out.
     """
 
+    family = "spandrel"
+    file_dtype = torch.float32  # what is left beside integers is little, and codes are chosen by it
     config: SpandrelConfig
 
     def __init__(self, config: SpandrelConfig, published: nn.Module | None = None) -> None:
@@ -49,11 +51,10 @@ class SpandrelRestorer(Restorer):
         replace_modules(self, _replacement)
         replace_norms(self)
         self.edge_layers = _edges(config.architecture, self.network)
-        self.file_dtype = torch.float32  # what is left beside integers is little, and codes are chosen by it
         self.fidelity = _FIDELITY if config.architecture == "CodeFormer" else None
 
     def forward(self, image: Tensor, seeds: Sequence[int] | None = None, fidelity: float | None = None) -> Tensor:
-        """As `Restorer`. `fidelity` is CodeFormer's: 0 = what looks best, 1 = what is nearest to the picture.
+        """As `RestorerModel`. `fidelity` is CodeFormer's: 0 = what looks best, 1 = what is nearest to the picture.
 
         Seeds draw GFPGAN's noise; without, it is the noise that its file holds.
         """

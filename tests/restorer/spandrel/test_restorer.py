@@ -13,7 +13,7 @@ from torch import nn
 from quantface_core.errors import ConfigError, ImageError, UsageError
 from quantface_core.io.checkpoint import load_restorer, read_notes, save_restorer
 from quantface_core.nn.swap import quant_layers
-from quantface_core.restorer import Restorer, SpandrelConfig, SpandrelRestorer, config_from_dict
+from quantface_core.restorer import SpandrelConfig, SpandrelRestorer
 from quantface_core.restorer.spandrel.config import LICENCES
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
@@ -24,19 +24,21 @@ PLAIN = {"scaling": False, "clipping": False, "block": 1}  # the quickest: what 
 
 
 @pytest.fixture(scope="module")
-def restorer(file: Path) -> Restorer:
-    return load_restorer(file)
+def restorer(file: Path) -> SpandrelRestorer:
+    loaded = load_restorer(file)
+    assert isinstance(loaded, SpandrelRestorer)
+    return loaded
 
 
 @pytest.fixture(scope="module")
-def face(restorer: Restorer) -> torch.Tensor:
+def face(restorer: SpandrelRestorer) -> torch.Tensor:
     size = restorer.config.image_size
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
 @torch.no_grad()
 def test_restores_what_spandrels_network_does(
-    restorer: Restorer, own: nn.Module, architecture: str, face: torch.Tensor
+    restorer: SpandrelRestorer, own: nn.Module, architecture: str, face: torch.Tensor
 ) -> None:
     wanted = own_output(own, architecture, face)
     assert wanted.std() > 0.1
@@ -45,7 +47,7 @@ def test_restores_what_spandrels_network_does(
     assert torch.equal(restorer(face), restorer(face))
 
 
-def test_a_picture_of_another_size_is_fitted_and_a_broken_one_refused(restorer: Restorer) -> None:
+def test_a_picture_of_another_size_is_fitted_and_a_broken_one_refused(restorer: SpandrelRestorer) -> None:
     size = restorer.config.image_size
     with torch.no_grad():
         assert restorer(torch.zeros(1, 3, 40, 50)).shape == (1, 3, size, size)
@@ -55,7 +57,7 @@ def test_a_picture_of_another_size_is_fitted_and_a_broken_one_refused(restorer: 
 
 @torch.no_grad()
 def test_fidelity_is_codeformers_alone(
-    restorer: Restorer, own: nn.Module, architecture: str, face: torch.Tensor
+    restorer: SpandrelRestorer, own: nn.Module, architecture: str, face: torch.Tensor
 ) -> None:
     if architecture != "CodeFormer":
         with pytest.raises(UsageError, match="no fidelity"):
@@ -70,7 +72,9 @@ def test_fidelity_is_codeformers_alone(
 
 
 @torch.no_grad()
-def test_seeds_draw_gfpgans_noise_and_nothing_else(restorer: Restorer, architecture: str, face: torch.Tensor) -> None:
+def test_seeds_draw_gfpgans_noise_and_nothing_else(
+    restorer: SpandrelRestorer, architecture: str, face: torch.Tensor
+) -> None:
     two = face.repeat(2, 1, 1, 1)
     drawn, plain = restorer(two, [1, 2]), restorer(face)
     assert torch.equal(restorer(face, [2]), restorer(face, [2]))
@@ -84,7 +88,7 @@ def test_seeds_draw_gfpgans_noise_and_nothing_else(restorer: Restorer, architect
 @pytest.mark.parametrize("bits", ["w8a8", "w4a4"])
 @torch.no_grad()
 def test_quantized_saved_loaded_it_computes_the_same_bits(
-    restorer: Restorer, face: torch.Tensor, tmp_path: Path, bits: str
+    restorer: SpandrelRestorer, face: torch.Tensor, tmp_path: Path, bits: str
 ) -> None:
     low, widths = copy.deepcopy(restorer), Bits.parse(bits)
     settings = QuantizeSettings(*widths, rank=2, **PLAIN)  # type: ignore[arg-type]
@@ -103,7 +107,9 @@ def test_quantized_saved_loaded_it_computes_the_same_bits(
     assert torch.isfinite(fast(face)).all()
 
 
-def test_low_bit_weights_are_what_the_files_size_is_of(restorer: Restorer, face: torch.Tensor, tmp_path: Path) -> None:
+def test_low_bit_weights_are_what_the_files_size_is_of(
+    restorer: SpandrelRestorer, face: torch.Tensor, tmp_path: Path
+) -> None:
     low = copy.deepcopy(restorer)
     settings = QuantizeSettings(4, 4, rank=0, edge_bits=4, **PLAIN)  # type: ignore[arg-type]
     quantize_restorer(low, calibrate_restorer(low, face), face, settings)
@@ -111,7 +117,9 @@ def test_low_bit_weights_are_what_the_files_size_is_of(restorer: Restorer, face:
     assert sum(layer.packed.numel() for layer in quant_layers(low).values()) <= weights / 2 + len(quant_layers(low))
 
 
-def test_w8a8_of_gfpgan_is_nearly_what_it_was(restorer: Restorer, architecture: str, face: torch.Tensor) -> None:
+def test_w8a8_of_gfpgan_is_nearly_what_it_was(
+    restorer: SpandrelRestorer, architecture: str, face: torch.Tensor
+) -> None:
     """Of random weights the others' codes are as near to each other as any noise, so theirs says nothing."""
     if architecture != "GFPGAN":
         pytest.skip("random codes")
@@ -122,7 +130,7 @@ def test_w8a8_of_gfpgan_is_nearly_what_it_was(restorer: Restorer, architecture: 
         assert (low(face) - exact).square().mean() < 0.01 * exact.var()
 
 
-def test_sensitivities_are_measured_and_the_model_stays(restorer: Restorer, face: torch.Tensor) -> None:
+def test_sensitivities_are_measured_and_the_model_stays(restorer: SpandrelRestorer, face: torch.Tensor) -> None:
     model = copy.deepcopy(restorer)
     names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][:1]
     statistics = {n: s for n, s in calibrate_restorer(model, face).items() if n in names}
@@ -143,12 +151,11 @@ def test_a_licence_that_forbids_is_said(file: Path, architecture: str, caplog: p
     assert ("not for commercial use" in caplog.text) == (architecture == "CodeFormer")
 
 
-def test_a_configuration_comes_back_and_a_lying_one_is_refused(restorer: Restorer) -> None:
+def test_a_configuration_comes_back_and_a_lying_one_is_refused(restorer: SpandrelRestorer) -> None:
     table = restorer.config.to_dict()
-    assert config_from_dict(table) == restorer.config
+    assert SpandrelConfig.from_dict(table) == restorer.config
     first = next(iter(table["sizes"]))
     for changes, told in (
-        ({"family": "none"}, "family: one of"),
         ({"architecture": "Nonsense"}, "architecture: one of"),
         ({"sizes": {}}, "sizes: a table of"),
         ({"sizes": {**table["sizes"], first: 10**9}}, f"sizes.{first}"),
@@ -156,12 +163,10 @@ def test_a_configuration_comes_back_and_a_lying_one_is_refused(restorer: Restore
         ({"more": 1}, "architecture, and sizes"),
     ):
         with pytest.raises(ConfigError, match=told):
-            config_from_dict({**table, **changes})
+            SpandrelConfig.from_dict({**table, **changes})
 
 
-def test_what_no_picture_needs_is_left_out(restorer: Restorer, architecture: str) -> None:
-    assert isinstance(restorer, SpandrelRestorer)
-    assert isinstance(restorer.config, SpandrelConfig)
+def test_what_no_picture_needs_is_left_out(restorer: SpandrelRestorer, architecture: str) -> None:
     names = list(restorer.state_dict())
     if architecture == "GFPGAN":
         assert not [name for name in names if "toRGB" in name or "style_mlp" in name]
