@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,9 +25,23 @@ _WRAPPERS = {"GFPGAN": "params_ema", "CodeFormer": "params_ema", "RestoreFormer"
 
 
 def needs_spandrel() -> None:
-    """Skip, with the reason, where spandrel or its extra architectures cannot be imported."""
+    """Skip, with the reason, where spandrel or its extra architectures cannot be imported.
+
+    Without torchvision, or with one that is not for this torch, three names of its stand in while spandrel is
+    imported: none of our architectures calls them.
+    """
     try:
-        import spandrel_extra_arches  # noqa: F401
+        if importlib.util.find_spec("spandrel_extra_arches") is None:
+            raise ModuleNotFoundError("not installed")
+        try:
+            importlib.import_module("spandrel_extra_arches")
+        except Exception:
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+                    module: Any = ModuleType(name)
+                    module.normalize = module.rotate = module.InterpolationMode = None
+                    patch.setitem(sys.modules, name, module)
+                importlib.import_module("spandrel_extra_arches")
     except Exception as error:
         pytest.skip(f"needs spandrel and spandrel-extra-arches ({type(error).__name__}: {error})")
 
