@@ -95,7 +95,8 @@ def merged(
     """Restored pixels over the frame that they were made of, all [H, W, 3], within the user's mask [h, w] ->
     (picture, changed).
 
-    `under` is the frame as pixels, both of 16 bits: where they are as they were, the frame's own value stays, not that value rounded.
+    `under` is the frame as pixels, both of 16 bits: where they are as they were, the frame's own value stays, not that
+    value rounded.
     """
     area, base, wanted = torch.from_numpy(changed), base.cpu(), None
     if mask is not None:

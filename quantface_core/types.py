@@ -62,6 +62,7 @@ class RestoreOptions:
     feather: float = 0.32  # 0 to 1: the share of the face mask's radius over which it fades; 0 = a hard rim
     batch_size: int = 0  # faces restored at once, in as much more memory; 0 = what is quickest on the device
     seed: int | None = None  # None = the latent's mode; a number = a latent sampled with that seed
+    fidelity: float | None = None  # CodeFormer's: 0 = what looks best, 1 = nearest to the photo; None = its own choice
 
 
 @dataclass(frozen=True)

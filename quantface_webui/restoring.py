@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quantface_core.errors import QuantFaceError
+from quantface_core.io.face_restorers import architecture_of
 from quantface_core.io.offers import offered_file, offers, plain
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
@@ -49,6 +50,12 @@ def choices() -> list[str]:
 def choice(name: str) -> str:
     """A model as the menu has it now: its mark may have changed since it was chosen."""
     return next((known for known in choices() if plain(known) == plain(name)), name)
+
+
+def has_fidelity(name: str) -> bool:
+    """Whether a choice of the menu is a model with a fidelity to choose: CodeFormer, published or of low bits."""
+    file = host.model_file(plain(name)) if name else None
+    return file is not None and architecture_of(file) == "CodeFormer"
 
 
 def restore(pixels: Pixels, settings: Settings) -> Restored:
@@ -93,8 +100,11 @@ def _faces(
     def show(step: Progress) -> None:
         progress(step.done, step.total, f"QuantFace: face {min(step.done + 1, step.total)} of {step.total}")
 
+    options = settings.options()
+    if model.fidelity is None:  # the control may keep what was chosen for another model
+        options = replace(options, fidelity=None)
     callbacks = PipelineCallbacks(progress=show, check_cancelled=host.stop_if_interrupted)
-    return restore_picture(PictureRequest(pixels, model, found, settings.options()), callbacks)
+    return restore_picture(PictureRequest(pixels, model, found, options), callbacks)
 
 
 def _with_memory(file: Path, work: Callable[[RestorerModel], Restoration]) -> Restoration:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -92,6 +93,8 @@ def check_options(options: RestoreOptions) -> None:
         raise UsageError(f"batch size is at least 1, or 0 for what is quickest, got {options.batch_size}")
     if options.seed is not None and not 0 <= options.seed < 2**62:
         raise UsageError(f"a seed is a whole number from 0 to 2^62, got {options.seed}")
+    if options.fidelity is not None and not 0 <= options.fidelity <= 1:
+        raise UsageError(f"fidelity is between 0 and 1, got {options.fidelity}")
     if options.color not in METHODS:
         raise UsageError(f"colour matching is one of {METHODS}, got {options.color!r}")
 
@@ -185,8 +188,13 @@ def restore_crops(
 ) -> list[Crop]:
     """Run the restorer over aligned crops [S, S, 3] in 0 to 1, in batches that halve when memory runs out.
 
-    Raises ImageError on NaN, QuantFaceError with advice when even one face does not fit.
+    Raises ImageError on NaN, UsageError where a fidelity is asked of a restorer that has none, QuantFaceError with
+    advice when even one face does not fit.
     """
+    if options.fidelity is not None and getattr(restorer, "fidelity", None) is None:
+        raise UsageError("this model has no fidelity to choose: CodeFormer has")
+    # Only where it is chosen: most restorers know no such argument.
+    choice = {} if options.fidelity is None else {"fidelity": options.fidelity}
     restored: list[Crop] = []
     batch_size = options.batch_size or quick_batch(restorer.image_size, restorer.device)
     while len(restored) < len(crops):
@@ -198,7 +206,7 @@ def restore_crops(
         # A face's seed counts from its own position, so batches of any size draw the same noise.
         seeds = None if options.seed is None else range(options.seed + start, options.seed + start + len(batch))
         try:
-            restored += _run(batch, restorer, seeds, batch_size)
+            restored += _run(batch, restorer, seeds, batch_size, choice)
         except torch.cuda.OutOfMemoryError as error:
             if batch_size == 1 or len(batch) == 1:
                 raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from error
@@ -219,13 +227,15 @@ def quick_batch(size: int, device: torch.device) -> int:
     return 1 if size >= _LARGE and processors(device) < _FILLED else _BATCH
 
 
-def _run(batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int) -> list[Crop]:
+def _run(
+    batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int, choice: Mapping[str, Any]
+) -> list[Crop]:
     images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
     with torch.inference_mode(), kept_memory():
         if isinstance(restorer, RestorerByParts):
             outputs = restorer(images, seeds, batch_size)
         else:
-            outputs = restorer(images, seeds)
+            outputs = restorer(images, seeds, **choice)
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 
