@@ -20,11 +20,13 @@ from ..faces.select import ORDERS, parse_positions
 from ..io.atomic import atomic_path, check_writable
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..types import DEFAULT_RESTORER, RestoreOptions
+from . import film
 from .devices import add_device, choose_device
 from .jobs import Job, find_photos, plan_jobs
 
 if TYPE_CHECKING:
     from ..restorer import OneStepRestorer
+    from ..stages.restore import Restorer
 
 Record = dict[str, Any]
 """One photo's entry in the report."""
@@ -57,6 +59,7 @@ def add_parser(commands: Any) -> None:
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
     add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")
     add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
+    film.add_options(parser)
     add("--compare", action="store_true", help="also write before and after side by side, NAME_compare.png")
     add("--json", type=Path, metavar="REPORT", help="write what was found and done to this file")
     parser.set_defaults(run=run)
@@ -91,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_options(options)
     if arguments.low_memory:
         options = replace(options, batch_size=1)
+    if film.is_asked(arguments):
+        return film.run(arguments, options)
     found = find_photos(arguments.photos, arguments.recursive)
     jobs = plan_jobs(found, arguments.output, arguments.compare)
     _check_report(arguments.json, jobs)
@@ -122,28 +127,33 @@ def _check_report(report: Path | None, jobs: list[Job]) -> None:
 
 def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions) -> Callable[[Job], Record]:
     """Load model and detector once; returns what carries out one job."""
+    from ..faces.detect import FaceDetector
+    from ..io.models import detector_path
+    from .carry_out import carry_out
+
+    detector = None if arguments.aligned else FaceDetector(detector_path())
+    return partial(carry_out, restorer=loaded(arguments, model), detector=detector, options=options)
+
+
+def loaded(arguments: argparse.Namespace, model: Path) -> Restorer:
+    """The model's restorer, as the command's options ask for it."""
     import torch
 
-    from ..faces.detect import FaceDetector
     from ..io.checkpoint import load_restorer
-    from ..io.models import detector_path
     from ..kernels.dispatch import choose_backend
     from ..nn.swap import prepare
     from ..restorer import RestorerByParts
-    from .carry_out import carry_out
 
     device = choose_device(arguments.device)
     backend = choose_backend(device, None if arguments.backend == "auto" else arguments.backend)
     precision = None if arguments.precision == "auto" else getattr(torch, arguments.precision)
-    detector = None if arguments.aligned else FaceDetector(detector_path())
 
     def load(only: tuple[str, ...] = ("",)) -> OneStepRestorer:
         restorer = load_restorer(model, device, precision, only)
         prepare(restorer, backend)
         return restorer
 
-    restorer = RestorerByParts(load(()).config, device, load) if arguments.low_memory else load()
-    return partial(carry_out, restorer=restorer, detector=detector, options=options)
+    return RestorerByParts(load(()).config, device, load) if arguments.low_memory else load()
 
 
 def _restore_all(jobs: list[Job], restore: Callable[[Job], Record], records: list[Record]) -> None:
