@@ -22,6 +22,7 @@ _GAP = 3  # frames that a face may be lost for and is put back: a detector's bli
 _REMEMBERED = 75  # frames after which somebody who went behind another is nobody's track any more
 _STRANGER, _SAME_LOOK = 0.5, 0.85  # likeness below which a near face is another, and from which a lost one is found
 _REACH = 2.5  # times its size, how far from where it was going a lost face may come back
+_BRIEF = 3  # frames; what is a face for fewer, and then is none, is the detector's error
 _LARGEST_SHIFT = 0.06  # of the face's size that smoothing may move a landmark: fast heads keep up
 _NEWEST = 0.2  # share of the newest frame in a track's speed and look
 
@@ -40,7 +41,9 @@ class _Track:
     number: int
     values: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
-    last: int = -1  # frame
+    first: int = -1  # frame
+    last: int = -1
+    shot: int = 0
     speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # pixels a frame, of the box's middle
     look: NDArray[np.float64] | None = None
 
@@ -54,7 +57,7 @@ class _Track:
         if self.last >= 0:
             passed, before = frame - self.last, self.values[self.last]
             moved = (row[:2] + row[2:4] / 2 - before[:2] - before[2:4] / 2) / passed
-            share = 0.5 if len(self.values) == 1 else _NEWEST
+            share = 0.5 if self.last == self.first else _NEWEST
             self.speed = (1 - share) * self.speed + share * moved
             if 1 < passed <= _GAP + 1:
                 for missed in range(self.last + 1, frame):
@@ -64,6 +67,7 @@ class _Track:
         if look is not None:
             seen = look.astype(np.float64)
             self.look = seen if self.look is None else (1 - _NEWEST) * self.look + _NEWEST * seen
+        self.first = frame if self.first < 0 else self.first
         self.values[frame], self.scores[frame], self.last = row, score, frame
 
     def forget(self, before: int) -> None:
@@ -90,7 +94,7 @@ class Tracker:
         self.delay = max(self._reach, _GAP + 1) if sigma else 0
         self._tracks: list[_Track] = []  # of the shots that may still be asked for
         self._open: list[_Track] = []  # of the shot that goes on
-        self._made = self._seen = self._told = 0
+        self._made = self._seen = self._told = self._shot = 0
         self._as_seen: deque[list[Tracked]] = deque()
 
     def see(
@@ -102,7 +106,7 @@ class Tracker:
         """
         frame = self._seen
         if cut:
-            self._open = []
+            self._open, self._shot = [], self._shot + 1
         self._open = [t for t in self._open if frame - t.last <= _REMEMBERED]
         rows = [np.array([*face.box, *np.ravel(face.landmarks)], float) for face in faces]
         looks = looks or [None] * len(faces)
@@ -110,13 +114,14 @@ class Tracker:
         crowded = [any(i != j and _overlap(a, b) > 0.05 for j, b in enumerate(rows)) for i, a in enumerate(rows)]
         for r, row in enumerate(rows):
             if r not in taken:
-                taken[r] = _Track(self._made)
+                taken[r] = _Track(self._made, shot=self._shot)
                 self._made += 1
                 self._tracks.append(taken[r])
                 self._open.append(taken[r])
             # One face half before another looks like both.
             known = taken[r].look is None or not crowded[r]
             taken[r].add(frame, row, faces[r].score, looks[r] if known else None)
+            self._recognize(taken[r], frame)
         self._as_seen.append([Tracked(taken[r].number, face) for r, face in enumerate(faces)])
         self._seen += 1
         if self._seen > self._told + self.delay:
@@ -145,6 +150,19 @@ class Tracker:
                 used.add(t)
         return taken
 
+    def _recognize(self, new: _Track, frame: int) -> None:
+        """Somebody who comes out from behind another looks like both at first: look again while nothing is told."""
+        if new.look is None or new.first < max(self._told, frame - self.delay):
+            return
+        row = new.values[frame]
+        lost = [t for t in self._open if t.last < new.first - 1 and t is not new]
+        sure = [(_sureness_of_lost(t, frame, row, likeness(t.look, new.look)), t) for t in lost if t.look is not None]
+        known = [(s, -t.number, t) for s, t in sure if s is not None]
+        if known:
+            old = max(known, key=lambda one: one[:2])[2]
+            new.number, new.first = old.number, old.first
+            self._open = [t for t in self._open if t is not old]
+
     def _settled(self) -> list[Tracked]:
         frame, as_seen = self._told, self._as_seen.popleft()
         self._told += 1
@@ -153,13 +171,17 @@ class Tracker:
             return as_seen
         settled = []
         for track in self._tracks:
-            if frame in track.values:
+            if frame in track.values and not self._is_brief(track):
                 row = self._smooth(track, frame)
                 points = tuple((float(x), float(y)) for x, y in row[4:].reshape(-1, 2))
                 box = (float(row[0]), float(row[1]), float(row[2]), float(row[3]))
                 settled.append(Tracked(track.number, Face(box, points, float(track.scores[frame]))))
         self._drop(frame - self._reach + 1)
         return settled
+
+    def _is_brief(self, track: _Track) -> bool:
+        over = track.last + _GAP + 1 < self._seen and track.shot == self._shot
+        return over and track.last - track.first + 1 < _BRIEF
 
     def _drop(self, before: int) -> None:
         for track in self._tracks:
@@ -209,11 +231,15 @@ def _sureness(track: _Track, frame: int, row: NDArray[np.float64], look: Look | 
         if overlap < _SAME_PLACE or (alike is not None and alike < _STRANGER):
             return None
         return overlap + (alike or 0.0)
-    apart = np.abs(row[:2] + row[2:4] / 2 - expected[:2] - expected[2:4] / 2).max()
-    size = float(np.sqrt(max(float(np.prod(row[2:4])), 1.0)))
-    if alike is None or alike < _SAME_LOOK or apart > _REACH * size:
-        return None
-    return alike - apart / (_REACH * size)
+    return None if alike is None else _sureness_of_lost(track, frame, row, alike)
+
+
+def _sureness_of_lost(track: _Track, frame: int, row: NDArray[np.float64], alike: float) -> float | None:
+    """The same for a track that was lost: it comes back about where it was going, and looks the same."""
+    expected = track.expected(frame)
+    apart = float(np.abs(row[:2] + row[2:4] / 2 - expected[:2] - expected[2:4] / 2).max())
+    reach = _REACH * float(np.sqrt(max(float(np.prod(row[2:4])), 1.0)))
+    return alike - apart / reach if alike >= _SAME_LOOK and apart <= reach else None
 
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

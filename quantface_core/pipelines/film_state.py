@@ -113,6 +113,7 @@ class FilmState:
         """Keep what was found in the next frame."""
         self._file.write(found.to_line() + "\n")
         self._file.flush()
+        self.found_count += 1
 
     def part(self, number: int, suffix: str) -> Path:
         """Where a part of the film, or what is told of it, lies."""
