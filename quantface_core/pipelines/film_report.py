@@ -22,7 +22,8 @@ class TrackReport:
     first: float  # seconds of the film
     last: float
     frames: int  # in which it was restored
-    size: float  # pixels, the mean side of its box
+    begins: tuple[float, ...]  # its box in the first of them: left, top, width, height in square pixels
+    ends: tuple[float, ...]  # and in the last
     taken: float  # of its change, 0 to 1: the mean
     done: str  # the same in words
 
@@ -49,13 +50,13 @@ class FilmResult:
 def report_of(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnings: Sequence[str]) -> FilmResult:
     """Put together from what the parts tell."""
     cuts = [found.pts for found in state.found() if found.cut]
-    ways: dict[int, list[tuple[int, float, float]]] = {}
+    ways: dict[int, list[tuple[int, float, tuple[float, ...]]]] = {}
     times: list[int] = []
     for part in range(state.parts_done()):
         for frame in state.told(part)["frames"]:
             times.append(frame["pts"])
-            for track, taken, size in frame["faces"]:
-                ways.setdefault(track, []).append((frame["pts"], taken, size))
+            for track, taken, *box in frame["faces"]:
+                ways.setdefault(track, []).append((frame["pts"], taken, tuple(box)))
     begin = times[0]
     seconds = float((times[-1] - begin) * info.time_base + 1 / info.rate)
     tracks = []
@@ -68,7 +69,8 @@ def report_of(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnin
                 round(float(way[0][0] * info.time_base - info.start), 3),
                 round(float(way[-1][0] * info.time_base - info.start), 3),
                 len(way),
-                round(sum(row[2] for row in way) / len(way), 1),
+                way[0][2],
+                way[-1][2],
                 round(taken, 3),
                 in_words(taken),
             )
