@@ -64,7 +64,7 @@ def frames(
     """(truth [H, W, 3], people from back to front) of every frame; a cut at two thirds."""
     width, cut = height * 16 // 9, count * 2 // 3
     still = [
-        cv2.GaussianBlur(cv2.resize(f, (width * 5 // 4, height * 5 // 4)), (0, 0), height / 60) for f in faces[2:4]
+        cv2.GaussianBlur(cv2.resize(f, (width * 5 // 4, height * 5 // 4)), (0, 0), height / 15) for f in faces[2:4]
     ]
     mask = oval()
     for number in range(count):
@@ -148,11 +148,14 @@ def errors(path: Path, faces: Sequence[NDArray[np.uint8]], height: int, count: i
             hidden = cv2.warpAffine(covered, person.place, (SIDE, SIDE), flags=turn) > 0
             covered = np.maximum(covered, cv2.warpAffine(mask.astype(np.float32), person.place, covered.shape[::-1]))
             laid[~mask | hidden] = np.nan
+            if np.isnan(laid).all():
+                continue
             squares.append(np.nanmean(np.square(laid)))
             key = id(person.face) + 7 * (len(people) == 1)
             now[key] = laid
-            if key in before:
-                steps.append(np.nanmean(np.square(laid - before[key])))
+            step = np.square(laid - before[key]) if key in before else np.full(1, np.nan)
+            if not np.isnan(step).all():
+                steps.append(np.nanmean(step))
         before = now
     return float(10 * np.log10(255**2 / np.mean(squares))), float(np.sqrt(np.mean(steps)))
 

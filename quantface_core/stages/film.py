@@ -31,7 +31,7 @@ GROUP = 4
 _SHARES = 2  # times the smoothing's width: that of the shares', which may change more slowly than a face moves
 _UNSURE = 0.1  # of confidence that a face may lose without being left alone
 _SMALLER = 0.85  # times the least size at which a face that was large enough is left alone
-_FADE = 8  # frames over which a face that is no longer to be restored, or is now, fades
+_FADE = 16  # frames over which a face that is no longer to be restored, or is now, fades
 
 
 class FilmFrame(Protocol):
@@ -249,35 +249,35 @@ class FilmRestorer:
 
     def _steady(self, track: int, index: int) -> tuple[Crop, Crop, Finer | None]:
         """A face's restored crop, share and finer detail, with its neighbours in time."""
-        near = self._run(track, index, self._reach)
+        near = self._neighbours(track, index)
         weights = [gaussian(i - index, _SHARES * self._smoothing) for i, _ in near]
         total = sum(weights)
-        here = next(work for i, work in near if i == index)
-        share = sum(w * work.share * work.level for w, (_, work) in zip(weights, near, strict=True)) / total
+        here = next(work for i, work in near if i == index and work)
+        known = [(weight, work) for weight, (_, work) in zip(weights, near, strict=True) if work]
+        share = sum(weight * work.level * work.share for weight, work in known) / total
         finer = here.finer
         if finer is not None:
-            finers = [(w, work.finer) for w, (_, work) in zip(weights, near, strict=True) if work.finer]
-            keep = sum(w * other.keep for w, other in finers) / total
-            keep = 1 - here.level * (1 - keep)
-            noise = sum(w * other.noise for w, other in finers) / total * here.level
-            finer = replace(finer, keep=np.asarray(keep, np.float32), noise=float(noise))
-        close = [(i, work) for i, work in near if abs(i - index) <= _reach(self._smoothing)]
+            finers = [(weight * work.level, work.finer) for weight, work in known if work.finer]
+            kept = 1 - sum(weight * (1 - other.keep) for weight, other in finers) / total
+            noise = sum(weight * other.noise for weight, other in finers) / total
+            finer = replace(finer, keep=np.asarray(kept, np.float32), noise=float(noise))
+        close = [(i, work) for i, work in near if work and abs(i - index) <= _reach(self._smoothing)]
         position = next(n for n, (i, _) in enumerate(close) if i == index)
         after = steadied([w.after for _, w in close], [w.look for _, w in close], position, self._smoothing)
         return after, np.asarray(share, np.float32), finer
 
-    def _run(self, track: int, index: int, reach: int) -> list[tuple[int, _Work]]:
-        """A track's faces around a frame, as long as it is in every frame."""
+    def _neighbours(self, track: int, index: int) -> list[tuple[int, _Work | None]]:
+        """A track's faces around a frame, as long as it is in every frame; None where it is not to be restored."""
         start = self._window[0].index
-        found: deque[tuple[int, _Work]] = deque()
+        found: deque[tuple[int, _Work | None]] = deque()
         for frames, add in (
-            (range(index, index - reach - 1, -1), found.appendleft),
-            (range(index + 1, index + reach + 1), found.append),
+            (range(index, index - self._reach - 1, -1), found.appendleft),
+            (range(index + 1, index + self._reach + 1), found.append),
         ):
             for i in frames:
-                if not 0 <= i - start < len(self._window) or track not in self._window[i - start].works:
+                if not 0 <= i - start < len(self._window) or track not in self._window[i - start].levels:
                     break
-                add((i, self._window[i - start].works[track]))
+                add((i, self._window[i - start].works.get(track)))
         return list(found)
 
 
