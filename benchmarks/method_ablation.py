@@ -164,7 +164,7 @@ def main() -> None:
     )
     header = ["PSNR to full (dB)", "PSNR (dB)", "MS-SSIM", "NIQE", "MB", "bits W", "bits A"]
     for part in arguments.parts:
-        parts = QuantizeSettings().parts if part == "whole" else ("unet",)
+        parts = () if part == "whole" else ("unet",)
         exact = ablation.scores(ablation.exact)
         found, rows = {"full precision": exact}, [["full precision", "", *exact[1:], megabytes(ablation.full), 16, 16]]
         for name, row in ROWS.items():

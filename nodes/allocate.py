@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -15,9 +15,9 @@ from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
 from .pictures import from_chart
 
 if TYPE_CHECKING:
+    from ..quantface_core.pipelines.faces import FaceSource
     from ..quantface_core.types import QuantizeSettings, Sensitivity
 
-_MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
 METRICS = ["ms_ssim", "ssim", "psnr", "lpips", "dists"]
 # A model's last measurement, and of what: another budget needs none.
 _last: WeakKeyDictionary[FRModel, tuple[str, Sensitivity]] = WeakKeyDictionary()
@@ -92,51 +92,44 @@ class AllocateBits(io.ComfyNode):
         seed: int,
         faces: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..quantface_core.charts import draw_bits
-        from ..quantface_core.errors import UsageError
         from ..quantface_core.io.plans import plan_to_json
-        from ..quantface_core.metrics import full_reference
-        from ..quantface_core.nn.swap import quant_layers
-        from ..quantface_core.quant.bit_program import describe, solve
+        from ..quantface_core.pipelines.allocate import AllocateRequest, allocate, check_budget, check_metric
         from ..quantface_core.types import Budget, QuantizeSettings
 
-        host.insist(face_inputs.validate(folder))
-        if quant_layers(fr_model.restorer):
-            raise UsageError(f"fr_model: {fr_model.name} is quantized already, give its full-precision original")
-        spend = [value or None for value in (activation_bits, weight_bits, megabytes, operations)]
-        budget = Budget(*spend, limits=_limits(limits))
-        full_reference(metric)  # refused before the work, not after, where it is not installed
-        size = fr_model.restorer.config.image_size
-        with torch.inference_mode(False):
-            images = face_inputs.gather(size, faces, folder, count, find_faces, degrade)
-        measured = repr((hashlib.sha256(images.numpy().tobytes()).hexdigest(), metric, rank, seed))
-        known, sensitivity = _last.get(fr_model, ("", None))
-        if sensitivity is None or known != measured:
-            sensitivity = _measure(fr_model, images, QuantizeSettings(rank=rank, seed=seed), metric)
-            _last[fr_model] = measured, sensitivity
-        plan = solve(sensitivity, budget)
+        budget = Budget(
+            activation_bits or None, weight_bits or None, megabytes or None, operations or None, _limits(limits)
+        )
+        check_budget(budget)
+        check_metric(metric)
+        source = face_inputs.source(faces, folder, count, find_faces, degrade)
+        sensitivity = _sensitivity(fr_model, source, QuantizeSettings(rank=rank, seed=seed), metric)
+        result = allocate(AllocateRequest(sensitivity, budget))
         losses = {name: layer.error for name, layer in sensitivity.layers.items()}
         return io.NodeOutput(
-            plan,
-            host.to_host(from_chart(draw_bits(plan, sensitivity))),
-            f"{describe(plan, sensitivity)}\n{plan_to_json(plan)}",
-            ui=previews.bits(plan, losses, "picture's error with this layer alone at 4 bits"),
+            result.plan,
+            host.to_host(from_chart(result.chart)),
+            f"{result.summary}\n{plan_to_json(result.plan)}",
+            ui=previews.bits(result.plan, losses, "picture's error with this layer alone at 4 bits"),
         )
 
 
-def _measure(fr_model: FRModel, images: torch.Tensor, settings: QuantizeSettings, metric: str) -> Sensitivity:
-    import copy
+def _sensitivity(fr_model: FRModel, source: FaceSource, settings: QuantizeSettings, metric: str) -> Sensitivity:
+    """The model's last measurement when it was of the same, else a new one."""
+    from ..quantface_core.pipelines.allocate import MeasureRequest, measure
+    from ..quantface_core.pipelines.faces import load_faces
+    from ..quantface_core.pipelines.models import LoadedModel
+    from ..quantface_core.pipelines.quantize import images_sha256
 
-    from ..quantface_core.stages.quantize import calibrate_restorer
-    from ..quantface_core.stages.sensitivity import measure_sensitivity
-
-    bar = host.Progress()
-    with torch.inference_mode(False):
-        restorer = copy.deepcopy(fr_model.ready())  # layers are exchanged while it is measured
-        with host.cancellable(restorer):
-            statistics = calibrate_restorer(restorer, images, bar.part(0, 0.1))
-            some = images[:_MEASURED]
-            return measure_sensitivity(restorer, statistics, some, settings, metric, bar.part(0.1, 1))
+    callbacks = host.Progress().callbacks({"calibrate": (0, 0.1), "measure": (0.1, 1)})
+    with torch.inference_mode(False), host.memory_given_back():
+        images = load_faces(source, fr_model.restorer.image_size, callbacks)
+        asked = repr((images_sha256(images), metric, settings))
+        known, sensitivity = _last.get(fr_model, ("", None))
+        if sensitivity is None or known != asked:
+            model = LoadedModel(f"fr_model: {fr_model.name}", copy.deepcopy(fr_model.ready()))
+            sensitivity = measure(MeasureRequest(model, images, settings, metric), callbacks)
+            _last[fr_model] = asked, sensitivity
+    return sensitivity
 
 
 def _limits(text: str) -> dict[str, tuple[int, int]]:

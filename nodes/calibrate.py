@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
@@ -12,8 +13,10 @@ from . import host, previews
 from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
 from .pictures import from_chart
 
+if TYPE_CHECKING:
+    from ..quantface_core.types import BitPlan
+
 PRESETS = ["w4a4", "w4a6", "w6a6", "w8a8"]
-_SEARCHED = 2  # images at once in the searches: more is slower and hardly better
 _WORST = 5  # layers named in the report
 
 
@@ -67,33 +70,28 @@ class CalibrateAndBalance(io.ComfyNode):
         unet_only: bool,
         seed: int,
         faces: torch.Tensor | None = None,
-        plan: object = None,
+        plan: BitPlan | None = None,
     ) -> io.NodeOutput:
         from ..quantface_core.charts import draw_layers
-        from ..quantface_core.errors import UsageError
-        from ..quantface_core.nn.swap import quant_layers
-        from ..quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
+        from ..quantface_core.pipelines.models import LoadedModel
+        from ..quantface_core.pipelines.quantize import QuantizeRequest, quantize
         from ..quantface_core.types import BitPlan, Bits, QuantizeSettings
 
-        if quant_layers(fr_model.restorer):
-            raise UsageError(f"fr_model: {fr_model.name} is quantized already, give its full-precision original")
-        parts = ("unet",) if unet_only else QuantizeSettings().parts
+        parts = ("unet",) if unet_only else ()
         settings = QuantizeSettings(*Bits.parse(bits), rank=rank, seed=seed, parts=parts)
-        bar = host.Progress()
-        with torch.inference_mode(False):
-            restorer = copy.deepcopy(fr_model.ready())
-            images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
-            with host.cancellable(restorer):
-                statistics = calibrate_restorer(restorer, images, bar.part(0, 0.2))
-                some, report = images[:_SEARCHED], bar.part(0.2, 1)
-                reports = quantize_restorer(restorer, statistics, some, settings, report, plan)
+        source = face_inputs.source(faces, folder, count, find_faces, degrade)
+        with torch.inference_mode(False), host.memory_given_back():
+            model = LoadedModel(f"fr_model: {fr_model.name}", copy.deepcopy(fr_model.ready()))
+            callbacks = host.Progress().callbacks({"calibrate": (0, 0.2), "quantize": (0.2, 1)})
+            result = quantize(QuantizeRequest(model, source, settings, plan), callbacks)
+        reports = result.reports
         name = f"{fr_model.name}-{'plan' if plan else bits}"
         made = BitPlan(name, {r.name: r.format.bits for r in reports})
         lines = [f"{name}: {len(reports)} layers; largest errors:"]
         for r in sorted(reports, key=lambda r: -r.error_after)[:_WORST]:
             lines.append(f"{r.name}: {r.error_before:.2%} before, {r.error_after:.2%} after")
         return io.NodeOutput(
-            FRModel(name, restorer),
+            FRModel(name, result.model.restorer),
             host.to_host(from_chart(draw_layers(reports))),
             "\n".join(lines),
             ui=previews.bits(made, {r.name: r.error_after for r in reports}, "layer's error after balancing"),

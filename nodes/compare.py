@@ -52,16 +52,18 @@ class CompareModels(io.ComfyNode):
         faces: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         from ..quantface_core.metrics import ms_ssim, psnr, ssim
+        from ..quantface_core.pipelines.faces import load_faces
 
-        size = max(model.restorer.config.image_size for model in (first, second))
-        given = face_inputs.gather(size, faces, folder, count, find_faces, degrade)
-        made: dict[FRModel, list[torch.Tensor]] = {first: [], second: []}
+        size = max(model.restorer.image_size for model in (first, second))
         bar, done = host.Progress(), 0
+        callbacks = bar.callbacks()
+        given = load_faces(face_inputs.source(faces, folder, count, find_faces, degrade), size, callbacks)
+        made: dict[FRModel, list[torch.Tensor]] = {first: [], second: []}
         for model, pictures in made.items():
             restorer = model.ready()
-            with host.cancellable(restorer):
+            with callbacks.watching(restorer), host.memory_given_back():
                 for face in given.split(1):
-                    own = _resized(face, restorer.config.image_size).to(restorer.device)
+                    own = _resized(face, restorer.image_size).to(restorer.device)
                     pictures.append((_resized(restorer(own).float().cpu(), size) / 2 + 0.5).clamp(0, 1))
                     done += 1
                     bar(done, len(made) * len(given))

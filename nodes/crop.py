@@ -82,7 +82,7 @@ class CropFaces(io.ComfyNode):
         from ..quantface_core.faces.select import select_faces, sort_faces
         from ..quantface_core.faces.track import steady
 
-        host.insist(check_positions(positions))
+        host.require_valid(check_positions(positions))
         options = RestoreOptions(**chosen(faces, positions, order, min_confidence, min_size))
         pictures, marks, report = as_pictures(image), as_masks(face_mask), Report("cropped")
         found = find_faces(pictures, marks, boxes, host.Progress(), report.note)
@@ -99,7 +99,11 @@ class CropFaces(io.ComfyNode):
             crops += [extract(pixels, face_transform(face, size), size) for face in taken[-1]]
         if not crops:
             return io.NodeOutput(
-                host.nothing(), FaceCrops(image, taken), host.nothing(), report.text(), ui=previews.told(report.told())
+                host.nothing(),
+                FaceCrops(image, taken),
+                host.nothing(),
+                report.text(),
+                ui=previews.notes_below(report.shown_notes()),
             )
         cut = stacked(crops)
         masks = torch.from_numpy(soft_mask(size)).repeat(len(crops), 1, 1)
@@ -108,5 +112,5 @@ class CropFaces(io.ComfyNode):
             FaceCrops(image, taken),
             host.to_host(masks),
             report.text(),
-            ui=previews.crops(cut, cls) | previews.told(report.told()),
+            ui=previews.crops(cut, cls) | previews.notes_below(report.shown_notes()),
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
@@ -15,15 +14,10 @@ from .host import FRModel, FRModelSocket, advanced
 from .pictures import from_chart
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ..quantface_core.train.trainer import Trainer
-    from ..quantface_core.types import DistillSettings
+    from ..quantface_core.pipelines.distill import DistillResult
+    from ..quantface_core.types import DistillMode
 
 MODES = ["end-to-end", "blocks"]
-_SHOWN = 3  # validation faces in the preview
-_PAUSE = 1.0  # seconds between two drawings of the curve
 _VALIDATIONS = 8  # in a run
 
 
@@ -81,14 +75,16 @@ class QDLoRADistill(io.ComfyNode):
         rank: int,
         learning_rate: float,
         batch_size: int,
-        mode: str,
+        mode: DistillMode,
         validation: int,
         seed: int,
         faces: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         from ..quantface_core.errors import UsageError
         from ..quantface_core.nn.swap import quant_layers
-        from ..quantface_core.stages.distill import distill, distill_blocks
+        from ..quantface_core.pipelines.distill import DistillRequest, distill
+        from ..quantface_core.pipelines.faces import load_faces
+        from ..quantface_core.pipelines.models import LoadedModel
         from ..quantface_core.types import DistillSettings, FitSettings
 
         low_bit = quant_layers(fr_model.restorer).values()
@@ -103,73 +99,31 @@ class QDLoRADistill(io.ComfyNode):
             steps, batch_size, learning_rate=learning_rate, seed=seed,
             warmup=min(20, steps // 10), validate_every=every, save_every=every,
         )  # fmt: skip
-        settings = DistillSettings(fit=fit, rank=rank)
-        watched = _Watched(settings)
-        with torch.inference_mode(False):
+        callbacks = host.Progress().callbacks()
+        with torch.inference_mode(False), host.memory_given_back():
             host.load_together(fr_model, teacher)
             # What is trained is float32, whatever the model computes in otherwise.
-            restorer, full = copy.deepcopy(fr_model.restorer).float(), teacher.restorer
-            images = face_inputs.gather(restorer.config.image_size, faces, folder, count, find_faces, degrade)
-            held = min(validation, len(images) // 2)
-            learnt, held_back = images[: len(images) - held], images[len(images) - held :]
-            with host.cancellable(restorer, full):
-                if mode == "blocks":
-                    distill_blocks(restorer, full, learnt, settings, watched.callbacks())
-                else:
-                    distill(restorer, full, learnt, held_back, settings, watched.callbacks())
-            restorer.to(fr_model.restorer.dtype)
+            learner = LoadedModel(fr_model.name, copy.deepcopy(fr_model.restorer).float())
+            source = face_inputs.source(faces, folder, count, find_faces, degrade)
+            images = load_faces(source, learner.restorer.image_size, callbacks)
+            request = DistillRequest(
+                learner,
+                LoadedModel(teacher.name, teacher.restorer),
+                images,
+                DistillSettings(fit=fit, rank=rank),
+                mode,
+                min(validation, len(images) // 2),
+            )
+            result = distill(request, callbacks)
+            restorer = result.model.restorer.to(fr_model.restorer.dtype)
         name = f"{fr_model.name}-distilled"
         return io.NodeOutput(
-            FRModel(name, restorer), host.to_host(from_chart(watched.chart())), f"{name}: {watched.report()}"
+            FRModel(name, restorer), host.to_host(from_chart(result.chart)), f"{name}: {_report(result)}"
         )
 
 
-class _Watched:
-    """A run's losses and scores, and what the node shows of them while it goes on."""
-
-    def __init__(self, settings: DistillSettings) -> None:
-        self.steps = settings.fit.steps
-        self.losses: list[float] = []
-        self.scores: list[tuple[int, float]] = []
-        self.finished_blocks = 0
-        self._bar, self._drawn = host.Progress(), 0.0
-        self._faces: NDArray[np.uint8] | None = None
-
-    def callbacks(self) -> Any:
-        from ..quantface_core.stages.distill import Callbacks
-
-        return Callbacks(on_step=self._stepped, on_pictures=self._pictured)
-
-    def _stepped(self, trainer: Trainer) -> None:
-        self.losses, self.scores = list(trainer.losses), list(trainer.scores)
-        self.finished_blocks += trainer.done == self.steps
-        preview, now = None, time.monotonic()
-        if now - self._drawn > _PAUSE or trainer.done == self.steps:
-            self._drawn, preview = now, self.chart()
-        self._bar(trainer.done, self.steps, preview)
-
-    def _pictured(self, step: int, pictures: torch.Tensor) -> None:
-        from ..quantface_core.charts import draw_faces
-
-        self._faces = draw_faces(pictures[:_SHOWN])
-        self._bar(step, self.steps, self.chart())
-
-    def chart(self) -> NDArray[np.uint8]:
-        """The curve, and below it the faces: degraded, full precision, low-bit."""
-        import cv2
-        import numpy as np
-
-        from ..quantface_core.charts import draw_losses
-
-        curve = draw_losses(self.losses, self.scores, self.steps)
-        if self._faces is None:
-            return curve
-        width = curve.shape[1]
-        height = max(1, round(self._faces.shape[0] * width / self._faces.shape[1]))
-        return np.concatenate([curve, cv2.resize(self._faces, (width, height), interpolation=cv2.INTER_AREA)])
-
-    def report(self) -> str:
-        done = f"{len(self.losses)} steps" + (f" in each of {self.finished_blocks} blocks" * (not self.scores))
-        lines = [f"{done}, loss {self.losses[0]:.3e} to {self.losses[-1]:.3e}"]
-        lines += [f"step {step}: {score:.2f} dB to the full-precision model" for step, score in self.scores]
-        return "\n".join(lines)
+def _report(result: DistillResult) -> str:
+    blocks = f" in each of {len(result.reports)} blocks" * ("" not in result.reports)
+    lines = [f"{len(result.losses)} steps{blocks}, loss {result.losses[0]:.3e} to {result.losses[-1]:.3e}"]
+    lines += [f"step {step}: {score:.2f} dB to the full-precision model" for step, score in result.scores]
+    return "\n".join(lines)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
@@ -12,13 +11,12 @@ from . import host
 from .pictures import as_pictures, to_pixels
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..quantface_core.pipelines.faces import FaceSource
 
-_LEAST = 32  # pixels; a face found in a picture that is smaller teaches nothing
+_BUNDLED = 32  # degradations of the bundled portrait, at most
 
 
-def inputs(count: int) -> list[Any]:
+def inputs(count: int) -> list[io.Input]:
     """The four inputs that name faces."""
     return [
         io.Image.Input("faces", optional=True,
@@ -49,66 +47,14 @@ def fingerprint(folder: str | None) -> str:
     return repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
 
 
-def gather(
-    size: int, faces: torch.Tensor | None, folder: str, count: int, find_faces: bool, degrade: bool
-) -> torch.Tensor:
-    """The chosen faces as [N, 3, size, size] float32 in [-1, 1]. Raises UsageError, ImageError."""
-    from ..quantface_core.bundled import bundled_faces
-    from ..quantface_core.degrade import degrade as degraded
-    from ..quantface_core.errors import UsageError
-    from ..quantface_core.faces.aligned import as_batch
-
-    if faces is None:
-        host.insist(validate(folder))
-    if faces is None and not folder.strip():
-        return bundled_faces(min(count, 32), size)
-    pictures: list[NDArray[np.uint8]] = []
-    for name, pixels in _pictures(faces, folder.strip()):
-        host.stop_if_cancelled()
-        pictures += _aligned(pixels, size) if find_faces else [_whole(name, pixels, size)]
-        if len(pictures) >= count:
-            break
-    if not pictures:
-        raise UsageError("no face was found in the pictures: give others, or switch off find_faces")
-    chosen = [degraded(p, seed) if degrade else p for seed, p in enumerate(pictures[:count])]
-    return as_batch(chosen)
-
-
-def _pictures(faces: torch.Tensor | None, folder: str) -> Any:
-    """(name, RGB pixels uint8) of each picture, one at a time."""
-    from ..quantface_core.errors import UsageError
-    from ..quantface_core.faces.aligned import to_8_bits
-    from ..quantface_core.io.photos import READABLE, read_photo
+def source(faces: torch.Tensor | None, folder: str, count: int, find_faces: bool, degrade: bool) -> FaceSource:
+    """What those inputs name. Raises UsageError, ImageError."""
+    from ..quantface_core.pipelines.faces import FaceSource
 
     if faces is not None:
-        for index, frame in enumerate(as_pictures(faces)):
-            yield f"picture {index}", to_8_bits(to_pixels(frame))
-        return
-    paths = [p for p in sorted(host.input_folder(folder).iterdir()) if p.suffix.lower() in READABLE]
-    if not paths:
-        raise UsageError(f"folder {folder!r} holds no pictures ({', '.join(READABLE)})")
-    for path in paths:
-        yield Path(path).name, to_8_bits(read_photo(path).pixels)
-
-
-def _whole(name: str, pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A picture that is one aligned face. Raises ImageError."""
-    from ..quantface_core.errors import ImageError
-    from ..quantface_core.faces.aligned import aligned_face
-
-    try:
-        return aligned_face(name, pixels, size)
-    except ImageError as error:
-        raise ImageError(f"{error}: switch on find_faces for photos") from None
-
-
-def _aligned(pixels: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
-    """Every face of a photo, cut out and turned upright."""
-    import numpy as np
-
-    from ..quantface_core import FaceDetector, RestoreOptions, detector_path
-    from ..quantface_core.faces.align import extract, face_transform
-    from ..quantface_core.faces.select import sort_faces
-
-    found = sort_faces(FaceDetector(detector_path())(pixels), RestoreOptions(min_size=_LEAST))
-    return [np.rint(extract(pixels, face_transform(face, size), size) * 255).astype(np.uint8) for face in found]
+        pictures = ((f"picture {index}", to_pixels(frame)) for index, frame in enumerate(as_pictures(faces)))
+        return FaceSource(count, pictures=pictures, find_faces=find_faces, degrade=degrade)
+    host.require_valid(validate(folder))
+    if not folder.strip():
+        return FaceSource(min(count, _BUNDLED))
+    return FaceSource(count, folder=host.input_folder(folder.strip()), find_faces=find_faces, degrade=degrade)

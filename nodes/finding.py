@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +22,7 @@ ORDERS = ["left-to-right", "size", "confidence"]
 CHOICES = ["all", "largest", "positions"]
 
 
-def choice_inputs() -> list[Any]:
+def choice_inputs() -> list[io.Input]:
     """The inputs that choose among the faces."""
     return [
         io.Combo.Input("faces", options=CHOICES, default="all", tooltip="Which faces to take."),
@@ -33,7 +32,7 @@ def choice_inputs() -> list[Any]:
     ]  # fmt: skip
 
 
-def limit_inputs() -> list[Any]:
+def limit_inputs() -> list[io.Input]:
     """The inputs that leave doubtful and small faces out."""
     return [
         advanced(io.Float.Input("min_confidence", default=0.7, min=0.0, max=1.0, step=0.05,
@@ -42,7 +41,7 @@ def limit_inputs() -> list[Any]:
     ]  # fmt: skip
 
 
-def mark_inputs() -> list[Any]:
+def mark_inputs() -> list[io.Input]:
     """The inputs that take the detector's place."""
     boxes = BoxesSocket.Input("boxes", optional=True,
                               tooltip="Instead of the detector: bounding boxes of the faces, or SEGS.")  # fmt: skip
@@ -80,30 +79,30 @@ def find_faces(
     face_mask: torch.Tensor | None,
     boxes: Any,
     progress: Callable[[int, int], None],
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     dark: Sequence[bool] = (),
 ) -> Found:
     """The faces of pictures [N, H, W, 3]; none is looked for where `dark` says that none is wanted.
 
-    `tell` hears of boxes that lie outside. Raises UsageError, ImageError.
+    `notify` is given a line about boxes that lie outside. Raises UsageError, ImageError.
     """
-    find = _finder(face_mask, boxes, len(image), tell)
+    find = _finder(face_mask, boxes, len(image), notify)
     found: Found = []
     for index, frame in enumerate(image):
         progress(index, len(image))
         unwanted = index < len(dark) and dark[index]
-        found.append(() if unwanted else host.cancellable_call(partial(find, index, frame)))
+        found.append(() if unwanted else find(index, frame))
     return found
 
 
 def _finder(
-    face_mask: torch.Tensor | None, boxes: Any, frames: int, tell: Callable[[str], None]
+    face_mask: torch.Tensor | None, boxes: Any, frames: int, notify: Callable[[str], None]
 ) -> Callable[[int, torch.Tensor], tuple[Face, ...]]:
     """What finds the faces of a picture (index, frame): the user's boxes, the user's mask, or the detector."""
     from ..quantface_core import FaceDetector, detector_path
     from ..quantface_core.faces.boxes import boxes_in_mask
 
-    detector = FaceDetector(detector_path())
+    detector = FaceDetector(detector_path(), host.stop_if_cancelled)
 
     def find(index: int, frame: torch.Tensor) -> tuple[Face, ...]:
         pixels = to_pixels(frame)
@@ -113,7 +112,7 @@ def _finder(
         given = [] if boxes is None else boxes_of_frame(boxes, index, frames, (width, height))
         outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
         if outside:  # as a tracker's are, whose face has left the picture
-            tell(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside of it")
+            notify(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside of it")
             given = [box for box in given if box not in outside]
         if face_mask is not None:
             area = of_frame(face_mask, index).cpu()

@@ -7,42 +7,43 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
 import os
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
 
 if TYPE_CHECKING:
     import numpy as np
+    from comfy_execution.graph_utils import ExecutionBlocker
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
-    from ..quantface_core import OneStepRestorer
+    from ..quantface_core.pipelines.callbacks import PipelineCallbacks
+    from ..quantface_core.pipelines.callbacks import Progress as PipelineProgress
+    from ..quantface_core.restorer import RestorerModel
 
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
 _NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512
-_PAUSE = 0.1  # seconds between looks at the cancel button
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
 FRPlanSocket = io.Custom("FR_PLAN")
 BoxesSocket = io.Custom("BOUNDING_BOX,SEGS")  # the host's own, and Impact Pack's
 CropsSocket = io.Custom("FACE_CROPS")
-_Result = TypeVar("_Result")
 
 
-def advanced(socket: Any) -> Any:
+def advanced(socket: io.Input) -> io.Input:
     """An input that newer hosts show on request only; older ones always do."""
     return with_options(socket, advanced=True)
 
 
-def with_options(socket: Any, **options: Any) -> Any:
+def with_options(socket: io.Input, **options: object) -> io.Input:
     """An input with options for the page that not every host's schema has an argument for."""
     socket.extra_dict = {**(getattr(socket, "extra_dict", None) or {}), **options}
     return socket
@@ -100,7 +101,7 @@ def input_folder(name: str) -> Path:
     return Path(folder_paths.get_input_directory()) / name
 
 
-def insist(answer: bool | str) -> None:
+def require_valid(answer: bool | str) -> None:
     """Raise UsageError unless a node's `validate_inputs` says True: the host asks it of typed values only, not of
     those that come from other nodes. It marks every input that `validate_inputs` names: each node's names one.
     """
@@ -113,7 +114,7 @@ def insist(answer: bool | str) -> None:
 class _Resident(torch.nn.Module):
     """What the host's memory manager moves; it sets `device`, which a restorer derives from its weights."""
 
-    def __init__(self, restorer: OneStepRestorer) -> None:
+    def __init__(self, restorer: RestorerModel) -> None:
         super().__init__()
         self.restorer = restorer
         self.device = restorer.device
@@ -122,7 +123,7 @@ class _Resident(torch.nn.Module):
 class FRModel:
     """The value of an FR_MODEL socket: a restorer in the care of the host's memory manager."""
 
-    def __init__(self, name: str, restorer: OneStepRestorer) -> None:
+    def __init__(self, name: str, restorer: RestorerModel) -> None:
         import comfy.model_management as management
         import comfy.model_patcher as patchers
 
@@ -133,12 +134,12 @@ class FRModel:
         self.patcher = patcher(_Resident(restorer), load_device=load, offload_device=offload)
 
     @property
-    def restorer(self) -> OneStepRestorer:
+    def restorer(self) -> RestorerModel:
         """The restorer, where it is."""
-        restorer: OneStepRestorer = self.patcher.model.restorer
+        restorer: RestorerModel = self.patcher.model.restorer
         return restorer
 
-    def ready(self, faces: int = 1) -> OneStepRestorer:
+    def ready(self, faces: int = 1) -> RestorerModel:
         """The restorer, on the device that computes, with room for so many faces at once."""
         load_together(self, faces=faces)
         return self.restorer
@@ -148,7 +149,7 @@ def load_together(*models: FRModel, faces: int = 1) -> None:
     """Bring models to the device that computes, and keep all of them there at once."""
     import comfy.model_management as management
 
-    need = max(_NEEDED * model.restorer.config.image_size**2 for model in models) * faces
+    need = max(_NEEDED * model.restorer.image_size**2 for model in models) * faces
     management.load_models_gpu([model.patcher for model in models], memory_required=need, force_full_load=True)
 
 
@@ -178,26 +179,7 @@ def stop_if_cancelled() -> None:
     management.throw_exception_if_processing_interrupted()
 
 
-def cancellable_call(work: Callable[[], _Result]) -> _Result:
-    """What `work` returns or raises, while the cancel button is looked at: for work that cannot stop by itself.
-
-    It runs in a thread of its own; when the user cancels, that is left to end unheard.
-    """
-    future: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    while not wait([future], _PAUSE).done:
-        stop_if_cancelled()
-    return future.result()
-
-
-def nothing() -> Any:
+def nothing() -> ExecutionBlocker:
     """An output that has no value: nodes that it is connected to are left out, without an error."""
     from comfy_execution.graph_utils import ExecutionBlocker
 
@@ -205,25 +187,14 @@ def nothing() -> Any:
 
 
 @contextmanager
-def cancellable(*models: torch.nn.Module) -> Iterator[None]:
-    """While it lasts, every layer of the models looks for the cancel button, forward and backward.
+def memory_given_back() -> Iterator[None]:
+    """While it lasts, freed memory is kept for what comes next; at its end it is given back to the system.
 
-    Progress is told between faces or steps, and one step of a large model may take a minute. Memory is given back
-    at the end, also when the work is cut short: the host keeps the error for a while, and with it whatever the
-    functions that it went through were holding.
+    Also when the work is cut short: the host keeps the error for a while, and with it whatever the functions that it
+    went through were holding. Memory that ran out on the GPU becomes the host's own error: it makes room, and says so.
     """
     from ..quantface_core.runtime.memory import kept_memory
 
-    def check(_: torch.nn.Module, __: Any) -> None:
-        stop_if_cancelled()
-
-    def check_backward(_: torch.nn.Module, __: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.requires_grad:
-            output.register_hook(lambda _: stop_if_cancelled())
-
-    leaves = [module for model in models for module in model.modules() if not any(module.children())]
-    hooks = [leaf.register_forward_pre_hook(check) for leaf in leaves]
-    hooks += [leaf.register_forward_hook(check_backward) for leaf in leaves]
     with kept_memory():
         try:
             yield
@@ -231,11 +202,8 @@ def cancellable(*models: torch.nn.Module) -> Iterator[None]:
             traceback.clear_frames(error.__traceback__)
             gc.collect()
             if isinstance(error.__cause__, torch.OutOfMemoryError):
-                raise error.__cause__ from None  # the host's own error: it makes room, and says so
+                raise error.__cause__ from None
             raise
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 class Progress:
@@ -245,11 +213,28 @@ class Progress:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(1)
+        self._place = 0, 1
 
     def __call__(self, done: int, total: int, preview: NDArray[np.uint8] | None = None) -> None:
         """`preview`: a picture [H, W, 3] shown on the node."""
         stop_if_cancelled()
-        self._bar.update_absolute(done, max(1, total), None if preview is None else _preview(preview))
+        self._place = done, max(1, total)
+        self._bar.update_absolute(*self._place, None if preview is None else _preview(preview))
+
+    def callbacks(self, shares: Mapping[str, tuple[float, float]] | None = None) -> PipelineCallbacks:
+        """What a pipeline is given. Stages take `shares` of the bar, 0 to 1, by name; without, each takes all of it."""
+        from ..quantface_core.pipelines.callbacks import PipelineCallbacks
+
+        def progress(step: PipelineProgress) -> None:
+            start, end = (shares or {}).get(step.stage, (0.0, 1.0))
+            self.part(start, end)(step.done, step.total)
+
+        return PipelineCallbacks(
+            progress=progress,
+            preview=lambda pixels: self(*self._place, pixels),
+            notify=lambda text: logging.info("QuantFace: %s", text),
+            check_cancelled=stop_if_cancelled,
+        )
 
     def part(self, start: float, end: float) -> Callable[[int, int], None]:
         """A callback (done, in all) for a stage that takes this share of the bar, 0 to 1."""
@@ -260,10 +245,10 @@ class Progress:
         return report
 
 
-def _preview(pixels: NDArray[np.uint8]) -> tuple[str, Any, int]:
-    from PIL import Image
+def _preview(pixels: NDArray[np.uint8]) -> tuple[str, Image, int]:
+    from PIL.Image import fromarray
 
-    picture = Image.fromarray(pixels)
+    picture = fromarray(pixels)
     return "JPEG", picture, max(picture.size)
 
 

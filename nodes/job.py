@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from .pictures import alpha_of, as_masks, as_pictures, from_pixels, of_frame, to_pixels, with_alpha, within_mask
+from .pictures import alpha_of, as_masks, as_pictures, from_pixels, merged, of_frame, to_pixels, with_alpha
 from .report import Report, changed_faces
 
 if TYPE_CHECKING:
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..quantface_core import RestoreOptions
-    from ..quantface_core.stages.restore import Progress
-    from ..quantface_core.types import Face
+    from ..quantface_core.pipelines.callbacks import PipelineCallbacks
+    from ..quantface_core.restorer import Restorer
+    from ..quantface_core.types import Face, Pixels
 
 _DARK = (
     "mask is black all over, as Load Image gives for a picture without transparency: nothing may change. "
@@ -46,24 +47,28 @@ class Job:
             self.report.note(_DARK)
 
     def restore(
-        self, index: int, faces: Sequence[Face], restorer: Any, options: RestoreOptions, told: Progress | None = None
+        self,
+        index: int,
+        faces: Sequence[Face],
+        restorer: Restorer,
+        options: RestoreOptions,
+        callbacks: PipelineCallbacks | None = None,
     ) -> torch.Tensor:
         """The picture [H, W, 3 or 4] of an index, its faces restored; kept with its mask, crops and report."""
-        from ..quantface_core import restore_photo
+        from ..quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
         from ..quantface_core.stages.restore import in_words, left_alone
 
         frame, faces = self.image[index], () if self.dark[index] else faces
         behind = None if self.background is None else of_frame(self.background, index)
         within = None if self.mask is None else of_frame(self.mask, index)
         pixels, beneath = to_pixels(frame), None if behind is None else to_pixels(behind)
-        result = restore_photo(pixels, restorer, faces, options, told, beneath)
-        base, under = (frame, pixels) if behind is None or beneath is None else (behind, beneath)
+        result = restore_picture(PictureRequest(pixels, restorer, faces, options, beneath), callbacks)
+        base = frame if behind is None else behind
+        under: Pixels = pixels if beneath is None else beneath
         if options.upscale > 1:  # as it is enlarged without a face
-            under = restore_photo(pixels, restorer, (), options).pixels
+            under = restore_picture(PictureRequest(pixels, restorer, (), options)).pixels
             base = from_pixels(under)
-        # Where nothing changed, the value that was given, not that value rounded to 16 bits.
-        restored = torch.where(torch.from_numpy(result.pixels == under), base.cpu(), from_pixels(result.pixels))
-        picture, area = within_mask(restored, result.mask, base, within)
+        picture, area = merged(result.pixels, under, base, result.mask, within)
         tried = {number: result.faces[number] for number in result.restored}
         changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
         words = {}

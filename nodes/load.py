@@ -10,7 +10,6 @@ from comfy_api.latest import io
 from ..quantface_core.kernels.backend import CHOICES as BACKENDS
 from . import host
 from .host import FRModel, FRModelSocket
-from .making import make
 
 PRECISIONS = ["auto", "float32", "bfloat16"]
 
@@ -21,6 +20,13 @@ def _file(model: str) -> Path | None:
 
     missing = f"model: {model} is not in models/{host.FOLDER}: put it there and press R to refresh"
     return offered_file(model, host.model_file, missing)
+
+
+def _fetched(name: str) -> Path:
+    """The file of a model that is made now, while the node's bar moves. Raises ModelError."""
+    from ..quantface_core.pipelines.child import fetch_in_child
+
+    return fetch_in_child(name, host.Progress().callbacks())
 
 
 class LoadModel(io.ComfyNode):
@@ -88,16 +94,16 @@ class LoadModel(io.ComfyNode):
         from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
         from ..quantface_core.nn.swap import prefer
 
-        host.insist(cls.validate_inputs(model))
+        host.require_valid(cls.validate_inputs(model))
         for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
-            host.insist(value in known or f"{name} {value!r}: one of {', '.join(known)}")
+            host.require_valid(value in known or f"{name} {value!r}: one of {', '.join(known)}")
         name = plain(model)
         asked = None if backend == "auto" else backend
         chosen = preferred_backend(host.compute_device(), asked)
         if asked and asked != backend_name(chosen):  # a shared workflow opens everywhere
             logging.warning("QuantFace: backend %s cannot run here, %s computes", asked, backend_name(chosen))
         with torch.inference_mode(False):
-            restorer = load_restorer(_file(model) or make(name), dtype=host.compute_dtype(precision))
+            restorer = load_restorer(_file(model) or _fetched(name), dtype=host.compute_dtype(precision))
             if asked:
                 prefer(restorer, chosen)
         return io.NodeOutput(FRModel(name.removesuffix(".safetensors"), restorer))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Sequence
 
 import torch
 from comfy_api.latest import io
@@ -11,7 +11,7 @@ from . import host, previews
 from .crop import FaceCrops
 from .host import CropsSocket, advanced
 from .job import Job
-from .pictures import as_pictures
+from .pictures import as_pictures, batch_of
 
 
 class PasteFaces(io.ComfyNode):
@@ -73,12 +73,12 @@ class PasteFaces(io.ComfyNode):
             ordered = sort_faces(faces, options)  # as the library will count them, in whatever order they were cut
             job.restore(index, ordered, _Treated([own[id(face)] for face in ordered]), options)
             bar(index + 1, job.count)
-        pictures = torch.stack(job.frames)
+        pictures = batch_of(job.frames)
         return io.NodeOutput(
             host.to_host(pictures),
-            host.to_host(torch.stack(job.changed)),
+            host.to_host(batch_of(job.changed)),
             job.report.text(),
-            ui=previews.before_after(job.image, pictures, cls, job.report.told()),
+            ui=previews.before_after(job.image, pictures, cls, job.report.shown_notes()),
         )
 
 
@@ -104,10 +104,10 @@ class _Treated:
     """What the library takes for a restorer: its pictures [S, S, 3] are there already, and are given out in order."""
 
     def __init__(self, crops: list[torch.Tensor]) -> None:
-        self.config = SimpleNamespace(image_size=len(crops[0]) if crops else 64)
+        self.image_size = len(crops[0]) if crops else 64
         self.device = torch.device("cpu")
         self._crops = iter(crops)
 
-    def __call__(self, images: torch.Tensor, seeds: object = None) -> torch.Tensor:
+    def __call__(self, image: torch.Tensor, seeds: Sequence[int] | None = None) -> torch.Tensor:
         """[B, 3, S, S] in [-1, 1], for as many."""
-        return torch.stack([next(self._crops).cpu() for _ in images]).movedim(-1, 1) * 2 - 1
+        return torch.stack([next(self._crops).cpu() for _ in image]).movedim(-1, 1) * 2 - 1

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from . import host
+
+if TYPE_CHECKING:
+    from ..quantface_core.types import Pixels
+
 _FULL = 65535.0  # 16 bits: rounding is then far below what a picture shows
+_STRIP = 1 << 22  # pixels that are worked on at once
 
 
 def as_pictures(images: torch.Tensor) -> torch.Tensor:
@@ -48,33 +54,67 @@ def as_masks(masks: torch.Tensor | None) -> torch.Tensor | None:
     return masks.detach().float().reshape(-1, *masks.shape[-2:])
 
 
+def strips(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture, some at a time: a huge one is never held a second time, and between two strips the
+    cancel button is looked at.
+    """
+    rows = max(1, _STRIP // max(1, width))
+    for top in range(0, height, rows):
+        host.stop_if_cancelled()
+        yield slice(top, top + rows)
+
+
 def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
     """A frame [H, W, 3] in 0 to 1 -> uint16. Not-a-number is refused."""
     from ..quantface_core.errors import ImageError
 
-    frame = frame.cpu()
-    if not torch.isfinite(frame).all():
-        raise ImageError("the picture holds NaN or infinite values: look at the node that made it")
-    return (frame.clamp(0, 1) * _FULL).round().numpy().astype(np.uint16)
+    pixels = np.empty(frame.shape, np.uint16)
+    for rows in strips(*frame.shape[:2]):
+        part = frame[rows].cpu()
+        if not torch.isfinite(part).all():
+            raise ImageError("the picture holds NaN or infinite values: look at the node that made it")
+        pixels[rows] = (part.clamp(0, 1) * _FULL).round().numpy()
+    return pixels
 
 
-def from_pixels(pixels: NDArray[np.uint16]) -> torch.Tensor:
-    """Pixels [H, W, 3] -> a frame in 0 to 1."""
-    return torch.from_numpy(pixels.astype(np.float32) / _FULL)
+def from_pixels(pixels: Pixels) -> torch.Tensor:
+    """Pixels [H, W, 3] of 16 bits -> a frame in 0 to 1."""
+    frame = torch.empty(pixels.shape)
+    for rows in strips(*pixels.shape[:2]):
+        frame[rows] = torch.from_numpy(pixels[rows].astype(np.float32)).div_(_FULL)
+    return frame
 
 
-def within_mask(
-    restored: torch.Tensor, changed: NDArray[np.float32], base: torch.Tensor, mask: torch.Tensor | None
+def merged(
+    restored: NDArray[np.uint16],
+    under: NDArray[np.uint16],
+    base: torch.Tensor,
+    changed: NDArray[np.float32],
+    mask: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A restored frame over what it was made of, both [H, W, 3], within the user's mask [h, w] -> (picture, changed).
+    """Restored pixels over the frame that they were made of, all [H, W, 3], within the user's mask [h, w] ->
+    (picture, changed).
 
-    What did not change stays exactly as it was.
+    `under` is the frame as pixels: where they are as they were, the frame's own value stays, not that value rounded.
     """
-    area, base = torch.from_numpy(changed), base.cpu()
+    area, base, wanted = torch.from_numpy(changed), base.cpu(), None
     if mask is not None:
-        wanted = F.interpolate(mask.cpu()[None, None], size=area.shape, mode="bilinear")[0, 0].clamp(0, 1)
-        restored, area = torch.lerp(base, restored, wanted[..., None]), area * wanted
-    return torch.where(area[..., None] > 0, restored, base), area
+        wanted = F.interpolate(mask.cpu()[None, None], size=area.shape, mode="bilinear")[0, 0].clamp_(0, 1)
+        area = area * wanted
+    picture = torch.empty(base.shape)
+    for rows in strips(*base.shape[:2]):
+        before, inside = base[rows], area[rows, :, None] > 0
+        picture[rows] = before
+        if inside.any():
+            after = torch.where(torch.from_numpy(restored[rows] == under[rows]), before, from_pixels(restored[rows]))
+            after = after if wanted is None else torch.lerp(before, after, wanted[rows, :, None])
+            picture[rows] = torch.where(inside, after, before)
+    return picture, area
+
+
+def batch_of(frames: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Frames of one shape as a batch; a single one is not copied, for it may be huge."""
+    return frames[0][None] if len(frames) == 1 else torch.stack(list(frames))
 
 
 def stacked(crops: Sequence[NDArray[np.float32]]) -> torch.Tensor:

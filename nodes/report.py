@@ -32,7 +32,7 @@ class Report:
         if text and text not in self.notes:
             self.notes.append(text)
 
-    def told(self) -> list[str]:
+    def shown_notes(self) -> list[str]:
         """The notes, at most so many: those of a video may be as many as its frames."""
         rest = self.notes[_NOTES:]
         return [*self.notes[:_NOTES], *([f"and {len(rest)} more of such notes"] if rest else [])]
@@ -63,7 +63,7 @@ class Report:
 
     def text(self) -> str:
         """Notes first; of many pictures the first, and what became of the rest."""
-        lines = [*self.told(), *(line for picture in self.pictures[:_LINES] for line in picture)]
+        lines = [*self.shown_notes(), *(line for picture in self.pictures[:_LINES] for line in picture)]
         if rest := self.faces[_LINES:]:
             changed, every = (sum(column) for column in zip(*rest, strict=True))
             lines.append(f"and {len(rest)} more pictures: {changed} of {every} faces {self.done}")

@@ -11,7 +11,7 @@ from . import host, previews
 from .finding import check_choice, check_positions, choice_inputs, chosen, find_faces, limit_inputs, mark_inputs
 from .host import FRModel, FRModelSocket, advanced
 from .job import Job
-from .pictures import as_masks, stacked
+from .pictures import as_masks, batch_of, stacked
 
 BLENDS = ["auto", "strength"]
 _LOOKING = 0.1  # of the progress bar, for finding the faces
@@ -97,7 +97,7 @@ class RestoreFace(io.ComfyNode):
         from ..quantface_core import RestoreOptions
         from ..quantface_core.faces.track import steady
 
-        host.insist(check_positions(positions))
+        host.require_valid(check_positions(positions))
         job = Job(image, mask, background, "restored")
         options = RestoreOptions(
             **chosen(faces, positions, order, min_confidence, min_size),
@@ -114,17 +114,19 @@ class RestoreFace(io.ComfyNode):
             job.report.note(check_choice(found, options, boxes, marks))
         # A model is brought to the device that computes only where there is something for it to do.
         restorer = fr_model.ready(batch_size or _BATCH) if any(found) else fr_model.restorer
-        with host.cancellable(restorer):
+        with host.memory_given_back():
             for index, here in enumerate(steady(found, smoothing)):
                 start, share = _LOOKING + index * (1 - _LOOKING) / job.count, (1 - _LOOKING) / job.count
-                picture = job.restore(index, here, restorer, options, bar.part(start, start + share))
+                picture = job.restore(
+                    index, here, restorer, options, bar.callbacks({"restore": (start, start + share)})
+                )
                 preview = (picture[..., :3].numpy() * 255).astype("uint8") if job.count > 1 else None
                 bar(round(1000 * (start + share)), 1000, preview)
-        pictures = torch.stack(job.frames)
+        pictures = batch_of(job.frames)
         return io.NodeOutput(
             host.to_host(pictures),
             host.to_host(stacked(job.crops)) if job.crops else host.nothing(),
-            host.to_host(torch.stack(job.changed)),
+            host.to_host(batch_of(job.changed)),
             job.report.text(),
-            ui=previews.before_after(job.image, pictures, cls, job.report.told()),
+            ui=previews.before_after(job.image, pictures, cls, job.report.shown_notes()),
         )

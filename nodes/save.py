@@ -43,7 +43,7 @@ class SaveModel(io.ComfyNode):
         from ..quantface_core import __version__, save_restorer
         from ..quantface_core.errors import UsageError
 
-        host.insist(cls.validate_inputs(name))
+        host.require_valid(cls.validate_inputs(name))
         path = host.target_file(name)
         if path.exists() and not overwrite:
             raise UsageError(f"name: {path.name} exists: choose another name, or switch on overwrite")

@@ -63,7 +63,7 @@ def add_options() -> None:
 
     def add(name: str, label: str, component: Any, arguments: Any, note: str = "", refresh: Any = None) -> None:
         value = getattr(usual, name)
-        value = -1 if name == "seed" else value
+        value = -1 if value is None else value
         option = shared.OptionInfo(
             value, label, component, arguments, section=_SECTION[:2], category_id=_SECTION[2], refresh=refresh,
             infotext=infotext_name(name),
@@ -94,3 +94,11 @@ def tell(p: Any) -> None:
             p.extra_generation_params |= settings().infotext()
         except QuantFaceError as error:
             host.report(str(error))
+
+
+def fill_in(_: str, params: dict[str, Any]) -> None:
+    """For `on_infotext_pasted`: a text leaves out what was as usual, which the settings page may not be now."""
+    if infotext_name("model") in params:
+        for name in NAMES:
+            value = getattr(Settings(), name)
+            params.setdefault(infotext_name(name), str(-1 if value is None else value))

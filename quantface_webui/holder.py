@@ -13,19 +13,19 @@ from . import host
 if TYPE_CHECKING:
     import torch
 
-    from quantface_core import OneStepRestorer
+    from quantface_core.restorer import RestorerModel
 
 _NEEDED = 2800  # bytes a pixel of a face takes while it is restored
 _lock = threading.RLock()
-_held: tuple[tuple[str, int, int], OneStepRestorer] | None = None
+_held: tuple[tuple[str, int, int], RestorerModel] | None = None
 
 
 @contextmanager
-def restorer(path: Path, device: torch.device) -> Iterator[OneStepRestorer]:
+def restorer(path: Path, device: torch.device) -> Iterator[RestorerModel]:
     """The file's restorer on a device, nobody else's while it lasts. Raises ModelError."""
     with _lock:
         model = _loaded(path, device)
-        host.make_room(path.stat().st_size + _NEEDED * model.config.image_size**2, device)
+        host.make_room(path.stat().st_size + _NEEDED * model.image_size**2, device)
         if not _is_on(model, device):  # moving, even to where it is, would pack its integers again
             model.to(device)
         try:
@@ -44,7 +44,7 @@ def drop() -> None:
     host.empty_cache()
 
 
-def _loaded(path: Path, device: torch.device) -> OneStepRestorer:
+def _loaded(path: Path, device: torch.device) -> RestorerModel:
     from quantface_core import load_restorer
 
     global _held
@@ -58,7 +58,7 @@ def _loaded(path: Path, device: torch.device) -> OneStepRestorer:
     return _held[1]
 
 
-def _is_on(model: OneStepRestorer, device: torch.device) -> bool:
+def _is_on(model: RestorerModel, device: torch.device) -> bool:
     """A device without a number is the host's current one."""
     return model.device.type == device.type and device.index in (None, model.device.index)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quantface_core.errors import QuantFaceError
-from quantface_core.io.making import make
 from quantface_core.io.offers import offered_file, offers, plain
+from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
 from . import holder, host
 from .settings import Settings
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quantface_core import Face, FaceDetector, OneStepRestorer, Restoration
+    from quantface_core import Face, FaceDetector, Restoration
+    from quantface_core.restorer import RestorerModel
 
     Pixels = NDArray[np.uint8]
 
@@ -58,7 +59,7 @@ def restore(pixels: Pixels, settings: Settings) -> Restored:
         return Restored(pixels, (), ())
     with host.Progress() as progress:
         if file is None:
-            file = _made(plain(settings.model), progress)
+            file = _fetched(plain(settings.model), progress)
         with _looking:
             found = _detector()(pixels)
         options = settings.options()
@@ -68,14 +69,14 @@ def restore(pixels: Pixels, settings: Settings) -> Restored:
     return Restored(_blended(pixels, result.pixels, settings.visibility), result.faces, result.restored)
 
 
-def _made(name: str, progress: host.Progress) -> Path:
+def _fetched(name: str, progress: host.Progress) -> Path:
     """A model that is fetched or built now, while the bar moves; Interrupt ends it, asking again goes on."""
+    from quantface_core.pipelines.child import fetch_in_child
 
-    def look(percent: int, doing: str) -> None:
-        host.stop_if_stopping()
-        progress(percent, 100, f"QuantFace: {name}: {doing or 'getting it'}")
+    def show(step: Progress) -> None:
+        progress(step.done, step.total, f"QuantFace: {name}: {step.stage}")
 
-    return make(name, look)
+    return fetch_in_child(name, PipelineCallbacks(progress=show, check_cancelled=host.stop_if_stopping))
 
 
 @cache
@@ -86,20 +87,18 @@ def _detector() -> FaceDetector:
 
 
 def _faces(
-    model: OneStepRestorer, pixels: Pixels, found: tuple[Face, ...], settings: Settings, progress: host.Progress
+    model: RestorerModel, pixels: Pixels, found: tuple[Face, ...], settings: Settings, progress: host.Progress
 ) -> Restoration:
-    from quantface_core import restore_photo
-    from quantface_core.nn.watched import watched
+    from quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
 
-    def told(done: int, total: int) -> None:
-        host.stop_if_interrupted()
-        progress(done, total, f"QuantFace: face {min(done + 1, total)} of {total}")
+    def show(step: Progress) -> None:
+        progress(step.done, step.total, f"QuantFace: face {min(step.done + 1, step.total)} of {step.total}")
 
-    with watched(host.stop_if_interrupted, model):
-        return restore_photo(pixels, model, found, settings.options(), told)
+    callbacks = PipelineCallbacks(progress=show, check_cancelled=host.stop_if_interrupted)
+    return restore_picture(PictureRequest(pixels, model, found, settings.options()), callbacks)
 
 
-def _with_memory(file: Path, work: Callable[[OneStepRestorer], Restoration]) -> Restoration:
+def _with_memory(file: Path, work: Callable[[RestorerModel], Restoration]) -> Restoration:
     """Do it on the host's device; when memory runs out without the diffusion model there; then on the processor."""
 
     def on(device: torch.device) -> Restoration:

@@ -73,7 +73,7 @@ def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray,
     if kind == 4:
         return restored * rng.uniform(0.85, 1.15, 3).astype(np.float32) + rng.uniform(-0.04, 0.04)
     if kind == 5:
-        return restored + rng.uniform(0.1, 0.8) * (clean - restored)
+        return restored + rng.uniform(0.1, 1.0) * (clean - restored)
     if kind == 6:
         return stranger
     if kind == 7:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from losses import color_loss, frequency_loss, gradient_loss, opponent_colors
 from torch import Tensor
 
+from quantface_core.metrics.own import ssim
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.one_step import Latent
 
@@ -157,6 +158,8 @@ def _picture_terms(stage: Stage, restored: Tensor, clean: Tensor, texture: Tenso
         "gradient": gradient_loss(restored, clean),
         "color": color_loss(restored, clean),
     }
+    if stage.loss.get("ssim"):
+        terms["ssim"] = 1 - ssim(restored / 2 + 0.5, clean / 2 + 0.5).mean()
     if stage.loss.get("frequency"):
         terms["frequency"] = frequency_loss(restored, clean, texture)
     return terms

@@ -40,12 +40,18 @@ def part(model: OneStepRestorer, name: str) -> torch.nn.Module:
 
 
 def begin_from(path: Path) -> OneStepRestorer:
-    """A finished model to train on; one without feature paths gets fresh ones, which change nothing yet."""
+    """A finished model to train on; one without feature paths gets fresh ones, which change nothing yet.
+
+    One that decodes whole pictures starts with no change at all: the last convolution begins at zero.
+    """
     finished = load_restorer(path)
-    model = OneStepRestorer(replace(finished.config, feature_paths=True))
+    model = OneStepRestorer(replace(finished.config, feature_paths=True, residual=True))
     missing, _ = model.load_state_dict(finished.state_dict(), strict=False)
     if any(not name.startswith("paths.") for name in missing):
         raise SystemExit(f"{path}: no {missing[0]}")
+    if not finished.config.residual:
+        torch.nn.init.zeros_(model.vae.decoder.conv_out.weight)
+        torch.nn.init.zeros_(model.vae.decoder.conv_out.bias)
     return model
 
 

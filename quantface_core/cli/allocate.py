@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..io.atomic import check_writable
-from ..types import Budget, QuantizeSettings, Sensitivity
-from .devices import add_device, choose_device
-from .faces import add_faces, read_faces
-from .progress import bar
+from ..types import Budget, QuantizeSettings
+from .devices import add_device, chosen_device
+from .faces import add_faces, face_source
+from .progress import ProgressBars
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..restorer import OneStepRestorer
-
-_MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
+    from ..types import Sensitivity
 
 
 def add_parser(commands: Any) -> None:
@@ -58,15 +54,13 @@ def _limit(text: str) -> tuple[str, tuple[int, int]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..charts import draw_bits, save_chart
-    from ..io.checkpoint import load_restorer
-    from ..io.models import restorer_path
-    from ..io.plans import load_sensitivity, save_plan, save_sensitivity
-    from ..quant.bit_program import describe, solve
+    from ..pipelines.allocate import AllocateRequest, allocate, check_budget
 
     for option in ("output", "chart", "sensitivity"):
         if path := getattr(arguments, option):
             check_writable(path, f"--{option}")
+    if arguments.chart and arguments.chart.suffix.lower() != ".png":
+        raise UsageError(f"--chart {arguments.chart}: a chart is written as .png")
     budget = Budget(
         arguments.activation_bits,
         arguments.weight_bits,
@@ -74,52 +68,24 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.operations,
         dict(arguments.limit),
     )
-    _check(budget, arguments)
-    saved = arguments.sensitivity
-    if saved and saved.exists():
-        sensitivity = load_sensitivity(saved)
-        if sensitivity.perceptual != arguments.perceptual:
-            raise UsageError(f"{saved} was measured with {sensitivity.perceptual}: ask for that, or name another file")
-        print(f"sensitivities of {sensitivity.model} from {saved}: neither model nor images are read")
-    else:
-        restorer = load_restorer(restorer_path(arguments.model), choose_device(arguments.device))
-        images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)
-        settings = QuantizeSettings(rank=arguments.rank, seed=arguments.seed)
-        sensitivity = measure(restorer, images, settings, arguments.perceptual)
-        if saved:
-            save_sensitivity(sensitivity, saved)
-    plan = solve(sensitivity, budget)
-    save_plan(plan, arguments.output)
-    if arguments.chart:
-        save_chart(draw_bits(plan, sensitivity), arguments.chart)
-    print(f"{arguments.output}: {describe(plan, sensitivity)}")
+    check_budget(budget)
+    result = allocate(AllocateRequest(_sensitivity(arguments), budget, arguments.output, arguments.chart))
+    print(f"{arguments.output}: {result.summary}")
     return 0
 
 
-def _check(budget: Budget, arguments: argparse.Namespace) -> None:
-    """Raise UsageError for what would only show after minutes of measuring."""
-    given = (budget.activation_bits, budget.weight_bits, budget.megabytes, budget.operations)
-    if not any(value is not None for value in given):
-        raise UsageError("give at least one budget: activation bits, weight bits, megabytes or operations")
-    if wrong := [value for value in given if value is not None and not 0 < value < float("inf")]:
-        raise UsageError(f"a budget is a number above 0, got {wrong[0]}")
-    if arguments.chart and arguments.chart.suffix.lower() != ".png":
-        raise UsageError(f"--chart {arguments.chart}: a chart is written as .png")
-    if not (arguments.sensitivity and arguments.sensitivity.exists()):
-        from ..metrics.by_name import full_reference
+def _sensitivity(arguments: argparse.Namespace) -> Sensitivity:
+    """What is kept of an earlier measurement, or a new one."""
+    from ..pipelines.allocate import MeasureRequest, check_metric, kept_sensitivity, measure
+    from ..pipelines.fetch import load_model
 
-        full_reference(arguments.perceptual)
-
-
-def measure(restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, perceptual: str) -> Sensitivity:
-    """Calibrate on all images, measure on the first few, with bars."""
-    from ..nn.swap import quant_layers
-    from ..stages.quantize import calibrate_restorer
-    from ..stages.sensitivity import measure_sensitivity
-
-    if quant_layers(restorer):
-        raise UsageError("sensitivities are measured on a full-precision model, this one is quantized")
-    with bar("calibrate", "image") as progress:
-        statistics = calibrate_restorer(restorer, images, progress)
-    with bar("measure", "per mille") as progress:
-        return measure_sensitivity(restorer, statistics, images[:_MEASURED], settings, perceptual, progress)
+    kept = arguments.sensitivity
+    if kept and kept.exists():
+        sensitivity = kept_sensitivity(kept, arguments.perceptual)
+        print(f"sensitivities of {sensitivity.model} from {kept}: neither model nor images are read")
+        return sensitivity
+    check_metric(arguments.perceptual)
+    faces, settings = face_source(arguments), QuantizeSettings(rank=arguments.rank, seed=arguments.seed)
+    with ProgressBars() as callbacks:
+        model = load_model(arguments.model, chosen_device(arguments), callbacks)
+        return measure(MeasureRequest(model, faces, settings, arguments.perceptual, kept), callbacks)

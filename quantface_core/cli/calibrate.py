@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import __version__
-from ..errors import ConfigError, UsageError
-from ..io.atomic import check_writable
-from ..types import BitPlan, Bits, LayerReport, QuantizeSettings
-from .devices import add_device, choose_device
-from .faces import add_faces, read_faces
-from .progress import bar
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..restorer import OneStepRestorer
-
-_SEARCHED = 2  # images at once in the searches: more is slower and hardly better
+from ..errors import ConfigError
+from ..types import Bits, QuantizeSettings
+from .devices import add_device, chosen_device
+from .faces import add_faces, face_source
+from .outputs import check_model_output, size_of
+from .progress import ProgressBars
 
 
 def add_parser(commands: Any) -> None:
@@ -50,52 +39,23 @@ def parse_bits(text: str) -> Bits:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..io.checkpoint import load_restorer, save_restorer
-    from ..io.models import restorer_path
     from ..io.plans import load_plan
-    from ..nn.swap import quant_layers
+    from ..pipelines.fetch import load_model
+    from ..pipelines.quantize import QuantizeRequest, quantize
 
-    if arguments.output.suffix != ".safetensors":
-        raise UsageError(f"--output {arguments.output}: name a .safetensors file")
-    check_writable(arguments.output, "--output")
+    check_model_output(arguments.output)
+    faces = face_source(arguments)
     settings = QuantizeSettings(
         arguments.bits.weight,
         arguments.bits.activation,
         block=arguments.block,
         rank=arguments.rank,
         seed=arguments.seed,
-        parts=("unet",) if arguments.unet_only else QuantizeSettings().parts,
+        parts=("unet",) if arguments.unet_only else (),
     )
     plan = load_plan(arguments.plan) if arguments.plan else None
-    restorer = load_restorer(restorer_path(arguments.model), choose_device(arguments.device))
-    if quant_layers(restorer):
-        raise UsageError(f"{arguments.model} is quantized already: calibrate its full-precision original")
-    images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)
-    reports, notes = quantize(restorer, images, settings, plan)
-    save_restorer(restorer, arguments.output, notes=notes)
-    print(f"{arguments.output}: {len(reports)} layers, {arguments.output.stat().st_size / 1e6:.1f} MB")
+    with ProgressBars() as callbacks:
+        model = load_model(arguments.model, chosen_device(arguments), callbacks)
+        result = quantize(QuantizeRequest(model, faces, settings, plan, arguments.output), callbacks)
+    print(f"{arguments.output}: {len(result.reports)} layers, {size_of(arguments.output)}")
     return 0
-
-
-def quantize(
-    restorer: OneStepRestorer, images: Tensor, settings: QuantizeSettings, plan: BitPlan | None
-) -> tuple[list[LayerReport], dict[str, str]]:
-    """Calibrate and quantize `restorer` in place, with bars; returns the reports and what a file notes of it."""
-    from ..stages.quantize import calibrate_restorer, quantize_restorer
-
-    with bar("calibrate", "image") as progress:
-        statistics = calibrate_restorer(restorer, images, progress)
-    with bar("quantize", "layer") as progress:
-        reports = quantize_restorer(restorer, statistics, images[:_SEARCHED], settings, progress, plan)
-    notes = {
-        "quantface": __version__,
-        "settings": json.dumps(asdict(settings)),
-        "calibration_sha256": images_sha256(images),
-        "reports": json.dumps([asdict(report) for report in reports]),
-    }
-    return reports, notes
-
-
-def images_sha256(images: Tensor) -> str:
-    """What identifies a batch of images in a file's notes."""
-    return hashlib.sha256(images.numpy().tobytes()).hexdigest()

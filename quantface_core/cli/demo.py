@@ -23,15 +23,15 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..io.checkpoint import load_restorer
     from ..io.models import restorer_path
-    from .carry_out import carry_out
-    from .jobs import Job
+    from ..pipelines.jobs import Job
+    from ..pipelines.restore_file import FileRequest, restore_file
 
     faces = demo_faces()
     began = time.perf_counter()
     restorer = load_restorer(restorer_path(DEFAULT_RESTORER), dtype=None)
     loaded = time.perf_counter()
     job = Job(DEMO_PHOTO, arguments.output / "restored.png", arguments.output / "compare.png")
-    carry_out(job, restorer, lambda _: faces, RestoreOptions())
+    restore_file(FileRequest(job, restorer, lambda _: faces, RestoreOptions()))
     print(f"loaded in {loaded - began:.1f} s, restored in {time.perf_counter() - loaded:.1f} s")
     print(f"see {job.target} and {job.compare}")
     return 0

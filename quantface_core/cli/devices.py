@@ -5,29 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
-
 if TYPE_CHECKING:
     import torch
 
+_NAMES = ["auto", "cpu", "cuda", "mps"]
+
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """The option that `choose_device` reads."""
-    parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (auto)"
-    )
+    """The option that `chosen_device` reads."""
+    parser.add_argument("--device", choices=_NAMES, default="auto", help="where to compute (auto)")
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA (or ROCm), then Apple's MPS, then the CPU. Raises UsageError for one that is not here."""
-    import torch
+def chosen_device(arguments: argparse.Namespace) -> torch.device:
+    """Raises UsageError for a device that is not here."""
+    from ..runtime.device import choose_device
 
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, here in present.items() if here)
-    if not present.get(name):
-        here = ", ".join(device for device, here in present.items() if here)
-        raise UsageError(f"--device {name} is not available on this machine; there is: {here}")
-    # Same input, same picture, same training: no algorithm chosen by timing, nor one that adds in any order.
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    return torch.device(name)
+    return choose_device(arguments.device)

@@ -7,28 +7,19 @@ folder when the same command is given again.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from ..errors import ModelError, UsageError
-from ..io.atomic import atomic_path, check_writable
 from ..types import DistillSettings, FitSettings
-from .calibrate import images_sha256
-from .devices import add_device, choose_device
-from .faces import add_faces, read_faces
+from .devices import add_device, chosen_device
+from .faces import add_faces, face_source
+from .outputs import check_model_output, size_of
+from .progress import ProgressBars
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ..pipelines.distill import DistillResult
 
-    from ..restorer import OneStepRestorer
-    from ..train.trainer import Trainer
-
-_SHOWN = 4  # validation faces in the picture
 _PRECISION = "of what is not integers (auto: bfloat16 where the device has it, else float32)"
 
 
@@ -70,131 +61,34 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..io.checkpoint import load_restorer, read_notes, save_restorer
-    from ..io.models import restorer_path
+    from ..pipelines.distill import DistillRequest, distill
+    from ..pipelines.fetch import load_model
     from ..train.trainer import is_main_process, launched_device
 
-    if arguments.output.suffix != ".safetensors":
-        raise UsageError(f"--output {arguments.output}: name a .safetensors file")
-    check_writable(arguments.output, "--output")
+    check_model_output(arguments.output)
+    faces = face_source(arguments)
     given = {f.name: getattr(arguments, f.name) for f in fields(FitSettings)}
     chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
     settings = DistillSettings(fit=FitSettings(**given), **{name: getattr(arguments, name) for name in chosen})
-    device, path = launched_device() or choose_device(arguments.device), restorer_path(arguments.model)
-    restorer, teacher = (load_restorer(p, device) for p in (path, restorer_path(arguments.teacher)))
-    images = read_faces(arguments.images, arguments.count, restorer.config.image_size, arguments.degrade)
-    held = max(0, arguments.validation)
-    if held >= len(images):
-        raise UsageError(f"--validation {held} leaves none of {len(images)} images to train on")
-    split = (images[: len(images) - held], images[len(images) - held :])
     folder = arguments.folder or arguments.output.with_suffix(".run")
-    notes = train(restorer, teacher, *split, settings, folder, arguments.mode)
+    device = launched_device() or chosen_device(arguments)
+    with ProgressBars() as callbacks:
+        model, teacher = (load_model(name, device, callbacks) for name in (arguments.model, arguments.teacher))
+        request = DistillRequest(
+            model, teacher, faces, settings, arguments.mode, max(0, arguments.validation), folder, arguments.output
+        )
+        result = distill(request, callbacks)
     if is_main_process():
-        save_restorer(restorer, arguments.output, notes={**read_notes(path), **notes})
-        print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB; curves in {folder}")
+        print(_summary(result))
+        print(f"{arguments.output}: {size_of(arguments.output)}; curves in {folder}")
     return 0
 
 
-def train(
-    restorer: OneStepRestorer,
-    teacher: OneStepRestorer,
-    images: Tensor,
-    val_images: Tensor,
-    settings: DistillSettings,
-    folder: Path,
-    mode: str = "end-to-end",
-) -> dict[str, str]:
-    """Distill in place, with a bar, curves and a state in `folder`; returns what a file notes of it."""
-    from ..stages.distill import distill, distill_blocks, resolved
-    from ..train.trainer import is_main_process
-
-    settings = resolved(settings, restorer.device)
-    notes = {
-        "distill": json.dumps({**asdict(settings), "mode": mode}),
-        "distill_sha256": images_sha256(images),
-    }
-    identity = [notes, images_sha256(val_images), _weights_sha256(restorer), _weights_sha256(teacher)]
-    watch = RunFolder(folder, hashlib.sha256(json.dumps(identity).encode()).hexdigest(), settings)
-    with tqdm(desc="distill", unit="step", total=settings.fit.steps, disable=None if is_main_process() else True) as b:
-        watch.bar = b
-        if mode == "blocks":
-            reports = distill_blocks(restorer, teacher, images, settings, watch.callbacks())
-            first = [report.losses[0] for report in reports.values()]
-            last = [report.losses[-1] for report in reports.values()]
-            b.write(f"{len(reports)} blocks; mean loss {sum(first) / len(first):.2e} to {sum(last) / len(last):.2e}")
-        else:
-            report = distill(restorer, teacher, images, val_images, settings, watch.callbacks())
-            best = max((score for _, score in report.scores), default=None)
-            b.write(f"loss {report.losses[-1]:.2e}" + (f", best validation {best:.2f} dB" if best else ""))
-    return notes
-
-
-def _weights_sha256(model: OneStepRestorer) -> str:
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-class RunFolder:
-    """A run's folder: losses.png and faces.png as it goes, and state.safetensors to go on from.
-
-    In blocks mode every block has a curve and a state of its own, its name before theirs.
-    """
-
-    def __init__(self, folder: Path, identity: str, settings: DistillSettings) -> None:
-        """`identity` tells whose state it is: another run's is refused."""
-        self.folder, self.identity, self.total = folder, identity, settings.fit.steps
-        self.bar: Any = None
-
-    def callbacks(self) -> Any:
-        from ..stages.distill import Callbacks
-
-        return Callbacks(self._stepped, self._save, self._pictures, self._resume)
-
-    def _file(self, trainer: Trainer, name: str) -> Path:
-        return self.folder / (f"{trainer.name}.{name}" if trainer.name else name)
-
-    def _stepped(self, trainer: Trainer) -> None:
-        self.bar.set_description(f"distill {trainer.name}".strip(), refresh=False)
-        self.bar.update(trainer.done - self.bar.n)  # back to the start with every block
-        scores = {"dB": f"{trainer.scores[-1][1]:.2f}"} if trainer.scores else {}
-        self.bar.set_postfix(loss=f"{trainer.losses[-1]:.2e}", **scores)
-
-    def _save(self, trainer: Trainer) -> None:
-        from safetensors.torch import save_file
-
-        from ..charts import draw_losses, save_chart
-        from ..train.trainer import is_main_process
-
-        if not is_main_process():
-            return
-        path = self._file(trainer, "state.safetensors")
-        with atomic_path(path) as temporary:
-            save_file(trainer.state(), temporary, {"run": self.identity})
-        save_chart(draw_losses(trainer.losses, trainer.scores, self.total), self._file(trainer, "losses.png"))
-
-    def _pictures(self, step: int, pictures: Tensor) -> None:
-        from ..charts import draw_faces, save_chart
-        from ..train.trainer import is_main_process
-
-        if is_main_process():
-            save_chart(draw_faces(pictures[:_SHOWN]), self.folder / "faces.png")
-
-    def _resume(self, trainer: Trainer) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        path = self._file(trainer, "state.safetensors")
-        if not path.exists():
-            return
-        try:
-            with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("run") != self.identity:
-                    raise UsageError(f"{self.folder} holds a run of other models, settings or images: name another")
-                trainer.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError) as error:
-            raise ModelError(f"{path}: damaged ({error}): delete it to begin anew") from error
-        self.bar.update(trainer.done - self.bar.n)
+def _summary(result: DistillResult) -> str:
+    if "" not in result.reports:
+        first, last = (
+            sum(report.losses[i] for report in result.reports.values()) / len(result.reports) for i in (0, -1)
+        )
+        return f"{len(result.reports)} blocks; mean loss {first:.2e} to {last:.2e}"
+    best = max((score for _, score in result.scores), default=None)
+    return f"loss {result.losses[-1]:.2e}" + (f", best validation {best:.2f} dB" if best else "")

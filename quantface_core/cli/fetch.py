@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .progress import ProgressBars
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("fetch", help="download models by name", description=__doc__)
@@ -13,9 +15,9 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..io.models import restorer_path
-    from .build import built
+    from ..pipelines.fetch import model_path
 
-    for name in arguments.names:
-        print(built(name) or restorer_path(name))
+    with ProgressBars() as callbacks:
+        for name in arguments.names:
+            print(model_path(name, callbacks))
     return 0

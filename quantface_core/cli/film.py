@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from .. import __version__
 from ..errors import UsageError
 from ..io.atomic import atomic_path, check_writable
 from ..io.video.film import FILMS
-from ..pipelines.callbacks import PipelineCallbacks, Progress
 from ..types import RestoreOptions
+from .devices import chosen_device
+from .progress import ProgressBars
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,45 +61,36 @@ def _is_film(name: str, arguments: argparse.Namespace) -> bool:
 
 def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     """Restore the film. Returns the exit status."""
-    from ..io.models import restorer_path, sha256
+    from ..io.models import sha256
+    from ..pipelines.fetch import model_path
     from ..pipelines.film import FilmRequest, restore_film
-    from .build import built
-    from .restore import loaded
+    from ..pipelines.restore import ready
 
     source, output = Path(arguments.photos[0]), arguments.output
     if arguments.compare or arguments.aligned:
         raise UsageError("--compare and --aligned are for photos")
-    if source.is_file() and (output.is_dir() or not output.suffix):
+    if not source.is_dir() and (output.is_dir() or not output.suffix):
         output = output / source.name
     if arguments.json:
         check_writable(arguments.json, "--json")
-    model = built(arguments.model) or restorer_path(arguments.model)
-    request = FilmRequest(
-        source,
-        output,
-        loaded(arguments, model),
-        sha256(model),
-        options,
-        smoothing=arguments.smoothing,
-        codec=arguments.codec,
-        crf=arguments.crf,
-        start=arguments.begin,
-        end=arguments.end,
-        rate=arguments.fps,
-        resume=arguments.resume,
-    )
-    with tqdm(unit="frame", disable=None, dynamic_ncols=True) as bar:
-
-        def progress(told: Progress) -> None:
-            if not bar.n and told.done > 1:
-                bar.initial = bar.n = bar.last_print_n = told.done - 1  # a resumed film's speed is that of this run
-            bar.total = told.total
-            bar.update(told.done - bar.n)
-
-        def notify(line: str) -> None:
-            tqdm.write(line, file=sys.stderr)
-
-        result = restore_film(request, PipelineCallbacks(progress, notify=notify))
+    with ProgressBars() as callbacks:
+        model = model_path(arguments.model, callbacks)
+        device = chosen_device(arguments)
+        request = FilmRequest(
+            source,
+            output,
+            ready(model, device, arguments.backend, arguments.precision, arguments.low_memory),
+            sha256(model),
+            options,
+            smoothing=arguments.smoothing,
+            codec=arguments.codec,
+            crf=arguments.crf,
+            start=arguments.begin,
+            end=arguments.end,
+            rate=arguments.fps,
+            resume=arguments.resume,
+        )
+        result = restore_film(request, callbacks)
     if arguments.json:
         report: dict[str, Any] = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
         with atomic_path(arguments.json) as temporary:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 from typing import Any
+
+from .progress import ProgressBars
 
 
 def add_parser(commands: Any) -> None:
@@ -17,10 +18,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..io.checkpoint import load_restorer
-    from ..io.models import restorer_path
     from ..nn.swap import quant_layers
+    from ..pipelines.fetch import model_path
 
-    path = Path(restorer_path(arguments.model))
+    with ProgressBars() as callbacks:
+        path = model_path(arguments.model, callbacks)
     restorer = load_restorer(path)
     layers = quant_layers(restorer)
     quantized = sum(layer.packed.numel() * 8 // layer.format.weight_bits for layer in layers.values())

@@ -1,20 +1,43 @@
-"""A progress bar as the stages want it: called with what is done, of how much."""
+"""A pipeline's callbacks on a terminal: bars and notices on standard error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
+from ..pipelines.callbacks import PipelineCallbacks, Progress
 
-@contextmanager
-def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, silent where that is no terminal; its length comes with the first call."""
-    with tqdm(desc=name, unit=unit, disable=None) as shown:
 
-        def progress(done: int, total: int) -> None:
-            shown.total = total
-            shown.update(done - shown.n)
+class ProgressBars:
+    """A bar a stage, one at a time, silent where standard error is no terminal."""
 
-        yield progress
+    def __init__(self) -> None:
+        self._stage = ""
+        self._bar: Any = None  # tqdm has no types
+
+    def __enter__(self) -> PipelineCallbacks:
+        return PipelineCallbacks(progress=self._show, notify=self._notify)
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._close()
+
+    def _show(self, progress: Progress) -> None:
+        if self._bar is None or self._stage != progress.stage:
+            self._close()
+            self._stage = progress.stage
+            self._bar = tqdm(desc=progress.stage, unit=progress.unit, disable=None, dynamic_ncols=True)
+        self._bar.total = progress.total
+        if progress.detail:
+            self._bar.set_postfix_str(progress.detail, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+    def _notify(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -5,32 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from .. import __version__
-from ..errors import QuantFaceError, UsageError
+from ..errors import UsageError
 from ..faces.select import ORDERS, parse_positions
 from ..io.atomic import atomic_path, check_writable
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from . import film
-from .devices import add_device, choose_device
-from .jobs import Job, find_photos, plan_jobs
+from .devices import add_device, chosen_device
+from .progress import ProgressBars
 
 if TYPE_CHECKING:
-    from ..restorer import OneStepRestorer
-    from ..stages.restore import Restorer
-
-Record = dict[str, Any]
-"""One photo's entry in the report."""
-
+    from ..pipelines.jobs import Job
+    from ..pipelines.restore import PhotoResult
 
 _STRENGTH = "auto = by pixel, what helps; or 0 = the photo as it was, to 1 = restored (auto)"
 _PRECISION = "between the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
@@ -86,9 +77,10 @@ def _faces(text: str) -> str | tuple[int, ...]:
 def run(arguments: argparse.Namespace) -> int:
     """Restore every photo; one that fails is reported and the rest goes on. Returns the exit status."""
     # torch and diffusers take seconds to import: --help and a mistyped option do not wait for them.
-    from ..io.models import restorer_path
+    from ..pipelines.fetch import model_path
+    from ..pipelines.jobs import find_photos, plan_jobs
+    from ..pipelines.restore import RestoreRequest, restore
     from ..stages.restore import check_options
-    from .build import built
 
     options = RestoreOptions(**{name: getattr(arguments, name) for name in RestoreOptions.__dataclass_fields__})
     check_options(options)
@@ -99,19 +91,33 @@ def run(arguments: argparse.Namespace) -> int:
     found = find_photos(arguments.photos, arguments.recursive)
     jobs = plan_jobs(found, arguments.output, arguments.compare)
     _check_report(arguments.json, jobs)
-    records: list[Record] = []
-    report = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
-    report |= {"photos": records, "skipped": dict(found.skipped), "finished": False}
+    results: list[PhotoResult] = []
+    finished = False
     try:
-        model = built(arguments.model) or restorer_path(arguments.model)
-        _restore_all(jobs, _prepare(arguments, model, options), records)
-        report["finished"] = True
+        with ProgressBars() as callbacks:
+            request = RestoreRequest(
+                jobs,
+                model_path(arguments.model, callbacks),
+                options,
+                chosen_device(arguments),
+                arguments.backend,
+                arguments.precision,
+                arguments.aligned,
+                arguments.low_memory,
+            )
+            for result in restore(request, callbacks):
+                results.append(result)
+                for line in _remarks(result):
+                    callbacks.notify(line)
+        finished = True
     finally:  # whatever stopped it, an interrupt too
         if arguments.json:
-            _write_report(report, arguments.json)
+            report = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
+            report |= {"photos": [result.to_dict() for result in results]}
+            _write_report({**report, "skipped": dict(found.skipped), "finished": finished}, arguments.json)
     if found.skipped:
         print(f"quantface: {found.summary()}", file=sys.stderr)
-    failed = sum("error" in record for record in records)
+    failed = sum(bool(result.error) for result in results)
     if failed:
         print(f"quantface: {failed} of {len(jobs)} photos failed", file=sys.stderr)
     return 1 if failed else 0
@@ -125,73 +131,18 @@ def _check_report(report: Path | None, jobs: list[Job]) -> None:
         check_writable(report, "--json")
 
 
-def _prepare(arguments: argparse.Namespace, model: Path, options: RestoreOptions) -> Callable[[Job], Record]:
-    """Load model and detector once; returns what carries out one job."""
-    from ..faces.detect import FaceDetector
-    from ..io.models import detector_path
-    from .carry_out import carry_out
-
-    detector = None if arguments.aligned else FaceDetector(detector_path())
-    return partial(carry_out, restorer=loaded(arguments, model), detector=detector, options=options)
-
-
-def loaded(arguments: argparse.Namespace, model: Path) -> Restorer:
-    """The model's restorer, as the command's options ask for it."""
-    import torch
-
-    from ..io.checkpoint import load_restorer
-    from ..kernels.dispatch import choose_backend
-    from ..nn.swap import prepare
-    from ..restorer import RestorerByParts
-
-    device = choose_device(arguments.device)
-    backend = choose_backend(device, None if arguments.backend == "auto" else arguments.backend)
-    precision = None if arguments.precision == "auto" else getattr(torch, arguments.precision)
-
-    def load(only: tuple[str, ...] = ("",)) -> OneStepRestorer:
-        restorer = load_restorer(model, device, precision, only)
-        prepare(restorer, backend)
-        return restorer
-
-    return RestorerByParts(load(()).config, device, load) if arguments.low_memory else load()
+def _remarks(result: PhotoResult) -> list[str]:
+    """Lines for the user: what went wrong, and faces that were chosen and are as they were."""
+    if result.report is None:
+        return [f"error: {result.error}"]
+    page = result.report.pages[0]
+    left = [(face, words) for face, words in zip(page.restored, page.done, strict=True) if words.startswith("left")]
+    return [
+        *(f"warning: {warning}" for warning in result.report.warnings),
+        *(f"{result.source}: face {face} {words}" for face, words in left),
+    ]
 
 
-def _restore_all(jobs: list[Job], restore: Callable[[Job], Record], records: list[Record]) -> None:
-    """Do all jobs; what any of them raises is its own error, and the rest goes on."""
-    with tqdm(jobs, unit="photo", disable=None, dynamic_ncols=True) as bar:
-        for job in bar:
-            bar.set_postfix_str(job.source.name, refresh=True)
-            record: Record = {"source": str(job.source)}
-            began = time.perf_counter()
-            try:
-                record |= restore(job)
-            except Exception as error:
-                record["error"] = _reason(job, error)
-                tqdm.write(f"error: {record['error']}", file=sys.stderr)
-            for warning in record.get("warnings", ()):
-                tqdm.write(f"warning: {warning}", file=sys.stderr)
-            for line in _left_alone(record):
-                tqdm.write(f"{job.source}: {line}", file=sys.stderr)
-            records.append({**record, "seconds": round(time.perf_counter() - began, 3)})
-
-
-def _left_alone(record: Record) -> list[str]:
-    """A line for each face that was chosen and is as it was: the user may wonder why nothing changed."""
-    done = zip(record.get("restored", ()), record.get("done", ()), strict=True)
-    return [f"face {number} {words}" for number, words in done if words.startswith("left")]
-
-
-def _reason(job: Job, error: Exception) -> str:
-    """One line with the photo's name."""
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "out of memory" in text:
-        text = f"out of memory: {text or 'give the photo smaller, or --low-memory'}"
-        text = text if isinstance(error, MemoryError | QuantFaceError) else "out of memory: give --device cpu"
-    elif not isinstance(error, QuantFaceError):
-        text = f"{type(error).__name__}: {text:.200}"
-    return text if text.startswith((str(job.source), str(job.target))) else f"{job.source}: {text}"
-
-
-def _write_report(report: Record, path: Path) -> None:
+def _write_report(report: dict[str, Any], path: Path) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n", "utf-8")

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bit_depth import to_8_bits
 from ..errors import ImageError
 from ..types import Pixels
 
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SQUARE = 1.1  # the longer side over the shorter, at most
-
-
-def to_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
-    """Pixels of either depth at 8 bits, rounded."""
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8, copy=False)
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255: exact at both ends
 
 
 def aligned_face(name: str, pixels: Pixels, size: int) -> NDArray[np.uint8]:

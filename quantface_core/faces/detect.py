@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from .boxes import Box, box_of_landmarks, face_in_box
 _SEARCH_PIXELS, _LEAST_SIDE, _STEP = 2400 * 1800, 320, 2.75
 _ENLARGED = 2.0  # at most: 15-pixel faces become sure ones
 _TILE, _TILE_OVERLAP = 2400, 320  # pixels: the sides of what is searched at once
+_PIECE = 1 << 24  # pixels of a huge photo that are shrunk at once
 _LOWEST_SCORE = 0.5
 # A surer find than the first is upright, than the second upright or upside down. Less sure ones are looked at turned
 # by eighths, because YuNet finds a tilted or upside-down face but draws upright landmarks into it.
@@ -35,6 +38,7 @@ _SAME_PLACE, _SAME_SIZE = 0.35, 1.8  # shares of the smaller one's size up to wh
 _OTHER_SIZE = 1.5
 _UPRIGHT, _UPRIGHT_OR_NOT = (0,), (0, 4)
 _ALL_EIGHTHS = tuple(range(8))
+_Place = tuple[float, float, float]  # a find's size, and where the middle of its landmarks is
 
 
 def _turn(eighth: int) -> Matrix:
@@ -66,13 +70,15 @@ def _quiet_opencv() -> Iterator[None]:
 class FaceDetector:
     """YuNet, loaded once. Not safe to share between threads."""
 
-    def __init__(self, model: Path, search_pixels: int = _SEARCH_PIXELS, enlarged: float = _ENLARGED) -> None:
+    def __init__(
+        self, model: Path, poll: Callable[[], None] = lambda: None, search_pixels: int = _SEARCH_PIXELS
+    ) -> None:
         """Load the ONNX file. Raises ModelError when OpenCV cannot.
 
-        A picture is searched at `search_pixels`, and at `enlarged` times its size at most: less takes less time, and
-        misses the smallest faces.
+        `poll` is called before each piece of the work, none of which is long however large the photo; what it raises
+        ends the search. At fewer `search_pixels` a picture is searched faster, and its smallest faces are missed.
         """
-        self._most = search_pixels, enlarged
+        self._poll, self._search_pixels = poll, search_pixels
         try:
             with _quiet_opencv():
                 self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _LOWEST_SCORE, 0.4, 5000)
@@ -86,7 +92,7 @@ class FaceDetector:
         confirmed there stay at or below it.
         """
         scales = self._scales(pixels)
-        image, shrunk = _to_bgr8(pixels, scales[0])
+        image, shrunk = self._to_bgr8(pixels, scales[0])
         scales = [scale / shrunk for scale in scales]
         found = self._settled(image, shrunk, self._search(image, scales, shrunk))
         # Sideways faces are found badly or not at all: where there are some, or nothing, the photo is turned at all
@@ -95,7 +101,8 @@ class FaceDetector:
         upright = sure and not any(_is_sideways(face) for face in sure)
         chosen = scales[1:] if upright else scales
         turned = [find for quarter in (1, 3) for find in self._search_turned(image, chosen, shrunk, quarter)]
-        new = [find for find in turned if not any(_same(find, face) for face in sure)]
+        known = [_place(face) for face in sure]
+        new = [find for find in turned if not _is_among(_place(find), known)]
         found = (*found, *self._settled(image, shrunk, new))
         return _without_doubtful_parts(merge(found))
 
@@ -105,7 +112,7 @@ class FaceDetector:
         Landmarks are looked for in each box; where none are found, an upright face is assumed. Raises UsageError.
         """
         guesses = [face_in_box(box) for box in boxes]
-        image, shrunk = _to_bgr8(pixels, self._scales(pixels)[0])
+        image, shrunk = self._to_bgr8(pixels, self._scales(pixels)[0])
         # Unsure at first, so that tilted faces are looked at from all sides.
         settled = [self._settle(image, shrunk, replace(guess, score=0.0)) for guess in guesses]
         return tuple(replace(s, box=g.box, score=1.0) for s, g in zip(settled, guesses, strict=True))
@@ -113,11 +120,30 @@ class FaceDetector:
     def _scales(self, pixels: Pixels) -> list[float]:
         """At which a photo is searched, the largest first."""
         height, width = pixels.shape[:2]
-        search_pixels, enlarged = self._most
-        scales = [min(enlarged, (search_pixels / (height * width)) ** 0.5)]
+        scales = [min(_ENLARGED, (self._search_pixels / (height * width)) ** 0.5)]
         while max(height, width) * scales[-1] > _LEAST_SIDE:
             scales.append(scales[-1] / _STEP)
         return scales
+
+    def _to_bgr8(self, pixels: Pixels, scale: float) -> tuple[NDArray[np.uint8], float]:
+        """8-bit BGR, shrunk if `scale` is below 1 (a huge photo is converted only once small), and by how much."""
+        height, width = pixels.shape[:2]
+        if scale < 1:
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            pixels = np.concatenate([*self._shrunk(pixels, *size)])
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        return np.ascontiguousarray(pixels[:, :, ::-1]), max(pixels.shape[:2]) / max(height, width)
+
+    def _shrunk(self, pixels: Pixels, width: int, height: int) -> Iterator[Pixels]:
+        """The photo at a smaller size, strip by strip; strips meet at whole pixels of it, next to where they should."""
+        tall, wide = pixels.shape[:2]
+        count = min(height, -(-tall * wide // _PIECE))
+        ends = [round(i * height / count) for i in range(count + 1)]
+        for top, bottom in pairwise(ends):
+            self._poll()
+            part = pixels[round(top * tall / height) : round(bottom * tall / height)]
+            yield cv2.resize(np.ascontiguousarray(part), (width, bottom - top), interpolation=cv2.INTER_AREA)
 
     def _settled(self, image: NDArray[np.uint8], scale: float, finds: Sequence[Face]) -> tuple[Face, ...]:
         return merge([self._settle(image, scale, find) for find in merge(finds)])
@@ -184,6 +210,7 @@ class FaceDetector:
         return found
 
     def _detected(self, tile: NDArray[Any], corner: NDArray[Any], factor: NDArray[np.float64]) -> list[Face]:
+        self._poll()
         with _quiet_opencv():
             self._net.setInputSize(tile.shape[1::-1])
             rows = self._net.detect(tile)[1]
@@ -201,17 +228,6 @@ def _starts(length: int) -> list[int]:
         return [0]
     count = -(-(length - _TILE_OVERLAP) // (_TILE - _TILE_OVERLAP))
     return [round(i * (length - _TILE) / (count - 1)) for i in range(count)]
-
-
-def _to_bgr8(pixels: Pixels, scale: float) -> tuple[NDArray[np.uint8], float]:
-    """8-bit BGR, shrunk if `scale` is below 1 (a huge photo is converted only once small), and by how much."""
-    height, width = pixels.shape[:2]
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in (width, height)]
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    return np.ascontiguousarray(pixels[:, :, ::-1]), max(pixels.shape[:2]) / max(height, width)
 
 
 def _cut(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[Any]:
@@ -249,29 +265,41 @@ def _is_sideways(face: Face) -> bool:
 
 
 def _fitting_box(face: Face) -> Box:
-    """The find's box, unless its landmarks, once settled, are of another size: then the box they belong to."""
+    """The find's box, unless its landmarks, once settled, are of another size or place: then the one they belong to."""
     box = box_of_landmarks(face.landmarks)
     ratio = (box[2] * box[3]) ** 0.5 / max(face.size, 1e-6)
-    return face.box if 1 / _OTHER_SIZE < ratio < _OTHER_SIZE else box
+    apart = [a + b / 2 - c - d / 2 for a, b, c, d in zip(box[:2], box[2:], face.box[:2], face.box[2:], strict=True)]
+    fits = 1 / _OTHER_SIZE < ratio < _OTHER_SIZE and math.hypot(*apart) < _SAME_PLACE * face.size
+    return face.box if fits else box
 
 
 def merge(faces: Sequence[Face]) -> tuple[Face, ...]:
     """Keep the surest of every group of finds that are one face, surest first."""
     kept: list[Face] = []
+    places: list[_Place] = []
     for face in sorted(faces, key=lambda f: (-f.score, f.box)):
-        if not any(_same(face, other) for other in kept):
+        place = _place(face)
+        if not _is_among(place, places):
             kept.append(face)
+            places.append(place)
     return tuple(kept)
 
 
-def _same(a: Face, b: Face) -> bool:
-    """Whether two finds are one face: of about one place and size, by their landmarks.
+def _place(face: Face) -> _Place:
+    x, y = (sum(values) / len(face.landmarks) for values in zip(*face.landmarks, strict=True))
+    return face.size, x, y
+
+
+def _is_among(place: _Place, others: Sequence[_Place]) -> bool:
+    """Whether a find is one of the others: of about their place and size, by its landmarks.
 
     A child's face before its mother's chin lies within hers, and is another.
     """
-    small, large = sorted((a.size, b.size))
-    apart = np.subtract(np.mean(a.landmarks, axis=0), np.mean(b.landmarks, axis=0))
-    return bool(large < _SAME_SIZE * small and np.hypot(*apart) < _SAME_PLACE * small)
+    size, x, y = place  # plain numbers: a crowd of a thousand faces is compared a million times
+    return any(
+        max(size, s) < _SAME_SIZE * min(size, s) and math.hypot(x - a, y - b) < _SAME_PLACE * min(size, s)
+        for s, a, b in others
+    )
 
 
 def _without_doubtful_parts(faces: Sequence[Face]) -> tuple[Face, ...]:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+from .tables import read_toml, value_of
 
 _KINDS = ("restorers", "detectors")
 _PLAIN = re.compile(r"[\w][\w.+-]*")
@@ -93,10 +88,7 @@ def models_folder() -> Path:
 
 
 def _read(path: Path) -> Catalogue:
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read the catalogue ({error})") from error
+    table = read_toml(path, "catalogue")
     try:
         unknown = sorted(set(table) - set(_KINDS))
         if unknown:
@@ -108,8 +100,8 @@ def _read(path: Path) -> Catalogue:
 
 def _entry(name: str, table: Any) -> Entry:
     originals = table.get("originals", {}) if isinstance(table, dict) else {}
-    checked = {part: _filled(f"{name}.originals.{part}", Remote, remote) for part, remote in originals.items()}
-    entry: Entry = _filled(name, Entry, {**table, "originals": checked} if isinstance(table, dict) else table)
+    checked = {part: _value(Remote, f"{name}.originals.{part}", remote) for part, remote in originals.items()}
+    entry: Entry = _value(Entry, name, {**table, "originals": checked} if isinstance(table, dict) else table)
     if not _PLAIN.fullmatch(entry.file):
         raise ConfigError(f"{name}.file: a plain file name, got {entry.file!r:.60}")
     if entry.bundled + bool(entry.repo) + bool(entry.originals) != 1:
@@ -117,18 +109,9 @@ def _entry(name: str, table: Any) -> Entry:
     return entry
 
 
-def _filled(name: str, cls: type, table: Any) -> Any:
-    """A frozen value with these fields, each of its declared kind; unknown ones are refused."""
-    known = {f.name: f for f in fields(cls)}
-    if not isinstance(table, dict) or set(table) - set(known):
-        raise ConfigError(f"{name}: a table of {', '.join(known)}")
-    kinds = {"size": int, "bundled": bool, "paths": list, "originals": dict}
-    for key, value in table.items():
-        if type(value) is not kinds.get(key, str):
-            raise ConfigError(f"{name}.{key}: {kinds.get(key, str).__name__} expected, got {value!r:.60}")
-    if table.get("sha256") and not re.fullmatch("[0-9a-f]{64}", table["sha256"]):
+def _value(cls: type, name: str, table: Any) -> Any:
+    """An entry, or where a file of it is, from a table."""
+    value = value_of(cls, name, table, {"paths": tuple, "repo": str})
+    if value.sha256 and not re.fullmatch("[0-9a-f]{64}", value.sha256):
         raise ConfigError(f"{name}.sha256: 64 hexadecimal digits")
-    try:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
-    except TypeError as error:
-        raise ConfigError(f"{name}: {str(error).partition(') ')[2] or error}") from None
+    return value

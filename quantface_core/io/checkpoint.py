@@ -1,6 +1,6 @@
 """One restorer in one safetensors file that describes itself.
 
-Tensors keep the names of `OneStepRestorer.state_dict()`; the metadata holds the format, its version, the
+Tensors keep the names of the restorer's `state_dict()`; the metadata holds the format, its version, the
 configuration and, where layers are of low bits, their formats, as JSON. Integers are packed to their bits.
 A file is checked in full, names, shapes and dtypes, before a tensor is read.
 """
@@ -28,16 +28,17 @@ from ..quant.checkpoint import (
     write_model,
 )
 from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
-from ..restorer import OneStepRestorer, RestorerConfig
+from ..restorer.families import DEFAULT, family
+from ..restorer.interface import Config, RestorerModel
 
 __all__ = ["load_restorer", "read_notes", "save_restorer"]
 
 
 def save_restorer(
-    model: OneStepRestorer,
-    path: Path,
+    model: RestorerModel,
+    path: str | Path,
     dtype: torch.dtype = torch.float16,
-    config: RestorerConfig | None = None,
+    config: Config | None = None,
     notes: dict[str, str] | None = None,
 ) -> None:
     """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
@@ -46,7 +47,9 @@ def save_restorer(
     when a weight does not fit `dtype`, WriteError when the file cannot be written.
     """
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
-    write_model(model, path, {**(notes or {}), **described}, dtype)
+    if model.family != DEFAULT:
+        described["family"] = model.family
+    write_model(model, Path(path), {**(notes or {}), **described}, dtype)
 
 
 def load_restorer(
@@ -54,7 +57,7 @@ def load_restorer(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = torch.float32,
     only: tuple[str, ...] = ("",),
-) -> OneStepRestorer:
+) -> RestorerModel:
     """Read a restorer, converted to `dtype` on `device`, in evaluation mode.
 
     None leaves the dtype to the file: float32, and for a low-bit model what `fast_dtype` says.
@@ -64,9 +67,10 @@ def load_restorer(
     """
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), RESTORER)
-        config = RestorerConfig.from_dict(read_json(path, metadata.get("config", ""), "configuration"))
+        kind = family(metadata.get("family", DEFAULT))
+        config = kind.read_config(read_json(path, metadata.get("config", ""), "configuration"))
         with building(path), torch.device("meta"):
-            model = OneStepRestorer(config)
+            model = kind.build(config)
         add_low_bit_layers(model, formats_from_json(metadata.get("layers"), model))
         fixed = stored_as_is(model)
         if dtype is None:

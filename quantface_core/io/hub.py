@@ -8,13 +8,14 @@ takes the target's name once its length and checksum are right. Whoever asks sec
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -24,7 +25,13 @@ from .catalogue import Remote
 from .checksum import sha256
 from .retry import PAST_THE_END, retry, status_of
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 _SHA256_DIGITS = 64
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes that have arrived, in all)."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +51,14 @@ class Found:
         return f"{self.repo}/{self.path}"
 
 
-def fetch(remote: Remote, target: Path, tell: Callable[[str], None]) -> Path:
+def fetch(remote: Remote, target: Path, notify: Callable[[str], None], progress: Progress | None = None) -> Path:
     """Bring a file to `target` unless it is there; returns `target`. Raises ModelError saying what to do."""
-    with locked(target, tell):
+    with locked(target, notify):
         if target.is_file():
             return target
         cached = _from_cache(remote)
         if cached:
-            tell(f"{target.name}: taken from the Hub's local cache")
+            notify(f"{target.name}: taken from the Hub's local cache")
             _link(cached, target)
             return target
         found = find(remote)
@@ -59,15 +66,15 @@ def fetch(remote: Remote, target: Path, tell: Callable[[str], None]) -> Path:
         for stale in set(target.parent.glob(f".{target.name}.*.part")) - {part}:
             stale.unlink(missing_ok=True)
         _check_space(found, part)
-        tell(f"fetching {found.name}: {found.size / 1e6:,.1f} MB, licence: {found.licence}")
-        _download(found, part)
+        notify(f"fetching {found.name}: {found.size / 1e6:,.1f} MB, licence: {found.licence}")
+        _download(found, part, progress)
         _verify(found, remote, part)
         part.replace(target)
     return target
 
 
 @contextmanager
-def locked(target: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def locked(target: Path, notify: Callable[[str], None]) -> Iterator[None]:
     """Held by the one process that makes `target`; another's wait is told. Let go when the process dies.
 
     Makes the folder. Raises ModelError when nothing can be written there.
@@ -78,7 +85,7 @@ def locked(target: Path, tell: Callable[[str], None]) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except TimeoutError:
-            tell(f"{target.name}: another process is making it, waiting")
+            notify(f"{target.name}: another process is making it, waiting")
             lock.acquire()
     except OSError as error:
         remedy = "keep the models folder elsewhere"
@@ -133,7 +140,21 @@ def _check_space(found: Found, part: Path) -> None:
         )
 
 
-def _download(found: Found, part: Path) -> None:
+class _GrowingFile(io.BufferedWriter):
+    """A file at whose end bytes are added, and counted."""
+
+    def __init__(self, path: Path, total: int, progress: Progress | None) -> None:
+        super().__init__(io.FileIO(path, "ab"))
+        self._total, self._progress = total, progress
+
+    def write(self, data: Buffer) -> int:
+        written = super().write(data)
+        if self._progress:
+            self._progress(min(self.tell(), self._total), self._total)
+        return written
+
+
+def _download(found: Found, part: Path, progress: Progress | None) -> None:
     """Let `part` grow to the whole file, from where an earlier attempt left it."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -147,7 +168,7 @@ def _download(found: Found, part: Path) -> None:
     def get() -> None:
         if length() > found.size:  # grew past the end: nothing of it can be trusted
             part.unlink()
-        with part.open("ab") as file:
+        with _GrowingFile(part, found.size, progress) as file:
             try:
                 http_get(
                     url,

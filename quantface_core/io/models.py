@@ -7,10 +7,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from .catalogue import Catalogue, Entry, catalogue, models_folder
 from .checksum import known_sha256, sha256
+
+if TYPE_CHECKING:
+    from .hub import Progress
 
 __all__ = [
     "Catalogue",
@@ -28,7 +32,7 @@ __all__ = [
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf")  # of files, whatever is in them
 _PACKAGE = Path(__file__).parent.parent
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 """Told, in words, what is about to be fetched: how large, from where, under which licence."""
 
 
@@ -37,7 +41,7 @@ def to_stderr(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def restorer_path(name: str, tell: Tell = to_stderr) -> Path:
+def restorer_path(name: str, notify: Notify = to_stderr, progress: Progress | None = None) -> Path:
     """The file of a restorer named in the catalogue or given by path. Raises ModelError.
 
     A file that is not there is fetched, or built from its authors' files, first. The checksum of a named
@@ -59,12 +63,12 @@ def restorer_path(name: str, tell: Tell = to_stderr) -> Path:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ModelError(f"unknown model {name!r}.{hint} Known: {', '.join(known)}; or give a .safetensors file")
-    return _located(name, known[name], tell)
+    return _located(name, known[name], notify, progress)
 
 
-def detector_path(tell: Tell = to_stderr) -> Path:
+def detector_path(notify: Notify = to_stderr) -> Path:
     """The face detector's file. Raises ModelError."""
-    return _located("yunet", catalogue()["detectors"]["yunet"], tell)
+    return _located("yunet", catalogue()["detectors"]["yunet"], notify)
 
 
 def stored_at(entry: Entry) -> Path:
@@ -84,7 +88,7 @@ def own_models() -> dict[str, Path]:
     return {p.name if p.name in bundled else p.stem: p for p in files if p.name not in listed}
 
 
-def _located(name: str, entry: Entry, tell: Tell) -> Path:
+def _located(name: str, entry: Entry, notify: Notify, progress: Progress | None = None) -> Path:
     path = stored_at(entry)
     if not path.is_file():
         if entry.bundled:
@@ -92,10 +96,10 @@ def _located(name: str, entry: Entry, tell: Tell) -> Path:
         if entry.repo:
             from .hub import fetch
 
-            return fetch(entry.remote, path, tell)
-        from .originals import build
+            return fetch(entry.remote, path, notify, progress)
+        from .convert import convert_entry
 
-        return build(name, entry, path, tell)
+        return convert_entry(name, entry, path, notify, progress)
     actual = known_sha256(path) if entry.sha256 else ""
     if actual != entry.sha256:
         remedy = "install QuantFace again" if entry.bundled else "delete it to fetch it again"

@@ -6,18 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
 def watched(check: Callable[[], None], *models: nn.Module) -> Iterator[None]:
-    """While it lasts every layer of the models calls `check` before it computes; what that raises ends the work."""
+    """While it lasts every layer of the models calls `check` before it computes, and before its gradient is computed.
 
-    def look(_: nn.Module, __: Any) -> None:
+    What that raises ends the work.
+    """
+
+    def before_forward(_: nn.Module, __: Any) -> None:
         check()
 
+    def before_backward(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(lambda _: check())
+
     leaves = [module for model in models for module in model.modules() if not any(module.children())]
-    hooks = [leaf.register_forward_pre_hook(look) for leaf in leaves]
+    hooks = [leaf.register_forward_pre_hook(before_forward) for leaf in leaves]
+    hooks += [leaf.register_forward_hook(before_backward) for leaf in leaves]
     try:
         yield
     finally:

@@ -23,8 +23,8 @@ from ..faces.look import look_of
 from ..io.models import detector_path
 from ..io.video import FilmReader
 from ..io.video.numbered import NumberedFrames
+from ..restorer import Restorer
 from ..stages.film import FilmRestorer, RestoredFrame, SeenFrame, first_needed, square_width
-from ..stages.restore import Restorer
 from ..types import Face, Pixels, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
 from .film_report import FilmResult, report_of
@@ -59,7 +59,7 @@ class FilmRequest:
 
 def film_detector() -> FaceDetector:
     """The bundled detector, searching as many pixels as films have. Raises ModelError."""
-    return FaceDetector(detector_path(), _SEARCH_PIXELS)
+    return FaceDetector(detector_path(), search_pixels=_SEARCH_PIXELS)
 
 
 def restore_film(request: FilmRequest, callbacks: PipelineCallbacks | None = None) -> FilmResult:

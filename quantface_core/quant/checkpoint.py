@@ -27,7 +27,7 @@ from .formats import add_low_bit_layers, check_scales, formats_from_json, format
 
 FORMAT, RESTORER, VERSION = "quantface-model", "quantface", "1"
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
-RESERVED = ("format", "version", "class", "config", "layers")  # of the metadata; all else is notes
+RESERVED = ("format", "version", "class", "family", "config", "layers")  # of the metadata; all else is notes
 _DIFFUSERS = "diffusers."
 _FLOATS = ("F32", "F16", "BF16")
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}  # dtypes of low-bit layers

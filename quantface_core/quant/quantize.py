@@ -163,8 +163,8 @@ def quantize_layers(
             return
         if progress:
             progress(len(done), len(formats))
-        alike = (n for n in readers.get(name, [name]) if n in formats)
-        group = {n: layers[n] for n in alike if formats[n].activation_bits == formats[name].activation_bits}
+        readers_of_it = (n for n in readers.get(name, [name]) if n in formats)
+        group = {n: layers[n] for n in readers_of_it if formats[n].activation_bits == formats[name].activation_bits}
         for built, report in quantize_group(group, formats, statistics[name], x, config):
             done[report.name] = built
             reports.append(report)

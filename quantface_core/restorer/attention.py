@@ -16,7 +16,7 @@ from torch import Tensor
 from ..nn.qlayer import QuantLayer
 from ..nn.qlinear import project
 
-_HELD = 1 << 21  # scores of one head that are held at once: they stay in the cache
+_BUFFERED = 1 << 21  # scores of one head that are held at once: they stay in the cache
 _FEW = 1 << 22  # scores of all heads, up to which they are computed at once
 _STEADY = 100.0  # powers no farther from zero need no common factor
 _OCTAVE = 1 << 7  # bfloat16 numbers from a power of two to the next
@@ -53,12 +53,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, coarse: bool = False) -
     # Tokens before heads in memory, as the layer that follows reads them.
     out = torch.empty(1, count, heads, width, dtype=query.dtype).transpose(1, 2)
     sums = torch.empty(1, count, heads, 1, dtype=query.dtype).transpose(1, 2)
-    rows = max(1, _HELD // key.shape[2])
-    held = torch.empty(rows, key.shape[2], dtype=query.dtype)
+    rows = max(1, _BUFFERED // key.shape[2])
+    buffer = torch.empty(rows, key.shape[2], dtype=query.dtype)
     for head in range(heads):
         keys, values = key[0, head].t(), value[0, head]
         for piece, result, total in zip(*(t[0, head].split(rows) for t in (query, out, sums)), strict=True):
-            scores = torch.mm(piece, keys, out=held if len(piece) == rows else held[: len(piece)])
+            scores = torch.mm(piece, keys, out=buffer if len(piece) == rows else buffer[: len(piece)])
             weights = _weights(scores, unit, steady)
             torch.mm(weights, values, out=result)
             torch.sum(weights, -1, keepdim=True, out=total)

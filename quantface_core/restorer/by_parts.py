@@ -22,6 +22,11 @@ PARTS = {"embedder": EMBEDDER, "encoder": ENCODER, "unet": UNET, "decoder": DECO
 """The parts of the pipeline, in its order, by the beginnings of their tensors' names."""
 
 
+def part_of(name: str) -> str:
+    """The part of the pipeline that a layer or block belongs to, by its name."""
+    return next(part for part, prefixes in PARTS.items() if f"{name}.".startswith(prefixes))
+
+
 class RestorerByParts:
     """Does what `OneStepRestorer` does, to the same numbers.
 
@@ -36,6 +41,10 @@ class RestorerByParts:
         load: Callable[[tuple[str, ...]], OneStepRestorer],
     ) -> None:
         self.config, self.device, self._load = config, device, load
+
+    @property
+    def image_size(self) -> int:
+        return self.config.image_size
 
     def __call__(self, image: Tensor, seeds: Sequence[int] | None = None, batch_size: int = 1) -> Tensor:
         """Faces [B, 3, H, W] in [-1, 1] -> [B, 3, S, S] float32; `batch_size` of them at once."""

@@ -37,19 +37,17 @@ class RestorerConfig:
     vae: Mapping[str, Any]  # keyword arguments of diffusers.AutoencoderKL
     embedder: EmbedderConfig
     feature_paths: bool = False  # the decoder is given the encoder's maps too, see feature_paths.py
+    residual: bool = False  # the decoder gives the change to the picture, not the picture
 
     def __post_init__(self) -> None:
         check_limits(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; `from_dict` is its inverse. Without feature paths it does not name them.
+        """A JSON-ready dictionary; `from_dict` is its inverse. Switches that are off are not named.
 
-        Releases that know of none then read the file, and its bytes are what they were.
+        Releases that do not know them then read the file, and its bytes are what they were.
         """
-        table = asdict(self)
-        if not self.feature_paths:
-            del table["feature_paths"]
-        return table
+        return {name: value for name, value in asdict(self).items() if value is not False}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RestorerConfig:
@@ -162,4 +160,5 @@ QUANTFACE_MINI = RestorerConfig(
         prompt_channels=128,
     ),
     feature_paths=True,
+    residual=True,
 )

@@ -39,6 +39,8 @@ class Sizes(Protocol):
     def embedder(self) -> Any: ...
     @property
     def feature_paths(self) -> Any: ...
+    @property
+    def residual(self) -> Any: ...
 
 
 def check_limits(config: Sizes) -> None:
@@ -49,8 +51,9 @@ def check_limits(config: Sizes) -> None:
     _whole("timestep", config.timestep, 0, 999)
     _check_part("unet", config.unet, _UNET_NUMBERS, _UNET_BLOCKS, {"use_linear_projection"})
     _check_part("vae", config.vae, _VAE_NUMBERS, _VAE_BLOCKS, {"mid_block_add_attention"})
-    if not isinstance(config.feature_paths, bool):
-        raise ConfigError(f"feature_paths: true or false, got {config.feature_paths!r:.60}")
+    for name, value in (("feature_paths", config.feature_paths), ("residual", config.residual)):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: true or false, got {value!r:.60}")
     _check_embedder(config)
     _check_fit(config)
 

@@ -17,6 +17,8 @@ from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
 from .feature_paths import FeaturePaths, Maps, decode_with_maps, encode_with_maps, expose_maps
+from .fold_rules import RULES
+from .interface import RestorerModel
 from .residual import replace_residuals
 from .transformer import replace_transformers
 from .upsample import replace_upsamplers
@@ -32,14 +34,19 @@ class Latent(NamedTuple):
     """A picture as the encoder hands it on."""
 
     code: Tensor  # [B, C, h, w], scaled
-    maps: Maps = ()  # the encoder's, for feature paths
+    maps: Maps = ()  # the encoder's, for feature paths; before them the picture itself, for a residual decoder
 
 
-class OneStepRestorer(nn.Module):
+class OneStepRestorer(RestorerModel):
     """Embedder, autoencoder and UNet of one configuration, and the one step that joins them.
 
     Weights are random until loaded. The step itself runs in float32 or better, whatever the parts' dtype.
     """
+
+    family = "one-step"
+    edge_layers = ("conv_in", "conv_out", "time_emb", "quant_conv", "time_embedding")
+    fold_rules = RULES
+    config: RestorerConfig
 
     def __init__(self, config: RestorerConfig) -> None:
         super().__init__()
@@ -70,11 +77,12 @@ class OneStepRestorer(nn.Module):
 
     def posterior(self, image: Tensor) -> tuple[DiagonalGaussianDistribution, Maps]:
         """Image [B, 3, H, W] in [-1, 1] -> (distribution of its latent before scaling, the encoder's maps)."""
+        picture = (image,) if self.config.residual else ()
         image = image.to(self.dtype)
         if not self.config.feature_paths:
-            return self.vae.encode(image).latent_dist, ()
+            return self.vae.encode(image).latent_dist, picture
         hidden, maps = encode_with_maps(self.vae.encoder, image)
-        return DiagonalGaussianDistribution(self.vae.quant_conv(hidden)), maps
+        return DiagonalGaussianDistribution(self.vae.quant_conv(hidden)), (*picture, *maps)
 
     def encode(self, image: Tensor, seeds: Sequence[int] | None = None) -> Latent:
         """Image [B, 3, H, W] in [-1, 1] -> scaled latent [B, C, H/f, W/f]: the mode, or a seeded sample."""
@@ -94,10 +102,16 @@ class OneStepRestorer(nn.Module):
     def decode(self, latent: Latent) -> Tensor:
         """Scaled latent -> image [B, 3, H, W], nominally in [-1, 1], not clamped."""
         code = (latent.code / self.vae.config.scaling_factor).to(self.dtype)
-        if not self.config.feature_paths:
-            picture: Tensor = self.vae.decode(code).sample
-            return picture
-        return decode_with_maps(self.vae.decoder, self.paths, self.vae.post_quant_conv(code), latent.maps)
+        if not self.config.residual:
+            return self._decoded(code, latent.maps)
+        picture, *maps = latent.maps
+        return self._decoded(code, tuple(maps)) + picture
+
+    def _decoded(self, code: Tensor, maps: Maps) -> Tensor:
+        if self.config.feature_paths:
+            return decode_with_maps(self.vae.decoder, self.paths, self.vae.post_quant_conv(code), maps)
+        decoded: Tensor = self.vae.decode(code).sample
+        return decoded
 
     def forward(self, image: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """Restore faces: [B, 3, H, W] in [-1, 1] -> [B, 3, S, S] float32 in [-1, 1], S the native size.

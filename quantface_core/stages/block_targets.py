@@ -11,18 +11,17 @@ from torch import Tensor, nn
 
 from ..nn.swap import quant_layers
 from ..restorer import OneStepRestorer
+from ..restorer.by_parts import PARTS, part_of
 from ..restorer.one_step import Latent
 
-_BLOCKS = re.compile(
-    r"(embedder\.encoder|vae\.encoder|unet|vae\.decoder)\.(?:(down|up)(?:_blocks)?\.\d+|(mid)(?:_block)?)"
-)
-_ORDER = ("embedder.encoder", "vae.encoder", "unet", "vae.decoder", "down", "mid", "up")
+_BLOCK = re.compile(r".+\.(?:(down|up)(?:_blocks)?\.\d+|(mid)(?:_block)?)")
+_LEVELS = ("down", "mid", "up")
 
 
 def block_names(restorer: OneStepRestorer) -> list[str]:
     """The blocks that have low-bit layers, in the order the data passes."""
-    found = [match for name, _ in restorer.named_modules() if (match := _BLOCKS.fullmatch(name))]
-    found.sort(key=lambda match: [_ORDER.index(word) for word in match.groups() if word])
+    found = [match for name, _ in restorer.named_modules() if (match := _BLOCK.fullmatch(name))]
+    found.sort(key=lambda match: (list(PARTS).index(part_of(match[0])), _LEVELS.index(match[1] or match[2])))
     low = list(quant_layers(restorer))
     return [block[0] for block in found if any(layer.startswith(f"{block[0]}.") for layer in low)]
 
@@ -56,7 +55,7 @@ class TeacherActivations:
 
         hooks = [block.register_forward_pre_hook(entered, with_kwargs=True), block.register_forward_hook(left)]
         try:
-            self._run(_BLOCKS.fullmatch(name)[1], indices)  # type: ignore[index]
+            self._run(part_of(name), indices)
         except _StopError:
             pass
         finally:
@@ -69,11 +68,11 @@ class TeacherActivations:
         if part == "unet":
             prompt, *latent = self._made("encoded", self._encoded, indices)
             teacher.predict(_latent(latent), prompt)
-        elif part == "vae.decoder":
+        elif part == "decoder":
             teacher.decode(_latent(self._made("predicted", self._predicted, indices)))
         else:
             image = self.images[indices].to(teacher.device, teacher.dtype)
-            teacher.encode(image) if part == "vae.encoder" else teacher.embedder(image)
+            teacher.encode(image) if part == "encoder" else teacher.embedder(image)
 
     def _made(self, what: str, make: Callable[[Tensor], tuple[Tensor, ...]], indices: Tensor) -> list[Tensor]:
         """What `make` gives for each image, stacked; made once."""

@@ -60,9 +60,9 @@ def distill(
         total = total + settings.prompt_weight * off
         if perceptual is None:
             return total
-        alike = perceptual((made_picture / 2 + 0.5).clamp(0, 1), picture / 2 + 0.5).mean()
-        worse = alike if full_reference(settings.perceptual)[1] else 1 - alike
-        return total + settings.perceptual_weight * worse
+        score = perceptual((made_picture / 2 + 0.5).clamp(0, 1), picture / 2 + 0.5).mean()
+        loss = score if full_reference(settings.perceptual)[1] else 1 - score
+        return total + settings.perceptual_weight * loss
 
     def validate(step: int) -> float:
         restorer.eval()

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import QuantFaceError
 from ..faces.recognize import FaceRecognizer, identity_degrees, landmark_distance
 from ..metrics import LOWER_BETTER, OWN, psnr, pyiqa_metric
-from ..restorer import OneStepRestorer
+from ..restorer import RestorerModel
 from ..types import Face, Pixels
 
 PAPER = ("clipiqa", "dists", "lpips", "maniqa", "musiq", "niqe", "deg", "lmd", "fid")
@@ -168,7 +168,7 @@ def _identity(result: Result) -> float | None:
 
 @torch.no_grad()
 def evaluate(
-    restorer: OneStepRestorer,
+    restorer: RestorerModel,
     pairs: Iterable[Pair],
     columns: Sequence[Column],
     tools: Tools,

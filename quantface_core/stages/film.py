@@ -22,8 +22,9 @@ from ..faces.look import Look
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.temporal import coarse, gaussian, steadied
 from ..faces.track import Tracked, Tracker
+from ..restorer import Restorer
 from ..types import Face, Pixels, RestoreOptions
-from .restore import Crop, Restorer, blended, check_options, enlarged, is_gray, restore_crops, taken_share, to_gray
+from .restore import Crop, blended, check_options, enlarged, is_gray, restore_crops, taken_share, to_gray
 
 GROUP = 4
 """Frames whose faces are restored at once, counted from the film's first: the same whatever frame work begins with."""

@@ -12,15 +12,12 @@ from ..kernels.quantize import largest_code
 from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics, calibrate
 from ..quant.quantize import plan_formats, quantize_layers
-from ..restorer import OneStepRestorer
-from ..restorer.fold_rules import RULES
+from ..restorer.interface import RestorerModel
 from ..types import BitPlan, LayerFormat, LayerReport, QuantizeSettings
-
-_EDGES = ("conv_in", "conv_out", "time_emb", "quant_conv", "time_embedding")
 
 
 def calibrate_restorer(
-    restorer: OneStepRestorer, images: Tensor, progress: Progress | None = None
+    restorer: RestorerModel, images: Tensor, progress: Progress | None = None
 ) -> dict[str, ChannelStatistics]:
     """Statistics by layer name over images [N, 3, H, W] in [-1, 1], run one by one.
 
@@ -32,27 +29,27 @@ def calibrate_restorer(
 
 
 def restorer_formats(
-    restorer: OneStepRestorer, settings: QuantizeSettings, plan: BitPlan | None = None
+    restorer: RestorerModel, settings: QuantizeSettings, plan: BitPlan | None = None
 ) -> dict[str, LayerFormat]:
     """The format before the search of every layer in the settings' parts, by name.
 
     Edge layers have widths of their own, which a plan goes before, and no branch. Raises ConfigError.
     """
-    parts = {name for name, _ in restorer.named_children()}
-    if set(settings.parts) - parts:
-        raise ConfigError(f"parts are of {', '.join(sorted(parts))}: there is no {min(set(settings.parts) - parts)}")
+    parts = settings.parts or restorer.parts
+    if unknown := set(parts) - set(restorer.parts):
+        raise ConfigError(f"parts are of {', '.join(sorted(restorer.parts))}: there is no {min(unknown)}")
     largest_code(settings.edge_bits)
     formats = plan_formats(restorer, settings, plan)
     for name, fmt in formats.items():
-        if any(word in name for word in _EDGES):
+        if any(word in name for word in restorer.edge_layers):
             planned = plan is not None and name in plan.layers
             widths = (fmt.weight_bits, fmt.activation_bits) if planned else (settings.edge_bits,) * 2
             formats[name] = replace(fmt, weight_bits=widths[0], activation_bits=widths[1], rank=0)
-    return {name: fmt for name, fmt in formats.items() if name.split(".")[0] in settings.parts}
+    return {name: fmt for name, fmt in formats.items() if name.split(".")[0] in parts}
 
 
 def quantize_restorer(
-    restorer: OneStepRestorer,
+    restorer: RestorerModel,
     statistics: Mapping[str, ChannelStatistics],
     images: Tensor,
     settings: QuantizeSettings | None = None,
@@ -67,4 +64,6 @@ def quantize_restorer(
     if len(images) == 0:
         raise UsageError("quantizing needs at least one image")
     formats = restorer_formats(restorer, settings, plan)
-    return quantize_layers(restorer, statistics, [images], formats, settings, rules=RULES, progress=progress)
+    return quantize_layers(
+        restorer, statistics, [images], formats, settings, rules=restorer.fold_rules, progress=progress
+    )

@@ -16,12 +16,12 @@ from ..faces.color import METHODS, match_color
 from ..faces.finer import Finer, with_noise
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
-from ..restorer import OneStepRestorer, RestorerByParts
+from ..restorer.by_parts import RestorerByParts
+from ..restorer.interface import Restorer
 from ..runtime.memory import kept_memory
 from ..types import Face, Pixels, Restoration, RestoreOptions
 
 Crop = NDArray[np.float32]
-Restorer = OneStepRestorer | RestorerByParts
 Progress = Callable[[int, int], None]
 """Called with (faces done, faces in all); an exception it raises stops the work and nothing is lost."""
 
@@ -51,7 +51,7 @@ def restore_photo(
         _check_background(pixels, background, options)
     ordered = sort_faces(faces, options)
     chosen = select_faces(ordered, options)
-    size = restorer.config.image_size
+    size = restorer.image_size
     transforms = [face_transform(ordered[i], size) for i in chosen]
     return _restore(
         pixels, restorer, transforms, face_mask(size, options.feather), options, progress, ordered, chosen, background
@@ -68,7 +68,7 @@ def restore_aligned(
     height, width = pixels.shape[:2]
     if max(height, width) > 1.1 * min(height, width):
         raise ImageError(f"an aligned face is square, but this picture is {width}x{height}: restore it as a photo")
-    size = restorer.config.image_size
+    size = restorer.image_size
     mask = np.ones((size, size), np.float32)
     transform = whole_transform(width, height, size)
     whole = Face((0.0, 0.0, float(width), float(height)), (), 1.0)
@@ -217,14 +217,16 @@ def quick_batch(restorer: Restorer) -> int:
     """Faces at once beyond which none comes sooner: a processor is busy with one large face as with four."""
     if restorer.device.type != "cpu":
         return _BATCH
-    return max(1, _BATCH * _SMALL**2 // restorer.config.image_size**2)
+    return max(1, _BATCH * _SMALL**2 // restorer.image_size**2)
 
 
 def _run(batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int) -> list[Crop]:
     images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
     with torch.inference_mode(), kept_memory():
-        by_parts = isinstance(restorer, RestorerByParts)
-        outputs = restorer(images, seeds, batch_size) if by_parts else restorer(images, seeds)
+        if isinstance(restorer, RestorerByParts):
+            outputs = restorer(images, seeds, batch_size)
+        else:
+            outputs = restorer(images, seeds)
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 

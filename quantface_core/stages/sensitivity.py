@@ -18,7 +18,7 @@ from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics
 from ..quant.sensitivity import PROBE, measure_layers, replaced_layer
 from ..restorer import OneStepRestorer
-from ..restorer.by_parts import PARTS
+from ..restorer.by_parts import part_of
 from ..types import QuantizeSettings, Sensitivity
 from .quantize import restorer_formats
 
@@ -41,7 +41,7 @@ def measure_sensitivity(
     settings = replace(settings or QuantizeSettings(), weight_bits=PROBE, activation_bits=PROBE)
     if len(images) == 0:
         raise UsageError("measuring needs at least one image")
-    if perceptual == "ms_ssim" and restorer.config.image_size <= _MS_SSIM_SIZE:
+    if perceptual == "ms_ssim" and restorer.image_size <= _MS_SSIM_SIZE:
         raise UsageError(f"MS-SSIM needs more than {_MS_SSIM_SIZE} pixels: choose another metric, such as ssim")
     formats = restorer_formats(restorer, settings)
     judge = PictureJudge(restorer, images, perceptual)
@@ -81,13 +81,13 @@ class PictureJudge:
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
         """How much of the time is behind, 0 to 1."""
-        return sum(self.seconds[_part(n)] for n in done) / sum(self.seconds[_part(n)] for n in names)
+        return sum(self.seconds[part_of(n)] for n in done) / sum(self.seconds[part_of(n)] for n in names)
 
     @torch.no_grad()
     def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
         """(squared error over the exact picture's variance, perceptual loss) with one layer replaced."""
         with replaced_layer(self.restorer, name, layer):
-            picture = self._unit(self._from_part(_part(name)))
+            picture = self._unit(self._from_part(part_of(name)))
         error = float((picture - self.exact).square().mean() / self.exact.var().clamp_min(1e-12))
         score = float(self.score(picture, self.exact).mean())
         return error, max(0.0, score if self.lower else 1 - score)
@@ -99,8 +99,3 @@ class PictureJudge:
             latent = model.encode(self.images) if part == "encoder" else self.latent
             restored = model.predict(latent, prompt)
         return model.decode(restored)
-
-
-def _part(name: str) -> str:
-    """The part of the pipeline a layer belongs to, by where its effect starts."""
-    return next(part for part, prefixes in PARTS.items() if f"{name}.".startswith(prefixes))

@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from quantface_core.cli import distill
 from quantface_core.cli.main import main
 from quantface_core.io.checkpoint import load_restorer, read_notes, save_restorer
 from quantface_core.io.plans import load_plan
 from quantface_core.nn.swap import quant_layers
+from quantface_core.pipelines.training_run import TrainingRun
 from quantface_core.restorer import OneStepRestorer
+from quantface_core.train.trainer import Trainer
 
 RECIPE = """
 source = {source!r}
@@ -90,14 +91,14 @@ def test_a_recipe_makes_a_low_bit_model(workshop: Path, unbroken: Path) -> None:
 def test_stopped_anywhere_and_given_again_it_ends_the_same(
     workshop: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output, stepped = workshop / "broken.safetensors", distill.RunFolder._stepped
+    output, stepped = workshop / "broken.safetensors", TrainingRun._on_step
 
-    def stop(self: distill.RunFolder, trainer: distill.Trainer) -> None:
+    def stop(self: TrainingRun, trainer: Trainer) -> None:
         stepped(self, trainer)
         if trainer.done == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(distill.RunFolder, "_stepped", stop)
+    monkeypatch.setattr(TrainingRun, "_on_step", stop)
     assert main(command(workshop, output)) == 1
     assert not output.exists()
     monkeypatch.undo()
@@ -113,18 +114,18 @@ def test_blocks_stopped_and_given_again_end_the_same(workshop: Path, monkeypatch
     whole, broken = workshop / "whole.safetensors", workshop / "parts.safetensors"
     given = ["build", str(recipe), "--images", str(workshop / "faces"), "--output"]
     assert main([*given, str(whole)]) == 0
-    blocks, stepped = list[str](), distill.RunFolder._stepped
+    blocks, stepped = list[str](), TrainingRun._on_step
 
-    def stop(self: distill.RunFolder, trainer: distill.Trainer) -> None:
+    def stop(self: TrainingRun, trainer: Trainer) -> None:
         stepped(self, trainer)
         blocks.append(trainer.name)
         if len(set(blocks)) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(distill.RunFolder, "_stepped", stop)
+    monkeypatch.setattr(TrainingRun, "_on_step", stop)
     assert main([*given, str(broken)]) == 1
     assert not broken.exists()
-    monkeypatch.setattr(distill.RunFolder, "_stepped", lambda self, trainer: blocks.append(trainer.name))
+    monkeypatch.setattr(TrainingRun, "_on_step", lambda self, trainer: blocks.append(trainer.name))
     assert main([*given, str(broken)]) == 0
     assert broken.read_bytes() == whole.read_bytes()
     assert [blocks.count(name) for name in dict.fromkeys(blocks)][:3] == [1, 1, 2]  # the third began anew

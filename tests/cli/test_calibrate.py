@@ -63,7 +63,7 @@ def test_a_gpu_that_is_too_small_is_told_as_such(
     def too_large(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
-    monkeypatch.setattr("quantface_core.stages.quantize.calibrate_restorer", too_large)
+    monkeypatch.setattr("quantface_core.pipelines.quantize.calibrate_restorer", too_large)
     output = workshop / "low.safetensors"
     assert main(command(workshop, "calibrate", "--output", str(output))) == 1
     assert "give --device cpu\n" in capsys.readouterr().err

@@ -95,7 +95,9 @@ def test_originals_of_another_folder_are_paired_by_name(
 def test_fid_is_of_the_pictures_written_to_each_folder_given(
     model: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantface_core.metrics.frechet_distance", lambda a, b: float(len(list(a.iterdir()))))
+    monkeypatch.setattr(
+        "quantface_core.pipelines.scorecard.frechet_distance", lambda a, b: float(len(list(a.iterdir())))
+    )
     out = tmp_path / "out"
     command = ["evaluate", str(model), "--lq", str(faces), "--metrics", "fid", "-o", str(out)]
     assert main([*command, "--fid-reference", "FFHQ", "--fid-reference", str(faces)]) == 0

@@ -19,7 +19,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("the work began")
 
     for name in ("load_restorer", "save_restorer"):
-        monkeypatch.setattr(f"quantface_core.io.checkpoint.{name}", begun)
+        monkeypatch.setattr(f"quantface_core.pipelines.models.{name}", begun)
+    monkeypatch.setattr("quantface_core.pipelines.build.load_restorer", begun)
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import BmpImagePlugin, Image, ImageEnhance
 
-from quantface_core.cli import carry_out
 from quantface_core.cli.main import main
 from quantface_core.errors import ImageError
 from quantface_core.io.photos import Metadata, Pages, Photo, read_pages, read_photo, write_pages
+from quantface_core.pipelines import restore_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -251,7 +251,7 @@ class TestEveryFile:
             def fails(*_: object, error: Exception = error, **__: object) -> None:
                 raise error
 
-            monkeypatch.setattr("quantface_core.cli.carry_out.restore_photo", fails)
+            monkeypatch.setattr("quantface_core.pipelines.restore_picture.restore_photo", fails)
             assert main(["restore", str(photos / "nasa_astronaut.png"), "-o", str(tmp_path / "out")]) == 1
             line = next(x for x in capsys.readouterr().err.splitlines() if "error:" in x)
             assert "nasa_astronaut.png: " in line
@@ -267,7 +267,7 @@ class TestEveryFile:
         self, photos: Path, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sources = [photos / "nasa_astronaut.png", photos / "usnavy_grace_hopper.jpg"]
-        real = carry_out.restore_photo
+        real = restore_picture.restore_photo
         done = []
 
         def interrupted(*arguments: Any) -> Any:
@@ -276,7 +276,7 @@ class TestEveryFile:
             done.append(1)
             return real(*arguments)
 
-        monkeypatch.setattr(carry_out, "restore_photo", interrupted)
+        monkeypatch.setattr(restore_picture, "restore_photo", interrupted)
         command = ["restore", *map(str, sources), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]
         assert main(command) == 1
         report = json.loads((tmp_path / "r.json").read_text())

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from quantface_core import detector_path
 from quantface_core.errors import ModelError
+from quantface_core.faces import detect
 from quantface_core.faces.boxes import face_in_box
 from quantface_core.faces.detect import DOUBTFUL_SCORE, FaceDetector, merge
 from quantface_core.io.photos import read_photo
@@ -55,6 +58,52 @@ def test_finds_tilted_faces_where_they_are(detector: FaceDetector, astronaut: np
     assert np.abs(np.array(faces[0].landmarks) - expected).max() < 8
 
 
+def test_no_piece_of_a_huge_photo_is_large(astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two polls the detector never takes more than some of 120 megapixels, so that a cancel is heard."""
+    pieces: list[int] = [0]
+    searched = FaceDetector(detector_path(), lambda: pieces.append(0))
+    resize, found = cv2.resize, searched._net.detect
+
+    def counted(image: np.ndarray, *given: Any, **named: Any) -> np.ndarray:
+        pieces[-1] += image.shape[0] * image.shape[1]
+        return resize(image, *given, **named)
+
+    class Net:
+        setInputSize = searched._net.setInputSize  # noqa: N815
+
+        def detect(self, image: np.ndarray) -> Any:
+            pieces[-1] += image.shape[0] * image.shape[1]
+            return found(image)
+
+    monkeypatch.setattr(cv2, "resize", counted)
+    monkeypatch.setattr(searched, "_net", Net())
+    searched(np.broadcast_to(astronaut[:1, :1], (12000, 10000, 3)))
+    assert sum(pieces) > 120_000_000
+    assert max(pieces) <= 24_000_000
+
+
+def test_the_search_ends_where_polling_raises(astronaut: np.ndarray) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        FaceDetector(detector_path(), stop)(astronaut)
+
+
+def test_strips_of_a_huge_photo_meet(
+    detector: FaceDetector, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = cv2.resize(astronaut, (1900, 2083), interpolation=cv2.INTER_LINEAR)
+    whole, scale = detector._to_bgr8(large, 0.31)
+    monkeypatch.setattr(detect, "_PIECE", large[..., 0].size // 7)
+    strips, same = detector._to_bgr8(large, 0.31)
+    assert strips.shape == whole.shape
+    assert same == scale
+    apart = np.abs(strips.astype(int) - whole)
+    assert 0 < apart.max() <= 24  # at edges: strips begin at whole pixels
+    assert apart.mean() < 0.5
+
+
 def test_16_bit_photos_are_searched_alike(detector: FaceDetector, astronaut: np.ndarray) -> None:
     assert detector(astronaut.astype(np.uint16) * 257) == detector(astronaut)
 
@@ -71,6 +120,16 @@ def test_merge_keeps_the_surest_of_one_face_and_every_other_face() -> None:
     big, shifted, other_size = at(0, 0, 100, 0.8), at(5, 5, 100, 0.9), at(10, 10, 80, 0.6)
     neighbour, child = at(105, 0, 100, 0.7), at(40, 60, 40, 0.75)
     assert merge([big, shifted, other_size, neighbour, child]) == (shifted, child, neighbour)
+
+
+def test_each_of_a_crowd_s_finds_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand faces are a million comparisons: what those need is worked out before."""
+    measured = []
+    place = detect._place
+    monkeypatch.setattr(detect, "_place", lambda face: (measured.append(face), place(face))[1])
+    crowd = [face_in_box((30.0 * (i % 20), 30.0 * (i // 20), 20.0, 20.0)) for i in range(400)]
+    assert len(merge(crowd)) == 400
+    assert len(measured) == 400
 
 
 def test_a_file_that_is_no_detector(tmp_path: Path) -> None:
@@ -191,6 +250,14 @@ def test_small_faces_in_a_very_wide_picture(detector: FaceDetector, test_faces: 
     faces = sure(detector(strip))
     assert sum(near(faces, i * 250 + 104, 140, 40) == 1 for i in range(64)) >= 63
     assert len(faces) <= 64
+
+
+def test_a_box_away_from_the_face_is_left() -> None:
+    """A suit below the face may be found first; looking again settles on the face, and the box has to follow."""
+    face = replace(face_in_box((100.0, 100.0, 80.0, 100.0)), score=0.9)
+    assert detect._fitting_box(replace(face, box=(104.0, 95.0, 80.0, 100.0))) == (104.0, 95.0, 80.0, 100.0)
+    left, top, *_ = detect._fitting_box(replace(face, box=(100.0, 190.0, 80.0, 100.0)))
+    assert (left, top) == pytest.approx((100, 100), abs=15)
 
 
 def test_the_box_fits_the_face_that_was_settled_on(detector: FaceDetector, astronaut: Pixels) -> None:

@@ -47,13 +47,13 @@ def test_the_models_folder_s_catalogue_comes_first_and_the_named_one_last(own: P
         ("= broken", "cannot read the catalogue"),
         ("[models.x]", "models: sections are"),
         ("[restorers]\nmine = 3", "mine: a table of"),
-        (ENTRY + "colour = 'red'", "mine: a table of"),
+        (ENTRY + "colour = 'red'", r"mine\.colour: not a field; known are"),
         (ENTRY.replace('"me/mine"', "3"), r"mine\.repo: str expected, got 3"),
         (ENTRY.replace('"mine.safetensors"', '"../mine.safetensors"'), r"mine\.file: a plain file name"),
         (ENTRY.replace('repo = "me/mine"', ""), "exactly one of"),
         (ENTRY + "sha256 = 'abc'", r"mine\.sha256: 64 hexadecimal digits"),
         (ENTRY.replace('licence = "MIT"', ""), "licence"),
-        (ENTRY.replace('repo = "me/mine"', "[restorers.mine.originals.unet]\nrepo = 'a/b'"), "paths|a table of"),
+        (ENTRY.replace('repo = "me/mine"', "[restorers.mine.originals.unet]\nrepo = 'a/b'"), r"unet\.path: not a"),
     ],
 )
 def test_a_broken_catalogue_names_file_and_field(own: Path, text: str, message: str) -> None:

@@ -9,7 +9,6 @@ import inspect
 import os
 import re
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -357,26 +356,39 @@ def test_cancel_stops_within_a_layer(restore: Any, load: Any, host: SimpleNamesp
     assert type(caught.value).__name__ == "Cancelled"
 
 
-def test_cancel_does_not_wait_for_the_detector(
+def test_cancel_ends_the_search_for_faces_between_two_pieces(
     restore: Any, load: Any, host: SimpleNamespace, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A huge photo keeps it busy for seconds in one call, which nothing interrupts."""
-    searching, cancelled = threading.Event(), threading.Event()
+    """None of which is large: tests/faces/test_detect.py."""
+    calls = []
 
-    def search(*_: Any) -> tuple[()]:
-        searching.set()
+    def search(*_: Any) -> list[Any]:
+        calls.append(1)
         host.cancelled = True
-        cancelled.wait(60)
-        return ()
+        return []
 
-    monkeypatch.setattr("custom_nodes_quantface.quantface_core.faces.detect.FaceDetector.__call__", search)
-    model = load()
+    detector = sys.modules["custom_nodes_quantface.quantface_core.faces.detect"].FaceDetector
+    found = detector._detected
+    monkeypatch.setattr(detector, "_detected", lambda self, *given: (search(), found(self, *given))[1])
     with pytest.raises(BaseException) as caught:  # noqa: PT011
-        restore(photo, model)
+        restore(photo, load())
     assert type(caught.value).__name__ == "Cancelled"
-    assert searching.is_set()
-    assert not cancelled.is_set()
-    cancelled.set()
+    assert len(calls) == 1
+
+
+def test_a_huge_picture_is_worked_on_in_strips(
+    restore: Any, load: Any, host: SimpleNamespace, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is done to all of its pixels looks at the cancel button after so many."""
+    model = load()
+    whole = restore(photo, model)
+    pictures = sys.modules["custom_nodes_quantface.nodes.pictures"]
+    checks, host.checks, strips = host.checks, 0, 64
+    monkeypatch.setattr(pictures, "_STRIP", photo[0, ..., 0].numel() // strips)
+    picture, _, changed, *_ = restore(photo, model)
+    assert torch.equal(picture, whole[0])
+    assert torch.equal(changed, whole[2])
+    assert host.checks - checks >= 3 * (strips - 1)  # read for the search, read for the restorer, put together
 
 
 def test_each_node_s_checks_mark_one_input(nodes: dict[str, Any]) -> None:

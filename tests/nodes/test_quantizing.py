@@ -137,20 +137,25 @@ def test_faces_come_from_a_folder_or_from_photos(
 ) -> None:
     import cv2
 
-    faces = __import__("custom_nodes_quantface.nodes.faces", fromlist=["gather"])
+    faces = __import__("custom_nodes_quantface.nodes.faces", fromlist=["source"])
+    load_faces = __import__("custom_nodes_quantface.quantface_core.pipelines.faces", fromlist=["x"]).load_faces
+
+    def gather(*given: Any) -> torch.Tensor:
+        return load_faces(faces.source(*given), 64)
+
     folder = host.models / "input" / "mine"
     folder.mkdir(parents=True)
     cv2.imwrite(str(folder / "a.png"), astronaut[..., ::-1])
     first = faces.fingerprint("mine")
-    whole = faces.gather(64, None, "mine", 5, False, False)
+    whole = gather(None, "mine", 5, False, False)
     assert whole.shape == (1, 3, 64, 64)
-    found = faces.gather(64, None, "mine", 5, True, False)
+    found = gather(None, "mine", 5, True, False)
     assert found.shape == (1, 3, 64, 64)
     assert not torch.equal(found, whole)
     cv2.imwrite(str(folder / "b.png"), astronaut[:200, :, ::-1])
     assert faces.fingerprint("mine") != first
     with pytest.raises(Exception, match=r"b\.png is 512x200.*find_faces"):
-        faces.gather(64, None, "mine", 5, False, False)
+        gather(None, "mine", 5, False, False)
     batch = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
-    assert faces.gather(64, batch, "", 2, False, True).shape == (2, 3, 64, 64)
-    assert faces.gather(64, None, "", 3, False, True).shape == (3, 3, 64, 64)
+    assert gather(batch, "", 2, False, True).shape == (2, 3, 64, 64)
+    assert gather(None, "", 3, False, True).shape == (3, 3, 64, 64)

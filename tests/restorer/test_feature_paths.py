@@ -12,7 +12,9 @@ from quantface_core.restorer import OneStepRestorer, RestorerConfig
 @pytest.fixture
 def pair(tiny: OneStepRestorer) -> tuple[OneStepRestorer, OneStepRestorer]:
     """The same weights without feature paths and with fresh ones."""
-    without, with_paths = (OneStepRestorer(replace(tiny.config, feature_paths=on)).eval() for on in (False, True))
+    without, with_paths = (
+        OneStepRestorer(replace(tiny.config, feature_paths=on, residual=False)).eval() for on in (False, True)
+    )
     shared = {name: t for name, t in tiny.state_dict().items() if not name.startswith("paths.")}
     without.load_state_dict(shared)
     with_paths.load_state_dict(shared, strict=False)
@@ -45,9 +47,30 @@ def test_paths_bring_every_resolution_to_the_picture(pair: tuple[OneStepRestorer
         plain = changed
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("with_paths", [False, True])
+def test_a_residual_decoder_gives_the_change_to_the_picture(tiny: OneStepRestorer, with_paths: bool) -> None:
+    plain, residual = (
+        OneStepRestorer(replace(tiny.config, feature_paths=with_paths, residual=on)).eval() for on in (False, True)
+    )
+    residual.load_state_dict(plain.state_dict())
+    x = faces(tiny)
+    prompt = plain.embedder(x)
+    decoded = plain.decode(plain.predict(plain.encode(x), prompt))
+    assert torch.allclose(residual(x), (x + decoded).clamp(-1, 1), atol=1e-6)
+    torch.nn.init.zeros_(residual.vae.decoder.conv_out.weight)
+    torch.nn.init.zeros_(residual.vae.decoder.conv_out.bias)
+    assert torch.equal(residual(x), x)
+
+
 def test_old_configurations_have_no_paths(tiny: OneStepRestorer) -> None:
     old = tiny.config.to_dict()
-    del old["feature_paths"]
-    assert not RestorerConfig.from_dict(old).feature_paths
-    with pytest.raises(ConfigError, match="feature_paths"):
-        RestorerConfig.from_dict({**old, "feature_paths": "yes"})
+    for name in ("feature_paths", "residual"):
+        old.pop(name, None)
+    read = RestorerConfig.from_dict(old)
+    assert not read.feature_paths
+    assert not read.residual
+    assert read.to_dict() == old
+    for name in ("feature_paths", "residual"):
+        with pytest.raises(ConfigError, match=name):
+            RestorerConfig.from_dict({**old, name: "yes"})

@@ -1,119 +1,50 @@
-"""Small stand-ins for the WebUI's `modules.*` and gradio, with the interface that the extension uses."""
+"""The extension on stand-ins for its host, and in a real one where WEBUI_PATH and WEBUI_PYTHON name it."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.webui.standin import (
+    Component,
+    FaceRestoration,
+    OptionInfo,
+    Options,
+    Script,
+    ScriptPostprocessing,
+    State,
+    fake,
+)
+from tests.webui.webui import WebUI
+
 ROOT = Path(__file__).parents[2]
 
 
-class Component:
-    """A control of gradio: its arguments and its handlers."""
-
-    made: list[Component]
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self.args, self.options, self.handlers = args, options, []
-        self.label = options.get("label")
-        Component.made.append(self)
-
-    def change(self, fn: Any, inputs: Any, outputs: Any, **_: Any) -> None:
-        self.handlers.append((fn, inputs, outputs))
-
-    click = change
-
-    def __enter__(self) -> Component:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+@pytest.fixture(scope="session")
+def hosted(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[WebUI]:
+    """A real WebUI, with the extension."""
+    if not {"WEBUI_PATH", "WEBUI_PYTHON"} <= set(os.environ):
+        pytest.skip("needs WEBUI_PATH, a checkout of AUTOMATIC1111's WebUI or of Forge, and WEBUI_PYTHON, its Python")
+    base = tmp_path_factory.mktemp("webui")
+    running = WebUI(Path(os.environ["WEBUI_PATH"]), base, photos / "nasa_astronaut.png")
+    yield running
+    running.stop()
 
 
-class State:
-    """`shared.state`, as far as it is used."""
-
-    def __init__(self) -> None:
-        self.interrupted = self.skipped = self.stopping_generation = False
-        self.job_no, self.job_count, self.sampling_step, self.sampling_steps = 1, 1, 0, 0
-        self.textinfo: str | None = None
-        self.jobs: list[str] = []
-        self.told: list[tuple[int, int, str]] = []
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name == "textinfo" and value:
-            self.told.append((self.sampling_step, self.sampling_steps, value))
-            if self.on_progress:
-                self.on_progress()
-
-    on_progress: Callable[[], None] | None = None
-
-    def begin(self, job: str) -> None:
-        self.jobs.append(job)
-        self.interrupted = self.skipped = False
-
-    def end(self) -> None:
-        self.jobs.append("end")
-
-    def nextjob(self) -> None:
-        self.job_no = 1
-
-
-class Options:
-    """`shared.opts`: values as attributes, the pages' entries in `data_labels`."""
-
-    def __init__(self) -> None:
-        self.data_labels: dict[str, OptionInfo] = {}
-        self.data: dict[str, Any] = {"face_restoration_model": "CodeFormer", "face_restoration_unload": False}
-
-    def add_option(self, key: str, info: OptionInfo) -> None:
-        self.data_labels[key] = info
-        self.data.setdefault(key, info.default)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.__dict__.get("data", {}):
-            return self.__dict__["data"][name]
-        raise AttributeError(name)
-
-
-class OptionInfo:
-    def __init__(self, default: Any, label: str, component: Any, component_args: Any, **rest: Any) -> None:
-        self.default, self.label, self.component, self.component_args = default, label, component, component_args
-        self.section, self.infotext, self.note = rest["section"], rest["infotext"], ""
-
-    def info(self, note: str) -> OptionInfo:
-        self.note = f"({note})"
-        return self
-
-
-class ScriptPostprocessing:
-    name: str | None = None
-
-
-class Script:
-    pass
-
-
-class FaceRestoration:
-    def name(self) -> str:
-        return "None"
-
-
-def _module(name: str, **names: Any) -> ModuleType:
-    module = ModuleType(name)
-    module.__path__ = []
-    vars(module).update(names)
-    return module
+@pytest.fixture(scope="session")
+def commanded(hosted: WebUI, photos: Path) -> np.ndarray:
+    """What `quantface restore` makes of the photo, by the real WebUI's Python."""
+    return hosted.restored(photos / "nasa_astronaut.png")
 
 
 @pytest.fixture
@@ -123,7 +54,7 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     reports: list[tuple[str, bool]] = []
     callbacks: dict[str, list[Any]] = {}
     Component.made = []
-    shared = _module(
+    shared = fake(
         "modules.shared",
         state=state, opts=opts, OptionInfo=OptionInfo, face_restorers=[],
         cmd_opts=SimpleNamespace(api=True, nowebui=False, api_auth=None, quantface_models_path=None),
@@ -132,10 +63,10 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     def on(event: str) -> Callable[[Any], None]:
         return lambda callback: callbacks.setdefault(event, []).append(callback)
 
-    events = ("on_after_component", "on_ui_settings", "on_app_started", "on_script_unloaded")
+    events = ("on_after_component", "on_ui_settings", "on_infotext_pasted", "on_app_started", "on_script_unloaded")
     model_data = SimpleNamespace(lock=threading.Lock(), sd_model=None)
     moves: list[str] = []
-    gradio = _module(
+    gradio = fake(
         "gradio",
         **{
             kind: type(kind, (Component,), {})
@@ -143,30 +74,30 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
         },
         update=lambda **values: values or "as it is",
     )
-    ui_components = _module(
+    ui_components = fake(
         "modules.ui_components",
         **{kind: type(kind, (Component,), {}) for kind in ("InputAccordion", "FormRow", "ToolButton")},
     )
     modules = [
         gradio, shared, ui_components,
-        _module("modules.paths", models_path=str(tmp_path / "models")),
-        _module("modules.devices", get_device_for=lambda task: torch.device("cpu"), torch_gc=lambda: None),
-        _module("modules.errors", report=lambda message, exc_info=False: reports.append((message, exc_info))),
-        _module("modules.call_queue", queue_lock=threading.Lock()),
-        _module("modules.face_restoration", FaceRestoration=FaceRestoration),
-        _module("modules.images", read_info_from_image=lambda image: (image.info.get("parameters"), dict(image.info))),
-        _module("modules.scripts", Script=Script, AlwaysVisible="always"),
-        _module("modules.scripts_postprocessing", ScriptPostprocessing=ScriptPostprocessing),
-        _module("modules.script_callbacks", **{event: on(event) for event in events}),
-        _module("modules.ui_common", create_refresh_button=lambda *_: None),
-        _module(
+        fake("modules.paths", models_path=str(tmp_path / "models")),
+        fake("modules.devices", get_device_for=lambda task: torch.device("cpu"), torch_gc=lambda: None),
+        fake("modules.errors", report=lambda message, exc_info=False: reports.append((message, exc_info))),
+        fake("modules.call_queue", queue_lock=threading.Lock()),
+        fake("modules.face_restoration", FaceRestoration=FaceRestoration),
+        fake("modules.images", read_info_from_image=lambda image: (image.info.get("parameters"), dict(image.info))),
+        fake("modules.scripts", Script=Script, AlwaysVisible="always"),
+        fake("modules.scripts_postprocessing", ScriptPostprocessing=ScriptPostprocessing),
+        fake("modules.script_callbacks", **{event: on(event) for event in events}),
+        fake("modules.ui_common", create_refresh_button=lambda *_: None),
+        fake(
             "modules.sd_models",
             model_data=model_data,
             send_model_to_cpu=lambda model: moves.append("away"),
             send_model_to_device=lambda model: moves.append("back"),
         ),
     ]  # fmt: skip
-    package = _module("modules", **{m.__name__.partition(".")[2]: m for m in modules if "." in m.__name__})
+    package = fake("modules", **{m.__name__.partition(".")[2]: m for m in modules if "." in m.__name__})
     for module in [package, *modules]:
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setenv("QUANTFACE_MODELS_DIR", "")  # put back afterwards, however the extension sets it

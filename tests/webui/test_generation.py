@@ -127,6 +127,22 @@ def test_the_script_has_no_base_class_among_its_names(script: Any, webui: Simple
     assert found == {"QuantFaceExtras", "QuantFaceInfotext"}
 
 
+def test_a_text_that_leaves_something_out_means_the_usual(script: Any, webui: SimpleNamespace) -> None:
+    [fill_in] = webui.callbacks["on_infotext_pasted"]
+    params = {"Seed": "1", "QuantFace model": "quantface-mini", "QuantFace strength": "0.5"}
+    fill_in("", params)
+    assert params["QuantFace strength"] == "0.5"
+    assert params["QuantFace faces"] == "all"
+    for callback in webui.callbacks["on_ui_settings"]:
+        callback()
+    for name, option in webui.opts.data_labels.items():  # the host makes them what the page's values are
+        value = type(option.default)(params[option.infotext])
+        assert value == option.default or name in ("quantface_model", "quantface_strength")
+    others = {"Seed": "1"}
+    fill_in("", others)
+    assert others == {"Seed": "1"}
+
+
 def test_loading_is_light() -> None:
     """What the host's start waits for has no torch of ours to import: diffusers least of all."""
     import subprocess

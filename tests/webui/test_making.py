@@ -75,6 +75,6 @@ def test_what_cannot_be_fetched_says_why(
 
 def test_the_process_is_the_extension_s_own() -> None:
     """Whatever else is called quantface_core where the host runs."""
-    from quantface_core.io import making
+    from quantface_core.pipelines import child
 
-    assert making._ROOT == ROOT
+    assert child._ROOT == ROOT

@@ -1,11 +1,14 @@
 """A real WebUI, started for the tests that need one: WEBUI_PATH names its checkout, AUTOMATIC1111's or Forge's.
 
 WEBUI_PYTHON names the Python that has its requirements, with what `install.py` adds. Its CLIP needs a tokenizer in the
-Hub's cache (HF_HOME). It starts in a folder of its own, on the processor and without a checkpoint.
+Hub's cache (HF_HOME). It starts in a folder of its own, on the processor and without a checkpoint. The host itself is
+offline; processes that it starts later ask a small Hub on loopback, and take OSDFace for its narrow likeness.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import signal
@@ -17,6 +20,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from tests.io.local_hub import LocalHub
+
 ROOT = Path(__file__).parents[2]
 _STARTS = 1800  # seconds, on a busy machine
 _RUNS = 1200
@@ -24,14 +32,14 @@ _COMMON = ["--api", "--skip-torch-cuda-test", "--no-download-sd-model", "--no-ha
 _A1111 = ["--use-cpu", "all", "--no-half", "--precision", "full", "--do-not-download-clip", "--disable-nan-check"]
 _FORGE = ["--always-cpu", "--skip-install"]  # without the latter it changes its own numpy
 
-# An extension for the tests alone: `POST /test/restore_faces` is what the host does to a generated picture, and
-# pictures generated for the prompt "the photo" are the photo.
+# An extension for the tests alone: `POST /test/restore_faces` is what the host does to a generated picture,
+# `POST /test/localization` turns the page to a language, and pictures generated for "the photo" are the photo.
 _PROBE = """
 import base64, io, os
 import numpy as np, torch
 from fastapi import Body
 from PIL import Image
-from modules import face_restoration, script_callbacks, scripts, shared
+from modules import face_restoration, script_callbacks, scripts, shared, ui_gradio_extensions
 
 def pixels(file):
     return np.array(Image.open(file).convert("RGB"))
@@ -55,9 +63,26 @@ def add(_, app):
         file = io.BytesIO()
         Image.fromarray(found).save(file, "PNG")
         return {"image": base64.b64encode(file.getvalue()).decode()}
+    def localize(values: dict = Body(...)):
+        shared.opts.data["localization"] = values["name"]
+        ui_gradio_extensions.reload_javascript()
+        return {}
     app.add_api_route("/test/restore_faces", restore, methods=["POST"])
+    app.add_api_route("/test/localization", localize, methods=["POST"])
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    os.environ["QUANTFACE_TEST_NARROW"] = "1"
 
 script_callbacks.on_app_started(add)
+"""
+
+# Every Python that the host starts reads it.
+_SITE = f"""
+import os, sys
+if os.environ.get("QUANTFACE_TEST_NARROW"):
+    sys.path.insert(0, {str(ROOT)!r})
+    from benchmarks.random_originals import NARROW
+    import quantface_core.io.osdface
+    quantface_core.io.osdface.OSDFACE = NARROW
 """
 
 
@@ -68,6 +93,9 @@ class WebUI:
         self.base, self.log, self.checkout = base, base / "log.txt", checkout
         self.python = os.environ["WEBUI_PYTHON"]
         self.is_forge = (checkout / "modules_forge").is_dir()
+        self.name = "forge" if self.is_forge else "a1111"
+        self.models = base / "models" / "quantface"
+        self.hub = LocalHub()
         extension = base / "extensions" / "QuantFace"
         extension.mkdir(parents=True)
         for part in ROOT.iterdir():  # not the folder itself: the host wants to know its repository's origin
@@ -76,6 +104,8 @@ class WebUI:
         probe = base / "extensions" / "probe" / "scripts" / "probe.py"
         probe.parent.mkdir(parents=True)
         probe.write_text(_PROBE, "utf-8")
+        (base / "site").mkdir()
+        (base / "site" / "sitecustomize.py").write_text(_SITE, "utf-8")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -84,6 +114,7 @@ class WebUI:
         command = [self.python, "launch.py", *_COMMON, *own, "--port", str(port), "--data-dir", str(base)]
         command += ["--gradio-allowed-path", str(checkout)]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+        environment |= {"HF_ENDPOINT": self.hub.url, "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(base / "site")}
         environment["QUANTFACE_TEST_PHOTO"] = str(photo)
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -96,6 +127,7 @@ class WebUI:
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 self.get("/quantface/models")  # the routes come last
+                self.greeting = self.log.read_text()
                 return
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.5)
@@ -106,6 +138,7 @@ class WebUI:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait(60)
+        self.hub.close()
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.address + path, timeout=60) as answer:
@@ -127,15 +160,28 @@ class WebUI:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
-    def command(self, *arguments: str) -> None:
-        """`quantface ...` by the WebUI's own Python."""
+    def restored(self, photo: Path, *options: str) -> np.ndarray:
+        """What `quantface restore` makes of a photo, by the WebUI's own Python, int [H, W, 3]."""
         code = "import sys; from quantface_core.cli.main import main; sys.exit(main())"
-        subprocess.run([self.python, "-c", code, *arguments], cwd=ROOT, check=True, capture_output=True)
+        target = self.base / f"command{len(list(self.base.glob('command*.png')))}.png"
+        command = [self.python, "-c", code, "restore", str(photo), "--output", str(target), *options]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        return pixels(target)
 
-    def started(self) -> dict[str, float]:
-        """Seconds of the host's start that are ours, by what they were spent on."""
-        return {name: time for name, time in self.get("/internal/profile-startup")["records"].items() if _ours(name)}
+    def saved(self) -> list[Path]:
+        """The pictures that the Extras tab has saved."""
+        return list(self.base.rglob("extras-images/**/*.png"))
 
 
-def _ours(name: str) -> bool:
-    return "quantface" in name.lower()
+def pixels(file: Any) -> np.ndarray:
+    """An image file's pixels, int [H, W, 3]."""
+    return np.array(Image.open(file).convert("RGB")).astype(int)
+
+
+def decoded(text: str) -> np.ndarray:
+    """The pixels of an image file in base64."""
+    return pixels(io.BytesIO(base64.b64decode(text)))
+
+
+def encoded(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

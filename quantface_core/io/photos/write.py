@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...bit_depth import to_8_bits
 from ...errors import ImageError
 from ..atomic import atomic_path
 from . import exif, png, tiff
@@ -241,13 +242,8 @@ def _all_eight_bits(photos: Sequence[Photo]) -> tuple[list[Photo], Notes]:
 def _eight_bits(photo: Photo) -> tuple[Photo, Notes]:
     if photo.pixels.dtype == np.uint8:
         return photo, ()
-    alpha = None if photo.alpha is None else _to_8bit(photo.alpha)
-    return replace(photo, pixels=_to_8bit(photo.pixels), alpha=alpha), ("16 bits a channel become 8",)
-
-
-def _to_8bit(data: NDArray[Any]) -> NDArray[np.uint8]:
-    # 257 = 65535 / 255: exact at both ends.
-    return data if data.dtype == np.uint8 else ((data.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    alpha = None if photo.alpha is None else to_8_bits(photo.alpha)
+    return replace(photo, pixels=to_8_bits(photo.pixels), alpha=alpha), ("16 bits a channel become 8",)
 
 
 def _coloured(photo: Photo) -> Photo:

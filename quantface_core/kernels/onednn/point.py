@@ -18,10 +18,10 @@ class Point:
         """weight: [O, C] int16; scale: of the products, a power of two or the negative of one."""
         self.scale = torch.full((len(weight),), scale)
         self.largest_sum = int(weight.abs().sum(1, dtype=torch.int64).amax())  # of codes that are 1 or less
-        held = weight.clamp(-_BYTE, _BYTE)
-        self.held = Rows(held.to(torch.int8))
-        # What no byte held, of few outputs and channels.
-        rest = weight - held
+        int8_part = weight.clamp(-_BYTE, _BYTE)
+        self.int8_part = Rows(int8_part.to(torch.int8))
+        # What does not fit int8, of few outputs and channels.
+        rest = weight - int8_part
         self.outputs, self.channels = (rest.any(dim).nonzero().flatten() for dim in (1, 0))
         self.rest = rest[self.outputs][:, self.channels].t().float() * scale
 
@@ -32,8 +32,8 @@ class Point:
 
     def __call__(self, x: Tensor, zero: int, into: Tensor | None = None) -> Tensor:
         """The product, added to `into` where that is given, which costs no pass over it."""
-        held, scale = self.held, self.scale
-        y = held(x, zero, scale, torch.float32) if into is None else held.add(x, zero, scale, into)
+        int8_part, scale = self.int8_part, self.scale
+        y = int8_part(x, zero, scale, torch.float32) if into is None else int8_part.add(x, zero, scale, into)
         if self.outliers:  # float32 is exact here too: see `Transformed.of`
             y.index_add_(1, self.outputs, x.index_select(1, self.channels).float().sub_(zero) @ self.rest)
         return y

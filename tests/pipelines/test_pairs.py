@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from quantface_core.cli.pairs import find_pairs
 from quantface_core.errors import UsageError
+from quantface_core.pipelines.pairs import find_pairs
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantface_core.cli import carry_out
-from quantface_core.cli.carry_out import side_by_side
+from quantface_core.pipelines import restore_file
+from quantface_core.pipelines.restore_file import side_by_side
 
 
 def test_before_and_after_share_one_size() -> None:
@@ -17,6 +17,6 @@ def test_before_and_after_share_one_size() -> None:
 
 
 def test_a_huge_comparison_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carry_out, "_COMPARE_PIXELS", 2 * 50 * 50)
+    monkeypatch.setattr(restore_file, "_COMPARE_PIXELS", 2 * 50 * 50)
     picture = np.full((100, 100, 3), 9, np.uint16)
     assert side_by_side(picture, picture).shape == (50, 50 + 2 + 50, 3)

@@ -1,4 +1,4 @@
-"""`quantface distill` keeps runs apart: what another model or teacher learned is not taken for one's own."""
+"""Distilling keeps runs apart: what another model or teacher learned is not taken for one's own."""
 
 from __future__ import annotations
 
@@ -8,15 +8,29 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from quantface_core.cli.distill import train
 from quantface_core.errors import UsageError
 from quantface_core.nn.swap import quant_layers
+from quantface_core.pipelines.distill import DistillRequest, distill
+from quantface_core.pipelines.models import LoadedModel
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
 
 SETTINGS = DistillSettings(FitSettings(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
+
+
+def train(
+    low: OneStepRestorer,
+    teacher: OneStepRestorer,
+    images: Tensor,
+    val_images: Tensor,
+    settings: DistillSettings,
+    folder: Path,
+) -> None:
+    faces, models = torch.cat([images, val_images]), (LoadedModel("low", low), LoadedModel("full", teacher))
+    distill(DistillRequest(*models, faces, settings, validation=len(val_images), folder=folder))
 
 
 def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path: Path) -> None:

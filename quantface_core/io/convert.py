@@ -1,4 +1,4 @@
-"""Build a named restorer from its authors' files: fetch them, convert them, keep the one file they become."""
+"""Convert a named restorer from its authors' files: fetch them, make one file of them, delete them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 from ..errors import ModelError
 from .catalogue import Entry, Remote
 from .checksum import sha256
-from .hub import fetch, locked
+from .hub import Progress, fetch, locked
 
 
-def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) -> Path:
+def convert_entry(
+    name: str, entry: Entry, target: Path, notify: Callable[[str], None], progress: Progress | None = None
+) -> Path:
     """Make `target` out of the originals unless it is there; returns it. Raises ModelError.
 
     Stop it at any time: what was fetched is found again, and the result is moved into place when whole.
@@ -22,25 +24,25 @@ def build(name: str, entry: Entry, target: Path, tell: Callable[[str], None]) ->
     """
     from .osdface import convert, holds_autoencoder
 
-    with locked(target, tell):
+    with locked(target, notify):
         if target.is_file():
             return target
         folder = target.parent / "originals" / name
         size = sum({remote.paths: remote.size for remote in entry.originals.values()}.values())
-        tell(f"{name} is built from its authors' files: about {size / 1e9:.1f} GB to fetch, kept in {target.parent}")
-        tell(f"licence: {entry.licence}; {entry.source}")
+        notify(f"{name} is built from its authors' files: about {size / 1e9:.1f} GB to fetch, kept in {target.parent}")
+        notify(f"licence: {entry.licence}; {entry.source}")
         _check_space(size + entry.size, folder, target.parent)
         files: dict[str, Path] = {}
         for part, remote in entry.originals.items():
             if part == "vae" and "unet" in files and holds_autoencoder(files["unet"]):
                 files[part] = files["unet"]  # a mirror that has Stable Diffusion's single file alone
             else:
-                files[part] = fetch(remote, folder / _stored(remote), tell)
+                files[part] = fetch(remote, folder / _stored(remote), notify, progress)
         digests = {path: sha256(path) for path in set(files.values())}
         checksums = {part: digests[path] for part, path in files.items()}
         for remains in target.parent.glob(f".{target.stem}-*{target.suffix}"):  # of a run that was killed
             remains.unlink()
-        tell(f"converting into {target}")
+        notify(f"converting into {target}")
         convert(files, target, {"licence": entry.licence, "originals": json.dumps(checksums)})
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another model's originals may be there

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from quantface_core.cli.jobs import Found, find_photos, plan_jobs
 from quantface_core.errors import UsageError
 from quantface_core.io.atomic import atomic_path
+from quantface_core.pipelines.jobs import Found, find_photos, plan_jobs
 
 
 @pytest.fixture

@@ -1,0 +1,177 @@
+"""From a full-precision model to a finished low-bit one, as a recipe says.
+
+calibrate -> allocate -> quantize -> distill -> save -> evaluate. What a stage made is kept in a folder under a name
+that hangs on its settings and all before it: stopped and asked again it goes on; where the recipe has changed, only
+what changed is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..charts import draw_bits, save_chart
+from ..errors import UsageError
+from ..io.catalogue import models_folder
+from ..io.checkpoint import load_restorer, read_notes
+from ..io.hub import locked
+from ..io.models import restorer_path, sha256
+from ..io.plans import load_plan, load_sensitivity
+from ..io.recipes import Recipe, load_recipe
+from ..quant.bit_program import describe
+from ..runtime.device import choose_device
+from ..types import BitPlan
+from .allocate import AllocateRequest, MeasureRequest, allocate, measure
+from .callbacks import PipelineCallbacks
+from .distill import DistillRequest, distill
+from .evaluate import EvaluateRequest, EvaluateResult, evaluate
+from .faces import FaceSource, load_faces
+from .models import LoadedModel, load_file, save_model
+from .pairs import find_pairs
+from .quantize import QuantizeRequest, images_sha256, quantize
+
+_LICENCE = "licence"
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build, of what, and where to."""
+
+    recipe: Recipe
+    output: Path  # the .safetensors file to write
+    work: Path  # the folder that keeps what stages made
+    device: torch.device
+    images: Path | None = None  # folder of aligned faces; None = the bundled portrait, degraded in many ways
+    degrade: bool = False  # the images are clean: degrade them first, with seeds
+    test: Path | None = None  # folder of other faces, clean with `degrade`, to evaluate the result on; None = not
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The finished model and what was made on the way."""
+
+    path: Path
+    quantized: Path  # the model before it was distilled
+    plan: str = ""  # what the plan spends and what that costs, in a line; empty = no plan
+    evaluation: EvaluateResult | None = None
+
+
+def check_build(request: BuildRequest) -> None:
+    """Raise UsageError for what would otherwise show after the work."""
+    if request.test:
+        find_pairs(request.test, None, request.degrade, None)
+        if not request.recipe.metrics:
+            raise UsageError(f"--test: the recipe {request.recipe.name} names no metrics to evaluate with")
+
+
+def build(request: BuildRequest, callbacks: PipelineCallbacks | None = None) -> BuildResult:
+    """Carry out a recipe, over the results that are there already. Raises QuantFaceError."""
+    callbacks = callbacks or PipelineCallbacks()
+    check_build(request)
+    result = _Build(request, callbacks).run()
+    if request.test is None:
+        return result
+    source = request.recipe.source
+    judged = EvaluateRequest(
+        models={str(request.output): request.output, source: restorer_path(source)},
+        reference=source,
+        lq=request.test,
+        degrade=request.degrade,
+        metrics=request.recipe.metrics,
+        device=request.device,
+        output=request.work / "evaluation",
+    )
+    return replace(result, evaluation=evaluate(judged, callbacks))
+
+
+def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
+    """What a shipped recipe makes, in the models folder, made first when it is not there. Raises QuantFaceError.
+
+    Two processes at once make it once.
+    """
+    callbacks = callbacks or PipelineCallbacks()
+    output = models_folder() / f"{name}.safetensors"
+    with locked(output, callbacks.notify):
+        if not output.is_file():
+            work = output.with_suffix(".build")
+            build(BuildRequest(load_recipe(name), output, work, choose_device("auto")), callbacks)
+            shutil.rmtree(work, ignore_errors=True)
+    return output
+
+
+class _Build:
+    """One recipe for one output. Models are read when a stage needs them: at full size one is 4 GB."""
+
+    def __init__(self, request: BuildRequest, callbacks: PipelineCallbacks) -> None:
+        self.request, self.recipe, self.callbacks = request, request.recipe, callbacks
+        fetching = callbacks.stage(f"fetch {self.recipe.source}", "byte")
+        self.source = restorer_path(self.recipe.source, callbacks.notify, fetching)
+        size = load_restorer(self.source, only=()).image_size
+        count = self.recipe.images
+        if request.images and self.recipe.distill:
+            count = max(count, self.recipe.faces)
+        self.images = load_faces(FaceSource(count, folder=request.images, degrade=request.degrade), size, callbacks)
+        self.calibration = self.images[: self.recipe.images]
+        self.identity = [sha256(self.source), images_sha256(self.images)]
+
+    def run(self) -> BuildResult:
+        plan, summary = self._plan()
+        quantized = self._quantized(plan)
+        self._finish(quantized)
+        return BuildResult(self.request.output, quantized, summary)
+
+    def _named(self, stage: str, suffix: str, settings: Any) -> Path:
+        """The file a stage makes: its name hangs on its settings and on every stage before it."""
+        self.identity.append(json.dumps(settings, sort_keys=True))
+        digest = hashlib.sha256("\n".join(self.identity).encode()).hexdigest()[:12]
+        return self.request.work / f"{stage}-{digest}{suffix}"
+
+    def _full_precision(self) -> LoadedModel:
+        return load_file(self.recipe.source, self.source, self.request.device)
+
+    def _plan(self) -> tuple[BitPlan | None, str]:
+        recipe = self.recipe
+        if recipe.budget is None:
+            return None, ""
+        measured = self._named("sensitivity", ".json", [asdict(recipe.quantize), recipe.images, recipe.perceptual])
+        planned = self._named("plan", ".json", asdict(recipe.budget))
+        if not measured.exists():
+            asked = MeasureRequest(
+                self._full_precision(), self.calibration, recipe.quantize, recipe.perceptual, measured
+            )
+            measure(asked, self.callbacks)
+        sensitivity = load_sensitivity(measured)
+        if not planned.exists():
+            allocate(AllocateRequest(sensitivity, recipe.budget, planned))
+        plan = load_plan(planned)
+        save_chart(draw_bits(plan, sensitivity), planned.with_suffix(".png"))
+        summary = describe(plan, sensitivity)
+        self.callbacks.notify(f"plan: {summary}")
+        return plan, summary
+
+    def _quantized(self, plan: BitPlan | None) -> Path:
+        recipe = self.recipe
+        path = self._named("quantized", ".safetensors", [asdict(recipe.quantize), recipe.images])
+        if not path.exists():
+            asked = QuantizeRequest(self._full_precision(), self.calibration, recipe.quantize, plan, path)
+            quantize(asked, self.callbacks)
+        self.callbacks.notify(f"quantized: {path}, {path.stat().st_size / 1e6:.1f} MB")
+        return path
+
+    def _finish(self, quantized: Path) -> None:
+        recipe, low = self.recipe, load_file(self.recipe.name, quantized, self.request.device)
+        notes = {**low.notes, **{k: v for k, v in read_notes(self.source).items() if k == _LICENCE}}
+        low = replace(low, notes={**notes, "recipe": recipe.name})
+        if recipe.distill:
+            validation = min(recipe.validation, len(self.images) // 2)
+            folder = self._named("distill", "", [asdict(recipe.distill), recipe.mode, recipe.faces, validation])
+            teacher = self._full_precision()
+            asked = DistillRequest(low, teacher, self.images, recipe.distill, recipe.mode, validation, folder)
+            low = distill(asked, self.callbacks).model
+        save_model(low, self.request.output)

@@ -1,0 +1,115 @@
+"""Models that are not here yet, made by a process of their own, which its caller can end at any time.
+
+It may take an hour, in a host whose interpreter must stay free. Ended and asked again, it goes on where it was. The
+child says how far it is, and at last the result, in JSON, a line each, on a pipe that nothing else writes to.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import ModelError, QuantFaceError
+from .callbacks import PipelineCallbacks, Progress
+
+_ROOT = Path(__file__).parents[2]
+# Not -m: the Python of ComfyUI's portable version looks neither in the working folder nor in PYTHONPATH.
+_CALL = "import sys; sys.path.insert(0, sys.argv[1]); from quantface_core.pipelines.child import main; sys.exit(main())"
+_PAUSE = 0.2  # seconds between looks
+
+
+def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Path:
+    """What `model_path` gives, while the callbacks are called some times a second. Raises ModelError."""
+    command = [sys.executable, "-c", _CALL, str(_ROOT), name]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    with subprocess.Popen(command, errors="replace", **pipes) as child:
+        received = _Received(name, child)
+        try:
+            while child.poll() is None:
+                received.forward(callbacks)
+                time.sleep(_PAUSE)
+        except BaseException:
+            child.terminate()
+            raise
+        received.drain()
+    received.forward(callbacks)
+    path = Path(received.result.get("path", ""))
+    if child.returncode or not path.is_file():
+        last = received.output[-1] if received.output else f"exit status {child.returncode}"
+        raise ModelError(f"model {name}: {received.result.get('error', last)}")
+    return path
+
+
+class _Received:
+    """What a child has sent so far: threads read it, the caller's own thread forwards it."""
+
+    def __init__(self, name: str, child: subprocess.Popen[str]) -> None:
+        self.progress = Progress("getting it", 0, 100)
+        self.messages: deque[str] = deque()
+        self.output: deque[str] = deque(maxlen=20)  # lines for people, from whatever runs in the child
+        self.result: Mapping[str, str] = {}
+        pairs = ((child.stdout, self._read_events), (child.stderr, self._read_output))
+        self._threads = [threading.Thread(target=read, args=(pipe,), daemon=True) for pipe, read in pairs]
+        for thread in self._threads:
+            thread.start()
+
+    def forward(self, callbacks: PipelineCallbacks) -> None:
+        callbacks.check()
+        while self.messages:
+            callbacks.notify(self.messages.popleft())
+        callbacks.progress(self.progress)
+
+    def drain(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _read_events(self, pipe: IO[str]) -> None:
+        for line in pipe:
+            event = json.loads(line)
+            if "progress" in event:
+                self.progress = Progress(**event["progress"])
+            elif "message" in event:
+                self.messages.append(event["message"])
+            else:
+                self.result = event
+
+    def _read_output(self, pipe: IO[str]) -> None:
+        for line in pipe:
+            if line.strip():
+                self.output.append(line.strip())
+                logging.info("QuantFace: %s", line.strip())
+
+
+def main() -> int:
+    """The child: its arguments are where this package is, and the model's name."""
+    from ..runtime.threads import wait_passively
+
+    wait_passively()  # before torch loads
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what anything else prints goes beside the events
+
+    def send(**event: Any) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    from .fetch import model_path
+
+    callbacks = PipelineCallbacks(
+        progress=lambda progress: send(progress=asdict(progress)), notify=lambda text: send(message=text)
+    )
+    try:
+        send(path=str(model_path(sys.argv[2], callbacks)))
+    except QuantFaceError as error:
+        send(error=str(error))
+        return 1
+    return 0

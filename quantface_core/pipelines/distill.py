@@ -1,0 +1,100 @@
+"""Distill a low-bit restorer: train its branches until its pictures are its full-precision original's, save it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import UsageError
+from ..restorer import OneStepRestorer
+from ..stages.distill import DistillReport, distill_blocks, resolved
+from ..stages.distill import distill as distill_end_to_end
+from ..train.trainer import is_main_process
+from ..types import DistillMode, DistillSettings
+from .callbacks import PipelineCallbacks
+from .faces import FaceSource, load_faces
+from .models import LoadedModel, one_step, save_model
+from .quantize import images_sha256
+from .training_run import TrainingRun
+
+
+@dataclass(frozen=True, eq=False)
+class DistillRequest:
+    """What to train, towards what, and on which faces."""
+
+    model: LoadedModel  # quantized; trained in place
+    teacher: LoadedModel  # of full precision; only read
+    faces: FaceSource | Tensor  # degraded, aligned; or [N, 3, S, S] in [-1, 1] at the model's size
+    settings: DistillSettings = field(default_factory=DistillSettings)
+    mode: DistillMode = "end-to-end"
+    validation: int = 16  # of the faces, the last so many choose the best step; 0 = the last step is kept
+    folder: Path | None = None  # for curves, pictures and the state a stopped run goes on from; None = none
+    output: Path | None = None  # the file to write; None = none
+
+
+@dataclass(frozen=True, eq=False)
+class DistillResult:
+    """The trained model and how training went."""
+
+    model: LoadedModel  # its notes say how it was made
+    reports: Mapping[str, DistillReport]  # by block, in the order of training; end-to-end one, of no name
+    chart: NDArray[np.uint8]  # [H, W, 3]: the curves, and the faces of the last validation
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Of the last trained block's steps, or the whole model's."""
+        return list(self.reports.values())[-1].losses if self.reports else ()
+
+    @property
+    def scores(self) -> tuple[tuple[int, float], ...]:
+        """(steps done, PSNR in dB to the teacher) of validations."""
+        return list(self.reports.values())[-1].scores if self.reports else ()
+
+
+def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None) -> DistillResult:
+    """Train a quantized restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""
+    callbacks = callbacks or PipelineCallbacks()
+    restorer, teacher = one_step(request.model), one_step(request.teacher)
+    images = request.faces
+    if isinstance(images, FaceSource):
+        images = load_faces(images, restorer.image_size, callbacks)
+    count = len(images) - max(0, request.validation)
+    if count < 1:
+        raise UsageError(f"{request.validation} faces that validate leave none of {len(images)} to train on")
+    learned, val_images = images[:count], images[count:]
+    settings = resolved(request.settings, restorer.device)
+    notes = {
+        "distill": json.dumps({**asdict(settings), "mode": request.mode}),
+        "distill_sha256": images_sha256(learned),
+    }
+    identity = ""
+    if request.folder:
+        run = [notes, images_sha256(val_images), _weights_sha256(restorer), _weights_sha256(teacher)]
+        identity = hashlib.sha256(json.dumps(run).encode()).hexdigest()
+    watch = TrainingRun(settings.fit.steps, callbacks, request.folder, identity)
+    with callbacks.watching(restorer, teacher):
+        if request.mode == "blocks":
+            reports = distill_blocks(restorer, teacher, learned, settings, watch.trainer_callbacks())
+        else:
+            report = distill_end_to_end(restorer, teacher, learned, val_images, settings, watch.trainer_callbacks())
+            reports = {"": report}
+    model = replace(request.model, notes={**request.model.notes, **notes})
+    if request.output and is_main_process():
+        save_model(model, request.output)
+    return DistillResult(model, reports, watch.chart())
+
+
+def _weights_sha256(model: OneStepRestorer) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""The faces that a model is calibrated, measured and trained on, as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..bit_depth import to_8_bits
+from ..bundled import bundled_faces
+from ..degrade import degrade
+from ..errors import ImageError, UsageError
+from ..faces.align import extract, face_transform
+from ..faces.aligned import aligned_face, as_batch
+from ..faces.detect import FaceDetector
+from ..faces.select import sort_faces
+from ..io.models import detector_path
+from ..io.photos import read_photo
+from ..types import Pixels, RestoreOptions
+from .callbacks import PipelineCallbacks
+from .jobs import find_photos
+
+_LEAST = 32  # pixels of a face's side; a smaller one teaches nothing
+
+
+@dataclass(frozen=True, eq=False)
+class FaceSource:
+    """Where faces come from. With neither pictures nor a folder, from the bundled portrait, degraded in many ways."""
+
+    count: int  # faces at most
+    pictures: Iterable[tuple[str, Pixels]] | None = None  # by what messages call each; read as they are needed
+    folder: Path | None = None  # of pictures, taken in the order of their names
+    find_faces: bool = False  # the pictures are photos, whose faces are to be found; else each is one aligned face
+    degrade: bool = False  # they are clean: degrade them first, each with a seed of its own
+
+
+def load_faces(source: FaceSource, size: int, callbacks: PipelineCallbacks | None = None) -> Tensor:
+    """The faces as [N, 3, size, size] float32 in [-1, 1]. Raises UsageError, ImageError."""
+    if source.count < 1:
+        raise UsageError(f"count: at least 1 face, got {source.count}")
+    if source.pictures is None and source.folder is None:
+        return bundled_faces(source.count, size)
+    faces: list[NDArray[np.uint8]] = []
+    for name, pixels in _pictures(source):
+        (callbacks or PipelineCallbacks()).check()
+        faces += _found(pixels, size) if source.find_faces else [_aligned(name, pixels, size)]
+        if len(faces) >= source.count:
+            break
+    if not faces:
+        raise UsageError("no face was found in the pictures: give others, or pictures that are aligned faces")
+    return as_batch([degrade(f, seed) if source.degrade else f for seed, f in enumerate(faces[: source.count])])
+
+
+def read_aligned(path: Path, size: int) -> NDArray[np.uint8]:
+    """A file that is one aligned face, as [size, size, 3] uint8. Raises ImageError when it is not about square."""
+    return aligned_face(str(path), read_photo(path).pixels, size)
+
+
+def _pictures(source: FaceSource) -> Iterator[tuple[str, Pixels]]:
+    """(name, RGB pixels) of each, one at a time."""
+    if source.pictures is not None:
+        yield from source.pictures
+        return
+    assert source.folder is not None
+    if not source.folder.is_dir():
+        raise UsageError(f"{source.folder}: no such folder")
+    for path in find_photos([str(source.folder)]).photos:
+        yield str(path), read_photo(path).pixels
+
+
+def _aligned(name: str, pixels: Pixels, size: int) -> NDArray[np.uint8]:
+    try:
+        return aligned_face(name, pixels, size)
+    except ImageError as error:
+        raise ImageError(f"{error}: switch on find_faces for photos") from None
+
+
+def _found(pixels: Pixels, size: int) -> list[NDArray[np.uint8]]:
+    """Every face of a photo, from the left, cut out and turned upright."""
+    pixels = to_8_bits(pixels)
+    faces = sort_faces(FaceDetector(detector_path())(pixels), RestoreOptions(min_size=_LEAST))
+    return [np.rint(extract(pixels, face_transform(face, size), size) * 255).astype(np.uint8) for face in faces]

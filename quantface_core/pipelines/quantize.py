@@ -1,0 +1,74 @@
+"""Quantize a full-precision restorer: calibrate, balance, round, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from .. import __version__
+from ..stages.quantize import calibrate_restorer, quantize_restorer
+from ..types import BitPlan, LayerReport, QuantizeSettings
+from .callbacks import PipelineCallbacks
+from .faces import FaceSource, load_faces
+from .models import LoadedModel, require_full_precision, save_model
+
+_SEARCHED = 2  # images at once in the searches: more is slower and hardly better
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizeRequest:
+    """What to quantize, on which faces, and how."""
+
+    model: LoadedModel  # of full precision; quantized in place
+    faces: FaceSource | Tensor  # degraded, aligned; or [N, 3, S, S] in [-1, 1] at the model's size
+    settings: QuantizeSettings = field(default_factory=QuantizeSettings)
+    plan: BitPlan | None = None  # each layer's widths, before the settings'
+    output: Path | None = None  # the file to write; None = none
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizeResult:
+    """The low-bit model and what became of its layers."""
+
+    model: LoadedModel  # its notes say how it was made
+    reports: tuple[LayerReport, ...]
+
+
+def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = None) -> QuantizeResult:
+    """Calibrate and quantize a restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""
+    callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
+    require_full_precision(request.model)
+    images = request.faces
+    if isinstance(images, FaceSource):
+        images = load_faces(images, restorer.image_size, callbacks)
+    # Every part by its name, for the file's notes: a later version may have others.
+    settings = replace(request.settings, parts=request.settings.parts or restorer.parts)
+    with callbacks.watching(restorer):
+        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"))
+        reports = quantize_restorer(
+            restorer,
+            statistics,
+            images[:_SEARCHED],
+            settings,
+            callbacks.stage("quantize", "layer"),
+            request.plan,
+        )
+    notes = {
+        "quantface": __version__,
+        "settings": json.dumps(asdict(settings)),
+        "calibration_sha256": images_sha256(images),
+        "reports": json.dumps([asdict(report) for report in reports]),
+    }
+    model = replace(request.model, notes=notes)
+    if request.output:
+        save_model(model, request.output)
+    return QuantizeResult(model, tuple(reports))
+
+
+def images_sha256(images: Tensor) -> str:
+    """What identifies a batch of images in a file's notes."""
+    return hashlib.sha256(images.numpy().tobytes()).hexdigest()

@@ -1,0 +1,39 @@
+"""Restore the faces of one picture in memory: what every front does, whatever its pictures come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..restorer import Restorer
+from ..stages.restore import restore_aligned, restore_photo
+from ..types import Face, Pixels, Restoration, RestoreOptions
+from .callbacks import PipelineCallbacks
+
+
+@dataclass(frozen=True, eq=False)
+class PictureRequest:
+    """A picture, its faces, and how they are restored."""
+
+    pixels: Pixels  # RGB [H, W, 3]
+    restorer: Restorer  # on the device that computes
+    faces: Sequence[Face] | None  # found or given; the options choose among them. None = it is one aligned face
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+    background: Pixels | None = None  # the same picture enlarged by other means, to paste the faces onto
+
+
+def restore_picture(request: PictureRequest, callbacks: PipelineCallbacks | None = None) -> Restoration:
+    """Restore and paste; progress counts faces. Raises ImageError, UsageError, QuantFaceError."""
+    callbacks = callbacks or PipelineCallbacks()
+    report = callbacks.stage("restore", "face")
+
+    def progress(done: int, total: int) -> None:
+        callbacks.check()
+        report(done, total)
+
+    with callbacks.watching(request.restorer):
+        if request.faces is None:
+            return restore_aligned(request.pixels, request.restorer, request.options, progress)
+        return restore_photo(
+            request.pixels, request.restorer, request.faces, request.options, progress, request.background
+        )

@@ -1,0 +1,105 @@
+"""A training run as its caller sees it: progress, curves and faces; and its folder, to stop and go on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..charts import draw_faces, draw_losses, save_chart
+from ..errors import ModelError, UsageError
+from ..io.atomic import atomic_path
+from ..train.distill import Callbacks
+from ..train.trainer import Trainer, is_main_process
+from .callbacks import PipelineCallbacks, Progress
+
+_PREVIEWED, _SAVED = 3, 4  # validation faces in the caller's preview, in the folder's picture
+_PAUSE = 1.0  # seconds between two previews
+
+
+class TrainingRun:
+    """Watches trainers: one of a whole model, or one a block, the block's name before its files'."""
+
+    def __init__(
+        self, steps: int, callbacks: PipelineCallbacks, folder: Path | None = None, identity: str = ""
+    ) -> None:
+        """`folder` keeps losses.png, faces.png and state.safetensors; `identity` says whose state that is."""
+        self.steps, self.folder, self.identity = steps, folder, identity
+        self._callbacks = callbacks
+        self._losses: Sequence[float] = ()
+        self._scores: Sequence[tuple[int, float]] = ()
+        self._faces: Tensor | None = None  # [N, 3, 3, S, S] in [-1, 1], of the last validation
+        self._previewed = 0.0
+
+    def trainer_callbacks(self) -> Callbacks:
+        if self.folder is None:
+            return Callbacks(on_step=self._on_step, on_pictures=self._on_pictures)
+        return Callbacks(self._on_step, self._save_state, self._on_pictures, self._resume)
+
+    def chart(self) -> NDArray[np.uint8]:
+        """The curves [H, W, 3], and below them the faces: degraded, of full precision, low-bit."""
+        curves = draw_losses(self._losses, self._scores, self.steps)
+        if self._faces is None:
+            return curves
+        faces, width = draw_faces(self._faces[:_PREVIEWED]), curves.shape[1]
+        height = max(1, round(faces.shape[0] * width / faces.shape[1]))
+        return np.concatenate([curves, cv2.resize(faces, (width, height), interpolation=cv2.INTER_AREA)])
+
+    def _on_step(self, trainer: Trainer) -> None:
+        self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
+        if not is_main_process():
+            return
+        self._report(trainer)
+        if time.monotonic() - self._previewed > _PAUSE or trainer.done == self.steps:
+            self._preview()
+
+    def _report(self, trainer: Trainer) -> None:
+        detail = f"loss {trainer.losses[-1]:.2e}" + (f", {trainer.scores[-1][1]:.2f} dB" if trainer.scores else "")
+        stage = f"distill {trainer.name}".strip()
+        self._callbacks.progress(Progress(stage, trainer.done, self.steps, "step", detail))
+
+    def _preview(self) -> None:
+        if self._callbacks.preview:
+            self._previewed = time.monotonic()
+            self._callbacks.preview(self.chart())
+
+    def _on_pictures(self, _: int, pictures: Tensor) -> None:
+        if not is_main_process():
+            return
+        self._faces = pictures
+        self._preview()
+        if self.folder:
+            save_chart(draw_faces(pictures[:_SAVED]), self.folder / "faces.png")
+
+    def _file(self, trainer: Trainer, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / (f"{trainer.name}.{name}" if trainer.name else name)
+
+    def _save_state(self, trainer: Trainer) -> None:
+        if not is_main_process():
+            return
+        with atomic_path(self._file(trainer, "state.safetensors")) as temporary:
+            save_file(trainer.state(), temporary, {"run": self.identity})
+        save_chart(draw_losses(trainer.losses, trainer.scores, self.steps), self._file(trainer, "losses.png"))
+
+    def _resume(self, trainer: Trainer) -> None:
+        path = self._file(trainer, "state.safetensors")
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("run") != self.identity:
+                    raise UsageError(f"{self.folder} holds a run of other models, settings or images: name another")
+                trainer.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError) as error:
+            raise ModelError(f"{path}: damaged ({error}): delete it to begin anew") from error
+        self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
+        if trainer.losses and is_main_process():
+            self._report(trainer)

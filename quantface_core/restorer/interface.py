@@ -1,0 +1,65 @@
+"""What the rest of the library asks of a restorer, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..quant.batches import device_of
+from ..quant.fold_rules import DIFFUSERS, FoldRule
+
+
+class Restorer(Protocol):
+    """What restoring a photo needs."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels, the side of the square crop that it is native to."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, image: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Faces [B, 3, H, W] in [-1, 1] -> restored [B, 3, S, S] float32 in [-1, 1]. Raises ImageError, UsageError."""
+
+
+class Config(Protocol):
+    """What describes a restorer's architecture."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def image_size(self) -> int: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON: what a file's header keeps."""
+
+
+class RestorerModel(nn.Module):
+    """A restorer that is a module: it can be saved, loaded and quantized. `forward` is as `Restorer` says."""
+
+    family: ClassVar[str]  # its name in `families.py` and in files
+    edge_layers: ClassVar[tuple[str, ...]] = ()  # parts of the names of layers that keep more bits than the others
+    fold_rules: ClassVar[Sequence[FoldRule]] = DIFFUSERS  # where a layer's balance may be given to what is before it
+    config: Config
+
+    @property
+    def image_size(self) -> int:
+        """Pixels, the side of the square crop that it is native to."""
+        return self.config.image_size
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What can be quantized without the rest, by name."""
+        return tuple(name for name, _ in self.named_children())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is not integers; float32 where all is."""
+        return next((p.dtype for p in self.parameters()), torch.float32)
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self)

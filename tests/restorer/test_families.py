@@ -1,0 +1,94 @@
+"""Another architecture of restorers is a class and a line: it is saved, loaded, restored with and quantized."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quantface_core.errors import ModelError, UsageError
+from quantface_core.io.checkpoint import load_restorer, save_restorer
+from quantface_core.nn.swap import quant_layers
+from quantface_core.pipelines.models import load_file, one_step
+from quantface_core.pipelines.quantize import QuantizeRequest, quantize
+from quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
+from quantface_core.restorer import RestorerModel
+from quantface_core.restorer.families import FAMILIES, Family
+from quantface_core.types import Bits, Face, QuantizeSettings, RestoreOptions
+
+
+@dataclass(frozen=True)
+class PlainConfig:
+    name: str
+    image_size: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class PlainRestorer(RestorerModel):
+    """Three convolutions."""
+
+    family = "plain"
+    edge_layers = ("first",)
+
+    def __init__(self, config: PlainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.body = nn.ModuleDict({"first": nn.Conv2d(3, 16, 3, padding=1), "second": nn.Conv2d(16, 16, 3, padding=1)})
+        self.head = nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, image: Tensor, seeds: Any = None) -> Tensor:
+        x = self.body["second"](self.body["first"](image.to(self.dtype)).relu()).relu()
+        return (image + self.head(x)).float().clamp(-1, 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(FAMILIES, "plain", Family(lambda table: PlainConfig(**table), PlainRestorer))
+    torch.manual_seed(0)
+    save_restorer(PlainRestorer(PlainConfig("mine", 64)), tmp_path / "mine.safetensors", torch.float32)
+    return tmp_path / "mine.safetensors"
+
+
+def test_its_file_restores_a_photo(path: Path) -> None:
+    restorer = load_restorer(path)
+    assert isinstance(restorer, PlainRestorer)
+    photo = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    eyes_and_mouth = ((35.0, 40.0), (61.0, 40.0), (48.0, 52.0), (38.0, 66.0), (58.0, 66.0))
+    face = Face((24.0, 24.0, 48.0, 48.0), eyes_and_mouth, 1.0)
+    result = restore_picture(PictureRequest(photo, restorer, [face], RestoreOptions(strength=1.0)))
+    assert result.restored == (0,)
+    assert (result.pixels != photo).any()
+
+
+def test_it_is_quantized_saved_and_gives_the_same(path: Path, tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    request = QuantizeRequest(
+        load_file("mine", path, torch.device("cpu")),
+        images,
+        QuantizeSettings(4, 4, rank=0),
+        output=tmp_path / "low.safetensors",
+    )
+    low = quantize(request).model.restorer
+    bits = {name: layer.format.bits for name, layer in quant_layers(low).items()}
+    assert bits == {"body.first": Bits(8, 8), "body.second": Bits(4, 4), "head": Bits(4, 4)}
+    again = load_restorer(tmp_path / "low.safetensors")
+    with torch.inference_mode():
+        assert torch.equal(again(images), low(images))
+
+
+def test_what_needs_latents_says_so(path: Path) -> None:
+    with pytest.raises(UsageError, match="of the family plain, this takes one-step alone"):
+        one_step(load_file("mine", path, torch.device("cpu")))
+
+
+def test_a_family_of_another_version_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(FAMILIES, "plain")
+    with pytest.raises(ModelError, match=r"mine\.safetensors: .*family 'plain', this version knows one-step"):
+        load_restorer(path)
