@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
+    add("--skip-existing", action="store_true", help="go on with a folder: what is done with these settings stays")
     add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
     add("--model", default=DEFAULT_RESTORER, help=f"a known model's name or a .safetensors file ({DEFAULT_RESTORER})")
     add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)")
@@ -77,6 +79,7 @@ def _faces(text: str) -> str | tuple[int, ...]:
 def run(arguments: argparse.Namespace) -> int:
     """Restore every photo; one that fails is reported and the rest goes on. Returns the exit status."""
     # torch and diffusers take seconds to import: --help and a mistyped option do not wait for them.
+    from ..pipelines.archive import restore_archive
     from ..pipelines.fetch import model_path
     from ..pipelines.jobs import find_photos, plan_jobs
     from ..pipelines.restore import RestoreRequest, restore
@@ -90,9 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
         return film.run(arguments, options)
     found = find_photos(arguments.photos, arguments.recursive)
     jobs = plan_jobs(found, arguments.output, arguments.compare)
+    if arguments.skip_existing and jobs[0].target == arguments.output:
+        raise UsageError(f"--skip-existing is for a folder of results, and --output {arguments.output} is a file")
     _check_report(arguments.json, jobs)
-    results: list[PhotoResult] = []
-    finished = False
+    results: list[PhotoResult] = []  # for the report alone: an archive's do not fit into memory
+    failed, finished = 0, False
     try:
         with ProgressBars() as callbacks:
             request = RestoreRequest(
@@ -105,8 +110,10 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.aligned,
                 arguments.low_memory,
             )
-            for result in restore(request, callbacks):
-                results.append(result)
+            results_of = partial(restore_archive, folder=arguments.output) if arguments.skip_existing else restore
+            for result in results_of(request, callbacks=callbacks):
+                results += [result] if arguments.json else []
+                failed += bool(result.error)
                 for line in _remarks(result):
                     callbacks.notify(line)
         finished = True
@@ -117,7 +124,6 @@ def run(arguments: argparse.Namespace) -> int:
             _write_report({**report, "skipped": dict(found.skipped), "finished": finished}, arguments.json)
     if found.skipped:
         print(f"quantface: {found.summary()}", file=sys.stderr)
-    failed = sum(bool(result.error) for result in results)
     if failed:
         print(f"quantface: {failed} of {len(jobs)} photos failed", file=sys.stderr)
     return 1 if failed else 0

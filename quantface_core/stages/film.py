@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
+from ..faces.blend import kept_detail
 from ..faces.color import match_color
 from ..faces.finer import Finer, with_noise
 from ..faces.look import Look
@@ -30,6 +31,7 @@ GROUP = 4
 """Frames whose faces are restored at once, counted from the film's first: the same whatever frame work begins with."""
 
 _SHARES = 2  # times the smoothing's width: that of the shares', which may change more slowly than a face moves
+_LEFT_ALONE = (0.03, 0.1)  # of a face's change: taking less leaves its film's noise too, taking more steadies it
 _UNSURE = 0.1  # of confidence that a face may lose without being left alone
 _SMALLER = 0.85  # times the least size at which a face that was large enough is left alone
 _FADE = 16  # frames over which a face that is no longer to be restored, or is now, fades
@@ -83,7 +85,8 @@ class _Work:
     look: Crop
     after: Crop
     share: Crop
-    finer: Finer | None
+    taken: float  # of its change by itself, 0 to 1
+    noise: float  # of detail finer than the crop
 
 
 @dataclass
@@ -217,8 +220,10 @@ class FilmRestorer:
             place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
             after = match_color(after, before, self._options.color)
             share, finer = blended(before, after, self._options.strength)
-            finer = finer and with_noise(finer, base, self._mask, place)
-            held.works[track] = _Work(face, place, held.levels[track], before, coarse(before), after, share, finer)
+            taken = taken_share(after - before, share, self._mask)
+            noise = with_noise(finer, base, self._mask, place).noise if finer else 0.0
+            level = held.levels[track]
+            held.works[track] = _Work(face, place, level, before, coarse(before), after, share, taken, noise)
 
     def _transform(self, face: Face, pixels: Pixels) -> Matrix:
         """From the frame's pixels, which may not be square, to the crop."""
@@ -236,10 +241,10 @@ class FilmRestorer:
         near = self._window[max(0, self._next - start - self._reach) : self._next - start + self._reach + 1]
         gray = sum(one.gray for one in near) * 2 > len(near)
         for track, work in held.works.items():
-            after, share, finer = self._steady(track, held.index)
-            change = (to_gray(after - work.before) if gray else after - work.before) * share[..., None]
+            result, finer, taken = self._steady(track, held.index)
+            change = to_gray(result - work.before) if gray else result - work.before
             patches.append(Patch(change, self._mask, work.place, finer))
-            faces.append(RestoredFace(track, work.face, taken_share(after - work.before, share, self._mask)))
+            faces.append(RestoredFace(track, work.face, taken))
         pixels, mask = paste(base, patches)
         self._next += 1
         return RestoredFrame(held.index, held.frame, base, pixels, mask, tuple(faces))
@@ -248,24 +253,34 @@ class FilmRestorer:
         """Forget the frames that nobody will ask for."""
         self._window = [held for held in self._window if held.index >= self._next - self._reach]
 
-    def _steady(self, track: int, index: int) -> tuple[Crop, Crop, Finer | None]:
-        """A face's restored crop, share and finer detail, with its neighbours in time."""
+    def _steady(self, track: int, index: int) -> tuple[Crop, Finer | None, float]:
+        """A face's crop as it is to be, what becomes of finer detail, and the share taken: by its neighbours in time.
+
+        Where a face is restored, what stays of the film is steadied too: its noise is not restored away elsewhere.
+        """
         near = self._neighbours(track, index)
         weights = [gaussian(i - index, _SHARES * self._smoothing) for i, _ in near]
         total = sum(weights)
         here = next(work for i, work in near if i == index and work)
-        known = [(weight, work) for weight, (_, work) in zip(weights, near, strict=True) if work]
-        share = sum(weight * work.level * work.share for weight, work in known) / total
-        finer = here.finer
-        if finer is not None:
-            finers = [(weight * work.level, work.finer) for weight, work in known if work.finer]
-            kept = 1 - sum(weight * (1 - other.keep) for weight, other in finers) / total
-            noise = sum(weight * other.noise for weight, other in finers) / total
-            finer = replace(finer, keep=np.asarray(kept, np.float32), noise=float(noise))
+        known = [(weight / total, work) for weight, (_, work) in zip(weights, near, strict=True) if work]
+        level = sum(weight * work.level for weight, work in known)
+        share = np.asarray(sum(weight * work.level * work.share for weight, work in known), np.float32)
+        taken = sum(weight * work.level * work.taken for weight, work in known)
         close = [(i, work) for i, work in near if work and abs(i - index) <= _reach(self._smoothing)]
         position = next(n for n, (i, _) in enumerate(close) if i == index)
-        after = steadied([w.after for _, w in close], [w.look for _, w in close], position, self._smoothing)
-        return after, np.asarray(share, np.float32), finer
+        looks = [work.look for _, work in close]
+        before, after = (
+            steadied(crops, looks, position, self._smoothing)
+            for crops in ([work.before for _, work in close], [work.after for _, work in close])
+        )
+        low, high = _LEFT_ALONE
+        calm = level * float(np.clip((taken - low) / (high - low), 0, 1))
+        before = here.before + calm * (before - here.before)
+        result = before + share[..., None] * (after - before)
+        noise = sum(weight * work.level * work.noise for weight, work in known)
+        automatic = self._options.strength == "auto"
+        finer = Finer(here.before, kept_detail(here.before, result), noise) if automatic else None
+        return result, finer, taken_share(after - before, share, self._mask)
 
     def _neighbours(self, track: int, index: int) -> list[tuple[int, _Work | None]]:
         """A track's faces around a frame, as long as it is in every frame; None where it is not to be restored."""
