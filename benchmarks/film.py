@@ -46,9 +46,14 @@ class Person:
 
 def oval() -> NDArray[np.float32]:
     """What of a portrait is cut out, [512, 512] in 0 to 1."""
+    return np.clip((1 - radius(0.38, 0.46)) / 0.06, 0, 1).astype(np.float32)
+
+
+def radius(across: float, down: float) -> NDArray[np.float64]:
+    """How far each place of a portrait is from its middle, in shares of an ellipse's radii."""
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
-    radius = np.hypot((x - 0.5) / 0.38, (y - 0.52) / 0.46)
-    return np.clip((1 - radius) / 0.06, 0, 1).astype(np.float32)
+    distance: NDArray[np.float64] = np.hypot((x - 0.5) / across, (y - 0.52) / down)
+    return distance
 
 
 def placed(x: float, y: float, size: float, degrees: float) -> NDArray[np.float64]:
@@ -58,33 +63,40 @@ def placed(x: float, y: float, size: float, degrees: float) -> NDArray[np.float6
     return matrix
 
 
-def frames(
-    faces: Sequence[NDArray[np.uint8]], height: int, count: int
-) -> Iterator[tuple[NDArray[np.uint8], list[Person]]]:
-    """(truth [H, W, 3], people from back to front) of every frame; a cut at two thirds."""
-    width, cut = height * 16 // 9, count * 2 // 3
-    still = [
-        cv2.GaussianBlur(cv2.resize(f, (width * 5 // 4, height * 5 // 4)), (0, 0), height / 15) for f in faces[2:4]
-    ]
-    mask = oval()
-    for number in range(count):
-        if number < cut:
-            t, behind = number / max(1, cut - 1), still[0]
-            sway = 3 * np.sin(9 * t)
-            people = [
-                Person(faces[1], placed(width * (0.75 - 0.5 * t), height * 0.52, height * 0.62, -sway)),
-                Person(faces[0], placed(width * (0.25 + 0.5 * t), height * 0.5, height * 0.68, sway)),
-            ]
-        else:
-            t, behind = (number - cut) / max(1, count - cut - 1), 255 - still[1]
-            people = [Person(faces[1], placed(width * 0.55, height * 0.5, height * (0.6 + 0.2 * t), 8 * np.sin(5 * t)))]
-        left, top = round(width / 5 * t), round(height / 10 * t)
-        truth = behind[top : top + height, left : left + width].copy()
-        for person in people:
-            face = cv2.warpAffine(person.face, person.place, (width, height), flags=cv2.INTER_AREA)
-            soft = cv2.warpAffine(mask, person.place, (width, height))[..., None]
-            truth = np.rint(truth * (1 - soft) + face * soft).astype(np.uint8)
-        yield truth, people
+@dataclass(frozen=True)
+class Scene:
+    """What is filmed."""
+
+    faces: Sequence[NDArray[np.uint8]]
+    height: int  # of the picture, pixels
+    count: int  # of frames
+    piece: tuple[int, int]  # the frames that are made
+
+    def frames(self) -> Iterator[tuple[NDArray[np.uint8], list[Person]]]:
+        """(truth [H, W, 3], people from back to front) of every frame; a cut at two thirds."""
+        faces, height, count = self.faces, self.height, self.count
+        width, cut = height * 16 // 9 // 2 * 2, count * 2 // 3
+        large = (width * 5 // 4, height * 5 // 4)
+        walls = [cv2.GaussianBlur(cv2.resize(face, large), (0, 0), height / 15) for face in faces[2:4]]
+        for number in range(*self.piece):
+            if number < cut:
+                t, wall = number / max(1, cut - 1), walls[0]
+                sway = 3 * np.sin(9 * t)
+                people = [
+                    Person(faces[1], placed(width * (0.75 - 0.5 * t), height * 0.52, height * 0.62, -sway)),
+                    Person(faces[0], placed(width * (0.25 + 0.5 * t), height * 0.5, height * 0.68, sway)),
+                ]
+            else:
+                t, wall = (number - cut) / max(1, count - cut - 1), 255 - walls[1]
+                size, tilt = height * (0.6 + 0.2 * t), 8 * np.sin(5 * t)
+                people = [Person(faces[1], placed(width * 0.55, height * 0.5, size, tilt))]
+            left, top = round(width / 5 * t), round(height / 10 * t)
+            truth = wall[top : top + height, left : left + width].copy()
+            for person in people:
+                face = cv2.warpAffine(person.face, person.place, (width, height), flags=cv2.INTER_AREA)
+                soft = cv2.warpAffine(oval(), person.place, (width, height))[..., None]
+                truth = np.rint(truth * (1 - soft) + face * soft).astype(np.uint8)
+            yield truth, people
 
 
 def worse(truth: NDArray[np.uint8], draws: np.random.Generator) -> NDArray[np.uint8]:
@@ -96,19 +108,20 @@ def worse(truth: NDArray[np.uint8], draws: np.random.Generator) -> NDArray[np.ui
     return np.clip(np.rint(soft + draws.normal(0, 2, soft.shape)), 0, 255).astype(np.uint8)
 
 
-def make(path: Path, faces: Sequence[NDArray[np.uint8]], height: int, count: int, rate: int) -> None:
+def make(path: Path, scene: Scene, rate: int) -> None:
     """The worse film, H.264 with a tone in AAC."""
     draws = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"crf": "27"})
-        video.width, video.height, video.pix_fmt = height * 16 // 9 // 2 * 2, height, "yuv420p"
+        video.width, video.height = scene.height * 16 // 9 // 2 * 2, scene.height
+        video.pix_fmt = "yuv420p"
         sound = container.add_stream("aac", rate=SOUND)
         sound.layout = "mono"
-        for truth, _ in frames(faces, height, count):
-            frame = av.VideoFrame.from_ndarray(worse(truth[:, : video.width], draws), "rgb24")
+        for truth, _ in scene.frames():
+            frame = av.VideoFrame.from_ndarray(worse(truth, draws), "rgb24")
             container.mux(video.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU601")))
         container.mux(video.encode(None))
-        for start in range(0, count * SOUND // rate, 1024):
+        for start in range(0, (scene.piece[1] - scene.piece[0]) * SOUND // rate, 1024):
             wave = np.sin(np.arange(start, start + 1024) * 440 * 2 * np.pi / SOUND) * 8000
             tone = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], format="s16", layout="mono")
             tone.pts, tone.sample_rate, tone.time_base = start, SOUND, Fraction(1, SOUND)
@@ -132,22 +145,22 @@ def restore(source: Path, output: Path, *more: str) -> float:
     return float(done.stdout)
 
 
-def errors(path: Path, faces: Sequence[NDArray[np.uint8]], height: int, count: int) -> tuple[float, float]:
-    """(PSNR, temporal error) of the faces of a film, where nobody is before them."""
+def errors(path: Path, scene: Scene) -> tuple[float, float]:
+    """(PSNR, temporal error) of the faces of a film, from brows to chin, where nobody is before them."""
     squares, steps = [], []
     before: dict[int, NDArray[np.float32]] = {}
-    mask = oval() > 0.99
-    for (truth, people), frame in zip(frames(faces, height, count), FilmReader(path).frames(), strict=True):
+    inside, whole = radius(0.28, 0.31) < 1, oval()
+    for (truth, people), frame in zip(scene.frames(), FilmReader(path).frames(), strict=True):
         pixels = frame.rgb()
-        wrong = pixels.astype(np.float32) - truth[:, : pixels.shape[1]]
+        wrong = pixels.astype(np.float32) - truth
         now = {}
         covered = np.zeros(truth.shape[:2], np.float32)
         for person in reversed(people):
             turn = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
             laid = cv2.warpAffine(wrong, person.place, (SIDE, SIDE), flags=turn)
             hidden = cv2.warpAffine(covered, person.place, (SIDE, SIDE), flags=turn) > 0
-            covered = np.maximum(covered, cv2.warpAffine(mask.astype(np.float32), person.place, covered.shape[::-1]))
-            laid[~mask | hidden] = np.nan
+            covered = np.maximum(covered, cv2.warpAffine(whole, person.place, covered.shape[::-1]))
+            laid[~inside | hidden] = np.nan
             if np.isnan(laid).all():
                 continue
             squares.append(np.nanmean(np.square(laid)))
@@ -167,16 +180,16 @@ def times(path: Path, kind: str) -> list[float]:
         return sorted(float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None)
 
 
-def quality(source: Path, folder: Path, faces: Sequence[NDArray[np.uint8]], height: int, count: int) -> None:
+def quality(source: Path, folder: Path, scene: Scene) -> None:
     rows = [("as it is", source)]
     for name, more in (("frame by frame", ("--smoothing", "0")), ("steadied", ("--json", str(folder / "report.json")))):
         began = time.perf_counter()
         restore(source, folder / f"{name}.mp4", *more)
-        print(f"{name}: {(time.perf_counter() - began) / count:.2f} s a frame", flush=True)
+        print(f"{name}: {(time.perf_counter() - began) / (scene.piece[1] - scene.piece[0]):.2f} s a frame", flush=True)
         rows.append((name, folder / f"{name}.mp4"))
     print("\n| film | PSNR of faces, dB | temporal error |\n|---|---:|---:|")
     for name, path in rows:
-        psnr, temporal = errors(path, faces, height, count)
+        psnr, temporal = errors(path, scene)
         print(f"| {name} | {psnr:.2f} | {temporal:.2f} |", flush=True)
     print()
     for kind in ("video", "audio"):
@@ -222,20 +235,22 @@ def main() -> None:
     parser.add_argument(
         "--part", nargs="+", choices=["quality", "resume", "memory"], default=["quality", "resume", "memory"]
     )
+    parser.add_argument("--piece", type=int, nargs=2, metavar=("FIRST", "END"), help="only these frames of it")
     parser.add_argument("--keep", type=Path, help="keep the films in this folder")
     options = parser.parse_args()
     paths = sorted(p for p in options.faces.iterdir() if p.suffix == ".jpg")[:4]
     faces = [cv2.resize(read_photo(p).pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for p in paths]
     count = round(options.seconds * options.rate)
+    scene = Scene(faces, options.height, count, tuple(options.piece or (0, count)))
     os.environ["PYTHONPATH"] = str(ROOT)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / "film.mp4"
-        make(source, faces, options.height, count, options.rate)
-        print(f"{count} frames of {options.height}p, {options.rate} a second", flush=True)
+        make(source, scene, options.rate)
+        print(f"frames {scene.piece[0]} to {scene.piece[1]} of {options.height}p, {options.rate} a second", flush=True)
         if "quality" in options.part:
-            quality(source, folder, faces, options.height, count)
+            quality(source, folder, scene)
         if "resume" in options.part:
             resume(source, folder)
         if "memory" in options.part:

@@ -120,7 +120,7 @@ class FilmRestorer:
         check_options(options)
         self._restorer, self._options, self._smoothing, self._aspect = restorer, options, smoothing, aspect
         self._tracker = Tracker(smoothing)
-        self._size = restorer.config.image_size
+        self._size = restorer.image_size
         self._mask = face_mask(self._size, options.feather)
         self._levels: dict[int, float] = {}
         self._largest = -1  # track

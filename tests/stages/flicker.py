@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,7 @@ from torch import Tensor
 class Flicker:
     """In place of `OneStepRestorer` where only frames' ways matter."""
 
-    config = SimpleNamespace(image_size=64)
+    image_size = 64
     device = torch.device("cpu")
 
     def __init__(self) -> None:
