@@ -156,7 +156,7 @@ def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:
         return []
     found = sum(len(result.faces) for result in results)
     reason = f"none of the {found} faces chosen" if found else "no face found"
-    reason += f" ({doubtful} doubtful: a lower --min-confidence takes them)" if doubtful and not found else ""
+    reason += f" ({doubtful} doubtful: a lower least confidence takes them)" if doubtful and not found else ""
     return [f"{reason}; nothing was restored"]
 
 

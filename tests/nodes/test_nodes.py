@@ -300,7 +300,7 @@ def test_long_reports_are_cut(pack: Any) -> None:
     assert lines[-1] == "  and 250 more, 125 of them restored"
     for number in range(30):
         crowd.note(f"note {number // 2}")
-    assert crowd.told() == [*(f"note {number}" for number in range(5)), "and 10 more of such notes"]
+    assert crowd.shown_notes() == [*(f"note {number}" for number in range(5)), "and 10 more of such notes"]
     video = Report("restored")
     for _ in range(290):
         video.picture([face], [0], [0])
@@ -340,7 +340,7 @@ def test_not_enough_memory_is_the_host_s_to_tell(restore: Any, load: Any, photo:
     def encode(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError("no room")
 
-    model.restorer.encode = encode
+    model.restorer.posterior = encode
     with pytest.raises(torch.cuda.OutOfMemoryError):
         restore(photo, model)
 
