@@ -43,7 +43,7 @@ class RestoreFace(io.ComfyNode):
                                         "1 = from its middle on.")),
                 io.Float.Input("smoothing", default=0.0, min=0.0, max=30.0, step=0.5,
                                tooltip="For the frames of a video: steadies faces over about so many frames before "
-                               "and after, within a shot, and closes short gaps; 2 is a good start. 0 = each by itself."),
+                               "and after, and closes short gaps; 2 is a good start. 0 = each picture by itself."),
                 advanced(io.Int.Input("batch_size", default=0, min=0, max=64,
                                       tooltip="Faces at once: 0 = as many as are quick on your device. Less needs less "
                                       "memory; the picture stays the same.")),
