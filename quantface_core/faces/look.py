@@ -20,6 +20,7 @@ Looks = Look | NDArray[np.float64]
 """One look, or the mean of many."""
 
 _SIDE, _CELLS = 48, 8
+_FLAT = 30.0  # of a look's length, about 3 of 255 a cell: below it there is nothing to compare
 _MASK = cv2.resize(face_mask(_SIDE), (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)[..., None]
 
 
@@ -30,9 +31,15 @@ def look_of(pixels: Pixels, face: Face) -> Look:
 
 
 def likeness(a: Looks, b: Looks) -> float:
-    """How alike two looks are, whatever the exposure: 1 = the same, about 0.5 for two people of like colouring."""
+    """How alike two looks are, whatever the exposure: 1 = the same, about 0.5 for two people of like colouring.
+
+    A face in the dark tells nothing: it is like every other.
+    """
     first, second = _centred(a), _centred(b)
-    return float((first * second).sum() / max(float(np.sqrt((first**2).sum() * (second**2).sum())), 1e-9))
+    lengths = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+    if min(lengths) < _FLAT:
+        return 1.0
+    return float((first * second).sum() / (lengths[0] * lengths[1]))
 
 
 def _centred(look: Looks) -> NDArray[np.float64]:

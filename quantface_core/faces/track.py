@@ -6,16 +6,17 @@ A detector's landmarks tremble by a pixel or two from frame to frame, and so wou
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
-from ..types import Face
-from .look import Look, likeness
+from ..errors import ImageError, UsageError
+from ..types import Face, Pixels
+from .cuts import is_cut, thumb_of
+from .look import Look, likeness, look_of
 
 _SAME_PLACE = 0.3  # of intersection over union from which two frames' boxes may be one face
 _GAP = 3  # frames that a face may be lost for and is put back: a detector's blinks are shorter
@@ -212,14 +213,33 @@ class Tracker:
         return here + np.clip(smoothed - here, -limit, limit)
 
 
-def steady(frames: Sequence[Sequence[Face]], sigma: float) -> list[tuple[Face, ...]]:
+def steady(
+    frames: Sequence[Sequence[Face]], sigma: float, pictures: Iterable[Pixels] | None = None
+) -> list[tuple[Face, ...]]:
     """Every frame's faces, steadied by a Gaussian of `sigma` frames; 0 = as they were.
 
-    Faces lost for up to three frames are put back in between. Raises UsageError for a negative or infinite sigma.
+    Faces lost for up to three frames are put back in between. By the frames' `pictures` [H, W, 3], cuts are seen and
+    people told apart who cross. Raises UsageError for a negative or infinite sigma.
     """
-    tracker = Tracker(sigma)
-    settled = [tracked for faces in frames for tracked in tracker.see(faces)] + list(tracker.rest())
+    tracker, settled = Tracker(sigma), []
+    if sigma == 0 or pictures is None:
+        settled = [tracked for faces in frames for tracked in tracker.see(faces)]
+    else:
+        before = None
+        for faces, pixels in zip(frames, pictures, strict=True):
+            thumb = thumb_of(pixels)
+            cut = before is not None and is_cut(before, thumb)
+            settled += tracker.see(faces, [_look(pixels, face) for face in faces], cut)
+            before = thumb
+    settled += tracker.rest()
     return [tuple(face for _, face in tracked) for tracked in settled]
+
+
+def _look(pixels: Pixels, face: Face) -> Look | None:
+    try:
+        return look_of(pixels, face)
+    except ImageError:  # it lies outside
+        return None
 
 
 def _sureness(track: _Track, frame: int, row: NDArray[np.float64], look: Look | None) -> float | None:
