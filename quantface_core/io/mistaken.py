@@ -15,11 +15,11 @@ def mistaken_for_model(path: Path) -> str | None:
     if failed := _failed_download(start, "model"):
         return failed
     if start.startswith((b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4")):
-        return (
-            "a pickle of PyTorch's (.pth, .ckpt), not safetensors: only OSDFace is built from such files, by its name"
-        )
+        return _pickle(path)
     if start.startswith(b"GGUF"):
         return "a GGUF file, not safetensors"
+    if path.suffix.lower() == ".onnx":
+        return "an ONNX network, as GPEN comes: only PyTorch's files of GFPGAN, RestoreFormer and CodeFormer are read"
     return None
 
 
@@ -52,3 +52,12 @@ def _failed_download(start: bytes, wanted: str) -> str | None:
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         return f"a web page, not a {wanted}: the download gave the page about it; download the file itself"
     return None
+
+
+def _pickle(path: Path) -> str:
+    if "GFPGANv1.pth" in path.name:
+        return "GFPGAN's first release, which needs CUDA operations of its own: take GFPGANv1.3.pth or GFPGANv1.4.pth"
+    return (
+        "a pickle of PyTorch's (.pth, .ckpt) that holds no face restorer known here (GFPGAN, RestoreFormer, "
+        "CodeFormer), or is damaged; OSDFace is built from its authors' files by its name"
+    )

@@ -19,7 +19,7 @@ class QuantLinear(QuantLayer):
 
     def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__(shape, fmt, bias)
-        self.rounds_by: tuple[Any, ...] = ()  # what its codes hang on besides its input, once prepared
+        self.codes_key: tuple[Any, ...] = ()  # what its activation codes depend on besides the input, once prepared
         self._cached: tuple[Tensor, Tensor] | None = None  # the last input and its result
 
     def release(self) -> None:
@@ -32,7 +32,7 @@ class QuantLinear(QuantLayer):
     def _make_kernel(self, backend: Backend) -> Any:
         fmt = self.format
         scale = self.channel_scale.cpu().numpy().tobytes()
-        self.rounds_by = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
+        self.codes_key = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
         return backend.Linear(self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,13 +51,13 @@ class QuantLinear(QuantLayer):
 def project(layers: Sequence[nn.Module], x: Tensor, around: AroundTokens | None = None) -> list[Tensor]:
     """What linear layers make of one input [..., C], each [..., O].
 
-    Low-bit layers that balance and round it alike do so once: it costs nearly as much as a product. `around`: only of
-    layers that `fused.fuses`; its `skip` of one layer alone.
+    Low-bit layers of one `codes_key` have it balanced and rounded once: it costs nearly as much as a product.
+    `around`: only of layers that `fused.fuses`; its `skip` of one layer alone.
     """
     low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
     if len(low) < len(layers):
         return [layer(x) for layer in layers]
-    if any(layer.rounds_by != low[0][0].rounds_by for layer, _ in low):
+    if any(layer.codes_key != low[0][0].codes_key for layer, _ in low):
         return [y for layer, _ in low for y in project((layer,), x, around)]
     with torch.no_grad():
         rows = x.reshape(-1, x.shape[-1])

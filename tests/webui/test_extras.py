@@ -22,6 +22,7 @@ def values(extras: Any, **changed: Any) -> dict[str, Any]:
     usual = {
         "enable": True, "model": "", "visibility": 1, "automatic": True, "strength": 1, "faces": "all",
         "positions": "0", "color": "wavelet", "min_size": 0, "min_confidence": 0.7, "feather": 0.32, "seed": -1,
+        "fidelity": 0.5,
     }  # fmt: skip
     assert list(usual) == list(extras.controls)
     return {**usual, **changed}
@@ -210,16 +211,17 @@ def test_a_page_that_cannot_have_the_controls_is_left_whole(
 def test_a_model_that_is_not_here_is_made_while_the_bar_moves(
     extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantface_webui import restoring
+    from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
     asked = []
 
-    def make(name: str, look: Any) -> Any:
+    def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Any:
         asked.append(name)
-        look(40, "quantize")
+        callbacks.check_cancelled()
+        callbacks.progress(Progress("quantize", 40, 100))
         return webui.models / model
 
-    monkeypatch.setattr(restoring, "make", make)
+    monkeypatch.setattr("quantface_core.pipelines.child.fetch_in_child", fetch_in_child)
     pp = picture(Image.fromarray(astronaut))
     extras.process(pp, **values(extras, model="osdface-w4a4 (build)"))
     assert asked == ["osdface-w4a4"]
