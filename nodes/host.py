@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
 _OTHERS = "facerestore_models"  # where other packs keep GFPGAN, RestoreFormer and CodeFormer
-_NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512
+_NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512 (measured, H100)
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
 FRPlanSocket = io.Custom("FR_PLAN")
@@ -146,10 +146,10 @@ class FRModel:
         import comfy.model_patcher as patchers
 
         self.name = name
-        patcher = getattr(patchers, "CoreModelPatcher", patchers.ModelPatcher)
+        # Not CoreModelPatcher, which may be the one of dynamic VRAM: that uploads all buffers again before every run.
         load, offload = management.get_torch_device(), management.unet_offload_device()
         restorer.to(offload)  # where the host believes a model to be that it has not loaded
-        self.patcher = patcher(_Resident(restorer), load_device=load, offload_device=offload)
+        self.patcher = patchers.ModelPatcher(_Resident(restorer), load_device=load, offload_device=offload)
 
     @property
     def restorer(self) -> RestorerModel:
@@ -158,8 +158,10 @@ class FRModel:
         return restorer
 
     def ready(self, faces: int = 1) -> RestorerModel:
-        """The restorer, on the device that computes, with room for so many faces at once."""
-        load_together(self, faces=faces)
+        """The restorer, on the device that computes, with room for so many faces at once; 0 = as many as are quick."""
+        from ..quantface_core.stages.restore import quick_batch
+
+        load_together(self, faces=faces or quick_batch(self.restorer.image_size, compute_device()))
         return self.restorer
 
 
@@ -244,8 +246,10 @@ class Progress:
         from ..quantface_core.pipelines.callbacks import PipelineCallbacks
 
         def progress(step: PipelineProgress) -> None:
-            start, end = (shares or {}).get(step.stage, (0.0, 1.0))
-            self.part(start, end)(step.done, step.total)
+            if shares and step.stage in shares:
+                self.part(*shares[step.stage])(step.done, step.total)
+            else:
+                self(step.done, step.total)
 
         return PipelineCallbacks(
             progress=progress,

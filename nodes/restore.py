@@ -11,11 +11,10 @@ from . import host, previews
 from .finding import check_choice, check_positions, choice_inputs, chosen, find_faces, limit_inputs, mark_inputs
 from .host import FRModel, FRModelSocket, advanced
 from .job import Job
-from .pictures import as_masks, batch_of, stacked
+from .pictures import as_masks, batch_of, stacked, to_pixels
 
 BLENDS = ["auto", "strength"]
 _LOOKING = 0.1  # of the progress bar, for finding the faces
-_BATCH = 4  # faces at once for which a GPU makes room, unless the user says
 
 
 class RestoreFace(io.ComfyNode):
@@ -118,9 +117,10 @@ class RestoreFace(io.ComfyNode):
         if not all(job.dark):
             job.report.note(check_choice(found, options, boxes, marks))
         # A model is brought to the device that computes only where there is something for it to do.
-        restorer = fr_model.ready(batch_size or _BATCH) if any(found) else fr_model.restorer
+        restorer = fr_model.ready(batch_size) if any(found) else fr_model.restorer
         with host.memory_given_back():
-            for index, here in enumerate(steady(found, smoothing)):
+            pictures = (to_pixels(frame) for frame in job.image)
+            for index, here in enumerate(steady(found, smoothing, pictures)):
                 start, share = _LOOKING + index * (1 - _LOOKING) / job.count, (1 - _LOOKING) / job.count
                 picture = job.restore(
                     index, here, restorer, options, bar.callbacks({"restore": (start, start + share)})

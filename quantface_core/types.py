@@ -77,7 +77,7 @@ class Restoration:
     restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # colour-matched, before they are blended
     shares: tuple[NDArray[np.float32], ...] = field(default=(), repr=False)  # [S, S] in 0 to 1: taken of the change
     taken: tuple[float, ...] = ()  # of each face's change inside its mask, 0 = left as it was, 1 = all
-    denoised: tuple[bool, ...] = ()  # whether a face larger than its crop lost noise finer than that
+    cleaned: tuple[str, ...] = ()  # what a face larger than its crop lost of what is finer: "noise", "blocks" or ""
 
 
 class Bits(NamedTuple):

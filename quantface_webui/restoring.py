@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 
-_looking = (
-    threading.Lock()
-)  # OpenCV's detector is one caller's at a time, and not every caller waits in the host's queue
+# OpenCV's detector is one caller's at a time, and not every caller waits in the host's queue.
+_detector_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def restore(pixels: Pixels, settings: Settings) -> Restored:
     with host.Progress() as progress:
         if file is None:
             file = _fetched(plain(settings.model), progress)
-        with _looking:
+        with _detector_lock:
             found = _detector()(pixels)
         options = settings.options()
         if not any(face.score >= options.min_confidence and face.size >= options.min_size for face in found):

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ..faces.select import ORDERS, parse_positions
 from ..io.atomic import atomic_path, check_writable
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..types import DEFAULT_RESTORER, RestoreOptions
+from . import film
 from .devices import add_device, chosen_device
 from .progress import ProgressBars
 
@@ -34,6 +36,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
+    add("--skip-existing", action="store_true", help="go on with a folder: what is done with these settings stays")
     add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
     add("--model", default=DEFAULT_RESTORER, help=_MODEL)
     add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)")
@@ -52,6 +55,7 @@ def add_parser(commands: Any) -> None:
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
     add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")
     add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
+    film.add_options(parser)
     add("--compare", action="store_true", help="also write before and after side by side, NAME_compare.png")
     add("--json", type=Path, metavar="REPORT", help="write what was found and done to this file")
     parser.set_defaults(run=run)
@@ -78,6 +82,7 @@ def _faces(text: str) -> str | tuple[int, ...]:
 def run(arguments: argparse.Namespace) -> int:
     """Restore every photo; one that fails is reported and the rest goes on. Returns the exit status."""
     # torch and diffusers take seconds to import: --help and a mistyped option do not wait for them.
+    from ..pipelines.archive import restore_archive
     from ..pipelines.fetch import model_path
     from ..pipelines.jobs import find_photos, plan_jobs
     from ..pipelines.restore import RestoreRequest, restore
@@ -87,11 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
     check_options(options)
     if arguments.low_memory:
         options = replace(options, batch_size=1)
+    if film.is_asked(arguments):
+        return film.run(arguments, options)
     found = find_photos(arguments.photos, arguments.recursive)
     jobs = plan_jobs(found, arguments.output, arguments.compare)
+    if arguments.skip_existing and jobs[0].target == arguments.output:
+        raise UsageError(f"--skip-existing is for a folder of results, and --output {arguments.output} is a file")
     _check_report(arguments.json, jobs)
-    results: list[PhotoResult] = []
-    finished = False
+    results: list[PhotoResult] = []  # for the report alone: an archive's do not fit into memory
+    failed, finished = 0, False
     try:
         with ProgressBars() as callbacks:
             request = RestoreRequest(
@@ -104,8 +113,10 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.aligned,
                 arguments.low_memory,
             )
-            for result in restore(request, callbacks):
-                results.append(result)
+            results_of = partial(restore_archive, folder=arguments.output) if arguments.skip_existing else restore
+            for result in results_of(request, callbacks=callbacks):
+                results += [result] if arguments.json else []
+                failed += bool(result.error)
                 for line in _remarks(result):
                     callbacks.notify(line)
         finished = True
@@ -116,7 +127,6 @@ def run(arguments: argparse.Namespace) -> int:
             _write_report({**report, "skipped": dict(found.skipped), "finished": finished}, arguments.json)
     if found.skipped:
         print(f"quantface: {found.summary()}", file=sys.stderr)
-    failed = sum(bool(result.error) for result in results)
     if failed:
         print(f"quantface: {failed} of {len(jobs)} photos failed", file=sys.stderr)
     return 1 if failed else 0

@@ -70,13 +70,15 @@ def _quiet_opencv() -> Iterator[None]:
 class FaceDetector:
     """YuNet, loaded once. Not safe to share between threads."""
 
-    def __init__(self, model: Path, poll: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, model: Path, poll: Callable[[], None] = lambda: None, search_pixels: int = _SEARCH_PIXELS
+    ) -> None:
         """Load the ONNX file. Raises ModelError when OpenCV cannot.
 
         `poll` is called before each piece of the work, none of which is long however large the photo; what it raises
-        ends the search.
+        ends the search. At fewer `search_pixels` a picture is searched faster, and its smallest faces are missed.
         """
-        self._poll = poll
+        self._poll, self._search_pixels = poll, search_pixels
         try:
             with _quiet_opencv():
                 self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _LOWEST_SCORE, 0.4, 5000)
@@ -89,7 +91,7 @@ class FaceDetector:
         A score above DOUBTFUL_SCORE is that of the face in its aligned crop, upright; finds that are not
         confirmed there stay at or below it.
         """
-        scales = _scales(*pixels.shape[:2])
+        scales = self._scales(pixels)
         image, shrunk = self._to_bgr8(pixels, scales[0])
         scales = [scale / shrunk for scale in scales]
         found = self._settled(image, shrunk, self._search(image, scales, shrunk))
@@ -110,10 +112,18 @@ class FaceDetector:
         Landmarks are looked for in each box; where none are found, an upright face is assumed. Raises UsageError.
         """
         guesses = [face_in_box(box) for box in boxes]
-        image, shrunk = self._to_bgr8(pixels, _scales(*pixels.shape[:2])[0])
+        image, shrunk = self._to_bgr8(pixels, self._scales(pixels)[0])
         # Unsure at first, so that tilted faces are looked at from all sides.
         settled = [self._settle(image, shrunk, replace(guess, score=0.0)) for guess in guesses]
         return tuple(replace(s, box=g.box, score=1.0) for s, g in zip(settled, guesses, strict=True))
+
+    def _scales(self, pixels: Pixels) -> list[float]:
+        """At which a photo is searched, the largest first."""
+        height, width = pixels.shape[:2]
+        scales = [min(_ENLARGED, (self._search_pixels / (height * width)) ** 0.5)]
+        while max(height, width) * scales[-1] > _LEAST_SIDE:
+            scales.append(scales[-1] / _STEP)
+        return scales
 
     def _to_bgr8(self, pixels: Pixels, scale: float) -> tuple[NDArray[np.uint8], float]:
         """8-bit BGR, shrunk if `scale` is below 1 (a huge photo is converted only once small), and by how much."""
@@ -210,15 +220,6 @@ class FaceDetector:
             places[[0, *range(2, 7)]] += corner  # all but width and height
             found.append(_face((places / factor).ravel(), float(row[14])))
         return found
-
-
-def _scales(height: int, width: int) -> list[float]:
-    """At which a photo is searched, the largest first."""
-    largest = min(_ENLARGED, (_SEARCH_PIXELS / (height * width)) ** 0.5)
-    scales = [largest]
-    while max(height, width) * scales[-1] > _LEAST_SIDE:
-        scales.append(scales[-1] / _STEP)
-    return scales
 
 
 def _starts(length: int) -> list[int]:

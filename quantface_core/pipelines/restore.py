@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,7 +26,11 @@ from ..types import Face, Pixels, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
 from .jobs import Job
 from .models import LoadedModel, one_step
-from .restore_file import FileReport, FileRequest, restore_file
+from .restore_file import FileReport, FileRequest, read_file, restore_pages, write_file
+
+_T = TypeVar("_T")
+_READERS = max(1, min(4, (os.cpu_count() or 1) // 2))  # threads that read and look for faces
+_AHEAD, _BEHIND = _READERS + 1, 2  # photos in memory before and after the model, beside the one it works on
 
 
 @dataclass(frozen=True)
@@ -54,48 +63,115 @@ class PhotoResult:
 
 
 def restore(request: RestoreRequest, callbacks: PipelineCallbacks | None = None) -> Iterator[PhotoResult]:
-    """Each photo's result as it is finished. Raises QuantFaceError before the first; afterwards errors are results."""
+    """Each photo's result, in their order, as it is finished. Raises QuantFaceError before the first; afterwards
+    errors are results.
+
+    While the model works on one photo, the next are read and searched, and the last are written: the same results
+    in less time. How many are in memory does not hang on how many there are.
+    """
     callbacks = callbacks or PipelineCallbacks()
-    restorer = _load(request)
-    detector = None if request.aligned else FaceDetector(detector_path())
+    restorer = ready(request.model, request.device, request.backend, request.precision, request.low_memory)
+    detect = None if request.aligned else _Detectors()
     within = PipelineCallbacks(notify=callbacks.notify, check_cancelled=callbacks.check_cancelled)
-    for number, job in enumerate(request.jobs):
-        callbacks.progress(Progress("restore", number, len(request.jobs), "photo", job.source.name))
-        yield _restored(job, restorer, detector, request.options, within)
-    callbacks.progress(Progress("restore", len(request.jobs), len(request.jobs), "photo"))
+    total = len(request.jobs)
+    with _Pool(_READERS) as readers, _Pool(1) as writer:
+        coming = (_Photo(FileRequest(job, restorer, detect, request.options), readers) for job in request.jobs)
+        reading = deque(islice(coming, _AHEAD))
+        writing: deque[_Photo] = deque()
+        number = 0
+        try:
+            while reading:
+                photo = reading.popleft()
+                callbacks.progress(Progress("restore", number, total, "photo", photo.job.source.name))
+                photo.restore(within, writer)
+                writing.append(photo)
+                number += 1
+                reading.extend(islice(coming, 1))
+                while writing and (len(writing) > _BEHIND or writing[0].is_written()):
+                    yield writing.popleft().result()
+        except GeneratorExit:
+            raise
+        except BaseException:  # an interrupt: what is restored already is written and told
+            while writing:
+                yield writing.popleft().result()
+            raise
+        while writing:
+            yield writing.popleft().result()
+    callbacks.progress(Progress("restore", total, total, "photo"))
 
 
-def _load(request: RestoreRequest) -> Restorer:
-    backend = choose_backend(request.device, None if request.backend == "auto" else request.backend)
-    precision = None if request.precision == "auto" else getattr(torch, request.precision)
+class _Photo:
+    """One photo's way through reading, restoring and writing; the first error on it is its result."""
+
+    def __init__(self, request: FileRequest, readers: _Pool) -> None:
+        self.job, self._request = request.job, request
+        self._seconds, self._error = 0.0, ""
+        self._read = readers.submit(self._timed, read_file, request.job, request.detector)
+        self._written: Future[FileReport | None] | None = None
+
+    def restore(self, callbacks: PipelineCallbacks, writer: _Pool) -> None:
+        """All that the model does, here; then it goes on to be written."""
+        read = self._read.result()
+        results = read and self._timed(restore_pages, self._request, read, callbacks)
+        if read and results:
+            self._written = writer.submit(self._timed, write_file, self._request, read, results)
+
+    def is_written(self) -> bool:
+        return self._written is None or self._written.done()
+
+    def result(self) -> PhotoResult:
+        report = self._written.result() if self._written else None
+        return PhotoResult(self.job.source, report, self._error, self._seconds)
+
+    def _timed(self, work: Callable[..., _T], *arguments: Any) -> _T | None:
+        began = time.perf_counter()
+        try:
+            return work(*arguments)
+        except Exception as error:  # readers' and plugins' too: it is this photo's, and the rest goes on
+            self._error = _reason(self.job, error)
+            return None
+        finally:
+            self._seconds += time.perf_counter() - began
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads whose waiting work is dropped when the work around them ends."""
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(wait=True, cancel_futures=True)
+
+
+class _Detectors:
+    """The bundled detector, one a thread, for it cannot be shared."""
+
+    def __init__(self) -> None:
+        self._path, self._own = detector_path(), threading.local()
+
+    def __call__(self, pixels: Pixels) -> Sequence[Face]:
+        if not hasattr(self._own, "detector"):
+            self._own.detector = FaceDetector(self._path)
+        found: Sequence[Face] = self._own.detector(pixels)
+        return found
+
+
+def ready(
+    model: Path, device: torch.device, backend: str = "auto", precision: str = "auto", low_memory: bool = False
+) -> Restorer:
+    """A model's restorer, loaded as `RestoreRequest` says. Raises ModelError, and UsageError for what is not here."""
+    chosen = choose_backend(device, None if backend == "auto" else backend)
+    dtype = None if precision == "auto" else getattr(torch, precision)
 
     def load(only: tuple[str, ...] = ("",)) -> LoadedModel:
-        restorer = load_restorer(request.model, request.device, precision, only)
-        prepare(restorer, backend)
-        return LoadedModel(request.model.stem, restorer)
+        restorer = load_restorer(model, device, dtype, only)
+        prepare(restorer, chosen)
+        return LoadedModel(model.stem, restorer)
 
-    if not request.low_memory:
+    if not low_memory:
         return load().restorer
     empty = load(()).restorer
     if not isinstance(empty, OneStepRestorer):  # of one part, and small
         return load().restorer
-    return RestorerByParts(empty.config, request.device, lambda only: one_step(load(only)))
-
-
-def _restored(
-    job: Job,
-    restorer: Restorer,
-    detector: Callable[[Pixels], Sequence[Face]] | None,
-    options: RestoreOptions,
-    callbacks: PipelineCallbacks,
-) -> PhotoResult:
-    began = time.perf_counter()
-    report, reason = None, ""
-    try:
-        report = restore_file(FileRequest(job, restorer, detector, options), callbacks)
-    except Exception as error:  # readers' and plugins' too: it is this photo's, and the rest goes on
-        reason = _reason(job, error)
-    return PhotoResult(job.source, report, reason, time.perf_counter() - began)
+    return RestorerByParts(empty.config, device, lambda only: one_step(load(only)))
 
 
 def _reason(job: Job, error: Exception) -> str:

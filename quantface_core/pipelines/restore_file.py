@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..io.atomic import atomic_path
-from ..io.photos import Photo, check_size, read_pages, write_pages, write_photo
+from ..io.photos import Pages, Photo, check_size, read_pages, write_pages, write_photo
 from ..restorer import Restorer
 from ..stages.restore import in_words
 from ..types import Face, Pixels, Restoration, RestoreOptions
@@ -79,16 +79,41 @@ class FileReport:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class ReadFile:
+    """A file in memory."""
+
+    pages: Pages
+    faces: tuple[Sequence[Face] | None, ...]  # found in each page; None = the page is one aligned face
+
+
 def restore_file(request: FileRequest, callbacks: PipelineCallbacks | None = None) -> FileReport:
     """Restore every page or frame of a file. Raises QuantFaceError; nothing half-written is left."""
-    job, options = request.job, request.options
+    read = read_file(request.job, request.detector)
+    return write_file(request, read, restore_pages(request, read, callbacks))
+
+
+def read_file(job: Job, detector: Callable[[Pixels], Sequence[Face]] | None) -> ReadFile:
+    """The first third of `restore_file`: read, and find the faces. Raises ImageError."""
     pages = read_pages(job.source)
-    results, reports = [], []
-    for photo in pages.photos:
-        faces = request.detector(photo.pixels) if request.detector else None
-        results.append(_restored(request, photo, faces, callbacks))
+    return ReadFile(pages, tuple(detector(photo.pixels) if detector else None for photo in pages.photos))
+
+
+def restore_pages(
+    request: FileRequest, read: ReadFile, callbacks: PipelineCallbacks | None = None
+) -> tuple[Restoration, ...]:
+    """The second third: all that the model does. Raises QuantFaceError."""
+    found = zip(read.pages.photos, read.faces, strict=True)
+    return tuple(_restored(request, photo, faces, callbacks) for photo, faces in found)
+
+
+def write_file(request: FileRequest, read: ReadFile, results: Sequence[Restoration]) -> FileReport:
+    """The last third: encode and write. Raises WriteError; nothing half-written is left."""
+    job, options, pages = request.job, request.options, read.pages
+    reports = []
+    for result, faces in zip(results, read.faces, strict=True):
         doubtful = tuple(face for face in faces or () if face.score < options.min_confidence)
-        reports.append(_report(results[-1], doubtful, options.strength == "auto"))
+        reports.append(_report(result, doubtful, options.strength == "auto"))
     warnings = _nothing_done(results, sum(len(report.doubtful) for report in reports))
     same_format = job.source.suffix.lower() == job.target.suffix.lower()
     if not any(result.restored for result in results) and options.upscale == 1 and same_format:
@@ -121,7 +146,7 @@ def _restored(
 
 
 def _report(result: Restoration, doubtful: tuple[Face, ...], automatic: bool) -> PageReport:
-    words = tuple(in_words(t, automatic, d) for t, d in zip(result.taken, result.denoised, strict=True))
+    words = tuple(in_words(t, automatic, d) for t, d in zip(result.taken, result.cleaned, strict=True))
     return PageReport(result.faces, result.restored, result.taken, words, doubtful)
 
 
@@ -131,7 +156,7 @@ def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:
         return []
     found = sum(len(result.faces) for result in results)
     reason = f"none of the {found} faces chosen" if found else "no face found"
-    reason += f" ({doubtful} doubtful: a lower --min-confidence takes them)" if doubtful and not found else ""
+    reason += f" ({doubtful} doubtful: a lower least confidence takes them)" if doubtful and not found else ""
     return [f"{reason}; nothing was restored"]
 
 

@@ -14,9 +14,10 @@ from ..errors import ImageError, QuantFaceError, UsageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
 from ..faces.blend import blend
 from ..faces.color import METHODS, match_color
-from ..faces.finer import Finer, with_noise
+from ..faces.finer import Finer, measured
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
+from ..kernels.triton.launch import processors
 from ..restorer.by_parts import RestorerByParts
 from ..restorer.interface import Restorer
 from ..runtime.memory import kept_memory
@@ -29,6 +30,7 @@ Progress = Callable[[int, int], None]
 UPSCALES = (1, 2, 4)
 _LEFT = 0.08  # share of a change that nobody sees
 _BATCH, _SMALL = 4, 256  # faces at once; pixels of a side up to which a processor gains by it, measured
+_FILLED, _LARGE = 60, 512  # multiprocessors of a GPU that one face of this side keeps busy
 
 
 def restore_photo(
@@ -133,27 +135,27 @@ def _restore(
         match_color(restored, crop, options.color)
         for restored, crop in zip(restore_crops(crops, restorer, options, progress), crops, strict=True)
     ]
-    gray = _is_gray(pixels)
-    base = _enlarged(pixels, options.upscale) if background is None else background
+    gray = is_gray(pixels)
+    base = enlarged(pixels, options.upscale) if background is None else background
     enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
     places = [compose(enlarge, invert(transform)) for transform in transforms]
     # A background has details of its own, and the change is to those, not to the photo's.
     before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
-    blends = [_blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
-    finers = [f and with_noise(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
+    blends = [blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
+    finers = [f and measured(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
     patches = []
     for a, b, (share, _), finer, place in zip(before, restored, blends, finers, places, strict=True):
-        change = (_to_gray(b - a) if gray else b - a) * share[..., None]
+        change = (to_gray(b - a) if gray else b - a) * share[..., None]
         patches.append(Patch(change, mask, place, finer))
     result, changed = paste(base, patches)
     shares = tuple(share for share, _ in blends)
-    taken = tuple(_taken(b - a, share, mask) for a, b, share in zip(before, restored, shares, strict=True))
+    taken = tuple(taken_share(b - a, share, mask) for a, b, share in zip(before, restored, shares, strict=True))
     shown = tuple(np.clip(r, 0, 1) for r in restored)
-    denoised = tuple(finer is not None and finer.noise > 0 for finer in finers)
-    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken, denoised)
+    cleaned = tuple(finer.damage if finer else "" for finer in finers)
+    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken, cleaned)
 
 
-def _taken(change: Crop, share: Crop, mask: Crop) -> float:
+def taken_share(change: Crop, share: Crop, mask: Crop) -> float:
     """How much of a change inside the mask is taken, 0 to 1."""
     size = np.abs(change).mean(2) * mask
     return float((size * share).sum() / max(float(size.sum()), 1e-9))
@@ -164,16 +166,16 @@ def left_alone(taken: float) -> bool:
     return taken < _LEFT
 
 
-def in_words(taken: float, automatic: bool = True, denoised: bool = False) -> str:
+def in_words(taken: float, automatic: bool = True, cleaned: str = "") -> str:
     """What was done to a face, for reports; `automatic` when the strength was not the user's."""
     if left_alone(taken):
-        if denoised:
-            return "noise removed; left as it was otherwise"
+        if cleaned:
+            return f"{cleaned} removed; left as it was otherwise"
         return "left as it was: already sharp" if automatic else "left as it was"
     return "restored" if taken > 1 - _LEFT else f"restored by {taken:.0%}"
 
 
-def _blended(before: Crop, after: Crop, strength: float | str) -> tuple[Crop, Finer | None]:
+def blended(before: Crop, after: Crop, strength: float | str) -> tuple[Crop, Finer | None]:
     """The share of the change to take, [S, S], and what becomes of the photo's finer detail."""
     if isinstance(strength, str):
         share, keep = blend(before, after)
@@ -182,10 +184,15 @@ def _blended(before: Crop, after: Crop, strength: float | str) -> tuple[Crop, Fi
 
 
 def restore_crops(
-    crops: Sequence[Crop], restorer: Restorer, options: RestoreOptions, progress: Progress | None = None
+    crops: Sequence[Crop],
+    restorer: Restorer,
+    options: RestoreOptions,
+    progress: Progress | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> list[Crop]:
     """Run the restorer over aligned crops [S, S, 3] in 0 to 1, in batches that halve when memory runs out.
 
+    With `seeds`, one a crop, latents are sampled; without, the options' seed counts up from crop to crop.
     Raises ImageError on NaN, UsageError where a fidelity is asked of a restorer that has none, QuantFaceError with
     advice when even one face does not fit.
     """
@@ -194,17 +201,19 @@ def restore_crops(
     # Only where it is chosen: most restorers know no such argument.
     choice = {} if options.fidelity is None else {"fidelity": options.fidelity}
     restored: list[Crop] = []
-    batch_size = options.batch_size or quick_batch(restorer)
+    batch_size = options.batch_size or quick_batch(restorer.image_size, restorer.device)
+    if seeds is None and options.seed is not None:
+        # A face's seed counts from its own position, so batches of any size draw the same noise.
+        seeds = range(options.seed, options.seed + len(crops))
     while len(restored) < len(crops):
         start = len(restored)
         if progress:
             progress(start, len(crops))
         # By parts, all faces go through a part before it makes room for the next; it batches them itself.
         batch = np.stack(crops[start:] if isinstance(restorer, RestorerByParts) else crops[start : start + batch_size])
-        # A face's seed counts from its own position, so batches of any size draw the same noise.
-        seeds = None if options.seed is None else range(options.seed + start, options.seed + start + len(batch))
         try:
-            restored += _run(batch, restorer, seeds, batch_size, choice)
+            drawn = None if seeds is None else seeds[start : start + len(batch)]
+            restored += _run(batch, restorer, drawn, batch_size, choice)
         except torch.cuda.OutOfMemoryError as error:
             if batch_size == 1 or len(batch) == 1:
                 raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from error
@@ -215,11 +224,14 @@ def restore_crops(
     return restored
 
 
-def quick_batch(restorer: Restorer) -> int:
-    """Faces at once beyond which none comes sooner: a processor is busy with one large face as with four."""
-    if restorer.device.type != "cpu":
-        return _BATCH
-    return max(1, _BATCH * _SMALL**2 // restorer.image_size**2)
+def quick_batch(size: int, device: torch.device) -> int:
+    """Faces of a side at once beyond which none comes sooner: a processor is busy with one large face as with four.
+
+    So is a GPU of few multiprocessors, where more at once would only take memory from other models.
+    """
+    if device.type == "cpu":
+        return max(1, _BATCH * _SMALL**2 // size**2)
+    return 1 if size >= _LARGE and processors(device) < _FILLED else _BATCH
 
 
 def _run(
@@ -234,18 +246,18 @@ def _run(
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 
-def _is_gray(pixels: Pixels) -> bool:
+def is_gray(pixels: Pixels) -> bool:
     """Whether the photo is black and white: its faces then stay so."""
     sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)].astype(np.float32)
     return float(np.ptp(sample, axis=2).mean()) < 0.004 * np.iinfo(pixels.dtype).max
 
 
-def _to_gray(change: Crop) -> Crop:
+def to_gray(change: Crop) -> Crop:
     """The change in brightness alone (Rec. 601 luma), in all three channels."""
     return np.repeat((change @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=2)
 
 
-def _enlarged(pixels: Pixels, factor: int) -> Pixels:
+def enlarged(pixels: Pixels, factor: int) -> Pixels:
     if factor == 1:
         return pixels
     size = (pixels.shape[1] * factor, pixels.shape[0] * factor)

@@ -7,7 +7,7 @@ import pytest
 
 from quantface_core.errors import UsageError
 from quantface_core.faces.boxes import face_in_box
-from quantface_core.faces.track import steady
+from quantface_core.faces.track import Tracker, steady
 from quantface_core.types import Face
 
 
@@ -61,3 +61,61 @@ def test_nothing_changes_without_smoothing_or_with_one_frame() -> None:
     assert steady(frames[:1], 2.0) == [tuple(frames[0])]
     with pytest.raises(UsageError, match="smoothing"):
         steady(frames, -1)
+
+
+def _look(value: int) -> np.ndarray:
+    return np.random.default_rng(value).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+def _ways(sigma: float = 2.0, hidden: range = range(11, 19)) -> list[list[tuple[int, float]]]:
+    """(track, x) of two people who cross, the one behind not found while the other hides him."""
+    tracker, told = Tracker(sigma), []
+    for t in range(30):
+        front, behind = _at(10.0 + 6 * t), _at(184.0 - 6 * t)
+        there = [(front, _look(1))] + ([] if t in hidden else [(behind, _look(2))])
+        told += tracker.see([face for face, _ in there], [look for _, look in there])
+    told += tracker.rest()
+    return [[(track, face.box[0]) for track, face in frame] for frame in told]
+
+
+def test_people_who_cross_are_not_swapped() -> None:
+    ways = _ways()
+    for t, frame in enumerate(ways):
+        assert dict(frame)[0] == pytest.approx(10 + 6 * t, abs=1)
+        if t < 11 or t > 18:
+            assert dict(frame)[1] == pytest.approx(184 - 6 * t, abs=1)
+    assert {track for frame in ways for track, _ in frame} == {0, 1}
+
+
+def test_who_comes_out_from_behind_another_is_known_once_seen_well() -> None:
+    tracker, told = Tracker(2.0), []
+    for t in range(30):
+        mixed = (_look(1).astype(int) + _look(2)) // 2  # half hidden still
+        there = [(_at(10.0 + 6 * t), _look(1))]
+        if t not in range(11, 17):
+            there.append((_at(184.0 - 6 * t), _look(2) if t not in (17, 18) else mixed.astype(np.uint8)))
+        told += tracker.see([face for face, _ in there], [look for _, look in there])
+    told += tracker.rest()
+    assert {tracked.track for frame in told for tracked in frame} == {0, 1}
+
+
+def test_nobody_goes_on_after_a_cut_and_strangers_are_new() -> None:
+    tracker, told = Tracker(1.0), []
+    for t in range(16):
+        told += tracker.see([_at(50.0)], [_look(1 if t < 12 else 3)], cut=t == 6)
+    told += tracker.rest()
+    assert [frame[0].track for frame in told] == [0] * 6 + [1] * 6 + [2] * 4
+
+
+def test_what_is_a_face_for_a_frame_or_two_is_none() -> None:
+    frames = [[_at(50.0), *([_at(200.0)] if t in (7, 8) else [])] for t in range(20)]
+    assert [len(faces) for faces in steady(frames, 2.0)] == [1] * 20
+
+
+def test_pictures_show_cuts() -> None:
+    dark, light = np.zeros((90, 160, 3), np.uint8), np.full((90, 160, 3), 200, np.uint8)
+    light[20:60, 30:90] = 0
+    frames = [[_at(50.0)] for _ in range(6)] + [[_at(56.0)] for _ in range(6)]
+    apart = _landmarks(steady(frames, 2.0, [dark] * 6 + [light] * 6))
+    np.testing.assert_allclose(apart, _landmarks([tuple(f) for f in frames]), atol=1e-6)
+    assert not np.allclose(_landmarks(steady(frames, 2.0)), apart)

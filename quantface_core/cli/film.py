@@ -1,0 +1,98 @@
+"""`quantface restore` of a film, or of a folder of numbered frames."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import UsageError
+from ..io.atomic import atomic_path, check_writable
+from ..io.video.film import FILMS
+from ..types import RestoreOptions
+from .devices import chosen_device
+from .progress import ProgressBars
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("films", "film.mp4 --output restored.mp4")
+    add = group.add_argument
+    add("--from", dest="begin", type=_seconds, metavar="TIME", help="begin at this time: 1:20, or seconds")
+    add("--to", dest="end", type=_seconds, metavar="TIME", help="end before this time")
+    add("--resume", action="store_true", help="go on with a film that was stopped")
+    add("--smoothing", type=float, default=2.0, metavar="FRAMES", help="steadies faces; 0 = each frame by itself (2)")
+    add("--codec", help="of the result: h264, hevc, vp9, ... (the film's own)")
+    add("--crf", type=int, help="the codec's quality, smaller = better (shows no difference)")
+    add("--frames", action="store_true", help="the folder named holds a film's numbered frames")
+    add("--fps", type=Fraction, metavar="RATE", help="frames a second of numbered frames (25)")
+
+
+def _seconds(text: str) -> Fraction:
+    """`80`, `1:20`, `0:01:20.5` -> seconds."""
+    try:
+        parts = [Fraction(part) for part in text.split(":")]
+        if not 1 <= len(parts) <= 3 or min(parts) < 0:
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 1:20 or 80.5") from None
+    return sum((part * 60**power for power, part in enumerate(reversed(parts))), Fraction(0))
+
+
+def is_asked(arguments: argparse.Namespace) -> bool:
+    """Whether a film is to be restored. Raises UsageError where films and photos are mixed."""
+    films = [name for name in arguments.photos if _is_film(name, arguments)]
+    if films and len(arguments.photos) > 1:
+        raise UsageError(f"{films[0]} is a film: restore it by a command of its own")
+    if not films and (arguments.resume or arguments.begin is not None or arguments.end is not None):
+        raise UsageError("--resume, --from and --to are for films")
+    return bool(films)
+
+
+def _is_film(name: str, arguments: argparse.Namespace) -> bool:
+    path = Path(name)
+    if path.is_dir():
+        return arguments.frames or arguments.output.suffix.lower() in FILMS
+    return path.suffix.lower() in FILMS
+
+
+def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
+    """Restore the film. Returns the exit status."""
+    from ..io.models import sha256
+    from ..pipelines.fetch import model_path
+    from ..pipelines.film import FilmRequest, restore_film
+    from ..pipelines.restore import ready
+
+    source, output = Path(arguments.photos[0]), arguments.output
+    if arguments.compare or arguments.aligned:
+        raise UsageError("--compare and --aligned are for photos")
+    if not source.is_dir() and (output.is_dir() or not output.suffix):
+        output = output / source.name
+    if arguments.json:
+        check_writable(arguments.json, "--json")
+    with ProgressBars() as callbacks:
+        model = model_path(arguments.model, callbacks)
+        device = chosen_device(arguments)
+        request = FilmRequest(
+            source,
+            output,
+            ready(model, device, arguments.backend, arguments.precision, arguments.low_memory),
+            sha256(model),
+            options,
+            smoothing=arguments.smoothing,
+            codec=arguments.codec,
+            crf=arguments.crf,
+            start=arguments.begin,
+            end=arguments.end,
+            rate=arguments.fps,
+            resume=arguments.resume,
+        )
+        result = restore_film(request, callbacks)
+    if arguments.json:
+        report: dict[str, Any] = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps({**report, "film": result.to_dict()}, indent=2) + "\n", "utf-8")
+    return 0

@@ -1,0 +1,89 @@
+"""A film as a folder of numbered pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import ImageError, UsageError
+from ...types import Pixels
+from ..photos import READABLE, WRITABLE, Photo, read_photo, write_photo
+from .film import FilmInfo
+from .planes import Coding, Plane
+
+_NUMBER = re.compile(r"(\d+)(?=\.[^.]*$)")
+
+
+@dataclass(frozen=True, eq=False)
+class NumberedFrame:
+    """One picture of the folder."""
+
+    pts: int  # its position
+    photo: Photo
+    coding: Coding
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """Red, green and blue."""
+        return tuple(np.ascontiguousarray(self.photo.pixels[..., i]) for i in range(3))
+
+    def rgb(self) -> Pixels:
+        """[H, W, 3], uint8 or uint16."""
+        return self.photo.pixels
+
+
+class NumberedFrames:
+    """The pictures of a folder whose names end in numbers, in their order; all of one size and depth."""
+
+    damaged = 0
+
+    def __init__(self, folder: Path, rate: Fraction) -> None:
+        """Raises UsageError for a folder without such pictures, ImageError for a first one that cannot be read."""
+        self.path = folder
+        found = [
+            (int(m[1]), p) for p in folder.iterdir() if p.suffix.lower() in READABLE and (m := _NUMBER.search(p.name))
+        ]
+        self.paths = [path for _, path in sorted(found)]
+        if not self.paths:
+            raise UsageError(f"{folder}: no pictures whose names end in a number, such as frame_0001.png")
+        first = read_photo(self.paths[0])
+        height, width = first.pixels.shape[:2]
+        bits = 8 if first.pixels.dtype == np.uint8 else 16
+        coding = Coding("rgb", True, bits)
+        pix_fmt = "gbrp" if bits == 8 else "gbrp16le"
+        self.info = FilmInfo(width, height, rate, 1 / rate, len(self.paths), "pictures", pix_fmt, coding)
+
+    def fingerprint(self) -> str:
+        """What tells the folder's pictures from others, at once: their names and sizes."""
+        listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in self.paths)
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+    def frames(self, start: int | None = None) -> Iterator[NumberedFrame]:
+        """All pictures, or those from a position on. Raises ImageError, for one of another size too."""
+        info = self.info
+        for number in range(start or 0, len(self.paths)):
+            photo = read_photo(self.paths[number])
+            shape, bits = photo.pixels.shape, 8 if photo.pixels.dtype == np.uint8 else 16
+            if shape[:2] != (info.height, info.width) or bits != info.coding.bits:
+                raise ImageError(
+                    f"{self.paths[number]}: {shape[1]}x{shape[0]} of {bits} bits, "
+                    f"where the film is {info.width}x{info.height} of {info.coding.bits}"
+                )
+            yield NumberedFrame(number, photo, info.coding)
+
+    def name(self, number: int) -> str:
+        """What the result of a picture is called."""
+        path = self.paths[number]
+        return path.name if path.suffix.lower() in WRITABLE else f"{path.stem}.png"
+
+
+def write_numbered(frame: NumberedFrame, pixels: Pixels, path: Path) -> None:
+    """Write a picture as its source was, with other pixels. Raises WriteError."""
+    alpha = frame.photo.alpha if pixels.shape == frame.photo.pixels.shape else None
+    write_photo(replace(frame.photo, pixels=pixels, alpha=alpha), path)

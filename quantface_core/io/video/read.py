@@ -1,0 +1,215 @@
+"""Read a film frame by frame, upright, with its own timestamps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import ImageError, QuantFaceError
+from .film import FilmInfo, Frame
+from .planes import Coding, Plane, turned
+
+_MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_HDR = {16: "PQ", 18: "HLG"}  # transfers
+_ENDS = 1 << 20  # bytes
+# What is stored with its numbers side by side, or with transparency, and what it is read as.
+_PLANAR = {
+    "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p", "yuyv422": "yuv422p",
+    "uyvy422": "yuv422p", "p010le": "yuv420p10le", "p210le": "yuv422p10le", "yuvj420p": "yuv420p",
+    "yuvj422p": "yuv422p", "yuvj444p": "yuv444p", "yuvj440p": "yuv440p", "yuvj411p": "yuv411p",
+}  # fmt: skip
+
+
+def require_av() -> Any:
+    """PyAV. Raises QuantFaceError with the way to get it."""
+    try:
+        import av
+    except ImportError:
+        raise QuantFaceError("films need PyAV: pip install 'quantface[video]'") from None
+    av.logging.set_level(None)  # its decoders' complaints; what matters is counted and told
+    return av
+
+
+class FilmReader:
+    """A film file. Use as a context; frames can be asked for again and again, from any time on."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it and decode its first frame. Raises ImageError, one line, for what is no film that can be read."""
+        self.path, self.damaged = path, 0  # packets that could not be decoded
+        self._av = require_av()
+        with self._told(), self._opened() as (container, stream):
+            first = next(self._decoded(container, stream), None)
+            if first is None:
+                raise ImageError("no frame of it can be decoded")
+            self.info = _info(container, stream, first)
+        self.damaged = 0
+
+    def fingerprint(self) -> str:
+        """What tells the film's file from another, at once: its size, its beginning and its end."""
+        digest, size = hashlib.sha256(), self.path.stat().st_size
+        with self.path.open("rb") as file:
+            digest.update(file.read(_ENDS))
+            file.seek(max(0, size - _ENDS))
+            digest.update(file.read(_ENDS))
+        return f"{size} {digest.hexdigest()}"
+
+    def frames(self, start: int | None = None) -> Iterator[Frame]:
+        """All frames, or those from timestamp `start` on. Raises ImageError.
+
+        What is damaged is left out, and counted in `damaged`.
+        """
+        with self._told(), self._opened() as (container, stream):
+            if start is not None:
+                container.seek(start, stream=stream)
+            decoded = self._decoded(container, stream)
+            first = next(decoded, None)
+            if start is not None and (first is None or first.pts is None or first.pts > start):
+                yield from self._from_the_beginning(start)  # the file's index is no help
+                return
+            last: int | None = None
+            step = max(1, round(1 / (self.info.rate * self.info.time_base)))
+            for frame in [] if first is None else _chained(first, decoded):
+                pts = frame.pts
+                if pts is None:
+                    pts = 0 if last is None else last + step
+                # A player needs rising times.
+                pts = pts if last is None else max(pts, last + 1)
+                last = pts
+                if start is None or pts >= start:
+                    yield Frame(pts, self._planes(frame), self.info.coding)
+
+    def _from_the_beginning(self, start: int) -> Iterator[Frame]:
+        for frame in self.frames():
+            if frame.pts >= start:
+                yield frame
+
+    def _planes(self, frame: Any) -> tuple[Plane, ...]:
+        info = self.info
+        width, height = (info.height, info.width) if info.quarters % 2 else (info.width, info.height)
+        if (frame.width, frame.height) != (width, height):
+            raise ImageError(f"its size changes from {width}x{height} to {frame.width}x{frame.height}: split it first")
+        planes = planes_of(frame if frame.format.name == info.pix_fmt else frame.reformat(format=info.pix_fmt))
+        return tuple(turned(planes, info.quarters) if info.quarters else planes)
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        """Frames as they are decoded; what cannot be is passed over."""
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except self._av.error.FFmpegError:
+                self.damaged += 1  # nothing more can be read
+                return
+            try:
+                yield from packet.decode()
+            except self._av.error.EOFError:
+                return
+            except self._av.error.FFmpegError:
+                self.damaged += 1
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Any, Any]]:
+        with self._av.open(str(self.path), metadata_errors="replace") as container:
+            streams = [
+                s for s in container.streams.video if not s.disposition & self._av.stream.Disposition.attached_pic
+            ]
+            if not streams:
+                raise ImageError("there are no moving pictures in it")
+            if streams[0].codec_context is None:
+                raise ImageError("its codec is unknown here")
+            streams[0].thread_type = "AUTO"
+            yield container, streams[0]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Every failure as one line with the film's name."""
+        try:
+            yield
+        except ImageError as error:
+            text = str(error)
+            raise ImageError(text if text.startswith(str(self.path)) else f"{self.path}: {text}") from None
+        except self._av.error.FileNotFoundError:
+            raise ImageError(f"{self.path}: no such file") from None
+        except self._av.error.FFmpegError as error:
+            raise ImageError(f"{self.path}: not a film that can be read ({error.strerror or error})") from None
+
+
+def planes_of(frame: Any) -> list[Plane]:
+    """A PyAV frame's planes as arrays; red, green, blue of one that is RGB."""
+    bits = frame.format.components[0].bits
+    planes = [
+        np.frombuffer(plane, np.uint8 if bits == 8 else "<u2").reshape(plane.height, -1)[:, : plane.width].copy()
+        for plane in frame.planes
+    ]
+    return [planes[2], planes[0], planes[1]] if frame.format.name.startswith("gbr") else planes
+
+
+def _info(container: Any, stream: Any, first: Any) -> FilmInfo:
+    context, notes = stream.codec_context, []
+    pix_fmt = _planar(first.format)
+    rgb = pix_fmt.startswith("gbr")
+    turn = round(first.rotation / 90) % 4
+    width, height = (first.height, first.width) if turn % 2 else (first.width, first.height)
+    matrix = "rgb" if rgb else _MATRICES.get(first.colorspace, "bt709" if first.height >= 720 else "bt601")
+    full = first.color_range == 2 or first.format.name.startswith("yuvj")
+    bits = 8 if first.format.components[0].bits < 8 else _bits(pix_fmt)
+    if first.interlaced_frame:
+        notes.append("it is interlaced: deinterlace it first, moving faces are combed")
+    if first.color_trc in _HDR:
+        notes.append(f"it is HDR ({_HDR[first.color_trc]}): faces are restored as they are coded")
+    if first.format.name.startswith(("yuva", "rgba", "bgra", "argb", "abgr")):
+        notes.append("transparency is left out")
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = aspect if aspect > 0 else Fraction(1)
+    rate = Fraction(stream.average_rate or stream.base_rate or 25)
+    seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+    others = [s for s in container.streams if s.type in ("audio", "subtitle") and s.codec_context]
+    return FilmInfo(
+        width,
+        height,
+        rate,
+        Fraction(stream.time_base),
+        stream.frames or round(seconds * rate),
+        context.codec.canonical_name,
+        pix_fmt,
+        Coding(matrix, full, bits),
+        1 / aspect if turn % 2 else aspect,
+        (2 if full else first.color_range, first.colorspace, first.color_primaries, first.color_trc),
+        turn,
+        max(Fraction(0), Fraction(container.start_time or 0, 1_000_000)),
+        tuple(s.codec_context.codec.canonical_name for s in others),
+        tuple(notes),
+    )
+
+
+def _planar(format_: Any) -> str:
+    """The format of separate planes that holds what another holds."""
+    name = str(format_.name)
+    if format_.is_rgb or name == "pal8":
+        return "gbrp" if max((c.bits for c in format_.components), default=8) <= 8 else "gbrp16le"
+    if name.startswith("yuva"):
+        return name.replace("yuva", "yuv", 1)
+    if name.startswith("ya"):
+        return "gray" if name == "ya8" else "gray16le"
+    if name.startswith("mono"):
+        return "gray"
+    return _PLANAR.get(name, name.removesuffix("be") + "le" if name.endswith("be") else name)
+
+
+def _bits(pix_fmt: str) -> int:
+    from av.video.format import VideoFormat
+
+    return int(VideoFormat(pix_fmt).components[0].bits)
+
+
+def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest

@@ -1,0 +1,261 @@
+"""Restore the faces of a film: followed through its shots, steadied, and put back into the same film.
+
+What is done is kept in parts beside the result. A stopped run can be asked again to go on, and gives the same frames:
+a part begins with a key frame, and what is done to its first frame hangs on frames before it that are done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .. import __version__
+from ..errors import ImageError, QuantFaceError, UsageError
+from ..faces.cuts import is_cut, thumb_of
+from ..faces.detect import FaceDetector
+from ..faces.look import look_of
+from ..io.models import detector_path
+from ..io.video import FilmReader
+from ..io.video.numbered import NumberedFrames
+from ..restorer import Restorer
+from ..stages.film import FilmRestorer, RestoredFrame, SeenFrame, first_needed, square_width
+from ..types import Face, Pixels, RestoreOptions
+from .callbacks import PipelineCallbacks, Progress
+from .film_report import FilmResult, report_of
+from .film_sink import FolderSink, Sink, VideoSink
+from .film_state import FilmState, Found
+
+PART = 48
+"""Frames that are lost at most when a run is stopped; each part begins with a key frame."""
+
+_SEARCH_PIXELS = 1280 * 720  # at which a frame is searched for faces
+_FOLDER_RATE = Fraction(25)  # frames a second of numbered pictures, unless the user says
+
+
+@dataclass(frozen=True, eq=False)
+class FilmRequest:
+    """Which film, with which model, and how."""
+
+    source: Path  # a film, or a folder of numbered pictures
+    output: Path  # a film, or a folder for numbered pictures
+    restorer: Restorer
+    model: str  # what tells the model from any other, such as its file's sha256
+    options: RestoreOptions = RestoreOptions()  # noqa: RUF009 - frozen; positions of faces count the film's tracks
+    detector: Callable[[Pixels], Sequence[Face]] | None = None  # None = the bundled one, at film's size
+    smoothing: float = 2.0  # frames, the width of what steadies faces; 0 = each frame by itself
+    codec: str | None = None  # None = the film's own
+    crf: int | None = None  # the encoder's quality; None = one that shows no difference
+    start: Fraction | None = None  # seconds of the film; None = its beginning
+    end: Fraction | None = None  # seconds of the film; None = its end
+    rate: Fraction | None = None  # frames a second of numbered pictures
+    resume: bool = False  # go on with a run that was stopped
+
+
+def film_detector() -> FaceDetector:
+    """The bundled detector, searching as many pixels as films have. Raises ModelError."""
+    return FaceDetector(detector_path(), search_pixels=_SEARCH_PIXELS)
+
+
+def restore_film(request: FilmRequest, callbacks: PipelineCallbacks | None = None) -> FilmResult:
+    """Restore a film. Raises QuantFaceError, and what the callbacks raise.
+
+    Whatever stops it, what is done is put together as a film that plays, and kept for `resume`.
+    """
+    callbacks = callbacks or PipelineCallbacks()
+    _check(request)
+    return _Run(request, callbacks).finished()
+
+
+def _check(request: FilmRequest) -> None:
+    if request.end is not None and request.end <= (request.start or 0):
+        raise UsageError(f"--to {float(request.end):g} s is not after --from {float(request.start or 0):g} s")
+    if request.output.resolve() == request.source.resolve():
+        raise UsageError(f"{request.output} is the film itself: choose another --output")
+
+
+class _Run:
+    def __init__(self, request: FilmRequest, callbacks: PipelineCallbacks) -> None:
+        self._request, self._callbacks = request, callbacks
+        self._detect = request.detector or film_detector()
+        self._source: FilmReader | NumberedFrames = _opened(request)
+        info = self._source.info
+        self._begin = None if request.start is None else round((info.start + request.start) / info.time_base)
+        self._end = None if request.end is None else round((info.start + request.end) / info.time_base)
+        self._sink: Sink = _sink(request, self._source)
+        folder = request.output.with_name(f"{request.output.name}.part")
+        resumed = folder.exists()
+        self._state = FilmState(folder, _settings(request, self._source, self._sink), request.resume)
+        try:
+            if not resumed:
+                self._try_out()
+        except BaseException:
+            self._state.remove()
+            raise
+
+    def finished(self) -> FilmResult:
+        source, state, sink = self._source, self._state, self._sink
+        for note in (*source.info.notes, *sink.notes):
+            self._callbacks.notify(f"{source.path}: {note}")
+        try:
+            with self._callbacks.watching(self._request.restorer):
+                self._work()
+        except BaseException:
+            self._keep()
+            raise
+        if not state.parts_done():
+            state.remove()
+            raise ImageError(f"{source.path}: no frame between --from and --to")
+        sink.join(state)
+        damaged = [f"{source.damaged} damaged pieces are left out"] if source.damaged else []
+        result = report_of(self._request.output, source.info, sink, state, damaged)
+        state.remove()
+        return result
+
+    def _work(self) -> None:
+        state, sink, total = self._state, self._sink, self._expected()
+        part = state.parts_done()
+        first = part * PART
+        restorer = FilmRestorer(
+            self._request.restorer, self._request.options, self._request.smoothing, float(self._source.info.aspect)
+        )
+        self._records: list[dict[str, Any]] = []
+        for restored in restorer.restore(self._seen(first), first):
+            if not self._records:
+                sink.begin(state, part)
+            sink.add(restored)
+            self._records.append(_record(restored))
+            self._tell(restored, total)
+            if len(self._records) == PART:
+                self._close(part)
+                part += 1
+        if self._records:
+            self._close(part)
+
+    def _close(self, part: int) -> None:
+        delay = self._sink.end(self._state, part)
+        self._state.close_part(part, self._records, delay)
+        self._records = []
+
+    def _keep(self) -> None:
+        """Put together what is done, so that it can be looked at; the part that is not whole too."""
+        try:
+            if self._sink.keep(self._state, self._records):
+                self._callbacks.notify(f"{self._request.output} holds what is done; --resume goes on")
+            elif not self._state.found_count:
+                self._state.remove()
+        except QuantFaceError as error:  # what stopped the run comes first
+            self._callbacks.notify(f"what is done could not be put together: {error}")
+        finally:
+            self._state.close()
+
+    def _seen(self, first: int) -> Iterator[SeenFrame]:
+        """Every frame with its faces, those that are long done from memory."""
+        needed = first_needed(first, self._request.smoothing)
+        known, state = self._state.found_count, self._state
+        begin, start, kept = self._begin, 0, []
+        for index, found in enumerate(state.found()):
+            if index < min(needed, known - 1):
+                yield SeenFrame(None, found.faces, found.looks, found.cut)
+                start = index + 1
+            else:
+                begin = found.pts if index == start else begin
+                kept.append(found)
+        thumb = None
+        for index, frame in enumerate(self._frames(begin), start):
+            pixels = None
+            if index >= known - 1:
+                pixels = self._square(frame.rgb())
+                now = thumb_of(pixels)
+            if index < known:
+                found = kept[index - start]
+                if found.pts != frame.pts:
+                    raise ImageError(f"{self._source.path}: it has changed since the run was begun")
+            else:
+                assert pixels is not None
+                found = self._found(frame.pts, pixels, thumb is not None and is_cut(thumb, now))
+                state.add(found)
+            thumb = now if pixels is not None else None
+            yield SeenFrame(frame if index >= needed else None, found.faces, found.looks, found.cut)
+
+    def _frames(self, begin: int | None) -> Iterator[Any]:
+        for frame in self._source.frames(begin):
+            if self._end is not None and frame.pts >= self._end:
+                return
+            yield frame
+
+    def _found(self, pts: int, pixels: Pixels, cut: bool) -> Found:
+        faces, looks = [], []
+        for face in self._detect(pixels):
+            try:
+                looks.append(look_of(pixels, face))
+                faces.append(face)
+            except ImageError:  # no face has landmarks like these
+                continue
+        return Found(pts, cut, tuple(faces), tuple(looks))
+
+    def _square(self, pixels: Pixels) -> Pixels:
+        height, width = pixels.shape[:2]
+        wide = square_width(width, float(self._source.info.aspect))
+        return pixels if wide == width else cv2.resize(pixels, (wide, height), interpolation=cv2.INTER_LINEAR)
+
+    def _expected(self) -> int:
+        info, request = self._source.info, self._request
+        last = info.frames if request.end is None else min(info.frames or 2**31, round(request.end * info.rate))
+        return max(0, last - round((request.start or 0) * info.rate))
+
+    def _tell(self, restored: RestoredFrame, total: int) -> None:
+        done = restored.index + 1
+        self._callbacks.progress(Progress("restore", done, max(done, total), "frame"))
+        if self._callbacks.preview:
+            pixels = restored.pixels
+            self._callbacks.preview((pixels if pixels.dtype == np.uint8 else pixels >> 8).astype(np.uint8))
+
+    def _try_out(self) -> None:
+        """Write the first frame as the whole film will be: what its codec or container refuses shows now."""
+        frame = next(self._frames(self._begin), None)
+        if frame is None:
+            raise ImageError(f"{self._source.path}: no frame between --from and --to")
+        self._sink.try_out(self._state, frame)
+
+
+def _opened(request: FilmRequest) -> FilmReader | NumberedFrames:
+    if not request.source.is_dir():
+        return FilmReader(request.source)
+    return NumberedFrames(request.source, request.rate or _FOLDER_RATE)
+
+
+def _sink(request: FilmRequest, source: FilmReader | NumberedFrames) -> Sink:
+    if request.output.suffix and not request.output.is_dir():
+        return VideoSink(request.output, source, request.options.upscale, request.codec, request.crf, _range(request))
+    if isinstance(source, FilmReader):
+        raise UsageError(f"--output {request.output}: name a film, such as restored{request.source.suffix}")
+    return FolderSink(request.output, source)
+
+
+def _range(request: FilmRequest) -> tuple[Fraction, Fraction | None] | None:
+    return None if request.start is None and request.end is None else (request.start or Fraction(0), request.end)
+
+
+def _settings(request: FilmRequest, source: FilmReader | NumberedFrames, sink: Sink) -> dict[str, Any]:
+    """All that the result's frames hang on."""
+    return {
+        "quantface": __version__,
+        "film": source.fingerprint(),
+        "model": request.model,
+        "device": str(request.restorer.device),
+        "options": asdict(request.options),
+        "smoothing": request.smoothing,
+        "range": [None if t is None else str(t) for t in (request.start, request.end)],
+        "output": sink.describe(),
+    }
+
+
+def _record(restored: RestoredFrame) -> dict[str, Any]:
+    faces = [[f.track, round(f.taken, 4), *(round(v, 1) for v in f.face.box)] for f in restored.faces]
+    return {"pts": restored.frame.pts, "faces": faces}  # type: ignore[attr-defined]

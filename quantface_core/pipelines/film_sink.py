@@ -1,0 +1,185 @@
+"""Where a film's restored frames go: into a film, part by part, or into a folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import UsageError
+from ..io.atomic import atomic_path, check_writable
+from ..io.video import (
+    WRITABLE_FILMS,
+    FilmReader,
+    Frame,
+    Part,
+    SegmentWriter,
+    Span,
+    check_container,
+    choose_encoder,
+    enlarged_planes,
+    join,
+    stored_size,
+    with_change,
+)
+from ..io.video.numbered import NumberedFrame, NumberedFrames, write_numbered
+from ..stages.film import RestoredFrame
+from .film_state import FilmState
+
+_PARTIAL = "partial.mkv"
+
+
+class Sink(Protocol):
+    """Takes frames in parts; a part counts when it has ended."""
+
+    notes: tuple[str, ...]
+    codec: str  # of what comes out
+
+    def describe(self) -> dict[str, Any]:
+        """What the result hangs on, for the state."""
+
+    def try_out(self, state: FilmState, frame: Any) -> None:
+        """Write one frame as all will be. Raises QuantFaceError."""
+
+    def begin(self, state: FilmState, part: int) -> None:
+        """Begin a part."""
+
+    def add(self, restored: RestoredFrame) -> None:
+        """The next frame of the part."""
+
+    def end(self, state: FilmState, part: int) -> int:
+        """The part is whole; returns the frames to decode ahead."""
+
+    def join(self, state: FilmState) -> None:
+        """All parts are done: make the result."""
+
+    def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
+        """Make a result of what is done, the part that was begun too; whether there is any."""
+
+
+class VideoSink:
+    """A film file."""
+
+    def __init__(
+        self,
+        output: Path,
+        source: FilmReader | NumberedFrames,
+        factor: int,
+        codec: str | None,
+        crf: int | None,
+        span: tuple[Fraction, Fraction | None] | None,
+    ) -> None:
+        """Raises UsageError for what cannot be written."""
+        suffix, info = output.suffix.lower(), source.info
+        if suffix not in WRITABLE_FILMS:
+            raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE_FILMS)}")
+        check_writable(output, "--output")
+        self._output, self._info, self._factor, self._span = output, info, factor, span
+        self._original = source.path if isinstance(source, FilmReader) else None
+        self._encoder = choose_encoder(info, suffix, codec, crf)
+        self.codec = self._encoder.codec
+        self.notes = tuple(check_container(suffix, info))
+        if self.codec != info.codec and codec is None and self._original:
+            self.notes += (f"its codec {info.codec} becomes {self.codec}",)
+        if stored_size(info, self._encoder, factor) != (info.width * factor, info.height * factor):
+            self.notes += (f"{self.codec} knows even sizes alone: its last row or column is there twice",)
+        self._writer: SegmentWriter | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return {"suffix": self._output.suffix.lower(), "codec": self.codec, "crf": self._encoder.crf}
+
+    def try_out(self, state: FilmState, frame: Frame) -> None:
+        path, target = state.folder / _PARTIAL, state.folder / f"trial{self._output.suffix.lower()}"
+        writer = SegmentWriter(path, self._info, self._encoder, self._factor)
+        try:
+            writer.add(enlarged_planes(frame.planes, self._factor, frame.coding.bits))
+        finally:
+            writer.close()
+        begin = frame.pts * self._info.time_base
+        join([Part(path, [frame.pts])], self._info, self._encoder, self._original, Span(begin, begin + 1), target)
+        target.unlink()
+        path.unlink()
+
+    def begin(self, state: FilmState, part: int) -> None:
+        self._writer = SegmentWriter(state.folder / _PARTIAL, self._info, self._encoder, self._factor)
+
+    def add(self, restored: RestoredFrame) -> None:
+        frame, coding = restored.frame, self._info.coding
+        assert self._writer is not None
+        assert isinstance(frame, Frame | NumberedFrame)
+        planes = enlarged_planes(frame.planes, self._factor, coding.bits)
+        self._writer.add(with_change(planes, coding, restored.before, restored.pixels, restored.mask))
+
+    def end(self, state: FilmState, part: int) -> int:
+        assert self._writer is not None
+        writer, self._writer = self._writer, None
+        writer.close()
+        (state.folder / _PARTIAL).replace(state.part(part, ".mkv"))
+        return writer.delay
+
+    def join(self, state: FilmState) -> None:
+        self._write([_part(state, number) for number in range(state.parts_done())])
+
+    def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
+        parts = [_part(state, number) for number in range(state.parts_done())]
+        if self._writer is not None and records:
+            writer, self._writer = self._writer, None
+            writer.close()
+            parts.append(Part(state.folder / _PARTIAL, [r["pts"] for r in records], writer.delay))
+        if parts:
+            self._write(parts, stopped=True)
+        return bool(parts)
+
+    def _write(self, parts: list[Part], stopped: bool = False) -> None:
+        info = self._info
+        first, last = parts[0].times[0], parts[-1].times[-1]
+        start, end = info.start, None
+        if self._span is not None:
+            start = first * info.time_base
+            end = None if self._span[1] is None else info.start + self._span[1]
+        if stopped:
+            end = last * info.time_base + 1 / info.rate
+        with atomic_path(self._output) as temporary:
+            join(parts, info, self._encoder, self._original, Span(start, end), temporary)
+
+
+class FolderSink:
+    """A folder of pictures, each named as its source."""
+
+    notes: tuple[str, ...] = ()
+    codec = "pictures"
+
+    def __init__(self, output: Path, source: NumberedFrames) -> None:
+        """Raises UsageError where results would overwrite their sources."""
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"--output {output} is a file: name a folder, or a film")
+        self._output, self._source = output, source
+
+    def describe(self) -> dict[str, Any]:
+        return {"codec": self.codec}
+
+    def try_out(self, state: FilmState, frame: Any) -> None:
+        """Pictures are written alone: nothing can go wrong for all of them."""
+
+    def begin(self, state: FilmState, part: int) -> None:
+        """A picture is whole by itself."""
+
+    def add(self, restored: RestoredFrame) -> None:
+        frame = restored.frame
+        assert isinstance(frame, NumberedFrame)
+        write_numbered(frame, restored.pixels, self._output / self._source.name(frame.pts))
+
+    def end(self, state: FilmState, part: int) -> int:
+        return 0
+
+    def join(self, state: FilmState) -> None:
+        """They lie there."""
+
+    def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
+        return bool(records) or state.parts_done() > 0
+
+
+def _part(state: FilmState, number: int) -> Part:
+    told = state.told(number)
+    return Part(state.part(number, ".mkv"), [record["pts"] for record in told["frames"]], told["delay"])

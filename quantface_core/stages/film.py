@@ -1,0 +1,302 @@
+"""Restore the faces of a film, frame after frame, so that nothing trembles, flickers or pulses.
+
+Frames come in order and leave in order, a few later: what is done to a face hangs on its neighbours in time. How many
+are held does not hang on the film's length.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageError
+from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
+from ..faces.blend import kept_detail
+from ..faces.color import match_color
+from ..faces.finer import Finer, measured
+from ..faces.look import Look
+from ..faces.paste import Patch, face_mask, paste
+from ..faces.temporal import coarse, gaussian, steadied
+from ..faces.track import Tracked, Tracker
+from ..restorer import Restorer
+from ..types import Face, Pixels, RestoreOptions
+from .restore import Crop, blended, check_options, enlarged, is_gray, restore_crops, taken_share, to_gray
+
+GROUP = 4
+"""Frames whose faces are restored at once, counted from the film's first: the same whatever frame work begins with."""
+
+_SHARES = 2  # times the smoothing's width: that of the shares', which may change more slowly than a face moves
+_LEFT_ALONE = (0.03, 0.1)  # of a face's change: taking less leaves its film's noise too, taking more steadies it
+_UNSURE = 0.1  # of confidence that a face may lose without being left alone
+_SMALLER = 0.85  # times the least size at which a face that was large enough is left alone
+_FADE = 16  # frames over which a face that is no longer to be restored, or is now, fades
+
+
+class FilmFrame(Protocol):
+    """A frame as the stage needs it."""
+
+    def rgb(self) -> Pixels:
+        """[H, W, 3] as it is stored; made anew at every call."""
+
+
+@dataclass(frozen=True)
+class SeenFrame:
+    """A frame and what was found in it."""
+
+    frame: FilmFrame | None  # None = only its faces matter, for those that come after it
+    faces: Sequence[Face]  # in pixels of the square-pixel picture
+    looks: Sequence[Look]  # of the faces
+    cut: bool = False  # another shot begins here
+
+
+class RestoredFace(NamedTuple):
+    """What was done to a face of a frame."""
+
+    track: int
+    face: Face
+    taken: float  # of its change, 0 to 1
+
+
+@dataclass(frozen=True)
+class RestoredFrame:
+    """A frame after its faces are restored."""
+
+    index: int  # from the film's first
+    frame: FilmFrame
+    before: Pixels  # enlarged, where that was asked
+    pixels: Pixels  # the same size
+    mask: NDArray[np.float32]  # where it may have changed, 0 to 1
+    faces: tuple[RestoredFace, ...]
+
+
+@dataclass
+class _Work:
+    """One face of one frame, restored."""
+
+    face: Face
+    place: Matrix  # from the crop to the frame that comes out
+    level: float  # how far it is to be restored, 0 to 1
+    before: Crop
+    look: Crop
+    after: Crop
+    share: Crop
+    taken: float  # of its change by itself, 0 to 1
+    noise: float  # of detail finer than the crop
+
+
+@dataclass
+class _Held:
+    """A frame on its way."""
+
+    index: int
+    frame: FilmFrame | None
+    tracked: Sequence[Tracked] = ()
+    levels: dict[int, float] = field(default_factory=dict)  # by track
+    works: dict[int, _Work] = field(default_factory=dict)
+    gray: bool = False
+
+
+def first_needed(first: int, smoothing: float) -> int:
+    """The first frame whose pixels have to be there for frame `first` to come out as in a run from the beginning."""
+    return max(0, (first - _reach(_SHARES * smoothing)) // GROUP * GROUP)
+
+
+def _reach(sigma: float) -> int:
+    return int(np.ceil(2 * sigma))
+
+
+class FilmRestorer:
+    """One film's way through. Smoothing is the width in frames of what steadies landmarks; 0 = each frame by itself."""
+
+    def __init__(
+        self, restorer: Restorer, options: RestoreOptions, smoothing: float = 2.0, aspect: float = 1.0
+    ) -> None:
+        """`aspect` is a pixel's width over its height. Raises UsageError for options that make no sense."""
+        check_options(options)
+        self._restorer, self._options, self._smoothing, self._aspect = restorer, options, smoothing, aspect
+        self._tracker = Tracker(smoothing)
+        self._size = restorer.image_size
+        self._mask = face_mask(self._size, options.feather)
+        self._levels: dict[int, float] = {}
+        self._largest = -1  # track
+        self._reach = _reach(_SHARES * smoothing)
+        self._window: list[_Held] = []  # restored, in order: those next to come out, and their neighbours
+        self._next = 0
+
+    def restore(self, seen: Iterable[SeenFrame], first: int = 0) -> Iterator[RestoredFrame]:
+        """The frames from `first` on. All frames before have to be given, from `first_needed` on with pixels."""
+        self._next = first
+        for group in self._groups(seen, first_needed(first, self._smoothing)):
+            self._restore_group([held for held in group if held.frame is not None])
+            self._window += group
+            while self._window[-1].index - self._next >= self._reach:
+                yield self._finished()
+            self._drop()
+        while self._window and self._next <= self._window[-1].index:
+            yield self._finished()
+
+    def _groups(self, seen: Iterable[SeenFrame], needed: int) -> Iterator[list[_Held]]:
+        """Frames with their faces steadied, GROUP at a time; the last may be fewer."""
+        waiting: deque[_Held] = deque()
+        group: list[_Held] = []
+        for held, tracked in self._tracked(seen, needed, waiting):
+            group.append(self._chosen(held, tracked))
+            if len(group) == GROUP:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _tracked(
+        self, seen: Iterable[SeenFrame], needed: int, waiting: deque[_Held]
+    ) -> Iterator[tuple[_Held, list[Tracked]]]:
+        for index, one in enumerate(seen):
+            waiting.append(_Held(index, one.frame if index >= needed else None))
+            for tracked in self._tracker.see(one.faces, one.looks, one.cut):
+                yield waiting.popleft(), tracked
+        for tracked in self._tracker.rest():
+            yield waiting.popleft(), tracked
+
+    def _chosen(self, held: _Held, tracked: Sequence[Tracked]) -> _Held:
+        """The frame with how far each of its faces is to be restored."""
+        held.tracked = tracked
+        wanted = self._wanted(tracked)
+        levels = {}
+        for track, _ in tracked:
+            target, known = float(track in wanted), self._levels.get(track)
+            if known is None or not self._smoothing:
+                levels[track] = target
+            else:
+                levels[track] = float(np.clip(target, known - 1 / _FADE, known + 1 / _FADE))
+        self._levels.update(levels)
+        held.levels = levels
+        return held
+
+    def _wanted(self, tracked: Sequence[Tracked]) -> set[int]:
+        options = self._options
+        fit = {
+            track: face.size
+            for track, face in tracked
+            if face.score >= options.min_confidence - (_UNSURE if self._levels.get(track) else 0)
+            and face.size >= options.min_size * (_SMALLER if self._levels.get(track) else 1)
+        }
+        if options.faces == "largest" and fit:
+            held = fit.get(self._largest, 0.0) / _SMALLER  # the largest stays so until another is clearly larger
+            self._largest = max(fit, key=lambda track: max(fit[track], held if track == self._largest else 0.0))
+            return {self._largest}
+        return set(fit) if isinstance(options.faces, str) else set(fit) & set(options.faces)
+
+    def _restore_group(self, group: Sequence[_Held]) -> None:
+        """Restore all faces of some frames at once."""
+        todo: list[tuple[_Held, int, Face, Matrix]] = []
+        crops: list[Crop] = []
+        bases: dict[int, Pixels] = {}
+        for held in group:
+            assert held.frame is not None
+            if not any(held.levels.values()):
+                continue
+            pixels = held.frame.rgb()
+            held.gray, bases[held.index] = is_gray(pixels), enlarged(pixels, self._options.upscale)
+            for track, face in held.tracked:
+                if not held.levels[track]:
+                    continue
+                try:
+                    transform = self._transform(face, pixels)
+                    crop = extract(pixels, transform, self._size)
+                except ImageError:  # it has left the picture, or has no shape
+                    continue
+                crops.append(crop)
+                todo.append((held, track, face, invert(transform)))
+        seed = self._options.seed
+        seeds = None if seed is None else [seed + track for _, track, _, _ in todo]  # a face's own through the shot
+        restored = restore_crops(crops, self._restorer, self._options, seeds=seeds)
+        for (held, track, face, back), before, after in zip(todo, crops, restored, strict=True):
+            base = bases[held.index]
+            place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
+            after = match_color(after, before, self._options.color)
+            share, finer = blended(before, after, self._options.strength)
+            taken = taken_share(after - before, share, self._mask)
+            noise = measured(finer, base, self._mask, place).noise if finer else 0.0
+            level = held.levels[track]
+            held.works[track] = _Work(face, place, level, before, coarse(before), after, share, taken, noise)
+
+    def _transform(self, face: Face, pixels: Pixels) -> Matrix:
+        """From the frame's pixels, which may not be square, to the crop."""
+        height, width = pixels.shape[:2]
+        square = resizing(width, height, square_width(width, self._aspect), height)
+        return compose(face_transform(face, self._size), square)
+
+    def _finished(self) -> RestoredFrame:
+        """The next frame, now that the frames after it are there."""
+        start = self._window[0].index
+        held = self._window[self._next - start]
+        assert held.frame is not None
+        base = enlarged(held.frame.rgb(), self._options.upscale)
+        patches, faces = [], []
+        near = self._window[max(0, self._next - start - self._reach) : self._next - start + self._reach + 1]
+        gray = sum(one.gray for one in near) * 2 > len(near)
+        for track, work in held.works.items():
+            result, finer, taken = self._steady(track, held.index)
+            change = to_gray(result - work.before) if gray else result - work.before
+            patches.append(Patch(change, self._mask, work.place, finer))
+            faces.append(RestoredFace(track, work.face, taken))
+        pixels, mask = paste(base, patches)
+        self._next += 1
+        return RestoredFrame(held.index, held.frame, base, pixels, mask, tuple(faces))
+
+    def _drop(self) -> None:
+        """Forget the frames that nobody will ask for."""
+        self._window = [held for held in self._window if held.index >= self._next - self._reach]
+
+    def _steady(self, track: int, index: int) -> tuple[Crop, Finer | None, float]:
+        """A face's crop as it is to be, what becomes of finer detail, and the share taken: by its neighbours in time.
+
+        Where a face is restored, what stays of the film is steadied too: its noise is not restored away elsewhere.
+        """
+        near = self._neighbours(track, index)
+        weights = [gaussian(i - index, _SHARES * self._smoothing) for i, _ in near]
+        total = sum(weights)
+        here = next(work for i, work in near if i == index and work)
+        known = [(weight / total, work) for weight, (_, work) in zip(weights, near, strict=True) if work]
+        level = sum(weight * work.level for weight, work in known)
+        share = np.asarray(sum(weight * work.level * work.share for weight, work in known), np.float32)
+        taken = sum(weight * work.level * work.taken for weight, work in known)
+        close = [(i, work) for i, work in near if work and abs(i - index) <= _reach(self._smoothing)]
+        position = next(n for n, (i, _) in enumerate(close) if i == index)
+        looks = [work.look for _, work in close]
+        before, after = (
+            steadied(crops, looks, position, self._smoothing)
+            for crops in ([work.before for _, work in close], [work.after for _, work in close])
+        )
+        low, high = _LEFT_ALONE
+        calm = level * float(np.clip((taken - low) / (high - low), 0, 1))
+        before = here.before + calm * (before - here.before)
+        result = before + share[..., None] * (after - before)
+        noise = sum(weight * work.level * work.noise for weight, work in known)
+        automatic = self._options.strength == "auto"
+        finer = Finer(here.before, kept_detail(here.before, result), noise) if automatic else None
+        return result, finer, taken_share(after - before, share, self._mask)
+
+    def _neighbours(self, track: int, index: int) -> list[tuple[int, _Work | None]]:
+        """A track's faces around a frame, as long as it is in every frame; None where it is not to be restored."""
+        start = self._window[0].index
+        found: deque[tuple[int, _Work | None]] = deque()
+        for frames, add in (
+            (range(index, index - self._reach - 1, -1), found.appendleft),
+            (range(index + 1, index + self._reach + 1), found.append),
+        ):
+            for i in frames:
+                if not 0 <= i - start < len(self._window) or track not in self._window[i - start].levels:
+                    break
+                add((i, self._window[i - start].works.get(track)))
+        return list(found)
+
+
+def square_width(width: int, aspect: float) -> int:
+    """Of a picture whose pixels are `aspect` times as wide as high, shown with square ones."""
+    return max(1, round(width * aspect))

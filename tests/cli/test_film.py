@@ -1,0 +1,72 @@
+"""`quantface restore` of films: the options, and what is no film."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentTypeError
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("av")
+
+from quantface_core.cli.film import _seconds
+from quantface_core.cli.main import main
+from quantface_core.io.video import FilmReader
+from quantface_core.pipelines import film, restore
+from tests.io.video.made import make
+from tests.pipelines.test_film import Blobs, pictures
+from tests.stages.flicker import Flicker
+
+
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "ready", lambda *_: Flicker())
+    monkeypatch.setattr(film, "film_detector", Blobs)
+
+
+def test_times_are_read() -> None:
+    assert [_seconds(text) for text in ("80", "1:20", "0:01:20.5")] == [80, 80, Fraction(161, 2)]
+    for text in ("", "1:2:3:4", "-3", "soon", "1/0"):
+        with pytest.raises(ArgumentTypeError):
+            _seconds(text)
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_film_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, report = tmp_path / "film.mp4", tmp_path / "report.json"
+    make(source, size=(128, 96), pictures=pictures(12), steps=(512,) * 12)
+    command = ["restore", str(source), "--strength", "1", "--color", "none", "--from", "0.08", "--to", "0:0.4"]
+    assert main([*command, "-o", str(tmp_path / "out"), "--json", str(report), "--crf", "20"]) == 0
+    assert len(list(FilmReader(tmp_path / "out" / "film.mp4").frames())) == 8
+    told = json.loads(report.read_text())["film"]
+    assert told["frames"] == 8
+    assert [track["shot"] for track in told["tracks"]] == [0, 1]
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["film.mp4", "photo.jpg"], "is a film: restore it by a command of its own"),
+        (["photo.jpg", "--resume"], "are for films"),
+        (["film.mp4", "--compare"], "are for photos"),
+        (["film.mp4", "--codec", "h266"], "choose one of"),
+        (["film.mp4", "--smoothing", "-1"], "smoothing is a number of frames"),
+    ],
+)
+@pytest.mark.usefixtures("instant")
+def test_misuse_is_status_2_and_leaves_nothing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "film.mp4", steps=(512,) * 3)
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    assert main(["restore", *arguments, "-o", "out.mkv" if "film.mp4" in arguments else "out"]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "photo.jpg"]

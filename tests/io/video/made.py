@@ -1,0 +1,79 @@
+"""Films made by tests: a small moving picture, any codec, with or without sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+RATE = 25
+
+
+def picture(number: int, width: int, height: int) -> np.ndarray:
+    """[H, W, 3]: a gradient that moves, and a bright corner, top left."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = (np.arange(width) * 100 // width + number * 2) % 200
+    pixels[..., 1], pixels[..., 2] = 90, (np.arange(height) * 120 // height)[:, None]
+    pixels[: height // 4, : width // 4] = 230
+    return pixels
+
+
+def make(
+    path: Path,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    size: tuple[int, int] = (64, 48),
+    steps: Sequence[int] = (512,) * 30,
+    sound: bool = False,
+    rotation: int = 0,
+    tags: tuple[int, int] | None = None,
+    aspect: Fraction | None = None,
+    pictures: Sequence[np.ndarray] | None = None,
+    options: dict[str, str] | None = None,
+) -> list[Fraction]:
+    """Write a film with a frame every so many 1/12800 s; returns the frames' times in seconds."""
+    steady = len(set(steps)) == 1
+    base = Fraction(steps[0], 12800) if steady else Fraction(1, 12800)
+    times, now = [], 0
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=RATE, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        stream.codec_context.time_base = base
+        if tags:
+            stream.codec_context.color_range, stream.codec_context.colorspace = tags
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        tone = None
+        if sound:
+            tone = container.add_stream("libopus" if path.suffix == ".webm" else "aac", rate=48000)
+            tone.layout = "mono"
+        for number, step in enumerate(steps):
+            pixels = picture(number, *size) if pictures is None else pictures[number]
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = now // (steps[0] if steady else 1), base
+            times.append(Fraction(now, 12800))
+            now += step
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if tone is not None:
+            length = 960 if path.suffix == ".webm" else 1024
+            for number in range(-(-now * 48000 // 12800 // length)):
+                wave = (np.sin(np.arange(length) * 0.05) * 8000).astype(np.int16)[None]
+                piece = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+                piece.pts, piece.sample_rate, piece.time_base = number * length, 48000, Fraction(1, 48000)
+                container.mux(tone.encode(piece))
+            container.mux(tone.encode(None))
+    return times
+
+
+def packet_times(path: Path, kind: str) -> list[tuple[float, int]]:
+    """(seconds, bytes) of every packet of the sound, or of the pictures, in the order of their times."""
+    with av.open(str(path)) as container:
+        streams = getattr(container.streams, kind)
+        packets = [p for p in container.demux(streams[0]) if p.pts is not None] if streams else []
+        return sorted((float(p.pts * p.time_base), p.size) for p in packets)

@@ -1,0 +1,221 @@
+"""Films from file to file: stopped and resumed, ranges, sound, folders of pictures, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("av")
+
+from quantface_core.errors import ImageError, UsageError
+from quantface_core.faces.boxes import face_in_box
+from quantface_core.io.video import FilmReader
+from quantface_core.pipelines import film
+from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
+from quantface_core.pipelines.film import FilmRequest, restore_film
+from quantface_core.types import Face, Pixels, RestoreOptions
+from tests.io.video.made import make, packet_times
+from tests.stages.flicker import Flicker
+
+COUNT = 30
+
+
+def pictures(count: int = COUNT) -> list[np.ndarray]:
+    """Blobs that cross a gray wall, under noise; after a cut, one on a lighter wall."""
+    draws = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        late = number >= count * 2 // 3
+        picture = np.full((96, 128, 3), 150 if late else 70, np.uint8)
+        picture[::8] += 20 if late else 0
+        picture[:, ::8] += 0 if late else 20
+        cv2.ellipse(picture, (30 + 3 * (number % 20), 48), (14, 20), 0, 0, 360, (230, 120, 100), -1)
+        made.append(np.clip(picture + draws.normal(0, 2, picture.shape), 0, 255).astype(np.uint8))
+    return made
+
+
+class Blobs:
+    """Finds reddish blobs, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, pixels: Pixels) -> Sequence[Face]:
+        self.asked += 1
+        red = (pixels[..., 0].astype(int) - pixels[..., 1] > 60).astype(np.uint8)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(red)
+        boxes = [stats[i] for i in range(1, count) if stats[i][4] > 200]
+        return [replace(face_in_box(tuple(float(v) for v in box[:4])), score=0.9) for box in boxes]
+
+
+def request(source: Path, output: Path, **more: Any) -> FilmRequest:
+    options = {"options": RestoreOptions(strength=1.0, color="none"), "detector": Blobs(), **more}
+    return FilmRequest(source, output, Flicker(), "flicker", **options)  # type: ignore[arg-type]
+
+
+def stop_after(frames: int) -> PipelineCallbacks:
+    def progress(told: Progress) -> None:
+        if told.done >= frames:
+            raise KeyboardInterrupt
+
+    return PipelineCallbacks(progress)
+
+
+def decoded(path: Path) -> list[np.ndarray]:
+    return [frame.rgb() for frame in FilmReader(path).frames()]
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = list(FilmReader(a).frames()), list(FilmReader(b).frames())
+    return len(first) == len(second) and all(
+        x.pts == y.pts and all(map(np.array_equal, x.planes, y.planes)) for x, y in zip(first, second, strict=True)
+    )
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(film, "PART", 8)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    steps = [512 + 64 * (i % 3) for i in range(COUNT)]
+    make(path, size=(128, 96), pictures=pictures(), steps=steps, sound=True, options={"crf": "12"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Restored in one piece."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(film, "PART", 8)
+        path = tmp_path_factory.mktemp("whole") / "film.mp4"
+        restore_film(request(source, path))
+        yield path
+
+
+def test_a_film_comes_back_with_sound_and_times(source: Path, tmp_path: Path) -> None:
+    shown: list[Progress] = []
+    result = restore_film(request(source, tmp_path / "out.mp4"), PipelineCallbacks(shown.append))
+    for kind in ("video", "audio"):
+        times = [[t for t, _ in packet_times(path, kind)] for path in (source, tmp_path / "out.mp4")]
+        assert times[0] == times[1]
+    assert packet_times(source, "audio") == packet_times(tmp_path / "out.mp4", "audio")
+    assert [told.done for told in shown] == list(range(1, COUNT + 1))
+    assert shown[-1].total == COUNT
+    assert (result.frames, result.shots, result.codec) == (COUNT, 2, "h264")
+    assert [(track.number, track.shot, track.frames) for track in result.tracks] == [(0, 0, 20), (1, 1, 10)]
+    assert result.tracks[0].begins[0] < result.tracks[0].ends[0] - 40
+    assert result.to_dict()["tracks"][0]["done"] == "restored"
+    before, after = decoded(source), decoded(tmp_path / "out.mp4")
+    changed = np.abs(after[10].astype(int) - before[10]).max(2)
+    assert changed[40:56, 52:68].mean() > 5  # the face
+    assert changed[:, :20].mean() < 2  # the wall, coded again
+    assert not (tmp_path / "out.mp4.part").exists()
+
+
+@pytest.mark.parametrize("stops", [(3,), (13, 21), (29,)])
+def test_stopped_and_resumed_it_is_the_same_film(
+    source: Path, whole: Path, tmp_path: Path, stops: Sequence[int]
+) -> None:
+    output, resume, detector = tmp_path / "out.mp4", False, Blobs()
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            restore_film(request(source, output, resume=resume, detector=detector), stop_after(stop))
+        assert len(decoded(output)) == stop  # it plays, as far as it goes
+        sound = packet_times(output, "audio")
+        assert sound[-1][0] < packet_times(output, "video")[-1][0] + 0.1
+        resume = True
+    restore_film(request(source, output, resume=True, detector=detector))
+    assert same(output, whole)
+    assert detector.asked == COUNT  # nothing is looked for twice
+
+
+def test_a_killed_run_goes_on_from_what_it_had_written(source: Path, whole: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_film(request(source, output), stop_after(20))
+    output.unlink()
+    state = tmp_path / "out.mp4.part"
+    # As kill -9 leaves it: a torn line, a torn part, a temporary file.
+    found = state / "found.jsonl"
+    found.write_bytes(found.read_bytes()[:-25])
+    (state / "partial.mkv").write_bytes(b"torn")
+    (state / ".quantface-x.json").write_text("{")
+    restore_film(request(source, output, resume=True))
+    assert same(output, whole)
+
+
+def test_another_setting_is_not_mixed_into_a_film(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_film(request(source, output), stop_after(10))
+    kept = output.read_bytes()
+    with pytest.raises(UsageError, match="--resume goes on with it"):
+        restore_film(request(source, output))
+    with pytest.raises(UsageError, match="another output, smoothing"):
+        restore_film(request(source, output, resume=True, smoothing=1.0, crf=30))
+    assert output.read_bytes() == kept
+
+
+def test_a_range(source: Path, tmp_path: Path) -> None:
+    result = restore_film(request(source, tmp_path / "out.mkv", start=Fraction(2, 5), end=Fraction(1)))
+    inside = [t for t, _ in packet_times(source, "video") if 0.4 <= t < 1]
+    got = [t for t, _ in packet_times(tmp_path / "out.mkv", "video")]
+    np.testing.assert_allclose(got, np.array(inside) - inside[0], atol=2e-3)
+    assert result.frames == len(inside)
+    with pytest.raises(UsageError, match="is not after"):
+        restore_film(request(source, tmp_path / "b.mkv", start=Fraction(2), end=Fraction(1)))
+    with pytest.raises(ImageError, match="no frame between"):
+        restore_film(request(source, tmp_path / "c.mkv", start=Fraction(70), end=Fraction(80)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv"]
+
+
+def test_what_a_container_refuses_shows_before_the_work(source: Path, tmp_path: Path) -> None:
+    detector = Blobs()
+    with pytest.raises(Exception, match="cannot hold"):
+        restore_film(request(source, tmp_path / "out.avi", detector=detector))
+    with pytest.raises(UsageError, match=r"cannot write \.wmv"):
+        restore_film(request(source, tmp_path / "out.wmv", detector=detector))
+    with pytest.raises(UsageError, match="is the film itself"):
+        restore_film(request(source, source, detector=detector))
+    assert detector.asked == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_numbered_frames(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, pixels in enumerate(pictures(14)):
+        cv2.imwrite(str(folder / f"f_{number + 8}.png"), pixels[..., ::-1])
+    (folder / "notes.txt").write_text("no frame")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    result = restore_film(request(folder, whole))
+    assert result.frames == 14
+    with pytest.raises(KeyboardInterrupt):
+        restore_film(request(folder, stopped), stop_after(11))
+    restore_film(request(folder, stopped, resume=True))
+    names = sorted(path.name for path in whole.iterdir())
+    assert names == sorted(f"f_{n + 8}.png" for n in range(14))
+    assert names == sorted(path.name for path in stopped.iterdir())
+    for name in names:
+        assert (whole / name).read_bytes() == (stopped / name).read_bytes()
+    restore_film(request(folder, tmp_path / "out.mp4", rate=Fraction(10)))
+    shown = decoded(tmp_path / "out.mp4")
+    assert len(shown) == 14
+    assert FilmReader(tmp_path / "out.mp4").info.rate == 10
+    picture = cv2.imread(str(whole / "f_10.png"))[..., ::-1]
+    assert np.abs(shown[2].astype(int) - picture).mean() < 4
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(UsageError, match="end in a number"):
+        restore_film(request(folder, tmp_path / "none.mp4"))

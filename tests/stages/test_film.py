@@ -1,0 +1,148 @@
+"""A film's frames in, restored frames out: steady, in order, whatever frame the work begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantface_core.errors import UsageError
+from quantface_core.faces.boxes import face_in_box
+from quantface_core.faces.look import look_of
+from quantface_core.stages.film import FilmRestorer, RestoredFrame, SeenFrame, first_needed
+from quantface_core.types import Face, Pixels, RestoreOptions
+from tests.stages.flicker import Flicker
+
+FULL = RestoreOptions(strength=1.0, color="none")
+
+
+class Still:
+    """A frame of an array."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+
+    def rgb(self) -> Pixels:
+        return self._pixels
+
+
+def _film(count: int, faces: int = 1, noise: float = 3.0) -> list[SeenFrame]:
+    """A face that stands still under noise, and landmarks that tremble."""
+    draws = np.random.default_rng(0)
+    y, x = np.mgrid[0:100, 0:200]
+    picture = 120 + 40 * np.sin(x / 6.0) + 30 * np.cos(y / 5.0)
+    seen = []
+    for _ in range(count):
+        noisy = np.clip(picture[..., None] + draws.normal(0, noise, (100, 200, 3)), 0, 255).astype(np.uint8)
+        found = [face_in_box((20.0 + 90 * i, 15.0, 48.0, 60.0)) for i in range(faces)]
+        moved = [
+            Face(f.box, tuple(map(tuple, (np.array(f.landmarks) + draws.normal(0, 0.4, (5, 2))).tolist())), 0.9)
+            for f in found
+        ]
+        seen.append(SeenFrame(Still(noisy), moved, [look_of(noisy, face) for face in moved]))
+    return seen
+
+
+def _run(seen: Sequence[SeenFrame], first: int = 0, smoothing: float = 2.0, **options: Any) -> list[RestoredFrame]:
+    chosen = RestoreOptions(**{"strength": 1.0, "color": "none", **options})
+    return list(FilmRestorer(Flicker(), chosen, smoothing).restore(seen, first))  # type: ignore[arg-type]
+
+
+def _unrest(frames: Sequence[RestoredFrame]) -> float:
+    """How much the middle of the face changes from frame to frame; its input stands still but for noise."""
+    inside = np.stack([frame.pixels[30:60, 30:60].astype(float) for frame in frames])
+    return float(np.sqrt(np.square(np.diff(inside, axis=0)).mean()))
+
+
+def test_steadied_faces_flicker_at_most_half_as_much() -> None:
+    seen = _film(16)
+    alone, steadied = (_unrest(_run(seen, smoothing=s)) for s in (0.0, 2.0))
+    assert steadied < alone / 2
+
+
+def test_frames_come_in_order_and_only_faces_change() -> None:
+    frames = _run(_film(11))
+    assert [frame.index for frame in frames] == list(range(11))
+    for frame in frames:
+        outside = frame.mask == 0
+        assert np.array_equal(frame.pixels[outside], frame.before[outside])
+        assert not np.array_equal(frame.pixels, frame.before)
+
+
+@pytest.mark.parametrize("first", [8, 13])
+def test_work_that_begins_later_gives_the_same_frames(first: int) -> None:
+    seen = _film(18, faces=2)
+    whole = _run(seen, strength="auto")
+    needed = first_needed(first, 2.0)
+    assert needed <= first
+    later = [SeenFrame(None if i < needed else s.frame, s.faces, s.looks) for i, s in enumerate(seen)]
+    rest = _run(later, first, strength="auto")
+    assert [frame.index for frame in rest] == list(range(first, 18))
+    for a, b in zip(whole[first:], rest, strict=True):
+        assert np.array_equal(a.pixels, b.pixels)
+        assert a.faces == b.faces
+
+
+def test_few_frames_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def source() -> Iterator[SeenFrame]:
+        for number, seen in enumerate(_film(32)):
+            held.append(number)
+            yield seen
+
+    most = max(held[-1] - frame.index for frame in FilmRestorer(Flicker(), FULL).restore(source()))  # type: ignore[arg-type]
+    assert most < 24
+
+
+def test_a_cut_is_no_neighbour() -> None:
+    first, second = _film(8), _film(8)
+    other = [SeenFrame(Still(255 - s.frame.rgb()), s.faces, s.looks, cut=i == 0) for i, s in enumerate(second)]  # type: ignore[union-attr]
+    together = _run([*first, *other])
+    apart = [*_run(first), *_run(other)]
+    for a, b in zip(together, apart, strict=True):
+        assert np.array_equal(a.pixels, b.pixels)
+    assert {face.track for frame in together[8:] for face in frame.faces} == {1}
+
+
+def test_an_unsure_face_fades_and_does_not_blink() -> None:
+    seen = _film(36)
+    scores = [0.9] * 16 + [0.5] * 20
+    unsure = [
+        SeenFrame(s.frame, [Face(f.box, f.landmarks, score) for f in s.faces], s.looks)
+        for s, score in zip(seen, scores, strict=True)
+    ]
+    taken = [frame.faces[0].taken if frame.faces else 0.0 for frame in _run(unsure)]
+    assert taken[0] > 0.99
+    assert taken[-1] == 0
+    assert max(np.abs(np.diff(taken))) < 0.2
+
+
+def test_tracks_are_chosen_by_number_and_by_size() -> None:
+    seen = _film(8, faces=2)
+    assert {face.track for frame in _run(seen, faces=(1,)) for face in frame.faces} == {1}
+    larger = [
+        SeenFrame(s.frame, [s.faces[0], Face((*s.faces[1].box[:2], 60.0, 75.0), s.faces[1].landmarks, 0.9)], s.looks)
+        for s in seen
+    ]
+    assert {face.track for frame in _run(larger, faces="largest") for face in frame.faces} == {1}
+
+
+def test_pixels_that_are_not_square_and_larger_results() -> None:
+    seen = [SeenFrame(Still(s.frame.rgb()[:, ::2].copy()), s.faces, s.looks) for s in _film(6)]  # type: ignore[union-attr]
+    wide = list(FilmRestorer(Flicker(), FULL, 2.0, aspect=2.0).restore(seen))  # type: ignore[arg-type]
+    square = _run(_film(6))
+    assert wide[0].mask.shape == (100, 100)
+    np.testing.assert_allclose(wide[3].mask, square[3].mask[:, ::2], atol=0.2)
+    large = _run(_film(6), upscale=2)[3]
+    assert large.pixels.shape == (200, 400, 3)
+    np.testing.assert_allclose(large.mask[::2, ::2], square[3].mask, atol=0.1)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(UsageError, match="smoothing"):
+        FilmRestorer(Flicker(), FULL, -1.0)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="strength"):
+        FilmRestorer(Flicker(), RestoreOptions(strength=2.0))  # type: ignore[arg-type]
