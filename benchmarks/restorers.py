@@ -1,4 +1,4 @@
-"""Sizes and processor seconds a face of GFPGAN, RestoreFormer and CodeFormer: float32, bfloat16 and low bits, in one run.
+"""Sizes and processor seconds a face of GFPGAN, RestoreFormer and CodeFormer in float32, bfloat16 and low bits.
 
     python benchmarks/restorers.py [--models GFPGAN RestoreFormer CodeFormer] [--bits w8a8 w4a4] [--runs 3]
 
