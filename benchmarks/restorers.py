@@ -1,10 +1,10 @@
-"""Sizes and seconds a face of GFPGAN, RestoreFormer and CodeFormer: float32, bfloat16 and low bits, in one run.
+"""Sizes and processor seconds a face of GFPGAN, RestoreFormer and CodeFormer in float32, bfloat16 and low bits.
 
     python benchmarks/restorers.py [--models GFPGAN RestoreFormer CodeFormer] [--bits w8a8 w4a4] [--runs 3]
 
 Needs spandrel and, for CodeFormer, spandrel-extra-arches. Networks are of the published sizes with random weights,
-normal, and low-bit layers have rotation (64) and a rank-16 branch. Every precision restores a face in turn, and the
-median of the turns is told: a machine that others share slows all alike. Float32 is spandrel's own network.
+normal, and low-bit layers have rotation (64) and a rank-16 branch. Every precision restores a face in turn by one
+thread, and the median of the turns' processor seconds is told: neighbours on the machine change those little.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w4a4"])
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     print(f"{describe_machine()}; random weights")
     rows = []
     for name in arguments.models:
@@ -79,11 +80,12 @@ def main() -> None:
         with torch.inference_mode(), kept_memory():
             for turn in range(arguments.runs + 1):
                 for bits, model in models.items():
-                    start = time.perf_counter()
+                    start = time.process_time()
                     model(face)
+                    spent = time.process_time() - start
                     if turn:  # the first warms up
-                        seconds[bits].append(time.perf_counter() - start)
-                    print(f"{name} {bits}: {time.perf_counter() - start:.2f} s", file=sys.stderr, flush=True)
+                        seconds[bits].append(spent)
+                    print(f"{name} {bits}: {spent:.2f} s", file=sys.stderr, flush=True)
         medians = {bits: statistics.median(found) for bits, found in seconds.items()}
         for bits, median in medians.items():
             ratios = [medians[peer] / median for peer in FLOATS]

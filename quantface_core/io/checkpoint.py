@@ -22,17 +22,22 @@ from ..quant.checkpoint import (
     opened,
     read_header,
     read_json,
-    read_notes,
     refuse_scales,
     some,
     write_model,
 )
+from ..quant.checkpoint import read_notes as read_own_notes
 from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
 from ..restorer.families import DEFAULT, family
 from ..restorer.interface import Config, RestorerModel
 from .face_restorers import architecture_in, read_published, say_licence
 
 __all__ = ["load_restorer", "read_notes", "save_restorer"]
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """What a file's maker noted beside the model; a published file notes nothing. Raises ModelError."""
+    return {} if architecture_in(path) else read_own_notes(path)
 
 
 def save_restorer(

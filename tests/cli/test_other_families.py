@@ -67,11 +67,14 @@ def test_a_plan_a_low_bit_model_and_its_training(
     plan, low, trained = tmp_path / "plan.json", tmp_path / "low.safetensors", tmp_path / "trained.safetensors"
     model, images = str(folder / name), ["--images", str(folder / "faces")]
     budget = ["--activation-bits", "5", "--perceptual", "ssim", "--count", "1", "--output", str(plan)]
-    assert main(["allocate", model, *images, *budget, "--rank", "2"]) == 0
-    asked = ["--plan", str(plan), "--rank", "2", "--block", "1", "-o", str(low)]
+    asked = ["--rank", "2", "--block", "1", "-o", str(low)]
+    if name == "RestoreFormer.pth":  # the quicker
+        assert main(["allocate", model, *images, *budget, "--rank", "2"]) == 0
+        asked += ["--plan", str(plan)]
     assert main(["calibrate", model, *images, "--count", "1", *asked]) == 0
     layers = quant_layers(load_restorer(low))
-    assert {n: Bits(*layer.format.bits) for n, layer in layers.items()} == load_plan(plan).layers
+    if "--plan" in asked:
+        assert {n: Bits(*layer.format.bits) for n, layer in layers.items()} == load_plan(plan).layers
     run = ["--steps", "2", "--batch-size", "1", "--validation", "1", "--rank", "2", "--precision", "float32"]
     asked = ["--teacher", model, *images, *run, "--learning-rate", "1e-3", "--warmup", "0", "--save-every", "1"]
     assert main(["distill", str(low), *asked, "-o", str(trained)]) == 0
