@@ -31,8 +31,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	touch $@
 
+# Spandrel without what it needs: PyPI's torchvision is not for a CPU build of torch, and the tests stand in for it.
 $(DEV_READY): $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[dev]
+	$(BIN)/python -m pip install --quiet --no-deps "spandrel>=0.4" "spandrel-extra-arches>=0.2" "einops>=0.8"
 	touch $@
 
 clean:

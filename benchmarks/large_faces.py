@@ -73,7 +73,7 @@ def main() -> None:
         outputs = [result.pixels for result in results]
         means = [np.mean([psnr(a, b) for a, b in zip(x, originals, strict=True)]) for x in (inputs, outputs)]
         deviations = [np.mean([finest(photo) for photo in x]) for x in (originals, inputs, outputs)]
-        words = [in_words(r.taken[0], True, r.denoised[0]) for r in results]
+        words = [in_words(r.taken[0], True, r.cleaned[0]) for r in results]
         rows.append([damage, *map(float, means), *map(float, deviations), max(set(words), key=words.count)])
         if arguments.picture:
             arguments.picture.mkdir(parents=True, exist_ok=True)

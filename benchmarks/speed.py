@@ -33,7 +33,7 @@ from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
-from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig
+from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig, RestorerModel
 from quantface_core.restorer.fold_rules import fold_balances
 from quantface_core.runtime.memory import kept_memory
 from quantface_core.stages.quantize import restorer_formats
@@ -49,22 +49,26 @@ def make(config: RestorerConfig, bits: str, path: Path, device: str = "cpu") -> 
     with torch.device(device):
         restorer = OneStepRestorer(config).eval().requires_grad_(False)
     if bits not in FLOATS:
-        weight_bits, activation_bits = Bits.parse(bits)
-        formats = restorer_formats(restorer, QuantizeSettings(weight_bits, activation_bits))
-        layers = quantizable(restorer)
-        for layer_name, form in formats.items():
-            layer = layers[layer_name]
-            low = empty_like(layer, form)
-            weight = layer.weight.normal_(0, float(layer.weight.std()))  # nearly as rotation makes any weight
-            scale = per_channel_scale(weight, form.weight_bits)
-            low.weight_scale = scale.flatten()
-            low.packed = pack(quantize(weight, scale, form.weight_bits), form.weight_bits)
-            if form.rank:
-                low.down.normal_(0, 0.01)
-                low.up.normal_(0, 0.01)
-            swap(restorer, {layer_name: low})
+        low_bit_layers(restorer, bits)
         fold_balances(restorer.cpu())
     save_restorer(restorer.cpu(), path, FLOATS.get(bits, torch.float16))
+
+
+def low_bit_layers(restorer: RestorerModel, bits: str) -> None:
+    """Put low-bit layers of random integers in the places of all that are quantized."""
+    formats = restorer_formats(restorer, QuantizeSettings(*Bits.parse(bits)))
+    layers = quantizable(restorer)
+    for layer_name, form in formats.items():
+        layer = layers[layer_name]
+        low = empty_like(layer, form)
+        weight = layer.weight.normal_(0, float(layer.weight.std()))  # nearly as rotation makes any weight
+        scale = per_channel_scale(weight, form.weight_bits)
+        low.weight_scale = scale.flatten()
+        low.packed = pack(quantize(weight, scale, form.weight_bits), form.weight_bits)
+        if form.rank:
+            low.down.normal_(0, 0.01)
+            low.up.normal_(0, 0.01)
+        swap(restorer, {layer_name: low})
 
 
 def memory(device: torch.device, line: str = "VmRSS") -> float:

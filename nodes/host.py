@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
-_NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512
+_OTHERS = "facerestore_models"  # where other packs keep GFPGAN, RestoreFormer and CodeFormer
+_NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512 (measured, H100)
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
 FRPlanSocket = io.Custom("FR_PLAN")
@@ -56,7 +57,7 @@ def schema(**fields: Any) -> io.Schema:
 
 
 def register_folder() -> None:
-    """Make models/quantface known, for safetensors files only; what the library fetches goes there too."""
+    """Make models/quantface known, and the folder of other packs' face restorers; what is fetched goes into ours."""
     import folder_paths
 
     folder = Path(folder_paths.models_dir) / FOLDER
@@ -65,23 +66,40 @@ def register_folder() -> None:
     chosen = FOLDER in folder_paths.folder_names_and_paths  # in extra_model_paths.yaml: the user's comes first
     folder_paths.add_model_folder_path(FOLDER, str(folder), is_default=not chosen)
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
-    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors", ".pth"})
+    folder_paths.add_model_folder_path(_OTHERS, str(Path(folder_paths.models_dir) / _OTHERS))
     os.environ.setdefault("QUANTFACE_MODELS_DIR", paths[0])
 
 
 def model_files() -> list[str]:
-    """Files in the models folders, by their names there; none of those that are still being made."""
+    """Files in the models folders, by their names there; none of those that are still being made.
+
+    Face restorers in the other packs' folder follow, `facerestore_models/` before their names.
+    """
     import folder_paths
 
     names = {name: Path(name).parts for name in folder_paths.get_filename_list(FOLDER)}
-    return [n for n, parts in names.items() if parts[0] != ORIGINALS and not any(p.startswith(".") for p in parts)]
+    ours = [n for n, parts in names.items() if parts[0] != ORIGINALS and not any(p.startswith(".") for p in parts)]
+    others = [f"{_OTHERS}/{name}" for name in folder_paths.get_filename_list(_OTHERS)]
+    return [name for name in (*ours, *others) if _holds_restorer(name)]
+
+
+def _holds_restorer(name: str) -> bool:
+    """Whether a file may be one of ours, or is a published one: other things lie in these folders, too."""
+    from ..quantface_core.io.face_restorers import architecture_in
+
+    if name.endswith(".safetensors") and not name.startswith(f"{_OTHERS}/"):
+        return True
+    path = model_file(name)
+    return path is not None and architecture_in(path) is not None
 
 
 def model_file(name: str) -> Path | None:
     """The file of a name that `model_files` gave; None when it is gone or is no such name."""
     import folder_paths
 
-    path = folder_paths.get_full_path(FOLDER, name)
+    other = name.removeprefix(f"{_OTHERS}/")
+    path = folder_paths.get_full_path(FOLDER, name) if other == name else folder_paths.get_full_path(_OTHERS, other)
     return Path(path) if path else None
 
 
@@ -128,10 +146,10 @@ class FRModel:
         import comfy.model_patcher as patchers
 
         self.name = name
-        patcher = getattr(patchers, "CoreModelPatcher", patchers.ModelPatcher)
+        # Not CoreModelPatcher, which may be the one of dynamic VRAM: that uploads all buffers again before every run.
         load, offload = management.get_torch_device(), management.unet_offload_device()
         restorer.to(offload)  # where the host believes a model to be that it has not loaded
-        self.patcher = patcher(_Resident(restorer), load_device=load, offload_device=offload)
+        self.patcher = patchers.ModelPatcher(_Resident(restorer), load_device=load, offload_device=offload)
 
     @property
     def restorer(self) -> RestorerModel:
@@ -140,8 +158,10 @@ class FRModel:
         return restorer
 
     def ready(self, faces: int = 1) -> RestorerModel:
-        """The restorer, on the device that computes, with room for so many faces at once."""
-        load_together(self, faces=faces)
+        """The restorer, on the device that computes, with room for so many faces at once; 0 = as many as are quick."""
+        from ..quantface_core.stages.restore import quick_batch
+
+        load_together(self, faces=faces or quick_batch(self.restorer.image_size, compute_device()))
         return self.restorer
 
 
@@ -226,8 +246,10 @@ class Progress:
         from ..quantface_core.pipelines.callbacks import PipelineCallbacks
 
         def progress(step: PipelineProgress) -> None:
-            start, end = (shares or {}).get(step.stage, (0.0, 1.0))
-            self.part(start, end)(step.done, step.total)
+            if shares and step.stage in shares:
+                self.part(*shares[step.stage])(step.done, step.total)
+            else:
+                self(step.done, step.total)
 
         return PipelineCallbacks(
             progress=progress,

@@ -73,7 +73,7 @@ class Job:
         changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
         words = {}
         if options.strength == "auto":
-            done = dict(zip(result.restored, zip(result.taken, result.denoised, strict=True), strict=True))
+            done = dict(zip(result.restored, zip(result.taken, result.cleaned, strict=True), strict=True))
             left = {n for n, (taken, cleaned) in done.items() if left_alone(taken) and not cleaned}
             words = {
                 n: in_words(taken, True, cleaned) for n, (taken, cleaned) in done.items() if n in left or n in changed

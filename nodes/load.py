@@ -37,14 +37,15 @@ class LoadModel(io.ComfyNode):
         return host.schema(
             node_id="QuantFace_LoadModel",
             display_name="Load Quantized FR Model",
-            description="Loads a face restorer: a known one by name, or a file from models/quantface.",
+            description="Loads a face restorer: a known one by name, or a file.",
             search_aliases=["face restoration", "restore", "OSDFace", "quantface", "gfpgan", "codeformer"],
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=offers(host.model_file, host.model_files()),
                     tooltip="bundled and local work offline; fetch downloads once; build makes it once, from its "
-                    "authors' files. Others are files in models/quantface.",
+                    "authors' files. Others are files in models/quantface, and GFPGAN, RestoreFormer and CodeFormer in "
+                    "models/facerestore_models.",
                 ),
                 io.Combo.Input(
                     "precision",
@@ -106,4 +107,4 @@ class LoadModel(io.ComfyNode):
             restorer = load_restorer(_file(model) or _fetched(name), dtype=host.compute_dtype(precision))
             if asked:
                 prefer(restorer, chosen)
-        return io.NodeOutput(FRModel(name.removesuffix(".safetensors"), restorer))
+        return io.NodeOutput(FRModel(name.removesuffix(".safetensors").removesuffix(".pth"), restorer))

@@ -86,8 +86,8 @@ def from_pixels(pixels: Pixels) -> torch.Tensor:
 
 
 def merged(
-    restored: NDArray[np.uint16],
-    under: NDArray[np.uint16],
+    restored: Pixels,
+    under: Pixels,
     base: torch.Tensor,
     changed: NDArray[np.float32],
     mask: torch.Tensor | None,
@@ -95,7 +95,8 @@ def merged(
     """Restored pixels over the frame that they were made of, all [H, W, 3], within the user's mask [h, w] ->
     (picture, changed).
 
-    `under` is the frame as pixels: where they are as they were, the frame's own value stays, not that value rounded.
+    `under` is the frame as pixels, both of 16 bits: where they are as they were, the frame's own value stays, not that
+    value rounded.
     """
     area, base, wanted = torch.from_numpy(changed), base.cpu(), None
     if mask is not None:

@@ -15,7 +15,6 @@ from .pictures import as_masks, batch_of, stacked, to_pixels
 
 BLENDS = ["auto", "strength"]
 _LOOKING = 0.1  # of the progress bar, for finding the faces
-_BATCH = 4  # faces at once for which a GPU makes room, unless the user says
 
 
 class RestoreFace(io.ComfyNode):
@@ -58,6 +57,9 @@ class RestoreFace(io.ComfyNode):
                 *mark_inputs(),
                 io.Image.Input("background", optional=True,
                                tooltip="The same picture, enlarged by other nodes: faces are pasted onto it."),
+                advanced(io.Float.Input("fidelity", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
+                                        tooltip="Of CodeFormer alone: 0 = what looks best, 1 = what is nearest to the "
+                                        "picture. Other models have no such choice.")),
             ],
             outputs=[
                 io.Image.Output("image_out", display_name="IMAGE"),
@@ -89,6 +91,7 @@ class RestoreFace(io.ComfyNode):
         batch_size: int,
         blend: str = "auto",
         seed: int = -1,  # as it was for prompts from before there was one
+        fidelity: float = 0.5,  # the same
         mask: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         boxes: Any = None,
@@ -107,13 +110,14 @@ class RestoreFace(io.ComfyNode):
             feather=feather,
             batch_size=batch_size,
             seed=None if seed < 0 else seed,
+            fidelity=None if fr_model.restorer.fidelity is None else fidelity,
         )
         marks, bar = as_masks(face_mask), host.Progress()
         found = find_faces(job.image, marks, boxes, bar.part(0, _LOOKING), job.report.note, job.dark)
         if not all(job.dark):
             job.report.note(check_choice(found, options, boxes, marks))
         # A model is brought to the device that computes only where there is something for it to do.
-        restorer = fr_model.ready(batch_size or _BATCH) if any(found) else fr_model.restorer
+        restorer = fr_model.ready(batch_size) if any(found) else fr_model.restorer
         with host.memory_given_back():
             pictures = (to_pixels(frame) for frame in job.image)
             for index, here in enumerate(steady(found, smoothing, pictures)):

@@ -62,6 +62,7 @@ class RestoreOptions:
     feather: float = 0.32  # 0 to 1: the share of the face mask's radius over which it fades; 0 = a hard rim
     batch_size: int = 0  # faces restored at once, in as much more memory; 0 = what is quickest on the device
     seed: int | None = None  # None = the latent's mode; a number = a latent sampled with that seed
+    fidelity: float | None = None  # CodeFormer's: 0 = what looks best, 1 = nearest to the photo; None = its own choice
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Restoration:
     restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # colour-matched, before they are blended
     shares: tuple[NDArray[np.float32], ...] = field(default=(), repr=False)  # [S, S] in 0 to 1: taken of the change
     taken: tuple[float, ...] = ()  # of each face's change inside its mask, 0 = left as it was, 1 = all
-    denoised: tuple[bool, ...] = ()  # whether a face larger than its crop lost noise finer than that
+    cleaned: tuple[str, ...] = ()  # what a face larger than its crop lost of what is finer: "noise", "blocks" or ""
 
 
 class Bits(NamedTuple):

@@ -8,7 +8,7 @@ from quantface_core.errors import QuantFaceError
 from quantface_core.types import RestoreOptions
 
 from . import host
-from .restoring import choice, choices, restore
+from .restoring import choice, choices, has_fidelity, restore
 from .settings import AUTO, COLORS, Settings, infotext_name, read_infotext, read_settings
 
 if TYPE_CHECKING:
@@ -59,13 +59,15 @@ def _controls() -> dict[str, Any]:
             min_confidence = gr.Slider(0, 1, numbers.min_confidence, step=0.05, label="Least confidence in a face")
             feather = gr.Slider(0, 1, numbers.feather, step=0.02, label="Softness of the rim")
             seed = gr.Number(-1, precision=0, label="Seed of the faces (-1: none)")
+            fidelity = gr.Slider(0, 1, usual.fidelity, step=0.05, label="CodeFormer fidelity", visible=False)
     # No server is asked for it twice: what is hidden keeps its value.
     automatic.change(lambda on: gr.update(visible=not on), [automatic], [strength], show_progress=False)
     faces.change(lambda which: gr.update(visible=which == _POSITIONS), [faces], [positions], show_progress=False)
+    model.change(lambda name: gr.update(visible=has_fidelity(name)), [model], [fidelity], show_progress=False)
     made = {
         "model": model, "visibility": visibility, "automatic": automatic, "strength": strength, "faces": faces,
         "positions": positions, "color": color, "min_size": min_size, "min_confidence": min_confidence,
-        "feather": feather, "seed": seed,
+        "feather": feather, "seed": seed, "fidelity": fidelity,
     }  # fmt: skip
     if _source is not None:
         read.click(_shown_settings, [_source], [enable, *made.values()], show_progress=False)
@@ -129,13 +131,14 @@ def _shown_settings(picture: Any) -> list[Any]:  # gradio evaluates what its han
         host.report(f"the picture's settings: {error}")
         settings = None
     if settings is None:
-        return [gr.update()] * 12
+        return [gr.update()] * 13
     listed = settings.faces in ("all", "largest")
     automatic = settings.strength == AUTO
     return [
         True, choice(settings.model), settings.visibility, automatic, 1.0 if automatic else settings.strength,
         settings.faces if listed else _POSITIONS, "0" if listed else settings.faces, settings.color,
         settings.min_size, settings.min_confidence, settings.feather, -1 if settings.seed is None else settings.seed,
+        settings.fidelity,
     ]  # fmt: skip
 
 

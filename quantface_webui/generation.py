@@ -83,6 +83,13 @@ def add_options() -> None:
     add("min_confidence", "Least confidence in a face", gr.Slider, {**share, "step": 0.05})
     add("feather", "Softness of the rim", gr.Slider, {**share, "step": 0.02}, "0: hard, 1: from a face's middle on")
     add("seed", "Seed of the faces (-1: none)", gr.Number, {"precision": 0})
+    add(
+        "fidelity",
+        "CodeFormer fidelity",
+        gr.Slider,
+        {**share, "step": 0.05},
+        "0: what looks best, 1: nearest to the face",
+    )
 
 
 def tell(p: Any) -> None:

@@ -17,6 +17,8 @@ import torch
 
 FOLDER = "quantface"  # of the host's models folder
 _ORIGINALS = "originals"  # in it: what models are built from
+# Where the host keeps face restorers of its own: folders, and the options that name others.
+_OTHERS = {"GFPGAN": "gfpgan_models_path", "Codeformer": "codeformer_models_path"}
 _TASK = "quantface"  # what `--use-cpu` calls us
 _MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's, reForge's
 
@@ -42,16 +44,33 @@ def use_models_folder() -> None:
 def model_file(name: str) -> Path | None:
     """The file of a name in the models folders, which it cannot leave; None when it is not there."""
     relative = Path(name)
-    if relative.anchor or relative.drive or ".." in relative.parts or relative.suffix != ".safetensors":
+    if relative.anchor or relative.drive or ".." in relative.parts:
+        return None
+    first, others = relative.parts[:1], _other_folders()
+    if relative.suffix == ".pth" and len(relative.parts) > 1 and first[0] in others:
+        path = others[first[0]].joinpath(*relative.parts[1:])
+        return path if path.is_file() else None
+    if relative.suffix != ".safetensors":
         return None
     return next((path for folder in models_folders() if (path := folder / relative).is_file()), None)
 
 
+def _other_folders() -> dict[str, Path]:
+    from modules import paths, shared
+
+    chosen = {name: getattr(shared.cmd_opts, option, None) for name, option in _OTHERS.items()}
+    return {name: Path(path or Path(paths.models_path) / name) for name, path in chosen.items()}
+
+
 def model_files() -> list[str]:
-    """The files in the models folders; none of those that are still being made."""
+    """The files in the models folders, none of those that are still being made; then the host's own face restorers."""
+    from quantface_core.io.face_restorers import architecture_in
+
     found = [path.relative_to(folder) for folder in models_folders() for path in sorted(folder.rglob("*.safetensors"))]
     shown = [name for name in found if name.parts[0] != _ORIGINALS and not any(p.startswith(".") for p in name.parts)]
-    return list(dict.fromkeys(name.as_posix() for name in shown))
+    others = [(name, path) for name, folder in _other_folders().items() for path in sorted(folder.glob("*.pth"))]
+    names = [f"{name}/{path.name}" for name, path in others if architecture_in(path)]
+    return [*dict.fromkeys(name.as_posix() for name in shown), *names]
 
 
 def device() -> torch.device:

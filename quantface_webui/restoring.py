@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quantface_core.errors import QuantFaceError
+from quantface_core.io.face_restorers import architecture_of
 from quantface_core.io.offers import offered_file, offers, plain
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 
-_looking = (
-    threading.Lock()
-)  # OpenCV's detector is one caller's at a time, and not every caller waits in the host's queue
+# OpenCV's detector is one caller's at a time, and not every caller waits in the host's queue.
+_detector_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ def choice(name: str) -> str:
     return next((known for known in choices() if plain(known) == plain(name)), name)
 
 
+def has_fidelity(name: str) -> bool:
+    """Whether a choice of the menu is a model with a fidelity to choose: CodeFormer, published or of low bits."""
+    file = host.model_file(plain(name)) if name else None
+    return file is not None and architecture_of(file) == "CodeFormer"
+
+
 def restore(pixels: Pixels, settings: Settings) -> Restored:
     """Restore an RGB picture [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
     file = offered_file(settings.model, host.model_file)  # a wrong name is told, faces or none
@@ -60,7 +66,7 @@ def restore(pixels: Pixels, settings: Settings) -> Restored:
     with host.Progress() as progress:
         if file is None:
             file = _fetched(plain(settings.model), progress)
-        with _looking:
+        with _detector_lock:
             found = _detector()(pixels)
         options = settings.options()
         if not any(face.score >= options.min_confidence and face.size >= options.min_size for face in found):
@@ -94,8 +100,11 @@ def _faces(
     def show(step: Progress) -> None:
         progress(step.done, step.total, f"QuantFace: face {min(step.done + 1, step.total)} of {step.total}")
 
+    options = settings.options()
+    if model.fidelity is None:  # the control may keep what was chosen for another model
+        options = replace(options, fidelity=None)
     callbacks = PipelineCallbacks(progress=show, check_cancelled=host.stop_if_interrupted)
-    return restore_picture(PictureRequest(pixels, model, found, settings.options()), callbacks)
+    return restore_picture(PictureRequest(pixels, model, found, options), callbacks)
 
 
 def _with_memory(file: Path, work: Callable[[RestorerModel], Restoration]) -> Restoration:

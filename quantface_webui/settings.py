@@ -13,6 +13,7 @@ from quantface_core.types import DEFAULT_RESTORER, RestoreOptions
 
 COLORS = ("wavelet", "adain", "none")
 AUTO = "auto"
+CODEFORMERS = 0.5  # CodeFormer's own fidelity
 _PREFIX = "QuantFace "  # of our names in infotext
 _FIELD = re.compile(_PREFIX + r'([\w ]+): ("(?:\\.|[^"\\])*"|[^,\n]*)')
 
@@ -30,9 +31,10 @@ class Settings:
     min_confidence: float = 0.7  # 0 to 1; faces the detector is less sure of are left alone
     feather: float = 0.32  # 0 to 1: how softly a face fades into the picture
     seed: int | None = None  # of a sampled latent; None = the picture depends on itself alone
+    fidelity: float = CODEFORMERS  # of CodeFormer alone: 0 = what looks best, 1 = what is nearest to the picture
 
     def __post_init__(self) -> None:
-        for name in ("visibility", "min_confidence", "feather"):
+        for name in ("visibility", "min_confidence", "feather", "fidelity"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is between 0 and 1, got {getattr(self, name)}")
         if self.strength != AUTO and not (isinstance(self.strength, float) and 0 <= self.strength <= 1):
@@ -55,6 +57,7 @@ class Settings:
             color=self.color,
             feather=self.feather,
             seed=self.seed,
+            fidelity=None if self.fidelity == CODEFORMERS else self.fidelity,
             # The library's own default is what it thinks best: the only place that knows what "auto" means.
             **({} if self.strength == AUTO else {"strength": self.strength}),  # type: ignore[arg-type]
         )

@@ -25,25 +25,22 @@ def run(arguments: argparse.Namespace) -> int:
         path = model_path(arguments.model, callbacks)
     restorer = load_restorer(path)
     layers = quant_layers(restorer)
-    quantized = sum(layer.packed.numel() * 8 // layer.format.weight_bits for layer in layers.values())
-    full = sum(p.numel() for p in restorer.parameters())
-    size, before = path.stat().st_size, 4 * (quantized + full)
-    print(f"{path}: {restorer.config.name}, {restorer.config.image_size}x{restorer.config.image_size}")
-    print(
-        f"{(quantized + full) / 1e6:.2f} M weights, {len(layers)} low-bit layers with {quantized / 1e6:.2f} M of them"
-    )
-    print(f"{size / 1e6:.1f} MB, {100 * size / before:.1f} % of float32's {before / 1e6:.1f} MB")
+    low_bit = sum(layer.packed.numel() * 8 // layer.format.weight_bits for layer in layers.values())
+    weights = low_bit + sum(p.numel() for p in restorer.parameters())
+    size, float32_size = path.stat().st_size, 4 * weights  # bytes
+    print(f"{path}: {restorer.config.name}, {restorer.image_size}x{restorer.image_size}")
+    print(f"{weights / 1e6:.2f} M weights, {len(layers)} low-bit layers with {low_bit / 1e6:.2f} M of them")
+    print(f"{size / 1e6:.1f} MB, {100 * size / float32_size:.1f} % of float32's {float32_size / 1e6:.1f} MB")
     if layers:
-        average = 8 * sum(layer.packed.numel() for layer in layers.values()) / quantized
+        average = 8 * sum(layer.packed.numel() for layer in layers.values()) / low_bit
         print(f"{average:.2f} bits a low-bit weight on average")
     groups = Counter((n.split(".")[0], str(x.format.bits)) for n, x in layers.items())
     for (part, bits), count in sorted(groups.items()):
         print(f"  {part:10s} {bits}  {count} layers")
     if arguments.layers:
         for name, layer in layers.items():
-            form = layer.format
+            fmt = layer.format
             print(
-                f"{name:60s} {list(layer.shape)!s:22s} {form.bits} "
-                f"rotation {form.block} rank {form.rank} clip {form.clip}"
+                f"{name:60s} {list(layer.shape)!s:22s} {fmt.bits} rotation {fmt.block} rank {fmt.rank} clip {fmt.clip}"
             )
     return 0

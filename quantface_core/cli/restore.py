@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ..pipelines.jobs import Job
     from ..pipelines.restore import PhotoResult
 
+_MODEL = f"a known model's name, or a file; GFPGAN's, RestoreFormer's and CodeFormer's too ({DEFAULT_RESTORER})"
+_FIDELITY = "of CodeFormer: 0 = what looks best, 1 = nearest to the photo (0.5)"
 _STRENGTH = "auto = by pixel, what helps; or 0 = the photo as it was, to 1 = restored (auto)"
 _PRECISION = "between the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
@@ -36,12 +38,13 @@ def add_parser(commands: Any) -> None:
     add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
     add("--skip-existing", action="store_true", help="go on with a folder: what is done with these settings stays")
     add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
-    add("--model", default=DEFAULT_RESTORER, help=f"a known model's name or a .safetensors file ({DEFAULT_RESTORER})")
+    add("--model", default=DEFAULT_RESTORER, help=_MODEL)
     add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)")
     add("--order", choices=ORDERS, default=defaults.order, help="how positions count faces")
     add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="leave smaller faces alone (0)")
     add("--min-confidence", type=float, default=defaults.min_confidence, help="leave less sure faces alone (0.7)")
     add("--strength", type=_strength, default=defaults.strength, help=_STRENGTH)
+    add("--fidelity", type=float, help=_FIDELITY)
     add("--feather", type=float, default=defaults.feather, help="how softly faces fade at the rim, 0 to 1 (0.32)")
     add("--color", choices=["none", "adain", "wavelet"], default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")

@@ -1,8 +1,8 @@
 """Detail of a photo that is finer than the crop a restorer sees: how much of it is detail, how much is noise.
 
 Neither the crop nor its restoration holds it, so it would come through as it is, noise and block edges included.
-What stays is decided twice: by what became of the crop's own finest detail (`blend.kept_detail`), and here by
-Wiener's rule, with the noise measured where the face is flattest.
+What stays is decided twice: by what became of the crop's own finest detail (`blend.kept_detail`), and here: of noise,
+measured where the face is flattest, by Wiener's rule; of a face enlarged by repeating pixels nothing stays.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Plane = NDArray[np.float32]
 _FLATTEST = 10  # percent of a face where finer detail is taken for noise alone
 _GRAIN = (4 / 255, 7 / 255)  # noise up to the first is a photo's own grain and stays; from the second on it goes
 _SUPPRESSION = 2.0  # times the noise's energy that a place needs before its detail is any
+_STEPS = 0.25  # of the mean step from pixel to pixel; most steps are below it where pixels were repeated
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,16 @@ class Finer:
     crop: NDArray[np.float32]  # [S, S, 3] in shares of full white: the photo without it
     keep: Plane  # [S, S] in 0 to 1
     noise: float = 0.0  # standard deviation of its noise, in shares of full white; 0 = none to speak of
+    blocks: bool = False  # whether it is but the edges of repeated pixels
+
+    @property
+    def damage(self) -> str:
+        """What is not detail in it: "blocks", "noise" or nothing."""
+        return "blocks" if self.blocks else "noise" if self.noise else ""
 
 
-def with_noise(finer: Finer, photo: Pixels, mask: Plane, to_photo: Matrix) -> Finer:
-    """The same with its noise measured inside the crop's mask [S, S]; none where the photo is no finer."""
+def measured(finer: Finer, photo: Pixels, mask: Plane, to_photo: Matrix) -> Finer:
+    """The same with its damage measured inside the crop's mask [S, S]; none where the photo is no finer."""
     if magnification(to_photo) <= 1:
         return finer
     height, width = photo.shape[:2]
@@ -42,6 +49,8 @@ def with_noise(finer: Finer, photo: Pixels, mask: Plane, to_photo: Matrix) -> Fi
         return finer
     place = compose(shift(-left, -top), to_photo)
     region = photo[top:bottom, left:right]
+    if _repeated(region) >= magnification(to_photo):  # finer ones hold what the crop does not
+        return replace(finer, blocks=True)
     inside = warp(mask, place, right - left, bottom - top, cv2.BORDER_CONSTANT) > 0.5
     energy = _energy(_detail(region, finer.crop, place), place)[inside]
     noise = float(np.sqrt(np.percentile(energy, _FLATTEST))) if energy.size else 0.0
@@ -52,6 +61,8 @@ def dropped(region: Pixels, finer: Finer, place: Matrix) -> NDArray[np.float32]:
     """What a region [h, w, 3] of the photo loses of its finer detail, in shares of full white."""
     height, width = region.shape[:2]
     detail = _detail(region, finer.crop, place)
+    if finer.blocks:
+        return detail
     keep = np.clip(warp(finer.keep, place, width, height, cv2.BORDER_REPLICATE), 0, 1)
     if finer.noise:
         ramp = min(1.0, (finer.noise - _GRAIN[0]) / (_GRAIN[1] - _GRAIN[0]))
@@ -59,6 +70,18 @@ def dropped(region: Pixels, finer: Finer, place: Matrix) -> NDArray[np.float32]:
         keep = keep * (1 - ramp * np.minimum(1, _SUPPRESSION * finer.noise**2 / energy))
     lost: NDArray[np.float32] = (1 - keep)[..., None] * detail
     return lost
+
+
+def _repeated(region: Pixels) -> float:
+    """How many times pixels were repeated to enlarge a picture: from most columns to the next, and rows, nothing
+    changes; 1 = they were not."""
+    gray, times = cv2.cvtColor(region, cv2.COLOR_RGB2GRAY).astype(np.float32), []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(gray, axis=axis)).mean(1 - axis)
+        if steps.size < 2 or float(np.median(steps)) >= _STEPS * float(steps.mean()):
+            return 1.0
+        times.append(steps.size / float((steps > steps.mean()).sum()))
+    return min(times)
 
 
 def _detail(region: Pixels, crop: NDArray[np.float32], place: Matrix) -> NDArray[np.float32]:

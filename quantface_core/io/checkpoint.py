@@ -30,6 +30,7 @@ from ..quant.checkpoint import (
 from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
 from ..restorer.families import DEFAULT, family
 from ..restorer.interface import Config, RestorerModel
+from .face_restorers import architecture_in, read_published, say_licence
 
 __all__ = ["load_restorer", "read_notes", "save_restorer"]
 
@@ -37,19 +38,21 @@ __all__ = ["load_restorer", "read_notes", "save_restorer"]
 def save_restorer(
     model: RestorerModel,
     path: str | Path,
-    dtype: torch.dtype = torch.float16,
+    dtype: torch.dtype | None = None,
     config: Config | None = None,
     notes: dict[str, str] | None = None,
 ) -> None:
     """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
 
-    `notes` (licence, training, ...) go into the metadata beside the configuration. Raises ModelError
-    when a weight does not fit `dtype`, WriteError when the file cannot be written.
+    None is what the restorer says, float16 or float32. `notes` (licence, training, ...) go into the metadata beside
+    the configuration, and the licence that a family knows by itself. Raises ModelError when a weight does not fit
+    `dtype`, WriteError when the file cannot be written.
     """
     described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
     if model.family != DEFAULT:
         described["family"] = model.family
-    write_model(model, Path(path), {**(notes or {}), **described}, dtype)
+    licence = {"licence": model.licence} if model.licence else {}
+    write_model(model, Path(path), {**licence, **(notes or {}), **described}, dtype or model.file_dtype)
 
 
 def load_restorer(
@@ -58,19 +61,23 @@ def load_restorer(
     dtype: torch.dtype | None = torch.float32,
     only: tuple[str, ...] = ("",),
 ) -> RestorerModel:
-    """Read a restorer, converted to `dtype` on `device`, in evaluation mode.
+    """Read a restorer, converted to `dtype` on `device`, in evaluation mode: a file of ours, or a published one.
 
     None leaves the dtype to the file: float32, and for a low-bit model what `fast_dtype` says.
+    What published files are is in `face_restorers.py`; such a one is read as a whole.
     `only` names the beginnings of the tensors to read; the rest of the model then stays empty (on "meta").
 
     Raises ModelError when the file is missing, truncated, of another kind, or not what it says it is.
     """
+    if published := architecture_in(path):
+        return read_published(path, published, device, dtype or torch.float32)
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), RESTORER)
         kind = family(metadata.get("family", DEFAULT))
         config = kind.read_config(read_json(path, metadata.get("config", ""), "configuration"))
         with building(path), torch.device("meta"):
             model = kind.build(config)
+        say_licence(path.name, model.licence)
         add_low_bit_layers(model, formats_from_json(metadata.get("layers"), model))
         fixed = stored_as_is(model)
         if dtype is None:

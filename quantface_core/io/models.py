@@ -29,7 +29,7 @@ __all__ = [
     "stored_at",
 ]
 
-_MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf")  # of files, whatever is in them
+_MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf", ".onnx")  # of files, whatever is in them
 _PACKAGE = Path(__file__).parent.parent
 
 Notify = Callable[[str], None]
@@ -62,7 +62,7 @@ def restorer_path(name: str, notify: Notify = to_stderr, progress: Progress | No
             raise ModelError(f"{name} is not here yet: make it with `quantface build {name}`, then name its file")
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ModelError(f"unknown model {name!r}.{hint} Known: {', '.join(known)}; or give a .safetensors file")
+        raise ModelError(f"unknown model {name!r}.{hint} Known: {', '.join(known)}; or give a file")
     return _located(name, known[name], notify, progress)
 
 

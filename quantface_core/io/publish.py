@@ -20,12 +20,12 @@ _CARD = """\
 ---
 license: {licence}
 library_name: quantface
-tags: [face-restoration, quantized, one-step-diffusion, comfyui]
+tags: [face-restoration, quantized, {tag}comfyui]
 ---
 
 # {title}
 
-{kind} of the one-step diffusion face restorer `{config}` ({size} x {size} pixels), made with
+{kind} of the {tag_in_words}face restorer `{config}` ({size} x {size} pixels), made with
 [QuantFace](https://arxiv.org/abs/2506.00820)'s method: channels are scaled and rotated, the largest part of
 each weight stays in a low-rank branch beside the integers, and weights and activations are rounded.
 
@@ -52,11 +52,13 @@ sha256 of `{file}`: `{checksum}`
 
 def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation: Path | None = None) -> str:
     """The model card of a file, Markdown. Raises ModelError; UsageError when its licence is not clear."""
+    from ..restorer import OneStepRestorer
     from .checkpoint import load_restorer
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise UsageError(f"--repo {repo}: USER/NAME")
-    config = load_restorer(path).config  # whole and sound, or an error
+    restorer = load_restorer(path)  # whole and sound, or an error
+    config, one_step = restorer.config, isinstance(restorer, OneStepRestorer)
     notes = _metadata(path)
     noted = notes.get("licence", "")
     unclear = not noted or "not stated" in noted
@@ -73,6 +75,8 @@ def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation
         licence=given.lower(),
         title=repo.partition("/")[2],
         kind="A low-bit version" if layers else "A full-precision version",
+        tag="one-step-diffusion, " if one_step else "",
+        tag_in_words="one-step diffusion " if one_step else "",
         config=config.name,
         size=config.image_size,
         table=_table(path, layers, notes),

@@ -24,6 +24,10 @@ class ChannelTransform:
             self._cast[dtype] = self.factors.to(dtype), hadamard(self.rotation.block).to(self.factors.device, dtype)
         return self._cast[dtype]
 
+    def scales(self, dtype: torch.dtype) -> Tensor:
+        """What channels are multiplied by before they are mixed, [C], in a dtype; ones where `folded`."""
+        return self._tensors(dtype)[0]
+
     def __call__(self, x: Tensor) -> Tensor:
         factors, matrix = self._tensors(x.dtype)
         if not self.folded:

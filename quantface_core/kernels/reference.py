@@ -30,7 +30,7 @@ def linear_sums(x: Tensor, weight: Tensor, x_bits: int, weight_bits: int) -> Ten
     """Integer sums of a linear: codes x [..., K] and weight [O, K], int8 -> [..., O] int32, exact."""
     step = _inputs_per_sum(x_bits, weight_bits)
     parts = zip(x.split(step, dim=-1), weight.split(step, dim=-1), strict=True)
-    return sum(((a.float() @ b.float().t()).to(torch.int32) for a, b in parts), start=_nothing(x))
+    return sum((_whole(a.float() @ b.float().t()) for a, b in parts), start=_nothing(x))
 
 
 def conv2d_sums(
@@ -45,8 +45,13 @@ def conv2d_sums(
     taps = weight.shape[2] * weight.shape[3]
     step = max(1, _inputs_per_sum(x_bits, weight_bits) // taps)
     parts = zip(x.split(step, dim=1), weight.split(step, dim=1), strict=True)
-    sums = (F.conv2d(a.float(), b.float(), None, stride, padding).to(torch.int32) for a, b in parts)
+    sums = (_whole(F.conv2d(a.float(), b.float(), None, stride, padding)) for a, b in parts)
     return sum(sums, start=_nothing(x))
+
+
+def _whole(sums: Tensor) -> Tensor:
+    """Float sums of whole numbers, int32; rounded: of convolutions that a library transforms they may be 1233.9998."""
+    return sums.round_().to(torch.int32)
 
 
 def _nothing(x: Tensor) -> Tensor:

@@ -13,9 +13,17 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
     """`torch.nn.GroupNorm`, by a kernel of our own where torch's would turn the map around first."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cuda or torch.is_grad_enabled() or not _last(x) or triton.unavailable(x.device):
+        if not self.is_ours(x):
             return super().forward(x)
         return triton.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def is_ours(self, x: Tensor) -> bool:
+        """Whether x is normalized by our own kernel, which computes SiLU in the same pass: see `activated`."""
+        return not torch.is_grad_enabled() and _last(x) and not triton.unavailable(x.device)
+
+    def activated(self, x: Tensor) -> Tensor:
+        """SiLU of the norm of what `is_ours`."""
+        return triton.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, silu=True)
 
 
 def _last(x: Tensor) -> bool:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels.around import AroundMap, FusedConv2d
 from ..kernels.backend import Backend
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
@@ -35,7 +36,6 @@ class QuantConv2d(QuantLayer):
 
     def _make_kernel(self, backend: Backend) -> Any:
         fmt = self.format
-        self._phases_of = {}
         return backend.Conv2d(
             self.stored_weight(),
             fmt.activation_bits,
@@ -47,9 +47,17 @@ class QuantConv2d(QuantLayer):
             self.doubles,
         )
 
+    def release(self) -> None:
+        super().release()
+        self._phases_of = {}
+
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.kernel()(x)
+    def forward(self, x: Tensor, around: AroundMap | None = None) -> Tensor:
+        """`around`: only of a layer that `fused.fuses`."""
+        kernel = self.kernel()
+        if isinstance(kernel, FusedConv2d):
+            return kernel.fused(x, around or AroundMap())
+        y = kernel(x)
         low = F.conv2d(x, self.branch(x.dtype)[0], None, self.stride, self.padding) if self.format.rank else None
         return self._joined(y, low)
 
@@ -58,7 +66,10 @@ class QuantConv2d(QuantLayer):
         """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
         if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1):
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        y = self.kernel().doubled(x)
+        kernel = self.kernel()
+        if isinstance(kernel, FusedConv2d):
+            return kernel.fused(x, AroundMap(sums=True), doubled=True)
+        y = kernel.doubled(x)
         return self._joined(y, doubled_conv2d(x, self._phases(x.dtype)) if self.format.rank else None)
 
     def _phases(self, dtype: torch.dtype) -> list[Tensor]:

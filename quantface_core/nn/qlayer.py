@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import reference
+from ..kernels.around import FusedConv2d, FusedLinear
 from ..kernels.backend import Backend
 from ..kernels.bitpack import pack, packed_size
 from ..kernels.channel_transform import ChannelTransform
@@ -50,11 +51,12 @@ class QuantLayer(nn.Module):
         if fmt.rank:
             self.register_buffer("down", torch.zeros(fmt.rank, *shape[1:], dtype=torch.float16))
             self.register_buffer("up", torch.zeros(outputs, fmt.rank, dtype=torch.float16))
+        self._preferred: str | None = None
         # Made when it is prepared.
         self._kernel: Any = None
+        self._made_of: tuple[Tensor | None, ...] = ()  # the buffers that it was prepared with
         self._transform: Any = None
         self._branch: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
-        self._preferred: str | None = None
 
     @property
     def rotation(self) -> Rotation:
@@ -97,24 +99,29 @@ class QuantLayer(nn.Module):
         if up is not None:
             self.up = up.clone()
             self.up[rows] = (up[rows] * factors[:, None]).to(up.dtype)
-        self._kernel = None
+        self.release()
 
     def balance_by(self, channel_scale: Tensor) -> None:
         """Multiply channels by other scales [C] before they are mixed."""
-        self.channel_scale, self._kernel = channel_scale, None
+        self.channel_scale = channel_scale
+        self.release()
 
     def prefer(self, backend: Backend) -> None:
         """Run on a backend on every device that it can run on."""
-        self._preferred, self._kernel = backend_name(backend), None
+        self._preferred = backend_name(backend)
+        self.release()
 
     def prepare(self, backend: Backend, preferred: bool = False) -> None:
         """Make ready to run on a backend: prepack what it wants prepacked, once; `preferred`: see `prefer`."""
         if preferred:
             self.prefer(backend)
+        self.release()
         self._transform = ChannelTransform(self.channel_scale, self.rotation)
-        self._branch = {}
+        self._made_of = tuple(self._buffers.values())
         exact = backend.supports(self.format.weight_bits, self.format.activation_bits)
         self._kernel = self._make_kernel(backend if exact else reference)
+        if self.format.rank and isinstance(self._kernel, FusedConv2d | FusedLinear):
+            self._kernel.take_branch(self.down, self.up)
 
     def _make_kernel(self, backend: Backend) -> Any:
         raise NotImplementedError
@@ -129,26 +136,27 @@ class QuantLayer(nn.Module):
         return self._branch[dtype]
 
     def kernel(self) -> Any:
-        """The prepared kernel; prepares the preferred or the fastest backend on first use."""
-        if self._kernel is None:
+        """The prepared kernel; prepares the preferred or the fastest backend on first use, and again when buffers are
+        others: a host's memory manager may put its own in their places, past `_apply`."""
+        if self._kernel is None or any(a is not b for a, b in zip(self._made_of, self._buffers.values(), strict=True)):
             self.prepare(preferred_backend(self.packed.device, self._preferred))
         return self._kernel
 
     def release(self) -> None:
-        """Forget the prepared kernel; it is prepared again on the next use."""
-        self._kernel = None
+        """Forget the prepared kernel and all that was made of the buffers; made again on the next use."""
+        self._kernel, self._made_of, self._transform, self._branch = None, (), None, {}
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantLayer:
         """Follows a model to another device, never to another dtype: scales keep what they were stored with."""
         device = fn(self.packed).device
         for name, buffer in self._buffers.items():
             self._buffers[name] = None if buffer is None else buffer.to(device)
-        self._kernel = None
+        self.release()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies without the kernel: a backend's prepacked weight cannot be copied; it is made again on use."""
-        return {**self.__dict__, "_kernel": None}
+        return {**self.__dict__, "_kernel": None, "_made_of": ()}
 
     def extra_repr(self) -> str:
         return f"{list(self.shape)}, {self.format}"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels.around import AroundTokens, FusedLinear
 from ..kernels.backend import Backend
 from ..types import LayerFormat
 from .qlayer import QuantLayer
@@ -18,8 +19,12 @@ class QuantLinear(QuantLayer):
 
     def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__(shape, fmt, bias)
-        self.rounds_by: tuple[Any, ...] = ()  # what its codes hang on besides its input, once prepared
+        self.codes_key: tuple[Any, ...] = ()  # what its activation codes depend on besides the input, once prepared
         self._cached: tuple[Tensor, Tensor] | None = None  # the last input and its result
+
+    def release(self) -> None:
+        super().release()
+        self._cached = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_cached": None}
@@ -27,8 +32,7 @@ class QuantLinear(QuantLayer):
     def _make_kernel(self, backend: Backend) -> Any:
         fmt = self.format
         scale = self.channel_scale.cpu().numpy().tobytes()
-        self.rounds_by = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
-        self._cached = None
+        self.codes_key = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
         return backend.Linear(self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,16 +48,23 @@ class QuantLinear(QuantLayer):
         return self._cached[1]
 
 
-def project(layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+def project(layers: Sequence[nn.Module], x: Tensor, around: AroundTokens | None = None) -> list[Tensor]:
     """What linear layers make of one input [..., C], each [..., O].
 
-    Low-bit layers that balance and round it alike do so once: it costs nearly as much as a product.
+    Low-bit layers of one `codes_key` have it balanced and rounded once: it costs nearly as much as a product.
+    `around`: only of layers that `fused.fuses`; its `skip` of one layer alone.
     """
     low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
-    if len(low) < len(layers) or any(layer.rounds_by != low[0][0].rounds_by for layer, _ in low):
+    if len(low) < len(layers):
         return [layer(x) for layer in layers]
+    if any(layer.codes_key != low[0][0].codes_key for layer, _ in low):
+        return [y for layer, _ in low for y in project((layer,), x, around)]
     with torch.no_grad():
         rows = x.reshape(-1, x.shape[-1])
+        if isinstance(low[0][1], FusedLinear):
+            first, *others = (kernel for _, kernel in low)
+            made = first.fused(rows, around or AroundTokens(), tuple(others))
+            return [y.unflatten(0, x.shape[:-1]) for y in made]
         codes, results = low[0][1].codes(rows), []
         for layer, kernel in low:
             y: Tensor = kernel.product(*codes)

@@ -19,7 +19,7 @@ from ..stages.sensitivity import measure_sensitivity
 from ..types import BitPlan, Budget, QuantizeSettings, Sensitivity
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
-from .models import LoadedModel, one_step, require_full_precision
+from .models import LoadedModel, require_full_precision
 
 _MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
 
@@ -73,7 +73,7 @@ def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None)
 
     Takes minutes, and serves any budget. Raises QuantFaceError.
     """
-    callbacks, restorer = callbacks or PipelineCallbacks(), one_step(request.model)
+    callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
     require_full_precision(request.model)
     check_metric(request.perceptual)
     images = request.faces

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UsageError
-from ..restorer import OneStepRestorer
+from ..restorer import RestorerModel
 from ..stages.distill import DistillReport, distill_blocks, resolved
 from ..stages.distill import distill as distill_end_to_end
 from ..train.trainer import is_main_process
 from ..types import DistillMode, DistillSettings
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
-from .models import LoadedModel, one_step, save_model
+from .models import LoadedModel, save_model
 from .quantize import images_sha256
 from .training_run import TrainingRun
 
@@ -62,7 +62,7 @@ class DistillResult:
 def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None) -> DistillResult:
     """Train a quantized restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""
     callbacks = callbacks or PipelineCallbacks()
-    restorer, teacher = one_step(request.model), one_step(request.teacher)
+    restorer, teacher = request.model.restorer, request.teacher.restorer
     images = request.faces
     if isinstance(images, FaceSource):
         images = load_faces(images, restorer.image_size, callbacks)
@@ -92,7 +92,7 @@ def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None)
     return DistillResult(model, reports, watch.chart())
 
 
-def _weights_sha256(model: OneStepRestorer) -> str:
+def _weights_sha256(model: RestorerModel) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())

@@ -98,8 +98,8 @@ def _tools(request: EvaluateRequest) -> Tools:
     if not request.fid_reference:
         reasons["fid"] = "needs pictures to compare with: --fid-reference DIR"
     return Tools(
-        originals=request.degrade or request.gt is not None,
-        references=request.reference is not None,
+        has_originals=request.degrade or request.gt is not None,
+        has_references=request.reference is not None,
         detector=FaceDetector(detector_path()),
         recognizer=FaceRecognizer(recognizer) if recognizer.is_file() else None,
         parameters={"niqe": niqe} if niqe else {},

@@ -21,7 +21,7 @@ from ..io.checkpoint import load_restorer
 from ..io.models import detector_path
 from ..kernels.dispatch import choose_backend
 from ..nn.swap import prepare
-from ..restorer import Restorer, RestorerByParts
+from ..restorer import OneStepRestorer, Restorer, RestorerByParts
 from ..types import Face, Pixels, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
 from .jobs import Job
@@ -168,7 +168,10 @@ def ready(
 
     if not low_memory:
         return load().restorer
-    return RestorerByParts(one_step(load(())).config, device, lambda only: one_step(load(only)))
+    empty = load(()).restorer
+    if not isinstance(empty, OneStepRestorer):  # of one part, and small
+        return load().restorer
+    return RestorerByParts(empty.config, device, lambda only: one_step(load(only)))
 
 
 def _reason(job: Job, error: Exception) -> str:

@@ -146,7 +146,7 @@ def _restored(
 
 
 def _report(result: Restoration, doubtful: tuple[Face, ...], automatic: bool) -> PageReport:
-    words = tuple(in_words(t, automatic, d) for t, d in zip(result.taken, result.denoised, strict=True))
+    words = tuple(in_words(t, automatic, d) for t, d in zip(result.taken, result.cleaned, strict=True))
     return PageReport(result.faces, result.restored, result.taken, words, doubtful)
 
 
@@ -156,7 +156,7 @@ def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:
         return []
     found = sum(len(result.faces) for result in results)
     reason = f"none of the {found} faces chosen" if found else "no face found"
-    reason += f" ({doubtful} doubtful: a lower --min-confidence takes them)" if doubtful and not found else ""
+    reason += f" ({doubtful} doubtful: a lower least confidence takes them)" if doubtful and not found else ""
     return [f"{reason}; nothing was restored"]
 
 

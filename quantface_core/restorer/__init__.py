@@ -4,6 +4,7 @@ from .by_parts import RestorerByParts
 from .configs import OSDFACE, QUANTFACE_MINI, EmbedderConfig, RestorerConfig
 from .interface import Restorer, RestorerModel
 from .one_step import OneStepRestorer
+from .spandrel import SpandrelConfig, SpandrelRestorer
 
 __all__ = [
     "OSDFACE",
@@ -14,4 +15,6 @@ __all__ = [
     "RestorerByParts",
     "RestorerConfig",
     "RestorerModel",
+    "SpandrelConfig",
+    "SpandrelRestorer",
 ]

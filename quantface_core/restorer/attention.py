@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..nn.fused import fuses, normed_tokens, tokens_plus
 from ..nn.qlayer import QuantLayer
 from ..nn.qlinear import project
 
@@ -94,24 +95,38 @@ class AttentionProcessor:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
+        norm: nn.Module | None = None,
+        skip: Tensor | None = None,
     ) -> Tensor:
-        """[B, N, C] or [B, C, H, W] -> the same shape. Masks and time embeddings do not occur in our models."""
+        """[B, N, C] or [B, C, H, W] -> the same shape. Masks and time embeddings do not occur in our models.
+
+        `norm` is applied first, and not to the context; `skip` [B, N, C] is added last.
+        """
         x, residual, maps = hidden_states, hidden_states, hidden_states.shape
-        if len(maps) == 4:
-            x = x.flatten(2).transpose(1, 2)
-        if attn.group_norm is not None:
-            x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
-        context = x if encoder_hidden_states is None else encoder_hidden_states
-        if context is x:
-            projected = project((attn.to_q, attn.to_k, attn.to_v), x)
+        if len(maps) == 4 and attn.group_norm is not None and x.device.type != "cpu":
+            x = attn.group_norm(x).flatten(2).transpose(1, 2)  # as a map, for which there is a kernel
         else:
-            projected = [attn.to_q(x), *project((attn.to_k, attn.to_v), context)]
+            if len(maps) == 4:
+                x = x.flatten(2).transpose(1, 2)
+            if attn.group_norm is not None:
+                x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
+        if encoder_hidden_states is None:
+            projected = normed_tokens((attn.to_q, attn.to_k, attn.to_v), norm, x)
+        else:
+            projected = normed_tokens((attn.to_q,), norm, x)
+            projected += project((attn.to_k, attn.to_v), encoder_hidden_states)
         q, k, v = (t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in projected)
-        x = attn.to_out[0](attention(q, k, v, _rounds_coarsely(attn.to_out[0])).transpose(1, 2).flatten(2))
+        x = attention(q, k, v, _rounds_coarsely(attn.to_out[0])).transpose(1, 2).flatten(2)
+        added = [t for t in (residual if attn.residual_connection else None, skip) if t is not None]
+        if len(added) == 1 and fuses(attn.to_out[0]):
+            more = added.pop()
+            x = tokens_plus(attn.to_out[0], x, more.flatten(2).transpose(1, 2) if more.ndim == 4 else more)
+        else:
+            x = attn.to_out[0](x)
         if len(maps) == 4:
             x = x.transpose(1, 2).reshape(maps)
-        if attn.residual_connection:
-            x = x + residual
+        for more in added:
+            x = x + more
         return x if attn.rescale_output_factor == 1 else x / attn.rescale_output_factor
 
 

@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from .configs import RestorerConfig
 from .interface import RestorerModel
 from .one_step import OneStepRestorer
+from .spandrel import SpandrelConfig, SpandrelRestorer
 
 DEFAULT = OneStepRestorer.family
 """The family of files that name none."""
@@ -25,6 +26,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     OneStepRestorer.family: Family(RestorerConfig.from_dict, OneStepRestorer),
+    SpandrelRestorer.family: Family(SpandrelConfig.from_dict, SpandrelRestorer),
 }
 
 

@@ -41,8 +41,11 @@ class RestorerModel(nn.Module):
     """A restorer that is a module: it can be saved, loaded and quantized. `forward` is as `Restorer` says."""
 
     family: ClassVar[str]  # its name in `families.py` and in files
-    edge_layers: ClassVar[tuple[str, ...]] = ()  # parts of the names of layers that keep more bits than the others
+    edge_layers: tuple[str, ...] = ()  # parts of the names of layers that keep more bits than the others
     fold_rules: ClassVar[Sequence[FoldRule]] = DIFFUSERS  # where a layer's balance may be given to what is before it
+    fidelity: float | None = None  # what `fidelity=` of `forward` is unless given, 0 to 1; None = it has no such choice
+    licence: str = ""  # of the weights, where the family knows it
+    file_dtype: torch.dtype = torch.float16  # of the float weights in a file
     config: Config
 
     @property
@@ -63,3 +66,7 @@ class RestorerModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return device_of(self)
+
+    def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
+        """All that there is to learn from when it is distilled: the picture first."""
+        return (self(image),)

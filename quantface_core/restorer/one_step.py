@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ImageError, UsageError
 from ..nn.channels_last_norm import replace_norms
+from ..nn.graphs import Graphs
 from .attention import AttentionProcessor
 from .configs import RestorerConfig
 from .embedder import Embedder
@@ -20,6 +21,7 @@ from .feature_paths import FeaturePaths, Maps, decode_with_maps, encode_with_map
 from .fold_rules import RULES
 from .interface import RestorerModel
 from .residual import replace_residuals
+from .time import keep_one_time
 from .transformer import replace_transformers
 from .upsample import replace_upsamplers
 
@@ -62,8 +64,11 @@ class OneStepRestorer(RestorerModel):
         replace_transformers(self)
         replace_upsamplers(self)
         replace_norms(self)
+        keep_one_time(self.unet)
         self.unet.set_attn_processor(AttentionProcessor())
         self.vae.set_attn_processor(AttentionProcessor())
+        self._steps: dict[torch.device, Tensor] = {}
+        self.graphs = Graphs()
         kept = alpha_bar(config.timestep)
         self.signal, self.noise = kept**0.5, (1 - kept) ** 0.5
 
@@ -86,18 +91,29 @@ class OneStepRestorer(RestorerModel):
 
     def encode(self, image: Tensor, seeds: Sequence[int] | None = None) -> Latent:
         """Image [B, 3, H, W] in [-1, 1] -> scaled latent [B, C, H/f, W/f]: the mode, or a seeded sample."""
+        return self._sampled(*self._moments(image), seeds)
+
+    def _moments(self, image: Tensor) -> tuple[Tensor, Tensor, Maps]:
+        """Image -> mean and standard deviation of its latent before scaling, the encoder's maps."""
         posterior, maps = self.posterior(image)
-        code = posterior.mode()
-        if seeds is not None:
-            code = code + posterior.std * _noise(seeds, code)
+        return posterior.mode(), posterior.std, maps
+
+    def _sampled(self, mean: Tensor, std: Tensor, maps: Maps, seeds: Sequence[int] | None) -> Latent:
+        code = mean if seeds is None else mean + std * _noise(seeds, mean)
         return Latent(code * self.vae.config.scaling_factor, maps)
 
     def predict(self, latent: Latent, prompt: Tensor) -> Latent:
         """The one step: latent and prompt -> restored latent, float32 or better."""
         code = latent.code
-        epsilon = self.unet(code, self.config.timestep, encoder_hidden_states=prompt).sample
+        epsilon = self.unet(code, self._step(code.device), encoder_hidden_states=prompt).sample
         wide = torch.promote_types(code.dtype, torch.float32)
         return Latent((code.to(wide) - self.noise * epsilon.to(wide)) / self.signal, latent.maps)
+
+    def _step(self, device: torch.device) -> Tensor:
+        """The timestep where it is needed; as a number it would be handed over, and waited for, at every picture."""
+        if device not in self._steps:
+            self._steps[device] = torch.tensor(self.config.timestep, device=device)
+        return self._steps[device]
 
     def decode(self, latent: Latent) -> Tensor:
         """Scaled latent -> image [B, 3, H, W], nominally in [-1, 1], not clamped."""
@@ -120,8 +136,19 @@ class OneStepRestorer(RestorerModel):
         sampled. Raises ImageError when input or output is not finite, UsageError on a wrong seed count.
         """
         image = fitted(image, seeds, self.config.image_size)
-        prompt = self.embedder(image.to(self.dtype))
-        return finished(self.decode(self.predict(self.encode(image, seeds), prompt)))
+        # One face at a time has a graph's memory; more keep the device busy by themselves.
+        with self.graphs.running(self, image.device, wanted=len(image) == 1) as run:
+            prompt = run("embedder", self.embedder, image.to(self.dtype))
+            mean, std, maps = run("encoder", self._moments, image)
+            latent = self._sampled(mean, std, maps, seeds)
+            code = run("unet", lambda code, prompt: self.predict(Latent(code), prompt).code, latent.code, prompt)
+            return finished(run("decoder", self.decode, Latent(code, latent.maps)))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> OneStepRestorer:
+        """As of any module; graphs, which hold a device's memory, stay behind."""
+        self.graphs.drop()
+        moved: OneStepRestorer = super()._apply(fn, recurse)
+        return moved
 
 
 def fitted(image: Tensor, seeds: Sequence[int] | None, size: int) -> Tensor:

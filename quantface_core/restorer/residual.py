@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from ..nn.fused import after_norm
+from ..nn.one_time import OneTime
 from ..nn.qlinear import QuantLinear
 from ..nn.replace import replace_modules
 
@@ -20,25 +23,23 @@ class Residual(nn.Module):
         self.norm2, self.conv2 = block.norm2, block.conv2
         self.nonlinearity = block.nonlinearity
         self.conv_shortcut: nn.Module | None = block.conv_shortcut
+        self._time = OneTime()
 
     def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
         """[B, C, H, W], time embedding [B, T] or None -> [B, O, H, W]."""
-        x = self.conv1(self.nonlinearity(self.norm1(input_tensor)))
-        if temb is not None and self.time_emb_proj is not None:
-            x = _add(x, _of_time(self.time_emb_proj, self.nonlinearity(temb))[:, :, None, None])
-        x = self.conv2(self.nonlinearity(self.norm2(x)))
-        return _add(x, input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor))
+        row = None if temb is None else self._of_time(temb)
+        x = after_norm(self.conv1, self.norm1, self.nonlinearity, input_tensor, row)
+        skip = input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor)
+        return after_norm(self.conv2, self.norm2, self.nonlinearity, x, skip=skip)
 
-
-def _of_time(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a layer makes of the time embedding: one step has one time, the same for every picture."""
-    result: Tensor = layer.cached(x) if isinstance(layer, QuantLinear) else layer(x)
-    return result
-
-
-def _add(x: Tensor, y: Tensor) -> Tensor:
-    """x + y; in x, a convolution's own result, unless gradients need it."""
-    return x + y if torch.is_grad_enabled() else x.add_(y)
+    def _of_time(self, temb: Tensor) -> Tensor | None:
+        """What the layer makes of the time embedding, [B, O]: one step has one time, the same for every picture."""
+        layer: Any = self.time_emb_proj
+        if layer is None:
+            return None
+        if isinstance(layer, QuantLinear) and temb.device.type == "cpu":
+            return layer.cached(self.nonlinearity(temb))
+        return self._time(temb, (layer,), lambda: layer(self.nonlinearity(temb)))
 
 
 def replace_residuals(model: nn.Module) -> None:

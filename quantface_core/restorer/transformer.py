@@ -12,11 +12,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..nn.fused import fuses, normed_tokens, tokens_plus
 from ..nn.replace import replace_modules
+from .attention import AttentionProcessor
 
 _PIECE = 1 << 20  # numbers gated at once
 
@@ -42,8 +45,38 @@ class Transformer(nn.Module):
                 x = self._gradient_checkpointing_func(block, x, None, encoder_hidden_states)
             else:
                 x = block(x, encoder_hidden_states=encoder_hidden_states)
+        if self.on_tokens and fuses(self.proj_out):
+            return (_maps(tokens_plus(self.proj_out, x, _tokens(hidden_states)), sides),)
         x = _maps(self.proj_out(x), sides) if self.on_tokens else self.proj_out(_maps(x, sides))
         return (hidden_states + x,)
+
+
+class Block(BasicTransformerBlock):  # type: ignore[misc]
+    """Diffusers' block, which where layers compute what is around them hands it on to them."""
+
+    @classmethod
+    def of(cls, block: BasicTransformerBlock) -> Block:
+        """With the very layers of a plain block."""
+        made = cls.__new__(cls)
+        made.__dict__ = block.__dict__
+        return made
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: None = None,
+        encoder_hidden_states: Tensor | None = None,
+        **more: Any,
+    ) -> Tensor:
+        """[B, N, C] and a prompt [B, M, P] -> [B, N, C]. Masks and classes do not occur in our models."""
+        gate, out = self.ff.net[0].proj, self.ff.net[2]
+        ours = all(isinstance(a.processor, AttentionProcessor) for a in (self.attn1, self.attn2))
+        if not ours or not all(fuses(layer) for layer in (self.attn1.to_q, self.attn2.to_q, gate, out)):
+            given = {"encoder_hidden_states": encoder_hidden_states, **more}
+            return super().forward(hidden_states, attention_mask, **given)
+        x = self.attn1(hidden_states, norm=self.norm1, skip=hidden_states)
+        x = self.attn2(x, encoder_hidden_states=encoder_hidden_states, norm=self.norm2, skip=x)
+        return tokens_plus(out, normed_tokens((gate,), self.norm3, x)[0], x, gated=True)
 
 
 def _tokens(maps: Tensor) -> Tensor:
@@ -77,7 +110,7 @@ class Gated(nn.Module):
 
 
 def replace_transformers(model: nn.Module) -> None:
-    """Put `Transformer` and `Gated` in the places of diffusers' plain ones, with their layers."""
+    """Put `Transformer`, `Block` and `Gated` in the places of diffusers' plain ones, with their layers."""
 
     def replacement(module: Any) -> nn.Module | None:
         if type(module) is Transformer2DModel and module.is_input_continuous:
@@ -85,3 +118,16 @@ def replace_transformers(model: nn.Module) -> None:
         return Gated(module) if type(module) is GEGLU else None
 
     replace_modules(model, replacement)
+    replace_modules(model, lambda m: Block.of(m) if type(m) is BasicTransformerBlock and _is_plain(m) else None)
+
+
+def _is_plain(block: Any) -> bool:
+    """Whether nothing but layer norms, two attentions and a gate is in a block."""
+    attentions = (block.attn1, block.attn2)
+    if block.norm_type != "layer_norm" or block.pos_embed is not None or block._chunk_size is not None:
+        return False
+    if any(a is None or a.residual_connection or a.rescale_output_factor != 1 for a in attentions):
+        return False
+    net = block.ff.net
+    alone = not block.only_cross_attention and not hasattr(block, "fuser")
+    return alone and len(net) == 3 and isinstance(net[0], Gated) and not net[1].p

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +17,11 @@ from ..metrics import full_reference, psnr
 from ..nn.swap import quant_layers
 from ..nn.trainable import restore_layers, trainable_parameters
 from ..quant.batches import tensors_of
-from ..restorer import OneStepRestorer
+from ..restorer import OneStepRestorer, RestorerModel
 from ..runtime.inference import outside_inference
 from ..runtime.memory import kept_memory
 from ..train.distill import Callbacks, DistillReport, autocast, resolved, training
+from ..train.distill import distill as distill_any
 from ..train.trainer import Trainer
 from ..types import DistillSettings
 from .block_targets import TeacherActivations, block_names
@@ -32,8 +34,8 @@ _CHUNK = 4  # images at once where nothing is trained
 @kept_memory()
 @outside_inference
 def distill(
-    restorer: OneStepRestorer,
-    teacher: OneStepRestorer,
+    restorer: RestorerModel,
+    teacher: RestorerModel,
     images: Tensor,
     val_images: Tensor,
     settings: DistillSettings | None = None,
@@ -42,11 +44,14 @@ def distill(
     """Train the branches of `restorer` end to end, in place, on degraded faces [N, 3, S, S] in [-1, 1].
 
     `val_images` are other faces, to validate and to choose the best step with; an empty tensor: the last step.
-    The teacher's pictures and latents are kept as float16, 1.2 MB a face at 256 pixels, 4.8 MB at 512.
-    Raises UsageError; interrupted or refused, the restorer stays as it was.
+    The teacher's pictures and latents are kept as float16, 1.2 MB a face at 256 pixels, 4.8 MB at 512. Other families
+    learn from all that their `outputs` are, kept as float32. Raises UsageError; interrupted or refused, the restorer
+    stays as it was.
     """
     settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()
     _check_pair(restorer, teacher)
+    if not isinstance(restorer, OneStepRestorer) or not isinstance(teacher, OneStepRestorer):
+        return _distill_outputs(restorer, teacher, images, val_images, settings, watch)
     targets, val_targets = _targets(teacher, images), _targets(teacher, val_images)
     perceptual = full_reference(settings.perceptual)[0] if settings.perceptual else None
 
@@ -85,8 +90,8 @@ def distill(
 @kept_memory()
 @outside_inference
 def distill_blocks(
-    restorer: OneStepRestorer,
-    teacher: OneStepRestorer,
+    restorer: RestorerModel,
+    teacher: RestorerModel,
     images: Tensor,
     settings: DistillSettings | None = None,
     watch: Callbacks | None = None,
@@ -99,6 +104,8 @@ def distill_blocks(
     """
     settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()
     _check_pair(restorer, teacher)
+    if not isinstance(restorer, OneStepRestorer) or not isinstance(teacher, OneStepRestorer):
+        raise UsageError(f"{restorer.config.name} is trained end to end: blocks are those of one-step models")
     before, targets_of, reports = quant_layers(restorer), TeacherActivations(teacher, images), {}
     try:
         for name in block_names(restorer):
@@ -109,6 +116,25 @@ def distill_blocks(
         restore_layers(restorer, before)  # the finished blocks too
         raise
     return reports
+
+
+def _distill_outputs(
+    restorer: RestorerModel,
+    teacher: RestorerModel,
+    images: Tensor,
+    val_images: Tensor,
+    settings: DistillSettings,
+    watch: Callbacks,
+) -> DistillReport:
+    """As any model is distilled: each output's squared error over its variance. Raises UsageError."""
+    if settings.perceptual:
+        raise UsageError(f"{restorer.config.name} learns without a perceptual loss: leave it out")
+
+    def outputs(model: Any, batch: Tensor) -> Any:
+        return model.outputs(batch.to(model.device))
+
+    batches, held = images.split(1), val_images.split(1) if len(val_images) else ()
+    return distill_any(restorer, teacher, batches, settings, val_batches=held, forward=outputs, watch=watch)
 
 
 def _distill_block(
@@ -152,7 +178,7 @@ def _training(restorer: OneStepRestorer, settings: DistillSettings, within: str 
         restorer.vae.disable_gradient_checkpointing()
 
 
-def _check_pair(restorer: OneStepRestorer, teacher: OneStepRestorer) -> None:
+def _check_pair(restorer: RestorerModel, teacher: RestorerModel) -> None:
     if not quant_layers(restorer):
         raise UsageError("the model to distill is in full precision: calibrate it first")
     if restorer.config.to_dict() != teacher.config.to_dict():

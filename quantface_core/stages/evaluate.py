@@ -50,10 +50,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Tools:
-    """What columns are made with, and why some cannot be."""
+    """What metrics need besides the restored pictures, and why some metrics cannot be had."""
 
-    originals: bool = False  # whether every pair has one
-    references: bool = False
+    has_originals: bool = False  # every pair has one
+    has_references: bool = False
     detector: Callable[[Pixels], Sequence[Face]] | None = None
     recognizer: FaceRecognizer | None = None
     parameters: dict[str, Path] = field(default_factory=dict)  # metric -> a file of its parameters
@@ -112,20 +112,20 @@ def _column(name: str, tools: Tools) -> Column:
     if name in tools.reasons:
         raise QuantFaceError(tools.reasons[name])
     if name == "psnr_full":
-        _require(tools.references, "needs the full-precision model: --reference MODEL")
+        _require(tools.has_references, "needs the full-precision model: --reference MODEL")
         return Column(name, title(name), False, "quantface", _to_reference)
     if name in ("deg", "lmd"):
-        _require(tools.originals, _NO_ORIGINALS)
+        _require(tools.has_originals, _NO_ORIGINALS)
         _require(tools.detector is not None, "needs a face detector")
         if name == "lmd":
             return Column(name, title(name), True, "YuNet's eyes, nose and mouth corners (OpenCV)", _landmarks)
         _require(tools.recognizer is not None, "needs a face recogniser")
         return Column(name, title(name), True, "SFace (OpenCV)", _identity)
     if name in OWN:
-        _require(tools.originals, _NO_ORIGINALS)
+        _require(tools.has_originals, _NO_ORIGINALS)
         return Column(name, title(name), name in LOWER_BETTER, "quantface", _compared(OWN[name]))
     metric = pyiqa_metric(name, tools.parameters.get(name))
-    _require(tools.originals or not metric.compares, _NO_ORIGINALS)
+    _require(tools.has_originals or not metric.compares, _NO_ORIGINALS)
     judge = _compared(metric) if metric.compares else lambda r: float(metric(r.restored[None]))
     return Column(name, title(name), metric.lower_better, "pyiqa", judge)
 

@@ -18,7 +18,7 @@ from ..errors import ImageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
 from ..faces.blend import kept_detail
 from ..faces.color import match_color
-from ..faces.finer import Finer, with_noise
+from ..faces.finer import Finer, measured
 from ..faces.look import Look
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.temporal import coarse, gaussian, steadied
@@ -221,7 +221,7 @@ class FilmRestorer:
             after = match_color(after, before, self._options.color)
             share, finer = blended(before, after, self._options.strength)
             taken = taken_share(after - before, share, self._mask)
-            noise = with_noise(finer, base, self._mask, place).noise if finer else 0.0
+            noise = measured(finer, base, self._mask, place).noise if finer else 0.0
             level = held.levels[track]
             held.works[track] = _Work(face, place, level, before, coarse(before), after, share, taken, noise)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +14,10 @@ from ..errors import ImageError, QuantFaceError, UsageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
 from ..faces.blend import blend
 from ..faces.color import METHODS, match_color
-from ..faces.finer import Finer, with_noise
+from ..faces.finer import Finer, measured
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
+from ..kernels.triton.launch import processors
 from ..restorer.by_parts import RestorerByParts
 from ..restorer.interface import Restorer
 from ..runtime.memory import kept_memory
@@ -28,6 +30,7 @@ Progress = Callable[[int, int], None]
 UPSCALES = (1, 2, 4)
 _LEFT = 0.08  # share of a change that nobody sees
 _BATCH, _SMALL = 4, 256  # faces at once; pixels of a side up to which a processor gains by it, measured
+_FILLED, _LARGE = 60, 512  # multiprocessors of a GPU that one face of this side keeps busy
 
 
 def restore_photo(
@@ -90,6 +93,8 @@ def check_options(options: RestoreOptions) -> None:
         raise UsageError(f"batch size is at least 1, or 0 for what is quickest, got {options.batch_size}")
     if options.seed is not None and not 0 <= options.seed < 2**62:
         raise UsageError(f"a seed is a whole number from 0 to 2^62, got {options.seed}")
+    if options.fidelity is not None and not 0 <= options.fidelity <= 1:
+        raise UsageError(f"fidelity is between 0 and 1, got {options.fidelity}")
     if options.color not in METHODS:
         raise UsageError(f"colour matching is one of {METHODS}, got {options.color!r}")
 
@@ -137,7 +142,7 @@ def _restore(
     # A background has details of its own, and the change is to those, not to the photo's.
     before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
     blends = [blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
-    finers = [f and with_noise(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
+    finers = [f and measured(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
     patches = []
     for a, b, (share, _), finer, place in zip(before, restored, blends, finers, places, strict=True):
         change = (to_gray(b - a) if gray else b - a) * share[..., None]
@@ -146,8 +151,8 @@ def _restore(
     shares = tuple(share for share, _ in blends)
     taken = tuple(taken_share(b - a, share, mask) for a, b, share in zip(before, restored, shares, strict=True))
     shown = tuple(np.clip(r, 0, 1) for r in restored)
-    denoised = tuple(finer is not None and finer.noise > 0 for finer in finers)
-    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken, denoised)
+    cleaned = tuple(finer.damage if finer else "" for finer in finers)
+    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken, cleaned)
 
 
 def taken_share(change: Crop, share: Crop, mask: Crop) -> float:
@@ -161,11 +166,11 @@ def left_alone(taken: float) -> bool:
     return taken < _LEFT
 
 
-def in_words(taken: float, automatic: bool = True, denoised: bool = False) -> str:
+def in_words(taken: float, automatic: bool = True, cleaned: str = "") -> str:
     """What was done to a face, for reports; `automatic` when the strength was not the user's."""
     if left_alone(taken):
-        if denoised:
-            return "noise removed; left as it was otherwise"
+        if cleaned:
+            return f"{cleaned} removed; left as it was otherwise"
         return "left as it was: already sharp" if automatic else "left as it was"
     return "restored" if taken > 1 - _LEFT else f"restored by {taken:.0%}"
 
@@ -188,10 +193,15 @@ def restore_crops(
     """Run the restorer over aligned crops [S, S, 3] in 0 to 1, in batches that halve when memory runs out.
 
     With `seeds`, one a crop, latents are sampled; without, the options' seed counts up from crop to crop.
-    Raises ImageError on NaN, QuantFaceError with advice when even one face does not fit.
+    Raises ImageError on NaN, UsageError where a fidelity is asked of a restorer that has none, QuantFaceError with
+    advice when even one face does not fit.
     """
+    if options.fidelity is not None and getattr(restorer, "fidelity", None) is None:
+        raise UsageError("this model has no fidelity to choose: CodeFormer has")
+    # Only where it is chosen: most restorers know no such argument.
+    choice = {} if options.fidelity is None else {"fidelity": options.fidelity}
     restored: list[Crop] = []
-    batch_size = options.batch_size or quick_batch(restorer)
+    batch_size = options.batch_size or quick_batch(restorer.image_size, restorer.device)
     if seeds is None and options.seed is not None:
         # A face's seed counts from its own position, so batches of any size draw the same noise.
         seeds = range(options.seed, options.seed + len(crops))
@@ -202,7 +212,8 @@ def restore_crops(
         # By parts, all faces go through a part before it makes room for the next; it batches them itself.
         batch = np.stack(crops[start:] if isinstance(restorer, RestorerByParts) else crops[start : start + batch_size])
         try:
-            restored += _run(batch, restorer, seeds and seeds[start : start + len(batch)], batch_size)
+            drawn = None if seeds is None else seeds[start : start + len(batch)]
+            restored += _run(batch, restorer, drawn, batch_size, choice)
         except torch.cuda.OutOfMemoryError as error:
             if batch_size == 1 or len(batch) == 1:
                 raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from error
@@ -213,20 +224,25 @@ def restore_crops(
     return restored
 
 
-def quick_batch(restorer: Restorer) -> int:
-    """Faces at once beyond which none comes sooner: a processor is busy with one large face as with four."""
-    if restorer.device.type != "cpu":
-        return _BATCH
-    return max(1, _BATCH * _SMALL**2 // restorer.image_size**2)
+def quick_batch(size: int, device: torch.device) -> int:
+    """Faces of a side at once beyond which none comes sooner: a processor is busy with one large face as with four.
+
+    So is a GPU of few multiprocessors, where more at once would only take memory from other models.
+    """
+    if device.type == "cpu":
+        return max(1, _BATCH * _SMALL**2 // size**2)
+    return 1 if size >= _LARGE and processors(device) < _FILLED else _BATCH
 
 
-def _run(batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int) -> list[Crop]:
+def _run(
+    batch: Crop, restorer: Restorer, seeds: Sequence[int] | None, batch_size: int, choice: Mapping[str, Any]
+) -> list[Crop]:
     images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
     with torch.inference_mode(), kept_memory():
         if isinstance(restorer, RestorerByParts):
             outputs = restorer(images, seeds, batch_size)
         else:
-            outputs = restorer(images, seeds)
+            outputs = restorer(images, seeds, **choice)
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 

@@ -17,7 +17,7 @@ from ..nn.qlayer import QuantLayer
 from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics
 from ..quant.sensitivity import PROBE, measure_layers, replaced_layer
-from ..restorer import OneStepRestorer
+from ..restorer import OneStepRestorer, RestorerModel
 from ..restorer.by_parts import part_of
 from ..types import QuantizeSettings, Sensitivity
 from .quantize import restorer_formats
@@ -26,7 +26,7 @@ _MS_SSIM_SIZE = 160  # pixels: its coarsest scale's window must fit
 
 
 def measure_sensitivity(
-    restorer: OneStepRestorer,
+    restorer: RestorerModel,
     statistics: Mapping[str, ChannelStatistics],
     images: Tensor,
     settings: QuantizeSettings | None = None,
@@ -44,20 +44,56 @@ def measure_sensitivity(
     if perceptual == "ms_ssim" and restorer.image_size <= _MS_SSIM_SIZE:
         raise UsageError(f"MS-SSIM needs more than {_MS_SSIM_SIZE} pixels: choose another metric, such as ssim")
     formats = restorer_formats(restorer, settings)
-    judge = PictureJudge(restorer, images, perceptual)
+    judging = PictureJudge if isinstance(restorer, OneStepRestorer) else WholePictureJudge
+    judge = judging(restorer, images, perceptual)
     return measure_layers(
         restorer, statistics, [images], formats, settings, name=restorer.config.name, judge=judge, progress=progress
     )
 
 
-class PictureJudge:
+class WholePictureJudge:
     """Pictures of a restorer with one layer replaced, against those of the restorer itself."""
 
-    @torch.no_grad()
-    def __init__(self, restorer: OneStepRestorer, images: Tensor, perceptual: str) -> None:
+    exact: Tensor
+
+    def __init__(self, restorer: Any, images: Tensor, perceptual: str) -> None:
         self.restorer, self.images = restorer, images.to(restorer.device)
         self.metric = perceptual
         self.score, self.lower = (ms_ssim, False) if perceptual == "ms_ssim" else full_reference(perceptual)
+        self._prepare()
+
+    @torch.no_grad()
+    def _prepare(self) -> None:
+        self.exact = self._unit(self.restorer(self.images))
+
+    def _unit(self, picture: Tensor) -> Tensor:
+        return (picture.float() / 2 + 0.5).clamp(0, 1)
+
+    def share(self, done: Sequence[str], names: Sequence[str]) -> float:
+        """How much of the time is behind, 0 to 1."""
+        return len(done) / len(names)
+
+    @torch.no_grad()
+    def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
+        """(squared error over the exact picture's variance, perceptual loss) with one layer replaced."""
+        with replaced_layer(self.restorer, name, layer):
+            picture = self._unit(self._picture(name))
+        error = float((picture - self.exact).square().mean() / self.exact.var().clamp_min(1e-12))
+        score = float(self.score(picture, self.exact).mean())
+        return error, max(0.0, score if self.lower else 1 - score)
+
+    def _picture(self, name: str) -> Tensor:
+        """The picture with this layer replaced."""
+        picture: Tensor = self.restorer(self.images)
+        return picture
+
+
+class PictureJudge(WholePictureJudge):
+    """The same of a one-step restorer, of which only what comes from the layer's part on runs."""
+
+    @torch.no_grad()
+    def _prepare(self) -> None:
+        restorer = self.restorer
         clock = [time.perf_counter()]
 
         def timed(value: Any) -> Any:
@@ -76,26 +112,14 @@ class PictureJudge:
             "decoder": decode,
         }
 
-    def _unit(self, picture: Tensor) -> Tensor:
-        return (picture.float() / 2 + 0.5).clamp(0, 1)
-
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
-        """How much of the time is behind, 0 to 1."""
         return sum(self.seconds[part_of(n)] for n in done) / sum(self.seconds[part_of(n)] for n in names)
 
-    @torch.no_grad()
-    def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
-        """(squared error over the exact picture's variance, perceptual loss) with one layer replaced."""
-        with replaced_layer(self.restorer, name, layer):
-            picture = self._unit(self._from_part(part_of(name)))
-        error = float((picture - self.exact).square().mean() / self.exact.var().clamp_min(1e-12))
-        score = float(self.score(picture, self.exact).mean())
-        return error, max(0.0, score if self.lower else 1 - score)
-
-    def _from_part(self, part: str) -> Tensor:
-        model, restored = self.restorer, self.restored
+    def _picture(self, name: str) -> Tensor:
+        model, restored, part = self.restorer, self.restored, part_of(name)
         if part != "decoder":
             prompt = model.embedder(self.images) if part == "embedder" else self.prompt
             latent = model.encode(self.images) if part == "encoder" else self.latent
             restored = model.predict(latent, prompt)
-        return model.decode(restored)
+        picture: Tensor = model.decode(restored)
+        return picture

@@ -95,7 +95,7 @@ class TestPhotos:
         command = ["restore", str(tmp_path / "a.png"), str(tmp_path / "gone.jpg"), str(photos / "nasa_astronaut.png")]
         assert main([*command, "-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]) == 1
         error = capsys.readouterr().err
-        assert "a.png: not a picture" in error
+        assert "a.png: damaged, or not a picture" in error
         assert "gone.jpg: no such file" in error
         assert "2 of 3 photos failed" in error
         assert listing(tmp_path / "out") == ["nasa_astronaut.png"]

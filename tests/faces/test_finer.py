@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from quantface_core.faces import finer as finer_detail
 from quantface_core.faces.align import Matrix, extract, invert, whole_transform
-from quantface_core.faces.finer import Finer, dropped, with_noise
+from quantface_core.faces.finer import Finer, dropped
 from quantface_core.faces.paste import face_mask
 from quantface_core.io.photos import read_photo
 from quantface_core.types import Pixels
@@ -21,7 +22,9 @@ _FACES = range(4)
 def measured(photo: Pixels) -> tuple[Finer, Matrix]:
     to_photo = whole_transform(_CROP, _CROP, len(photo))
     crop = extract(photo, invert(to_photo), _CROP)
-    return with_noise(Finer(crop, np.ones((_CROP, _CROP), np.float32)), photo, face_mask(_CROP), to_photo), to_photo
+    return finer_detail.measured(
+        Finer(crop, np.ones((_CROP, _CROP), np.float32)), photo, face_mask(_CROP), to_photo
+    ), to_photo
 
 
 def grainy(photo: Pixels, sigma: float, size: float = 0.0) -> Pixels:
@@ -74,3 +77,22 @@ def test_a_photo_no_finer_than_its_crop_is_not_measured(portraits: list[Pixels])
 def test_16_bits_are_measured_alike(portraits: list[Pixels]) -> None:
     noisy = grainy(portraits[0], 12)
     assert measured(noisy.astype(np.uint16) * 257)[0].noise == pytest.approx(measured(noisy)[0].noise, rel=1e-3)
+
+
+@pytest.mark.parametrize("index", _FACES)
+@pytest.mark.parametrize("side", [64, 100, 128])
+def test_of_repeated_pixels_nothing_stays(portraits: list[Pixels], index: int, side: int) -> None:
+    clean = portraits[index]
+    small = cv2.resize(clean, (side, side), interpolation=cv2.INTER_AREA)
+    blocks = cv2.resize(small, clean.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    finer, place = measured(blocks)
+    assert finer.damage == "blocks"
+    kept = np.rint(blocks - 255 * dropped(blocks, finer, place)).clip(0, 255)
+    before, after = (float(np.square(x - clean.astype(float)).mean()) for x in (blocks, kept))
+    assert after < before
+
+
+def test_repeated_pixels_finer_than_the_crop_are_detail(portraits: list[Pixels]) -> None:
+    small = cv2.resize(portraits[0], (256, 256), interpolation=cv2.INTER_AREA)
+    blocks = cv2.resize(small, (512, 512), interpolation=cv2.INTER_NEAREST)
+    assert measured(blocks)[0].damage == ""

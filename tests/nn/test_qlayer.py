@@ -180,3 +180,43 @@ def test_a_remembered_result_is_of_this_input_and_these_weights() -> None:
         layer.prepare(AVAILABLE[0])
         assert torch.equal(layer.cached(x), layer(x))
         assert torch.equal(copy.deepcopy(layer).cached(x), layer(x))
+
+
+def exchanged(layer: QuantLayer) -> None:
+    """Every buffer replaced past `_apply`, as a host's memory manager does that uploads them anew for every run."""
+    for name, buffer in layer._buffers.items():
+        layer._buffers[name] = None if buffer is None else buffer.clone()
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(32, 16), nn.Conv2d(32, 16, 3, padding=1)], ids=["linear", "convolution"])
+def test_exchanged_buffers_are_the_ones_that_compute(layer: nn.Module) -> None:
+    low, _ = balanced(layer, rank=4, seed=0)
+    x = torch.randn(2, 32, 6, 6) if isinstance(layer, nn.Conv2d) else torch.randn(3, 32)
+    before, kernel = low(x), low.kernel()
+    exchanged(low)
+    assert torch.equal(low(x), before)
+    assert low.kernel() is not kernel
+    kernel = low.kernel()
+    low(x)
+    assert low.kernel() is kernel  # made once
+    low._buffers["up"] = torch.zeros_like(low.up)
+    assert not torch.equal(low(x), before)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(32, 16), nn.Conv2d(32, 16, 3, padding=1)], ids=["linear", "convolution"])
+def test_a_layer_that_moves_leaves_nothing_behind(layer: nn.Module) -> None:
+    low, _ = balanced(layer, rank=4, seed=0)
+    low.doubles = True
+    x = torch.randn(1, 32, 6, 6)
+    with torch.no_grad():
+        low.doubled(x) if isinstance(layer, nn.Conv2d) else low.cached(x.view(1, -1, 32))
+    low.to("cpu")
+    kept = [value for name, value in vars(low).items() if name not in ("_buffers", "_parameters", "_modules")]
+    assert not any(isinstance(v, torch.Tensor) or (isinstance(v, dict | tuple | list) and _holds(v)) for v in kept)
+    assert low._kernel is None
+    assert low._transform is None
+
+
+def _holds(values: object) -> bool:
+    inside = values.values() if isinstance(values, dict) else values
+    return any(isinstance(v, torch.Tensor) or (isinstance(v, dict | tuple | list) and _holds(v)) for v in inside)

@@ -126,12 +126,16 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         path = tmp_path / name / file
         return str(path) if path.is_file() else None
 
+    def listed(name: str) -> list[str]:
+        kinds = folders[name][1]  # none: any
+        return sorted(p.name for p in (tmp_path / name).glob("*") if p.is_file() and p.suffix in (kinds or {p.suffix}))
+
     folder_paths = _module(
         "folder_paths",
         models_dir=str(tmp_path),
         folder_names_and_paths=folders,
         add_model_folder_path=add,
-        get_filename_list=lambda name: sorted(p.name for p in (tmp_path / name).glob("*.safetensors")),
+        get_filename_list=listed,
         get_full_path=path_of,
         get_folder_paths=lambda name: folders[name][0],
         get_input_directory=lambda: str(tmp_path / "input"),

@@ -112,6 +112,8 @@ def test_blueprints_fit_the_schemas(nodes: dict[str, Any], path: Path) -> None:
     shown = blueprint["nodes"][0]["properties"]["proxyWidgets"]
     for node_id, widget in shown:
         assert widget in {i.id for i in nodes[by_id[int(node_id)]["type"]].define_schema().inputs if i.widget}
+    fields = [widget for _, widget in shown]
+    assert fields.index("blend") == fields.index("strength") - 1  # which alone does nothing while blend is auto
 
 
 def test_the_page_fetches_nothing_from_elsewhere() -> None:

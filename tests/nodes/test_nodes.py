@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib
 import importlib.util
 import inspect
 import os
@@ -299,7 +300,7 @@ def test_long_reports_are_cut(pack: Any) -> None:
     assert lines[-1] == "  and 250 more, 125 of them restored"
     for number in range(30):
         crowd.note(f"note {number // 2}")
-    assert crowd.told() == [*(f"note {number}" for number in range(5)), "and 10 more of such notes"]
+    assert crowd.shown_notes() == [*(f"note {number}" for number in range(5)), "and 10 more of such notes"]
     video = Report("restored")
     for _ in range(290):
         video.picture([face], [0], [0])
@@ -339,7 +340,7 @@ def test_not_enough_memory_is_the_host_s_to_tell(restore: Any, load: Any, photo:
     def encode(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError("no room")
 
-    model.restorer.encode = encode
+    model.restorer.posterior = encode
     with pytest.raises(torch.cuda.OutOfMemoryError):
         restore(photo, model)
 
@@ -360,20 +361,20 @@ def test_cancel_ends_the_search_for_faces_between_two_pieces(
     restore: Any, load: Any, host: SimpleNamespace, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None of which is large: tests/faces/test_detect.py."""
-    calls = []
+    detect = importlib.import_module("custom_nodes_quantface.quantface_core.faces.detect")
+    calls, detected = [], detect.FaceDetector._detected
 
-    def search(*_: Any) -> list[Any]:
-        calls.append(1)
+    def cancelled_meanwhile(self: Any, *given: Any) -> Any:
+        calls.append(host.cancelled)
+        found = detected(self, *given)
         host.cancelled = True
-        return []
+        return found
 
-    detector = sys.modules["custom_nodes_quantface.quantface_core.faces.detect"].FaceDetector
-    found = detector._detected
-    monkeypatch.setattr(detector, "_detected", lambda self, *given: (search(), found(self, *given))[1])
+    monkeypatch.setattr(detect.FaceDetector, "_detected", cancelled_meanwhile)
     with pytest.raises(BaseException) as caught:  # noqa: PT011
         restore(photo, load())
     assert type(caught.value).__name__ == "Cancelled"
-    assert len(calls) == 1
+    assert calls == [False, True]  # the second ends before its network runs
 
 
 def test_a_huge_picture_is_worked_on_in_strips(
@@ -382,7 +383,7 @@ def test_a_huge_picture_is_worked_on_in_strips(
     """Whatever is done to all of its pixels looks at the cancel button after so many."""
     model = load()
     whole = restore(photo, model)
-    pictures = sys.modules["custom_nodes_quantface.nodes.pictures"]
+    pictures = importlib.import_module("custom_nodes_quantface.nodes.pictures")
     checks, host.checks, strips = host.checks, 0, 64
     monkeypatch.setattr(pictures, "_STRIP", photo[0, ..., 0].numel() // strips)
     picture, _, changed, *_ = restore(photo, model)

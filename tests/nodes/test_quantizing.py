@@ -159,3 +159,15 @@ def test_faces_come_from_a_folder_or_from_photos(
     batch = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     assert gather(batch, "", 2, False, True).shape == (2, 3, 64, 64)
     assert gather(None, "", 3, False, True).shape == (3, 3, 64, 64)
+
+
+def test_the_plain_patcher_holds_a_model(nodes: Any, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of dynamic VRAM puts other tensors in the buffers' places before every run, the weights' too."""
+    import sys
+
+    patchers = sys.modules["comfy.model_patcher"]
+    monkeypatch.setattr(patchers, "CoreModelPatcher", lambda *_, **__: pytest.fail("dynamic"), raising=False)
+    host = sys.modules[f"{pack.__name__}.nodes.host"]
+    restorer = torch.nn.Module()
+    restorer.device = torch.device("cpu")
+    assert isinstance(host.FRModel("tiny", restorer).patcher, patchers.ModelPatcher)

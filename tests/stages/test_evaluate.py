@@ -31,7 +31,7 @@ def _pairs(count: int) -> list[Pair]:
 
 
 def test_scores_follow_the_pictures_in_order_whatever_the_batch(tiny: OneStepRestorer) -> None:
-    tools = Tools(originals=True, references=True)
+    tools = Tools(has_originals=True, has_references=True)
     columns, missing = make_columns(["psnr", "psnr_full"], tools)
     assert missing == {}
     seen: list[Result] = []
@@ -95,7 +95,7 @@ def test_a_column_that_breaks_off_is_named_and_the_rest_goes_on(tiny: OneStepRes
             raise QuantFaceError("no more")
         return 1.0
 
-    tools = Tools(originals=True)
+    tools = Tools(has_originals=True)
     columns, _ = make_columns(["psnr", "ms_ssim"], tools)
     columns.append(Column("mine", "Mine", False, "me", breaks))
     scores, broken = evaluate(tiny, _pairs(3), columns, tools)
@@ -108,7 +108,7 @@ def test_a_column_that_breaks_off_is_named_and_the_rest_goes_on(tiny: OneStepRes
 def test_landmarks_and_identity_follow_a_moved_face(
     face: Tensor, detector: FaceDetector, recognizer_file: Path
 ) -> None:
-    tools = Tools(originals=True, detector=detector, recognizer=FaceRecognizer(recognizer_file))
+    tools = Tools(has_originals=True, detector=detector, recognizer=FaceRecognizer(recognizer_file))
     columns, missing = make_columns(["deg", "lmd"], tools)
     assert missing == {}
     deg, lmd = columns

@@ -72,7 +72,7 @@ def test_layers_that_read_one_input_balance_it_alike(low_bit: OneStepRestorer) -
     for group in shared_input_groups(low_bit):
         layers = [low_bit.get_submodule(name) for name in group]
         assert all(layer.kernel() for layer in layers)  # prepared
-        assert len({layer.rounds_by for layer in layers}) == 1
+        assert len({layer.codes_key for layer in layers}) == 1
 
 
 def test_reports_say_what_each_layer_gained(tiny: OneStepRestorer, faces: torch.Tensor) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -89,6 +88,25 @@ def test_a_sharp_portrait_stays_and_is_told_so(photos: Path, mini: OneStepRestor
     assert psnr(result.pixels[inside], photo[inside]) > 40
     assert in_words(result.taken[0]) == "left as it was: already sharp"
     full = restore_photo(photo, mini, detector(photo), RestoreOptions(strength=1))
+    assert psnr(full.pixels[inside], photo[inside]) > 38  # the model alone does it next to no harm either
+
+
+class Waxy(torch.nn.Module):
+    """A restorer that makes every face smooth, as many do."""
+
+    image_size, device = 256, torch.device("cpu")
+
+    def forward(self, images: torch.Tensor, seeds: object = None) -> torch.Tensor:
+        smooth = [cv2.GaussianBlur(x.permute(1, 2, 0).numpy(), (0, 0), 2.0) for x in images]
+        return torch.from_numpy(np.stack(smooth)).permute(0, 3, 1, 2)
+
+
+def test_a_sharp_portrait_stays_whatever_the_restorer(photos: Path, detector: FaceDetector) -> None:
+    photo = read_photo(photos / "usnavy_grace_hopper.jpg").pixels
+    faces = detector(photo)
+    result, full = (restore_photo(photo, Waxy(), faces, RestoreOptions(strength=s)) for s in ("auto", 1))
+    inside = result.mask > 0.5
+    assert psnr(result.pixels[inside], photo[inside]) > 40
     assert psnr(full.pixels[inside], photo[inside]) < 36
 
 
@@ -177,7 +195,7 @@ def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
     sizes = []
 
     class Cramped(torch.nn.Module):
-        config, device = tiny.config, tiny.device
+        image_size, device = tiny.image_size, tiny.device
 
         def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
             sizes.append(len(images))
@@ -191,15 +209,18 @@ def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
     assert np.allclose(restored, crops)
 
 
-@pytest.mark.parametrize(("device", "size", "batch"), [("cpu", 256, 4), ("cpu", 512, 1), ("cuda", 512, 4)])
-def test_a_processor_takes_one_large_face_at_once(device: str, size: int, batch: int) -> None:
-    restorer = SimpleNamespace(device=torch.device(device), config=SimpleNamespace(image_size=size))
-    assert quick_batch(restorer) == batch
+@pytest.mark.parametrize(
+    ("device", "processors", "size", "batch"),
+    [("cpu", 1, 256, 4), ("cpu", 1, 512, 1), ("cuda", 132, 512, 4), ("cuda", 28, 512, 1), ("cuda", 28, 256, 4)],
+)
+def test_a_face_that_fills_the_device_goes_alone(device, processors, size, batch, monkeypatch) -> None:
+    monkeypatch.setattr("quantface_core.stages.restore.processors", lambda _: processors)
+    assert quick_batch(size, torch.device(device)) == batch
 
 
 def test_no_memory_for_one_face_says_what_to_do(tiny: OneStepRestorer) -> None:
     class Full(torch.nn.Module):
-        config, device = tiny.config, tiny.device
+        image_size, device = tiny.image_size, tiny.device
 
         def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")

@@ -22,6 +22,7 @@ every = st.builds(
     min_confidence=shares,
     feather=shares,
     seed=st.none() | st.integers(0, 2**40),
+    fidelity=shares,
 )
 
 

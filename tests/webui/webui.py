@@ -115,7 +115,7 @@ class WebUI:
         command += ["--gradio-allowed-path", str(checkout)]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
         environment |= {"HF_ENDPOINT": self.hub.url, "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(base / "site")}
-        environment["QUANTFACE_TEST_PHOTO"] = str(photo)
+        environment |= {"QUANTFACE_TEST_PHOTO": str(photo), "PYTHONUNBUFFERED": "1"}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=checkout, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
@@ -123,21 +123,21 @@ class WebUI:
         self._wait()
 
     def _wait(self) -> None:
+        """Until the host says so: asking it before, on a slow machine, has it fail to add its middleware."""
         end = time.monotonic() + _STARTS
         while time.monotonic() < end and self.process.poll() is None:
-            try:
-                self.get("/quantface/models")  # the routes come last
+            if "Startup time:" in self.log.read_text():
+                self.get("/quantface/models")
                 self.greeting = self.log.read_text()
                 return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.5)
+            time.sleep(1)
         self.stop()
         raise RuntimeError(f"the WebUI did not start:\n{self.log.read_text()[-3000:]}")
 
     def stop(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(60)
+            self.process.wait(600)
         self.hub.close()
 
     def get(self, path: str) -> Any:

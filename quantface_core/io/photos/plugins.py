@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from . import jxl
+
 FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "JPEG2000", "PPM", "TGA", "QOI", "PSD"),
     *("DDS", "PCX", "SGI", "ICO", "ICNS", "HEIF", "JXL"),
@@ -14,17 +16,16 @@ FORMATS = (
 """Decoders by Pillow's names: pictures alone, for others (EPS, WMF) start programs or draw."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _START = 1 << 16  # bytes of a file that are searched for its depth
 
 
 def missing_plugin(path: Path) -> str | None:
-    """What to install for a file that starts like HEIC or JPEG XL; None for others."""
+    """What to install for a file that starts like HEIC or JPEG XL; None for others, and where it is installed."""
     with path.open("rb") as file:
         start = file.read(16)
-    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
         return 'HEIC is read with a plugin: pip install pillow-heif (or "quantface[heic]")'
-    if start.startswith(_JXL_STARTS):
+    if start.startswith((jxl.CODESTREAM, jxl.CONTAINER)) and "JXL" not in Image.OPEN:
         return 'JPEG XL is read with a plugin: pip install pillow-jxl-plugin (or "quantface[jxl]")'
     return None
 
@@ -53,6 +54,8 @@ def stored_bits(path: Path, image: Image.Image) -> int:
     if image.format == "JPEG2000":
         size = start.find(b"\xff\x51")
         return (start[size + 40] & 0x7F) + 1 if 0 <= size < len(start) - 40 else 8
+    if image.format == "JXL":
+        return jxl.bits_a_channel(start)
     if image.format == "AVIF":
         place = start.find(b"av1C")
         flags = start[place + 6] if 0 <= place < len(start) - 6 else 0

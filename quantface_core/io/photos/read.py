@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import ImageError
+from ..mistaken import mistaken_for_picture
 from . import exif, photo, png, tiff
 from .colour import as_rgb
 from .ifd import Buffer, Directory, directories
@@ -109,7 +110,8 @@ def _told(path: Path) -> Iterator[None]:
     except PermissionError:
         raise ImageError(f"{path}: permission denied") from None
     except UnidentifiedImageError:
-        hint = missing_plugin(path) or f"not a picture this can read ({', '.join(READABLE)})"
+        hint = missing_plugin(path) or mistaken_for_picture(path)
+        hint = hint or f"damaged, or not a picture this can read ({', '.join(READABLE)})"
         raise ImageError(f"{path}: {hint}") from None
     except Image.DecompressionBombError:
         limit = photo.MAX_PIXELS // 1_000_000

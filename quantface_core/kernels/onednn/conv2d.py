@@ -1,4 +1,9 @@
-"""Low-bit convolutions by oneDNN's integer product."""
+"""Low-bit convolutions by oneDNN's integer product.
+
+Three forms give the same integers: the convolution as it is; for large 3x3 ones Winograd's (`transformed.py`), of fewer
+products; and for a picture that is enlarged twice before (`upsample_conv.py`) four small kernels over the picture as it
+was. Which one pays depends on the picture, so each is packed when it is first needed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ from .transformed import Doubled, Form, Transformed, Winograd, fits
 
 
 class Conv2d:
-    """As `reference.Conv2d`; `doubles`: it will be asked for `doubled` alone."""
+    """As `reference.Conv2d`; `doubles`: only `doubled`, the convolution of the enlarged picture, will be asked for."""
 
     def __init__(
         self,
@@ -35,12 +40,12 @@ class Conv2d:
         self.x_bits, self.clip, self.zero_point = x_bits, clip, zero_point(x_bits)
         self.stride, self.padding = stride, padding
         self.weight, self.bias, self.transform = weight, bias, transform
-        # The four kernels of a doubled picture add up to four codes, in a byte.
+        # A kernel of an enlarged picture is a sum of up to four codes, which has to fit a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
         sums, largest = 4 * largest_code(weight.bits), self.zero_point + largest_code(x_bits)
         self.doubles = same and sums <= largest_code(8) and exact(largest, sums)
         self.transforms = fits(weight.shape, weight.bits, x_bits, stride)
-        # Prepacked now, not at the first picture, unless it hangs on the picture in which form.
+        # Prepacked now, not at the first picture, where the form does not depend on the picture.
         if not self.transforms:
             _ = self._phases if doubles and self.doubles else self._whole
 

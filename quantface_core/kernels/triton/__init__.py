@@ -19,12 +19,12 @@ import torch
 if TYPE_CHECKING:
     from .conv2d import Conv2d
     from .linear import Linear
-    from .norm import group_norm
+    from .norm import group_norm, norm_factors
 
-__all__ = ["Conv2d", "Linear", "group_norm", "supports", "unavailable"]
+__all__ = ["Conv2d", "Linear", "group_norm", "norm_factors", "supports", "unavailable"]
 
 _CAPABILITY = (8, 0)  # from which tensor cores multiply bytes
-_WHERE = {"Linear": "linear", "Conv2d": "conv2d", "group_norm": "norm"}
+_WHERE = {"Linear": "linear", "Conv2d": "conv2d", "group_norm": "norm", "norm_factors": "norm"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,17 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..around import AroundMap, keep_channel_sums
 from ..channel_transform import ChannelTransform
 from ..quantize import largest_code
 from ..upsample_conv import phase_kernels
 from ..weight import LowBitWeight
-from .codes import image_codes
-from .product import conv2d_product
-from .unpack import unpacked
+from .branch import Branch
+from .maps import balanced, image_codes
+from .product import Additions, conv2d_product
+from .unpack import UnpackedWeight
+
+PLAIN = AroundMap()
 
 
 class Conv2d:
-    """As `reference.Conv2d`, whose weight unpacks at every call too."""
+    """As `reference.Conv2d`, and with what is around it in the same passes."""
 
     def __init__(
         self,
@@ -33,6 +37,8 @@ class Conv2d:
     ) -> None:
         self.x_bits, self.clip, self.stride, self.padding = x_bits, clip, stride, padding
         self.weight, self.scale, self.bias, self.transform = weight, weight.scale.float(), bias, transform
+        self.branch: Branch | None = None
+        self._unpacked = UnpackedWeight(weight)
         # The four kernels of a doubled picture add up to four codes, in a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
         self.doubles = same and 4 * largest_code(weight.bits) <= largest_code(8)
@@ -40,49 +46,59 @@ class Conv2d:
             _ = self._phases  # now, not at the first picture
 
     @cached_property
-    def _phases(self) -> list[Tensor]:
+    def _phases(self) -> Tensor:
+        """The four phases' kernels, [4, O, 2, 2, C] int8."""
         kernels = phase_kernels(self.weight.codes().short())
-        return [kernel.to(torch.int8).permute(0, 2, 3, 1).contiguous() for kernel in kernels]
+        return torch.stack([kernel.to(torch.int8).permute(0, 2, 3, 1) for kernel in kernels]).contiguous()
 
-    def _codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes int8 [B, H, W, C] and scales [B]."""
-        maps = x.permute(0, 2, 3, 1)
-        return image_codes(self.transform(maps) if self.transform else maps, self.x_bits, self.clip)
+    def take_branch(self, down: Tensor, up: Tensor) -> None:
+        """See `around.FusedConv2d`."""
+        self.branch = Branch(down, up)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
-        codes, scale = self._codes(x)
+        codes, scale = image_codes(*balanced(x.permute(0, 2, 3, 1), self.transform), self.x_bits, self.clip)
         return codes.permute(0, 3, 1, 2), scale.view(-1, 1, 1, 1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        sides, taps = x.shape[2:], self.weight.shape[2:]
-        high, wide = (
-            (n + 2 * p - k) // s + 1 for n, p, k, s in zip(sides, self.padding, taps, self.stride, strict=True)
-        )
-        y = x.new_empty(len(x), high, wide, self.weight.shape[0])
-        self._product(*self._codes(x), unpacked(self.weight), self.stride, self.padding, y)
-        return y.permute(0, 3, 1, 2)
+        return self._computed(x, PLAIN, False, None)
 
     def doubled(self, x: Tensor) -> Tensor:
         """As `reference.Conv2d.doubled`, from a quarter of the codes and 4/9 of the products."""
-        if not self.doubles:
-            return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        batch, _, height, width = x.shape
-        y = x.new_empty(batch, 2 * height, 2 * width, self.weight.shape[0])
-        codes, scale = self._codes(x)
-        for number, kernel in enumerate(self._phases):
-            row, column = divmod(number, 2)
-            place = y[:, row::2, column::2]
-            self._product(codes, scale, kernel, (1, 1), (1 - row, 1 - column), place)
-        return y.permute(0, 3, 1, 2)
+        return self._computed(x, PLAIN, True, None)
 
-    def _product(
-        self,
-        codes: Tensor,
-        scale: Tensor,
-        weight: Tensor,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        out: Tensor,
-    ) -> None:
-        conv2d_product(codes, weight, self.scale, scale, self.bias, stride, padding, out)
+    def fused(self, x: Tensor, around: AroundMap, doubled: bool = False) -> Tensor:
+        """See `around.FusedConv2d`."""
+        return self._computed(x, around, doubled, self.branch)
+
+    def _computed(self, x: Tensor, around: AroundMap, doubled: bool, branch: Branch | None) -> Tensor:
+        if doubled and not self.doubles:
+            x, doubled = F.interpolate(x, scale_factor=2.0, mode="nearest"), False
+        maps, largest = balanced(x.permute(0, 2, 3, 1), self.transform, around.factors, around.silu)
+        codes, scale = image_codes(maps, largest, self.x_bits, self.clip)
+        low, grouped = None, False
+        if branch:
+            low, grouped = branch.low(maps.permute(0, 3, 1, 2), self.stride, self.padding, doubled)
+        y = x.new_empty(len(x), *self._sides(x, doubled), self.weight.shape[0])
+        added = Additions(
+            low,
+            branch.up(x.dtype) if branch else None,
+            grouped,
+            None if around.row is None else around.row.contiguous(),
+            None if around.skip is None else around.skip.permute(0, 2, 3, 1).contiguous(),
+        )
+        weight = self._phases if doubled else self._unpacked()
+        sums = conv2d_product(
+            codes, weight, self.scale, scale, self.bias, self.stride, self.padding, y, added, sums=around.sums
+        )
+        result = y.permute(0, 3, 1, 2)
+        keep_channel_sums(result, sums)
+        return result
+
+    def _sides(self, x: Tensor, doubled: bool) -> list[int]:
+        """Of the result: [H', W']."""
+        if doubled:
+            return [2 * side for side in x.shape[2:]]
+        taps = self.weight.shape[2:]
+        sides = zip(x.shape[2:], self.padding, taps, self.stride, strict=True)
+        return [(side + 2 * pad - tap) // step + 1 for side, pad, tap, step in sides]

@@ -2,41 +2,89 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import math
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+
+_SHARES = {128: 0.60, 64: 0.45, 32: 0.30, 16: 0.15}  # of the peak that tiles reach, by their shorter side
+_FEW_STEPS, _PARTS = 8, 16  # steps of a part at least; parts of a product at most
+_MANY = 4  # tiles a multiprocessor, beyond which the last ones do not matter
 
 
-def on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device, which on machines with several may be another than the tensor's."""
-    here = not x.is_cuda or x.device.index == torch.cuda.current_device()
-    return nullcontext() if here else torch.cuda.device(x.device)
+def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """Launch a kernel on the device of its first argument: all launches of this backend, for who counts them.
+
+    Products and sums are not fused into one rounding, whatever a version of Triton does by itself: numbers would change
+    with it.
+    """
+    device = arguments[0].device
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):  # Triton launches on the current one
+            kernel[grid](*arguments, **options, enable_fp_fusion=False)
+    else:
+        kernel[grid](*arguments, **options, enable_fp_fusion=False)
 
 
 class Tile(NamedTuple):
-    """What a program computes: rows and columns of the result, inputs at once, and how."""
+    """What a program computes: rows and columns of the result, and how.
+
+    Two products of `inputs` each a step (one where `pair` is false): Triton 3.8 and 3.9 keep the bytes of a loop with
+    one product in a register each, and spill most of them on GPUs of capability 8.
+    """
 
     rows: int
     columns: int
     inputs: int
+    pair: bool
     warps: int
     stages: int
 
+    @property
+    def step(self) -> int:
+        """Inputs of a step."""
+        return self.inputs * (1 + self.pair)
+
 
 @cache
-def tile_of(rows: int, columns: int, inputs: int, device: torch.device) -> Tile:
-    """A tile for a product [rows, inputs] x [inputs, columns].
+def tile_of(rows: int, outputs: int, inputs: int, device: torch.device) -> Tile:
+    """A tile for a product [rows, inputs] x [inputs, outputs].
 
-    Large ones read their inputs less often: the largest of which there are enough to keep the device busy.
+    Large ones read their inputs less often, and small ones leave fewer multiprocessors without work at the end: the one
+    with which it would be done first.
     """
-    deep = 128 if inputs % 128 == 0 else 64
-    tiles = [Tile(128, 128, 64, 4, 3), Tile(64, 64, deep, 4, 4), Tile(32, 64, deep, 4, 4)]
-    enough = _processors(device)
-    return next((t for t in tiles if -(-rows // t.rows) * -(-columns // t.columns) >= enough), tiles[-1])
+    at_once = processors(device)
+
+    def cost(tile: Tile) -> float:
+        turns = -(-rows // tile.rows) * -(-outputs // tile.columns) / at_once
+        whole = float(math.ceil(turns)) if turns < _MANY else turns
+        return whole * tile.rows * tile.columns / _SHARES[min(tile.rows, tile.columns)]
+
+    return min(tiles_for(outputs, inputs), key=cost)
 
 
-def _processors(device: torch.device) -> int:
+def steps_of_part(programs: int, steps: int, device: torch.device) -> int:
+    """How many of a product's steps a program takes, where so few programs have so many that one would wait for all.
+
+    Small maps of many channels: 90 steps one after the other, on a device most of which has nothing to do.
+    """
+    parts = min(2 * processors(device) // programs, steps // _FEW_STEPS, _PARTS)
+    return -(-steps // parts) if parts > 1 else steps
+
+
+def tiles_for(outputs: int, inputs: int) -> list[Tile]:
+    """The tiles that fit some outputs and inputs, the largest first; none needs more than 99 KB of shared memory."""
+    columns = min(128, max(16, 1 << (outputs - 1).bit_length()))
+    deep, pair = 64 if inputs % 128 == 0 else 32, inputs > 32
+    return [
+        Tile(128, columns, deep, pair, 8 if columns == 128 else 4, 3),
+        Tile(128, min(64, columns), deep, pair, 4, 3),
+        Tile(64, min(64, columns), deep, pair, 4, 3),
+        Tile(32, min(64, columns), deep, pair, 4, 3),
+    ]
+
+
+def processors(device: torch.device) -> int:
+    """Multiprocessors of an NVIDIA GPU (compute units of an AMD one); 1 of any other device."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ..around import AroundTokens
 from ..channel_transform import ChannelTransform
 from ..weight import LowBitWeight
-from .codes import token_codes
-from .product import linear_product
-from .unpack import unpacked
+from .branch import Branch
+from .product import Additions, linear_product
+from .rotation import rotates
+from .tokens import Tokens, rounded_tokens
+from .unpack import UnpackedWeight, roomy, unpacked
+
+PLAIN = AroundTokens()
 
 
 class Linear:
-    """As `reference.Linear`, whose weight unpacks at every call too."""
+    """As `reference.Linear`, and with what is around it in the same passes."""
 
     def __init__(
         self,
@@ -25,20 +33,97 @@ class Linear:
     ) -> None:
         self.x_bits, self.clip, self.bias, self.transform = x_bits, clip, bias, transform
         self.weight, self.scale = weight, weight.scale.float()
+        self.branch: Branch | None = None
+        self._unpacked = UnpackedWeight(weight)
         self._biases: dict[torch.dtype, Tensor | None] = {}
+        self._stacks: dict[tuple[Linear, ...], _Stack] = {}
+
+    def take_branch(self, down: Tensor, up: Tensor) -> None:
+        """See `around.FusedLinear`."""
+        self.branch = Branch(down, up)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
-        return token_codes(self.transform(x) if self.transform else x, self.x_bits, self.clip)
+        return self.rounded(x, PLAIN, None)[:2]
+
+    def rounded(self, x: Tensor, around: AroundTokens, down: Tensor | None) -> Tokens:
+        """x [N, K] after what is before the layer, as codes; down [r, K] of a branch."""
+        transform = self.transform
+        if transform is None or rotates(transform):
+            return rounded_tokens(x, self.x_bits, self.clip, transform, down, around.norm, around.gated)
+        if around.gated:  # by a block that no tile has room for, after what is plain torch's
+            values, gates = x.chunk(2, -1)
+            x = values * F.gelu(gates)
+        if around.norm:
+            x = F.layer_norm(x, x.shape[-1:], around.norm.weight, around.norm.bias, around.norm.eps)
+        return rounded_tokens(transform(x), self.x_bits, self.clip, None, down)
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
-        """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
-        return linear_product(codes, unpacked(self.weight), self.scale, scale, self._bias(scale.dtype))
+        """The layer's result [N, O] from codes and scales, in the dtype of the scales; without its branch."""
+        return linear_product(codes, self._unpacked(), self.scale, scale, self.bias_in(scale.dtype))
 
-    def _bias(self, dtype: torch.dtype) -> Tensor | None:
+    def bias_in(self, dtype: torch.dtype) -> Tensor | None:
         if dtype not in self._biases:
             self._biases[dtype] = None if self.bias is None else self.bias.to(dtype)
         return self._biases[dtype]
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(*self.codes(x))
+
+    def fused(self, x: Tensor, around: AroundTokens, others: tuple[Any, ...] = ()) -> list[Tensor]:
+        """See `around.FusedLinear`: one product for all the layers."""
+        layers = (self, *others)
+        if layers not in self._stacks:
+            self._stacks[layers] = _Stack(layers)
+        stack = self._stacks[layers]
+        y = stack(x, around)
+        return [y] if not others else list(y.split(stack.outputs, 1))
+
+
+class _Stack:
+    """Layers that read the same codes as one of all their outputs; their branches as one, zero where others are."""
+
+    def __init__(self, layers: tuple[Linear, ...]) -> None:
+        self.layers = layers
+        self.outputs = [layer.weight.shape[0] for layer in layers]
+        self.scale = torch.cat([layer.scale for layer in layers]) if len(layers) > 1 else layers[0].scale
+        self._codes: Tensor | None = None
+        self._made: dict[torch.dtype, tuple[Tensor | None, Tensor | None, Tensor | None]] = {}
+        self._keeps: bool | None = None
+
+    def __call__(self, x: Tensor, around: AroundTokens) -> Tensor:
+        down, up, bias = self._tensors(x.dtype)
+        codes, scales, low = self.layers[0].rounded(x, around, down)
+        skip = None if around.skip is None else around.skip.contiguous()
+        return linear_product(codes, self._weight(), self.scale, scales, bias, Additions(low, up, skip=skip))
+
+    def _weight(self) -> Tensor:
+        if len(self.layers) == 1:
+            return self.layers[0]._unpacked()
+        if self._codes is not None:
+            return self._codes
+        weights = [layer.weight for layer in self.layers]
+        codes = torch.empty(sum(self.outputs), weights[0].shape[1], dtype=torch.int8, device=weights[0].packed.device)
+        for weight, rows in zip(weights, codes.split(self.outputs), strict=True):
+            unpacked(weight, rows)
+        if self._keeps is None:  # as `unpack.UnpackedWeight`
+            self._keeps = roomy(codes.device)
+        self._codes = codes if self._keeps else None
+        return codes
+
+    def _tensors(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """All branches' down [r, K] and up [r, O], and all biases [O]."""
+        if dtype not in self._made:
+            branches = [layer.branch for layer in self.layers]
+            down = up = bias = None
+            if any(branches):
+                down = torch.cat([b.down(dtype) for b in branches if b])
+                rows = [b.up(dtype) if b else self.scale.new_zeros(0, n, dtype=dtype)
+                        for b, n in zip(branches, self.outputs, strict=True)]  # fmt: skip
+                up = torch.block_diag(*rows)
+            if any(layer.bias is not None for layer in self.layers):
+                biases = [layer.bias_in(dtype) for layer in self.layers]
+                none = [self.scale.new_zeros(n, dtype=dtype) for n in self.outputs]
+                bias = torch.cat([n if b is None else b for b, n in zip(biases, none, strict=True)])
+            self._made[dtype] = down, up, bias
+        return self._made[dtype]

@@ -8,7 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import on_device_of
+from .. import around
+from . import launch
 
 _CHANNELS = 128  # of a slab
 _PIXELS = 64  # summed at once
@@ -16,28 +17,45 @@ _SLABS = 128  # of an image at most
 _PIECE = 4096  # numbers normalized by a program
 
 
-def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """As `torch.nn.functional.group_norm`: x [B, C, H, W], channels last in memory -> the same."""
-    batch, channels, height, width = x.shape
+def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool = False) -> Tensor:
+    """As `torch.nn.functional.group_norm`, and SiLU: x [B, C, H, W], channels last in memory -> the same."""
+    factors = norm_factors(x, groups, weight, bias, eps)
     maps = x.permute(0, 2, 3, 1)
+    y, count = torch.empty_like(maps), maps[0].numel()
+    grid = triton.cdiv(count, _PIECE), len(x)
+    launch.start(_normalized, grid, maps, factors, y, count, x.shape[1], SILU=silu, PIECE=_PIECE)
+    return y.permute(0, 3, 1, 2)
+
+
+def norm_factors(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """What a group norm multiplies the channels of x by, and what it adds: [B, 2, C] float32.
+
+    x [B, C, H, W], channels last in memory; read only where it does not come with its sums.
+    """
+    batch, channels, height, width = x.shape
+    known = around.channel_sums(x)
+    sums = channel_sums(x) if known is None else known
+    factors = torch.empty(batch, 2, channels, device=x.device)
+    size = channels // groups
+    launch.start(
+        _factors, (groups, batch), sums, weight, bias, factors, height * width, channels, size, sums.shape[1], eps,
+        SIZE=triton.next_power_of_2(size), SLABS=_SLABS,
+    )  # fmt: skip
+    return factors
+
+
+def channel_sums(x: Tensor) -> Tensor:
+    """Sums and sums of squares over slabs of pixels: x [B, C, H, W], channels last -> [B, slabs, 2, C] float32."""
+    batch, channels, height, width = x.shape
     pixels = height * width
     high = max(_PIXELS, triton.cdiv(triton.cdiv(pixels, _SLABS), _PIXELS) * _PIXELS)
     slabs = triton.cdiv(pixels, high)
     sums = torch.empty(batch, slabs, 2, channels, device=x.device)
-    factors = torch.empty(batch, 2, channels, device=x.device)
-    y = torch.empty_like(maps)
-    with on_device_of(x):
-        _sums[(slabs, triton.cdiv(channels, _CHANNELS), batch)](
-            maps, sums, pixels, channels, high, CHANNELS=_CHANNELS, PIXELS=_PIXELS
-        )
-        size = channels // groups
-        _factors[(groups, batch)](
-            sums, weight, bias, factors, pixels, channels, size, slabs, eps,
-            SIZE=triton.next_power_of_2(size), SLABS=triton.next_power_of_2(slabs),
-        )  # fmt: skip
-        count = pixels * channels
-        _normalized[(triton.cdiv(count, _PIECE), batch)](maps, factors, y, count, channels, PIECE=_PIECE)
-    return y.permute(0, 3, 1, 2)
+    launch.start(
+        _sums, (slabs, triton.cdiv(channels, _CHANNELS), batch), x.permute(0, 2, 3, 1), sums, pixels, channels, high,
+        CHANNELS=_CHANNELS, PIXELS=_PIXELS,
+    )  # fmt: skip
+    return sums
 
 
 @triton.jit
@@ -63,15 +81,20 @@ def _sums(x, sums, pixels, channels, high, CHANNELS: tl.constexpr, PIXELS: tl.co
 def _factors(sums, weight, bias, factors, pixels, channels, size, slabs, eps, SIZE: tl.constexpr, SLABS: tl.constexpr):
     """What each channel of a group is multiplied by, and what is added: factors [B, 2, C]."""
     group, image = tl.program_id(0), tl.program_id(1)
-    slab, member = tl.arange(0, SLABS), tl.arange(0, SIZE)
+    member = tl.arange(0, SIZE)
     channel = group * size + member
     known = member < size
-    place = sums + (image * slabs + slab)[:, None] * 2 * channels + channel[None, :]
-    read = (slab < slabs)[:, None] & known[None, :]
     # In float64: the difference of two nearly equal numbers.
+    total = tl.zeros((SIZE,), tl.float64)
+    squares = tl.zeros((SIZE,), tl.float64)
+    for start in range(0, slabs, SLABS):
+        slab = start + tl.arange(0, SLABS)
+        place = sums + (image * slabs + slab)[:, None] * 2 * channels + channel[None, :]
+        read = (slab < slabs)[:, None] & known[None, :]
+        total += tl.sum(tl.load(place, mask=read, other=0.0).to(tl.float64), 0)
+        squares += tl.sum(tl.load(place + channels, mask=read, other=0.0).to(tl.float64), 0)
     count = (pixels * size).to(tl.float64)
-    mean = tl.sum(tl.sum(tl.load(place, mask=read, other=0.0).to(tl.float64), 0), 0) / count
-    square = tl.sum(tl.sum(tl.load(place + channels, mask=read, other=0.0).to(tl.float64), 0), 0) / count
+    mean, square = tl.sum(total, 0) / count, tl.sum(squares, 0) / count
     inverse = 1.0 / tl.sqrt((tl.maximum(square - mean * mean, 0.0)).to(tl.float32) + eps)
     factor = tl.load(weight + channel, mask=known, other=0.0).to(tl.float32) * inverse
     shift = tl.load(bias + channel, mask=known, other=0.0).to(tl.float32) - mean.to(tl.float32) * factor
@@ -81,11 +104,16 @@ def _factors(sums, weight, bias, factors, pixels, channels, size, slabs, eps, SI
 
 
 @triton.jit
-def _normalized(x, factors, y, count, channels, PIECE: tl.constexpr):
+def _normalized(x, factors, y, count, channels, SILU: tl.constexpr, PIECE: tl.constexpr):
     image = tl.program_id(1)
-    place = tl.program_id(0) * PIECE + tl.arange(0, PIECE)
-    inside = place < count
-    channel = factors + image * 2 * channels + place % channels
-    values = tl.load(x + image.to(tl.int64) * count + place, mask=inside, other=0.0).to(tl.float32)
+    first = tl.program_id(0).to(tl.int64) * PIECE  # a large map has more numbers than 32 bits count
+    number = tl.arange(0, PIECE)
+    inside = number < count - first
+    channel = factors + image * 2 * channels + ((first % channels).to(tl.int32) + number) % channels
+    values = tl.load(x + image.to(tl.int64) * count + first + number, mask=inside, other=0.0).to(tl.float32)
     result = values * tl.load(channel, mask=inside, other=0.0) + tl.load(channel + channels, mask=inside, other=0.0)
-    tl.store(y + image.to(tl.int64) * count + place, result.to(y.dtype.element_ty), mask=inside)
+    result = result.to(y.dtype.element_ty)
+    if SILU:  # of the rounded number, as a layer of its own would
+        wide = result.to(tl.float32)
+        result = (wide / (1.0 + tl.exp(-wide))).to(y.dtype.element_ty)
+    tl.store(y + image.to(tl.int64) * count + first + number, result, mask=inside)

@@ -2,35 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import reference
 from ..bitpack import packed_size
+from ..quantize import largest_code
 from ..weight import LowBitWeight
+from . import launch
 from .conv2d import Conv2d
 from .linear import Linear
 from .norm import group_norm
+from .product import conv2d_product, linear_product
 
-_BITS, _CHANNELS, _OUTPUTS = 4, 64, 32
+_CHANNELS, _OUTPUTS = 128, 136  # of two tiles at least, the last of them not full
+_SIDES = (1, 1), (1, 1)
 
 
 def agrees(device: torch.device) -> bool:
-    """Whether a linear, a convolution and a norm give what torch does. Raises what Triton or the driver raise."""
+    """Whether all that this backend computes is what torch does. Raises what Triton or the driver raise."""
+    return all(torch.allclose(a.float(), b.float(), 1e-4, 1e-4) for a, b in (*_layers(device), *_tiles(device)))
+
+
+def _layers(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """A linear, convolutions and a norm, at every width that packs in a way of its own and in both dtypes."""
     maps = torch.linspace(-3, 3, _CHANNELS * 20, device=device).sin().view(1, 5, 4, _CHANNELS).permute(0, 3, 1, 2)
-    rows, ones = maps.permute(0, 2, 3, 1).reshape(-1, _CHANNELS), torch.ones(_CHANNELS, device=device)
-    linear, square = _weight((_OUTPUTS, _CHANNELS), device), _weight((_OUTPUTS, _CHANNELS, 3, 3), device)
-    sides = ((1, 1), (1, 1))
-    pairs: list[tuple[Tensor, Tensor]] = [
-        (Linear(linear, _BITS, 0.9)(rows), reference.Linear(linear, _BITS, 0.9)(rows)),
-        (Conv2d(square, _BITS, 0.9, *sides)(maps), reference.Conv2d(square, _BITS, 0.9, *sides)(maps)),
-        (group_norm(maps, 8, ones, ones, 1e-5), F.group_norm(maps, 8, ones, ones, 1e-5)),
-    ]
-    return all(torch.allclose(ours, theirs, 1e-4, 1e-4) for ours, theirs in pairs)
+    ones = torch.ones(_CHANNELS, device=device)
+    yield group_norm(maps, 8, ones, ones, 1e-5), F.group_norm(maps, 8, ones, ones, 1e-5)
+    dtypes = [torch.float32] if device.type == "cpu" else [torch.float32, torch.bfloat16]  # of the interpreter
+    for bits, dtype in [(4, dtypes[0]), *((bits, dtypes[-1]) for bits in (3, 4, 6))]:
+        x = maps.to(dtype)
+        rows = x.permute(0, 2, 3, 1).reshape(-1, _CHANNELS)
+        linear, square = _weight((24, _CHANNELS), bits, device), _weight((24, _CHANNELS, 3, 3), bits, device)
+        yield Linear(linear, bits, 0.9)(rows), reference.Linear(linear, bits, 0.9)(rows)
+        ours, theirs = (kind(square, bits, 0.9, *_SIDES) for kind in (Conv2d, reference.Conv2d))
+        yield ours(x), theirs(x)
+        yield ours.doubled(x), theirs.doubled(x)
 
 
-def _weight(shape: tuple[int, ...], device: torch.device) -> LowBitWeight:
-    size = packed_size(torch.Size(shape).numel(), _BITS)
+def _tiles(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The products of whole numbers that every tile gives, of which small layers use the smallest only."""
+    ones = torch.ones(_OUTPUTS, device=device)
+    x = (torch.arange(150 * _CHANNELS, device=device) * 37 % 15 - 7).to(torch.int8)
+    rows, maps = x.view(150, _CHANNELS), x.view(1, 15, 10, _CHANNELS)
+    linear, square = (
+        _weight(shape, 4, device).codes() for shape in ((_OUTPUTS, _CHANNELS), (_OUTPUTS, _CHANNELS, 3, 3))
+    )
+    sums = reference.linear_sums(rows, linear, 4, 4)
+    map_sums = reference.conv2d_sums(maps.permute(0, 3, 1, 2), square, 4, 4, 1, 1).permute(0, 2, 3, 1)
+    for tile in launch.tiles_for(_OUTPUTS, _CHANNELS):
+        yield linear_product(rows, linear, ones, torch.ones(150, 1, device=device), None, tile=tile), sums
+        y = torch.empty(1, 15, 10, _OUTPUTS, device=device)
+        taps_first = square.permute(0, 2, 3, 1).contiguous()
+        conv2d_product(maps, taps_first, ones, ones[:1], None, *_SIDES, y, tile=tile)
+        yield y, map_sums
+
+
+def _weight(shape: tuple[int, ...], bits: int, device: torch.device) -> LowBitWeight:
+    size = packed_size(torch.Size(shape).numel(), bits)
     packed = (torch.arange(size, device=device) * 37 % 256).to(torch.uint8)
-    return LowBitWeight(packed, torch.ones(shape[0], device=device), _BITS, shape)
+    scale = torch.full(shape[:1], 1 / largest_code(bits), device=device)
+    return LowBitWeight(packed, scale, bits, shape)

@@ -1,6 +1,7 @@
-"""Weights from the bits they are kept in to the bytes that tensor cores read, at every call.
+"""Weights from the bits they are kept in to the bytes that tensor cores read.
 
-Unpacked at once they would take twice the memory or more; unpacked inside the product, twice its time.
+Where the device has room they stay unpacked, in twice the memory or more; else they are unpacked at every call.
+Unpacked inside the product they would take twice its time.
 """
 
 import torch
@@ -9,20 +10,44 @@ import triton.language as tl
 from torch import Tensor
 
 from ..weight import LowBitWeight
-from .launch import on_device_of
+from . import launch
 
 _PIECE = 1024  # codes that a program unpacks
+_ROOM = 3 << 30  # bytes that a device has free besides, or its weights stay packed
 
 
-def unpacked(weight: LowBitWeight) -> Tensor:
-    """A linear's codes [O, K], or a convolution's with their taps first [O, kh, kw, C]; int8."""
+class UnpackedWeight:
+    """A weight's codes, kept where there is room: a linear's [O, K], a convolution's [O, kh, kw, C]; int8."""
+
+    def __init__(self, weight: LowBitWeight) -> None:
+        self.weight = weight
+        self._kept: Tensor | None = None
+        self._keeps: bool | None = None  # decided once, at the first use: a captured graph counts on it
+
+    def __call__(self) -> Tensor:
+        if self._kept is not None:
+            return self._kept
+        codes = unpacked(self.weight)
+        if self._keeps is None:
+            self._keeps = roomy(codes.device)
+        self._kept = codes if self._keeps else None
+        return codes
+
+
+def roomy(device: torch.device) -> bool:
+    """Whether a device has so much memory free that weights may stay unpacked."""
+    return device.type != "cuda" or torch.cuda.mem_get_info(device)[0] > _ROOM
+
+
+def unpacked(weight: LowBitWeight, out: Tensor | None = None) -> Tensor:
+    """A linear's codes [O, K], or a convolution's with their taps first [O, kh, kw, C]; int8, in `out` if given."""
     outputs, channels, *taps = weight.shape
     count = torch.Size(taps).numel()
-    codes = torch.empty(outputs, *taps, channels, dtype=torch.int8, device=weight.packed.device)
-    with on_device_of(codes):
-        _unpacked[(triton.cdiv(channels * count, _PIECE), outputs)](
-            weight.packed, codes, channels, count, len(weight.packed), BITS=weight.bits, PIECE=_PIECE
-        )
+    codes = torch.empty(outputs, *taps, channels, dtype=torch.int8, device=weight.packed.device) if out is None else out
+    launch.start(
+        _unpacked, (triton.cdiv(channels * count, _PIECE), outputs), weight.packed, codes, channels, count,
+        len(weight.packed), BITS=weight.bits, PIECE=_PIECE,
+    )  # fmt: skip
     return codes
 
 

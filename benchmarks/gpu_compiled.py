@@ -1,0 +1,233 @@
+"""What Triton makes of our kernels for GPUs that are not at hand: registers, shared memory, the loops' instructions.
+
+    python benchmarks/gpu_compiled.py [--capabilities 80 86 89 90 120] [--kernels conv2d linear] [--json FILE]
+
+Needs triton and no GPU: its own ptxas compiles for any. What to look for: registers that spill into memory within a
+loop (LDL, STL), and instructions for one of the tensor cores'. A GeForce's tensor core takes 16 cycles for one of them,
+and issues an instruction a cycle: with more than 4 a tensor core waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    os.environ.pop("TRITON_INTERPRET", None)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+CAPABILITIES = (80, 86, 89, 90, 120)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel as it would run."""
+
+    kernel: str
+    capability: int
+    registers: int
+    stack: int  # bytes a thread
+    shared: int  # bytes a program
+    loop: int  # instructions of the innermost loop that multiplies on tensor cores
+    products: int  # of them the tensor cores'
+    spills: int  # of them to and from memory, for want of registers
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kernel with the arguments it mostly gets: pointers' types, constants, and what is no multiple of 16."""
+
+    function: Any
+    pointers: dict[str, str]
+    constants: dict[str, Any]
+    uneven: tuple[str, ...]
+    options: dict[str, int]
+
+
+_ROUNDING = dict.fromkeys(("share", "smallest", "limit", "middle"), "fp32")
+
+
+def sources() -> dict[str, Source]:
+    """By name: every kernel, in the tiles and with the arguments that a full-size model gives it, and without them."""
+    return {**_products(), **_passes(), **_small_ones()}
+
+
+def _products() -> dict[str, Source]:
+    """In their tiles, with all that an epilogue can have; and with nothing, of three channels, four phases at once."""
+    from quantface_core.kernels.triton import launch
+    from quantface_core.kernels.triton.product_kernels import conv2d, conv2d_joined, conv2d_part, linear
+
+    types = {"x": "*i8", "weight": "*i8", "out": "*bf16", "w_scale": "*fp32"}
+    added = {"low": "*bf16", "up": "*bf16", "skip": "*bf16"}
+    of_linear, of_conv = {"x_scale": "*bf16", "bias": "*bf16"}, {"x_scale": "*fp32", "bias": "*fp32"}
+    sizes = ("rows", "height", "width", "tall", "wide", "pad_down", "pad_across", "added_image")
+    found = {}
+    for tile in launch.tiles_for(1280, 1280):
+        constants = _of_tile(tile, True)
+        name, options = f"{tile.rows}x{tile.columns}", {"num_warps": tile.warps, "num_stages": tile.stages}
+        found[f"linear {name}"] = Source(linear, types | added | of_linear, constants, ("count",), options)
+        found[f"conv2d {name}"] = Source(
+            conv2d, types | added | of_conv | {"totals": "*fp32"},
+            constants | {"KH": 3, "KW": 3, "PHASES": False, "GROUPED": True, "added": None, "stride_down": 1,
+                         "stride_across": 1},
+            sizes, options,
+        )  # fmt: skip
+    conv = {"KH": 3, "KW": 3, "stride_down": 1, "stride_across": 1}
+    whole = {name: value for name, value in constants.items() if name != "RANK"}
+    found["conv2d in parts"] = Source(
+        conv2d_part, {"x": "*i8", "weight": "*i8", "partial": "*i32"}, whole | conv, (*sizes, "each"), options
+    )
+    found["conv2d of its parts"] = Source(
+        conv2d_joined, {"partial": "*i32", "out": "*bf16", "w_scale": "*fp32", "totals": "*fp32"} | added | of_conv,
+        {"GROUPED": True, "RANK": 16, "ROWS": tile.rows, "COLUMNS": tile.columns, "added": None},
+        (*sizes, "parts"), {"num_warps": tile.warps, "num_stages": 3},
+    )  # fmt: skip
+    tile = launch.tiles_for(3, 3)[-1]
+    nothing = dict.fromkeys([*added, "totals"])
+    found["conv2d of three channels"] = Source(
+        conv2d, types | of_conv | {"added": "*bf16"},
+        _of_tile(tile, False) | nothing | {"KH": 2, "KW": 2, "PHASES": True, "GROUPED": False, "stride_down": 1,
+                                           "stride_across": 1},
+        (*sizes, "channels", "outputs", "out_image", "out_row", "out_column", "rank"),
+        {"num_warps": tile.warps, "num_stages": tile.stages},
+    )  # fmt: skip
+    return found
+
+
+def _of_tile(tile: Any, even: bool) -> dict[str, Any]:
+    return {
+        "EVEN": even, "PAIR": tile.pair, "RANK": 16, "ROWS": tile.rows, "COLUMNS": tile.columns, "INPUTS": tile.inputs,
+    }  # fmt: skip
+
+
+def _passes() -> dict[str, Source]:
+    """Before the products: of tokens after a norm, a gate or nothing; of maps with all that may be there, and none."""
+    from quantface_core.kernels.triton import maps, tokens
+
+    found = {}
+    types = {"x": "*bf16", "codes": "*i8", "scales": "*bf16", "eps": "fp32", **_ROUNDING}
+    mixed, low = {"matrix": "*bf16"}, {"down": "*bf16", "low": "*bf16"}
+    norm, every = {"weight": "*bf16", "bias": "*bf16"}, ("matrix", "down", "low", "weight", "bias", "factors")
+    kinds: dict[str, tuple[dict[str, str], bool, int]] = {
+        "normed": (mixed | low | norm, False, 64), "gated": (mixed | low, True, 16),
+        "gated, of a high rank": (mixed | low, True, 32), "plain": ({"factors": "*bf16"}, False, 0),
+    }  # fmt: skip
+    for kind, (given, gated, rank) in kinds.items():
+        constants = dict.fromkeys(name for name in every if name not in given) | {
+            "SUMS": True, "GATED": gated, "RANK": max(16, rank), "ROWS": 16, "SIZE": 64, "BLOCK": 64,
+            "GROUP": tokens.width_of_piece(gated, rank) // 64, "PIECES": 5,
+        }  # fmt: skip
+        found[f"tokens {kind}"] = Source(tokens._tokens, types | given, constants, ("count", "rank"), tokens.OPTIONS)
+    types = {"x": "*bf16", "out": "*bf16", "largest": "*fp32"}
+    more = {"factors": "*fp32", "scales": "*bf16", "matrix": "*bf16"}
+    shape = {"SIZE": 64, "BLOCK": 64, "ROWS": 128}
+    sizes = ("tiles", "pixels")
+    found["balanced"] = Source(
+        maps._balanced, types | more, shape | {"SILU": True, "CHANGES": True}, sizes, maps.OPTIONS
+    )
+    nothing = dict.fromkeys(more) | {"SILU": False, "CHANGES": False}
+    found["balanced, plain"] = Source(maps._balanced, types, shape | nothing, (*sizes, "channels"), maps.OPTIONS)
+    return found
+
+
+def _small_ones() -> dict[str, Source]:
+    """Codes, norms and weights: one number after the other."""
+    from quantface_core.kernels.triton import maps, norm, unpack
+
+    plain = {"num_warps": 4, "num_stages": 3}
+    return {
+        "codes": Source(
+            maps._image_codes, {"x": "*bf16", "largest": "*fp32", "codes": "*i8", "scales": "*fp32", **_ROUNDING},
+            {"SUMS": True, "PIECE": 4096, "PARTS": 1024}, ("pieces", "parts"), plain,
+        ),
+        "sums": Source(norm._sums, {"x": "*bf16", "sums": "*fp32"}, {"CHANNELS": 128, "PIXELS": 64}, (), plain),
+        "factors": Source(
+            norm._factors,
+            {"sums": "*fp32", "weight": "*bf16", "bias": "*bf16", "factors": "*fp32", "eps": "fp32"},
+            {"SIZE": 8, "SLABS": 128}, ("size", "slabs"), plain,
+        ),
+        "normalized": Source(
+            norm._normalized, {"x": "*bf16", "factors": "*fp32", "y": "*bf16"}, {"PIECE": 4096}, (), plain
+        ),
+        "unpacked": Source(
+            unpack._unpacked, {"packed": "*u8", "codes": "*i8"}, {"BITS": 6, "PIECE": 1024}, ("size", "taps"), plain
+        ),
+    }  # fmt: skip
+
+
+def compiled(name: str, source: Source, capability: int) -> Compiled:
+    """A kernel compiled for a capability, and what its machine code is made of."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = source.function.arg_names
+    signature = {n: source.pointers.get(n, "i32") for n in names} | dict.fromkeys(source.constants, "constexpr")
+    whole = [n for n in names if signature[n] == "i32" or signature[n].startswith("*")]
+    attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in whole if n not in source.uneven}
+    built = triton.compile(
+        ASTSource(fn=source.function, signature=signature, constexprs=source.constants, attrs=attributes),
+        target=GPUTarget("cuda", capability, 32),
+        options={**source.options, "enable_fp_fusion": False},
+    )
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(built.asm["cubin"])
+        file.flush()
+        shown = subprocess.run([tools / "nvdisasm", "-c", file.name], capture_output=True, text=True, check=True)
+        used = subprocess.run(
+            [tools / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True
+        )
+    registers, stack = (int(n) for n in re.search(r"REG:(\d+) STACK:(\d+)", used.stdout).groups())  # type: ignore[union-attr]
+    mix = min(loops(shown.stdout), key=lambda counted: counted.total(), default=Counter[str]())
+    products = sum(n for op, n in mix.items() if "MMA" in op)
+    return Compiled(
+        name, capability, registers, stack, built.metadata.shared, mix.total(), products, mix["LDL"] + mix["STL"]
+    )
+
+
+def loops(assembly: str) -> Iterator[Counter[str]]:
+    """The instructions, by name, of every loop that multiplies on tensor cores: from a label to the branch to it."""
+    lines = assembly.splitlines()
+    labels = {m[1]: i for i, line in enumerate(lines) if (m := re.match(r"\s*\.(L_x_\d+):", line))}
+    for i, line in enumerate(lines):
+        back = re.search(r"BRA\S*\s+(?:!?U?P\d+,\s*)?`\(\.(L_x_\d+)\)", line)
+        if back and labels.get(back[1], i) < i:
+            found = (
+                re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9_]+)", inside)
+                for inside in lines[labels[back[1]] : i + 1]
+            )
+            mix = Counter(one[1] for one in found if one)
+            if any("MMA" in op for op in mix):
+                yield mix
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--capabilities", nargs="+", type=int, default=list(CAPABILITIES))
+    parser.add_argument("--kernels", nargs="+", help="those whose names begin so; default: all")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    arguments = parser.parse_args()
+    rows = []
+    for name, source in sources().items():
+        if arguments.kernels and not name.startswith(tuple(arguments.kernels)):
+            continue
+        for capability in arguments.capabilities:
+            rows.append(compiled(name, source, capability))
+            print(rows[-1], flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Sizes and seconds a face of GFPGAN, RestoreFormer and CodeFormer: float32, bfloat16 and low bits, in one run.
+
+    python benchmarks/restorers.py [--models GFPGAN RestoreFormer CodeFormer] [--bits w8a8 w4a4] [--runs 3]
+
+Needs spandrel and, for CodeFormer, spandrel-extra-arches. Networks are of the published sizes with random weights,
+normal, and low-bit layers have rotation (64) and a rank-16 branch. Every precision restores a face in turn, and the
+median of the turns is told: a machine that others share slows all alike. Float32 is spandrel's own network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from report import describe_machine, table
+from speed import low_bit_layers
+
+from quantface_core import load_restorer, save_restorer
+from quantface_core.kernels.dispatch import choose_backend
+from quantface_core.nn.swap import prepare
+from quantface_core.restorer import SpandrelConfig, SpandrelRestorer
+from quantface_core.restorer.spandrel.architectures import network
+from quantface_core.runtime.memory import kept_memory
+
+SIZES = {
+    "GFPGAN": {
+        "out_size": 512, "num_style_feat": 512, "channel_multiplier": 2, "num_mlp": 8, "input_is_latent": True,
+        "different_w": True, "narrow": 1, "sft_half": True,
+    },
+    "RestoreFormer": {
+        "n_embed": 1024, "embed_dim": 256, "ch": 64, "out_ch": 3, "ch_mult": (1, 2, 2, 4, 4, 8), "num_res_blocks": 2,
+        "attn_resolutions": (16,), "in_channels": 3, "resolution": 512, "z_channels": 256, "double_z": False,
+        "enable_mid": True, "head_size": 8,
+    },
+    "CodeFormer": {
+        "dim_embd": 512, "n_head": 8, "n_layers": 9, "codebook_size": 1024, "latent_size": 256,
+        "connect_list": ("32", "64", "128", "256"),
+    },
+}  # fmt: skip
+FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def make(config: SpandrelConfig, bits: str, path: Path) -> SpandrelRestorer:
+    """A restorer of random weights as its file gives it, written in passing."""
+    torch.manual_seed(0)
+    restorer = SpandrelRestorer(config, network(config)).eval().requires_grad_(False)
+    if bits not in FLOATS:
+        low_bit_layers(restorer, bits)
+    save_restorer(restorer, path, FLOATS.get(bits))
+    made = load_restorer(path, dtype=FLOATS.get(bits))
+    assert isinstance(made, SpandrelRestorer)
+    prepare(made, choose_backend(torch.device("cpu")))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--bits", nargs="+", default=["w8a8", "w4a4"])
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args()
+    print(f"{describe_machine()}; random weights")
+    rows = []
+    for name in arguments.models:
+        config = SpandrelConfig(name, SIZES[name])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.safetensors"
+            models, sizes = {}, {}
+            for bits in [*FLOATS, *arguments.bits]:
+                models[bits] = make(config, bits, path)
+                sizes[bits] = path.stat().st_size / 1e6
+        face = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        seconds: dict[str, list[float]] = {bits: [] for bits in models}
+        with torch.inference_mode(), kept_memory():
+            for turn in range(arguments.runs + 1):
+                for bits, model in models.items():
+                    start = time.perf_counter()
+                    model(face)
+                    if turn:  # the first warms up
+                        seconds[bits].append(time.perf_counter() - start)
+                    print(f"{name} {bits}: {time.perf_counter() - start:.2f} s", file=sys.stderr, flush=True)
+        medians = {bits: statistics.median(found) for bits, found in seconds.items()}
+        for bits, median in medians.items():
+            ratios = [medians[peer] / median for peer in FLOATS]
+            rows.append([name, bits, median, *ratios, f"{sizes[bits]:.0f}", f"{sizes[bits] / sizes['fp32']:.1%}"])
+    print(f"\n{table(['', '', 's a face', 'x fp32', 'x bf16', 'file (MB)', 'of fp32'], rows, 2)}")
+
+
+if __name__ == "__main__":
+    main()

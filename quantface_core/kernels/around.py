@@ -1,0 +1,80 @@
+"""What stands around a low-bit layer, for backends that compute it in the passes that the layer needs anyway.
+
+Norm and activation before a layer, additions after it: each by itself reads and writes a whole map, which on a GPU
+takes as long as the products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+_SUMS = "_quantface_channel_sums"
+
+
+def channel_sums(x: Tensor) -> Tensor | None:
+    """What the layer that made a map [B, O, H, W] knows of it, for the norm that reads it; None = nothing.
+
+    [B, parts, 2, O] float32: sums, and sums of squares, which add up to each channel's. They go with the tensor, not
+    with its memory: a view or a copy has none. Maps that have some are not changed in place.
+    """
+    return getattr(x, _SUMS, None)
+
+
+def keep_channel_sums(x: Tensor, sums: Tensor | None) -> None:
+    """Let a map's sums, if there are some, go with it."""
+    if sums is not None:
+        setattr(x, _SUMS, sums)
+
+
+@dataclass(frozen=True)
+class AroundMap:
+    """y = conv(silu(factor * x + shift)) + row + skip, rounded after every step as separate layers do."""
+
+    factors: Tensor | None = None  # [B, 2, C] float32: what a norm multiplies channels by, and adds
+    silu: bool = False
+    row: Tensor | None = None  # [B, O] or [1, O], added to every pixel
+    skip: Tensor | None = None  # [B, O, H', W'], added last
+    sums: bool = False  # whether the result is to have its `channel_sums`, where they come with it
+
+
+@dataclass(frozen=True)
+class TokenNorm:
+    """A layer norm: `torch.nn.functional.layer_norm` over the last dimension."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+
+@dataclass(frozen=True)
+class AroundTokens:
+    """y = linear(norm(x)) + skip; `gated`: of x [N, 2 K] the first half, times the GELU of the second."""
+
+    norm: TokenNorm | None = None
+    gated: bool = False
+    skip: Tensor | None = None  # [N, O of all layers]
+
+
+@runtime_checkable
+class FusedConv2d(Protocol):
+    """A `backend.Conv2dKernel` that computes what is around it, and its layer's low-rank branch."""
+
+    def take_branch(self, down: Tensor, up: Tensor) -> None:
+        """The branch as it is stored: down [rank, C, kh, kw] over balanced inputs, up [O, rank]."""
+
+    def fused(self, x: Tensor, around: AroundMap, doubled: bool = False) -> Tensor:
+        """[B, C, H, W] -> [B, O, H', W'], channels last; `doubled` as `Conv2dKernel.doubled`."""
+
+
+@runtime_checkable
+class FusedLinear(Protocol):
+    """A `backend.LinearKernel` that computes what is around it, and its layer's low-rank branch."""
+
+    def take_branch(self, down: Tensor, up: Tensor) -> None:
+        """The branch as it is stored: down [rank, K] over balanced inputs, up [O, rank]."""
+
+    def fused(self, x: Tensor, around: AroundTokens, others: tuple[Any, ...] = ()) -> list[Tensor]:
+        """[N, K] -> [N, O], and the same of other kernels that balance and round alike, at once."""

@@ -1,0 +1,73 @@
+"""Low-rank branches on tensor cores: `down` over balanced inputs, in a form that fills a tile; `up` rides on products.
+
+The 3x3 `down` of a branch has 16 outputs, and a library's tiles are at least 32 wide. Four neighbouring pixels
+together read 4x4 pixels: as one convolution with stride 2 and four times the outputs the tile is full, and the map is
+read 4 times in place of 9. Of a picture with doubled pixels the four phases are such a group (see `upsample_conv`).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..upsample_conv import phase_kernels
+
+
+def quadrupled(down: Tensor) -> Tensor:
+    """[r, C, 3, 3] -> [4 r, C, 4, 4]: outputs (row, column, r) of two by two pixels, from the 4x4 that they read."""
+    rank, channels = down.shape[:2]
+    kernel = down.new_zeros(2, 2, rank, channels, 4, 4)
+    for row in (0, 1):
+        for column in (0, 1):
+            kernel[row, column, :, :, row : row + 3, column : column + 3] = down
+    return kernel.view(4 * rank, channels, 4, 4)
+
+
+def of_phases(down: Tensor) -> Tensor:
+    """[r, C, 3, 3] -> [4 r, C, 3, 3]: outputs (row, column, r) of one pixel that will be two by two."""
+    rank, channels = down.shape[:2]
+    kernel = down.new_zeros(2, 2, rank, channels, 3, 3)
+    for number, phase in enumerate(phase_kernels(down)):
+        row, column = divmod(number, 2)
+        kernel[row, column, :, :, row : row + 2, column : column + 2] = phase
+    return kernel.view(4 * rank, channels, 3, 3)
+
+
+class Branch:
+    """A layer's low-rank pair: down [r, C, *kernel] and up [O, r] as they are stored."""
+
+    def __init__(self, down: Tensor, up: Tensor) -> None:
+        self._stored, self.rank = (down, up), len(down)
+        self._made: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def up(self, dtype: torch.dtype) -> Tensor:
+        """[r, O]."""
+        return self._in("up", dtype)
+
+    def down(self, dtype: torch.dtype) -> Tensor:
+        """[r, C, *kernel]."""
+        return self._in("down", dtype)
+
+    def _in(self, form: str, dtype: torch.dtype) -> Tensor:
+        if (form, dtype) not in self._made:
+            down, up = self._stored
+            made = {"up": lambda: up.t(), "down": lambda: down, "quadrupled": lambda: quadrupled(down.float()),
+                    "of_phases": lambda: of_phases(down.float())}[form]().to(dtype)  # fmt: skip
+            maps = made.ndim == 4
+            self._made[form, dtype] = made.contiguous(memory_format=torch.channels_last) if maps else made.contiguous()
+        return self._made[form, dtype]
+
+    def low(self, x: Tensor, stride: tuple[int, int], padding: tuple[int, int], doubled: bool) -> tuple[Tensor, bool]:
+        """What `down` makes of balanced maps [B, C, H, W]: [B, H', W', r], False; of `doubled` ones, and where pixels
+        are taken in groups, [B, H'/2, W'/2, 4 r], True: outputs (row, column, r) of each two by two.
+        """
+        kernel = self._stored[0].shape[2:]
+        grouped = kernel == (3, 3) and stride == padding == (1, 1) and not (x.shape[2] % 2 or x.shape[3] % 2)
+        if doubled:
+            made = F.conv2d(x, self._in("of_phases", x.dtype), None, 1, 1)
+        elif grouped:
+            made = F.conv2d(x, self._in("quadrupled", x.dtype), None, 2, 1)
+        else:
+            made = F.conv2d(x, self._in("down", x.dtype), None, stride, padding)
+        return made.permute(0, 2, 3, 1).contiguous(), doubled or grouped

@@ -1,0 +1,44 @@
+"""StyleGAN2's modulated convolution with a weight that stays: what changes with the style is its input and output.
+
+    conv(x, demod * W * style) = demod * conv(x * style, W)        (arXiv 1912.04958, section 2.2 and appendix B)
+
+Weights made at run time cannot be stored as integers; W can, as any convolution's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ModulatedConv(nn.Module):
+    """Stands for spandrel's `ModulatedConv2d`, with its weights."""
+
+    norms: Tensor | None  # [O, C] of the weight's kernels; None = the output is not demodulated
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.modulation, self.eps = plain.modulation, plain.eps
+        self.upsamples = plain.sample_mode == "upsample"
+        weight: Tensor = plain.weight[0]
+        outputs, channels, size, _ = weight.shape
+        self.conv = nn.Conv2d(channels, outputs, size, padding=size // 2, bias=False, device="meta")
+        self.conv.weight = nn.Parameter(weight, requires_grad=False)
+        # Not the squares, which float16 has no room for.
+        norms = weight.detach().float().square().sum((2, 3)).sqrt().to(weight.dtype) if plain.demodulate else None
+        self.register_buffer("norms", norms)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """[B, C, H, W], style [B, T] -> [B, O, H, W], or of twice the sides."""
+        style = self.modulation(style)
+        x = x * style[:, :, None, None]
+        if self.upsamples:
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        y: Tensor = self.conv(x)
+        if self.norms is None:
+            return y
+        power = style.float().square() @ self.norms.float().square().t()
+        return y * torch.rsqrt(power + self.eps).to(y.dtype)[:, :, None, None]

@@ -1,0 +1,130 @@
+"""GFPGAN, RestoreFormer and CodeFormer behind the one interface of all restorers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import UsageError
+from ...nn.channels_last_norm import replace_norms
+from ...nn.replace import replace_modules
+from ..interface import RestorerModel
+from ..one_step import finished, fitted
+from ..upsample import Upsample
+from .architectures import network
+from .attention import SplitAttention
+from .codebook import Codebook
+from .config import SpandrelConfig
+from .modulated import ModulatedConv
+
+_FIDELITY = 0.5  # CodeFormer's authors' choice
+_SLOPE = 0.2  # of GFPGAN's leaky ReLUs
+_EDGES = {
+    "GFPGAN": ("conv_body_first", ".to_rgb", ".modulation"),
+    "RestoreFormer": ("conv_in", "conv_out", "quant_conv"),
+    "CodeFormer": ("network.encoder.blocks.0", "network.generator.blocks.{last}", "idx_pred_layer"),
+}
+
+
+class SpandrelRestorer(RestorerModel):
+    """A network of spandrel's, whose every product is a linear or a convolution that can be of low bits.
+
+    What cannot be is replaced by what computes the same: attention with joined projections, StyleGAN's modulated
+    convolutions, codes looked up by one-hot rows. Layers that a restored picture does not need are left out.
+    """
+
+    family = "spandrel"
+    file_dtype = torch.float32  # what is left beside integers is little, and codes are chosen by it
+    config: SpandrelConfig
+
+    def __init__(self, config: SpandrelConfig, published: nn.Module | None = None) -> None:
+        """`published` is a network in spandrel's layout to take the weights of; None = random ones."""
+        super().__init__()
+        self.config, self.licence = config, config.licence
+        self.network: Any = published or network(config)
+        if config.architecture == "GFPGAN":
+            _without_unused(self.network)
+        replace_modules(self, _replacement)
+        replace_norms(self)
+        self.edge_layers = _edges(config.architecture, self.network)
+        self.fidelity = _FIDELITY if config.architecture == "CodeFormer" else None
+
+    def forward(self, image: Tensor, seeds: Sequence[int] | None = None, fidelity: float | None = None) -> Tensor:
+        """As `RestorerModel`. `fidelity` is CodeFormer's: 0 = what looks best, 1 = what is nearest to the picture.
+
+        Seeds draw GFPGAN's noise; without, it is the noise that its file holds.
+        """
+        return finished(self.outputs(image, seeds, fidelity)[0])
+
+    def outputs(
+        self, image: Tensor, seeds: Sequence[int] | None = None, fidelity: float | None = None
+    ) -> tuple[Tensor, ...]:
+        """(picture, not clamped; CodeFormer's scores of codes as well): all that there is to learn from."""
+        if fidelity is not None and self.fidelity is None:
+            raise UsageError(f"{self.config.name} has no fidelity to choose")
+        if fidelity is not None and not 0 <= fidelity <= 1:
+            raise UsageError(f"fidelity is between 0 and 1, got {fidelity}")
+        x = fitted(image, seeds, self.config.image_size).to(self.dtype)
+        if self.config.architecture == "GFPGAN":
+            return (self._gfpgan(x, seeds),)
+        if self.config.architecture == "RestoreFormer":
+            return (self.network(x)[0],)
+        picture, scores = self.network(x, weight=self.fidelity if fidelity is None else fidelity)
+        return picture, scores
+
+    def _gfpgan(self, x: Tensor, seeds: Sequence[int] | None) -> Tensor:
+        """The network's own `forward`, but for maps of any memory layout, and with noise that is known."""
+        net, skips = self.network, []
+        x = F.leaky_relu(net.conv_body_first(x), _SLOPE)
+        for down in net.conv_body_down:
+            x = down(x)
+            skips.append(x)
+        x = F.leaky_relu(net.final_conv(x), _SLOPE)
+        style = net.final_linear(x.flatten(1))
+        if net.different_w:
+            style = style.unflatten(1, (-1, net.num_style_feat))
+        conditions = []
+        for skip, up, scale, shift in zip(
+            reversed(skips), net.conv_body_up, net.condition_scale, net.condition_shift, strict=True
+        ):
+            x = up(x + skip)
+            conditions += [scale(x), shift(x)]
+        noise = list(net.stylegan_decoder.noises.buffers())
+        if seeds is not None:
+            noise = _drawn(seeds, noise)
+        picture: Tensor = net.stylegan_decoder([style], conditions, input_is_latent=net.input_is_latent, noise=noise)[0]
+        return picture
+
+
+def _edges(architecture: str, network: Any) -> tuple[str, ...]:
+    last = len(network.generator.blocks) - 1 if architecture == "CodeFormer" else 0
+    return tuple(pattern.format(last=last) for pattern in _EDGES[architecture])
+
+
+def _drawn(seeds: Sequence[int], like: Sequence[Tensor]) -> list[Tensor]:
+    """Standard normal noise shaped as this, one seed an image; drawn on the CPU so that every device gets the same."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [torch.cat([torch.randn(t.shape, generator=g) for g in generators]).to(t) for t in like]
+
+
+def _without_unused(gfpgan: Any) -> None:
+    """Take away what no restored picture needs: pictures of the stages before, and latents' way from noise."""
+    gfpgan.toRGB = nn.ModuleList()
+    if gfpgan.input_is_latent:
+        gfpgan.stylegan_decoder.style_mlp = nn.Identity()
+
+
+def _replacement(module: Any) -> nn.Module | None:
+    """What stands for a module of spandrel's, told by its class's name, which all its releases share."""
+    kind = type(module).__name__
+    if kind == "ModulatedConv2d":
+        return ModulatedConv(module)
+    if kind == "VectorQuantizer":
+        return Codebook(module)
+    if type(module) is nn.MultiheadAttention:
+        return SplitAttention(module)
+    return Upsample(module.conv) if kind == "Upsample" and hasattr(module, "conv") else None

@@ -1,0 +1,130 @@
+"""Which files hold a published face restorer, and what is said of those that do not, or no longer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from quantface_core.errors import ModelError
+from quantface_core.io.checkpoint import load_restorer, save_restorer
+from quantface_core.io.face_restorers import architecture_in
+from quantface_core.restorer import OneStepRestorer
+from tests.published import ARCHITECTURES, FILES, network, slim, write
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The three files, narrow."""
+    with slim():
+        path = tmp_path_factory.mktemp("published")
+        for architecture in ARCHITECTURES:
+            write(network(architecture), architecture, path)
+        yield path
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_architecture_is_told_by_its_keys(folder: Path, tmp_path: Path, architecture: str) -> None:
+    named = tmp_path / "anything.pth"
+    named.write_bytes((folder / FILES[architecture]).read_bytes())
+    assert architecture_in(named) == architecture
+    state = torch.load(named, weights_only=True)
+    state = state.get("params_ema", state)
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in state.items()}}, named, _use_new_zipfile_serialization=False
+    )
+    assert architecture_in(named) == architecture  # as torch wrote before 1.6, and wrapped otherwise
+    assert load_restorer(named).config.name == architecture
+    save_file({k: v.contiguous().clone() for k, v in state.items()}, tmp_path / "m.safetensors")
+    assert architecture_in(tmp_path / "m.safetensors") == architecture
+    assert load_restorer(tmp_path / "m.safetensors").config.name == architecture
+
+
+def test_ours_and_strangers_are_none_of_them(folder: Path, tiny: OneStepRestorer, tmp_path: Path) -> None:
+    save_restorer(tiny, tmp_path / "tiny.safetensors")
+    save_restorer(load_restorer(folder / FILES["RestoreFormer"]), tmp_path / "own.safetensors")
+    torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    (tmp_path / "empty.pth").touch()
+    for path in [*tmp_path.iterdir(), tmp_path / "gone.pth"]:
+        assert architecture_in(path) is None
+    assert load_restorer(tmp_path / "own.safetensors").config.name == "RestoreFormer"
+    with pytest.raises(ModelError, match="no face restorer known here"):
+        load_restorer(tmp_path / "other.pth")
+
+
+def damaged(state: dict[str, Any], how: str) -> dict[str, Any]:
+    name = "encoder.conv_in.weight"
+    if how == "shape":
+        return {**state, name: state[name][:, :1]}
+    if how == "missing":
+        return {k: v for k, v in state.items() if k != name.replace("encoder", "decoder")}
+    return {**state, name: state[name] * float("nan")}
+
+
+@pytest.mark.parametrize(("how", "told"), [("shape", "or damaged"), ("missing", "or damaged"), ("nan", "not finite")])
+def test_a_damaged_file_is_told_in_one_line(folder: Path, tmp_path: Path, how: str, told: str) -> None:
+    state = torch.load(folder / FILES["RestoreFormer"], weights_only=True)
+    torch.save(damaged(state, how), tmp_path / "r.pth")
+    with pytest.raises(ModelError, match=told) as error:
+        load_restorer(tmp_path / "r.pth")
+    assert "\n" not in str(error.value)
+    assert str(tmp_path / "r.pth") in str(error.value)
+
+
+def test_half_a_download_is_told_as_such(folder: Path, tmp_path: Path) -> None:
+    content = (folder / FILES["GFPGAN"]).read_bytes()
+    (tmp_path / "g.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelError, match="damaged, or still downloading"):
+        load_restorer(tmp_path / "g.pth")
+
+
+class Code:
+    def __reduce__(self) -> Any:
+        return os.system, ("false",)
+
+
+def test_code_in_a_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    state = torch.load(folder / FILES["RestoreFormer"], weights_only=True)
+    torch.save({**state, "more": Code()}, tmp_path / "r.pth")
+    with pytest.raises(ModelError, match="refused, it holds more than weights"):
+        load_restorer(tmp_path / "r.pth")
+
+
+def test_what_is_not_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "GPEN-BFR-512.onnx").write_bytes(b"\x08\x06\x12\x07pytorch")
+    with pytest.raises(ModelError, match="ONNX network, as GPEN comes"):
+        load_restorer(tmp_path / "GPEN-BFR-512.onnx")
+    torch.save({"params_ema": {"conv_body_first.0.weight": torch.zeros(1)}}, tmp_path / "GFPGANv1.pth")
+    with pytest.raises(ModelError, match="first release"):
+        load_restorer(tmp_path / "GFPGANv1.pth")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_without_spandrel_it_says_what_to_install(
+    folder: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("spandrel", "spandrel_extra_arches")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("spandrel", "spandrel_extra_arches"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModelError, match=r"pip install spandrel") as error:
+        load_restorer(folder / FILES[architecture])
+    assert ("spandrel-extra-arches" in str(error.value)) == (architecture == "CodeFormer")
+    assert architecture_in(folder / FILES[architecture]) == architecture  # a menu still lists it
+
+
+def test_the_library_imports_without_spandrel() -> None:
+    code = (
+        "import sys; sys.modules['spandrel'] = sys.modules['spandrel_extra_arches'] = None\n"
+        "import quantface_core.restorer, quantface_core.io.checkpoint, quantface_core.io.face_restorers"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,43 @@
+"""Our kernels as Triton compiles them for GPUs that are not at hand: `benchmarks/gpu_compiled.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", "3.3", reason="needs triton, which compiles for any GPU")
+from triton.backends import nvidia
+
+ROOT = Path(__file__).parents[2]
+_SHARED = 99 << 10  # bytes of a program, on capabilities 8.6, 8.9 and 12.0
+_EACH = {"linear 128x128": 3, "conv2d 128x128": 4}  # instructions for one of the tensor cores'
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    if not (Path(nvidia.__file__).parent / "bin" / "nvdisasm").is_file():
+        pytest.skip("this triton brings no disassembler")
+    path = tmp_path_factory.mktemp("compiled") / "rows.json"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "benchmarks/gpu_compiled.py", "--json", str(path)]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return json.loads(path.read_text())
+
+
+def test_no_kernel_spills_or_wants_more_than_there_is(rows: list[dict[str, Any]]) -> None:
+    """A loop that does takes several times as long: with one product a step Triton 3.8 and 3.9 make such."""
+    assert {row["capability"] for row in rows} == {80, 86, 89, 90, 120}
+    assert [row for row in rows if row["spills"] or row["stack"] or row["shared"] > _SHARED] == []
+
+
+def test_large_tiles_keep_tensor_cores_busy(rows: list[dict[str, Any]]) -> None:
+    large = [row for row in rows if row["kernel"] in _EACH and row["capability"] != 90]  # whose one is four others'
+    assert len(large) == 8
+    assert [row for row in large if row["loop"] > _EACH[row["kernel"]] * row["products"]] == []

@@ -1,0 +1,182 @@
+"""Graphs by hand, with a recorder that needs no GPU: it computes again what it captured, in the same tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from quantface_core.kernels import reference
+from quantface_core.nn.graphs import Graphs, cuda_recorder
+from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.types import LayerFormat
+
+CPU = torch.device("cpu")
+
+
+class Again:
+    """The stand-in; counts what is captured and replayed."""
+
+    def __init__(self) -> None:
+        self.captured = self.replayed = 0
+
+    def capture(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        self.captured += 1
+        made = work()
+
+        def replay() -> None:
+            self.replayed += 1
+            for held, new in zip(tree_leaves(made), tree_leaves(work()), strict=True):
+                held.copy_(new)
+
+        return made, replay
+
+
+@pytest.fixture(autouse=True)
+def _whole() -> Iterator[None]:
+    yield
+    Graphs.failed = False
+
+
+@pytest.fixture
+def recorder() -> Again:
+    return Again()
+
+
+@pytest.fixture
+def graphs(recorder: Again) -> Graphs:
+    return Graphs(lambda _: recorder)
+
+
+@torch.inference_mode()
+def run(graphs: Graphs, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with graphs.running(model, CPU) as part:
+        return part("whole", model, x).clone()
+
+
+def test_the_second_time_is_captured_and_the_third_replayed(graphs: Graphs, recorder: Again) -> None:
+    model = nn.Linear(4, 3)
+    counts = []
+    for _ in range(4):
+        x = torch.randn(2, 4)
+        assert torch.equal(run(graphs, model, x), model(x))
+        counts.append((recorder.captured, recorder.replayed))
+    assert counts == [(0, 0), (1, 0), (1, 1), (1, 2)]
+
+
+def test_every_shape_has_its_own(graphs: Graphs, recorder: Again) -> None:
+    model = nn.Linear(4, 3)
+    for rows in (1, 2, 1, 2, 1, 2):
+        x = torch.randn(rows, 4)
+        assert torch.equal(run(graphs, model, x), model(x))
+    assert (recorder.captured, recorder.replayed) == (2, 2)
+
+
+def low_bits() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(32, 16), nn.Linear(16, 8)).requires_grad_(False)
+    swap(model, {"0": empty_like(quantizable(model)["0"], LayerFormat(4, 4))})
+    prepare(model, reference)
+    return model
+
+
+def exchange_buffers(model: nn.Sequential) -> None:
+    model[0]._buffers["packed"] = model[0].packed + 1
+
+
+def exchange_parameters(model: nn.Sequential) -> None:
+    model[1].weight = nn.Parameter(model[1].weight * 2, requires_grad=False)
+
+
+CHANGES = {
+    "buffers": exchange_buffers,
+    "parameters": exchange_parameters,
+    "their data": lambda model: setattr(model[1].weight, "data", model[1].weight * 2),
+    "kernels": lambda model: prepare(model, reference),
+    "a layer": lambda model: model.register_module("1", nn.Linear(16, 8).requires_grad_(False)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_graph_goes_with_what_it_reads(change: str, graphs: Graphs, recorder: Again) -> None:
+    """Else it would read memory that holds something else by now."""
+    model, x = low_bits(), torch.randn(2, 32)
+    for _ in range(3):
+        run(graphs, model, x)
+    assert recorder.replayed == 1
+    CHANGES[change](model)
+    for _ in range(3):
+        assert torch.equal(run(graphs, model, x), model(x))
+    assert (recorder.captured, recorder.replayed) == (2, 2)
+
+
+def test_weights_that_change_in_place_are_followed(graphs: Graphs, recorder: Again) -> None:
+    model, x = nn.Linear(4, 3).requires_grad_(False), torch.randn(2, 4)
+    for _ in range(2):
+        run(graphs, model, x)
+    model.weight.mul_(2)
+    assert torch.equal(run(graphs, model, x), model(x))
+    assert recorder.replayed == 1
+
+
+def test_what_cannot_be_captured_is_computed_and_not_tried_again(graphs: Graphs, recorder: Again) -> None:
+    tried = []
+
+    def fail(work: Callable[[], Any]) -> Any:
+        tried.append(work)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    recorder.capture = fail  # type: ignore[method-assign]
+    model, x = nn.Linear(4, 3), torch.randn(2, 4)
+    for _ in range(4):
+        assert torch.equal(run(graphs, model, x), model(x))
+    assert len(tried) == 1
+    other = Graphs(lambda _: pytest.fail("asked again"))
+    assert torch.equal(run(other, model, x), model(x))
+
+
+def test_none_where_gradients_are_wanted_or_another_thread_runs_it(graphs: Graphs, recorder: Again) -> None:
+    model, x = nn.Linear(4, 3), torch.randn(2, 4)
+    for _ in range(3):
+        with graphs.running(model, CPU) as part:
+            assert part("whole", model, x).requires_grad
+    with torch.inference_mode(), graphs.running(model, CPU):
+        for _ in range(3):
+            run(graphs, model, x)
+    assert recorder.captured == 0
+
+
+def test_no_memory_drops_them(graphs: Graphs) -> None:
+    model, x = nn.Linear(4, 3), torch.randn(2, 4)
+    for _ in range(2):
+        run(graphs, model, x)
+    assert graphs._captured
+    with pytest.raises(torch.cuda.OutOfMemoryError), torch.inference_mode(), graphs.running(model, CPU):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    assert not graphs._captured
+    assert torch.equal(run(graphs, model, x), model(x))
+
+
+def test_a_processor_has_none() -> None:
+    assert cuda_recorder(CPU) is None
+
+
+@torch.inference_mode()
+def test_a_restorer_replays_four_parts_a_face(tiny: OneStepRestorer, recorder: Again) -> None:
+    restorer = copy.deepcopy(tiny)
+    assert not restorer.graphs._captured
+    restorer.graphs = Graphs(lambda _: recorder)
+    faces = [torch.rand(1, 3, 64, 64) * 2 - 1 for _ in range(4)]
+    expected = [tiny(face, seeds) for face in faces for seeds in (None, [7])]
+    found = [restorer(face, seeds) for face in faces for seeds in (None, [7])]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert (recorder.captured, recorder.replayed) == (4, 4 * 6)
+    restorer(torch.cat(faces))
+    assert recorder.captured == 4
+    restorer.to("cpu")
+    assert not restorer.graphs._captured
