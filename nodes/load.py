@@ -59,7 +59,8 @@ class LoadModel(io.ComfyNode):
                     options=list(BACKENDS),
                     default="auto",
                     tooltip="What computes the integers. onednn: fast on x86 processors; triton: fast on NVIDIA GPUs; "
-                    "reference: any device. One that cannot run here leaves the choice to auto.",
+                    "half: those without Triton; reference: any device. One that cannot run here leaves the choice to "
+                    "auto.",
                 ),
             ],
             outputs=[FRModelSocket.Output("fr_model", display_name="FR_MODEL")],

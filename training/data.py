@@ -33,20 +33,22 @@ def recipe_of(severity: float) -> Degradation:
 
 
 def one_damage(severity: float, rng: np.random.Generator) -> Degradation:
-    """A single damage that comes without blur in real photos: noise of a sharp one, strong compression, or blocks."""
+    """A single damage, as real photos have it: noise of a sharp one, strong compression, blocks, or a small clean face."""
     s = severity
     none = Degradation((0.0, 0.3), 0.5, (1.0, 1.0), (0.0, 1.0), jpeg_quality=(93, 99), second_order=0.0)
     changes = (
         {"noise_sigma": (2 + 10 * s, 4 + 30 * s), "coarse_noise": 0.3},
         {"jpeg_quality": (round(60 - 52 * s), round(85 - 60 * s)), "webp": 0.2},
         {"downscale": (1 + 2 * s, 1.5 + 5 * s), "blocks": 1.0},
+        {"downscale": (1 + 2 * s, 1.5 + 6 * s)},
+        {"blur_sigma": (2 * s, 0.5 + 3 * s), "downscale": (1.0, 1 + 3 * s)},
     )
     return replace(none, **changes[rng.integers(len(changes))])
 
 
 def draw_recipe(severity: float, rng: np.random.Generator) -> Degradation:
-    """Mostly everything that a photo goes through at once; one time in four a single damage."""
-    return one_damage(severity, rng) if rng.random() < 0.25 else recipe_of(severity)
+    """All that a photo goes through at once, or as often a single damage."""
+    return one_damage(rng.random(), rng) if rng.random() < 0.5 else recipe_of(severity)
 
 
 def load_faces(folder: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a backend is: the contract that `reference`, `onednn` and `triton` keep, and their names.
+"""What a backend is: the contract that `reference`, `onednn`, `triton` and `half` keep, and their names.
 
 To add one: a folder beside those that keeps `Backend`, its name in `NAMES`, and a line in `dispatch.BACKENDS`.
 """
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-NAMES = ("onednn", "triton", "reference")
+NAMES = ("onednn", "triton", "half", "reference")
 """The fastest first."""
 CHOICES = ("auto", *NAMES)
 """What users choose from; auto is the fastest that the device can run."""

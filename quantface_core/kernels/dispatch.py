@@ -8,10 +8,10 @@ import warnings
 import torch
 
 from ..errors import UsageError
-from . import onednn, reference, triton
+from . import half, onednn, reference, triton
 from .backend import Backend
 
-BACKENDS: dict[str, Backend] = {"onednn": onednn, "triton": triton, "reference": reference}
+BACKENDS: dict[str, Backend] = {"onednn": onednn, "triton": triton, "half": half, "reference": reference}
 """By name, in the order of `backend.NAMES`: the fastest first."""
 
 _NATIVE = (8, 0)  # compute capability from which NVIDIA's GPUs have bfloat16; before, it is emulated
@@ -25,7 +25,7 @@ def choose_backend(device: torch.device, name: str | None = None) -> Backend:
     name = name or os.environ.get("QUANTFACE_BACKEND") or "auto"
     if name == "auto":
         chosen = next(backend for backend in BACKENDS.values() if backend.unavailable(device) is None)
-        if chosen is reference and device.type == "cuda":
+        if chosen in (half, reference) and device.type == "cuda":
             warnings.warn(f"low-bit layers are slow here: {triton.unavailable(device)}", stacklevel=2)
         return chosen
     if name not in BACKENDS:

@@ -16,6 +16,7 @@ from triton.backends import nvidia
 
 ROOT = Path(__file__).parents[2]
 _SHARED = 99 << 10  # bytes of a program, on capabilities 8.6, 8.9 and 12.0
+_STACK = 16  # bytes of a thread, outside of loops
 _EACH = {"linear 128x128": 3, "conv2d 128x128": 4}  # instructions for one of the tensor cores'
 
 
@@ -34,7 +35,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_no_kernel_spills_or_wants_more_than_there_is(rows: list[dict[str, Any]]) -> None:
     """A loop that does takes several times as long: with one product a step Triton 3.8 and 3.9 make such."""
     assert {row["capability"] for row in rows} == {80, 86, 89, 90, 120}
-    assert [row for row in rows if row["spills"] or row["stack"] or row["shared"] > _SHARED] == []
+    assert [row for row in rows if row["spills"] or row["stack"] > _STACK or row["shared"] > _SHARED] == []
 
 
 def test_large_tiles_keep_tensor_cores_busy(rows: list[dict[str, Any]]) -> None:

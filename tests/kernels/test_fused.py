@@ -296,4 +296,4 @@ def test_parts_are_for_few_programs_of_many_steps(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(launch, "processors", lambda _: 128)
     assert launch.steps_of_part(40, 90, DEVICE) == 15
     assert launch.steps_of_part(40, 9, DEVICE) == 9
-    assert launch.steps_of_part(400, 90, DEVICE) == 90
+    assert launch.steps_of_part(128, 90, DEVICE) == launch.steps_of_part(400, 90, DEVICE) == 90

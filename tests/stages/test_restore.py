@@ -126,6 +126,30 @@ def test_of_a_sharp_face_larger_than_the_crop_all_detail_stays(train_faces: Path
     assert after > 0.9 * before
 
 
+@pytest.mark.parametrize("sigma", [12, 25])
+def test_a_face_larger_than_the_crop_loses_its_noise(train_faces: Path, mini: OneStepRestorer, sigma: int) -> None:
+    path = sorted((train_faces.parent / "large").glob("*.jpg"))[0]
+    clean = cv2.resize(read_photo(path).pixels, (1024, 1024), interpolation=cv2.INTER_LANCZOS4)
+    noise = np.random.default_rng(0).normal(0, sigma, clean.shape)
+    noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
+    result = restore_aligned(noisy, mini)
+    assert psnr(result.pixels, clean) > psnr(noisy, clean) + 5
+    assert result.cleaned == ("noise",)
+    assert in_words(result.taken[0], True, result.cleaned[0]) != "left as it was: already sharp"
+
+
+def test_a_face_of_blocks_keeps_no_finer_grid(train_faces: Path, mini: OneStepRestorer) -> None:
+    path = sorted((train_faces.parent / "large").glob("*.jpg"))[0]
+    clean = cv2.resize(read_photo(path).pixels, (1024, 1024), interpolation=cv2.INTER_LANCZOS4)
+    blocks = cv2.resize(
+        cv2.resize(clean, (128, 128), interpolation=cv2.INTER_AREA), (1024, 1024), interpolation=cv2.INTER_NEAREST
+    )
+    result = restore_aligned(blocks, mini)
+    assert psnr(result.pixels, clean) > psnr(blocks, clean) + 0.5
+    before, after = (finest(x)[200:800, 200:800].std() for x in (blocks, result.pixels))
+    assert after < 0.6 * before
+
+
 def finest(pixels: np.ndarray) -> np.ndarray:
     """What lies beyond the restorer's 256 pixels."""
     x = pixels.astype(np.float32)

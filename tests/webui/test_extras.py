@@ -211,16 +211,17 @@ def test_a_page_that_cannot_have_the_controls_is_left_whole(
 def test_a_model_that_is_not_here_is_made_while_the_bar_moves(
     extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantface_webui import restoring
+    from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
     asked = []
 
-    def make(name: str, look: Any) -> Any:
+    def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Any:
         asked.append(name)
-        look(40, "quantize")
+        callbacks.check_cancelled()
+        callbacks.progress(Progress("quantize", 40, 100))
         return webui.models / model
 
-    monkeypatch.setattr(restoring, "make", make)
+    monkeypatch.setattr("quantface_core.pipelines.child.fetch_in_child", fetch_in_child)
     pp = picture(Image.fromarray(astronaut))
     extras.process(pp, **values(extras, model="osdface-w4a4 (build)"))
     assert asked == ["osdface-w4a4"]

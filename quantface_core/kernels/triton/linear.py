@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..around import AroundTokens
 from ..channel_transform import ChannelTransform
+from ..room import roomy
 from ..weight import LowBitWeight
 from .branch import Branch
 from .product import Additions, linear_product
 from .rotation import rotates
 from .tokens import Tokens, rounded_tokens
-from .unpack import UnpackedWeight, roomy, unpacked
+from .unpack import UnpackedWeight, unpacked
 
 PLAIN = AroundTokens()
 

@@ -9,11 +9,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..room import roomy
 from ..weight import LowBitWeight
 from . import launch
 
 _PIECE = 1024  # codes that a program unpacks
-_ROOM = 3 << 30  # bytes that a device has free besides, or its weights stay packed
 
 
 class UnpackedWeight:
@@ -32,11 +32,6 @@ class UnpackedWeight:
             self._keeps = roomy(codes.device)
         self._kept = codes if self._keeps else None
         return codes
-
-
-def roomy(device: torch.device) -> bool:
-    """Whether a device has so much memory free that weights may stay unpacked."""
-    return device.type != "cuda" or torch.cuda.mem_get_info(device)[0] > _ROOM
 
 
 def unpacked(weight: LowBitWeight, out: Tensor | None = None) -> Tensor:

@@ -1,0 +1,88 @@
+"""For NVIDIA's GPUs without Triton: codes carried as float16, through the libraries' own products.
+
+Codes up to 127 are whole numbers that float16 holds, and tensor cores add their products in float32: exact, but for the
+result, which a library gives as float16 again. So that it fits, weights are divided by a power of two: one rounding to
+11 bits remains, finer than bfloat16's 8. Results are compared with `reference`'s by decibels, not by bits.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import reference
+from .quantize import largest_code
+from .room import roomy
+from .weight import LowBitWeight
+
+_CAPABILITY = (7, 0)  # from which products of float16 are quicker than of float32
+_LARGEST = 65504  # of float16
+
+
+def unavailable(device: torch.device) -> str | None:
+    """Why this backend cannot run on a device; None = it can."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return f"it computes on NVIDIA's GPUs, not on {device.type if device.type != 'cuda' else 'others'}"
+    if torch.cuda.get_device_capability(device) < _CAPABILITY:
+        return f"{torch.cuda.get_device_name(device)} multiplies float16 no faster than float32"
+    return None
+
+
+def supports(weight_bits: int, x_bits: int) -> bool:
+    """Whether products of such codes come out right: all do, to 11 bits."""
+    return True
+
+
+class _Carried:
+    """A weight as float16, over a power of two that lets every sum of its products with codes fit."""
+
+    def __init__(self, weight: LowBitWeight, x_bits: int) -> None:
+        inputs = torch.Size(weight.shape[1:]).numel()
+        most = inputs * largest_code(weight.bits) * largest_code(x_bits)
+        self.weight, self.unit = weight, 2.0 ** max(0, math.ceil(math.log2(most / _LARGEST)))
+        self.scale = weight.scale.float() * self.unit  # of results, by output
+        self._kept: Tensor | None = None
+        self._keeps: bool | None = None  # decided once: a captured graph counts on it
+
+    def __call__(self) -> Tensor:
+        if self._kept is not None:
+            return self._kept
+        carried = self.weight.codes().half().div_(self.unit)
+        if carried.ndim == 4:
+            carried = carried.contiguous(memory_format=torch.channels_last)
+        if self._keeps is None:
+            self._keeps = roomy(carried.device)
+        self._kept = carried if self._keeps else None
+        return carried
+
+
+class Linear(reference.Linear):
+    """As `reference.Linear`, its sums rounded to float16."""
+
+    @cached_property
+    def _carried(self) -> _Carried:
+        return _Carried(self.weight, self.x_bits)
+
+    def product(self, codes: Tensor, scale: Tensor) -> Tensor:
+        """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
+        sums = (codes.half() @ self._carried().t()).float()
+        return reference.scale_rows((sums * self._carried.scale).to(scale.dtype), scale, self.bias)
+
+
+class Conv2d(reference.Conv2d):
+    """As `reference.Conv2d`, its sums rounded to float16."""
+
+    @cached_property
+    def _carried(self) -> _Carried:
+        return _Carried(self.weight, self.x_bits)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        codes, scale = self.codes(x)
+        maps = codes.half().contiguous(memory_format=torch.channels_last)
+        sums = F.conv2d(maps, self._carried(), None, self.stride, self.padding).float()
+        product = sums * (self._carried.scale[:, None, None] * scale)
+        return (product if self.bias is None else product + self.bias[:, None, None]).to(x.dtype)

@@ -1,0 +1,60 @@
+"""Codes carried as float16, against exact sums: how near, and that none is too large."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from quantface_core.kernels import half, reference
+from quantface_core.kernels.bitpack import pack
+from quantface_core.kernels.dispatch import choose_backend
+from quantface_core.kernels.quantize import largest_code
+from quantface_core.kernels.weight import LowBitWeight
+
+
+def weight(shape: tuple[int, ...], bits: int, full: bool = False) -> LowBitWeight:
+    limit, generator = largest_code(bits), torch.Generator().manual_seed(bits)
+    codes = torch.randint(-limit, limit + 1, shape, generator=generator).to(torch.int8)
+    codes = torch.full_like(codes, limit) if full else codes
+    return LowBitWeight(pack(codes, bits), torch.rand(shape[0], generator=generator) + 0.1, bits, shape)
+
+
+def decibels(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float(10 * torch.log10(exact.double().square().mean() / (found.double() - exact.double()).square().mean()))
+
+
+@pytest.mark.parametrize(("w_bits", "x_bits"), [(3, 3), (4, 4), (4, 6), (6, 6), (8, 8)])
+def test_results_are_rounded_once_more(w_bits: int, x_bits: int) -> None:
+    x = torch.randn(40, 640, generator=torch.Generator().manual_seed(0))
+    linear = weight((48, 640), w_bits), x_bits, 0.9, torch.linspace(-1, 1, 48)
+    assert torch.equal(half.Linear(*linear).codes(x)[0], reference.Linear(*linear).codes(x)[0])
+    assert decibels(half.Linear(*linear)(x), reference.Linear(*linear)(x)) > 65  # bfloat16's rounding is some 50
+    maps = torch.randn(2, 64, 9, 10, generator=torch.Generator().manual_seed(1))
+    conv = weight((24, 64, 3, 3), w_bits), x_bits, 0.9, (1, 1), (1, 1), torch.linspace(-1, 1, 24)
+    ours, plain = half.Conv2d(*conv), reference.Conv2d(*conv)
+    assert decibels(ours(maps), plain(maps)) > 65
+    assert decibels(ours.doubled(maps), plain.doubled(maps)) > 65
+
+
+def test_the_largest_sums_fit() -> None:
+    """Of codes all at their limit, over as many inputs as the widest layers have."""
+    given = weight((4, 23040), 8, full=True), 8, 1.0
+    x = torch.full((2, 23040), -3.0)
+    found = half.Linear(*given)(x)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, reference.Linear(*given)(x), rtol=2**-10, atol=0)
+
+
+def test_it_stands_in_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "not on cpu" in str(half.unavailable(torch.device("cpu")))
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    for capability, name in (((7, 5), "half"), ((6, 1), "reference")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GeForce")
+        from quantface_core.kernels import triton
+
+        triton.unavailable.cache_clear()
+        with pytest.warns(UserWarning, match="slow"):
+            chosen = choose_backend(torch.device("cuda"), "auto")
+        assert chosen is {"half": half, "reference": reference}[name]
+    triton.unavailable.cache_clear()
