@@ -14,6 +14,7 @@ Thumb = NDArray[np.float32]
 _WIDTH, _HEIGHT = 32, 18
 _SHIFT = 2  # places of a thumb, up and down and to the sides, by which a pan may have moved it
 _ALIKE = 0.7  # correlation below which nothing of the one frame is in the other
+_FLAT = 0.01  # of full white: deviation of a frame that shows nothing
 _LEAST = 0.05  # of full white: mean difference that a cut makes at least
 
 
@@ -30,6 +31,8 @@ def is_cut(before: Thumb, after: Thumb) -> bool:
     """
     if float(np.abs(before - after).mean()) < _LEAST:
         return False
+    if min(float(before.std()), float(after.std())) < _FLAT:
+        return True  # out of black, or into it
     inner = before[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
     found = cv2.matchTemplate(after, np.ascontiguousarray(inner), cv2.TM_CCOEFF_NORMED)
     return bool(np.nan_to_num(found, nan=0.0, posinf=0.0).max() < _ALIKE)

@@ -82,6 +82,7 @@ def _check(request: FilmRequest) -> None:
 class _Run:
     def __init__(self, request: FilmRequest, callbacks: PipelineCallbacks) -> None:
         self._request, self._callbacks = request, callbacks
+        self._records: list[dict[str, Any]] = []  # of the part that is being made
         self._detect = request.detector or film_detector()
         self._source: FilmReader | NumberedFrames = _opened(request)
         info = self._source.info
@@ -124,7 +125,6 @@ class _Run:
         restorer = FilmRestorer(
             self._request.restorer, self._request.options, self._request.smoothing, float(self._source.info.aspect)
         )
-        self._records: list[dict[str, Any]] = []
         for restored in restorer.restore(self._seen(first), first):
             if not self._records:
                 sink.begin(state, part)
