@@ -119,8 +119,8 @@ class RestoreFace(io.ComfyNode):
         # A model is brought to the device that computes only where there is something for it to do.
         restorer = fr_model.ready(batch_size) if any(found) else fr_model.restorer
         with host.memory_given_back():
-            pictures = (to_pixels(frame) for frame in job.image)
-            for index, here in enumerate(steady(found, smoothing, pictures)):
+            frames = (to_pixels(frame) for frame in job.image)
+            for index, here in enumerate(steady(found, smoothing, frames)):
                 start, share = _LOOKING + index * (1 - _LOOKING) / job.count, (1 - _LOOKING) / job.count
                 picture = job.restore(
                     index, here, restorer, options, bar.callbacks({"restore": (start, start + share)})
