@@ -61,7 +61,7 @@ def save_restorer(
 
 
 def load_restorer(
-    path: Path,
+    path: str | Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = torch.float32,
     only: tuple[str, ...] = ("",),
@@ -74,6 +74,7 @@ def load_restorer(
 
     Raises ModelError when the file is missing, truncated, of another kind, or not what it says it is.
     """
+    path = Path(path)
     if published := architecture_in(path):
         return read_published(path, published, device, dtype or torch.float32)
     with opened(path) as file:

@@ -46,6 +46,11 @@ def with_config(file: Path, target: Path, path: str, value: Any) -> Path:
     return rewritten(file, target, config=json.dumps(config))
 
 
+def test_paths_may_be_strings(tiny: OneStepRestorer, tmp_path: Path) -> None:
+    save_restorer(tiny, str(tmp_path / "new" / "tiny.safetensors"))
+    assert load_restorer(str(tmp_path / "new" / "tiny.safetensors")).config == tiny.config
+
+
 def test_save_and_load_give_the_same_picture(file: Path, tiny: OneStepRestorer) -> None:
     image = torch.rand(2, 3, 64, 64) * 2 - 1
     loaded = load_restorer(file)
