@@ -159,7 +159,7 @@ def array(t: Tensor) -> np.ndarray:
     return np.zeros(t.shape, str(t.dtype).removeprefix("torch."))
 
 
-def apply(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> nn.Module:
+def apply(module: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
     """`nn.Module._apply` without its swaps of what a parameter holds, which tensors without numbers refuse."""
     for child in module.children():
         child._apply(fn)

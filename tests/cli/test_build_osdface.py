@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-import quantface_core.io.checkpoint
 import quantface_core.io.tensor_files
+import quantface_core.pipelines.models
 from benchmarks.random_originals import NARROW
 from quantface_core.cli.main import main
 from quantface_core.io.models import sha256
@@ -103,10 +103,10 @@ def test_killed_anywhere_it_resumes_and_ends_the_same(
     assert not (models / "osdface.safetensors").exists()
     run_until_killed(build, kill_at_call(quantface_core.io.tensor_files.TensorFile, "read", 300))
     assert not (models / "osdface.safetensors").exists()
-    run_until_killed(build, kill_at_call(quantface_core.io.checkpoint, "save_restorer", 1))
+    run_until_killed(build, kill_at_call(quantface_core.pipelines.models, "save_restorer", 1))
     assert (models / "osdface.safetensors").exists()
     asked = len(hub.requests)
-    run_until_killed(build, kill_at_call(quantface_core.io.checkpoint, "save_restorer", 2))
+    run_until_killed(build, kill_at_call(quantface_core.pipelines.models, "save_restorer", 2))
     assert not out.exists()
     assert main(build) == 0
     assert len(hub.requests) == asked  # what was fetched is not asked for again

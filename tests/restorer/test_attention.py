@@ -41,7 +41,7 @@ def test_by_products_as_torch(
 def test_coarse_weights_are_right_to_some_percent(monkeypatch: pytest.MonkeyPatch, loud: float, few: int) -> None:
     """Of three keys, among which nothing averages out; loud scores are as far off in both, by bfloat16's rounding."""
     monkeypatch.setattr(room, "_FEW", few)
-    monkeypatch.setattr(room, "_HELD", 1000)  # the last piece is shorter
+    monkeypatch.setattr(room, "_BUFFERED", 1000)  # the last piece is shorter
     monkeypatch.setattr(room, "_has_matrix_units", lambda: False)
     generator = torch.Generator().manual_seed(0)
     q, k = (torch.randn(1, 2, n, 16, generator=generator).bfloat16() for n in (700, 3))

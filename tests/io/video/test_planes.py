@@ -87,7 +87,7 @@ def test_turning_planes_turns_the_picture(quarters: int) -> None:
     turned_after = np.rot90(to_rgb(planes, Coding()), quarters)
     difference = turned_after.astype(int) - to_rgb(turned(planes, quarters), Coding())
     assert np.abs(difference).max() <= 4  # of colour differences, rounded between their places
-    assert np.abs(difference).mean() < 0.1
+    assert np.abs(difference).mean() < 0.25  # chroma lies left of its pixels: turned, it lies above or right of them
 
 
 def test_enlarged_planes_keep_to_their_bits() -> None:
