@@ -15,9 +15,9 @@ if __package__ and importlib.util.find_spec("comfy_api"):
     if missing := [name for name in _NEEDED if not importlib.util.find_spec(name)]:
         remedy = f'"{sys.executable}" -m pip install -r "{Path(__file__).with_name("requirements.txt")}"'
         raise ImportError(f"QuantFace needs {', '.join(missing)}: {remedy}")
-    from .quantface_core.runtime.threads import wait_passively
+    from .quantface_core.runtime.threads import spin_briefly
 
-    wait_passively()  # of use where torch is not loaded yet, and to the processes that nodes start
+    spin_briefly()  # of use where torch is not loaded yet, and to the processes that nodes start
     from .nodes import comfy_entrypoint
 
     __all__ += ["comfy_entrypoint"]

@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--models quantface-mini osdface] [--bits w4a4 w6a6] [--rounds 3]
         [--device cuda] [--faces 4]
 
-Weights are random, OSDFace's own were not at hand: normal, as rotation makes them, or speed would hang on them (of
+Weights are random, OSDFace's own were not at hand: normal, as rotation makes them, or speed would depend on them (of
 6-bit convolutions, by how many numbers `kernels/onednn/point.py` multiplies apart). Low-bit layers have
 rotation (64), scales and a rank-16 branch, as `quantface calibrate` makes them, and compute between layers in bfloat16
 where the device has it. Every row is a process of its own that loads a file; times are medians after a warm-up, and of

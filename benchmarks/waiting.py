@@ -20,6 +20,8 @@ SETTINGS = {
     "as libraries have it": {},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"},
     "short spin": {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"},
+    "longer spin": {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"},
+    "long spin": {"GOMP_SPINCOUNT": "100000", "KMP_BLOCKTIME": "5"},
 }
 _NAMES = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 _CHILD = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from quantface_core.io.checkpoint import load_restorer
 from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
 from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
+from tests.published import ARCHITECTURES, network, slim, write
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -137,3 +139,13 @@ def _averaging_network() -> bytes:
     ends = part(11, value("data", 1, 3, 112, 112)) + part(12, value("identity", 1, 48))
     graph = part(1, pool) + part(1, flatten) + part(2, "standin") + ends
     return number(1, 8) + part(8, part(1, "") + number(2, 13)) + part(7, graph)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of GFPGAN's, RestoreFormer's and CodeFormer's files, narrow; spandrel's classes are so meanwhile."""
+    with slim():
+        path = tmp_path_factory.mktemp("published")
+        for architecture in ARCHITECTURES:
+            write(network(architecture), architecture, path)
+        yield path

@@ -1,7 +1,7 @@
 """`quantface build`: from a full-precision model to a finished low-bit one, as a recipe says.
 
 calibrate -> allocate -> quantize -> distill -> save -> evaluate. What a stage made is kept in a folder
-under a name that hangs on its settings and all before it: stop at any time, give the command again, and it
+under a name that depends on its settings and all before it: stop at any time, give the command again, and it
 goes on; change the recipe, and only what changed is made anew.
 """
 

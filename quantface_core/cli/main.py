@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
-from ..runtime.threads import wait_passively
+from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, distill, evaluate, fetch, info, models, publish, restore
 
 FAILED, MISUSED = 1, 2
@@ -16,7 +16,7 @@ FAILED, MISUSED = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, FAILED (1) or MISUSED (2)."""
-    wait_passively()  # before torch loads
+    spin_briefly()  # before torch loads
     parser = argparse.ArgumentParser(prog="quantface", description="Restore faces with quantized one-step diffusion.")
     parser.add_argument("--version", action="version", version=f"quantface {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -80,7 +80,7 @@ class _Track:
 class Tracker:
     """Frames in, in order; the same frames out a little later, each face with its track, steadied.
 
-    What comes out for a frame hangs on all frames before it and on `delay` after it.
+    What comes out for a frame depends on all frames before it and on `delay` after it.
     """
 
     def __init__(self, sigma: float) -> None:

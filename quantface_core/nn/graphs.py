@@ -1,7 +1,7 @@
 """Parts of a model as CUDA graphs: a face's 1400 kernels are started by four calls in place of one each.
 
-A shape is computed as ever the first time, captured the second and replayed from then on: a single photo would gain
-nothing. Where capturing fails, now or for good, everything is computed as ever. A graph holds the addresses of weights
+A shape is computed eagerly the first time, captured the second and replayed from then on: a single photo would gain
+nothing. Where capturing fails, now or for good, everything is computed eagerly. A graph holds the addresses of weights
 and of what was made of them: it is dropped when they are others.
 
 Captured by hand, not by `torch.compile`: its own graphs do not work with the allocator that ComfyUI chooses, and it
@@ -86,13 +86,13 @@ class Graphs:
     def running(self, model: nn.Module, device: torch.device, wanted: bool = True) -> Iterator[Run]:
         """Gives what runs parts of the model, by graph where it can; results hold until the part runs again."""
         if not wanted or Graphs.failed or torch.is_grad_enabled() or not self._lock.acquire(blocking=False):
-            yield _as_ever
+            yield _eager
             return
         try:
             if self._state is not None and not self._state.holds():
                 self.drop()
             self._recorder = self._recorder or self._recorder_for(device)
-            yield _as_ever if self._recorder is None else lambda *given: self._run(model, *given)
+            yield _eager if self._recorder is None else lambda *given: self._run(model, *given)
         except torch.cuda.OutOfMemoryError:
             self.drop()
             raise
@@ -122,7 +122,7 @@ class Graphs:
         return self._captured[key].made
 
 
-def _as_ever(part: str, work: Callable[..., Any], *given: Any) -> Any:
+def _eager(part: str, work: Callable[..., Any], *given: Any) -> Any:
     return work(*given)
 
 

@@ -81,7 +81,7 @@ class QuantConv2d(QuantLayer):
 
     def _joined(self, y: Tensor, low: Tensor | None) -> Tensor:
         """The integer product [B, O, H, W] and what its branch adds, from low [B, rank, H, W]."""
-        # Channels last, whatever the backend: norms add in memory's order, and codes downstream hang on it.
+        # Channels last, whatever the backend: norms add in memory's order, and codes downstream depend on it.
         y = y.permute(0, 2, 3, 1).contiguous()
         if low is not None:
             up = self.branch(low.dtype)[1]

@@ -76,9 +76,7 @@ def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None)
     callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
     require_full_precision(request.model)
     check_metric(request.perceptual)
-    images = request.faces
-    if isinstance(images, FaceSource):
-        images = load_faces(images, restorer.image_size, callbacks)
+    images = load_faces(request.faces, restorer.image_size, callbacks)
     with callbacks.watching(restorer):
         statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"))
         sensitivity = measure_sensitivity(

@@ -48,7 +48,7 @@ def restore_archive(
 
 
 def _settings(request: RestoreRequest) -> dict[str, Any]:
-    """All that a result hangs on, beside its photo."""
+    """All that a result depends on, beside its photo."""
     return {
         "quantface": __version__,
         "model": {"name": request.model.stem, "sha256": sha256(request.model)},

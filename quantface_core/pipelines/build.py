@@ -1,7 +1,7 @@
 """From a full-precision model to a finished low-bit one, as a recipe says.
 
 calibrate -> allocate -> quantize -> distill -> save -> evaluate. What a stage made is kept in a folder under a name
-that hangs on its settings and all before it: stopped and asked again it goes on; where the recipe has changed, only
+that depends on its settings and all before it: stopped and asked again it goes on; where the recipe has changed, only
 what changed is made anew.
 """
 
@@ -127,7 +127,7 @@ class _Build:
         return BuildResult(self.request.output, quantized, summary)
 
     def _named(self, stage: str, suffix: str, settings: Any) -> Path:
-        """The file a stage makes: its name hangs on its settings and on every stage before it."""
+        """The file a stage makes: its name depends on its settings and on every stage before it."""
         self.identity.append(json.dumps(settings, sort_keys=True))
         digest = hashlib.sha256("\n".join(self.identity).encode()).hexdigest()[:12]
         return self.request.work / f"{stage}-{digest}{suffix}"

@@ -92,9 +92,9 @@ class _Received:
 
 def main() -> int:
     """The child: its arguments are where this package is, and the model's name."""
-    from ..runtime.threads import wait_passively
+    from ..runtime.threads import spin_briefly
 
-    wait_passively()  # before torch loads
+    spin_briefly()  # before torch loads
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what anything else prints goes beside the events
 

@@ -63,9 +63,7 @@ def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None)
     """Train a quantized restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""
     callbacks = callbacks or PipelineCallbacks()
     restorer, teacher = request.model.restorer, request.teacher.restorer
-    images = request.faces
-    if isinstance(images, FaceSource):
-        images = load_faces(images, restorer.image_size, callbacks)
+    images = load_faces(request.faces, restorer.image_size, callbacks)
     count = len(images) - max(0, request.validation)
     if count < 1:
         raise UsageError(f"{request.validation} faces that validate leave none of {len(images)} to train on")

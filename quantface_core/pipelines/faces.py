@@ -38,8 +38,10 @@ class FaceSource:
     degrade: bool = False  # they are clean: degrade them first, each with a seed of its own
 
 
-def load_faces(source: FaceSource, size: int, callbacks: PipelineCallbacks | None = None) -> Tensor:
-    """The faces as [N, 3, size, size] float32 in [-1, 1]. Raises UsageError, ImageError."""
+def load_faces(source: FaceSource | Tensor, size: int, callbacks: PipelineCallbacks | None = None) -> Tensor:
+    """The faces as [N, 3, size, size] float32 in [-1, 1]; a batch stays as it is. Raises UsageError, ImageError."""
+    if isinstance(source, Tensor):
+        return source
     if source.count < 1:
         raise UsageError(f"count: at least 1 face, got {source.count}")
     if source.pictures is None and source.folder is None:

@@ -1,7 +1,7 @@
 """Restore the faces of a film: followed through its shots, steadied, and put back into the same film.
 
 What is done is kept in parts beside the result. A stopped run can be asked again to go on, and gives the same frames:
-a part begins with a key frame, and what is done to its first frame hangs on frames before it that are done again.
+a part begins with a key frame, and what is done to its first frame depends on frames before it that are done again.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _range(request: FilmRequest) -> tuple[Fraction, Fraction | None] | None:
 
 
 def _settings(request: FilmRequest, source: FilmReader | NumberedFrames, sink: Sink) -> dict[str, Any]:
-    """All that the result's frames hang on."""
+    """All that the result's frames depend on."""
     return {
         "quantface": __version__,
         "film": source.fingerprint(),

@@ -37,7 +37,7 @@ class Sink(Protocol):
     codec: str  # of what comes out
 
     def describe(self) -> dict[str, Any]:
-        """What the result hangs on, for the state."""
+        """What the result depends on, for the state."""
 
     def try_out(self, state: FilmState, frame: Any) -> None:
         """Write one frame as all will be. Raises QuantFaceError."""

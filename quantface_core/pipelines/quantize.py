@@ -42,9 +42,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
     """Calibrate and quantize a restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""
     callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
     require_full_precision(request.model)
-    images = request.faces
-    if isinstance(images, FaceSource):
-        images = load_faces(images, restorer.image_size, callbacks)
+    images = load_faces(request.faces, restorer.image_size, callbacks)
     # Every part by its name, for the file's notes: a later version may have others.
     settings = replace(request.settings, parts=request.settings.parts or restorer.parts)
     with callbacks.watching(restorer):

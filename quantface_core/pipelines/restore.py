@@ -67,7 +67,7 @@ def restore(request: RestoreRequest, callbacks: PipelineCallbacks | None = None)
     errors are results.
 
     While the model works on one photo, the next are read and searched, and the last are written: the same results
-    in less time. How many are in memory does not hang on how many there are.
+    in less time. How many are in memory does not depend on how many there are.
     """
     callbacks = callbacks or PipelineCallbacks()
     restorer = ready(request.model, request.device, request.backend, request.precision, request.low_memory)

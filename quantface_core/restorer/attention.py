@@ -39,7 +39,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, coarse: bool = False) -
     plain = query.device.type != "cpu" or query.dtype != torch.bfloat16 or torch.is_grad_enabled()
     if plain or _has_matrix_units():
         return F.scaled_dot_product_attention(query, key, value)
-    if len(query) > 1:  # how an image is rounded must not hang on its company
+    if len(query) > 1:  # batch-invariant: how an image is rounded must not depend on the others
         images = zip(query.split(1), key.split(1), value.split(1), strict=True)
         return torch.cat([attention(q, k, v, coarse) for q, k, v in images])
     unit = _OCTAVE if coarse else 1  # of scores, that doubles a weight

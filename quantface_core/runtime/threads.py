@@ -1,16 +1,17 @@
-"""How threads wait for each other: asleep, so that a machine with other work does not spin its time away."""
+"""How threads wait for each other: spinning for a moment, so that a machine with other work does not lose its time."""
 
 from __future__ import annotations
 
 import os
 
 # GNU's OpenMP (torch's on Linux) would spin for some milliseconds, Intel's and LLVM's (Windows, macOS) for 200 of them.
-_SETTINGS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-_ALL = (*_SETTINGS, "GOMP_SPINCOUNT")
+# No number is free on an idle machine and quick on a busy one; this is the least of both: benchmarks/waiting.py.
+_SETTINGS = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
+_ALL = (*_SETTINGS, "OMP_WAIT_POLICY")
 
 
-def wait_passively() -> None:
-    """Choose passive waiting for this process and those it starts, unless somebody chose.
+def spin_briefly() -> None:
+    """Choose a short wait for this process and those it starts, unless somebody chose.
 
     The libraries read it when torch loads; where it is loaded already, only processes started later have it.
     """

@@ -34,7 +34,7 @@ class TeacherActivations:
     """Runs a teacher through its blocks over images [N, 3, S, S] in [-1, 1] at its native size.
 
     Only the part that holds a block runs: what the parts before it hand over is made once an image and kept,
-    0.5 MB a face at 512 pixels. Each image goes alone, so that what it gives does not hang on its company.
+    0.5 MB a face at 512 pixels. Each image goes alone, so that it is batch-invariant.
     """
 
     def __init__(self, teacher: OneStepRestorer, images: Tensor) -> None:

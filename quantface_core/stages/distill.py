@@ -99,7 +99,7 @@ def distill_blocks(
     """Train block after block, each on what its teacher's block reads and writes, for small memory.
 
     The settings' steps are each block's. No more than one block holds gradients, and of the teacher runs the
-    part that the block is in, up to its end. No block hangs on another's training, so a run that goes on
+    part that the block is in, up to its end. No block depends on another's training, so a run that goes on
     resumes each on its own: a finished one takes no step. Returns a report a block, by name; else as `distill`.
     """
     settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()

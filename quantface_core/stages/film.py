@@ -1,7 +1,7 @@
 """Restore the faces of a film, frame after frame, so that nothing trembles, flickers or pulses.
 
-Frames come in order and leave in order, a few later: what is done to a face hangs on its neighbours in time. How many
-are held does not hang on the film's length.
+Frames come in order and leave in order, a few later: what is done to a face depends on its neighbours in time. How many
+are held does not depend on the film's length.
 """
 
 from __future__ import annotations

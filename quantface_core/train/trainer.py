@@ -1,6 +1,6 @@
 """Trainer parameters to a loss, step by step: what every kind of distillation shares.
 
-A run is a pure function of its settings: the order of images hangs on seed and step alone, so a run that
+A run is a pure function of its settings: the order of images depends on seed and step alone, so a run that
 stopped and goes on from its saved state ends with the same weights. Under `accelerate launch` (or
 torchrun) every process takes its share of each batch and gradients are averaged: two processes do what
 one does with twice the batch.

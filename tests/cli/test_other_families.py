@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +15,23 @@ from quantface_core.io.photos import read_photo
 from quantface_core.io.plans import load_plan
 from quantface_core.nn.swap import quant_layers
 from quantface_core.types import Bits
-from tests.published import FILES, network, slim, write
+from tests.published import FILES
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with slim():
-        path = tmp_path_factory.mktemp("published")
-        for architecture in FILES:
-            write(network(architecture), architecture, path)
-        (path / "faces").mkdir()
-        for seed in range(3):
-            pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(path / "faces" / f"{seed}.png")
-        yield path
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("faces")
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path / f"{seed}.png")
+    return path
 
 
 @pytest.mark.parametrize("name", FILES.values())
 @pytest.mark.usefixtures("models_dir")
-def test_a_photo_is_restored(folder: Path, photos: Path, tmp_path: Path, name: str) -> None:
+def test_a_photo_is_restored(published: Path, photos: Path, tmp_path: Path, name: str) -> None:
     photo = photos / "nasa_astronaut.png"
-    command = ["restore", str(photo), "--model", str(folder / name), "--strength", "1", "-o"]
+    command = ["restore", str(photo), "--model", str(published / name), "--strength", "1", "-o"]
     assert main([*command, str(tmp_path / "one"), "--json", str(tmp_path / "report.json")]) == 0
     before, after = (read_photo(f / photo.name).pixels for f in (photo.parent, tmp_path / "one"))
     report = json.loads((tmp_path / "report.json").read_text())
@@ -48,10 +43,10 @@ def test_a_photo_is_restored(folder: Path, photos: Path, tmp_path: Path, name: s
 
 
 @pytest.mark.usefixtures("models_dir")
-def test_fidelity(folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fidelity(published: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = str(photos / "nasa_astronaut.png")
     for fidelity in ("0", "1"):
-        command = ["restore", photo, "--model", str(folder / "codeformer.pth"), "--strength", "1"]
+        command = ["restore", photo, "--model", str(published / "codeformer.pth"), "--strength", "1"]
         assert main([*command, "--fidelity", fidelity, "-o", str(tmp_path / f"{fidelity}.png")]) == 0
     assert (tmp_path / "0.png").read_bytes() != (tmp_path / "1.png").read_bytes()
     capsys.readouterr()
@@ -62,10 +57,10 @@ def test_fidelity(folder: Path, photos: Path, tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize("name", ["GFPGANv1.4.pth", "RestoreFormer.pth"])
 def test_a_plan_a_low_bit_model_and_its_training(
-    folder: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    published: Path, faces: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan, low, trained = tmp_path / "plan.json", tmp_path / "low.safetensors", tmp_path / "trained.safetensors"
-    model, images = str(folder / name), ["--images", str(folder / "faces")]
+    model, images = str(published / name), ["--images", str(faces)]
     budget = ["--activation-bits", "5", "--perceptual", "ssim", "--count", "1", "--output", str(plan)]
     asked = ["--rank", "2", "--block", "1", "-o", str(low)]
     if name == "RestoreFormer.pth":  # the quicker
@@ -88,10 +83,12 @@ def test_a_plan_a_low_bit_model_and_its_training(
     assert "trained end to end" in capsys.readouterr().err
 
 
-def test_another_architecture_teaches_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, images, low = str(folder / "GFPGANv1.4.pth"), str(folder / "faces"), tmp_path / "low.safetensors"
+def test_another_architecture_teaches_nothing(
+    published: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, images, low = str(published / "GFPGANv1.4.pth"), str(faces), tmp_path / "low.safetensors"
     quick = ["--count", "1", "--block", "1", "--rank", "2", "-o", str(low)]
     assert main(["calibrate", model, "--images", images, *quick]) == 0
-    teacher = ["--teacher", str(folder / "RestoreFormer.pth"), "--images", images, "--validation", "1"]
+    teacher = ["--teacher", str(published / "RestoreFormer.pth"), "--images", images, "--validation", "1"]
     assert main(["distill", str(low), *teacher, "-o", str(tmp_path / "t.safetensors")]) == 2
     assert "cannot learn from" in capsys.readouterr().err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,15 @@ from quantface_core.errors import ModelError
 from quantface_core.io.checkpoint import load_restorer, save_restorer
 from quantface_core.io.face_restorers import architecture_in
 from quantface_core.restorer import OneStepRestorer
-from tests.published import ARCHITECTURES, FILES, network, slim, write
+from tests.published import ARCHITECTURES, FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The three files, narrow."""
-    with slim():
-        path = tmp_path_factory.mktemp("published")
-        for architecture in ARCHITECTURES:
-            write(network(architecture), architecture, path)
-        yield path
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_an_architecture_is_told_by_its_keys(folder: Path, tmp_path: Path, architecture: str) -> None:
+def test_an_architecture_is_told_by_its_keys(published: Path, tmp_path: Path, architecture: str) -> None:
     named = tmp_path / "anything.pth"
-    named.write_bytes((folder / FILES[architecture]).read_bytes())
+    named.write_bytes((published / FILES[architecture]).read_bytes())
     assert architecture_in(named) == architecture
     state = torch.load(named, weights_only=True)
     state = state.get("params_ema", state)
@@ -49,9 +38,9 @@ def test_an_architecture_is_told_by_its_keys(folder: Path, tmp_path: Path, archi
     assert load_restorer(tmp_path / "m.safetensors").config.name == architecture
 
 
-def test_ours_and_strangers_are_none_of_them(folder: Path, tiny: OneStepRestorer, tmp_path: Path) -> None:
+def test_ours_and_strangers_are_none_of_them(published: Path, tiny: OneStepRestorer, tmp_path: Path) -> None:
     save_restorer(tiny, tmp_path / "tiny.safetensors")
-    save_restorer(load_restorer(folder / FILES["RestoreFormer"]), tmp_path / "own.safetensors")
+    save_restorer(load_restorer(published / FILES["RestoreFormer"]), tmp_path / "own.safetensors")
     torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "other.pth")
     (tmp_path / "empty.pth").touch()
     for path in [*tmp_path.iterdir(), tmp_path / "gone.pth"]:
@@ -71,8 +60,8 @@ def damaged(state: dict[str, Any], how: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("how", "told"), [("shape", "or damaged"), ("missing", "or damaged"), ("nan", "not finite")])
-def test_a_damaged_file_is_told_in_one_line(folder: Path, tmp_path: Path, how: str, told: str) -> None:
-    state = torch.load(folder / FILES["RestoreFormer"], weights_only=True)
+def test_a_damaged_file_is_told_in_one_line(published: Path, tmp_path: Path, how: str, told: str) -> None:
+    state = torch.load(published / FILES["RestoreFormer"], weights_only=True)
     torch.save(damaged(state, how), tmp_path / "r.pth")
     with pytest.raises(ModelError, match=told) as error:
         load_restorer(tmp_path / "r.pth")
@@ -80,8 +69,8 @@ def test_a_damaged_file_is_told_in_one_line(folder: Path, tmp_path: Path, how: s
     assert str(tmp_path / "r.pth") in str(error.value)
 
 
-def test_half_a_download_is_told_as_such(folder: Path, tmp_path: Path) -> None:
-    content = (folder / FILES["GFPGAN"]).read_bytes()
+def test_half_a_download_is_told_as_such(published: Path, tmp_path: Path) -> None:
+    content = (published / FILES["GFPGAN"]).read_bytes()
     (tmp_path / "g.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match="damaged, or still downloading"):
         load_restorer(tmp_path / "g.pth")
@@ -92,8 +81,8 @@ class Code:
         return os.system, ("false",)
 
 
-def test_code_in_a_file_is_refused(folder: Path, tmp_path: Path) -> None:
-    state = torch.load(folder / FILES["RestoreFormer"], weights_only=True)
+def test_code_in_a_file_is_refused(published: Path, tmp_path: Path) -> None:
+    state = torch.load(published / FILES["RestoreFormer"], weights_only=True)
     torch.save({**state, "more": Code()}, tmp_path / "r.pth")
     with pytest.raises(ModelError, match="refused, it holds more than weights"):
         load_restorer(tmp_path / "r.pth")
@@ -110,16 +99,16 @@ def test_what_is_not_read_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_without_spandrel_it_says_what_to_install(
-    folder: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+    published: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] in ("spandrel", "spandrel_extra_arches")]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("spandrel", "spandrel_extra_arches"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ModelError, match=r"pip install spandrel") as error:
-        load_restorer(folder / FILES[architecture])
+        load_restorer(published / FILES[architecture])
     assert ("spandrel-extra-arches" in str(error.value)) == (architecture == "CodeFormer")
-    assert architecture_in(folder / FILES[architecture]) == architecture  # a menu still lists it
+    assert architecture_in(published / FILES[architecture]) == architecture  # a menu still lists it
 
 
 def test_the_library_imports_without_spandrel() -> None:

@@ -89,7 +89,7 @@ def test_a_convolution_of_many_bits_is_close_to_the_exact_one(kernel, stride, pa
 
 
 def test_backends_give_the_same_bits() -> None:
-    """Later codes hang on earlier outputs: a difference in the last place would grow into other pictures."""
+    """Later codes depend on earlier outputs: a difference in the last place would grow into other pictures."""
     torch.manual_seed(0)
     x, maps = torch.randn(33, 64), torch.randn(2, 64, 16, 16).contiguous(memory_format=torch.channels_last)
     for layer, value in ((nn.Linear(64, 48), x), (nn.Conv2d(64, 48, 3, padding=1), maps)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,16 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.published import FILES, network, slim, write
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with slim():
-        path = tmp_path_factory.mktemp("published")
-        for architecture in FILES:
-            write(network(architecture), architecture, path)
-        yield path
+from tests.published import FILES
 
 
 @pytest.fixture

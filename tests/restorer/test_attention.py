@@ -53,7 +53,7 @@ def test_coarse_weights_are_right_to_some_percent(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("coarse", [False, True])
-def test_an_image_does_not_hang_on_its_company(monkeypatch: pytest.MonkeyPatch, coarse: bool) -> None:
+def test_attention_is_batch_invariant(monkeypatch: pytest.MonkeyPatch, coarse: bool) -> None:
     monkeypatch.setattr(room, "_has_matrix_units", lambda: False)
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 2, 64, 16, generator=generator).bfloat16() for _ in range(3))

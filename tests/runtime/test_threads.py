@@ -1,4 +1,4 @@
-"""Threads sleep while they wait, in the command and wherever torch is loaded after us."""
+"""Threads spin for a moment only, in the command and wherever torch is loaded after us."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quantface_core.runtime.threads import wait_passively
+from quantface_core.runtime.threads import spin_briefly
 
 _NAMES = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 
@@ -21,16 +21,17 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clean")
 def test_nobody_chose() -> None:
-    wait_passively()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert os.environ["KMP_BLOCKTIME"] == "0"
+    spin_briefly()
+    assert {n: os.environ.get(n) for n in _NAMES} == {
+        "OMP_WAIT_POLICY": None, "KMP_BLOCKTIME": "1", "GOMP_SPINCOUNT": "2000"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", _NAMES)
 @pytest.mark.usefixtures("clean")
 def test_what_somebody_chose_stays(name: str) -> None:
     os.environ[name] = "100"
-    wait_passively()
+    spin_briefly()
     assert {n: os.environ.get(n) for n in _NAMES} == {n: "100" if n == name else None for n in _NAMES}
 
 
@@ -44,4 +45,4 @@ def test_the_command_has_it_before_torch_loads(libgomp: bool) -> None:
     assert run.returncode == 0, run.stderr
     if not libgomp or "GOMP_SPINCOUNT" not in run.stderr:
         pytest.skip("torch's OpenMP here does not show its settings")
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in run.stderr
+    assert "GOMP_SPINCOUNT = '2000'" in run.stderr

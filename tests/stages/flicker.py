@@ -1,4 +1,4 @@
-"""A restorer that is instant and flickers: what it adds hangs on the last bit of its input."""
+"""A restorer that is instant and flickers: what it adds depends on the last bit of its input."""
 
 from __future__ import annotations
 

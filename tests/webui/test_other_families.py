@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,18 +14,9 @@ import torch
 from PIL import Image
 
 from quantface_core import load_restorer, save_restorer
-from tests.published import FILES, network, slim, write
+from tests.published import FILES
 
 PLACES = {"GFPGAN": "GFPGAN", "CodeFormer": "Codeformer"}
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with slim():
-        path = tmp_path_factory.mktemp("published")
-        for architecture in PLACES:
-            write(network(architecture), architecture, path)
-        yield path
 
 
 @pytest.fixture

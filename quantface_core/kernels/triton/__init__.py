@@ -1,7 +1,7 @@
 """The NVIDIA backend: integer products on tensor cores, by kernels that Triton compiles (DESIGN.md section 4).
 
 Codes and weights are signed bytes at every width. True 4-bit products exist on few generations of processors, and
-would make pictures hang on which one it is.
+would make pictures depend on which one it is.
 
 Files with kernels do without `from __future__ import annotations`: as strings, Triton before 3.2 overlooks in its
 interpreter which of their arguments are constants.

@@ -78,7 +78,7 @@ def test_seeds_draw_gfpgans_noise_and_nothing_else(
     two = face.repeat(2, 1, 1, 1)
     drawn, plain = restorer(two, [1, 2]), restorer(face)
     assert torch.equal(restorer(face, [2]), restorer(face, [2]))
-    # Batches round otherwise, a picture alone or in company, and codes may hang on it.
+    # Batches round otherwise, a picture alone or in a batch, and codes may depend on it.
     torch.testing.assert_close(drawn[1:], restorer(face, [2]), rtol=0, atol=3e-3)
     assert torch.equal(restorer(face, [1]), plain) == (architecture != "GFPGAN")
     with pytest.raises(UsageError, match="one seed an image"):
