@@ -1,6 +1,6 @@
 """A device that computes nothing and mixes with no other: what a GPU refuses is refused on any machine.
 
-    python tests/standin.py
+    python -m tests.standin
 
 prints, as JSON, how each of FLOWS ends on it: "" or an error. Torch registers such a device for the life of a process,
 so tests run this in one of their own. Its tensors have shapes and no numbers; what asks for some gets made-up ones.
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from conftest import TINY
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
@@ -26,6 +25,7 @@ from quantface_core.stages.distill import distill, distill_blocks
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
+from tests.conftest import TINY
 
 NAME = "standin"
 FAST = QuantizeSettings(rank=4, scaling=False, clipping=False)

@@ -15,7 +15,7 @@ from torch.utils import backend_registration
 def endings() -> dict[str, str]:
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch has no devices made of Python")
-    command = [sys.executable, str(Path(__file__).with_name("standin.py"))]
+    command = [sys.executable, "-m", "tests.standin"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
