@@ -5,6 +5,7 @@ Numbers agree with pyiqa's, which the field reports, to 1e-3: brightness is Rec.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -21,17 +22,30 @@ _STEADY = 170 / 255**2  # GMSD's constant, for brightness in 0 to 1
 _TINY = 1e-12  # under a root, so that its gradient stays finite
 
 
+def _in_float32(metric: Metric) -> Metric:
+    """The same outside autocast: variances are small differences of large sums, which bfloat16 loses."""
+
+    @functools.wraps(metric)
+    def score(pictures: Tensor, references: Tensor) -> Tensor:
+        with torch.autocast(pictures.device.type, enabled=False):
+            return metric(pictures, references)
+
+    return score
+
+
 def psnr(pictures: Tensor, references: Tensor) -> Tensor:
     """Peak signal over error, dB, [B]; at most 120."""
     error = (pictures.float() - references.float()).square().flatten(1).mean(1)
     return -10 * error.clamp_min(1e-12).log10()
 
 
+@_in_float32
 def ssim(pictures: Tensor, references: Tensor) -> Tensor:
     """Structural similarity of brightness, [B], 1 = the same (Wang et al. 2004)."""
     return _similarity(_luma(pictures), _luma(references))[0]
 
 
+@_in_float32
 def ms_ssim(pictures: Tensor, references: Tensor) -> Tensor:
     """Multi-scale structural similarity of brightness, [B] (Wang et al. 2003). Raises ImageError below 161 pixels."""
     if min(pictures.shape[-2:]) <= (_WINDOW - 1) * 2 ** (len(_WEIGHTS) - 1):
@@ -46,6 +60,7 @@ def ms_ssim(pictures: Tensor, references: Tensor) -> Tensor:
     return score
 
 
+@_in_float32
 def gmsd(pictures: Tensor, references: Tensor) -> Tensor:
     """Gradient magnitude similarity deviation of brightness, [B], 0 = the same (Xue et al. 2014)."""
     a, b = (_gradient(F.avg_pool2d(_luma(x), 2)) for x in (pictures, references))

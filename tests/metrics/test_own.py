@@ -111,3 +111,10 @@ def test_gradients_flow_through_pyiqa(compared: dict) -> None:
     assert finite
     assert largest > 0
     assert lower_better
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_autocast_changes_no_score(faces: tuple[Tensor, Tensor], name: str) -> None:
+    plain = OWN[name](*faces)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(OWN[name](*faces), plain)
