@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..quantface_core.kernels.backend import CHOICES as BACKENDS
 from . import host
-from .host import FRModel, FRModelSocket
+from .host import FRModel, FRModelSocket, with_options
 
 PRECISIONS = ["auto", "float32", "bfloat16"]
 
@@ -32,21 +32,25 @@ def _fetched(name: str) -> Path:
 class LoadModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        from ..quantface_core.io.face_restorers import has_fidelity
         from ..quantface_core.io.offers import offers
 
+        files = host.model_files()
+        model = io.Combo.Input(
+            "model",
+            options=offers(host.model_file, files),
+            tooltip="bundled and local work offline; fetch downloads once; build makes it once, from its authors' "
+            "files. Others are files in models/quantface, and GFPGAN, RestoreFormer and CodeFormer in "
+            "models/facerestore_models.",
+        )
         return host.schema(
             node_id="QuantFace_LoadModel",
             display_name="Load Quantized FR Model",
             description="Loads a face restorer: a known one by name, or a file.",
             search_aliases=["face restoration", "restore", "OSDFace", "quantface", "gfpgan", "codeformer"],
             inputs=[
-                io.Combo.Input(
-                    "model",
-                    options=offers(host.model_file, host.model_files()),
-                    tooltip="bundled and local work offline; fetch downloads once; build makes it once, from its "
-                    "authors' files. Others are files in models/quantface, and GFPGAN, RestoreFormer and CodeFormer in "
-                    "models/facerestore_models.",
-                ),
+                # The page shows Restore Face's fidelity for these.
+                with_options(model, fidelity=[name for name in files if has_fidelity(host.model_file(name))]),
                 io.Combo.Input(
                     "precision",
                     options=PRECISIONS,

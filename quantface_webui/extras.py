@@ -8,7 +8,7 @@ from quantface_core.errors import QuantFaceError
 from quantface_core.types import RestoreOptions
 
 from . import host
-from .restoring import choice, choices, has_fidelity, restore
+from .restoring import choice, choices, offers_fidelity, restore
 from .settings import AUTO, COLORS, Settings, infotext_name, read_infotext, read_settings
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _controls() -> dict[str, Any]:
     # No server is asked for it twice: what is hidden keeps its value.
     automatic.change(lambda on: gr.update(visible=not on), [automatic], [strength], show_progress=False)
     faces.change(lambda which: gr.update(visible=which == _POSITIONS), [faces], [positions], show_progress=False)
-    model.change(lambda name: gr.update(visible=has_fidelity(name)), [model], [fidelity], show_progress=False)
+    model.change(lambda name: gr.update(visible=offers_fidelity(name)), [model], [fidelity], show_progress=False)
     made = {
         "model": model, "visibility": visibility, "automatic": automatic, "strength": strength, "faces": faces,
         "positions": positions, "color": color, "min_size": min_size, "min_confidence": min_confidence,

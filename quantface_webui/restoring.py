@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quantface_core.errors import QuantFaceError
-from quantface_core.io.face_restorers import architecture_of
+from quantface_core.io.face_restorers import has_fidelity
 from quantface_core.io.offers import offered_file, offers, plain
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
@@ -52,10 +52,9 @@ def choice(name: str) -> str:
     return next((known for known in choices() if plain(known) == plain(name)), name)
 
 
-def has_fidelity(name: str) -> bool:
-    """Whether a choice of the menu is a model with a fidelity to choose: CodeFormer, published or of low bits."""
-    file = host.model_file(plain(name)) if name else None
-    return file is not None and architecture_of(file) == "CodeFormer"
+def offers_fidelity(name: str) -> bool:
+    """Whether a choice of the menu is a model with a fidelity to choose."""
+    return has_fidelity(host.model_file(plain(name)) if name else None)
 
 
 def restore(pixels: Pixels, settings: Settings) -> Restored:

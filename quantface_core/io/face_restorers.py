@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 # Keys that an architecture has and no other; GFPGAN's first release has other layers under nearly the same names.
-_KEYS = {
+KEYS = {
     "GFPGAN": (b"stylegan_decoder.style_mlp.1.weight", b"toRGB.0.weight", b"conv_body_first.weight"),
     "RestoreFormer": (b"encoder.down.0.block.0.norm1.weight", b"quantize.embedding.weight", b"decoder.conv_out.weight"),
     "CodeFormer": (b"ft_layers.0.self_attn.in_proj_weight", b"position_emb", b"quantize.embedding.weight"),
@@ -58,10 +58,15 @@ def architecture_of(path: Path) -> str | None:
     return named if isinstance(named, str) else None
 
 
+def has_fidelity(path: Path | None) -> bool:
+    """Whether a file's model has a fidelity to choose: CodeFormer, published or of low bits. No weights are read."""
+    return path is not None and architecture_of(path) == "CodeFormer"
+
+
 @lru_cache(maxsize=256)
 def _architecture(path: Path, changed: int, size: int) -> str | None:
     index = _index(path)
-    return next((name for name, keys in _KEYS.items() if all(key in index for key in keys)), None)
+    return next((name for name, keys in KEYS.items() if all(key in index for key in keys)), None)
 
 
 def _index(path: Path) -> bytes:

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from quantface_core.io.face_restorers import KEYS
 from tests.nodes.comfyui import ComfyUI
+from tests.published import FILES
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,6 +203,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[C
     (base / "input").mkdir()
     faces = [cv2.imread(str(path)) for path in sorted((photos.parent / "faces" / "large").glob("*.jpg"))[:3]]
     cv2.imwrite(str(base / "input" / "three.png"), np.concatenate(faces, axis=1))
+    others = base / "models" / "facerestore_models"
+    others.mkdir(parents=True)
+    # No model that would load: keys alone say what a file is.
+    for name in FILES:
+        torch.save({key.decode(): torch.zeros(1) for key in KEYS[name]}, others / FILES[name])
     running = ComfyUI(Path(os.environ["COMFYUI_PATH"]), base)
     yield running
     running.stop()

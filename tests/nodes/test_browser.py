@@ -90,6 +90,20 @@ def test_what_the_user_should_know_is_told_on_the_node(page: Page) -> None:
     assert "mask is black all over" in page.page.locator(".quantface-notes").last.inner_text()
 
 
+def test_fidelity_shows_where_the_model_has_it(page: Page) -> None:
+    page.template("Restore a photo")
+    hidden = """() => new Promise((told) => setTimeout(() => told(
+      app.graph._nodes.find(({ type }) => type === "QuantFace_RestoreFace")
+        .widgets.find(({ name }) => name === "fidelity").hidden), 200))"""
+    assert page.page.evaluate(hidden)
+    page.widgets("QuantFace_LoadModel", model="facerestore_models/codeformer.pth")
+    assert not page.page.evaluate(hidden)
+    page.fit("QuantFace_RestoreFace")
+    page.shot("fidelity")
+    page.widgets("QuantFace_LoadModel", model="facerestore_models/GFPGANv1.4.pth")
+    assert page.page.evaluate(hidden)
+
+
 @pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")
 def test_a_model_of_your_own_is_made(page: Page) -> None:
     page.template("Your own 4-bit model")

@@ -45,6 +45,12 @@ def test_they_are_listed_without_a_setting(folder: Path, nodes: dict[str, Any]) 
     assert "gone.pth is not in models/quantface" in loader.validate_inputs(model=gone)
 
 
+@pytest.mark.usefixtures("folder")
+def test_the_page_is_told_which_models_have_a_fidelity(nodes: dict[str, Any]) -> None:
+    told = nodes["QuantFace_LoadModel"].define_schema().inputs[0].extra_dict["fidelity"]
+    assert told == [f"facerestore_models/{FILES['CodeFormer']}"]
+
+
 def test_they_are_found_in_our_own_folder_too(host: SimpleNamespace, nodes: dict[str, Any], published: Path) -> None:
     (host.models / "quantface" / "mine.pth").symlink_to(published / FILES["GFPGAN"])
     torch.save({"weight": torch.zeros(1)}, host.models / "quantface" / "other.pth")

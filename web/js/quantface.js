@@ -3,6 +3,7 @@ import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { bitsChart } from "./bits.js";
 import { COLOURS, element } from "./element.js";
+import * as fidelity from "./fidelity.js";
 import { slider } from "./slider.js";
 
 const chinese = () => String(app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "").startsWith("zh");
@@ -102,7 +103,14 @@ function sortTemplates() {
 app.registerExtension({
   name: "QuantFace",
   setup: sortTemplates,
+  addCustomNodeDefs: fidelity.learn,
+  refreshComboInNodes(definitions) {
+    fidelity.learn(definitions);
+    fidelity.updateAll();
+  },
   beforeRegisterNodeDef(nodeType, nodeData) {
+    // Any of ours may stand between the loader and Restore Face.
+    if (nodeData.name.startsWith("QuantFace_")) fidelity.follow(nodeType, nodeData.name);
     const view = VIEWS[nodeData.name];
     if (!view) return;
     const { onNodeCreated, onExecuted, onConfigure } = nodeType.prototype;
