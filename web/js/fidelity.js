@@ -1,0 +1,75 @@
+// Restore Face's "fidelity" is CodeFormer's: it shows where the connected model has it, or nobody can say here.
+import { app } from "../../../scripts/app.js";
+
+const LOADER = "QuantFace_LoadModel", RESTORER = "QuantFace_RestoreFace";
+let known = new Set(); // models that have it, by their names in the loader's menu
+
+export function learn(definitions) {
+  known = new Set(definitions[LOADER]?.input?.required?.model?.[1]?.fidelity ?? []);
+}
+
+// The node that gives a socket, past reroutes and nodes that pass a model on; undefined where the way leaves the graph.
+function loaderOf(node) {
+  for (let steps = 0; node && steps < 100; steps++) {
+    if (node.type === LOADER) return node;
+    const slot = node.inputs?.findIndex(({ name, type }) => name === "fr_model" || type === "FR_MODEL" || !name) ?? -1;
+    node = slot < 0 ? undefined : node.getInputNode(slot);
+  }
+  return undefined;
+}
+
+function hasFidelity(node) {
+  const slot = node.inputs?.findIndex(({ name }) => name === "fr_model") ?? -1;
+  if (slot < 0 || node.inputs[slot].link == null) return false;
+  const model = loaderOf(node.getInputNode(slot));
+  const widget = model?.widgets?.find(({ name }) => name === "model");
+  const given = model?.inputs?.some(({ name, link }) => name === "model" && link != null);
+  return !widget || given || known.has(widget.value);
+}
+
+function update(node) {
+  const widget = node.widgets?.find(({ name }) => name === "fidelity");
+  if (!widget) return;
+  const hidden = !hasFidelity(node);
+  if (Boolean(widget.hidden) === hidden) return;
+  const [width, height] = node.size, before = node.computeSize()[1];
+  widget.hidden = hidden; // the canvas's
+  widget.options.hidden = hidden; // Vue nodes'
+  node.setSize([width, height + node.computeSize()[1] - before]);
+  node.setDirtyCanvas(true, true);
+}
+
+function everyNode(graph, act) {
+  for (const node of graph?._nodes ?? []) {
+    act(node);
+    if (node.subgraph) everyNode(node.subgraph, act);
+  }
+}
+
+// After what is under way: links are there some time after the nodes that they connect.
+export function updateAll() {
+  setTimeout(() => everyNode(app.rootGraph ?? app.graph, (node) => { if (node.type === RESTORER) update(node); }));
+}
+
+export function follow(nodeType, name) {
+  const { onNodeCreated, onConnectionsChange, onConfigure } = nodeType.prototype;
+  nodeType.prototype.onConnectionsChange = function (...given) {
+    onConnectionsChange?.apply(this, given);
+    updateAll();
+  };
+  nodeType.prototype.onConfigure = function (...given) {
+    onConfigure?.apply(this, given);
+    updateAll();
+  };
+  nodeType.prototype.onNodeCreated = function (...given) {
+    onNodeCreated?.apply(this, given);
+    updateAll();
+    const widget = name === LOADER && this.widgets?.find(({ name }) => name === "model");
+    if (!widget) return;
+    const { callback } = widget;
+    widget.callback = function (...chosen) {
+      callback?.apply(this, chosen);
+      updateAll();
+    };
+  };
+}
