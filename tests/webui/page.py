@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.nodes.page import chromium
 
-_PATIENCE = 900_000  # milliseconds
+_PATIENCE = 300_000  # milliseconds
 
 
 class Page:

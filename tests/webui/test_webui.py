@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.published import FILES
 from tests.webui.webui import WebUI, decoded, encoded
 
 _NEAR = 2  # of 255: the same torch, another process
@@ -87,6 +89,24 @@ def test_a_generated_picture_s_faces(hosted: WebUI, photo: str, commanded: np.nd
     assert abs(decoded(answer["images"][0]) - commanded).max() <= 1 + _NEAR
     assert "Face restoration: QuantFace" in answer["info"]
     assert "QuantFace model: quantface-mini-w4a4" in answer["info"]
+
+
+@pytest.mark.parametrize(("architecture", "place"), [("GFPGAN", "GFPGAN"), ("CodeFormer", "Codeformer")])
+def test_the_host_s_own_face_restorers(
+    hosted: WebUI, photo: str, photos: Path, published: Path, architecture: str, place: str
+) -> None:
+    """Published files, narrow, where the host has its own; by the spandrel that the host brings."""
+    file = hosted.base / "models" / place / FILES[architecture]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(published / FILES[architecture], file)
+    assert f"{place}/{file.name}" in hosted.get("/quantface/models")["models"]
+    request = {"image": photo, "model": f"{place}/{file.name}", "strength": 1.0}
+    status, answer = hosted.post("/quantface/restore", request)
+    assert (status, answer["restored"]) == (200, [0])
+    restored = decoded(answer["image"])
+    assert abs(restored - decoded(photo)).max() > 50
+    commanded = hosted.restored(photos / "nasa_astronaut.png", "--model", str(file), "--strength", "1")
+    assert abs(restored - commanded).max() <= _NEAR
 
 
 def test_the_host_s_own_route_leaves_us_off(hosted: WebUI, photo: str) -> None:
