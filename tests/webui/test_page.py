@@ -154,7 +154,7 @@ def test_the_settings_page(hosted: WebUI, page: Page, astronaut_file: Path, comm
     page.page.locator("#settings button", has_text="QuantFace").first.click()
     page.tab = page.page.locator("#settings_quantface")
     page.tab.wait_for()
-    page.field("Strength").click()
+    page.page.locator("#setting_quantface_strength input").first.click()
     page.page.locator("ul.options li").filter(has_text="0.5").first.click()
     page.shot(f"{hosted.name}_settings")
     page.page.locator("#settings_submit").click()
