@@ -183,7 +183,7 @@ def to_integers(model: nn.Module, rank: int = 0) -> None:
     _forget_adapters(model)
 
 
-def restore_layers(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
+def revert_layers(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """Put these very layers in their places again, in place: nothing was learned."""
     replace_by_name(model, layers)
     _forget_adapters(model)
