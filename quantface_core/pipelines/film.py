@@ -104,7 +104,7 @@ class _Run:
         for note in (*source.info.notes, *sink.notes):
             self._callbacks.notify(f"{source.path}: {note}")
         try:
-            with self._callbacks.watching(self._request.restorer):
+            with self._callbacks.cancellable(self._request.restorer):
                 self._work()
         except BaseException:
             self._keep()

@@ -154,7 +154,7 @@ def quantize_layers(
     formats = {name: fmt for name, fmt in formats.items() if name in statistics}
     if not formats:
         raise UsageError("nothing to quantize: no chosen layer was reached by a batch")
-    readers = {name: group for group in shared_input_groups(model) for name in group}
+    consumers = {name: group for group in shared_input_groups(model) for name in group}
     done: dict[str, QuantLayer] = {}
     reports: list[LayerReport] = []
 
@@ -163,8 +163,8 @@ def quantize_layers(
             return
         if progress:
             progress(len(done), len(formats))
-        readers_of_it = (n for n in readers.get(name, [name]) if n in formats)
-        group = {n: layers[n] for n in readers_of_it if formats[n].activation_bits == formats[name].activation_bits}
+        consumers_of_it = (n for n in consumers.get(name, [name]) if n in formats)
+        group = {n: layers[n] for n in consumers_of_it if formats[n].activation_bits == formats[name].activation_bits}
         for built, report in quantize_group(group, formats, statistics[name], x, config):
             done[report.name] = built
             reports.append(report)
