@@ -25,9 +25,9 @@ from speed import make, resident
 
 from quantface_core import load_restorer
 from quantface_core.restorer import OSDFACE
-from quantface_core.stages.distill import Callbacks, distill_blocks
+from quantface_core.stages.distill import TrainerCallbacks, distill_blocks
 from quantface_core.train.trainer import Trainer
-from quantface_core.types import DistillSettings, FitSettings
+from quantface_core.types import DistillSettings, TrainerSettings
 
 STAGES = {"teacher": "fp32", "low-bit": "w4a4"}
 """What is made before training, and at which precision."""
@@ -57,8 +57,8 @@ def train(work: Path, steps: int, batch_size: int) -> None:
             row(trainer.name, (now - before[0]) / steps, f"{trainer.losses[0]:.2e} to {trainer.losses[-1]:.2e}")
             before[0] = now
 
-    settings = DistillSettings(FitSettings(steps=steps, batch_size=batch_size, warmup=1))
-    distill_blocks(restorer, teacher, images, settings, Callbacks(on_step=stepped))
+    settings = DistillSettings(TrainerSettings(steps=steps, batch_size=batch_size, warmup=1))
+    distill_blocks(restorer, teacher, images, settings, TrainerCallbacks(on_step=stepped))
     row("all blocks", time.perf_counter() - began)
 
 

@@ -39,7 +39,7 @@ from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.nn.graphs import Graphs
 from quantface_core.nn.swap import prepare
 from quantface_core.stages.distill import distill
-from quantface_core.types import DistillSettings, FitSettings
+from quantface_core.types import DistillSettings, TrainerSettings
 
 MODES = ("eager", "captured")
 
@@ -153,7 +153,7 @@ def step_time(device: torch.device, steps: int = 8) -> float:
     for count in (2, 2 + steps):
         low, full = (load_restorer(restorer_path(f"quantface-mini{end}"), device) for end in ("-w4a4", ""))
         faces = bundled_faces(5, low.config.image_size)
-        fit = FitSettings(steps=count, batch_size=4, validate_every=count, save_every=count)
+        fit = TrainerSettings(steps=count, batch_size=4, validate_every=count, save_every=count)
         start = time.perf_counter()
         distill(low, full.float(), faces[:4], faces[4:], DistillSettings(fit))
         seconds.append(time.perf_counter() - start)

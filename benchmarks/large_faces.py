@@ -19,7 +19,7 @@ from report import describe_machine, table
 
 from quantface_core import load_restorer, restore_aligned, restorer_path
 from quantface_core.io.photos import read_photo
-from quantface_core.stages.restore import in_words
+from quantface_core.stages.restore import describe_change
 from quantface_core.types import DEFAULT_RESTORER
 
 Photo = NDArray[np.uint8]
@@ -73,7 +73,7 @@ def main() -> None:
         outputs = [result.pixels for result in results]
         means = [np.mean([psnr(a, b) for a, b in zip(x, originals, strict=True)]) for x in (inputs, outputs)]
         deviations = [np.mean([finest(photo) for photo in x]) for x in (originals, inputs, outputs)]
-        words = [in_words(r.taken[0], True, r.cleaned[0]) for r in results]
+        words = [describe_change(r.applied_strength[0], True, r.removed_artifacts[0]) for r in results]
         rows.append([damage, *map(float, means), *map(float, deviations), max(set(words), key=words.count)])
         if arguments.picture:
             arguments.picture.mkdir(parents=True, exist_ok=True)

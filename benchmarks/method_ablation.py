@@ -29,10 +29,10 @@ from quantface_core import OneStepRestorer, load_restorer, restorer_path, save_r
 from quantface_core.degrade import degrade
 from quantface_core.nn.swap import quant_layers
 from quantface_core.quant.bit_program import solve
-from quantface_core.stages.distill import Callbacks, distill
+from quantface_core.stages.distill import TrainerCallbacks, distill
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
-from quantface_core.types import Budget, DistillSettings, FitSettings, QuantizeSettings, Sensitivity
+from quantface_core.types import Budget, DistillSettings, QuantizeSettings, Sensitivity, TrainerSettings
 
 ACTIVATION_BITS, WEIGHT_BITS = 3.98, 4.23  # no more than uniform 4 bits spend, edges at 8 included
 PEER = "SVDQuant's recipe"
@@ -97,13 +97,13 @@ class Ablation:
         plan = solve(self.sensitivities(parts), budget) if row.planned else None
         quantize_restorer(model, self.statistics, self.images[:2], settings, plan=plan)
         if row.trained:
-            fit = FitSettings(
+            fit = TrainerSettings(
                 steps=self.arguments.steps, validate_every=10**6, save_every=10**6, seed=self.arguments.seed
             )
             only = row.trained == "distillation branch"
-            watch = Callbacks(on_step=lambda f: print(f"\r{name}: step {f.done}", end="", file=sys.stderr))
+            callbacks = TrainerCallbacks(on_step=lambda f: print(f"\r{name}: step {f.done}", end="", file=sys.stderr))
             settings_ = DistillSettings(fit, only_distillation=only)
-            distill(model, self.full, self.images, self.images[:0], settings_, watch)
+            distill(model, self.full, self.images, self.images[:0], settings_, callbacks)
         if path:
             save_restorer(model, path, torch.float32)
         return model

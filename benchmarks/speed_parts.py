@@ -33,12 +33,17 @@ from quantface_core.runtime.memory import kept_memory
 
 SIDE = 4096  # of the matrices
 TIMED = {
-    "layers": [(qlinear, "project"), (attention, "project"), (QuantConv2d, "forward"), (QuantConv2d, "doubled")],
+    "layers": [
+        (qlinear, "project"),
+        (attention, "project"),
+        (QuantConv2d, "forward"),
+        (QuantConv2d, "forward_upsampled"),
+    ],
     "kernels": [
         (onednn.Linear, "codes"),
         (onednn.Linear, "product"),
         (onednn.Conv2d, "__call__"),
-        (onednn.Conv2d, "doubled"),
+        (onednn.Conv2d, "forward_upsampled"),
     ],
     "codes": [(onednn.Linear, "codes"), (onednn.Conv2d, "_padded")],
     "attention": [(attention, "attention")],

@@ -25,11 +25,11 @@ def stress(restorer: OneStepRestorer, seed: int = 0) -> OneStepRestorer:
     restorer = copy.deepcopy(restorer)
     generator = torch.Generator().manual_seed(seed)
     for path in fold_paths(restorer, RULES):
-        channels = path.readers[0].weight.shape[1]
+        channels = path.consumers[0].weight.shape[1]
         chosen = torch.randperm(channels, generator=generator)[: max(1, round(SHARE * channels))]
         factors = torch.ones(channels)
         factors[chosen] = torch.empty(len(chosen)).uniform_(LEAST, MOST, generator=generator)
-        multiply(path.maker, path.rows, factors)
-        for reader in path.readers:
+        multiply(path.producer, path.rows, factors)
+        for reader in path.consumers:
             reader.weight.div_(factors.view(1, -1, *[1] * (reader.weight.ndim - 2)))
     return restorer

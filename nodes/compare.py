@@ -61,7 +61,7 @@ class CompareModels(io.ComfyNode):
         made: dict[FRModel, list[torch.Tensor]] = {first: [], second: []}
         for model, pictures in made.items():
             restorer = model.ready()
-            with callbacks.watching(restorer), host.memory_given_back():
+            with callbacks.cancellable(restorer), host.memory_given_back():
                 for face in given.split(1):
                     own = _resized(face, restorer.image_size).to(restorer.device)
                     pictures.append((_resized(restorer(own).float().cpu(), size) / 2 + 0.5).clamp(0, 1))

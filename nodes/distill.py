@@ -85,7 +85,7 @@ class QDLoRADistill(io.ComfyNode):
         from ..quantface_core.pipelines.distill import DistillRequest, distill
         from ..quantface_core.pipelines.faces import load_faces
         from ..quantface_core.pipelines.models import LoadedModel
-        from ..quantface_core.types import DistillSettings, FitSettings
+        from ..quantface_core.types import DistillSettings, TrainerSettings
 
         low_bit = quant_layers(fr_model.restorer).values()
         if not any(layer.format.rank for layer in low_bit):
@@ -95,7 +95,7 @@ class QDLoRADistill(io.ComfyNode):
         if quant_layers(teacher.restorer):
             raise UsageError(f"teacher: {teacher.name} is quantized too, give the full-precision model")
         every = max(1, steps // _VALIDATIONS)
-        fit = FitSettings(
+        fit = TrainerSettings(
             steps, batch_size, learning_rate=learning_rate, seed=seed,
             warmup=min(20, steps // 10), validate_every=every, save_every=every,
         )  # fmt: skip

@@ -159,9 +159,9 @@ class FRModel:
 
     def ready(self, faces: int = 1) -> RestorerModel:
         """The restorer, on the device that computes, with room for so many faces at once; 0 = as many as are quick."""
-        from ..quantface_core.stages.restore import quick_batch
+        from ..quantface_core.stages.restore import default_batch_size
 
-        load_together(self, faces=faces or quick_batch(self.restorer.image_size, compute_device()))
+        load_together(self, faces=faces or default_batch_size(self.restorer.image_size, compute_device()))
         return self.restorer
 
 

@@ -56,7 +56,7 @@ class Job:
     ) -> torch.Tensor:
         """The picture [H, W, 3 or 4] of an index, its faces restored; kept with its mask, crops and report."""
         from ..quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
-        from ..quantface_core.stages.restore import in_words, left_alone
+        from ..quantface_core.stages.restore import describe_change, is_unchanged
 
         frame, faces = self.image[index], () if self.dark[index] else faces
         behind = None if self.background is None else of_frame(self.background, index)
@@ -73,10 +73,13 @@ class Job:
         changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
         words = {}
         if options.strength == "auto":
-            done = dict(zip(result.restored, zip(result.taken, result.cleaned, strict=True), strict=True))
-            left = {n for n, (taken, cleaned) in done.items() if left_alone(taken) and not cleaned}
+            changes = zip(result.applied_strength, result.removed_artifacts, strict=True)
+            done = dict(zip(result.restored, changes, strict=True))
+            left = {n for n, (strength, removed) in done.items() if is_unchanged(strength) and not removed}
             words = {
-                n: in_words(taken, True, cleaned) for n, (taken, cleaned) in done.items() if n in left or n in changed
+                n: describe_change(strength, True, removed)
+                for n, (strength, removed) in done.items()
+                if n in left or n in changed
             }
             changed = tuple(n for n in changed if n not in left)
         if self.dark[index]:

@@ -15,11 +15,11 @@ from .types import (
     Budget,
     DistillSettings,
     Face,
-    FitSettings,
     LayerReport,
     QuantConfig,
     Restoration,
     RestoreOptions,
+    TrainerSettings,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ __all__ = [
     "DistillSettings",
     "Face",
     "FaceDetector",
-    "FitSettings",
     "ImageError",
     "LayerReport",
     "ModelError",
@@ -76,6 +75,7 @@ __all__ = [
     "Restoration",
     "RestoreOptions",
     "RestorerConfig",
+    "TrainerSettings",
     "UsageError",
     "WriteError",
     "__version__",

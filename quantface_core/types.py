@@ -75,9 +75,9 @@ class Restoration:
     restored: tuple[int, ...]  # positions in `faces` that were restored
     crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # as the restorer saw them: [S, S, 3] in 0 to 1
     restored_crops: tuple[NDArray[np.float32], ...] = field(repr=False)  # colour-matched, before they are blended
-    shares: tuple[NDArray[np.float32], ...] = field(default=(), repr=False)  # [S, S] in 0 to 1: taken of the change
-    taken: tuple[float, ...] = ()  # of each face's change inside its mask, 0 = left as it was, 1 = all
-    cleaned: tuple[str, ...] = ()  # what a face larger than its crop lost of what is finer: "noise", "blocks" or ""
+    blend_masks: tuple[NDArray[np.float32], ...] = field(default=(), repr=False)  # [S, S], 0 to 1: of the change
+    applied_strength: tuple[float, ...] = ()  # of each face's change inside its mask, 0 = left as it was, 1 = all
+    removed_artifacts: tuple[str, ...] = ()  # of a face larger than its crop, in its fine detail: "noise", "blocks", ""
 
 
 class Bits(NamedTuple):
@@ -134,7 +134,7 @@ class QuantConfig:
 
 @dataclass(frozen=True)
 class QuantizeSettings(QuantConfig):
-    """The same of a restorer, with what is its own."""
+    """`QuantConfig` for a restorer, with the bits of its edge layers and the parts to quantize."""
 
     edge_bits: int = 8  # of first and last convolutions and the time embedding
     parts: tuple[str, ...] = ()  # what is quantized, of the restorer's parts; none named = all
@@ -154,7 +154,7 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class TrainerSettings:
     """How parameters are trained, whatever the loss."""
 
     steps: int = 400
@@ -174,7 +174,7 @@ class FitSettings:
 class DistillSettings:
     """What QD-LoRA trains and against what (DESIGN.md section 3.3)."""
 
-    fit: FitSettings = field(default_factory=FitSettings)
+    fit: TrainerSettings = field(default_factory=TrainerSettings)
     rank: int = 16  # of the distillation branch; 0 = the quantization branch alone learns
     only_distillation: bool = False  # leave the quantization branch as it is
     learn_clips: bool = False  # train the activations' clipping ratios too

@@ -24,13 +24,13 @@ from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.distill import distill, distill_blocks
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
-from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
+from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSettings
 from tests.conftest import TINY
 
 NAME = "standin"
 FAST = QuantizeSettings(rank=4, scaling=False, clipping=False)
 TRAINING = DistillSettings(
-    FitSettings(steps=1, batch_size=1, validate_every=1, save_every=1),
+    TrainerSettings(steps=1, batch_size=1, validate_every=1, save_every=1),
     rank=2,
     merge_rank=4,
     learn_clips=True,

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..types import DistillSettings, FitSettings
+from ..types import DistillSettings, TrainerSettings
 from .devices import add_device, chosen_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
@@ -24,7 +24,7 @@ _PRECISION = "of what is not integers (auto: bfloat16 where the device has it, e
 
 
 def add_parser(commands: Any) -> None:
-    fit, defaults = FitSettings(), DistillSettings()
+    fit, defaults = TrainerSettings(), DistillSettings()
     parser = commands.add_parser(
         "distill",
         help="train a low-bit model's branches",
@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_model_output(arguments.output)
     faces = face_source(arguments)
-    given = {f.name: getattr(arguments, f.name) for f in fields(FitSettings)}
+    given = {f.name: getattr(arguments, f.name) for f in fields(TrainerSettings)}
     chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
-    settings = DistillSettings(fit=FitSettings(**given), **{name: getattr(arguments, name) for name in chosen})
+    settings = DistillSettings(fit=TrainerSettings(**given), **{name: getattr(arguments, name) for name in chosen})
     folder = arguments.folder or arguments.output.with_suffix(".run")
     device = launched_device() or chosen_device(arguments)
     with ProgressBars() as callbacks:

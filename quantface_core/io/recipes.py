@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, ModelError
-from ..types import Budget, DistillMode, DistillSettings, FitSettings, QuantizeSettings
+from ..types import Budget, DistillMode, DistillSettings, QuantizeSettings, TrainerSettings
 from .tables import read_toml, refuse_unknown, typed, value_of
 
 _FOLDER = Path(__file__).parent.parent / "recipes"
@@ -82,10 +82,10 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     budget = value_of(Budget, "allocate", _with_limits(sections["allocate"])) if "allocate" in table else None
     distill = None
     if "distill" in table:
-        steps = {f.name for f in fields(FitSettings)}
+        steps = {f.name for f in fields(TrainerSettings)}
         fit = {key: value for key, value in sections["distill"].items() if key in steps}
         rest = {key: value for key, value in sections["distill"].items() if key not in steps}
-        distill = value_of(DistillSettings, "distill", {**rest, "fit": value_of(FitSettings, "distill", fit)})
+        distill = value_of(DistillSettings, "distill", {**rest, "fit": value_of(TrainerSettings, "distill", fit)})
     return Recipe(name, table["source"], quantize, budget=budget, distill=distill, **own)
 
 

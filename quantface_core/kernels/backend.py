@@ -33,7 +33,7 @@ class Conv2dKernel(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
-    def doubled(self, x: Tensor) -> Tensor:
+    def forward_upsampled(self, x: Tensor) -> Tensor:
         """The same of x with every pixel doubled (nearest neighbour): [B, O, 2 H', 2 W']."""
 
 

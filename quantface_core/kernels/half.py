@@ -16,8 +16,8 @@ from torch import Tensor
 
 from . import reference
 from .quantize import largest_code
-from .room import roomy
 from .weight import LowBitWeight
+from .weight_cache import can_cache_weights
 
 _CAPABILITY = (7, 0)  # from which products of float16 are quicker than of float32
 _LARGEST = 65504  # of float16
@@ -32,7 +32,7 @@ def unavailable(device: torch.device) -> str | None:
     return None
 
 
-def supports(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, activation_bits: int) -> bool:
     """Whether products of such codes come out right: all do, to 11 bits."""
     return True
 
@@ -40,9 +40,9 @@ def supports(weight_bits: int, x_bits: int) -> bool:
 class _Carried:
     """A weight as float16, over a power of two that lets every sum of its products with codes fit."""
 
-    def __init__(self, weight: LowBitWeight, x_bits: int) -> None:
+    def __init__(self, weight: LowBitWeight, activation_bits: int) -> None:
         inputs = torch.Size(weight.shape[1:]).numel()
-        most = inputs * largest_code(weight.bits) * largest_code(x_bits)
+        most = inputs * largest_code(weight.bits) * largest_code(activation_bits)
         self.weight, self.unit = weight, 2.0 ** max(0, math.ceil(math.log2(most / _LARGEST)))
         self.scale = weight.scale.float() * self.unit  # of results, by output
         self._kept: Tensor | None = None
@@ -55,7 +55,7 @@ class _Carried:
         if carried.ndim == 4:
             carried = carried.contiguous(memory_format=torch.channels_last)
         if self._keeps is None:
-            self._keeps = roomy(carried.device)
+            self._keeps = can_cache_weights(carried.device)
         self._kept = carried if self._keeps else None
         return carried
 
@@ -65,7 +65,7 @@ class Linear(reference.Linear):
 
     @cached_property
     def _carried(self) -> _Carried:
-        return _Carried(self.weight, self.x_bits)
+        return _Carried(self.weight, self.activation_bits)
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
@@ -78,7 +78,7 @@ class Conv2d(reference.Conv2d):
 
     @cached_property
     def _carried(self) -> _Carried:
-        return _Carried(self.weight, self.x_bits)
+        return _Carried(self.weight, self.activation_bits)
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)

@@ -21,14 +21,14 @@ from .weight import LowBitWeight
 _EXACT = (1 << 24) - 1  # largest run of whole numbers that float32 represents
 
 
-def _inputs_per_sum(x_bits: int, weight_bits: int) -> int:
+def _inputs_per_sum(activation_bits: int, weight_bits: int) -> int:
     """How many products of codes may be added in float32 without rounding."""
-    return _EXACT // (largest_code(x_bits) * largest_code(weight_bits))
+    return _EXACT // (largest_code(activation_bits) * largest_code(weight_bits))
 
 
-def linear_sums(x: Tensor, weight: Tensor, x_bits: int, weight_bits: int) -> Tensor:
+def linear_sums(x: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
     """Integer sums of a linear: codes x [..., K] and weight [O, K], int8 -> [..., O] int32, exact."""
-    step = _inputs_per_sum(x_bits, weight_bits)
+    step = _inputs_per_sum(activation_bits, weight_bits)
     parts = zip(x.split(step, dim=-1), weight.split(step, dim=-1), strict=True)
     return sum((_whole(a.float() @ b.float().t()) for a, b in parts), start=_nothing(x))
 
@@ -36,14 +36,14 @@ def linear_sums(x: Tensor, weight: Tensor, x_bits: int, weight_bits: int) -> Ten
 def conv2d_sums(
     x: Tensor,
     weight: Tensor,
-    x_bits: int,
+    activation_bits: int,
     weight_bits: int,
     stride: int | tuple[int, int],
     padding: int | tuple[int, int],
 ) -> Tensor:
     """Integer sums of a convolution: codes x [B, C, H, W] and weight [O, C, kh, kw], int8 -> int32, exact."""
     taps = weight.shape[2] * weight.shape[3]
-    step = max(1, _inputs_per_sum(x_bits, weight_bits) // taps)
+    step = max(1, _inputs_per_sum(activation_bits, weight_bits) // taps)
     parts = zip(x.split(step, dim=1), weight.split(step, dim=1), strict=True)
     sums = (_whole(F.conv2d(a.float(), b.float(), None, stride, padding)) for a, b in parts)
     return sum(sums, start=_nothing(x))
@@ -70,7 +70,7 @@ def unavailable(device: torch.device) -> str | None:
     return None
 
 
-def supports(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, activation_bits: int) -> bool:
     """Whether products of such codes come out right: all do."""
     return True
 
@@ -84,22 +84,28 @@ class Linear:
     def __init__(
         self,
         weight: LowBitWeight,
-        x_bits: int,
+        activation_bits: int,
         clip: float,
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
     ) -> None:
-        self.weight, self.x_bits, self.clip, self.bias, self.transform = weight, x_bits, clip, bias, transform
+        self.weight, self.activation_bits, self.clip, self.bias, self.transform = (
+            weight,
+            activation_bits,
+            clip,
+            bias,
+            transform,
+        )
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
         balanced = self.transform(x) if self.transform else x
-        scale = per_token_scale(balanced, self.x_bits, self.clip)
-        return quantize_activations(balanced, scale, self.x_bits), scale
+        scale = per_token_scale(balanced, self.activation_bits, self.clip)
+        return quantize_activations(balanced, scale, self.activation_bits), scale
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
-        sums = linear_sums(codes, self.weight.codes(), self.x_bits, self.weight.bits)
+        sums = linear_sums(codes, self.weight.codes(), self.activation_bits, self.weight.bits)
         return scale_rows((sums.float() * self.weight.scale.float()).to(scale.dtype), scale, self.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -109,36 +115,44 @@ class Linear:
 class Conv2d:
     """A convolution at low bits: x [B, C, H, W] -> [B, O, H', W'] in the dtype of x; else as `Linear`.
 
-    `doubles` tells a backend that prepares something for it that `doubled` is what will be called.
+    `fuse_upsample` tells a backend that prepares something for it that `forward_upsampled` is what will be called.
     """
 
     def __init__(
         self,
         weight: LowBitWeight,
-        x_bits: int,
+        activation_bits: int,
         clip: float,
         stride: tuple[int, int],
         padding: tuple[int, int],
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
-        doubles: bool = False,
+        fuse_upsample: bool = False,
     ) -> None:
-        self.weight, self.x_bits, self.clip, self.bias, self.transform = weight, x_bits, clip, bias, transform
+        self.weight, self.activation_bits, self.clip, self.bias, self.transform = (
+            weight,
+            activation_bits,
+            clip,
+            bias,
+            transform,
+        )
         self.stride, self.padding = stride, padding
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
         # A channel transform is the same at every tap, and zero padding stays zero.
         balanced = self.transform(x.movedim(1, -1)).movedim(-1, 1) if self.transform else x
-        scale = per_image_scale(balanced, self.x_bits, self.clip)
-        return quantize_activations(balanced, scale, self.x_bits), scale
+        scale = per_image_scale(balanced, self.activation_bits, self.clip)
+        return quantize_activations(balanced, scale, self.activation_bits), scale
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)
-        sums = conv2d_sums(codes, self.weight.codes(), self.x_bits, self.weight.bits, self.stride, self.padding)
+        sums = conv2d_sums(
+            codes, self.weight.codes(), self.activation_bits, self.weight.bits, self.stride, self.padding
+        )
         product = sums.float() * (self.weight.scale.float()[:, None, None] * scale)
         return (product if self.bias is None else product + self.bias[:, None, None]).to(x.dtype)
 
-    def doubled(self, x: Tensor) -> Tensor:
+    def forward_upsampled(self, x: Tensor) -> Tensor:
         """The convolution of x with every pixel doubled (nearest neighbour): [B, C, H, W] -> [B, O, 2 H', 2 W']."""
         return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -10,7 +10,7 @@ from torch import Tensor
 from .quantize import largest_code
 
 
-class _RoundThrough(torch.autograd.Function):
+class _FakeQuantize(torch.autograd.Function):
     """Values of codes. Gradients pass where nothing was clipped; the scale's is LSQ's, for learned clips."""
 
     @staticmethod
@@ -32,13 +32,13 @@ class _RoundThrough(torch.autograd.Function):
         return gradient * kept, to_scale, None
 
 
-def round_through(x: Tensor, scale: Tensor, bits: int, clip: Tensor | None = None) -> Tensor:
+def fake_quantize(x: Tensor, scale: Tensor, bits: int, clip: Tensor | None = None) -> Tensor:
     """x rounded to `bits` as `quantize` then `dequantize` would; in the dtype of x.
 
     `scale` broadcasts against x and takes no gradient; `clip`, a scalar that multiplies it, does.
     """
     if clip is None:
-        return _RoundThrough.apply(x, scale.detach().to(x.dtype), largest_code(bits))
+        return _FakeQuantize.apply(x, scale.detach().to(x.dtype), largest_code(bits))
     # With the scale's own size taken out, the clip's gradient is a plain sum.
     unit = (x / scale.detach()).to(x.dtype)
-    return _RoundThrough.apply(unit, clip.to(x.dtype), largest_code(bits)) * scale.detach().to(x.dtype)
+    return _FakeQuantize.apply(unit, clip.to(x.dtype), largest_code(bits)) * scale.detach().to(x.dtype)

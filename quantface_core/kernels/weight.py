@@ -1,4 +1,4 @@
-"""A low-bit weight as it is stored: dense codes and one scale per output channel."""
+"""A low-bit weight as it is stored: w = scale[o] * q, q packed densely, one scale per output channel."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from .bitpack import unpack
 
 @dataclass(frozen=True)
 class LowBitWeight:
-    """Codes of a linear [O, K] or a convolution [O, C, kh, kw], packed to their bits."""
+    """Weights w[o] = scale[o] * q[o] of a linear [O, K] or a convolution [O, C, kh, kw].
 
-    packed: Tensor  # [packed_size] uint8
+    Symmetric, without a zero point: q are whole numbers in [-(2^(bits - 1) - 1), 2^(bits - 1) - 1].
+    """
+
+    packed: Tensor  # q as `bitpack.pack` stores it: [ceil(numel * bits / 8)] uint8
     scale: Tensor  # [O] float32
-    bits: int
-    shape: tuple[int, ...]
+    bits: int  # 3 to 8
+    shape: tuple[int, ...]  # of the weight
 
     def codes(self) -> Tensor:
-        """The codes, int8, in `shape`."""
+        """q, int8, in `shape`. Raises ConfigError when `packed` is not of that size."""
         return unpack(self.packed, self.bits, self.shape)

@@ -10,24 +10,27 @@ from .replace import replace_modules
 
 
 class ChannelsLastGroupNorm(nn.GroupNorm):
-    """`torch.nn.GroupNorm`, by a kernel of our own where torch's would turn the map around first."""
+    """`torch.nn.GroupNorm` over [B, C, H, W] of any float dtype; a Triton kernel where x is channels last on a GPU.
+
+    Torch's own would first copy such a map to another layout. The result is as x: shape, dtype and layout.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.is_ours(x):
+        if not self.uses_triton(x):
             return super().forward(x)
         return triton.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
-    def is_ours(self, x: Tensor) -> bool:
-        """Whether x is normalized by our own kernel, which computes SiLU in the same pass: see `activated`."""
-        return not torch.is_grad_enabled() and _last(x) and not triton.unavailable(x.device)
+    def uses_triton(self, x: Tensor) -> bool:
+        """Whether x [B, C, H, W] is normalized by the Triton kernel: channels last, on a GPU, no gradients wanted."""
+        return not torch.is_grad_enabled() and _is_channels_last(x) and not triton.unavailable(x.device)
 
-    def activated(self, x: Tensor) -> Tensor:
-        """SiLU of the norm of what `is_ours`."""
+    def forward_silu(self, x: Tensor) -> Tensor:
+        """silu(norm(x)) in one pass, of an x that `uses_triton` accepts; shape, dtype and layout of x."""
         return triton.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, silu=True)
 
 
-def _last(x: Tensor) -> bool:
-    """Whether a map's channels lie side by side in memory."""
+def _is_channels_last(x: Tensor) -> bool:
+    """Whether x is [B, C, H, W] in torch's channels_last memory format, and not contiguous as well."""
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 

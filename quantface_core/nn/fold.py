@@ -23,37 +23,37 @@ _FARTHEST = 2.0**12  # from 1: numbers multiplied by more may not fit a file's f
 class FoldPath(NamedTuple):
     """Channels from the layer or norm that makes them to the layers that alone read them, all linear between."""
 
-    maker: nn.Module
-    rows: slice  # which of the maker's outputs
-    readers: Sequence[nn.Module]
+    producer: nn.Module
+    rows: slice  # which of the producer's outputs
+    consumers: Sequence[nn.Module]
 
 
 def fold(path: FoldPath) -> bool:
-    """Give the readers' scales and signs to the maker, in place; False = they are not alike, or not of low bits."""
-    low = [reader for reader in path.readers if isinstance(reader, QuantLayer)]
-    if len(low) < len(path.readers):
+    """Give the consumers' scales and signs to the producer, in place; False = they are not alike, or not low-bit."""
+    low = [consumer for consumer in path.consumers if isinstance(consumer, QuantLayer)]
+    if len(low) < len(path.consumers):
         return False
     factors = _factors(low[0])
     far = factors.abs().log2().abs().amax() > torch.tensor(_FARTHEST).log2()
-    if far or any(not torch.equal(_factors(reader), factors) for reader in low[1:]):
+    if far or any(not torch.equal(_factors(consumer), factors) for consumer in low[1:]):
         return False
-    multiply(path.maker, path.rows, factors)
-    for reader in low:
-        reader.balance_by(rotation_signs(reader.rotation).to(factors))  # which the rotation's own undo
+    multiply(path.producer, path.rows, factors)
+    for consumer in low:
+        consumer.balance_by(rotation_signs(consumer.rotation).to(factors))  # which the rotation's own undo
     return True
 
 
 def fold_ahead(paths: Iterable[FoldPath], built: Mapping[nn.Module, QuantLayer]) -> dict[nn.Module, nn.Module]:
-    """Fold into the low-bit layers that will take places, and into copies of other makers: the model stays as it is.
+    """Fold into the low-bit layers that will take places, and into copies of other producers: the model stays as it is.
 
-    `built` and the result say what takes over from what: whole layers, and a maker's parameters.
+    `built` and the result say what takes over from what: whole layers, and a producer's parameters.
     """
     copies: dict[nn.Module, nn.Module] = {}
     for path in paths:
-        maker = built.get(path.maker) or copies.get(path.maker) or _copy(path.maker)
-        if fold(FoldPath(maker, path.rows, [built.get(reader, reader) for reader in path.readers])):
-            copies[path.maker] = maker
-    return {maker: made for maker, made in copies.items() if maker not in built}
+        producer = built.get(path.producer) or copies.get(path.producer) or _copy(path.producer)
+        if fold(FoldPath(producer, path.rows, [built.get(consumer, consumer) for consumer in path.consumers])):
+            copies[path.producer] = producer
+    return {producer: made for producer, made in copies.items() if producer not in built}
 
 
 def take_parameters(copies: Mapping[nn.Module, nn.Module]) -> None:
@@ -76,12 +76,12 @@ def _factors(layer: QuantLayer) -> Tensor:
 
 
 @torch.no_grad()
-def multiply(maker: nn.Module, rows: slice, factors: Tensor) -> None:
+def multiply(producer: nn.Module, rows: slice, factors: Tensor) -> None:
     """Multiply some outputs of a norm or layer by factors [rows], none of them zero."""
-    if isinstance(maker, QuantLayer):
-        maker.multiply_outputs(rows, factors)
+    if isinstance(producer, QuantLayer):
+        producer.multiply_outputs(rows, factors)
         return
-    for name, old in list(maker.named_parameters(recurse=False)):
+    for name, old in list(producer.named_parameters(recurse=False)):
         new = old.clone()  # old may be a tensor of inference mode, which is not changed outside of it
         new[rows] *= factors.view(-1, *[1] * (old.ndim - 1)).to(old)
-        setattr(maker, name, nn.Parameter(new, old.requires_grad))
+        setattr(producer, name, nn.Parameter(new, old.requires_grad))

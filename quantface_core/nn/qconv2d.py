@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels.around import AroundMap, FusedConv2d
 from ..kernels.backend import Backend
+from ..kernels.fusion import Conv2dFusion, FusedConv2d
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .qlayer import QuantLayer
@@ -29,7 +29,7 @@ class QuantConv2d(QuantLayer):
         super().__init__(shape, fmt, bias)
         self.stride, self.padding = stride, padding
         self._phases_of: dict[torch.dtype, list[Tensor]] = {}
-        self.doubles = False  # whether `doubled` is what its place will call: see `swap`
+        self.fuse_upsample = False  # whether `forward_upsampled` is what its place will call: see `swap`
 
     def _empty(self, fmt: LayerFormat) -> QuantLayer:
         return QuantConv2d(self.shape, fmt, self.bias is not None, self.stride, self.padding)
@@ -44,7 +44,7 @@ class QuantConv2d(QuantLayer):
             self.padding,
             self.bias,
             self._transform,
-            self.doubles,
+            self.fuse_upsample,
         )
 
     def release(self) -> None:
@@ -52,28 +52,28 @@ class QuantConv2d(QuantLayer):
         self._phases_of = {}
 
     @torch.no_grad()
-    def forward(self, x: Tensor, around: AroundMap | None = None) -> Tensor:
-        """`around`: only of a layer that `fused.fuses`."""
+    def forward(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
+        """`fusion`: only of a layer that `fused.fuses`."""
         kernel = self.kernel()
         if isinstance(kernel, FusedConv2d):
-            return kernel.fused(x, around or AroundMap())
+            return kernel.fused(x, fusion or Conv2dFusion())
         y = kernel(x)
         low = F.conv2d(x, self.branch(x.dtype)[0], None, self.stride, self.padding) if self.format.rank else None
         return self._joined(y, low)
 
     @torch.no_grad()
-    def doubled(self, x: Tensor) -> Tensor:
+    def forward_upsampled(self, x: Tensor) -> Tensor:
         """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
         if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1):
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         kernel = self.kernel()
         if isinstance(kernel, FusedConv2d):
-            return kernel.fused(x, AroundMap(sums=True), doubled=True)
-        y = kernel.doubled(x)
+            return kernel.fused(x, Conv2dFusion(sums=True), upsample=True)
+        y = kernel.forward_upsampled(x)
         return self._joined(y, doubled_conv2d(x, self._phases(x.dtype)) if self.format.rank else None)
 
     def _phases(self, dtype: torch.dtype) -> list[Tensor]:
-        """The branch's `down` for `doubled`, summed before it is rounded to the dtype."""
+        """The branch's `down` for `forward_upsampled`, summed before it is rounded to the dtype."""
         if dtype not in self._phases_of:
             kernels = phase_kernels(self._transform.fold(self.down))
             self._phases_of[dtype] = [k.to(dtype).contiguous(memory_format=torch.channels_last) for k in kernels]

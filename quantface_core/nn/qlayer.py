@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import reference
-from ..kernels.around import FusedConv2d, FusedLinear
 from ..kernels.backend import Backend
 from ..kernels.bitpack import pack, packed_size
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.dispatch import backend_name, preferred_backend
+from ..kernels.fusion import FusedConv2d, FusedLinear
 from ..kernels.hadamard import Rotation
 from ..kernels.quantize import dequantize
 from ..kernels.weight import LowBitWeight

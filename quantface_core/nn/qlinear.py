@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.around import AroundTokens, FusedLinear
 from ..kernels.backend import Backend
+from ..kernels.fusion import FusedLinear, LinearFusion
 from ..types import LayerFormat
 from .qlayer import QuantLayer
 
@@ -48,22 +48,22 @@ class QuantLinear(QuantLayer):
         return self._cached[1]
 
 
-def project(layers: Sequence[nn.Module], x: Tensor, around: AroundTokens | None = None) -> list[Tensor]:
+def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None = None) -> list[Tensor]:
     """What linear layers make of one input [..., C], each [..., O].
 
     Low-bit layers of one `codes_key` have it balanced and rounded once: it costs nearly as much as a product.
-    `around`: only of layers that `fused.fuses`; its `skip` of one layer alone.
+    `fusion`: only of layers that `fused.fuses`; its `skip` of one layer alone.
     """
     low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
     if len(low) < len(layers):
         return [layer(x) for layer in layers]
     if any(layer.codes_key != low[0][0].codes_key for layer, _ in low):
-        return [y for layer, _ in low for y in project((layer,), x, around)]
+        return [y for layer, _ in low for y in project((layer,), x, fusion)]
     with torch.no_grad():
         rows = x.reshape(-1, x.shape[-1])
         if isinstance(low[0][1], FusedLinear):
             first, *others = (kernel for _, kernel in low)
-            made = first.fused(rows, around or AroundTokens(), tuple(others))
+            made = first.fused(rows, fusion or LinearFusion(), tuple(others))
             return [y.unflatten(0, x.shape[:-1]) for y in made]
         codes, results = low[0][1].codes(rows), []
         for layer, kernel in low:

@@ -52,7 +52,7 @@ def empty_like(layer: Layer, fmt: LayerFormat) -> QuantLayer:
 def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """Replace layers of `model`, in place. Raises ConfigError for a name that is no quantizable layer.
 
-    A convolution in a module with a true `doubles_pixels` is one that is asked for `doubled`.
+    A convolution in a module with a true `fuse_upsample` is one that is asked for `forward_upsampled`.
     """
     known = quantizable(model)
     unknown = sorted(set(layers) - set(known))
@@ -60,7 +60,7 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
         raise ConfigError(f"not layers that can be quantized: {', '.join(unknown[:3])}")
     for name, layer in layers.items():
         if isinstance(layer, QuantConv2d):
-            layer.doubles = getattr(model.get_submodule(name.rpartition(".")[0]), "doubles_pixels", False)
+            layer.fuse_upsample = getattr(model.get_submodule(name.rpartition(".")[0]), "fuse_upsample", False)
     replace_by_name(model, layers)
 
 

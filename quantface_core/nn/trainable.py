@@ -20,7 +20,7 @@ from ..errors import QuantFaceError, UsageError
 from ..kernels.balance import low_rank
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
-from ..kernels.straight_through import round_through
+from ..kernels.straight_through import fake_quantize
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .replace import replace_by_name, replace_modules
@@ -63,8 +63,8 @@ class TrainableLayer(nn.Module):
         if self.clip.requires_grad:
             # In its bounds, with the gradient that it would have without them: a step beyond must not be the last.
             bounded = self.clip + (self.clip.clamp(_LEAST_CLIP, 1) - self.clip).detach()
-            return round_through(x, measure(seen, bits), bits, bounded)
-        return round_through(x, measure(seen, bits, layer.format.clip), bits)
+            return fake_quantize(x, measure(seen, bits), bits, bounded)
+        return fake_quantize(x, measure(seen, bits, layer.format.clip), bits)
 
     def to_integers(self, rank: int = 0) -> QuantLayer:
         """The low-bit layer again, with the trained clip and all adapters as one branch.
@@ -187,7 +187,7 @@ def to_integers(model: nn.Module, rank: int = 0) -> None:
     _forget_adapters(model)
 
 
-def restore_layers(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
+def revert_layers(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """Put these very layers in their places again, in place: nothing was learned."""
     replace_by_name(model, layers)
     _forget_adapters(model)

@@ -77,7 +77,7 @@ def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None)
     require_full_precision(request.model)
     check_metric(request.perceptual)
     images = load_faces(request.faces, restorer.image_size, callbacks)
-    with callbacks.watching(restorer):
+    with callbacks.cancellable(restorer):
         statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"))
         sensitivity = measure_sensitivity(
             restorer,

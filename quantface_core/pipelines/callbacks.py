@@ -49,7 +49,7 @@ class PipelineCallbacks:
             self.check_cancelled()
 
     @contextmanager
-    def watching(self, *models: Any) -> Iterator[None]:
+    def cancellable(self, *models: Any) -> Iterator[None]:
         """While it lasts, the models' layers look whether the user has cancelled."""
         if self.check_cancelled is None:
             yield
@@ -57,7 +57,7 @@ class PipelineCallbacks:
         # torch, which a caller that only makes callbacks does not wait for
         from torch import nn
 
-        from ..nn.watched import watched
+        from ..nn.cancel_hooks import cancel_hooks
 
-        with watched(self.check_cancelled, *(model for model in models if isinstance(model, nn.Module))):
+        with cancel_hooks(self.check_cancelled, *(model for model in models if isinstance(model, nn.Module))):
             yield

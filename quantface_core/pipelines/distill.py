@@ -77,17 +77,19 @@ def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None)
     if request.folder:
         run = [notes, images_sha256(val_images), _weights_sha256(restorer), _weights_sha256(teacher)]
         identity = hashlib.sha256(json.dumps(run).encode()).hexdigest()
-    watch = TrainingRun(settings.fit.steps, callbacks, request.folder, identity)
-    with callbacks.watching(restorer, teacher):
+    training_run = TrainingRun(settings.fit.steps, callbacks, request.folder, identity)
+    with callbacks.cancellable(restorer, teacher):
         if request.mode == "blocks":
-            reports = distill_blocks(restorer, teacher, learned, settings, watch.trainer_callbacks())
+            reports = distill_blocks(restorer, teacher, learned, settings, training_run.trainer_callbacks())
         else:
-            report = distill_end_to_end(restorer, teacher, learned, val_images, settings, watch.trainer_callbacks())
+            report = distill_end_to_end(
+                restorer, teacher, learned, val_images, settings, training_run.trainer_callbacks()
+            )
             reports = {"": report}
     model = replace(request.model, notes={**request.model.notes, **notes})
     if request.output and is_main_process():
         save_model(model, request.output)
-    return DistillResult(model, reports, watch.chart())
+    return DistillResult(model, reports, training_run.chart())
 
 
 def _weights_sha256(model: RestorerModel) -> str:

@@ -68,7 +68,7 @@ def evaluate(request: EvaluateRequest, callbacks: PipelineCallbacks | None = Non
         restorer = load_restorer(request.models[name], request.device)
         row = _row_name(name, request.models)
         folder = request.output / "restored" / row.replace("/", "_")
-        with callbacks.watching(restorer):
+        with callbacks.cancellable(restorer):
             card.add(Row(row, request.models[name], folder, name == request.reference), restorer, callbacks)
     report = {"settings": request.settings(), **card.report(), "unpaired": unpaired}
     _write_text(request.output / "evaluation.json", json.dumps(report, indent=2))

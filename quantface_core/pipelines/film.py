@@ -104,7 +104,7 @@ class _Run:
         for note in (*source.info.notes, *sink.notes):
             self._callbacks.notify(f"{source.path}: {note}")
         try:
-            with self._callbacks.watching(self._request.restorer):
+            with self._callbacks.cancellable(self._request.restorer):
                 self._work()
         except BaseException:
             self._keep()
@@ -257,5 +257,5 @@ def _settings(request: FilmRequest, source: FilmReader | NumberedFrames, sink: S
 
 
 def _record(restored: RestoredFrame) -> dict[str, Any]:
-    faces = [[f.track, round(f.taken, 4), *(round(v, 1) for v in f.face.box)] for f in restored.faces]
+    faces = [[f.track, round(f.applied_strength, 4), *(round(v, 1) for v in f.face.box)] for f in restored.faces]
     return {"pts": restored.frame.pts, "faces": faces}  # type: ignore[attr-defined]

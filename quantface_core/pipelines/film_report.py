@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.video import FilmInfo
-from ..stages.restore import in_words
+from ..stages.restore import describe_change
 from .film_sink import Sink
 from .film_state import FilmState
 
@@ -72,7 +72,7 @@ def report_of(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnin
                 way[0][2],
                 way[-1][2],
                 round(taken, 3),
-                in_words(taken),
+                describe_change(taken),
             )
         )
     notes = (*info.notes, *sink.notes, *warnings)

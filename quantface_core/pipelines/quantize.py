@@ -45,7 +45,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
     images = load_faces(request.faces, restorer.image_size, callbacks)
     # Every part by its name, for the file's notes: a later version may have others.
     settings = replace(request.settings, parts=request.settings.parts or restorer.parts)
-    with callbacks.watching(restorer):
+    with callbacks.cancellable(restorer):
         statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"))
         reports = quantize_restorer(
             restorer,

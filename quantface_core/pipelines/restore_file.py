@@ -16,7 +16,7 @@ from ..errors import ImageError
 from ..io.atomic import atomic_path
 from ..io.photos import Pages, Photo, check_size, read_pages, write_pages, write_photo
 from ..restorer import Restorer
-from ..stages.restore import in_words
+from ..stages.restore import describe_change
 from ..types import Face, Pixels, Restoration, RestoreOptions
 from .callbacks import PipelineCallbacks
 from .jobs import Job
@@ -41,7 +41,7 @@ class PageReport:
 
     faces: tuple[Face, ...]  # in the order that positions count
     restored: tuple[int, ...]  # positions of those that were chosen
-    taken: tuple[float, ...]  # of each one's change, 0 = left as it was, 1 = all
+    applied_strength: tuple[float, ...]  # of each one's change, 0 = left as it was, 1 = all
     done: tuple[str, ...]  # the same in words
     doubtful: tuple[Face, ...]  # the detector's that were too unsure to be counted
 
@@ -50,7 +50,7 @@ class PageReport:
         return {
             "faces": [face.to_dict() for face in self.faces],
             "restored": list(self.restored),
-            "taken": [round(taken, 3) for taken in self.taken],
+            "taken": [round(strength, 3) for strength in self.applied_strength],
             "done": list(self.done),
             "doubtful": [face.to_dict() for face in self.doubtful],
         }
@@ -146,8 +146,9 @@ def _restored(
 
 
 def _report(result: Restoration, doubtful: tuple[Face, ...], automatic: bool) -> PageReport:
-    words = tuple(in_words(t, automatic, d) for t, d in zip(result.taken, result.cleaned, strict=True))
-    return PageReport(result.faces, result.restored, result.taken, words, doubtful)
+    faces = zip(result.applied_strength, result.removed_artifacts, strict=True)
+    words = tuple(describe_change(strength, automatic, removed) for strength, removed in faces)
+    return PageReport(result.faces, result.restored, result.applied_strength, words, doubtful)
 
 
 def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:

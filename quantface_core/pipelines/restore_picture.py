@@ -31,7 +31,7 @@ def restore_picture(request: PictureRequest, callbacks: PipelineCallbacks | None
         callbacks.check()
         report(done, total)
 
-    with callbacks.watching(request.restorer):
+    with callbacks.cancellable(request.restorer):
         if request.faces is None:
             return restore_aligned(request.pixels, request.restorer, request.options, progress)
         return restore_photo(

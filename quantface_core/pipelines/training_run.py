@@ -16,7 +16,7 @@ from torch import Tensor
 from ..charts import draw_faces, draw_losses, save_chart
 from ..errors import ModelError, UsageError
 from ..io.atomic import atomic_path
-from ..train.distill import Callbacks
+from ..train.distill import TrainerCallbacks
 from ..train.trainer import Trainer, is_main_process
 from .callbacks import PipelineCallbacks, Progress
 
@@ -38,10 +38,10 @@ class TrainingRun:
         self._faces: Tensor | None = None  # [N, 3, 3, S, S] in [-1, 1], of the last validation
         self._previewed = 0.0
 
-    def trainer_callbacks(self) -> Callbacks:
+    def trainer_callbacks(self) -> TrainerCallbacks:
         if self.folder is None:
-            return Callbacks(on_step=self._on_step, on_pictures=self._on_pictures)
-        return Callbacks(self._on_step, self._save_state, self._on_pictures, self._resume)
+            return TrainerCallbacks(on_step=self._on_step, on_validation_images=self._on_validation_images)
+        return TrainerCallbacks(self._on_step, self._save_state, self._on_validation_images, self._resume)
 
     def chart(self) -> NDArray[np.uint8]:
         """The curves [H, W, 3], and below them the faces: degraded, of full precision, low-bit."""
@@ -70,7 +70,7 @@ class TrainingRun:
             self._previewed = time.monotonic()
             self._callbacks.preview(self.chart())
 
-    def _on_pictures(self, _: int, pictures: Tensor) -> None:
+    def _on_validation_images(self, _: int, pictures: Tensor) -> None:
         if not is_main_process():
             return
         self._faces = pictures

@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from ..types import BitPlan, Budget, QuantConfig
-from .batches import Forward, Progress, listed
+from .batches import Forward, Progress, materialize
 from .bit_program import solve
 from .observe import calibrate
 from .quantize import plan_formats
-from .sensitivity import PROBE, measure_layers
+from .sensitivity import PROBE_BITS, measure_layers
 
 
 def allocate(
@@ -33,8 +33,8 @@ def allocate(
     model over all batches each: a few small ones do. `progress` counts thousandths. The model stays as it is. Raises
     UsageError, ConfigError.
     """
-    batches = listed(batches)
-    config = replace(config or QuantConfig(), weight_bits=PROBE, activation_bits=PROBE)
+    batches = materialize(batches)
+    config = replace(config or QuantConfig(), weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
     formats = plan_formats(model, config, None, include, exclude)
     statistics = calibrate(model, batches, forward)
     measured = measure_layers(model, statistics, batches, formats, config, forward=forward, progress=progress)

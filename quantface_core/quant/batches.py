@@ -44,7 +44,7 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def listed(batches: Iterable[Any]) -> list[Any]:
+def materialize(batches: Iterable[Any]) -> list[Any]:
     """Batches that can be gone through more than once. Raises UsageError when there is none, or a bare tensor."""
     if isinstance(batches, Tensor):
         raise UsageError("batches are several: give [images], or images.split(1), not one tensor")
@@ -67,7 +67,7 @@ def tensors_of(output: Any) -> list[Tensor]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """While it lasts, the model is in evaluation mode and takes no gradients: the same input, the same output."""
     training = [module for module in model.modules() if module.training]
     model.eval()

@@ -31,32 +31,36 @@ _PLAIN = tuple(
 
 
 def fold_paths(model: nn.Module, rules: Sequence[FoldRule]) -> list[FoldPath]:
-    """All paths that the rules find, in the model's order, without those that share a maker's outputs or a reader."""
+    """All paths that the rules find, in the model's order, but those that share a producer's outputs or a consumer."""
     paths = [path for module in model.modules() for rule in rules for path in rule(module)]
-    makers = Counter(path.maker for path in paths)
-    readers = Counter(reader for path in paths for reader in path.readers)
-    return [p for p in paths if makers[p.maker] == 1 and all(readers[reader] == 1 for reader in p.readers)]
+    producers = Counter(path.producer for path in paths)
+    consumers = Counter(consumer for path in paths for consumer in path.consumers)
+    return [
+        p for p in paths if producers[p.producer] == 1 and all(consumers[consumer] == 1 for consumer in p.consumers)
+    ]
 
 
-def norm_path(norm: nn.Module | None, *readers: nn.Module | None) -> Iterator[FoldPath]:
+def norm_path(norm: nn.Module | None, *consumers: nn.Module | None) -> Iterator[FoldPath]:
     """From a norm to all that read it. Precondition: it has weights of its own, one a channel."""
     weight = norm._parameters.get("weight") if isinstance(norm, nn.LayerNorm | nn.GroupNorm) else None
     if norm is not None and weight is not None and weight.ndim == 1:
-        yield from _path(norm, _ALL, len(weight), *readers)
+        yield from _path(norm, _ALL, len(weight), *consumers)
 
 
-def layer_path(maker: nn.Module | None, *readers: nn.Module | None, linear: int | None = None) -> Iterator[FoldPath]:
+def layer_path(
+    producer: nn.Module | None, *consumers: nn.Module | None, linear: int | None = None
+) -> Iterator[FoldPath]:
     """From a layer, or its first `linear` outputs, to all that read them. Precondition: both ends are linear layers."""
-    if _is_linear(maker):
-        assert maker is not None
-        outputs = _shape(maker)[0] if linear is None else linear
-        yield from _path(maker, _ALL if linear is None else slice(linear), outputs, *readers)
+    if _is_linear(producer):
+        assert producer is not None
+        outputs = _shape(producer)[0] if linear is None else linear
+        yield from _path(producer, _ALL if linear is None else slice(linear), outputs, *consumers)
 
 
-def _path(maker: nn.Module, rows: slice, outputs: int, *readers: nn.Module | None) -> Iterator[FoldPath]:
-    linear = [reader for reader in readers if reader is not None and _is_linear(reader)]
-    if len(linear) == len(readers) and all(_shape(reader)[1] == outputs for reader in linear):
-        yield FoldPath(maker, rows, linear)
+def _path(producer: nn.Module, rows: slice, outputs: int, *consumers: nn.Module | None) -> Iterator[FoldPath]:
+    linear = [consumer for consumer in consumers if consumer is not None and _is_linear(consumer)]
+    if len(linear) == len(consumers) and all(_shape(consumer)[1] == outputs for consumer in linear):
+        yield FoldPath(producer, rows, linear)
 
 
 def _is_linear(module: nn.Module | None) -> bool:
@@ -70,7 +74,7 @@ def _shape(layer: nn.Module) -> Sequence[int]:
 
 
 def transformer_block(module: nn.Module) -> Iterator[FoldPath]:
-    """Norms to what reads them, if neither modulated nor followed by positions; the gated half to its reader."""
+    """Norms to what reads them, if neither modulated nor followed by positions; the gated half to its consumer."""
     if not isinstance(module, BasicTransformerBlock):
         return
     first, second = module.attn1, module.attn2

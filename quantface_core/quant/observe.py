@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
-from .batches import Forward, Progress, call, evaluating, listed
+from .batches import Forward, Progress, call, eval_mode, materialize
 
 _MOMENTUM = 0.9
 _IMAGES = 4  # dimensions of what a convolution reads: one without a batch has no image scale
@@ -34,7 +34,7 @@ def calibrate(
 
     Layers that never ran are absent. Raises UsageError when there is no batch, or a layer read NaN or infinity.
     """
-    batches = listed(batches)
+    batches = materialize(batches)
     layers = quantizable(model)
     largest: dict[str, Tensor] = {}
 
@@ -42,7 +42,7 @@ def calibrate(
         top = rows_of(layer, x).float().abs().amax(0)
         largest[name] = top if name not in largest else largest[name].lerp(top, 1 - _MOMENTUM)
 
-    with observe_inputs(layers, watch), evaluating(model):
+    with observe_inputs(layers, watch), eval_mode(model):
         for i, batch in enumerate(batches):
             if progress:
                 progress(i, len(batches))

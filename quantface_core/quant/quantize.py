@@ -20,7 +20,7 @@ from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, quantizable, swap
 from ..runtime.memory import kept_memory
 from ..types import BitPlan, LayerFormat, LayerReport, QuantConfig
-from .batches import Forward, Progress, call, evaluating, listed
+from .batches import Forward, Progress, call, eval_mode, materialize
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
 from .observe import ChannelStatistics, calibrate, observe_inputs
 from .search import quantize_group
@@ -50,7 +50,7 @@ def quantize(
 
     Returns a report a layer. Refused (UsageError, ConfigError) or interrupted, the model stays as it was.
     """
-    config, batches = config or QuantConfig(), listed(batches)
+    config, batches = config or QuantConfig(), materialize(batches)
     if not quantizable(model):
         raise UsageError(f"{type(model).__name__} has no linear or convolution inside that can be quantized")
     formats = plan_formats(model, config, plan, include, exclude)
@@ -149,12 +149,12 @@ def quantize_layers(
 
     Everything is built, and what balances are given over is computed, before the model is touched.
     """
-    batches = listed(batches)
+    batches = materialize(batches)
     layers = quantizable(model)
     formats = {name: fmt for name, fmt in formats.items() if name in statistics}
     if not formats:
         raise UsageError("nothing to quantize: no chosen layer was reached by a batch")
-    readers = {name: group for group in shared_input_groups(model) for name in group}
+    consumers = {name: group for group in shared_input_groups(model) for name in group}
     done: dict[str, QuantLayer] = {}
     reports: list[LayerReport] = []
 
@@ -163,13 +163,13 @@ def quantize_layers(
             return
         if progress:
             progress(len(done), len(formats))
-        readers_of_it = (n for n in readers.get(name, [name]) if n in formats)
-        group = {n: layers[n] for n in readers_of_it if formats[n].activation_bits == formats[name].activation_bits}
+        consumers_of_it = (n for n in consumers.get(name, [name]) if n in formats)
+        group = {n: layers[n] for n in consumers_of_it if formats[n].activation_bits == formats[name].activation_bits}
         for built, report in quantize_group(group, formats, statistics[name], x, config):
             done[report.name] = built
             reports.append(report)
 
-    with observe_inputs({name: layers[name] for name in formats}, observed), evaluating(model):
+    with observe_inputs({name: layers[name] for name in formats}, observed), eval_mode(model):
         for batch in batches:
             if len(done) < len(formats):
                 (forward or call)(model, batch)

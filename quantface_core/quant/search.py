@@ -42,12 +42,12 @@ class LayerSearch:
         statistics: ChannelStatistics,
         x: Tensor,
         config: QuantConfig,
-        readers: Tensor | None = None,
+        consumers: Tensor | None = None,
     ) -> None:
-        """readers: [O', C, ...] the weights of all layers that balance x together, None = this one's."""
+        """consumers: [O', C, ...] the weights of all layers that balance x together, None = this one's."""
         self.layer, self.fmt, self.statistics, self.config = layer, fmt, statistics, config
         self.weight = layer.weight.detach().float()
-        self.readers = self.weight if readers is None else readers.detach().float()
+        self.consumers = self.weight if consumers is None else consumers.detach().float()
         self.conv = isinstance(layer, nn.Conv2d)
         self.rotation = Rotation(self.weight.shape[1], fmt.block, fmt.seed)
         generator = torch.Generator().manual_seed(fmt.seed)
@@ -76,7 +76,7 @@ class LayerSearch:
         """s, [C]; ones without scaling."""
         if exponent is None:
             return torch.ones_like(self.statistics.largest)
-        return channel_scale(self.statistics.largest, self.readers, exponent)
+        return channel_scale(self.statistics.largest, self.consumers, exponent)
 
     def _by_channel(self, vector: Tensor) -> Tensor:
         return vector[:, None, None] if self.conv else vector
@@ -206,8 +206,8 @@ def quantize_group(
     config: QuantConfig,
 ) -> list[tuple[QuantLayer, LayerReport]]:
     """Search one exponent and one clip for layers that read x, by their output errors, then round their weights."""
-    readers = torch.cat([layer.weight for layer in layers.values()]) if len(layers) > 1 else None
-    searches = {n: LayerSearch(layer, formats[n], statistics, x, config, readers) for n, layer in layers.items()}
+    consumers = torch.cat([layer.weight for layer in layers.values()]) if len(layers) > 1 else None
+    searches = {n: LayerSearch(layer, formats[n], statistics, x, config, consumers) for n, layer in layers.items()}
     best, clip = search(list(searches.values()), config)
     chosen = {name: replace(formats[name], clip=clip) for name in layers}
     found = {name: (one.build(best, chosen[name]), one.error(best, clip)) for name, one in searches.items()}

@@ -20,11 +20,11 @@ from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
 from ..types import BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
-from .batches import Forward, Progress, call, evaluating, listed, tensors_of
+from .batches import Forward, Progress, call, eval_mode, materialize, tensors_of
 from .observe import ChannelStatistics, observe_inputs
 from .search import CLIPS, LayerSearch, search
 
-PROBE = 4  # bits of weights and activations at which the output's error is measured
+PROBE_BITS = 4  # bits of weights and activations at which the output's error is measured
 _SEARCHED = 2  # images that a layer's own errors are measured on; the output's are on all
 _THOUSAND = 1000  # parts that progress is told in
 _LAYER_BYTES = 4  # of a scale or a bias
@@ -67,7 +67,7 @@ class OutputJudge:
             raise UsageError("the model's output holds no floating-point tensor: give a `forward` that returns one")
 
     def _outputs(self, batch: Any) -> list[Tensor]:
-        with evaluating(self._model):
+        with eval_mode(self._model):
             return [t.detach().float().clone() for t in tensors_of(self._forward(self._model, batch))]
 
     def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
@@ -100,11 +100,11 @@ def measure_layers(
 ) -> Sensitivity:
     """Measure the layers that have a format and statistics; the model stays as it is.
 
-    A format of another weight width than `PROBE` is one that no plan changes. `name` is the model's, its class's
+    A format of another weight width than `PROBE_BITS` is one that no plan changes. `name` is the model's, its class's
     where none is given. `progress` counts thousandths of the expected time. Raises UsageError.
     """
-    batches = listed(batches)
-    config = replace(config, weight_bits=PROBE, activation_bits=PROBE)
+    batches = materialize(batches)
+    config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
     formats = {n: fmt for n, fmt in formats.items() if n in statistics}
     if not formats:
         raise UsageError("nothing to measure: no chosen layer was reached by a batch")
@@ -124,7 +124,7 @@ def measure_layers(
         widths[name] = one.width_errors(exponent, CLIPS if config.clipping else (1.0,))
         macs[name] = _macs(layer, x)
 
-    with observe_inputs({n: layers[n] for n in formats}, observed), evaluating(model):
+    with observe_inputs({n: layers[n] for n in formats}, observed), eval_mode(model):
         for batch in batches:
             if len(probes) < len(formats):
                 (forward or call)(model, batch)
@@ -137,12 +137,12 @@ def measure_layers(
         layer, fmt = layers[layer_name], formats[layer_name]
         error, loss = judge.with_layer(layer_name, probes[layer_name])
         weights, activations = widths[layer_name]
-        whole = max(weights[PROBE] + activations[PROBE], 1e-20)
+        whole = max(weights[PROBE_BITS] + activations[PROBE_BITS], 1e-20)
         measured[layer_name] = LayerSensitivity(
             macs=macs[layer_name],
             parameters=layer.weight.numel(),
             overhead=_overhead(layer, fmt),
-            fixed=None if fmt.weight_bits == PROBE else fmt.weight_bits,
+            fixed=None if fmt.weight_bits == PROBE_BITS else fmt.weight_bits,
             weight={bits: weights[bits] / whole for bits in BITS},
             activation={bits: activations[bits] / whole for bits in BITS},
             error=error,

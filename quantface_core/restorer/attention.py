@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.fused import fuses, normed_tokens, tokens_plus
+from ..nn.fused import fuses, linear_add, norm_linear
 from ..nn.qlayer import QuantLayer
 from ..nn.qlinear import project
 
@@ -111,16 +111,16 @@ class AttentionProcessor:
             if attn.group_norm is not None:
                 x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
         if encoder_hidden_states is None:
-            projected = normed_tokens((attn.to_q, attn.to_k, attn.to_v), norm, x)
+            projected = norm_linear((attn.to_q, attn.to_k, attn.to_v), norm, x)
         else:
-            projected = normed_tokens((attn.to_q,), norm, x)
+            projected = norm_linear((attn.to_q,), norm, x)
             projected += project((attn.to_k, attn.to_v), encoder_hidden_states)
         q, k, v = (t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in projected)
         x = attention(q, k, v, _rounds_coarsely(attn.to_out[0])).transpose(1, 2).flatten(2)
         added = [t for t in (residual if attn.residual_connection else None, skip) if t is not None]
         if len(added) == 1 and fuses(attn.to_out[0]):
             more = added.pop()
-            x = tokens_plus(attn.to_out[0], x, more.flatten(2).transpose(1, 2) if more.ndim == 4 else more)
+            x = linear_add(attn.to_out[0], x, more.flatten(2).transpose(1, 2) if more.ndim == 4 else more)
         else:
             x = attn.to_out[0](x)
         if len(maps) == 4:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.fused import activated, after_norm, fuses, plus
+from ..nn.fused import conv_add, fuses, norm_act, norm_conv
 from .configs import EmbedderConfig
 
 
@@ -39,11 +39,11 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = after_norm(self.conv1, self.norm1, _silu, x)
+        h = norm_conv(self.conv1, self.norm1, _silu, x)
         skip = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
         if fuses(self.conv2):
-            return after_norm(self.conv2, self.norm2, _silu, h, skip=skip)
-        return skip + self.conv2(activated(self.norm2, _silu, h))
+            return norm_conv(self.conv2, self.norm2, _silu, h, skip=skip)
+        return skip + self.conv2(norm_act(self.norm2, _silu, h))
 
 
 class Attention(nn.Module):
@@ -61,7 +61,7 @@ class Attention(nn.Module):
         h = self.norm1(x)
         q, k, v = (f(h).flatten(2).transpose(1, 2) for f in (self.q, self.k, self.v))
         attended = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
-        return plus(self.proj_out, attended.transpose(1, 2).unflatten(2, x.shape[2:]), x)
+        return conv_add(self.proj_out, attended.transpose(1, 2).unflatten(2, x.shape[2:]), x)
 
 
 class Downsample(nn.Module):
@@ -131,7 +131,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(activated(self.norm_out, _silu, self.mid(x)))
+        return self.conv_out(norm_act(self.norm_out, _silu, self.mid(x)))
 
 
 class PromptProjection(nn.Module):

@@ -21,7 +21,7 @@ from .feature_paths import FeaturePaths, Maps, decode_with_maps, encode_with_map
 from .fold_rules import RULES
 from .interface import RestorerModel
 from .residual import replace_residuals
-from .time import keep_one_time
+from .time_embedding import cache_time_embedding
 from .transformer import replace_transformers
 from .upsample import replace_upsamplers
 
@@ -64,7 +64,7 @@ class OneStepRestorer(RestorerModel):
         replace_transformers(self)
         replace_upsamplers(self)
         replace_norms(self)
-        keep_one_time(self.unet)
+        cache_time_embedding(self.unet)
         self.unet.set_attn_processor(AttentionProcessor())
         self.vae.set_attn_processor(AttentionProcessor())
         self._steps: dict[torch.device, Tensor] = {}

@@ -7,13 +7,13 @@ from typing import Any
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..nn.fused import after_norm
-from ..nn.one_time import OneTime
+from ..nn.constant_cache import ConstantCache
+from ..nn.fused import norm_conv
 from ..nn.qlinear import QuantLinear
 from ..nn.replace import replace_modules
 
 
-class Residual(nn.Module):
+class FusedResnetBlock(nn.Module):
     """Norm, SiLU, convolution, twice, and the input added; with diffusers' names, for its `ResnetBlock2D`."""
 
     def __init__(self, block: ResnetBlock2D) -> None:
@@ -23,14 +23,14 @@ class Residual(nn.Module):
         self.norm2, self.conv2 = block.norm2, block.conv2
         self.nonlinearity = block.nonlinearity
         self.conv_shortcut: nn.Module | None = block.conv_shortcut
-        self._time = OneTime()
+        self._time = ConstantCache()
 
     def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
         """[B, C, H, W], time embedding [B, T] or None -> [B, O, H, W]."""
-        row = None if temb is None else self._of_time(temb)
-        x = after_norm(self.conv1, self.norm1, self.nonlinearity, input_tensor, row)
+        channel_bias = None if temb is None else self._of_time(temb)
+        x = norm_conv(self.conv1, self.norm1, self.nonlinearity, input_tensor, channel_bias)
         skip = input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor)
-        return after_norm(self.conv2, self.norm2, self.nonlinearity, x, skip=skip)
+        return norm_conv(self.conv2, self.norm2, self.nonlinearity, x, skip=skip)
 
     def _of_time(self, temb: Tensor) -> Tensor | None:
         """What the layer makes of the time embedding, [B, O]: one step has one time, the same for every picture."""
@@ -43,8 +43,8 @@ class Residual(nn.Module):
 
 
 def replace_residuals(model: nn.Module) -> None:
-    """Put `Residual` in the places of diffusers' plain blocks, with their layers."""
-    replace_modules(model, lambda m: Residual(m) if type(m) is ResnetBlock2D and _is_plain(m) else None)
+    """Put `FusedResnetBlock` in the places of diffusers' plain blocks, with their layers."""
+    replace_modules(model, lambda m: FusedResnetBlock(m) if type(m) is ResnetBlock2D and _is_plain(m) else None)
 
 
 def _is_plain(block: ResnetBlock2D) -> bool:

@@ -17,7 +17,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..nn.fused import fuses, normed_tokens, tokens_plus
+from ..nn.fused import fuses, linear_add, norm_linear
 from ..nn.replace import replace_modules
 from .attention import AttentionProcessor
 
@@ -46,7 +46,7 @@ class Transformer(nn.Module):
             else:
                 x = block(x, encoder_hidden_states=encoder_hidden_states)
         if self.on_tokens and fuses(self.proj_out):
-            return (_maps(tokens_plus(self.proj_out, x, _tokens(hidden_states)), sides),)
+            return (_maps(linear_add(self.proj_out, x, _tokens(hidden_states)), sides),)
         x = _maps(self.proj_out(x), sides) if self.on_tokens else self.proj_out(_maps(x, sides))
         return (hidden_states + x,)
 
@@ -76,7 +76,7 @@ class Block(BasicTransformerBlock):  # type: ignore[misc]
             return super().forward(hidden_states, attention_mask, **given)
         x = self.attn1(hidden_states, norm=self.norm1, skip=hidden_states)
         x = self.attn2(x, encoder_hidden_states=encoder_hidden_states, norm=self.norm2, skip=x)
-        return tokens_plus(out, normed_tokens((gate,), self.norm3, x)[0], x, gated=True)
+        return linear_add(out, norm_linear((gate,), self.norm3, x)[0], x, gated=True)
 
 
 def _tokens(maps: Tensor) -> Tensor:

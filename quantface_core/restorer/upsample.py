@@ -15,7 +15,7 @@ from ..nn.replace import replace_modules
 class Upsample(nn.Module):
     """Nearest-neighbour doubling and a convolution, with diffusers' names; stands for its `Upsample2D`."""
 
-    doubles_pixels = True
+    fuse_upsample = True
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()
@@ -23,9 +23,9 @@ class Upsample(nn.Module):
 
     def forward(self, hidden_states: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """[B, C, H, W] -> [B, O, 2 H, 2 W], or of the size that a skipped map of odd sides has."""
-        doubled = getattr(self.conv, "doubled", None)
-        if doubled is not None and output_size is None:
-            return doubled(hidden_states)
+        forward_upsampled = getattr(self.conv, "forward_upsampled", None)
+        if forward_upsampled is not None and output_size is None:
+            return forward_upsampled(hidden_states)
         size = [2 * side for side in hidden_states.shape[2:]] if output_size is None else list(output_size)
         return self.conv(F.interpolate(hidden_states, size, mode="nearest"))
 

@@ -13,7 +13,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def outside_inference(train: Callable[P, R]) -> Callable[P, R]:
+def without_inference_mode(train: Callable[P, R]) -> Callable[P, R]:
     """Let a function train wherever it is called: its tensors and models leave inference mode first."""
 
     @wraps(train)

@@ -15,31 +15,31 @@ from torch import Tensor
 from ..errors import UsageError
 from ..metrics import full_reference, psnr
 from ..nn.swap import quant_layers
-from ..nn.trainable import restore_layers, trainable_parameters
+from ..nn.trainable import revert_layers, trainable_parameters
 from ..quant.batches import tensors_of
 from ..restorer import OneStepRestorer, RestorerModel
-from ..runtime.inference import outside_inference
+from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
-from ..train.distill import Callbacks, DistillReport, autocast, resolved, training
+from ..train.distill import DistillReport, TrainerCallbacks, autocast, resolved, trainable_layers
 from ..train.distill import distill as distill_any
 from ..train.trainer import Trainer
 from ..types import DistillSettings
 from .block_targets import TeacherActivations, block_names
 
-__all__ = ["Callbacks", "DistillReport", "distill", "distill_blocks", "resolved"]
+__all__ = ["DistillReport", "TrainerCallbacks", "distill", "distill_blocks", "resolved"]
 
 _CHUNK = 4  # images at once where nothing is trained
 
 
 @kept_memory()
-@outside_inference
+@without_inference_mode
 def distill(
     restorer: RestorerModel,
     teacher: RestorerModel,
     images: Tensor,
     val_images: Tensor,
     settings: DistillSettings | None = None,
-    watch: Callbacks | None = None,
+    callbacks: TrainerCallbacks | None = None,
 ) -> DistillReport:
     """Train the branches of `restorer` end to end, in place, on degraded faces [N, 3, S, S] in [-1, 1].
 
@@ -48,10 +48,10 @@ def distill(
     learn from all that their `outputs` are, kept as float32. Raises UsageError; interrupted or refused, the restorer
     stays as it was.
     """
-    settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()
+    settings, callbacks = resolved(settings or DistillSettings(), restorer.device), callbacks or TrainerCallbacks()
     _check_pair(restorer, teacher)
     if not isinstance(restorer, OneStepRestorer) or not isinstance(teacher, OneStepRestorer):
-        return _distill_outputs(restorer, teacher, images, val_images, settings, watch)
+        return _distill_outputs(restorer, teacher, images, val_images, settings, callbacks)
     targets, val_targets = _targets(teacher, images), _targets(teacher, val_images)
     perceptual = full_reference(settings.perceptual)[0] if settings.perceptual else None
 
@@ -75,26 +75,26 @@ def distill(
             made = torch.cat([restorer(x.to(restorer.device)).cpu() for x in val_images.split(_CHUNK)])
         restorer.train()
         reference = val_targets[0].float().clamp(-1, 1)
-        if watch.on_pictures:
-            watch.on_pictures(step, torch.stack([val_images, reference, made], 1))
+        if callbacks.on_validation_images:
+            callbacks.on_validation_images(step, torch.stack([val_images, reference, made], 1))
         return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
 
-    with _training(restorer, settings):
+    with _trainable_layers(restorer, settings):
         trainer = Trainer(trainable_parameters(restorer, settings.only_distillation), settings.fit, len(images))
-        if watch.resume:
-            watch.resume(trainer)
-        trainer.run(loss, validate if len(val_images) else None, watch.on_step, watch.on_state)
+        if callbacks.resume:
+            callbacks.resume(trainer)
+        trainer.run(loss, validate if len(val_images) else None, callbacks.on_step, callbacks.on_save)
     return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
 
 
 @kept_memory()
-@outside_inference
+@without_inference_mode
 def distill_blocks(
     restorer: RestorerModel,
     teacher: RestorerModel,
     images: Tensor,
     settings: DistillSettings | None = None,
-    watch: Callbacks | None = None,
+    callbacks: TrainerCallbacks | None = None,
 ) -> dict[str, DistillReport]:
     """Train block after block, each on what its teacher's block reads and writes, for small memory.
 
@@ -102,18 +102,18 @@ def distill_blocks(
     part that the block is in, up to its end. No block depends on another's training, so a run that goes on
     resumes each on its own: a finished one takes no step. Returns a report a block, by name; else as `distill`.
     """
-    settings, watch = resolved(settings or DistillSettings(), restorer.device), watch or Callbacks()
+    settings, callbacks = resolved(settings or DistillSettings(), restorer.device), callbacks or TrainerCallbacks()
     _check_pair(restorer, teacher)
     if not isinstance(restorer, OneStepRestorer) or not isinstance(teacher, OneStepRestorer):
         raise UsageError(f"{restorer.config.name} is trained end to end: blocks are those of one-step models")
     before, targets_of, reports = quant_layers(restorer), TeacherActivations(teacher, images), {}
     try:
         for name in block_names(restorer):
-            report = _distill_block(restorer, targets_of, name, settings, watch)
+            report = _distill_block(restorer, targets_of, name, settings, callbacks)
             if report:
                 reports[name] = report
     except BaseException:
-        restore_layers(restorer, before)  # the finished blocks too
+        revert_layers(restorer, before)  # the finished blocks too
         raise
     return reports
 
@@ -124,7 +124,7 @@ def _distill_outputs(
     images: Tensor,
     val_images: Tensor,
     settings: DistillSettings,
-    watch: Callbacks,
+    callbacks: TrainerCallbacks,
 ) -> DistillReport:
     """As any model is distilled: each output's squared error over its variance. Raises UsageError."""
     if settings.perceptual:
@@ -134,11 +134,15 @@ def _distill_outputs(
         return model.outputs(batch.to(model.device))
 
     batches, held = images.split(1), val_images.split(1) if len(val_images) else ()
-    return distill_any(restorer, teacher, batches, settings, val_batches=held, forward=outputs, watch=watch)
+    return distill_any(restorer, teacher, batches, settings, val_batches=held, forward=outputs, callbacks=callbacks)
 
 
 def _distill_block(
-    restorer: OneStepRestorer, targets_of: TeacherActivations, name: str, settings: DistillSettings, watch: Callbacks
+    restorer: OneStepRestorer,
+    targets_of: TeacherActivations,
+    name: str,
+    settings: DistillSettings,
+    callbacks: TrainerCallbacks,
 ) -> DistillReport | None:
     """Train one block; None when nothing in it learns."""
     block = restorer.get_submodule(name)
@@ -151,26 +155,26 @@ def _distill_block(
         terms = [(a.float() - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
         return torch.stack(terms).mean()
 
-    with _training(restorer, settings, within=name):
+    with _trainable_layers(restorer, settings, within=name):
         parameters = trainable_parameters(restorer, settings.only_distillation)
         if not parameters:
             return None
         trainer = Trainer(parameters, settings.fit, len(targets_of.images), name)
-        if watch.resume:
-            watch.resume(trainer)
-        trainer.run(loss, None, watch.on_step, watch.on_state)
+        if callbacks.resume:
+            callbacks.resume(trainer)
+        trainer.run(loss, None, callbacks.on_step, callbacks.on_save)
     return DistillReport(tuple(trainer.losses), ())
 
 
 @contextmanager
-def _training(restorer: OneStepRestorer, settings: DistillSettings, within: str = "") -> Iterator[None]:
-    """While it lasts, the restorer's layers are trainable; see `training`."""
+def _trainable_layers(restorer: OneStepRestorer, settings: DistillSettings, within: str = "") -> Iterator[None]:
+    """While it lasts, the restorer's layers are trainable; see `trainable_layers`."""
     restorer.train()
     if settings.checkpointing:
         restorer.unet.enable_gradient_checkpointing()
         restorer.vae.enable_gradient_checkpointing()
     try:
-        with training(restorer, settings, f"{within}." if within else ""):
+        with trainable_layers(restorer, settings, f"{within}." if within else ""):
             yield
     finally:
         restorer.eval()

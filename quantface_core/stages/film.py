@@ -25,7 +25,7 @@ from ..faces.temporal import coarse, gaussian, steadied
 from ..faces.track import Tracked, Tracker
 from ..restorer import Restorer
 from ..types import Face, Pixels, RestoreOptions
-from .restore import Crop, blended, check_options, enlarged, is_gray, restore_crops, taken_share, to_gray
+from .restore import Crop, blended, check_options, enlarged, is_gray, measure_strength, restore_crops, to_gray
 
 GROUP = 4
 """Frames whose faces are restored at once, counted from the film's first: the same whatever frame work begins with."""
@@ -59,7 +59,7 @@ class RestoredFace(NamedTuple):
 
     track: int
     face: Face
-    taken: float  # of its change, 0 to 1
+    applied_strength: float  # of its change, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class _Work:
     look: Crop
     after: Crop
     share: Crop
-    taken: float  # of its change by itself, 0 to 1
+    applied_strength: float  # of its change by itself, 0 to 1
     noise: float  # of detail finer than the crop
 
 
@@ -220,10 +220,10 @@ class FilmRestorer:
             place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
             after = match_color(after, before, self._options.color)
             share, finer = blended(before, after, self._options.strength)
-            taken = taken_share(after - before, share, self._mask)
+            applied_strength = measure_strength(after - before, share, self._mask)
             noise = measured(finer, base, self._mask, place).noise if finer else 0.0
             level = held.levels[track]
-            held.works[track] = _Work(face, place, level, before, coarse(before), after, share, taken, noise)
+            held.works[track] = _Work(face, place, level, before, coarse(before), after, share, applied_strength, noise)
 
     def _transform(self, face: Face, pixels: Pixels) -> Matrix:
         """From the frame's pixels, which may not be square, to the crop."""
@@ -241,10 +241,10 @@ class FilmRestorer:
         near = self._window[max(0, self._next - start - self._reach) : self._next - start + self._reach + 1]
         gray = sum(one.gray for one in near) * 2 > len(near)
         for track, work in held.works.items():
-            result, finer, taken = self._steady(track, held.index)
+            result, finer, applied_strength = self._steady(track, held.index)
             change = to_gray(result - work.before) if gray else result - work.before
             patches.append(Patch(change, self._mask, work.place, finer))
-            faces.append(RestoredFace(track, work.face, taken))
+            faces.append(RestoredFace(track, work.face, applied_strength))
         pixels, mask = paste(base, patches)
         self._next += 1
         return RestoredFrame(held.index, held.frame, base, pixels, mask, tuple(faces))
@@ -265,7 +265,7 @@ class FilmRestorer:
         known = [(weight / total, work) for weight, (_, work) in zip(weights, near, strict=True) if work]
         level = sum(weight * work.level for weight, work in known)
         share = np.asarray(sum(weight * work.level * work.share for weight, work in known), np.float32)
-        taken = sum(weight * work.level * work.taken for weight, work in known)
+        applied_strength = sum(weight * work.level * work.applied_strength for weight, work in known)
         close = [(i, work) for i, work in near if work and abs(i - index) <= _reach(self._smoothing)]
         position = next(n for n, (i, _) in enumerate(close) if i == index)
         looks = [work.look for _, work in close]
@@ -274,13 +274,13 @@ class FilmRestorer:
             for crops in ([work.before for _, work in close], [work.after for _, work in close])
         )
         low, high = _LEFT_ALONE
-        calm = level * float(np.clip((taken - low) / (high - low), 0, 1))
+        calm = level * float(np.clip((applied_strength - low) / (high - low), 0, 1))
         before = here.before + calm * (before - here.before)
         result = before + share[..., None] * (after - before)
         noise = sum(weight * work.level * work.noise for weight, work in known)
         automatic = self._options.strength == "auto"
         finer = Finer(here.before, kept_detail(here.before, result), noise) if automatic else None
-        return result, finer, taken_share(after - before, share, self._mask)
+        return result, finer, measure_strength(after - before, share, self._mask)
 
     def _neighbours(self, track: int, index: int) -> list[tuple[int, _Work | None]]:
         """A track's faces around a frame, as long as it is in every frame; None where it is not to be restored."""

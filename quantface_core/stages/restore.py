@@ -148,31 +148,32 @@ def _restore(
         change = (to_gray(b - a) if gray else b - a) * share[..., None]
         patches.append(Patch(change, mask, place, finer))
     result, changed = paste(base, patches)
-    shares = tuple(share for share, _ in blends)
-    taken = tuple(taken_share(b - a, share, mask) for a, b, share in zip(before, restored, shares, strict=True))
+    blend_masks = tuple(share for share, _ in blends)
+    parts = zip(before, restored, blend_masks, strict=True)
+    strengths = tuple(measure_strength(b - a, blend_mask, mask) for a, b, blend_mask in parts)
     shown = tuple(np.clip(r, 0, 1) for r in restored)
-    cleaned = tuple(finer.damage if finer else "" for finer in finers)
-    return Restoration(result, changed, faces, chosen, tuple(crops), shown, shares, taken, cleaned)
+    removed = tuple(finer.damage if finer else "" for finer in finers)
+    return Restoration(result, changed, faces, chosen, tuple(crops), shown, blend_masks, strengths, removed)
 
 
-def taken_share(change: Crop, share: Crop, mask: Crop) -> float:
-    """How much of a change inside the mask is taken, 0 to 1."""
+def measure_strength(change: Crop, share: Crop, mask: Crop) -> float:
+    """The mean of `share` [S, S] over the mask, weighted by the change's magnitude: 0 = nothing is applied, 1 = all."""
     size = np.abs(change).mean(2) * mask
     return float((size * share).sum() / max(float(size.sum()), 1e-9))
 
 
-def left_alone(taken: float) -> bool:
-    """Whether so little of a face's change was taken that nobody sees it."""
-    return taken < _LEFT
+def is_unchanged(applied_strength: float) -> bool:
+    """Whether so little of a face's change was applied that nobody sees it."""
+    return applied_strength < _LEFT
 
 
-def in_words(taken: float, automatic: bool = True, cleaned: str = "") -> str:
+def describe_change(applied_strength: float, automatic: bool = True, removed_artifacts: str = "") -> str:
     """What was done to a face, for reports; `automatic` when the strength was not the user's."""
-    if left_alone(taken):
-        if cleaned:
-            return f"{cleaned} removed; left as it was otherwise"
+    if is_unchanged(applied_strength):
+        if removed_artifacts:
+            return f"{removed_artifacts} removed; left as it was otherwise"
         return "left as it was: already sharp" if automatic else "left as it was"
-    return "restored" if taken > 1 - _LEFT else f"restored by {taken:.0%}"
+    return "restored" if applied_strength > 1 - _LEFT else f"restored by {applied_strength:.0%}"
 
 
 def blended(before: Crop, after: Crop, strength: float | str) -> tuple[Crop, Finer | None]:
@@ -201,7 +202,7 @@ def restore_crops(
     # Only where it is chosen: most restorers know no such argument.
     choice = {} if options.fidelity is None else {"fidelity": options.fidelity}
     restored: list[Crop] = []
-    batch_size = options.batch_size or quick_batch(restorer.image_size, restorer.device)
+    batch_size = options.batch_size or default_batch_size(restorer.image_size, restorer.device)
     if seeds is None and options.seed is not None:
         # A face's seed counts from its own position, so batches of any size draw the same noise.
         seeds = range(options.seed, options.seed + len(crops))
@@ -224,7 +225,7 @@ def restore_crops(
     return restored
 
 
-def quick_batch(size: int, device: torch.device) -> int:
+def default_batch_size(size: int, device: torch.device) -> int:
     """Faces of a side at once beyond which none comes sooner: a processor is busy with one large face as with four.
 
     So is a GPU of few multiprocessors, where more at once would only take memory from other models.

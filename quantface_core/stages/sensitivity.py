@@ -16,7 +16,7 @@ from ..metrics import full_reference, ms_ssim
 from ..nn.qlayer import QuantLayer
 from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics
-from ..quant.sensitivity import PROBE, measure_layers, replaced_layer
+from ..quant.sensitivity import PROBE_BITS, measure_layers, replaced_layer
 from ..restorer import OneStepRestorer, RestorerModel
 from ..restorer.by_parts import part_of
 from ..types import QuantizeSettings, Sensitivity
@@ -38,7 +38,7 @@ def measure_sensitivity(
     `perceptual` names a full-reference metric. `progress` counts thousandths of the expected time. Raises
     UsageError.
     """
-    settings = replace(settings or QuantizeSettings(), weight_bits=PROBE, activation_bits=PROBE)
+    settings = replace(settings or QuantizeSettings(), weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
     if len(images) == 0:
         raise UsageError("measuring needs at least one image")
     if perceptual == "ms_ssim" and restorer.image_size <= _MS_SSIM_SIZE:

@@ -18,25 +18,27 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..kernels.dispatch import fast_dtype
 from ..nn.swap import quant_layers
-from ..nn.trainable import restore_layers, to_integers, to_trainable, trainable_parameters
-from ..quant.batches import Forward, call, device_of, evaluating, listed, tensors_of
+from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
+from ..quant.batches import Forward, call, device_of, eval_mode, materialize, tensors_of
 from ..quant.quantize import chosen_names
-from ..runtime.inference import outside_inference
+from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
 from ..types import DistillSettings
 from .trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Callbacks:
-    """What a caller may watch. An exception that one raises stops the work; the restorer stays as it was.
+class TrainerCallbacks:
+    """Callbacks of a training run. An exception that one raises stops the work; the restorer stays as it was.
 
     In blocks mode every block has a `Trainer` of its own, named for it.
     """
 
     on_step: Callable[[Trainer], None] | None = None
-    on_state: Callable[[Trainer], None] | None = None  # a good moment to save `trainer.state()`
-    on_pictures: Callable[[int, Tensor], None] | None = None  # steps done; [N, 3, 3, S, S] in [-1, 1]: degraded,
+    on_save: Callable[[Trainer], None] | None = None  # a good moment to save `trainer.state()`
+    on_validation_images: Callable[[int, Tensor], None] | None = (
+        None  # steps done; [N, 3, 3, S, S] in [-1, 1]: degraded,
+    )
     # full precision, low-bit
     resume: Callable[[Trainer], None] | None = None  # may call `trainer.resume`
 
@@ -62,7 +64,7 @@ def resolved(settings: DistillSettings, device: torch.device) -> DistillSettings
 
 
 @kept_memory()
-@outside_inference
+@without_inference_mode
 def distill(
     model: nn.Module,
     teacher: nn.Module,
@@ -73,7 +75,7 @@ def distill(
     forward: Forward | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
-    watch: Callbacks | None = None,
+    callbacks: TrainerCallbacks | None = None,
 ) -> DistillReport:
     """Train the branches of a quantized `model`, in place, until its outputs are those of `teacher`, its original.
 
@@ -84,8 +86,8 @@ def distill(
 
     Raises UsageError, ConfigError; interrupted or refused, the model stays as it was.
     """
-    settings, watch = resolved(settings or DistillSettings(), device_of(model)), watch or Callbacks()
-    run, batches, val_batches = forward or call, listed(batches), list(val_batches)
+    settings, callbacks = resolved(settings or DistillSettings(), device_of(model)), callbacks or TrainerCallbacks()
+    run, batches, val_batches = forward or call, materialize(batches), list(val_batches)
     low = quant_layers(model)
     if not low:
         raise UsageError("the model to distill is in full precision: quantize it first")
@@ -96,7 +98,7 @@ def distill(
         raise UsageError("no chosen layer has a low-rank branch to train: quantize with a rank above 0")
 
     def targets(given: Sequence[Any]) -> list[list[Tensor]]:
-        with evaluating(teacher):
+        with eval_mode(teacher):
             return [[t.detach().float().cpu() for t in tensors_of(run(teacher, batch))] for batch in given]
 
     wanted, val_wanted = targets(batches), targets(val_batches)
@@ -122,11 +124,11 @@ def distill(
     modes = [module for module in model.modules() if module.training]
     model.eval()  # dropout and batch statistics would be noise in what is learned
     try:
-        with training(model, settings, learning=learning):
+        with trainable_layers(model, settings, learning=learning):
             trainer = Trainer(trainable_parameters(model, settings.only_distillation), settings.fit, len(batches))
-            if watch.resume:
-                watch.resume(trainer)
-            trainer.run(loss, validate if val_batches else None, watch.on_step, watch.on_state)
+            if callbacks.resume:
+                callbacks.resume(trainer)
+            trainer.run(loss, validate if val_batches else None, callbacks.on_step, callbacks.on_save)
     finally:
         for module in modes:
             module.training = True
@@ -134,7 +136,7 @@ def distill(
 
 
 @contextmanager
-def training(
+def trainable_layers(
     model: nn.Module, settings: DistillSettings, within: str = "", learning: set[str] | None = None
 ) -> Iterator[None]:
     """While it lasts, low-bit layers are trainable; afterwards integers again, or, failed, the very layers from before.
@@ -148,7 +150,7 @@ def training(
             yield
         to_integers(model, settings.merge_rank)
     except BaseException:
-        restore_layers(model, before)
+        revert_layers(model, before)
         raise
     finally:
         for parameter, flag in flags.items():

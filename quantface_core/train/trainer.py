@@ -1,4 +1,4 @@
-"""Trainer parameters to a loss, step by step: what every kind of distillation shares.
+"""Train parameters on a loss, step by step: the loop that every kind of distillation shares.
 
 A run is a pure function of its settings: the order of images depends on seed and step alone, so a run that
 stopped and goes on from its saved state ends with the same weights. Under `accelerate launch` (or
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import QuantFaceError, UsageError
-from ..types import FitSettings
+from ..types import TrainerSettings
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -34,11 +34,11 @@ class Trainer:
     """One training run: AdamW, warm-up then cosine, averaged weights, early stop, exact resume."""
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], settings: FitSettings, count: int, name: str = ""
+        self, parameters: Mapping[str, nn.Parameter], settings: TrainerSettings, count: int, name: str = ""
     ) -> None:
         """`count` images to draw from; `name` of the part that is trained, empty = all of a model.
 
-        Raises UsageError when there is nothing to fit or to draw.
+        Raises UsageError when there is nothing to train or to draw.
         """
         if not parameters or count < 1:
             raise UsageError("nothing to train" if not parameters else "training needs at least one image")
@@ -69,7 +69,7 @@ class Trainer:
         loss: Loss,
         validate: Validate | None = None,
         on_step: Callable[[Trainer], None] | None = None,
-        on_state: Callable[[Trainer], None] | None = None,
+        on_save: Callable[[Trainer], None] | None = None,
     ) -> None:
         """Train to the end, then leave the best averaged weights in place. What a callback raises stops it."""
         while not self.finished:
@@ -83,8 +83,8 @@ class Trainer:
                 if score >= max((s for _, s in self.scores), default=-math.inf):
                     self.best = {name: p.clone() for name, p in self.average.items()}
                 self.scores.append((self.done, score))
-            if on_state and (self.done % self.settings.save_every == 0 or self.finished):
-                on_state(self)
+            if on_save and (self.done % self.settings.save_every == 0 or self.finished):
+                on_save(self)
         self._put(self.best or self.average)
 
     def indices(self, step: int, turn: int) -> Tensor:
@@ -173,7 +173,7 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
 
-def _check(settings: FitSettings) -> None:
+def _check(settings: TrainerSettings) -> None:
     counts = ("steps", "batch_size", "accumulation", "validate_every", "save_every")
     wrong = [name for name in counts if getattr(settings, name) < 1]
     if wrong:

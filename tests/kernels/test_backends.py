@@ -67,15 +67,15 @@ WIDTHS = st.tuples(st.sampled_from([3, 4, 6, 8]), st.sampled_from([3, 4, 6, 8]))
 @settings(max_examples=25, deadline=None)
 @given(widths=WIDTHS, rows=st.integers(1, 9), k=st.integers(1, 80), o=st.integers(1, 40), seed=st.integers(0, 999))
 def test_linear_gives_the_reference_codes_and_exact_sums(widths, rows: int, k: int, o: int, seed: int) -> None:
-    w_bits, x_bits = widths
-    weight = low_bit_weight((o, k), w_bits, seed)
+    weight_bits, activation_bits = widths
+    weight = low_bit_weight((o, k), weight_bits, seed)
     x = torch.randn(rows, k, generator=torch.Generator().manual_seed(seed)) * 3
-    expected_codes, scale = reference.Linear(weight, x_bits, 0.7).codes(x)
+    expected_codes, scale = reference.Linear(weight, activation_bits, 0.7).codes(x)
     exact = (expected_codes.double() @ weight.codes().double().t()) * weight.scale.double() * scale.double()
     for backend, device in places():
-        if not backend.supports(w_bits, x_bits):
+        if not backend.supports(weight_bits, activation_bits):
             continue
-        kernel = backend.Linear(on(device, weight), x_bits, 0.7)
+        kernel = backend.Linear(on(device, weight), activation_bits, 0.7)
         codes, same_scale = kernel.codes(x.to(device))
         assert torch.equal(codes.cpu().int() - getattr(kernel, "zero_point", 0), expected_codes.int())
         assert torch.equal(scale, same_scale.cpu())
@@ -91,17 +91,17 @@ def test_linear_gives_the_reference_codes_and_exact_sums(widths, rows: int, k: i
     seed=st.integers(0, 999),
 )
 def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, size, o: int, shape, seed: int) -> None:
-    (w_bits, x_bits), (kernel_size, stride, padding) = widths, shape
-    weight = low_bit_weight((o, size[1], kernel_size, kernel_size), w_bits, seed)
+    (weight_bits, activation_bits), (kernel_size, stride, padding) = widths, shape
+    weight = low_bit_weight((o, size[1], kernel_size, kernel_size), weight_bits, seed)
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 3
     steps = ((stride, stride), (padding, padding))
-    expected_codes, scale = reference.Conv2d(weight, x_bits, 0.8, *steps).codes(x)
+    expected_codes, scale = reference.Conv2d(weight, activation_bits, 0.8, *steps).codes(x)
     exact = F.conv2d(expected_codes.double(), weight.codes().double(), None, *steps)
     exact = exact * weight.scale.double()[:, None, None] * scale.double()
     for backend, device in places():
-        if not backend.supports(w_bits, x_bits):
+        if not backend.supports(weight_bits, activation_bits):
             continue
-        kernel = backend.Conv2d(on(device, weight), x_bits, 0.8, *steps)
+        kernel = backend.Conv2d(on(device, weight), activation_bits, 0.8, *steps)
         codes, _ = kernel.codes(x.to(device))
         assert torch.equal(codes.cpu().int() - getattr(kernel, "zero_point", 0), expected_codes.int())
         torch.testing.assert_close(kernel(x.to(device)).cpu().double(), exact, rtol=1e-6, atol=1e-6)
@@ -153,14 +153,14 @@ def test_sums_that_saturate_are_left_to_the_reference(monkeypatch: pytest.Monkey
     onednn = BACKENDS["onednn"]
     if reason := onednn.unavailable(CPU):
         pytest.skip(reason)
-    from quantface_core.kernels.onednn import saturation, transformed
+    from quantface_core.kernels.onednn import saturation, winograd
 
     for saturates in (True, False):
         monkeypatch.setattr(saturation, "saturates", lambda found=saturates: found)
         widths = [(w, x) for w in BITS for x in BITS if not onednn.supports(w, x)]
         assert widths == ([(8, 8)] if saturates else [])
         kernel = (256, 256, 3, 3)
-        room = [bits for bits in BITS if transformed.fits(kernel, bits, 4, (1, 1))]
+        room = [bits for bits in BITS if winograd.fits(kernel, bits, 4, (1, 1))]
         assert room == ([3, 4] if saturates else [3, 4, 5, 6])
 
 
@@ -181,20 +181,22 @@ def test_a_gpu_without_its_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert preferred_backend(CPU, "reference") is reference
 
 
-@pytest.mark.parametrize("x_bits", [3, 4, 6, 7, 8])
+@pytest.mark.parametrize("activation_bits", [3, 4, 6, 7, 8])
 @pytest.mark.parametrize("loudness", [1e-6, 1.0, 1e4])
 @pytest.mark.parametrize("size", [(16, 40, 40), (5, 17, 31)], ids=["whole vectors", "their ends"])
-def test_images_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float, size: tuple[int, int, int]) -> None:
+def test_images_in_bfloat16_get_the_reference_codes(
+    activation_bits: int, loudness: float, size: tuple[int, int, int]
+) -> None:
     weight = low_bit_weight((8, size[0], 3, 3), 4, 0)
-    x = torch.randn(2, *size, generator=torch.Generator().manual_seed(x_bits)) * loudness
+    x = torch.randn(2, *size, generator=torch.Generator().manual_seed(activation_bits)) * loudness
     x = x.bfloat16().contiguous(memory_format=torch.channels_last)
-    kernel = reference.Conv2d(weight, x_bits, 0.7, (1, 1), (1, 1))
+    kernel = reference.Conv2d(weight, activation_bits, 0.7, (1, 1), (1, 1))
     expected, scale = kernel.codes(x)
     # Half to even, clipped: what a float computation says, but where bfloat16 cannot tell a tie.
-    exact = (x.double() / scale.double()).clamp(-largest_code(x_bits), largest_code(x_bits))
+    exact = (x.double() / scale.double()).clamp(-largest_code(activation_bits), largest_code(activation_bits))
     assert (expected - exact).abs().max() <= 0.5 + 2**-8
     for backend, device in places(torch.bfloat16):
-        other = backend.Conv2d(on(device, weight), x_bits, 0.7, (1, 1), (1, 1))
+        other = backend.Conv2d(on(device, weight), activation_bits, 0.7, (1, 1), (1, 1))
         codes, same_scale = other.codes(x.to(device))
         assert torch.equal(codes.cpu().int() - getattr(other, "zero_point", 0), expected.int())
         assert torch.equal(scale, same_scale.cpu())
@@ -210,25 +212,27 @@ def test_backends_double_as_the_reference_does(bits: int, dtype: torch.dtype) ->
     x = x.contiguous(memory_format=torch.channels_last)
     bias = torch.linspace(-1, 1, 8)
     arguments = (4, 0.8, (1, 1), (1, 1))
-    expected = reference.Conv2d(weight, *arguments, bias).doubled(x)
+    expected = reference.Conv2d(weight, *arguments, bias).forward_upsampled(x)
     assert expected.shape == (2, 8, 18, 24)
     for backend, device in places(dtype):
-        y = backend.Conv2d(on(device, weight), *arguments, bias.to(device), doubles=True).doubled(x.to(device))
+        y = backend.Conv2d(on(device, weight), *arguments, bias.to(device), fuse_upsample=True).forward_upsampled(
+            x.to(device)
+        )
         torch.testing.assert_close(y.cpu(), expected, rtol=0 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("x_bits", [3, 4, 6, 7, 8])
+@pytest.mark.parametrize("activation_bits", [3, 4, 6, 7, 8])
 @pytest.mark.parametrize("loudness", [1e-6, 1.0, 1e4])
-def test_tokens_in_bfloat16_get_the_reference_codes(x_bits: int, loudness: float) -> None:
+def test_tokens_in_bfloat16_get_the_reference_codes(activation_bits: int, loudness: float) -> None:
     weight = low_bit_weight((8, 48), 4, 0)
-    x = (torch.randn(300, 48, generator=torch.Generator().manual_seed(x_bits)) * loudness).bfloat16()
-    kernel = reference.Linear(weight, x_bits, 0.7)
+    x = (torch.randn(300, 48, generator=torch.Generator().manual_seed(activation_bits)) * loudness).bfloat16()
+    kernel = reference.Linear(weight, activation_bits, 0.7)
     expected, scale = kernel.codes(x)
-    exact = (x.double() / scale.double()).clamp(-largest_code(x_bits), largest_code(x_bits))
+    exact = (x.double() / scale.double()).clamp(-largest_code(activation_bits), largest_code(activation_bits))
     # Half to even, but for what the division rounds to bfloat16's eight bits.
-    assert (expected - exact).abs().max() <= 0.5 + largest_code(x_bits) * 2**-8
+    assert (expected - exact).abs().max() <= 0.5 + largest_code(activation_bits) * 2**-8
     for backend, device in places(torch.bfloat16):
-        other = backend.Linear(on(device, weight), x_bits, 0.7)
+        other = backend.Linear(on(device, weight), activation_bits, 0.7)
         codes, same_scale = other.codes(x.to(device))
         assert torch.equal(codes.cpu().int() - getattr(other, "zero_point", 0), expected.int())
         assert torch.equal(scale, same_scale.cpu())
@@ -254,43 +258,43 @@ def test_every_way_to_a_product_is_the_same(monkeypatch: pytest.MonkeyPatch, sha
 
 
 @pytest.fixture
-def transformed(monkeypatch: pytest.MonkeyPatch):
+def winograd(monkeypatch: pytest.MonkeyPatch):
     """The room of transformed convolutions, made to transform small ones, however much they spill."""
     if reason := BACKENDS["onednn"].unavailable(CPU):
         pytest.skip(reason)
-    from quantface_core.kernels.onednn import transformed
+    from quantface_core.kernels.onednn import winograd
 
     small = {"_PAYS": {False: (8, 1), True: (8, 1)}, "_FEWEST": 1, "_WINDOWS": 10, "_SPILL": 16}
     for name, value in small.items():
-        monkeypatch.setattr(transformed, name, value)
-    return transformed
+        monkeypatch.setattr(winograd, name, value)
+    return winograd
 
 
 @pytest.mark.parametrize("loud", [False, True], ids=["random", "extreme"])
 @pytest.mark.parametrize("bits", [(3, 3), (4, 3), (4, 4), (4, 6), (3, 5), (5, 5), (6, 6)])
-def test_transformed_convolutions_are_the_same_to_the_bit(transformed, bits, loud: bool) -> None:
-    w_bits, x_bits = bits
-    if not transformed.fits((24, 16, 3, 3), w_bits, x_bits, (1, 1)):
+def test_transformed_convolutions_are_the_same_to_the_bit(winograd, bits, loud: bool) -> None:
+    weight_bits, activation_bits = bits
+    if not winograd.fits((24, 16, 3, 3), weight_bits, activation_bits, (1, 1)):
         pytest.skip("products of so large bytes saturate here")
-    weight = low_bit_weight((24, 16, 3, 3), w_bits, 0)
+    weight = low_bit_weight((24, 16, 3, 3), weight_bits, 0)
     x = torch.randn(2, 16, 12, 14, generator=torch.Generator().manual_seed(0))
     if loud:  # every code at a limit: in half the outputs alike, or the signs as they fall
         signs = weight.codes().sign()
         signs[::2] = 1
-        x, weight = x.sign(), replace(weight, packed=pack(signs * largest_code(w_bits), w_bits))
+        x, weight = x.sign(), replace(weight, packed=pack(signs * largest_code(weight_bits), weight_bits))
     for padding in (0, 1):
         for dtype in (torch.float32, torch.bfloat16):
-            arguments = (weight, x_bits, 1.0, (1, 1), (padding, padding), torch.linspace(-1, 1, 24))
+            arguments = (weight, activation_bits, 1.0, (1, 1), (padding, padding), torch.linspace(-1, 1, 24))
             kernel, plain = BACKENDS["onednn"].Conv2d(*arguments), reference.Conv2d(*arguments)
             assert torch.equal(kernel(x.to(dtype)), plain(x.to(dtype)))
             assert kernel._winograd is not None
             if padding:
-                assert torch.equal(kernel.doubled(x.to(dtype)), plain.doubled(x.to(dtype)))
-                assert kernel._doubled is not None or not kernel.doubles
+                assert torch.equal(kernel.forward_upsampled(x.to(dtype)), plain.forward_upsampled(x.to(dtype)))
+                assert kernel._winograd_upsample is not None or not kernel.fuses_upsample
 
 
-def test_transformed_convolutions_of_many_channels_are_the_same_to_the_bit(transformed) -> None:
-    if not transformed.fits((8, 2560, 3, 3), 6, 6, (1, 1)):
+def test_transformed_convolutions_of_many_channels_are_the_same_to_the_bit(winograd) -> None:
+    if not winograd.fits((8, 2560, 3, 3), 6, 6, (1, 1)):
         pytest.skip("products of so large bytes saturate here")
     generator = torch.Generator().manual_seed(0)
     codes = (torch.randn(8, 2560, 3, 3, generator=generator) * 9).round().clamp(-31, 31).to(torch.int8)
@@ -300,16 +304,16 @@ def test_transformed_convolutions_of_many_channels_are_the_same_to_the_bit(trans
     arguments = (weight, 6, 1.0, (1, 1), (1, 1))
     kernel, plain = BACKENDS["onednn"].Conv2d(*arguments), reference.Conv2d(*arguments)
     assert torch.equal(kernel(x), plain(x))
-    assert torch.equal(kernel.doubled(x), plain.doubled(x))
+    assert torch.equal(kernel.forward_upsampled(x), plain.forward_upsampled(x))
     assert kernel._winograd is not None
 
 
-def test_what_no_byte_holds_is_multiplied_apart(transformed) -> None:
-    if not transformed.exact(255, 127):
+def test_what_no_byte_holds_is_multiplied_apart(winograd) -> None:
+    if not winograd.exact(255, 127):
         pytest.skip("products of so large bytes saturate here")
     weight = torch.zeros(24, 16, dtype=torch.int16)
     weight[3, 5], weight[3, 7], weight[20, 5] = 279, -128, 255
-    point = transformed.Point(weight, 0.5)
+    point = winograd.Point(weight, 0.5)
     assert (point.outputs.tolist(), point.channels.tolist()) == ([3, 20], [5, 7])
     assert point.outliers == 2
     x = torch.randint(0, 256, (40, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -317,23 +321,23 @@ def test_what_no_byte_holds_is_multiplied_apart(transformed) -> None:
     assert torch.equal(point(x, 128).double(), exact)
 
 
-def test_kernels_that_spill_much_are_multiplied_plainly(transformed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_that_spill_much_are_multiplied_plainly(winograd, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = torch.full((24, 16, 3, 3), 31, dtype=torch.int8)
     arguments = (torch.ones(24), None, 6)
-    assert transformed.Winograd.of(codes, *arguments) is not None
-    monkeypatch.setattr(transformed, "_SPILL", 0.05)
-    assert transformed.Winograd.of(codes, *arguments) is None
+    assert winograd.Winograd.of(codes, *arguments) is not None
+    monkeypatch.setattr(winograd, "_SPILL", 0.05)
+    assert winograd.Winograd.of(codes, *arguments) is None
     codes[:, 1:] = 14  # 9 of which fit into a byte
-    assert transformed.Winograd.of(codes, *arguments) is not None
+    assert winograd.Winograd.of(codes, *arguments) is not None
 
 
 @pytest.mark.parametrize(("bits", "channels"), [((4, 4), 9510), ((4, 6), 2147), ((6, 6), 484)])
-def test_kernels_are_transformed_where_it_is_exact(transformed, bits, channels: int) -> None:
+def test_kernels_are_transformed_where_it_is_exact(winograd, bits, channels: int) -> None:
     """Up to the channels with which a window of the largest codes still has sums that float32 knows."""
-    w_bits, x_bits = bits
+    weight_bits, activation_bits = bits
     for count, exact in ((channels, True), (channels + 1, False)):
-        codes = torch.full((8, count, 3, 3), largest_code(w_bits), dtype=torch.int8)
-        assert (transformed.Winograd.of(codes, torch.ones(8), None, x_bits) is not None) == exact
+        codes = torch.full((8, count, 3, 3), largest_code(weight_bits), dtype=torch.int8)
+        assert (winograd.Winograd.of(codes, torch.ones(8), None, activation_bits) is not None) == exact
 
 
 @pytest.mark.parametrize(
@@ -350,19 +354,19 @@ def test_kernels_are_transformed_where_it_is_exact(transformed, bits, channels: 
 )
 @needs_onednn
 def test_kernels_with_room_are_transformed(shape, bits, stride, fits: bool) -> None:
-    from quantface_core.kernels.onednn import saturation, transformed
+    from quantface_core.kernels.onednn import saturation, winograd
 
-    assert transformed.fits(shape, *bits, stride) == (fits and (bits[0] <= 4 or not saturation.saturates()))
+    assert winograd.fits(shape, *bits, stride) == (fits and (bits[0] <= 4 or not saturation.saturates()))
 
 
 def test_slow_products_are_transformed_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    from quantface_core.kernels.onednn import saturation, transformed
+    from quantface_core.kernels.onednn import saturation, winograd
 
     for saturates in (True, False):
-        for module in (saturation, transformed):
+        for module in (saturation, winograd):
             monkeypatch.setattr(module, "saturates", lambda found=saturates: found)
-        assert transformed.fits((128, 256, 3, 3), 4, 4, (1, 1)) == saturates
-        assert transformed.Winograd.pays(torch.empty(34, 34, 256), 256) == saturates
+        assert winograd.fits((128, 256, 3, 3), 4, 4, (1, 1)) == saturates
+        assert winograd.Winograd.pays(torch.empty(34, 34, 256), 256) == saturates
 
 
 @pytest.mark.parametrize(
@@ -371,9 +375,9 @@ def test_slow_products_are_transformed_sooner(monkeypatch: pytest.MonkeyPatch) -
 )
 @needs_onednn
 def test_odd_and_small_maps_are_not_transformed(height: int, width: int, channels: int, pays: bool) -> None:
-    from quantface_core.kernels.onednn import transformed
+    from quantface_core.kernels.onednn import winograd
 
-    assert transformed.Winograd.pays(torch.empty(height + 2, width + 2, channels), channels) == pays
+    assert winograd.Winograd.pays(torch.empty(height + 2, width + 2, channels), channels) == pays
 
 
 def test_a_torch_that_multiplies_in_another_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quantface_core.kernels import reference
-from quantface_core.kernels.around import AroundMap, AroundTokens, TokenNorm, channel_sums
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.channel_transform import ChannelTransform
+from quantface_core.kernels.fusion import Conv2dFusion, LinearFusion, TokenNorm, get_channel_sums
 from quantface_core.kernels.hadamard import Rotation
 from quantface_core.kernels.quantize import largest_code
 from quantface_core.kernels.weight import LowBitWeight
@@ -123,7 +123,7 @@ SHAPES = {
     "odd": ((3, 3), (1, 1), (1, 1), (7, 6)),
     "halved": ((3, 3), (2, 2), (0, 0), (9, 9)),
     "point": ((1, 1), (1, 1), (0, 0), (8, 6)),
-    "doubled": ((3, 3), (1, 1), (1, 1), (5, 6)),
+    "upsampled": ((3, 3), (1, 1), (1, 1), (5, 6)),
 }
 
 
@@ -131,55 +131,55 @@ SHAPES = {
 @pytest.mark.parametrize(("channels", "outputs", "rank"), [(64, 40, 16), (128, 136, 4), (3, 16, 0), (64, 3, 16)])
 def test_a_convolution_adds_what_is_around_it(shape: str, channels: int, outputs: int, rank: int) -> None:
     kernel, stride, padding, sides = SHAPES[shape]
-    draw, doubled = Draw(channels), shape == "doubled"
+    draw, upsample = Draw(channels), shape == "upsampled"
     x, weight = draw.eighths(2, *sides, channels), draw.weight((outputs, channels, *kernel))
     transform, bias = draw.transform(channels, min(64, channels) if channels > 3 else 1), draw.floats(outputs)
     given = (weight, 4, 0.8, stride, padding, bias, transform)
     plain = reference.Conv2d(*given)
-    y = plain.doubled(maps(x)) if doubled else plain(maps(x))
-    skip, row = draw.floats(*y.shape), draw.floats(2, outputs)
+    y = plain.forward_upsampled(maps(x)) if upsample else plain(maps(x))
+    skip, channel_bias = draw.floats(*y.shape), draw.floats(2, outputs)
     expected = y
-    ours = triton.Conv2d(*given, doubled)
+    ours = triton.Conv2d(*given, upsample)
     if rank:
         down, up = draw.powers(rank, channels, *kernel), draw.powers(outputs, rank)
         ours.take_branch(down, up)
         read = maps(transform(x))
-        read = F.interpolate(read, scale_factor=2.0, mode="nearest") if doubled else read
+        read = F.interpolate(read, scale_factor=2.0, mode="nearest") if upsample else read
         low = F.conv2d(read.double(), down.double(), None, stride, padding).float()
         expected = y + torch.einsum("brhw,or->bohw", low.double(), up.double()).float()
-    expected = expected + row[:, :, None, None] + skip
-    found = ours.fused(maps(x), AroundMap(row=row, skip=skip, sums=True), doubled)
+    expected = expected + channel_bias[:, :, None, None] + skip
+    found = ours.fused(maps(x), Conv2dFusion(channel_bias=channel_bias, skip=skip, sums=True), upsample)
     assert torch.equal(found, expected)
     assert found.is_contiguous(memory_format=torch.channels_last)
-    if (sums := channel_sums(found)) is not None:
+    if (sums := get_channel_sums(found)) is not None:
         totals = sums.sum(1)
         torch.testing.assert_close(totals[:, 0], expected.sum((2, 3)), rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(totals[:, 1], expected.square().sum((2, 3)), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("doubled", [False, True])
-def test_a_convolution_sums_for_the_norm_that_follows(doubled: bool) -> None:
+@pytest.mark.parametrize("upsample", [False, True])
+def test_a_convolution_sums_for_the_norm_that_follows(upsample: bool) -> None:
     """Of images whose pixels fill tiles: the norm then reads its input once less."""
     draw = Draw(5)
     x, weight, bias = maps(draw.eighths(2, 16, 16, 64)), draw.weight((64, 64, 3, 3)), draw.floats(64)
-    ours = triton.Conv2d(weight, 4, 0.8, (1, 1), (1, 1), bias, None, doubled)
-    y = ours.fused(x, AroundMap(sums=True), doubled)
-    assert channel_sums(y) is not None
-    assert channel_sums(y.view_as(y)) is None
+    ours = triton.Conv2d(weight, 4, 0.8, (1, 1), (1, 1), bias, None, upsample)
+    y = ours.fused(x, Conv2dFusion(sums=True), upsample)
+    assert get_channel_sums(y) is not None
+    assert get_channel_sums(y.view_as(y)) is None
     read = triton.norm_factors(y.view_as(y), 8, bias, bias, 1e-5)
     torch.testing.assert_close(triton.norm_factors(y, 8, bias, bias, 1e-5), read, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", ["even", "odd", "halved", "point", "doubled"])
+@pytest.mark.parametrize("shape", ["even", "odd", "halved", "point", "upsampled"])
 def test_a_branch_reads_what_it_would(shape: str) -> None:
     """Four pixels' numbers at once are those of each, whatever their order in memory."""
     kernel, stride, padding, sides = SHAPES[shape]
     draw = Draw(2)
     x, down = maps(draw.eighths(2, *sides, 32)), draw.powers(4, 32, *kernel)
-    low, grouped = Branch(down, draw.powers(8, 4)).low(x, stride, padding, shape == "doubled")
-    read = F.interpolate(x, scale_factor=2.0, mode="nearest") if shape == "doubled" else x
+    low, grouped = Branch(down, draw.powers(8, 4)).low(x, stride, padding, shape == "upsampled")
+    read = F.interpolate(x, scale_factor=2.0, mode="nearest") if shape == "upsampled" else x
     expected = F.conv2d(read, down, None, stride, padding)
-    assert grouped == (shape in ("even", "doubled"))
+    assert grouped == (shape in ("even", "upsampled"))
     if grouped:
         batch, high, wide, _ = low.shape
         low = low.view(batch, high, wide, 2, 2, 4).permute(0, 1, 3, 2, 4, 5).reshape(batch, 2 * high, 2 * wide, 4)
@@ -240,7 +240,7 @@ def test_linears_that_read_the_same_are_one_product(ranks: tuple[int, ...], monk
     monkeypatch.setattr(launch, "start", start)
     for _ in range(2):
         started.clear()
-        found = kernels[0].fused(x, AroundTokens(skip=skip), tuple(kernels[1:]))
+        found = kernels[0].fused(x, LinearFusion(skip=skip), tuple(kernels[1:]))
     wanted = (torch.cat(expected, 1) + skip).split([y.shape[1] for y in expected], 1)
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert len(started) == 2  # the weights stay unpacked
@@ -250,14 +250,14 @@ def test_weights_stay_packed_where_there_is_no_room(monkeypatch: pytest.MonkeyPa
     from quantface_core.kernels.triton import linear, unpack
 
     for module in (linear, unpack):
-        monkeypatch.setattr(module, "roomy", lambda _: False)
+        monkeypatch.setattr(module, "can_cache_weights", lambda _: False)
     draw = Draw(4)
     layers = tuple(triton.Linear(draw.weight((8, 64)), 4, 0.8) for _ in range(2))
     x = draw.eighths(5, 64)
     for layer in layers:
         assert torch.equal(layer(x), reference.Linear(layer.weight, 4, 0.8)(x))
         assert layer._unpacked._kept is None
-    assert torch.equal(layers[0].fused(x, AroundTokens(), layers[1:])[1], layers[1](x))
+    assert torch.equal(layers[0].fused(x, LinearFusion(), layers[1:])[1], layers[1](x))
     assert layers[0]._stacks[layers]._codes is None
 
 
@@ -286,10 +286,10 @@ def test_a_product_in_parts_is_the_same(channels: int, monkeypatch: pytest.Monke
         monkeypatch.setattr(launch, "steps_of_part", lambda programs, steps, device, each=each: min(steps, each))
         ours = triton.Conv2d(weight, 4, 0.8, (1, 1), (1, 1), bias)
         ours.take_branch(down, up)
-        found.append(ours.fused(x, AroundMap(skip=skip, sums=True)))
+        found.append(ours.fused(x, Conv2dFusion(skip=skip, sums=True)))
     assert all(torch.equal(y, found[0]) for y in found[1:])
-    if (sums := channel_sums(found[1])) is not None:
-        assert torch.equal(sums, channel_sums(found[0]))
+    if (sums := get_channel_sums(found[1])) is not None:
+        assert torch.equal(sums, get_channel_sums(found[0]))
 
 
 def test_parts_are_for_few_programs_of_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:

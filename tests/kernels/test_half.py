@@ -23,17 +23,17 @@ def decibels(found: torch.Tensor, exact: torch.Tensor) -> float:
     return float(10 * torch.log10(exact.double().square().mean() / (found.double() - exact.double()).square().mean()))
 
 
-@pytest.mark.parametrize(("w_bits", "x_bits"), [(3, 3), (4, 4), (4, 6), (6, 6), (8, 8)])
-def test_results_are_rounded_once_more(w_bits: int, x_bits: int) -> None:
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(3, 3), (4, 4), (4, 6), (6, 6), (8, 8)])
+def test_results_are_rounded_once_more(weight_bits: int, activation_bits: int) -> None:
     x = torch.randn(40, 640, generator=torch.Generator().manual_seed(0))
-    linear = weight((48, 640), w_bits), x_bits, 0.9, torch.linspace(-1, 1, 48)
+    linear = weight((48, 640), weight_bits), activation_bits, 0.9, torch.linspace(-1, 1, 48)
     assert torch.equal(half.Linear(*linear).codes(x)[0], reference.Linear(*linear).codes(x)[0])
     assert decibels(half.Linear(*linear)(x), reference.Linear(*linear)(x)) > 65  # bfloat16's rounding is some 50
     maps = torch.randn(2, 64, 9, 10, generator=torch.Generator().manual_seed(1))
-    conv = weight((24, 64, 3, 3), w_bits), x_bits, 0.9, (1, 1), (1, 1), torch.linspace(-1, 1, 24)
+    conv = weight((24, 64, 3, 3), weight_bits), activation_bits, 0.9, (1, 1), (1, 1), torch.linspace(-1, 1, 24)
     ours, plain = half.Conv2d(*conv), reference.Conv2d(*conv)
     assert decibels(ours(maps), plain(maps)) > 65
-    assert decibels(ours.doubled(maps), plain.doubled(maps)) > 65
+    assert decibels(ours.forward_upsampled(maps), plain.forward_upsampled(maps)) > 65
 
 
 def test_the_largest_sums_fit() -> None:

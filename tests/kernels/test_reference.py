@@ -29,20 +29,23 @@ kinds = st.sampled_from(["random", "limit", "alternating"])
 
 @settings(max_examples=60, deadline=None)
 @given(widths, widths, st.integers(1, 3000), kinds, st.integers(0, 999))
-def test_linear_sums_are_exact(x_bits: int, weight_bits: int, inputs: int, kind: str, seed: int) -> None:
-    x, weight = codes((2, 3, inputs), x_bits, kind, seed), codes((4, inputs), weight_bits, kind, seed + 1)
+def test_linear_sums_are_exact(activation_bits: int, weight_bits: int, inputs: int, kind: str, seed: int) -> None:
+    x, weight = codes((2, 3, inputs), activation_bits, kind, seed), codes((4, inputs), weight_bits, kind, seed + 1)
     expected = (x.double() @ weight.double().t()).long()
-    assert torch.equal(linear_sums(x, weight, x_bits, weight_bits).long(), expected)
+    assert torch.equal(linear_sums(x, weight, activation_bits, weight_bits).long(), expected)
 
 
 @settings(max_examples=40, deadline=None)
 @given(widths, widths, st.sampled_from([1, 3, 40, 300]), st.sampled_from([1, 3]), st.sampled_from([1, 2]), kinds)
 def test_conv2d_sums_are_exact(
-    x_bits: int, weight_bits: int, channels: int, kernel: int, stride: int, kind: str
+    activation_bits: int, weight_bits: int, channels: int, kernel: int, stride: int, kind: str
 ) -> None:
-    x, weight = codes((2, channels, 7, 6), x_bits, kind, 1), codes((5, channels, kernel, kernel), weight_bits, kind, 2)
+    x, weight = (
+        codes((2, channels, 7, 6), activation_bits, kind, 1),
+        codes((5, channels, kernel, kernel), weight_bits, kind, 2),
+    )
     expected = F.conv2d(x.double(), weight.double(), None, stride, kernel // 2).long()
-    assert torch.equal(conv2d_sums(x, weight, x_bits, weight_bits, stride, kernel // 2).long(), expected)
+    assert torch.equal(conv2d_sums(x, weight, activation_bits, weight_bits, stride, kernel // 2).long(), expected)
 
 
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.2), (6, 0.05), (8, 0.012)])

@@ -58,92 +58,92 @@ def is_rotation_alone(layer: QuantLayer) -> bool:
 @settings(max_examples=20, deadline=None)
 def test_a_norm_takes_over_without_a_change_of_any_bit(count: int, seed: int) -> None:
     torch.manual_seed(seed)
-    maker, x, scale = norm(count), torch.randn(9, count), powers(count, seed)
-    readers = [low_bit(nn.Linear(count, outputs), scale, rank=rank) for outputs, rank in ((5, 0), (8, 2))]
-    codes = [reader.kernel().codes(maker(x)) for reader in readers]
-    before = [reader(maker(x)) for reader in readers]
-    assert fold(FoldPath(maker, ALL, readers))
-    for reader, y, (integers, scales) in zip(readers, before, codes, strict=True):
-        assert is_rotation_alone(reader)
-        now = reader.kernel().codes(maker(x))
+    producer, x, scale = norm(count), torch.randn(9, count), powers(count, seed)
+    consumers = [low_bit(nn.Linear(count, outputs), scale, rank=rank) for outputs, rank in ((5, 0), (8, 2))]
+    codes = [consumer.kernel().codes(producer(x)) for consumer in consumers]
+    before = [consumer(producer(x)) for consumer in consumers]
+    assert fold(FoldPath(producer, ALL, consumers))
+    for consumer, y, (integers, scales) in zip(consumers, before, codes, strict=True):
+        assert is_rotation_alone(consumer)
+        now = consumer.kernel().codes(producer(x))
         assert torch.equal(now[0], integers)
         assert torch.equal(now[1], scales)
-        assert torch.allclose(reader(maker(x)), y, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(consumer(producer(x)), y, rtol=1e-5, atol=1e-5)
 
 
 def test_a_low_bit_layer_takes_over_for_some_of_its_outputs() -> None:
     """The linear half of a gated layer, whose gate stays as it is."""
     torch.manual_seed(0)
-    maker, x = low_bit(nn.Linear(16, 48), powers(16)), torch.randn(7, 16)
-    reader = low_bit(nn.Linear(24, 10), powers(24, 1), seed=8)
+    producer, x = low_bit(nn.Linear(16, 48), powers(16)), torch.randn(7, 16)
+    consumer = low_bit(nn.Linear(24, 10), powers(24, 1), seed=8)
 
     def computed() -> torch.Tensor:
-        values, gates = maker(x).chunk(2, -1)
-        return reader(values * gates)
+        values, gates = producer(x).chunk(2, -1)
+        return consumer(values * gates)
 
-    before, gates = computed(), maker(x)[:, 24:]
-    assert fold(FoldPath(maker, slice(24), [reader]))
-    assert is_rotation_alone(reader)
-    assert bool((maker.weight_scale > 0).all())
-    assert torch.equal(maker(x)[:, 24:], gates)
+    before, gates = computed(), producer(x)[:, 24:]
+    assert fold(FoldPath(producer, slice(24), [consumer]))
+    assert is_rotation_alone(consumer)
+    assert bool((producer.weight_scale > 0).all())
+    assert torch.equal(producer(x)[:, 24:], gates)
     assert torch.allclose(computed(), before, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_group_norms_and_convolutions(kernel: int) -> None:
     torch.manual_seed(0)
-    maker, x = nn.GroupNorm(4, 16).requires_grad_(False), torch.randn(2, 16, 6, 5)
-    reader = low_bit(nn.Conv2d(16, 8, kernel, padding=kernel // 2), powers(16))
-    before = reader(maker(x))
-    assert fold(FoldPath(maker, ALL, [reader]))
-    assert torch.allclose(reader(maker(x)), before, rtol=1e-5, atol=1e-4)
+    producer, x = nn.GroupNorm(4, 16).requires_grad_(False), torch.randn(2, 16, 6, 5)
+    consumer = low_bit(nn.Conv2d(16, 8, kernel, padding=kernel // 2), powers(16))
+    before = consumer(producer(x))
+    assert fold(FoldPath(producer, ALL, [consumer]))
+    assert torch.allclose(consumer(producer(x)), before, rtol=1e-5, atol=1e-4)
 
 
 def test_any_scales_leave_the_product() -> None:
     torch.manual_seed(0)
-    maker, x = norm(64), torch.randn(200, 64)
-    reader = low_bit(nn.Linear(64, 32), torch.rand(64) * 3 + 0.1)
-    before = reader(maker(x))
-    assert fold(FoldPath(maker, ALL, [reader]))
+    producer, x = norm(64), torch.randn(200, 64)
+    consumer = low_bit(nn.Linear(64, 32), torch.rand(64) * 3 + 0.1)
+    before = consumer(producer(x))
+    assert fold(FoldPath(producer, ALL, [consumer]))
     # A number that fell between two codes may fall to the other.
-    assert float((reader(maker(x)) - before).square().mean() / before.square().mean()) < 1e-6
+    assert float((consumer(producer(x)) - before).square().mean() / before.square().mean()) < 1e-6
 
 
 def test_a_second_time_changes_nothing() -> None:
-    maker, reader = norm(16), low_bit(nn.Linear(16, 4), powers(16))
-    assert fold(FoldPath(maker, ALL, [reader]))
-    weight = maker.weight.clone()
-    assert fold(FoldPath(maker, ALL, [reader]))
-    assert torch.equal(maker.weight, weight)
+    producer, consumer = norm(16), low_bit(nn.Linear(16, 4), powers(16))
+    assert fold(FoldPath(producer, ALL, [consumer]))
+    weight = producer.weight.clone()
+    assert fold(FoldPath(producer, ALL, [consumer]))
+    assert torch.equal(producer.weight, weight)
 
 
 def test_what_cannot_be_taken_over_stays() -> None:
-    maker, scale = norm(16), powers(16)
-    weight = maker.weight.clone()
+    producer, scale = norm(16), powers(16)
+    weight = producer.weight.clone()
     alike = low_bit(nn.Linear(16, 4), scale)
     for other in (nn.Linear(16, 4), low_bit(nn.Linear(16, 4), scale * 2), low_bit(nn.Linear(16, 4), scale, seed=6)):
-        assert not fold(FoldPath(maker, ALL, [alike, other]))
+        assert not fold(FoldPath(producer, ALL, [alike, other]))
     dead = low_bit(nn.Linear(16, 4), scale * torch.where(torch.arange(16) == 3, 1e5, 1.0))
-    assert not fold(FoldPath(maker, ALL, [dead]))  # a file's float16 would not hold it
-    assert torch.equal(maker.weight, weight)
+    assert not fold(FoldPath(producer, ALL, [dead]))  # a file's float16 would not hold it
+    assert torch.equal(producer.weight, weight)
     assert torch.equal(alike.channel_scale, scale)
 
 
 def test_without_a_rotation_scales_alone_move() -> None:
     torch.manual_seed(0)
-    maker, x, layer = norm(16), torch.randn(5, 16), low_bit(nn.Linear(16, 4), powers(16))
-    reader = layer.like(replace(layer.format, block=1, rank=0))
-    reader.prepare(reference, preferred=True)
-    before = reader(maker(x))
-    assert fold(FoldPath(maker, ALL, [reader]))
-    assert bool((reader.channel_scale == 1).all())
-    assert torch.equal(reader(maker(x)), before)
+    producer, x, layer = norm(16), torch.randn(5, 16), low_bit(nn.Linear(16, 4), powers(16))
+    consumer = layer.like(replace(layer.format, block=1, rank=0))
+    consumer.prepare(reference, preferred=True)
+    before = consumer(producer(x))
+    assert fold(FoldPath(producer, ALL, [consumer]))
+    assert bool((consumer.channel_scale == 1).all())
+    assert torch.equal(consumer(producer(x)), before)
 
 
 def test_a_model_of_inference_mode_is_folded_outside_of_it() -> None:
     with torch.inference_mode():
-        maker, reader, x = norm(16), low_bit(nn.Linear(16, 4), powers(16)), torch.randn(5, 16)
-        before = reader(maker(x))
-    assert fold(FoldPath(maker, ALL, [reader]))
+        producer, consumer, x = norm(16), low_bit(nn.Linear(16, 4), powers(16)), torch.randn(5, 16)
+        before = consumer(producer(x))
+    assert fold(FoldPath(producer, ALL, [consumer]))
     with torch.inference_mode():
-        assert torch.allclose(reader(maker(x)), before, rtol=1e-5, atol=1e-4)
+        assert torch.allclose(consumer(producer(x)), before, rtol=1e-5, atol=1e-4)

@@ -206,10 +206,10 @@ def test_exchanged_buffers_are_the_ones_that_compute(layer: nn.Module) -> None:
 @pytest.mark.parametrize("layer", [nn.Linear(32, 16), nn.Conv2d(32, 16, 3, padding=1)], ids=["linear", "convolution"])
 def test_a_layer_that_moves_leaves_nothing_behind(layer: nn.Module) -> None:
     low, _ = balanced(layer, rank=4, seed=0)
-    low.doubles = True
+    low.fuse_upsample = True
     x = torch.randn(1, 32, 6, 6)
     with torch.no_grad():
-        low.doubled(x) if isinstance(layer, nn.Conv2d) else low.cached(x.view(1, -1, 32))
+        low.forward_upsampled(x) if isinstance(layer, nn.Conv2d) else low.cached(x.view(1, -1, 32))
     low.to("cpu")
     kept = [value for name, value in vars(low).items() if name not in ("_buffers", "_parameters", "_modules")]
     assert not any(isinstance(v, torch.Tensor) or (isinstance(v, dict | tuple | list) and _holds(v)) for v in kept)

@@ -16,9 +16,9 @@ from quantface_core.pipelines.distill import DistillRequest, distill
 from quantface_core.pipelines.models import LoadedModel
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
-from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
+from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSettings
 
-SETTINGS = DistillSettings(FitSettings(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
+SETTINGS = DistillSettings(TrainerSettings(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
 
 
 def train(

@@ -54,16 +54,16 @@ def test_no_activation_but_a_gate_is_folded_through(activation: str) -> None:
     """Folded through a plain GELU, as the rules once did, 41 dB became 4."""
     block = Block(activation_fn=activation).eval()
     assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
-    makers = [path.maker for path in fold_paths(block, DIFFUSERS)]
-    assert (block.block.ff.net[0].proj in makers) == (activation == "geglu")
-    assert block.block.norm3 in makers
+    producers = [path.producer for path in fold_paths(block, DIFFUSERS)]
+    assert (block.block.ff.net[0].proj in producers) == (activation == "geglu")
+    assert block.block.norm3 in producers
 
 
 def test_norms_without_weights_are_passed_over() -> None:
     """These raised an AttributeError after the layers had been swapped."""
     block = Block(norm_elementwise_affine=False).eval()
     assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
-    assert not any(isinstance(path.maker, nn.LayerNorm) for path in fold_paths(block, DIFFUSERS))
+    assert not any(isinstance(path.producer, nn.LayerNorm) for path in fold_paths(block, DIFFUSERS))
 
 
 def test_modulated_norms_are_passed_over() -> None:
@@ -72,13 +72,13 @@ def test_modulated_norms_are_passed_over() -> None:
     time = torch.randn(2, 6 * 64, generator=torch.Generator().manual_seed(2))
     given = (TOKENS, CONTEXT, time)
     assert signal_to_noise(quantized(block, *given), block, *given) > 30
-    assert not any(isinstance(path.maker, nn.LayerNorm) for path in fold_paths(block, DIFFUSERS))
+    assert not any(isinstance(path.producer, nn.LayerNorm) for path in fold_paths(block, DIFFUSERS))
 
 
 def test_positions_added_to_a_norm_keep_it_from_being_folded() -> None:
     block = Block(positional_embeddings="sinusoidal", num_positional_embeddings=32).eval()
     assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
-    assert block.block.norm1 not in [path.maker for path in fold_paths(block, DIFFUSERS)]
+    assert block.block.norm1 not in [path.producer for path in fold_paths(block, DIFFUSERS)]
 
 
 @pytest.mark.parametrize(
@@ -93,17 +93,17 @@ def test_every_path_leaves_the_output(kind: dict) -> None:
     assert len(paths) >= 3
     generator = torch.Generator().manual_seed(3)
     for path in paths:
-        factors = torch.rand(path.readers[0].weight.shape[1], generator=generator) * 4 - 6
-        multiply(path.maker, path.rows, factors)
-        for reader in path.readers:
-            reader.weight.div_(factors)
+        factors = torch.rand(path.consumers[0].weight.shape[1], generator=generator) * 4 - 6
+        multiply(path.producer, path.rows, factors)
+        for consumer in path.consumers:
+            consumer.weight.div_(factors)
     assert torch.allclose(model(*given), block(*given), atol=1e-4)
 
 
 def test_a_context_that_may_be_left_out_keeps_the_norm_before_it() -> None:
     """Keys and values then read what queries do, and would be scaled with it."""
     block = Block(cross_attention_dim=64).eval()
-    assert block.block.norm2 not in [path.maker for path in fold_paths(block, DIFFUSERS)]
+    assert block.block.norm2 not in [path.producer for path in fold_paths(block, DIFFUSERS)]
     assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
 
 
@@ -126,9 +126,9 @@ def test_values_beside_others_are_passed_over() -> None:
 def test_a_norm_that_two_blocks_share_is_passed_over() -> None:
     first, second = Block(), Block()
     second.block.norm1 = first.block.norm1
-    makers = [path.maker for path in fold_paths(nn.ModuleList([first, second]), DIFFUSERS)]
-    assert first.block.norm1 not in makers
-    assert first.block.norm3 in makers
+    producers = [path.producer for path in fold_paths(nn.ModuleList([first, second]), DIFFUSERS)]
+    assert first.block.norm1 not in producers
+    assert first.block.norm3 in producers
 
 
 def test_a_layer_left_in_floats_takes_the_balance_of_its_reader_over() -> None:

@@ -25,11 +25,11 @@ def test_channels_multiplied_on_one_end_and_divided_on_the_other_leave_the_pictu
     generator = torch.Generator().manual_seed(0)
     face = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
     for path in paths:
-        channels = path.readers[0].get_parameter("weight").shape[1]
+        channels = path.consumers[0].get_parameter("weight").shape[1]
         factors = torch.rand(channels, generator=generator) * 4 - 6
-        multiply(path.maker, path.rows, factors)
-        for reader in path.readers:
-            weight = reader.get_parameter("weight")
+        multiply(path.producer, path.rows, factors)
+        for consumer in path.consumers:
+            weight = consumer.get_parameter("weight")
             weight.div_(factors.view(1, -1, *[1] * (weight.ndim - 2)))
     assert torch.allclose(model(face), tiny(face), atol=1e-4)
 

@@ -20,7 +20,7 @@ from quantface_core.kernels import reference, triton
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.kernels.triton import launch
-from quantface_core.nn.one_time import OneTime
+from quantface_core.nn.constant_cache import ConstantCache
 from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
 from quantface_core.restorer import embedder
 from quantface_core.restorer.attention import AttentionProcessor
@@ -125,7 +125,7 @@ def test_a_block_gives_what_its_steps_do(name: str) -> None:
 @torch.no_grad()
 def test_a_block_s_time_is_kept_on_a_gpu() -> None:
     """Till its weights are others; a stand-in for the device, whose tensors have no numbers."""
-    layer, kept, made = nn.Linear(4, 3), OneTime(), []
+    layer, kept, made = nn.Linear(4, 3), ConstantCache(), []
     x = torch.randn(1, 4, device="meta")
 
     def compute() -> Tensor:

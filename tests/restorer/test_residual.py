@@ -9,7 +9,7 @@ import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from quantface_core.restorer.residual import Residual, replace_residuals
+from quantface_core.restorer.residual import FusedResnetBlock, replace_residuals
 
 
 @pytest.mark.parametrize("outputs", [8, 16])
@@ -19,7 +19,7 @@ def test_blocks_give_what_diffusers_do(outputs: int, time: int | None) -> None:
     block = ResnetBlock2D(in_channels=8, out_channels=outputs, temb_channels=time, groups=4)
     model = nn.Sequential(copy.deepcopy(block))
     replace_residuals(model)
-    assert isinstance(model[0], Residual)
+    assert isinstance(model[0], FusedResnetBlock)
     assert list(model[0].state_dict()) == list(block.state_dict())
     x, step = torch.randn(2, 8, 6, 5), None if time is None else torch.randn(2, time)
     kept = x.clone()

@@ -41,7 +41,7 @@ def test_low_bits_read_the_picture_before_it_is_doubled() -> None:
     layer.down.normal_(0, 0.1)
     layer.up.normal_(0, 0.1)
     swap(model, {"0.conv": layer})
-    assert layer.doubles
+    assert layer.fuse_upsample
     x = torch.randn(2, 8, 6, 5)
     asked = []
     layer.register_forward_pre_hook(lambda *_: asked.append(1))

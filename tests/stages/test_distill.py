@@ -15,12 +15,12 @@ from quantface_core.metrics import psnr
 from quantface_core.nn.swap import quant_layers
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.block_targets import block_names
-from quantface_core.stages.distill import Callbacks, distill, distill_blocks, resolved
+from quantface_core.stages.distill import TrainerCallbacks, distill, distill_blocks, resolved
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.train.trainer import Trainer
-from quantface_core.types import DistillSettings, FitSettings, QuantizeSettings
+from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSettings
 
-FIT = FitSettings(steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
+FIT = TrainerSettings(steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
 SETTINGS = DistillSettings(FIT, rank=4, precision="float32")
 SHORT = replace(SETTINGS, fit=replace(FIT, steps=4, validate_every=2, save_every=2))
 
@@ -62,8 +62,10 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def test_pictures_come_nearer_to_the_teachers(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
     before, integers = likeness(low, tiny, faces[8:]), stored(low)
     shown: list[tuple[int, tuple[int, ...]]] = []
-    watch = Callbacks(on_pictures=lambda step, pictures: shown.append((step, tuple(pictures.shape))))
-    report = distill(low, tiny, faces[:8], faces[8:], SETTINGS, watch)
+    callbacks = TrainerCallbacks(
+        on_validation_images=lambda step, pictures: shown.append((step, tuple(pictures.shape)))
+    )
+    report = distill(low, tiny, faces[:8], faces[8:], SETTINGS, callbacks)
     after = likeness(low, tiny, faces[8:])
     assert after > before + 1
     assert len(report.losses) == 20
@@ -87,8 +89,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tiny: OneStepRestorer, low: O
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        distill(low, tiny, faces[:8], faces[8:], SHORT, Callbacks(on_state=stop))
-    report = distill(low, tiny, faces[:8], faces[8:], SHORT, Callbacks(resume=lambda trainer: trainer.resume(state)))
+        distill(low, tiny, faces[:8], faces[8:], SHORT, TrainerCallbacks(on_save=stop))
+    report = distill(
+        low, tiny, faces[:8], faces[8:], SHORT, TrainerCallbacks(resume=lambda trainer: trainer.resume(state))
+    )
     assert len(report.losses) == 4
     assert same(stored(low), stored(whole))
 
@@ -109,9 +113,9 @@ def test_stopped_blocks_go_on_to_the_same_weights(tiny: OneStepRestorer, low: On
             trainer.resume(states[trainer.name])
 
     with pytest.raises(KeyboardInterrupt):
-        distill_blocks(low, tiny, faces[:8], settings, Callbacks(on_state=stop))
-    watch = Callbacks(on_step=lambda trainer: steps.append(trainer.name), resume=resume)
-    reports = distill_blocks(low, tiny, faces[:8], settings, watch)
+        distill_blocks(low, tiny, faces[:8], settings, TrainerCallbacks(on_save=stop))
+    callbacks = TrainerCallbacks(on_step=lambda trainer: steps.append(trainer.name), resume=resume)
+    reports = distill_blocks(low, tiny, faces[:8], settings, callbacks)
     assert same(stored(low), stored(whole))
     assert {len(report.losses) for report in reports.values()} == {2}
     first, second, *rest = block_names(low)
@@ -131,10 +135,13 @@ def test_an_interrupt_leaves_the_restorer_as_it_was(
         if len(steps) == 3:  # in blocks mode, of two steps each, in the second block
             raise KeyboardInterrupt
 
-    settings, watch = replace(SHORT, fit=replace(SHORT.fit, steps=2 if mode == "blocks" else 4)), Callbacks(interrupt)
-    run = partial(distill_blocks, low, tiny, faces[:8], settings, watch)
+    settings, callbacks = (
+        replace(SHORT, fit=replace(SHORT.fit, steps=2 if mode == "blocks" else 4)),
+        TrainerCallbacks(interrupt),
+    )
+    run = partial(distill_blocks, low, tiny, faces[:8], settings, callbacks)
     if mode == "end-to-end":
-        run = partial(distill, low, tiny, faces[:8], faces[8:], settings, watch)
+        run = partial(distill, low, tiny, faces[:8], faces[8:], settings, callbacks)
     with pytest.raises(KeyboardInterrupt):
         run()
     assert same(stored(low), before)

@@ -114,10 +114,10 @@ def test_an_unsure_face_fades_and_does_not_blink() -> None:
         SeenFrame(s.frame, [Face(f.box, f.landmarks, score) for f in s.faces], s.looks)
         for s, score in zip(seen, scores, strict=True)
     ]
-    taken = [frame.faces[0].taken if frame.faces else 0.0 for frame in _run(unsure)]
-    assert taken[0] > 0.99
-    assert taken[-1] == 0
-    assert max(np.abs(np.diff(taken))) < 0.2
+    applied_strength = [frame.faces[0].applied_strength if frame.faces else 0.0 for frame in _run(unsure)]
+    assert applied_strength[0] > 0.99
+    assert applied_strength[-1] == 0
+    assert max(np.abs(np.diff(applied_strength))) < 0.2
 
 
 def test_tracks_are_chosen_by_number_and_by_size() -> None:

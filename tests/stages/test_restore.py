@@ -13,7 +13,13 @@ from quantface_core.errors import ImageError, QuantFaceError, UsageError
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.photos import read_photo
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.restore import in_words, quick_batch, restore_aligned, restore_crops, restore_photo
+from quantface_core.stages.restore import (
+    default_batch_size,
+    describe_change,
+    restore_aligned,
+    restore_crops,
+    restore_photo,
+)
 from quantface_core.types import Face, Restoration, RestoreOptions
 
 FULL = RestoreOptions(strength=1)  # these portraits are sharp: left alone otherwise
@@ -75,7 +81,11 @@ def test_strength_goes_from_nothing_to_all(
 ) -> None:
     none, half, full = (restore_photo(astronaut, mini, faces, RestoreOptions(strength=s)) for s in (0, 0.5, 1))
     assert np.array_equal(none.pixels, astronaut)
-    assert (none.taken, half.taken, full.taken) == ((0.0,), (pytest.approx(0.5),), (pytest.approx(1.0),))
+    assert (none.applied_strength, half.applied_strength, full.applied_strength) == (
+        (0.0,),
+        (pytest.approx(0.5),),
+        (pytest.approx(1.0),),
+    )
     middle = (astronaut.astype(float) + full.pixels) / 2
     in_range = (full.pixels > 0) & (full.pixels < 255)  # clipped pixels have no middle
     assert np.abs(half.pixels - middle)[in_range].max() <= 1.01
@@ -86,7 +96,7 @@ def test_a_sharp_portrait_stays_and_is_told_so(photos: Path, mini: OneStepRestor
     result = restore_photo(photo, mini, detector(photo))
     inside = result.mask > 0.5
     assert psnr(result.pixels[inside], photo[inside]) > 40
-    assert in_words(result.taken[0]) == "left as it was: already sharp"
+    assert describe_change(result.applied_strength[0]) == "left as it was: already sharp"
     full = restore_photo(photo, mini, detector(photo), RestoreOptions(strength=1))
     assert psnr(full.pixels[inside], photo[inside]) > 38  # the model alone does it next to no harm either
 
@@ -134,8 +144,11 @@ def test_a_face_larger_than_the_crop_loses_its_noise(train_faces: Path, mini: On
     noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
     result = restore_aligned(noisy, mini)
     assert psnr(result.pixels, clean) > psnr(noisy, clean) + 5
-    assert result.cleaned == ("noise",)
-    assert in_words(result.taken[0], True, result.cleaned[0]) != "left as it was: already sharp"
+    assert result.removed_artifacts == ("noise",)
+    assert (
+        describe_change(result.applied_strength[0], True, result.removed_artifacts[0])
+        != "left as it was: already sharp"
+    )
 
 
 def test_a_face_of_blocks_keeps_no_finer_grid(train_faces: Path, mini: OneStepRestorer) -> None:
@@ -239,7 +252,7 @@ def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
 )
 def test_a_face_that_fills_the_device_goes_alone(device, processors, size, batch, monkeypatch) -> None:
     monkeypatch.setattr("quantface_core.stages.restore.processors", lambda _: processors)
-    assert quick_batch(size, torch.device(device)) == batch
+    assert default_batch_size(size, torch.device(device)) == batch
 
 
 def test_no_memory_for_one_face_says_what_to_do(tiny: OneStepRestorer) -> None:

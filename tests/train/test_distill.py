@@ -12,9 +12,11 @@ from torch import nn
 import quantface_core as qf
 from quantface_core.errors import UsageError
 from quantface_core.nn.swap import quant_layers
-from quantface_core.train.distill import Callbacks
+from quantface_core.train.distill import TrainerCallbacks
 
-FIT = qf.FitSettings(steps=30, batch_size=2, learning_rate=3e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
+FIT = qf.TrainerSettings(
+    steps=30, batch_size=2, learning_rate=3e-3, warmup=3, ema=0.8, validate_every=10, save_every=10
+)
 SETTINGS = qf.DistillSettings(FIT, rank=4, precision="float32")
 
 
@@ -93,7 +95,9 @@ def test_a_stopped_run_leaves_the_very_layers(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), torch.inference_mode(inference):
-        qf.distill(low, teacher, [batch.clone() for batch in batches], SETTINGS, watch=Callbacks(on_step=stop))
+        qf.distill(
+            low, teacher, [batch.clone() for batch in batches], SETTINGS, callbacks=TrainerCallbacks(on_step=stop)
+        )
     assert quant_layers(low) == layers
     assert [module.training for module in low.modules()] == modes
 

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from quantface_core.errors import QuantFaceError, UsageError
 from quantface_core.train.trainer import Trainer
-from quantface_core.types import FitSettings
+from quantface_core.types import TrainerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = FitSettings(steps=12, batch_size=3, learning_rate=0.05, warmup=2, ema=0.9, validate_every=4, save_every=5)
+SETTINGS = TrainerSettings(
+    steps=12, batch_size=3, learning_rate=0.05, warmup=2, ema=0.9, validate_every=4, save_every=5
+)
 COUNT = 10
 DATA = torch.randn(COUNT, 4, generator=torch.Generator().manual_seed(0))
 TARGET = DATA @ torch.tensor([1.0, -2.0, 0.5, 3.0]) + 1
@@ -44,7 +46,7 @@ def validate_of(parameters: dict[str, nn.Parameter]) -> Callable[[int], float]:
     return validate
 
 
-def fitted(settings: FitSettings) -> tuple[Trainer, dict[str, nn.Parameter]]:
+def fitted(settings: TrainerSettings) -> tuple[Trainer, dict[str, nn.Parameter]]:
     parameters, loss = line()
     trainer = Trainer(parameters, settings, COUNT)
     trainer.run(loss, validate_of(parameters))
@@ -74,7 +76,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_bit_for_bit(stopped: int) -> 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.run(loss, validate_of(parameters), on_state=stop)
+        trainer.run(loss, validate_of(parameters), on_save=stop)
     assert trainer.done == stopped
 
     parameters, loss = line()
@@ -91,7 +93,7 @@ def test_a_state_is_a_copy_and_another_runs_is_refused() -> None:
     parameters, loss = line()
     trainer = Trainer(parameters, SETTINGS, COUNT)
     states: list[dict[str, Tensor]] = []
-    trainer.run(loss, on_state=lambda at: states.append(at.state()))
+    trainer.run(loss, on_save=lambda at: states.append(at.state()))
     assert len(states) == 3  # after 5, 10 and the last step
     assert not torch.equal(states[0]["parameter.weight"], states[1]["parameter.weight"])
     other = Trainer({"weight": nn.Parameter(torch.zeros(5))}, SETTINGS, COUNT)

@@ -37,6 +37,6 @@ def unavailable(device: torch.device) -> str | None:
     return None if adds_up(BYTE, 64) else "its products come out wrong"
 
 
-def supports(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, activation_bits: int) -> bool:
     """Whether products of such codes come out right: without VNNI those of 8 by 8 bits do not."""
-    return exact(zero_point(x_bits) + largest_code(x_bits), largest_code(weight_bits))
+    return exact(zero_point(activation_bits) + largest_code(activation_bits), largest_code(weight_bits))

@@ -1,6 +1,6 @@
 """Low-bit convolutions by oneDNN's integer product.
 
-Three forms give the same integers: the convolution as it is; for large 3x3 ones Winograd's (`transformed.py`), of fewer
+Three forms give the same integers: the convolution as it is; for large 3x3 ones Winograd's (`winograd.py`), of fewer
 products; and for a picture that is enlarged twice before (`upsample_conv.py`) four small kernels over the picture as it
 was. Which one pays depends on the picture, so each is packed when it is first needed.
 """
@@ -20,34 +20,34 @@ from ..weight import LowBitWeight
 from .codes import pieces, write_dtype, write_image_codes, zero_point
 from .product import Product
 from .saturation import exact
-from .transformed import Doubled, Form, Transformed, Winograd, fits
+from .winograd import Form, Winograd, WinogradBase, WinogradUpsample, fits
 
 
 class Conv2d:
-    """As `reference.Conv2d`; `doubles`: only `doubled`, the convolution of the enlarged picture, will be asked for."""
+    """As `reference.Conv2d`; with `fuse_upsample` only `forward_upsampled` will be called."""
 
     def __init__(
         self,
         weight: LowBitWeight,
-        x_bits: int,
+        activation_bits: int,
         clip: float,
         stride: tuple[int, int],
         padding: tuple[int, int],
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
-        doubles: bool = False,
+        fuse_upsample: bool = False,
     ) -> None:
-        self.x_bits, self.clip, self.zero_point = x_bits, clip, zero_point(x_bits)
+        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point(activation_bits)
         self.stride, self.padding = stride, padding
         self.weight, self.bias, self.transform = weight, bias, transform
         # A kernel of an enlarged picture is a sum of up to four codes, which has to fit a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
-        sums, largest = 4 * largest_code(weight.bits), self.zero_point + largest_code(x_bits)
-        self.doubles = same and sums <= largest_code(8) and exact(largest, sums)
-        self.transforms = fits(weight.shape, weight.bits, x_bits, stride)
+        sums, largest = 4 * largest_code(weight.bits), self.zero_point + largest_code(activation_bits)
+        self.fuses_upsample = same and sums <= largest_code(8) and exact(largest, sums)
+        self.transforms = fits(weight.shape, weight.bits, activation_bits, stride)
         # Prepacked now, not at the first picture, where the form does not depend on the picture.
         if not self.transforms:
-            _ = self._phases if doubles and self.doubles else self._whole
+            _ = self._phases if fuse_upsample and self.fuses_upsample else self._whole
 
     @cached_property
     def _whole(self) -> Product:
@@ -55,14 +55,14 @@ class Conv2d:
 
     @cached_property
     def _winograd(self) -> Winograd | None:
-        return self._transformed(Winograd)
+        return self._of_form(Winograd)
 
     @cached_property
-    def _doubled(self) -> Doubled | None:
-        return self._transformed(Doubled)
+    def _winograd_upsample(self) -> WinogradUpsample | None:
+        return self._of_form(WinogradUpsample)
 
-    def _transformed(self, form: type[Form]) -> Form | None:
-        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, self.x_bits)
+    def _of_form(self, form: type[Form]) -> Form | None:
+        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, self.activation_bits)
 
     @cached_property
     def _phases(self) -> list[Product]:
@@ -71,7 +71,7 @@ class Conv2d:
     def _product(self, codes: Tensor) -> Product:
         return Product(codes, self.weight.scale.float(), self.bias, self.stride, self.zero_point)
 
-    def _pays(self, form: type[Transformed], padded: Tensor) -> bool:
+    def _pays(self, form: type[WinogradBase], padded: Tensor) -> bool:
         return self.transforms and form.pays(padded, self.weight.shape[0])
 
     def _padded(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,8 +88,8 @@ class Conv2d:
             balanced = [self.transform(image[cut]) if self.transform else image[cut] for cut in cuts]
             # Lowest and highest over flat memory: many times faster than the magnitude's maximum over dimensions.
             ends = torch.stack([end for piece in balanced for end in torch.aminmax(piece)])
-            scales.append(per_image_scale(ends[None, None, None], self.x_bits, self.clip))
-            write_image_codes(balanced, scales[-1].flatten(), self.x_bits, [out[cut] for cut in cuts])
+            scales.append(per_image_scale(ends[None, None, None], self.activation_bits, self.clip))
+            write_image_codes(balanced, scales[-1].flatten(), self.activation_bits, [out[cut] for cut in cuts])
         return padded, torch.cat(scales)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,15 +107,15 @@ class Conv2d:
         y = products[0][None] if len(products) == 1 else torch.stack(products)
         return y.permute(0, 3, 1, 2).to(x.dtype)
 
-    def doubled(self, x: Tensor) -> Tensor:
-        """As `reference.Conv2d.doubled`, from a quarter of the codes and 4/9 of the products, or a quarter."""
-        if not self.doubles:
+    def forward_upsampled(self, x: Tensor) -> Tensor:
+        """As `reference.Conv2d.forward_upsampled`, from a quarter of the codes and 4/9 or 1/4 of the products."""
+        if not self.fuses_upsample:
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         batch, _, height, width = x.shape
         y = torch.empty(batch, 2 * height, 2 * width, self.weight.shape[0], dtype=write_dtype(x))
         for codes, scale, image in zip(*self._padded(x), y, strict=True):
-            if self._pays(Doubled, codes) and self._doubled:
-                self._doubled(codes, scale, y.dtype, image)
+            if self._pays(WinogradUpsample, codes) and self._winograd_upsample:
+                self._winograd_upsample(codes, scale, y.dtype, image)
                 continue
             for number, (product, out) in enumerate(zip(self._phases, phases(image), strict=True)):
                 product(window(codes, number), scale, y.dtype, out)

@@ -19,12 +19,12 @@ class Linear:
     def __init__(
         self,
         weight: LowBitWeight,
-        x_bits: int,
+        activation_bits: int,
         clip: float,
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
     ) -> None:
-        self.x_bits, self.clip, self.zero_point = x_bits, clip, zero_point(x_bits)
+        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point(activation_bits)
         self.bias, self.transform = bias, transform
         self._biases: dict[torch.dtype, Tensor | None] = {}
         self.rows, self.scale = Rows(weight.codes()), weight.scale.float()
@@ -35,8 +35,8 @@ class Linear:
         scales = torch.empty(len(x), 1, dtype=x.dtype)
         for piece in pieces(x):
             balanced = self.transform(x[piece]) if self.transform else x[piece]
-            scales[piece] = per_token_scale(balanced, self.x_bits, self.clip)
-            write_token_codes(balanced, scales[piece], self.x_bits, codes[piece])
+            scales[piece] = per_token_scale(balanced, self.activation_bits, self.clip)
+            write_token_codes(balanced, scales[piece], self.activation_bits, codes[piece])
         return codes, scales
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:

@@ -34,6 +34,6 @@ class Point:
         """The product, added to `into` where that is given, which costs no pass over it."""
         int8_part, scale = self.int8_part, self.scale
         y = int8_part(x, zero, scale, torch.float32) if into is None else int8_part.add(x, zero, scale, into)
-        if self.outliers:  # float32 is exact here too: see `Transformed.of`
+        if self.outliers:  # float32 is exact here too: see `WinogradBase.of`
             y.index_add_(1, self.outputs, x.index_select(1, self.channels).float().sub_(zero) @ self.rest)
         return y

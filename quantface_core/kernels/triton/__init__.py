@@ -49,7 +49,7 @@ def unavailable(device: torch.device) -> str | None:
     return _does_not_work(device)
 
 
-def supports(weight_bits: int, x_bits: int) -> bool:
+def supports(weight_bits: int, activation_bits: int) -> bool:
     """Whether products of such codes come out right: all do."""
     return True
 

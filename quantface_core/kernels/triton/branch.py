@@ -58,16 +58,16 @@ class Branch:
             self._made[form, dtype] = made.contiguous(memory_format=torch.channels_last) if maps else made.contiguous()
         return self._made[form, dtype]
 
-    def low(self, x: Tensor, stride: tuple[int, int], padding: tuple[int, int], doubled: bool) -> tuple[Tensor, bool]:
-        """What `down` makes of balanced maps [B, C, H, W]: [B, H', W', r], False; of `doubled` ones, and where pixels
+    def low(self, x: Tensor, stride: tuple[int, int], padding: tuple[int, int], upsample: bool) -> tuple[Tensor, bool]:
+        """What `down` makes of balanced maps [B, C, H, W]: [B, H', W', r], False; with `upsample`, and where pixels
         are taken in groups, [B, H'/2, W'/2, 4 r], True: outputs (row, column, r) of each two by two.
         """
         kernel = self._stored[0].shape[2:]
         grouped = kernel == (3, 3) and stride == padding == (1, 1) and not (x.shape[2] % 2 or x.shape[3] % 2)
-        if doubled:
+        if upsample:
             made = F.conv2d(x, self._in("of_phases", x.dtype), None, 1, 1)
         elif grouped:
             made = F.conv2d(x, self._in("quadrupled", x.dtype), None, 2, 1)
         else:
             made = F.conv2d(x, self._in("down", x.dtype), None, stride, padding)
-        return made.permute(0, 2, 3, 1).contiguous(), doubled or grouped
+        return made.permute(0, 2, 3, 1).contiguous(), upsample or grouped

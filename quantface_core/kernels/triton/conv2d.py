@@ -8,41 +8,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..around import AroundMap, keep_channel_sums
 from ..channel_transform import ChannelTransform
+from ..fusion import Conv2dFusion, attach_channel_sums
 from ..quantize import largest_code
 from ..upsample_conv import phase_kernels
 from ..weight import LowBitWeight
 from .branch import Branch
 from .maps import balanced, image_codes
-from .product import Additions, conv2d_product
+from .product import Epilogue, conv2d_product
 from .unpack import UnpackedWeight
 
-PLAIN = AroundMap()
+PLAIN = Conv2dFusion()
 
 
 class Conv2d:
-    """As `reference.Conv2d`, and with what is around it in the same passes."""
+    """As `reference.Conv2d`, and `fusion.FusedConv2d`."""
 
     def __init__(
         self,
         weight: LowBitWeight,
-        x_bits: int,
+        activation_bits: int,
         clip: float,
         stride: tuple[int, int],
         padding: tuple[int, int],
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
-        doubles: bool = False,
+        fuse_upsample: bool = False,
     ) -> None:
-        self.x_bits, self.clip, self.stride, self.padding = x_bits, clip, stride, padding
+        self.activation_bits, self.clip, self.stride, self.padding = activation_bits, clip, stride, padding
         self.weight, self.scale, self.bias, self.transform = weight, weight.scale.float(), bias, transform
         self.branch: Branch | None = None
         self._unpacked = UnpackedWeight(weight)
         # The four kernels of a doubled picture add up to four codes, in a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
-        self.doubles = same and 4 * largest_code(weight.bits) <= largest_code(8)
-        if doubles and self.doubles:
+        self.fuses_upsample = same and 4 * largest_code(weight.bits) <= largest_code(8)
+        if fuse_upsample and self.fuses_upsample:
             _ = self._phases  # now, not at the first picture
 
     @cached_property
@@ -52,52 +52,52 @@ class Conv2d:
         return torch.stack([kernel.to(torch.int8).permute(0, 2, 3, 1) for kernel in kernels]).contiguous()
 
     def take_branch(self, down: Tensor, up: Tensor) -> None:
-        """See `around.FusedConv2d`."""
+        """See `fusion.FusedConv2d`."""
         self.branch = Branch(down, up)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
-        codes, scale = image_codes(*balanced(x.permute(0, 2, 3, 1), self.transform), self.x_bits, self.clip)
+        codes, scale = image_codes(*balanced(x.permute(0, 2, 3, 1), self.transform), self.activation_bits, self.clip)
         return codes.permute(0, 3, 1, 2), scale.view(-1, 1, 1, 1)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._computed(x, PLAIN, False, None)
 
-    def doubled(self, x: Tensor) -> Tensor:
-        """As `reference.Conv2d.doubled`, from a quarter of the codes and 4/9 of the products."""
+    def forward_upsampled(self, x: Tensor) -> Tensor:
+        """As `reference.Conv2d.forward_upsampled`, from a quarter of the codes and 4/9 of the products."""
         return self._computed(x, PLAIN, True, None)
 
-    def fused(self, x: Tensor, around: AroundMap, doubled: bool = False) -> Tensor:
-        """See `around.FusedConv2d`."""
-        return self._computed(x, around, doubled, self.branch)
+    def fused(self, x: Tensor, fusion: Conv2dFusion, upsample: bool = False) -> Tensor:
+        """See `fusion.FusedConv2d`."""
+        return self._computed(x, fusion, upsample, self.branch)
 
-    def _computed(self, x: Tensor, around: AroundMap, doubled: bool, branch: Branch | None) -> Tensor:
-        if doubled and not self.doubles:
-            x, doubled = F.interpolate(x, scale_factor=2.0, mode="nearest"), False
-        maps, largest = balanced(x.permute(0, 2, 3, 1), self.transform, around.factors, around.silu)
-        codes, scale = image_codes(maps, largest, self.x_bits, self.clip)
+    def _computed(self, x: Tensor, fusion: Conv2dFusion, upsample: bool, branch: Branch | None) -> Tensor:
+        if upsample and not self.fuses_upsample:
+            x, upsample = F.interpolate(x, scale_factor=2.0, mode="nearest"), False
+        maps, largest = balanced(x.permute(0, 2, 3, 1), self.transform, fusion.factors, fusion.silu)
+        codes, scale = image_codes(maps, largest, self.activation_bits, self.clip)
         low, grouped = None, False
         if branch:
-            low, grouped = branch.low(maps.permute(0, 3, 1, 2), self.stride, self.padding, doubled)
-        y = x.new_empty(len(x), *self._sides(x, doubled), self.weight.shape[0])
-        added = Additions(
+            low, grouped = branch.low(maps.permute(0, 3, 1, 2), self.stride, self.padding, upsample)
+        y = x.new_empty(len(x), *self._sides(x, upsample), self.weight.shape[0])
+        added = Epilogue(
             low,
             branch.up(x.dtype) if branch else None,
             grouped,
-            None if around.row is None else around.row.contiguous(),
-            None if around.skip is None else around.skip.permute(0, 2, 3, 1).contiguous(),
+            None if fusion.channel_bias is None else fusion.channel_bias.contiguous(),
+            None if fusion.skip is None else fusion.skip.permute(0, 2, 3, 1).contiguous(),
         )
-        weight = self._phases if doubled else self._unpacked()
+        weight = self._phases if upsample else self._unpacked()
         sums = conv2d_product(
-            codes, weight, self.scale, scale, self.bias, self.stride, self.padding, y, added, sums=around.sums
+            codes, weight, self.scale, scale, self.bias, self.stride, self.padding, y, added, sums=fusion.sums
         )
         result = y.permute(0, 3, 1, 2)
-        keep_channel_sums(result, sums)
+        attach_channel_sums(result, sums)
         return result
 
-    def _sides(self, x: Tensor, doubled: bool) -> list[int]:
+    def _sides(self, x: Tensor, upsample: bool) -> list[int]:
         """Of the result: [H', W']."""
-        if doubled:
+        if upsample:
             return [2 * side for side in x.shape[2:]]
         taps = self.weight.shape[2:]
         sides = zip(x.shape[2:], self.padding, taps, self.stride, strict=True)

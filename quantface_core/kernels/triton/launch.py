@@ -14,7 +14,7 @@ _MANY = 4  # tiles a multiprocessor, beyond which the last ones do not matter
 
 
 def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """Launch a kernel on the device of its first argument: all launches of this backend, for who counts them.
+    """Launch a kernel on its first argument's device; every launch of this backend passes here, so it can be counted.
 
     Products and sums are not fused into one rounding, whatever a version of Triton does by itself: numbers would change
     with it.

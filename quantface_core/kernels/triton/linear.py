@@ -8,31 +8,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..around import AroundTokens
 from ..channel_transform import ChannelTransform
-from ..room import roomy
+from ..fusion import LinearFusion
 from ..weight import LowBitWeight
+from ..weight_cache import can_cache_weights
 from .branch import Branch
-from .product import Additions, linear_product
+from .product import Epilogue, linear_product
 from .rotation import rotates
 from .tokens import Tokens, rounded_tokens
 from .unpack import UnpackedWeight, unpacked
 
-PLAIN = AroundTokens()
+PLAIN = LinearFusion()
 
 
 class Linear:
-    """As `reference.Linear`, and with what is around it in the same passes."""
+    """As `reference.Linear`, and `fusion.FusedLinear`."""
 
     def __init__(
         self,
         weight: LowBitWeight,
-        x_bits: int,
+        activation_bits: int,
         clip: float,
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
     ) -> None:
-        self.x_bits, self.clip, self.bias, self.transform = x_bits, clip, bias, transform
+        self.activation_bits, self.clip, self.bias, self.transform = activation_bits, clip, bias, transform
         self.weight, self.scale = weight, weight.scale.float()
         self.branch: Branch | None = None
         self._unpacked = UnpackedWeight(weight)
@@ -40,24 +40,24 @@ class Linear:
         self._stacks: dict[tuple[Linear, ...], _Stack] = {}
 
     def take_branch(self, down: Tensor, up: Tensor) -> None:
-        """See `around.FusedLinear`."""
+        """See `fusion.FusedLinear`."""
         self.branch = Branch(down, up)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
         return self.rounded(x, PLAIN, None)[:2]
 
-    def rounded(self, x: Tensor, around: AroundTokens, down: Tensor | None) -> Tokens:
+    def rounded(self, x: Tensor, fusion: LinearFusion, down: Tensor | None) -> Tokens:
         """x [N, K] after what is before the layer, as codes; down [r, K] of a branch."""
         transform = self.transform
         if transform is None or rotates(transform):
-            return rounded_tokens(x, self.x_bits, self.clip, transform, down, around.norm, around.gated)
-        if around.gated:  # by a block that no tile has room for, after what is plain torch's
+            return rounded_tokens(x, self.activation_bits, self.clip, transform, down, fusion.norm, fusion.gated)
+        if fusion.gated:  # by a block that no tile has room for, after what is plain torch's
             values, gates = x.chunk(2, -1)
             x = values * F.gelu(gates)
-        if around.norm:
-            x = F.layer_norm(x, x.shape[-1:], around.norm.weight, around.norm.bias, around.norm.eps)
-        return rounded_tokens(transform(x), self.x_bits, self.clip, None, down)
+        if fusion.norm:
+            x = F.layer_norm(x, x.shape[-1:], fusion.norm.weight, fusion.norm.bias, fusion.norm.eps)
+        return rounded_tokens(transform(x), self.activation_bits, self.clip, None, down)
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales; without its branch."""
@@ -71,13 +71,13 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(*self.codes(x))
 
-    def fused(self, x: Tensor, around: AroundTokens, others: tuple[Any, ...] = ()) -> list[Tensor]:
-        """See `around.FusedLinear`: one product for all the layers."""
+    def fused(self, x: Tensor, fusion: LinearFusion, others: tuple[Any, ...] = ()) -> list[Tensor]:
+        """See `fusion.FusedLinear`: one product for all the layers."""
         layers = (self, *others)
         if layers not in self._stacks:
             self._stacks[layers] = _Stack(layers)
         stack = self._stacks[layers]
-        y = stack(x, around)
+        y = stack(x, fusion)
         return [y] if not others else list(y.split(stack.outputs, 1))
 
 
@@ -92,11 +92,11 @@ class _Stack:
         self._made: dict[torch.dtype, tuple[Tensor | None, Tensor | None, Tensor | None]] = {}
         self._keeps: bool | None = None
 
-    def __call__(self, x: Tensor, around: AroundTokens) -> Tensor:
+    def __call__(self, x: Tensor, fusion: LinearFusion) -> Tensor:
         down, up, bias = self._tensors(x.dtype)
-        codes, scales, low = self.layers[0].rounded(x, around, down)
-        skip = None if around.skip is None else around.skip.contiguous()
-        return linear_product(codes, self._weight(), self.scale, scales, bias, Additions(low, up, skip=skip))
+        codes, scales, low = self.layers[0].rounded(x, fusion, down)
+        skip = None if fusion.skip is None else fusion.skip.contiguous()
+        return linear_product(codes, self._weight(), self.scale, scales, bias, Epilogue(low, up, skip=skip))
 
     def _weight(self) -> Tensor:
         if len(self.layers) == 1:
@@ -108,7 +108,7 @@ class _Stack:
         for weight, rows in zip(weights, codes.split(self.outputs), strict=True):
             unpacked(weight, rows)
         if self._keeps is None:  # as `unpack.UnpackedWeight`
-            self._keeps = roomy(codes.device)
+            self._keeps = can_cache_weights(codes.device)
         self._codes = codes if self._keeps else None
         return codes
 

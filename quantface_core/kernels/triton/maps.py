@@ -24,10 +24,9 @@ _PIECE, _PROGRAMS = 4096, 2048  # numbers rounded at once; programs of an image 
 def balanced(
     x: Tensor, transform: ChannelTransform | None, factors: Tensor | None = None, silu: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Maps x [B, H, W, C] -> what a convolution rounds, alike, and largest magnitudes [B, parts] float32.
+    """Apply norm, SiLU and channel transform to x [B, H, W, C]; return it and its magnitudes' maxima [B, parts] float32.
 
-    `factors` [B, 2, C] float32 are a norm's, applied first; then SiLU, then the transform. Infinite where a number is
-    none.
+    `factors` [B, 2, C] float32 are the norm's multipliers and shifts. A maximum is infinite where x has a NaN.
     """
     x = x.contiguous()
     if transform and not rotates(transform):  # by a block that no tile has room for

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .. import around
+from ..fusion import get_channel_sums
 from . import launch
 
 _CHANNELS = 128  # of a slab
@@ -33,7 +33,7 @@ def norm_factors(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: floa
     x [B, C, H, W], channels last in memory; read only where it does not come with its sums.
     """
     batch, channels, height, width = x.shape
-    known = around.channel_sums(x)
+    known = get_channel_sums(x)
     sums = channel_sums(x) if known is None else known
     factors = torch.empty(batch, 2, channels, device=x.device)
     size = channels // groups

@@ -16,17 +16,17 @@ from .product_kernels import conv2d, conv2d_joined, conv2d_part, linear
 
 
 @dataclass(frozen=True)
-class Additions:
+class Epilogue:
     """What is added to a product's result [.., O], in this order."""
 
     low: Tensor | None = None  # [.., r], what a branch's `down` gives; `grouped`: see `branch.Branch.low`
     up: Tensor | None = None  # [r, O]
     grouped: bool = False
-    row: Tensor | None = None  # [B, O] or [1, O]
+    channel_bias: Tensor | None = None  # [B, O] or [1, O]
     skip: Tensor | None = None  # as the result
 
 
-NOTHING = Additions()
+NO_EPILOGUE = Epilogue()
 
 
 def linear_product(
@@ -35,7 +35,7 @@ def linear_product(
     w_scale: Tensor,
     x_scale: Tensor,
     bias: Tensor | None,
-    added: Additions = NOTHING,
+    added: Epilogue = NO_EPILOGUE,
     tile: launch.Tile | None = None,
 ) -> Tensor:
     """Codes [N, K] and weight [O, K], int8; w_scale [O] float32, x_scale [N, 1], bias [O] -> [N, O] as x_scale."""
@@ -60,7 +60,7 @@ def conv2d_product(
     stride: tuple[int, int],
     padding: tuple[int, int],
     out: Tensor,
-    added: Additions = NOTHING,
+    added: Epilogue = NO_EPILOGUE,
     tile: launch.Tile | None = None,
     sums: bool = False,
 ) -> Tensor | None:
@@ -83,13 +83,13 @@ def conv2d_product(
     taps = {"KH": weight.shape[-3], "KW": weight.shape[-2]}
     steps = taps["KH"] * taps["KW"] * triton.cdiv(channels, tile.step)
     each = steps if phases else launch.steps_of_part(programs, steps, codes.device)
-    around = w_scale, x_scale, bias, added.low, added.up, added.row, added.skip, made
+    epilogue = w_scale, x_scale, bias, added.low, added.up, added.channel_bias, added.skip, made
     places = out.stride(0), out.stride(1), out.stride(2)
-    more = rank, 0 if added.row is None or len(added.row) == 1 else outputs
+    more = rank, 0 if added.channel_bias is None or len(added.channel_bias) == 1 else outputs
     constants = _constants(tile, channels, rank)
     if each == steps:
         launch.start(
-            conv2d, (programs, 4 if phases else 1), codes, weight, out, *around,
+            conv2d, (programs, 4 if phases else 1), codes, weight, out, *epilogue,
             rows, height, width, channels, outputs, tall, wide, *places, *stride, *padding, *more,
             **taps, PHASES=phases, GROUPED=added.grouped, **constants,
         )  # fmt: skip
@@ -102,7 +102,7 @@ def conv2d_product(
             rows, height, width, channels, outputs, tall, wide, *stride, *padding, each, **taps, **constants,
         )  # fmt: skip
         launch.start(
-            conv2d_joined, (programs,), partial, out, *around, rows, outputs, tall, wide, *places, *more, parts,
+            conv2d_joined, (programs,), partial, out, *epilogue, rows, outputs, tall, wide, *places, *more, parts,
             GROUPED=added.grouped, **branch, ROWS=tile.rows, COLUMNS=tile.columns, num_warps=tile.warps,
         )  # fmt: skip
     if made is None:

@@ -12,7 +12,7 @@ from ..quantize import largest_code, offset, rounds_in_bfloat16, smallest_scale
 
 @cache
 def rounding(dtype: torch.dtype, bits: int, clip: float) -> dict[str, Any]:
-    """What kernels that round are told of it."""
+    """Keyword arguments of a quantizing kernel for a dtype, bit width and clipping ratio."""
     limit, sums = largest_code(bits), rounds_in_bfloat16(dtype, bits)
     return {
         "share": clip / limit, "smallest": smallest_scale(dtype), "limit": float(limit),

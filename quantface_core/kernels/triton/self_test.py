@@ -40,7 +40,7 @@ def _layers(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         yield Linear(linear, bits, 0.9)(rows), reference.Linear(linear, bits, 0.9)(rows)
         ours, theirs = (kind(square, bits, 0.9, *_SIDES) for kind in (Conv2d, reference.Conv2d))
         yield ours(x), theirs(x)
-        yield ours.doubled(x), theirs.doubled(x)
+        yield ours.forward_upsampled(x), theirs.forward_upsampled(x)
 
 
 def _tiles(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

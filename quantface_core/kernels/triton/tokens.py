@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..around import TokenNorm
 from ..channel_transform import ChannelTransform
+from ..fusion import TokenNorm
 from . import launch
 from .rotation import block_matrix
 from .rounding import rounded, rounding

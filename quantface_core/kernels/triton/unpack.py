@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..room import roomy
 from ..weight import LowBitWeight
+from ..weight_cache import can_cache_weights
 from . import launch
 
 _PIECE = 1024  # codes that a program unpacks
@@ -29,7 +29,7 @@ class UnpackedWeight:
             return self._kept
         codes = unpacked(self.weight)
         if self._keeps is None:
-            self._keeps = roomy(codes.device)
+            self._keeps = can_cache_weights(codes.device)
         self._kept = codes if self._keeps else None
         return codes
 

@@ -1,4 +1,4 @@
-"""What stands around a low-bit layer, for backends that compute it in the passes that the layer needs anyway.
+"""Ops before and after a low-bit layer (norm, activation, bias, skip) that a backend may fuse into its kernels.
 
 Norm and activation before a layer, additions after it: each by itself reads and writes a whole map, which on a GPU
 takes as long as the products.
@@ -14,30 +14,30 @@ from torch import Tensor
 _SUMS = "_quantface_channel_sums"
 
 
-def channel_sums(x: Tensor) -> Tensor | None:
-    """What the layer that made a map [B, O, H, W] knows of it, for the norm that reads it; None = nothing.
+def get_channel_sums(x: Tensor) -> Tensor | None:
+    """Per-channel sums that a convolution attached to its output for the next group norm; None = none attached.
 
-    [B, parts, 2, O] float32: sums, and sums of squares, which add up to each channel's. They go with the tensor, not
-    with its memory: a view or a copy has none. Maps that have some are not changed in place.
+    Of a map [B, O, H, W] they are [B, parts, 2, O] float32: sums, and sums of squares, which add up to each channel's.
+    They go with the tensor, not with its memory: a view or a copy has none. Maps that have some are not changed in place.
     """
     return getattr(x, _SUMS, None)
 
 
-def keep_channel_sums(x: Tensor, sums: Tensor | None) -> None:
-    """Let a map's sums, if there are some, go with it."""
+def attach_channel_sums(x: Tensor, sums: Tensor | None) -> None:
+    """Attach a map's sums to it, if there are some: see `get_channel_sums`."""
     if sums is not None:
         setattr(x, _SUMS, sums)
 
 
 @dataclass(frozen=True)
-class AroundMap:
-    """y = conv(silu(factor * x + shift)) + row + skip, rounded after every step as separate layers do."""
+class Conv2dFusion:
+    """y = conv(silu(factor * x + shift)) + channel_bias + skip, rounded after every step as separate layers do."""
 
     factors: Tensor | None = None  # [B, 2, C] float32: what a norm multiplies channels by, and adds
     silu: bool = False
-    row: Tensor | None = None  # [B, O] or [1, O], added to every pixel
+    channel_bias: Tensor | None = None  # [B, O] or [1, O], added to every pixel
     skip: Tensor | None = None  # [B, O, H', W'], added last
-    sums: bool = False  # whether the result is to have its `channel_sums`, where they come with it
+    sums: bool = False  # whether the result is to have its channel sums, where they come with it
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TokenNorm:
 
 
 @dataclass(frozen=True)
-class AroundTokens:
+class LinearFusion:
     """y = linear(norm(x)) + skip; `gated`: of x [N, 2 K] the first half, times the GELU of the second."""
 
     norm: TokenNorm | None = None
@@ -60,21 +60,21 @@ class AroundTokens:
 
 @runtime_checkable
 class FusedConv2d(Protocol):
-    """A `backend.Conv2dKernel` that computes what is around it, and its layer's low-rank branch."""
+    """A `backend.Conv2dKernel` that computes the ops of a `Conv2dFusion`, and its layer's low-rank branch."""
 
     def take_branch(self, down: Tensor, up: Tensor) -> None:
         """The branch as it is stored: down [rank, C, kh, kw] over balanced inputs, up [O, rank]."""
 
-    def fused(self, x: Tensor, around: AroundMap, doubled: bool = False) -> Tensor:
-        """[B, C, H, W] -> [B, O, H', W'], channels last; `doubled` as `Conv2dKernel.doubled`."""
+    def fused(self, x: Tensor, fusion: Conv2dFusion, upsample: bool = False) -> Tensor:
+        """[B, C, H, W] -> [B, O, H', W'], channels last; `upsample`: as `Conv2dKernel.forward_upsampled`."""
 
 
 @runtime_checkable
 class FusedLinear(Protocol):
-    """A `backend.LinearKernel` that computes what is around it, and its layer's low-rank branch."""
+    """A `backend.LinearKernel` that computes the ops of a `LinearFusion`, and its layer's low-rank branch."""
 
     def take_branch(self, down: Tensor, up: Tensor) -> None:
         """The branch as it is stored: down [rank, K] over balanced inputs, up [O, rank]."""
 
-    def fused(self, x: Tensor, around: AroundTokens, others: tuple[Any, ...] = ()) -> list[Tensor]:
+    def fused(self, x: Tensor, fusion: LinearFusion, others: tuple[Any, ...] = ()) -> list[Tensor]:
         """[N, K] -> [N, O], and the same of other kernels that balance and round alike, at once."""

@@ -26,7 +26,7 @@ _OFFSETS = 64, 128  # added to what may be negative, for a byte to hold it: alon
 _SPILL = 1 / 8  # of the channels, to which larger ones may be confined
 _EXACT = 1 << 24  # up to here float32 has every whole number
 
-Form = TypeVar("Form", bound="Transformed")
+Form = TypeVar("Form", bound="WinogradBase")
 Line = Callable[[int], Tensor]
 _WINDOWS = 1024  # at once: their products stay in the cache
 _FEWEST = 64  # windows for which reading more weights pays
@@ -35,16 +35,16 @@ _FEWEST = 64  # windows for which reading more weights pays
 _PAYS = {False: (192, 5 << 22), True: (128, 1 << 23)}
 
 
-def fits(shape: tuple[int, ...], w_bits: int, x_bits: int, stride: tuple[int, int]) -> bool:
+def fits(shape: tuple[int, ...], weight_bits: int, activation_bits: int, stride: tuple[int, int]) -> bool:
     """Whether a kernel [O, C, kh, kw] may have the room to be transformed, and has the channels for it to pay."""
     outputs, channels, *taps = shape
     if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _PAYS[saturates()][0]:
         return False
-    reach, byte = 9 * largest_code(w_bits), largest_code(8)
-    return 4 * largest_code(x_bits) < _OFFSETS[1] and reach < 3 * byte and exact(BYTE, min(reach, byte))
+    reach, byte = 9 * largest_code(weight_bits), largest_code(8)
+    return 4 * largest_code(activation_bits) < _OFFSETS[1] and reach < 3 * byte and exact(BYTE, min(reach, byte))
 
 
-class Transformed(ABC):
+class WinogradBase(ABC):
     """Codes [H + 2, W + 2, C] uint8, padded -> the product of a kernel that `fits`; one scale an image."""
 
     lines: int  # of codes in a window
@@ -56,10 +56,10 @@ class Transformed(ABC):
         self.points, self.scale, self.bias, self.zero = points, scale, bias, zero
 
     @classmethod
-    def of(cls: type[Form], codes: Tensor, scale: Tensor, bias: Tensor | None, x_bits: int) -> Form | None:
-        """The product of codes [O, C, 3, 3] int8 with activations of x_bits; None = there is no room for it."""
+    def of(cls: type[Form], codes: Tensor, scale: Tensor, bias: Tensor | None, activation_bits: int) -> Form | None:
+        """The product of codes [O, C, 3, 3] int8 with activations of `activation_bits`; None = they do not fit."""
         taps = codes.permute(2, 3, 0, 1).contiguous()  # each tap's numbers side by side: transforms are quick so
-        largest = largest_code(x_bits)
+        largest = largest_code(activation_bits)
         if largest * cls._reach(taps) > _EXACT:
             return None
         points = [
@@ -69,7 +69,7 @@ class Transformed(ABC):
         every = [point for row in points for point in row]
         exact = all(4 * largest * point.largest_sum <= _EXACT for point in every)
         few = sum(point.outliers for point in every) <= _SPILL * len(every) * codes.shape[1]
-        return cls(points, scale, bias, zero_point(x_bits)) if exact and few else None
+        return cls(points, scale, bias, zero_point(activation_bits)) if exact and few else None
 
     @classmethod
     def _reach(cls, taps: Tensor) -> float:
@@ -169,7 +169,7 @@ class Transformed(ABC):
         return lambda number: codes.as_strided(size, stride, codes.storage_offset() + number * codes.stride(dim))
 
 
-class Winograd(Transformed):
+class Winograd(WinogradBase):
     """The convolution, by F(2x2, 3x3)."""
 
     lines, step, scales = 4, 2, (1.0, 0.5, 0.5, -1.0)
@@ -194,7 +194,7 @@ class Winograd(Transformed):
         return even, torch.sub(even, second, alpha=2, out=second)
 
 
-class Doubled(Transformed):
+class WinogradUpsample(WinogradBase):
     """The convolution of a picture whose pixels are doubled (nearest neighbour), from the picture itself.
 
     Between taps a, b, c and pixels p, q, r, the two new pixels of q are a p + (b + c) q and (a + b) q + c r: what

@@ -1,4 +1,4 @@
-"""What a one-step model computes of its one time, kept: on a GPU 130 kernels to start for numbers that never change."""
+"""Cache of layers whose input is constant, such as the time embedding: saves 130 kernel launches on a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .qlayer import QuantLayer
 
 
-class OneTime:
+class ConstantCache:
     """Keeps a result for as long as the weights that it was made with are the same, and the input's shape is.
 
     Not on processors, where work is cheap to start, nor where gradients are wanted. A copy starts empty.
@@ -30,7 +30,7 @@ class OneTime:
         return self._kept[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OneTime, ()
+        return ConstantCache, ()
 
 
 def _marks(layer: nn.Module) -> list[Any]:

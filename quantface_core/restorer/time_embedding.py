@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..nn.one_time import OneTime
+from ..nn.constant_cache import ConstantCache
 
 
 class TimeProjection(nn.Module):
@@ -14,7 +14,7 @@ class TimeProjection(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module, self._kept = module, OneTime()
+        self.module, self._kept = module, ConstantCache()
 
     def forward(self, timesteps: Tensor) -> Tensor:
         """[B] -> [B, C] float32."""
@@ -27,7 +27,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, module: Any) -> None:
         super().__init__()
         self.linear_1, self.act, self.linear_2 = module.linear_1, module.act, module.linear_2
-        self._kept = OneTime()
+        self._kept = ConstantCache()
 
     def forward(self, sample: Tensor, condition: None = None) -> Tensor:
         """[B, C] -> [B, T]."""
@@ -36,6 +36,6 @@ class TimeEmbedding(nn.Module):
         )
 
 
-def keep_one_time(unet: Any) -> None:
+def cache_time_embedding(unet: Any) -> None:
     """Put the above in a UNet's places, in place; it is never asked for another time afterwards."""
     unet.time_proj, unet.time_embedding = TimeProjection(unet.time_proj), TimeEmbedding(unet.time_embedding)

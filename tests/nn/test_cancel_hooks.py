@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from quantface_core.nn.watched import watched
+from quantface_core.nn.cancel_hooks import cancel_hooks
 
 
 class Cancelled(BaseException):
@@ -16,7 +16,7 @@ class Cancelled(BaseException):
 def test_every_layer_looks_and_the_model_is_left_as_it_was() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))
     looked = []
-    with watched(lambda: looked.append(1), model):
+    with cancel_hooks(lambda: looked.append(1), model):
         model(torch.zeros(1, 4))
     assert len(looked) == 3
     model(torch.zeros(1, 4))
@@ -32,7 +32,7 @@ def test_what_it_raises_ends_the_work() -> None:
         if len(looked) == 3:
             raise Cancelled
 
-    with pytest.raises(Cancelled), watched(check, model):
+    with pytest.raises(Cancelled), cancel_hooks(check, model):
         model(torch.zeros(1, 4))
     assert len(looked) == 3
     assert not any(layer._forward_pre_hooks for layer in model)

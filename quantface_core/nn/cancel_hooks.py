@@ -1,4 +1,4 @@
-"""Look for a host's cancel button from within a model: one face or step of a large one may take a minute."""
+"""Poll for cancellation before each layer's forward and backward: one face or step may take a minute."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def watched(check: Callable[[], None], *models: nn.Module) -> Iterator[None]:
-    """While it lasts every layer of the models calls `check` before it computes, and before its gradient is computed.
+def cancel_hooks(check: Callable[[], None], *models: nn.Module) -> Iterator[None]:
+    """While it lasts every layer of the models calls `check` before its forward and before its backward pass.
 
-    What that raises ends the work.
+    An exception of `check` ends the work.
     """
 
     def before_forward(_: nn.Module, __: Any) -> None:
