@@ -44,7 +44,7 @@ class Method:
     patches: Mapping[str, Any] = field(default_factory=dict)  # constants of the library, for what has no setting
 
 
-PLAIN = QuantizeSettings(scaling=False, block=1, clipping=False, rank=0)
+PLAIN = QuantizeSettings(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")
 OURS = "ours, untrained"
 METHODS = {
     "MaxMin rounding": Method(PLAIN),

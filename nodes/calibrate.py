@@ -14,9 +14,10 @@ from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
 from .pictures import from_chart
 
 if TYPE_CHECKING:
-    from ..quantface_core.types import BitPlan
+    from ..quantface_core.types import BitPlan, Rounding
 
 PRESETS = ["w4a4", "w4a6", "w6a6", "w8a8"]
+ROUNDINGS = ["compensated", "nearest"]
 _WORST = 5  # layers named in the report
 
 
@@ -41,6 +42,8 @@ class CalibrateAndBalance(io.ComfyNode):
                                  tooltip="Leave autoencoder and embedder as they are.")),
                 advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
                              tooltip="Of rotations and searches.")),
+                advanced(io.Combo.Input("rounding", options=ROUNDINGS, default="compensated",
+                             tooltip="compensated: weights round so that their errors cancel; nearest is quicker.")),
             ],
             outputs=[
                 FRModelSocket.Output("fr_model_out", display_name="FR_MODEL"),
@@ -69,6 +72,7 @@ class CalibrateAndBalance(io.ComfyNode):
         rank: int,
         unet_only: bool,
         seed: int,
+        rounding: Rounding = "compensated",
         faces: torch.Tensor | None = None,
         plan: BitPlan | None = None,
     ) -> io.NodeOutput:
@@ -78,7 +82,7 @@ class CalibrateAndBalance(io.ComfyNode):
         from ..quantface_core.types import BitPlan, Bits, QuantizeSettings
 
         parts = ("unet",) if unet_only else ()
-        settings = QuantizeSettings(*Bits.parse(bits), rank=rank, seed=seed, parts=parts)
+        settings = QuantizeSettings(*Bits.parse(bits), rank=rank, seed=seed, rounding=rounding, parts=parts)
         source = face_inputs.source(faces, folder, count, find_faces, degrade)
         with torch.inference_mode(False), host.memory_given_back():
             model = LoadedModel(f"fr_model: {fr_model.name}", copy.deepcopy(fr_model.ready()))

@@ -21,6 +21,10 @@ BITS = range(3, 9)
 DistillMode = Literal["end-to-end", "blocks"]
 """How a restorer is trained: as a whole, or block after block, in little memory and a little worse."""
 
+Rounding = Literal["nearest", "compensated"]
+"""How weights become integers: each to its nearest, or so that their errors cancel in the layer's output."""
+ROUNDINGS: tuple[Rounding, ...] = ("compensated", "nearest")
+
 DEFAULT_RESTORER = "quantface-mini-w4a4"
 """The bundled model that is used when none is named."""
 
@@ -130,6 +134,7 @@ class QuantConfig:
     clipping: bool = True  # search clipping ratios of weights and activations
     rank: int = 16  # of the low-rank branch that keeps the largest part of a weight in float; 0 = none
     seed: int = 0  # of rotation signs and of calibration crops
+    rounding: Rounding = "compensated"  # of weights; "nearest" is quicker
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSetti
 from tests.conftest import TINY
 
 NAME = "standin"
-FAST = QuantizeSettings(rank=4, scaling=False, clipping=False)
+FAST = QuantizeSettings(rank=4, scaling=False, clipping=False, rounding="nearest")
 TRAINING = DistillSettings(
     TrainerSettings(steps=1, batch_size=1, validate_every=1, save_every=1),
     rank=2,

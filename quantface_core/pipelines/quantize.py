@@ -10,13 +10,11 @@ from pathlib import Path
 from torch import Tensor
 
 from .. import __version__
-from ..stages.quantize import calibrate_restorer, quantize_restorer
+from ..stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
 from ..types import BitPlan, LayerReport, QuantizeSettings
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, require_full_precision, save_model
-
-_SEARCHED = 2  # images at once in the searches: more is slower and hardly better
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +48,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
         reports = quantize_restorer(
             restorer,
             statistics,
-            images[:_SEARCHED],
+            images_at_once(restorer, images),
             settings,
             callbacks.stage("quantize", "layer"),
             request.plan,

@@ -19,7 +19,7 @@ from ..nn.fold import fold_ahead, take_parameters
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, quantizable, swap
 from ..runtime.memory import kept_memory
-from ..types import BitPlan, LayerFormat, LayerReport, QuantConfig
+from ..types import ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
 from .observe import ChannelStatistics, calibrate, observe_inputs
@@ -111,6 +111,8 @@ def check_config(config: QuantConfig) -> None:
         raise ConfigError("rank and seed are at least 0, a rotation block at least 1")
     if config.seed > _LARGEST_SEED:
         raise ConfigError(f"a seed is at most {_LARGEST_SEED}")
+    if config.rounding not in ROUNDINGS:
+        raise ConfigError(f"rounding is {' or '.join(ROUNDINGS)}, got {config.rounding!r:.40}")
 
 
 def chosen_names(names: Sequence[str], include: Sequence[str] | None, exclude: Sequence[str] | None) -> set[str]:

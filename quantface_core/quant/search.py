@@ -23,12 +23,15 @@ from ..kernels.quantize import (
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, empty_like
 from ..types import BITS, LayerFormat, LayerReport, QuantConfig
+from .compensate import compensated_codes
 from .observe import ChannelStatistics, rows_of
+from .rounding_sample import sample_rows
 
 EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the scaling; None = no scaling
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # of activations
 _TOKENS = 1024  # rows of a linear's input that a search looks at
 _MEASURED = {BITS.start: 0.0, 4: 0.0, 6: 0.8, 8: 1.0}  # width: the least clipping ratio that can pay off there
+_IMAGES = 2  # of a convolution's input that a search looks at: more is slower and hardly better
 _WINDOW = 128  # pixels, side of the window of a convolution's input that a search looks at
 
 
@@ -55,9 +58,10 @@ class LayerSearch:
         if self.conv:
             # The scale is the whole image's, so the search keeps where the window was cut from.
             tops = [int(torch.randint(max(1, side - _WINDOW + 1), (1,), generator=generator)) for side in x.shape[2:]]
-            self.whole, self.window = x, (slice(tops[0], tops[0] + _WINDOW), slice(tops[1], tops[1] + _WINDOW))
+            self.every, self.whole = x, x[:_IMAGES]
+            self.window = (slice(tops[0], tops[0] + _WINDOW), slice(tops[1], tops[1] + _WINDOW))
         else:
-            rows = rows_of(layer, x)
+            self.every = rows = rows_of(layer, x)
             self.whole = rows[torch.randperm(len(rows), generator=generator)[:_TOKENS].to(rows.device)]
         self.sample = self._cut(self.whole)
         self.exact = self._product(self.sample, self.weight)
@@ -84,14 +88,14 @@ class LayerSearch:
     def balanced(self, x: Tensor, exponent: float | None) -> Tensor:
         return rotate(x / self._by_channel(self.scale(exponent)), self.rotation, 1 if self.conv else -1)
 
-    def _balanced_sample(self, exponent: float | None) -> tuple[Tensor, Tensor]:
-        """The balanced sample, and what its activation scales are measured on: itself, or each image's largest."""
+    def _balanced_sample(self, whole: Tensor, exponent: float | None) -> tuple[Tensor, Tensor]:
+        """A balanced sample, and what its activation scales are measured on: itself, or each image's largest."""
         if not self.conv:
-            sample = self.balanced(self.whole, exponent)
+            sample = self.balanced(whole, exponent)
             return sample, sample
         # One image at a time, of which little is kept: at a picture's size a map takes hundreds of megabytes.
         samples, largest = [], []
-        for image in self.whole.split(1):
+        for image in whole.split(1):
             balanced = self.balanced(image, exponent)
             samples.append(self._cut(balanced).clone())
             largest.append(torch.stack(torch.aminmax(balanced)).abs().max())
@@ -118,26 +122,37 @@ class LayerSearch:
             scale = largest.view(-1, *[1] * (weight.ndim - 1))
         return quantize(weight, scale, bits), scale
 
+    def compensated(self, exponent: float | None, clip: float) -> tuple[Tensor, Tensor]:
+        """As `rounded` at the format's width, the codes such that their errors cancel in the output."""
+        codes, scale = self.rounded(exponent)
+        weight, (x, measured) = self.split(exponent)[0], self._balanced_sample(self.every, exponent)
+        inputs = self._rounded_sample(x, measured, self.fmt.activation_bits, clip)
+        sample = sample_rows(self.layer, inputs, self._product(x, weight), self.fmt.seed)
+        flat = compensated_codes(weight.flatten(1), scale.flatten(1), self.fmt.weight_bits, sample)
+        return flat.view_as(codes), scale
+
     def error(self, exponent: float | None, clip: float) -> float:
         """Mean squared error of the output over its mean square."""
         if self.prepared is None or self.prepared[0] != exponent:
-            _, down, up = self.split(exponent)
-            codes, scale = self.rounded(exponent)
-            branch = 0.0 if down is None or up is None else _product_of(down, up, codes)
-            branch = torch.as_tensor(branch)
-            self.prepared = (exponent, dequantize(codes, scale), branch, *self._balanced_sample(exponent))
+            self._prepare(exponent, *self.rounded(exponent))
+        assert self.prepared
         _, weight, branch_weight, x, measured = self.prepared
         output = self._product(self._rounded_sample(x, measured, self.fmt.activation_bits, clip), weight)
         if branch_weight.ndim:
             output = output + self._product(x, branch_weight)
         return self._relative(output)
 
+    def _prepare(self, exponent: float | None, codes: Tensor, scale: Tensor) -> None:
+        _, down, up = self.split(exponent)
+        branch = torch.as_tensor(0.0 if down is None or up is None else _product_of(down, up, codes))
+        self.prepared = (exponent, dequantize(codes, scale), branch, *self._balanced_sample(self.whole, exponent))
+
     def width_errors(self, exponent: float | None, clips: Sequence[float]) -> tuple[dict[int, float], dict[int, float]]:
         """(weight, activation) error of the output by width, each with the other exact; the best clip of each.
 
         A few widths are measured; those between fall as a constant factor a bit.
         """
-        residual, (x, measured) = self.split(exponent)[0], self._balanced_sample(exponent)
+        residual, (x, measured) = self.split(exponent)[0], self._balanced_sample(self.whole, exponent)
         weights, activations = {}, {}
         for bits, worth in _MEASURED.items():
             change = dequantize(*self.rounded(exponent, bits)) - residual
@@ -155,9 +170,11 @@ class LayerSearch:
         return float((output - self.exact).square().mean() / self.exact.square().mean().clamp_min(1e-20))
 
     def build(self, exponent: float | None, fmt: LayerFormat) -> QuantLayer:
-        """The low-bit layer, its tensors in the dtypes of storage."""
+        """The low-bit layer, its tensors in the dtypes of storage; `error` at its exponent is its own from here on."""
         _, down, up = self.split(exponent)
-        codes, scale = self.rounded(exponent)
+        compensated = self.config.rounding == "compensated"
+        codes, scale = self.compensated(exponent, fmt.clip) if compensated else self.rounded(exponent)
+        self._prepare(exponent, codes, scale)
         built = empty_like(self.layer, fmt).to(self.weight.device)
         built.packed = pack(codes, fmt.weight_bits)
         built.weight_scale = scale.flatten()

@@ -104,7 +104,7 @@ def measure_layers(
     where none is given. `progress` counts thousandths of the expected time. Raises UsageError.
     """
     batches = materialize(batches)
-    config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
+    config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS, rounding="nearest")
     formats = {n: fmt for n, fmt in formats.items() if n in statistics}
     if not formats:
         raise UsageError("nothing to measure: no chosen layer was reached by a batch")

@@ -15,6 +15,9 @@ from ..quant.quantize import plan_formats, quantize_layers
 from ..restorer.interface import RestorerModel
 from ..types import BitPlan, LayerFormat, LayerReport, QuantizeSettings
 
+_LEAST_AT_ONCE, _MOST_AT_ONCE = 2, 8  # images: fewer leave nothing to check on what rounding has learned
+_PIXELS_AT_ONCE = 2 * 512 * 512  # whose maps fit into memory beside a Stable Diffusion's weights
+
 
 def calibrate_restorer(
     restorer: RestorerModel, images: Tensor, progress: Progress | None = None
@@ -26,6 +29,11 @@ def calibrate_restorer(
     if len(images) == 0:
         raise UsageError("calibration needs at least one image")
     return calibrate(restorer, images.split(1), progress=progress)
+
+
+def images_at_once(restorer: RestorerModel, images: Tensor) -> Tensor:
+    """The first of images [N, 3, S, S]: as many as layers are searched and rounded on, in one run of the model."""
+    return images[: max(_LEAST_AT_ONCE, min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // restorer.image_size**2))]
 
 
 def restorer_formats(

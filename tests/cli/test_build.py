@@ -43,6 +43,7 @@ images = 2
 rank = 4
 scaling = false
 clipping = false
+rounding = "compensated"
 [distill]
 mode = "blocks"
 steps = 1

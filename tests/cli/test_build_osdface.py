@@ -31,6 +31,7 @@ weight_bits = 4
 activation_bits = 4
 scaling = false
 clipping = false
+rounding = "nearest"
 rank = 4
 """
 

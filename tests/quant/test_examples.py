@@ -19,7 +19,7 @@ from quantface_core.nn.swap import quant_layers
 from quantface_core.quant.batches import call, tensors_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
-PLAIN = qf.QuantConfig(scaling=False, block=1, clipping=False, rank=0)
+PLAIN = qf.QuantConfig(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 

@@ -20,7 +20,8 @@ from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.types import Bits, QuantizeSettings
 from tests.published import own_output
 
-PLAIN = {"scaling": False, "clipping": False, "block": 1}  # the quickest: what is searched is tested elsewhere
+# The quickest: what is searched is tested elsewhere.
+PLAIN = {"scaling": False, "clipping": False, "block": 1, "rounding": "nearest"}
 
 
 @pytest.fixture(scope="module")

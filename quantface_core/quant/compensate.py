@@ -1,0 +1,123 @@
+"""Round a weight so that its errors cancel in the output, not one by one (DESIGN.md section 3.2).
+
+A layer reads inputs X rounded, as X^; over rows of both, the output's error with the weight W rounded to Q is
+`X W^T - X^ Q^T`. Two things make it smaller than rounding to nearest does, both by the columns' second moments
+`H = X^^T X^ / N`:
+
+- what is rounded is not W but the ridge regression of the output on X^ around W, which takes back the part of the
+  activations' rounding that is linear in what they carry; its strength is chosen on rows that it has not seen;
+- a column is rounded after what those before it have left undone is added to it, by the triangular factor of H
+  (GPTQ's order, LDLQ's feedback), loudest column first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..kernels.quantize import largest_code, quantize
+from .rounding_sample import RoundingSample
+
+LARGEST_GROUP = 4608  # columns whose moments are kept together, 85 MB; a wider weight is rounded in several groups
+_DAMPING = 0.01  # of the feedback: what is added to the moments' diagonal, as a share of its mean
+_STRENGTHS = (1.0, 0.1, 0.01)  # of the ridge, as a share of the same; it stays off where none helps
+_BLOCK = 64  # columns rounded one after the other before their errors go on to all others
+_ATTEMPTS = 5  # at a factor, each with ten times the damping: moments may be all but singular
+
+
+def compensated_codes(weight: Tensor, scale: Tensor, bits: int, sample: RoundingSample) -> Tensor:
+    """Codes [O, K] int8 of a weight [O, K] at scales [O, 1], for the least output error over the sample.
+
+    No output's error over the sample is above that of rounding to nearest, which stands where this does not help: an
+    empty or all-zero sample, moments that have no factor.
+    """
+    nearest, sample = quantize(weight, scale, bits), sample.finite()
+    if not len(sample.inputs):
+        return nearest
+    codes, error = torch.empty_like(nearest), sample.target - sample.inputs @ weight.t()
+    for columns in _groups(weight.shape[1]):
+        # What the groups before have left undone is in `error`, so that this one makes up for it too.
+        x, part = sample.inputs[:, columns], weight[:, columns]
+        wanted = part + ridge(x, error)
+        codes[:, columns] = feedback_codes(wanted / scale, bits, _moments(x))
+        error -= x @ (codes[:, columns] * scale - part).t()
+    plain = sample.target - sample.inputs @ (nearest * scale).t()
+    better = error.square().sum(0) < plain.square().sum(0)
+    return torch.where(better[:, None], codes, nearest)
+
+
+def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
+    """Codes [O, K] int8 of weights in steps of their scale, each column rounded with the errors of louder ones.
+
+    moments: [K, K]. With the identity's it is rounding to nearest.
+    """
+    limit = largest_code(bits)
+    order = moments.diagonal().argsort(descending=True, stable=True)
+    # An upper triangular R with R R^T = H is the mirror image of the lower one of H's mirror image.
+    factor = _factor(moments[order][:, order].flip(0, 1), _DAMPING)
+    if factor is None:
+        return steps.round().clamp(-limit, limit).to(torch.int8)
+    carry = factor.flip(0, 1)
+    carry = carry / carry.diagonal()
+    steps, errors, codes = steps[:, order], torch.zeros_like(steps), torch.empty_like(steps)
+    for start in range(0, steps.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, steps.shape[1])
+        wanted = steps[:, start:stop] + errors[:, :start] @ carry[:start, start:stop]
+        for j in range(start, stop):
+            column = torch.addmv(wanted[:, j - start], errors[:, start:j], carry[start:j, j])
+            codes[:, j] = column.round().clamp_(-limit, limit)
+            errors[:, j] = steps[:, j] - codes[:, j]
+    return torch.empty_like(codes).index_copy_(1, order, codes).to(torch.int8)
+
+
+def ridge(x: Tensor, error: Tensor) -> Tensor:
+    """The change [O, K] of a weight that takes an error [N, O] back as far as rows x [N, K] foretell it.
+
+    Its strength is the one of `_STRENGTHS` that, found on the first half of the rows, is best on the second, where it
+    has to be better than no change.
+    """
+    half = len(x) // 2
+    nothing = torch.zeros(error.shape[1], x.shape[1], device=x.device)
+    if not half:
+        return nothing
+    best, least = None, float(error[half:].square().sum())
+    moments = _moments(x[:half])
+    for strength in _STRENGTHS:
+        change = _solved(moments, x[:half], error[:half], strength)
+        left = float((error[half:] - x[half:] @ change.t()).square().sum())
+        if left < least:
+            best, least = strength, left
+    return nothing if best is None else _solved(_moments(x), x, error, best)
+
+
+def _groups(columns: int) -> Iterator[slice]:
+    count = -(-columns // LARGEST_GROUP)
+    size = -(-columns // count)
+    return (slice(start, min(start + size, columns)) for start in range(0, columns, size))
+
+
+def _moments(x: Tensor) -> Tensor:
+    return x.t() @ x / len(x)
+
+
+def _solved(moments: Tensor, x: Tensor, error: Tensor, strength: float) -> Tensor:
+    factor = _factor(moments, strength)
+    if factor is None:
+        return torch.zeros(error.shape[1], x.shape[1], device=x.device)
+    return torch.cholesky_solve(x.t() @ error / len(x), factor).t()
+
+
+def _factor(moments: Tensor, damping: float) -> Tensor | None:
+    """The lower triangular factor of damped moments; None where there is none."""
+    mean = float(moments.diagonal().mean())
+    if not mean > 0:  # NaN too
+        return None
+    for attempt in range(_ATTEMPTS):
+        damped = moments.clone()
+        damped.diagonal().add_(damping * mean * 10**attempt)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not int(failed):
+            return factor
+    return None
