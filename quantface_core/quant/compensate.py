@@ -2,7 +2,7 @@
 
 A layer reads inputs X rounded, as X^; over rows of both, the output's error with the weight W rounded to Q is
 `X W^T - X^ Q^T`. Two things make it smaller than rounding to nearest does, both by the columns' second moments
-`H = X^^T X^ / N`:
+`H = X^^T X^`:
 
 - what is rounded is not W but the ridge regression of the output on X^ around W, which takes back the part of the
   activations' rounding that is linear in what they carry; its strength is chosen on rows that it has not seen;
@@ -40,8 +40,8 @@ def compensated_codes(weight: Tensor, scale: Tensor, bits: int, sample: Rounding
     for columns in _groups(weight.shape[1]):
         # What the groups before have left undone is in `error`, so that this one makes up for it too.
         x, part = sample.inputs[:, columns], weight[:, columns]
-        wanted = part + ridge(x, error)
-        codes[:, columns] = feedback_codes(wanted / scale, bits, _moments(x))
+        change, moments = ridge(x, error)
+        codes[:, columns] = feedback_codes((part + change) / scale, bits, moments)
         error -= x @ (codes[:, columns] * scale - part).t()
     plain = sample.target - sample.inputs @ (nearest * scale).t()
     better = error.square().sum(0) < plain.square().sum(0)
@@ -72,24 +72,24 @@ def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
     return torch.empty_like(codes).index_copy_(1, order, codes).to(torch.int8)
 
 
-def ridge(x: Tensor, error: Tensor) -> Tensor:
-    """The change [O, K] of a weight that takes an error [N, O] back as far as rows x [N, K] foretell it.
+def ridge(x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """The change [O, K] of a weight that takes an error [N, O] back as far as rows x [N, K] foretell it; x's moments.
 
     Its strength is the one of `_STRENGTHS` that, found on the first half of the rows, is best on the second, where it
     has to be better than no change.
     """
-    half = len(x) // 2
-    nothing = torch.zeros(error.shape[1], x.shape[1], device=x.device)
-    if not half:
-        return nothing
-    best, least = None, float(error[half:].square().sum())
-    moments = _moments(x[:half])
-    for strength in _STRENGTHS:
-        change = _solved(moments, x[:half], error[:half], strength)
-        left = float((error[half:] - x[half:] @ change.t()).square().sum())
+    first, second = x.tensor_split([len(x) // 2])
+    seen, unseen = error.tensor_split([len(x) // 2])
+    moments, crossed = first.t() @ first, first.t() @ seen
+    best, least = None, float(unseen.square().sum())
+    for strength in _STRENGTHS if len(first) else ():
+        left = float((unseen - second @ _solved(moments, crossed, strength)).square().sum())
         if left < least:
             best, least = strength, left
-    return nothing if best is None else _solved(_moments(x), x, error, best)
+    moments.addmm_(second.t(), second)
+    if best is None:
+        return torch.zeros_like(crossed).t(), moments
+    return _solved(moments, crossed.addmm_(second.t(), unseen), best).t(), moments
 
 
 def _groups(columns: int) -> Iterator[slice]:
@@ -98,15 +98,9 @@ def _groups(columns: int) -> Iterator[slice]:
     return (slice(start, min(start + size, columns)) for start in range(0, columns, size))
 
 
-def _moments(x: Tensor) -> Tensor:
-    return x.t() @ x / len(x)
-
-
-def _solved(moments: Tensor, x: Tensor, error: Tensor, strength: float) -> Tensor:
+def _solved(moments: Tensor, crossed: Tensor, strength: float) -> Tensor:
     factor = _factor(moments, strength)
-    if factor is None:
-        return torch.zeros(error.shape[1], x.shape[1], device=x.device)
-    return torch.cholesky_solve(x.t() @ error / len(x), factor).t()
+    return torch.zeros_like(crossed) if factor is None else torch.cholesky_solve(crossed, factor)
 
 
 def _factor(moments: Tensor, damping: float) -> Tensor | None:
