@@ -30,7 +30,7 @@ from quantface_core.degrade import degrade
 from quantface_core.nn.swap import quant_layers
 from quantface_core.quant.bit_program import solve
 from quantface_core.stages.distill import TrainerCallbacks, distill
-from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
+from quantface_core.stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.types import Budget, DistillSettings, QuantizeSettings, Sensitivity, TrainerSettings
 
@@ -48,8 +48,9 @@ class Row:
 ROWS = {
     "MaxMin": Row(PLAIN),
     PEER: Row(replace(PLAIN, scaling=True, rank=16)),
-    "ours: balanced": Row(QuantizeSettings(rank=0)),
-    "+ SVD branch": Row(QuantizeSettings()),
+    "ours: balanced": Row(QuantizeSettings(rank=0, rounding="nearest")),
+    "+ SVD branch": Row(QuantizeSettings(rounding="nearest")),
+    "+ compensated rounding": Row(QuantizeSettings()),
     "+ distillation branch": Row(QuantizeSettings(), "distillation branch"),
     "+ both (QD-LoRA)": Row(QuantizeSettings(), "both"),
     f"+ allocation, A <= {ACTIVATION_BITS}": Row(QuantizeSettings(), "both", planned=True),
@@ -95,7 +96,7 @@ class Ablation:
         settings = replace(row.settings, parts=parts, seed=self.arguments.seed)
         budget = Budget(ACTIVATION_BITS, WEIGHT_BITS)
         plan = solve(self.sensitivities(parts), budget) if row.planned else None
-        quantize_restorer(model, self.statistics, self.images[:2], settings, plan=plan)
+        quantize_restorer(model, self.statistics, images_at_once(self.full, self.images), settings, plan=plan)
         if row.trained:
             fit = TrainerSettings(
                 steps=self.arguments.steps, validate_every=10**6, save_every=10**6, seed=self.arguments.seed

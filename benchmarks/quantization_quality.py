@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 from quantface_core import load_restorer, restorer_path
 from quantface_core.degrade import degrade
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
+from quantface_core.stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
 from quantface_core.types import Bits, QuantizeSettings
 
 GROUP = 64  # channels: ConvRot's rotation and its packing
@@ -46,14 +47,25 @@ class Method:
 
 PLAIN = QuantizeSettings(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")
 OURS = "ours, untrained"
+RECIPE = replace(PLAIN, scaling=True, rank=16)
+WHOLE_WIDTH = 8192  # a rotation of all channels where they have a Hadamard matrix
+COMPENSATED = {"rounding": "compensated"}
+_GPTQ = {"quantface_core.quant.compensate._STRENGTHS": ()}  # feedback alone, without the ridge regression
 METHODS = {
     "MaxMin rounding": Method(PLAIN),
     "scaling": Method(replace(PLAIN, scaling=True)),
     "rotation": Method(replace(PLAIN, block=64)),
     "scaling + rotation": Method(replace(PLAIN, scaling=True, block=64)),
-    "SVD branch + scaling (SVDQuant's recipe)": Method(replace(PLAIN, scaling=True, rank=16)),
-    "the same, with our search for clips": Method(replace(PLAIN, scaling=True, rank=16, clipping=True)),
-    "ours, without it": Method(QuantizeSettings(clipping=False)),
+    "rotation of all channels + clips + GPTQ (QuaRot's recipe)": Method(
+        replace(PLAIN, block=WHOLE_WIDTH, clipping=True, **COMPENSATED), _GPTQ
+    ),
+    "SVD branch + scaling (SVDQuant's recipe)": Method(RECIPE),
+    "the same with GPTQ, as its authors have it": Method(replace(RECIPE, **COMPENSATED), _GPTQ),
+    "the same with GPTQ and our search for clips": Method(replace(RECIPE, clipping=True, **COMPENSATED), _GPTQ),
+    "the same with our rounding and search for clips": Method(replace(RECIPE, clipping=True, **COMPENSATED)),
+    "ours, without the search for clips": Method(QuantizeSettings(clipping=False)),
+    "ours, rounded to nearest": Method(QuantizeSettings(rounding="nearest")),
+    "ours, GPTQ": Method(patches=_GPTQ),
     OURS: Method(),
 }
 
@@ -63,7 +75,7 @@ def _no_signs(channels: int, seed: int) -> Tensor:
 
 
 _SIGNS = {f"quantface_core.kernels.{room}.random_signs": _no_signs for room in ("hadamard",)}
-_EXPONENTS = "quantface_core.stages.quantize.EXPONENTS"
+_EXPONENTS = "quantface_core.quant.search.EXPONENTS"
 ABLATION = {
     OURS: Method(),
     "no rotation": Method(QuantizeSettings(block=1)),
@@ -74,6 +86,8 @@ ABLATION = {
     "no clipping": Method(QuantizeSettings(clipping=False)),
     "no scaling": Method(QuantizeSettings(scaling=False)),
     "exponent 0.5 everywhere": Method(patches={_EXPONENTS: (0.5,)}),
+    "rounded to nearest": Method(QuantizeSettings(rounding="nearest")),
+    "GPTQ alone": Method(patches=_GPTQ),
     "no branch": Method(QuantizeSettings(rank=0)),
     "rank 32": Method(QuantizeSettings(rank=32)),
 }
@@ -121,6 +135,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=64, help="test faces measured")
     parser.add_argument("--parts", nargs="+", choices=["whole", "unet", "linears"], default=["whole", "unet"])
     parser.add_argument("--calibration", type=int, default=16, help="training faces calibrated with")
+    parser.add_argument("--rows", nargs="+", metavar="TEXT", help="only rows whose name holds one of these")
     parser.add_argument("--stressed", action="store_true", help="on the stressed copy of the mini")
     parser.add_argument("--ablation", action="store_true", help="parts of ours, w4a4, whole pipeline")
     parser.add_argument("--picture", type=Path, help="first 8 faces: full precision, then ours at each width")
@@ -137,17 +152,21 @@ def main() -> None:
     if arguments.stressed:
         full = stress(full)
     statistics = calibrate_restorer(full, images)
+    took: list[float] = []  # seconds of the processor for the row that is being made
     psnr, ms_ssim = create_metric("psnr"), create_metric("ms_ssim")
 
     def measured(name: str, pictures: Tensor) -> list[str | float]:
         same = pictures is exact
         columns: list[Tensor] = [score(psnr, pictures, clean), score(ms_ssim, pictures, clean)]
-        return [name, "" if same else float(score(psnr, pictures, exact).mean()), *(float(c.mean()) for c in columns)]
+        close = "" if same else float(score(psnr, pictures, exact).mean())
+        return [name, close, *(float(c.mean()) for c in columns), took.pop() if took else ""]
 
     def quantized(settings: QuantizeSettings, layers: list[str] | None = None) -> Tensor:
         model = copy.deepcopy(full)
         chosen = {name: statistics[name] for name in layers} if layers else statistics
-        quantize_restorer(model, chosen, images[:2], settings)
+        began = time.process_time()
+        quantize_restorer(model, chosen, images_at_once(full, images), settings)
+        took.append(time.process_time() - began)
         return run(model, degraded)
 
     print(f"{len(clean)} faces of test, {len(images)} of train to calibrate{', stressed' * arguments.stressed}")
@@ -158,6 +177,8 @@ def main() -> None:
             weight_bits, activation_bits = Bits.parse(bits)
             rows = [measured("full precision", exact)]
             for name, method in (ABLATION if arguments.ablation else METHODS).items():
+                if arguments.rows and not any(text in name for text in arguments.rows):
+                    continue
                 chosen = ("unet",) if parts == "unet" else method.settings.parts
                 widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
                 patches = [patch(target, value) for target, value in method.patches.items()]
@@ -170,12 +191,18 @@ def main() -> None:
                 rows.append(measured(name, pictures))
                 if name == OURS and parts == "whole":
                     shown.append(pictures)
-            if bits == "w4a4" and not arguments.ablation:
+            if bits == "w4a4" and not arguments.ablation and not arguments.rows:
                 same = convrot_layers(full)
                 rows.append(measured(f"comfy-kitchen ConvRot, {len(same)} linears", run(with_convrot(full), degraded)))
                 if parts != "linears":
                     rows.append(measured(f"ours, the same {len(same)} linears", quantized(QuantizeSettings(), same)))
-            header = [f"{bits}, {parts}", "PSNR to full precision (dB)", "PSNR to original (dB)", "MS-SSIM to original"]
+            header = [
+                f"{bits}, {parts}",
+                "PSNR to full precision (dB)",
+                "PSNR to original (dB)",
+                "MS-SSIM to original",
+                "seconds",
+            ]
             print(f"\n{table(header, rows)}", flush=True)
     if arguments.picture:
         rows_shown = torch.stack(shown)[:, :8].permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)

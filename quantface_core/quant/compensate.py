@@ -20,7 +20,7 @@ from torch import Tensor
 from ..kernels.quantize import largest_code, quantize
 from .rounding_sample import RoundingSample
 
-LARGEST_GROUP = 4608  # columns whose moments are kept together, 85 MB; a wider weight is rounded in several groups
+LARGEST_GROUP = 2304  # columns whose moments are kept together, 21 MB; a wider weight is rounded in several groups
 _DAMPING = 0.01  # of the feedback: what is added to the moments' diagonal, as a share of its mean
 _STRENGTHS = (1.0, 0.1, 0.01)  # of the ridge, as a share of the same; it stays off where none helps
 _BLOCK = 64  # columns rounded one after the other before their errors go on to all others
@@ -40,8 +40,7 @@ def compensated_codes(weight: Tensor, scale: Tensor, bits: int, sample: Rounding
     for columns in _groups(weight.shape[1]):
         # What the groups before have left undone is in `error`, so that this one makes up for it too.
         x, part = sample.inputs[:, columns], weight[:, columns]
-        change, moments = ridge(x, error)
-        codes[:, columns] = feedback_codes((part + change) / scale, bits, moments)
+        codes[:, columns] = feedback_codes((part + ridge(x, error)) / scale, bits, x.t() @ x)
         error -= x @ (codes[:, columns] * scale - part).t()
     plain = sample.target - sample.inputs @ (nearest * scale).t()
     better = error.square().sum(0) < plain.square().sum(0)
@@ -56,7 +55,7 @@ def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
     limit = largest_code(bits)
     order = moments.diagonal().argsort(descending=True, stable=True)
     # An upper triangular R with R R^T = H is the mirror image of the lower one of H's mirror image.
-    factor = _factor(moments[order][:, order].flip(0, 1), _DAMPING)
+    factor = _factor(moments[order][:, order].flip(0, 1), _DAMPING * float(moments.diagonal().mean()))
     if factor is None:
         return steps.round().clamp(-limit, limit).to(torch.int8)
     carry = factor.flip(0, 1)
@@ -72,24 +71,41 @@ def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
     return torch.empty_like(codes).index_copy_(1, order, codes).to(torch.int8)
 
 
-def ridge(x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """The change [O, K] of a weight that takes an error [N, O] back as far as rows x [N, K] foretell it; x's moments.
+def ridge(x: Tensor, error: Tensor) -> Tensor:
+    """The change [O, K] of a weight that takes an error [N, O] back as far as rows x [N, K] foretell it.
 
     Its strength is the one of `_STRENGTHS` that, found on the first half of the rows, is best on the second, where it
     has to be better than no change.
     """
     first, second = x.tensor_split([len(x) // 2])
     seen, unseen = error.tensor_split([len(x) // 2])
-    moments, crossed = first.t() @ first, first.t() @ seen
     best, least = None, float(unseen.square().sum())
-    for strength in _STRENGTHS if len(first) else ():
-        left = float((unseen - second @ _solved(moments, crossed, strength)).square().sum())
+    solve = _RidgeSolver(first, seen) if len(first) else None
+    for strength in _STRENGTHS if solve else ():
+        left = float((unseen - second @ solve(strength)).square().sum())
         if left < least:
             best, least = strength, left
-    moments.addmm_(second.t(), second)
-    if best is None:
-        return torch.zeros_like(crossed).t(), moments
-    return _solved(moments, crossed.addmm_(second.t(), unseen), best).t(), moments
+    return torch.zeros_like(x[:1]).expand(error.shape[1], -1) if best is None else _RidgeSolver(x, error)(best).t()
+
+
+class _RidgeSolver:
+    """Ridge regressions [K, O] of errors [N, O] on rows [N, K] at several strengths.
+
+    By the smaller of the two Gram matrices: at a deep layer of few pixels the rows' is a hundredth of the columns'.
+    """
+
+    def __init__(self, x: Tensor, error: Tensor) -> None:
+        self.wide = x.shape[0] < x.shape[1]
+        self.x, self.gram = x, x @ x.t() if self.wide else x.t() @ x
+        self.right = error if self.wide else x.t() @ error
+        self.mean = float(x.square().sum()) / x.shape[1]  # of the moments' diagonal
+
+    def __call__(self, strength: float) -> Tensor:
+        factor = _factor(self.gram, strength * self.mean)
+        if factor is None:
+            return torch.zeros(self.x.shape[1], self.right.shape[1], device=self.x.device)
+        solved = torch.cholesky_solve(self.right, factor)
+        return self.x.t() @ solved if self.wide else solved
 
 
 def _groups(columns: int) -> Iterator[slice]:
@@ -98,19 +114,13 @@ def _groups(columns: int) -> Iterator[slice]:
     return (slice(start, min(start + size, columns)) for start in range(0, columns, size))
 
 
-def _solved(moments: Tensor, crossed: Tensor, strength: float) -> Tensor:
-    factor = _factor(moments, strength)
-    return torch.zeros_like(crossed) if factor is None else torch.cholesky_solve(crossed, factor)
-
-
-def _factor(moments: Tensor, damping: float) -> Tensor | None:
-    """The lower triangular factor of damped moments; None where there is none."""
-    mean = float(moments.diagonal().mean())
-    if not mean > 0:  # NaN too
+def _factor(gram: Tensor, damping: float) -> Tensor | None:
+    """The lower triangular factor of a Gram matrix with `damping` on its diagonal; None where there is none."""
+    if not damping > 0:  # all zero, or not finite
         return None
     for attempt in range(_ATTEMPTS):
-        damped = moments.clone()
-        damped.diagonal().add_(damping * mean * 10**attempt)
+        damped = gram.clone()
+        damped.diagonal().add_(damping * 10**attempt)
         factor, failed = torch.linalg.cholesky_ex(damped)
         if not int(failed):
             return factor
