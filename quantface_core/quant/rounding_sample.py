@@ -21,6 +21,9 @@ class RoundingSample:
     inputs: Tensor  # [N, K] float32, rounded and clipped; columns in the order of a weight [O, K]
     target: Tensor  # [N, O] float32, what the weight should make of them
 
+    def to(self, device: torch.device) -> RoundingSample:
+        return RoundingSample(self.inputs.to(device), self.target.to(device))
+
     def finite(self) -> RoundingSample:
         """Without the rows that hold NaN or infinity."""
         keep = torch.isfinite(self.inputs).all(1) & torch.isfinite(self.target).all(1)

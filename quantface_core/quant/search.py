@@ -128,8 +128,11 @@ class LayerSearch:
         weight, (x, measured) = self.split(exponent)[0], self._balanced_sample(self.every, exponent)
         inputs = self._rounded_sample(x, measured, self.fmt.activation_bits, clip)
         sample = sample_rows(self.layer, inputs, self._product(x, weight), self.fmt.seed)
-        flat = compensated_codes(weight.flatten(1), scale.flatten(1), self.fmt.weight_bits, sample)
-        return flat.view_as(codes), scale
+        # Apple's GPUs have not all of the factorizations.
+        device = x.device if x.device.type == "cuda" else torch.device("cpu")
+        flat = (weight.flatten(1).to(device), scale.flatten(1).to(device))
+        compensated = compensated_codes(*flat, self.fmt.weight_bits, sample.to(device))
+        return compensated.view_as(codes).to(codes.device), scale
 
     def error(self, exponent: float | None, clip: float) -> float:
         """Mean squared error of the output over its mean square."""
