@@ -40,7 +40,8 @@ def compensated_codes(weight: Tensor, scale: Tensor, bits: int, sample: Rounding
     for columns in _groups(weight.shape[1]):
         # What the groups before have left undone is in `error`, so that this one makes up for it too.
         x, part = sample.inputs[:, columns], weight[:, columns]
-        codes[:, columns] = feedback_codes((part + ridge(x, error)) / scale, bits, x.t() @ x)
+        moments = x.t() @ x
+        codes[:, columns] = feedback_codes((part + ridge(x, error, moments)) / scale, bits, moments)
         error -= x @ (codes[:, columns] * scale - part).t()
     plain = sample.target - sample.inputs @ (nearest * scale).t()
     better = error.square().sum(0) < plain.square().sum(0)
@@ -71,8 +72,8 @@ def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
     return torch.empty_like(codes).index_copy_(1, order, codes).to(torch.int8)
 
 
-def ridge(x: Tensor, error: Tensor) -> Tensor:
-    """The change [O, K] of a weight that takes an error [N, O] back as far as rows x [N, K] foretell it.
+def ridge(x: Tensor, error: Tensor, moments: Tensor) -> Tensor:
+    """The change [O, K] of a weight that takes back what rows x [N, K] foretell of an error [N, O]; moments: x^T x.
 
     Its strength is the one of `_STRENGTHS` that, found on the first half of the rows, is best on the second, where it
     has to be better than no change.
@@ -85,7 +86,9 @@ def ridge(x: Tensor, error: Tensor) -> Tensor:
         left = float((unseen - second @ solve(strength)).square().sum())
         if left < least:
             best, least = strength, left
-    return torch.zeros_like(x[:1]).expand(error.shape[1], -1) if best is None else _RidgeSolver(x, error)(best).t()
+    if best is None:
+        return torch.zeros_like(x[:1]).expand(error.shape[1], -1)
+    return _RidgeSolver(x, error, moments)(best).t()
 
 
 class _RidgeSolver:
@@ -94,9 +97,12 @@ class _RidgeSolver:
     By the smaller of the two Gram matrices: at a deep layer of few pixels the rows' is a hundredth of the columns'.
     """
 
-    def __init__(self, x: Tensor, error: Tensor) -> None:
-        self.wide = x.shape[0] < x.shape[1]
-        self.x, self.gram = x, x @ x.t() if self.wide else x.t() @ x
+    def __init__(self, x: Tensor, error: Tensor, moments: Tensor | None = None) -> None:
+        self.x, self.wide = x, x.shape[0] < x.shape[1]
+        if self.wide:
+            self.gram = x @ x.t()
+        else:
+            self.gram = x.t() @ x if moments is None else moments
         self.right = error if self.wide else x.t() @ error
         self.mean = float(x.square().sum()) / x.shape[1]  # of the moments' diagonal
 
