@@ -22,7 +22,7 @@ from .rounding_sample import RoundingSample
 
 LARGEST_GROUP = 2304  # columns whose moments are kept together, 21 MB; a wider weight is rounded in several groups
 _DAMPING = 0.01  # of the feedback: what is added to the moments' diagonal, as a share of its mean
-_STRENGTHS = (1.0, 0.1, 0.01)  # of the ridge, as a share of the same; it stays off where none helps
+_STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of the ridge, as shares of the same; off where none helps
 _BLOCK = 64  # columns rounded one after the other before their errors go on to all others
 _ATTEMPTS = 5  # at a factor, each with ten times the damping: moments may be all but singular
 
