@@ -136,7 +136,8 @@ def test_a_directory_with_broken_pictures(
     source, target = tmp_path / "from", tmp_path / "to"
     source.mkdir()
     (source / "a_broken.png").write_bytes(b"no picture")
-    (source / "b_cut.png").write_bytes(astronaut_file.read_bytes()[:100_000])
+    if not hosted.is_forge:  # which stops at such a file by itself, before any extension sees it
+        (source / "b_cut.png").write_bytes(astronaut_file.read_bytes()[:100_000])
     (source / "c_whole.png").write_bytes(astronaut_file.read_bytes())
     extras.mode("Batch from Directory")
     extras.field("Input directory").fill(str(source))
