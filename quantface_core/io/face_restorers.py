@@ -148,7 +148,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         else:
             with path.open("rb") as file:
                 mapped = zipfile.is_zipfile(file)
-            state = torch.load(path, "cpu", weights_only=True, mmap=mapped)
+            state = torch.load(str(path), "cpu", weights_only=True, mmap=mapped)  # torch 2.1 maps no Path
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: refused, it holds more than weights: such a file can run code") from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile) as error:

@@ -159,7 +159,7 @@ def test_the_settings_page(hosted: WebUI, page: Page, astronaut_file: Path, comm
     page.page.locator("ul.options li").filter(has_text="0.5").first.click()
     page.shot(f"{hosted.name}_settings")
     page.page.locator("#settings_submit").click()
-    page.page.locator("#settings_result", has_text="quantface_strength").wait_for()
+    page.page.locator("#settings_result", has_text="quantface_strength").first.wait_for()
     try:
         _, answer = hosted.post("/test/restore_faces", {"image": encoded(astronaut_file), "options": {}})
     finally:
