@@ -148,7 +148,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         else:
             with path.open("rb") as file:
                 mapped = zipfile.is_zipfile(file)
-            state = torch.load(str(path), "cpu", weights_only=True, mmap=mapped)  # torch 2.1 maps no Path
+            # A string, which alone torch 2.1 maps; and by keywords, for A1111's own torch.load has another order.
+            state = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: refused, it holds more than weights: such a file can run code") from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
