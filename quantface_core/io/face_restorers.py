@@ -154,8 +154,10 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: refused, it holds more than weights: such a file can run code") from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: damaged, or still downloading ({' '.join(str(error).split())[:_WORDS]})") from error
+    if not isinstance(state, Mapping):  # A1111's torch.load gives None for what it takes for unsafe
+        raise ModelError(f"{path}: refused, it is not plain weights, or damaged")
     for wrapper in ("params_ema", "params", "state_dict", "model"):  # the averaged weights where there are both
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+        if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
             break
     tensors = {k: t for k, t in state.items() if isinstance(k, str) and isinstance(t, torch.Tensor)}
