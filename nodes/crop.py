@@ -80,7 +80,7 @@ class CropFaces(io.ComfyNode):
         from ..quantface_core.faces.align import extract, face_transform
         from ..quantface_core.faces.paste import face_mask as soft_mask
         from ..quantface_core.faces.select import select_faces, sort_faces
-        from ..quantface_core.faces.track import steady
+        from ..quantface_core.faces.track import smooth_tracks
 
         host.require_valid(check_positions(positions))
         options = RestoreOptions(**chosen(faces, positions, order, min_confidence, min_size))
@@ -89,7 +89,7 @@ class CropFaces(io.ComfyNode):
         report.note(check_choice(found, options, boxes, marks))
         taken: Found = []
         crops: list[NDArray[np.float32]] = []
-        for frame, here in zip(pictures, steady(found, smoothing), strict=True):
+        for frame, here in zip(pictures, smooth_tracks(found, smoothing), strict=True):
             host.stop_if_cancelled()
             ordered = sort_faces(here, options)
             numbers = select_faces(ordered, options)

@@ -98,7 +98,7 @@ class RestoreFace(io.ComfyNode):
         background: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         from ..quantface_core import RestoreOptions
-        from ..quantface_core.faces.track import steady
+        from ..quantface_core.faces.track import smooth_tracks
 
         host.require_valid(check_positions(positions))
         job = Job(image, mask, background, "restored")
@@ -120,7 +120,7 @@ class RestoreFace(io.ComfyNode):
         restorer = fr_model.ready(batch_size) if any(found) else fr_model.restorer
         with host.memory_given_back():
             frames = (to_pixels(frame) for frame in job.image)
-            for index, here in enumerate(steady(found, smoothing, frames)):
+            for index, here in enumerate(smooth_tracks(found, smoothing, frames)):
                 start, share = _LOOKING + index * (1 - _LOOKING) / job.count, (1 - _LOOKING) / job.count
                 picture = job.restore(
                     index, here, restorer, options, bar.callbacks({"restore": (start, start + share)})

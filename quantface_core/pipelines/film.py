@@ -17,14 +17,14 @@ import numpy as np
 
 from .. import __version__
 from ..errors import ImageError, QuantFaceError, UsageError
+from ..faces.appearance import appearance_descriptor
 from ..faces.cuts import is_cut, thumb_of
 from ..faces.detect import FaceDetector
-from ..faces.look import look_of
 from ..io.models import detector_path
 from ..io.video import FilmReader
 from ..io.video.numbered import NumberedFrames
 from ..restorer import Restorer
-from ..stages.film import FilmRestorer, RestoredFrame, SeenFrame, first_needed, square_width
+from ..stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_needed, square_width
 from ..types import Face, Pixels, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
 from .film_report import FilmResult, report_of
@@ -154,14 +154,14 @@ class _Run:
         finally:
             self._state.close()
 
-    def _seen(self, first: int) -> Iterator[SeenFrame]:
+    def _seen(self, first: int) -> Iterator[DetectedFrame]:
         """Every frame with its faces, those that are long done from memory."""
         needed = first_needed(first, self._request.smoothing)
         known, state = self._state.found_count, self._state
         begin, start, kept = self._begin, 0, []
         for index, found in enumerate(state.found()):
             if index < min(needed, known - 1):
-                yield SeenFrame(None, found.faces, found.looks, found.cut)
+                yield DetectedFrame(None, found.faces, found.appearances, found.cut)
                 start = index + 1
             else:
                 begin = found.pts if index == start else begin
@@ -181,7 +181,7 @@ class _Run:
                 found = self._found(frame.pts, pixels, thumb is not None and is_cut(thumb, now))
                 state.add(found)
             thumb = now if pixels is not None else None
-            yield SeenFrame(frame if index >= needed else None, found.faces, found.looks, found.cut)
+            yield DetectedFrame(frame if index >= needed else None, found.faces, found.appearances, found.cut)
 
     def _frames(self, begin: int | None) -> Iterator[Any]:
         for frame in self._source.frames(begin):
@@ -190,14 +190,14 @@ class _Run:
             yield frame
 
     def _found(self, pts: int, pixels: Pixels, cut: bool) -> Found:
-        faces, looks = [], []
+        faces, appearances = [], []
         for face in self._detect(pixels):
             try:
-                looks.append(look_of(pixels, face))
+                appearances.append(appearance_descriptor(pixels, face))
                 faces.append(face)
             except ImageError:  # no face has landmarks like these
                 continue
-        return Found(pts, cut, tuple(faces), tuple(looks))
+        return Found(pts, cut, tuple(faces), tuple(appearances))
 
     def _square(self, pixels: Pixels) -> Pixels:
         height, width = pixels.shape[:2]
