@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantface_core.errors import QuantFaceError
-from quantface_core.io.offers import plain
+from quantface_core.io.model_menu import strip_mark
 
 from . import host
 from .restoring import choices, restore
@@ -71,7 +71,7 @@ def add_options() -> None:
         shared.opts.add_option(f"quantface_{name}", option.info(note) if note else option)
 
     def models() -> dict[str, Any]:  # without marks: a saved choice stays one when its model has come
-        return {"choices": [plain(name) for name in choices()]}
+        return {"choices": [strip_mark(name) for name in choices()]}
 
     menu = "of Restore faces, with QuantFace as the face restoration model; what is not here yet is made at first use"
     add("model", "QuantFace model", gr.Dropdown, models, menu, lambda: None)

@@ -13,7 +13,7 @@ import torch
 
 from quantface_core.errors import QuantFaceError
 from quantface_core.io.face_restorers import has_fidelity
-from quantface_core.io.offers import offered_file, offers, plain
+from quantface_core.io.model_menu import choice_path, menu_choices, strip_mark
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
 from . import holder, host
@@ -44,27 +44,27 @@ class Restored:
 
 def choices() -> list[str]:
     """What the menus offer: models by name, marked by what choosing one takes, and files in the models folder."""
-    return offers(host.model_file, host.model_files())
+    return menu_choices(host.model_file, host.model_files())
 
 
 def choice(name: str) -> str:
     """A model as the menu has it now: its mark may have changed since it was chosen."""
-    return next((known for known in choices() if plain(known) == plain(name)), name)
+    return next((known for known in choices() if strip_mark(known) == strip_mark(name)), name)
 
 
 def offers_fidelity(name: str) -> bool:
     """Whether a choice of the menu is a model with a fidelity to choose."""
-    return has_fidelity(host.model_file(plain(name)) if name else None)
+    return has_fidelity(host.model_file(strip_mark(name)) if name else None)
 
 
 def restore(pixels: Pixels, settings: Settings) -> Restored:
     """Restore an RGB picture [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
-    file = offered_file(settings.model, host.model_file)  # a wrong name is told, faces or none
+    file = choice_path(settings.model, host.model_file)  # a wrong name is told, faces or none
     if settings.visibility == 0:
         return Restored(pixels, (), ())
     with host.Progress() as progress:
         if file is None:
-            file = _fetched(plain(settings.model), progress)
+            file = _fetched(strip_mark(settings.model), progress)
         with _detector_lock:
             found = _detector()(pixels)
         options = settings.options()

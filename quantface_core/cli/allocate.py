@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         type=_limit,
         action="append",
         default=[],
-        metavar="ROOM=LOW-HIGH",
+        metavar="MODULE=LOW-HIGH",
         help="such as vae.decoder=6-8",
     )
     add("--perceptual", default="ms_ssim", metavar="METRIC", help="ms_ssim, ssim, or any full-reference one of pyiqa")

@@ -29,7 +29,7 @@ from ..types import Face, Pixels, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
 from .film_report import FilmResult, report_of
 from .film_sink import FolderSink, Sink, VideoSink
-from .film_state import FilmState, Found
+from .film_state import FilmState, FrameDetections
 
 PART = 48
 """Frames that are lost at most when a run is stopped; each part begins with a key frame."""
@@ -189,7 +189,7 @@ class _Run:
                 return
             yield frame
 
-    def _found(self, pts: int, pixels: Pixels, cut: bool) -> Found:
+    def _found(self, pts: int, pixels: Pixels, cut: bool) -> FrameDetections:
         faces, appearances = [], []
         for face in self._detect(pixels):
             try:
@@ -197,7 +197,7 @@ class _Run:
                 faces.append(face)
             except ImageError:  # no face has landmarks like these
                 continue
-        return Found(pts, cut, tuple(faces), tuple(appearances))
+        return FrameDetections(pts, cut, tuple(faces), tuple(appearances))
 
     def _square(self, pixels: Pixels) -> Pixels:
         height, width = pixels.shape[:2]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..errors import UsageError
 from ..io.atomic import atomic_path, check_writable
 from ..io.video import (
-    WRITABLE_FILMS,
+    WRITABLE_VIDEO_SUFFIXES,
     FilmReader,
     Frame,
     Part,
@@ -72,8 +72,8 @@ class VideoSink:
     ) -> None:
         """Raises UsageError for what cannot be written."""
         suffix, info = output.suffix.lower(), source.info
-        if suffix not in WRITABLE_FILMS:
-            raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE_FILMS)}")
+        if suffix not in WRITABLE_VIDEO_SUFFIXES:
+            raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE_VIDEO_SUFFIXES)}")
         check_writable(output, "--output")
         self._output, self._info, self._factor, self._span = output, info, factor, span
         self._original = source.path if isinstance(source, FilmReader) else None

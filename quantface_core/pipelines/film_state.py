@@ -26,7 +26,7 @@ _SETTINGS, _FOUND = "settings.json", "found.jsonl"
 
 
 @dataclass(frozen=True)
-class Found:
+class FrameDetections:
     """What was found in one frame."""
 
     pts: int
@@ -48,7 +48,7 @@ class Found:
         return json.dumps([self.pts, int(self.cut), faces], separators=(",", ":"))
 
     @classmethod
-    def parse(cls, line: str) -> Found:
+    def parse(cls, line: str) -> FrameDetections:
         pts, cut, rows = json.loads(line)
         faces, appearances = [], []
         for row in rows:
@@ -102,14 +102,14 @@ class FilmState:
         os.truncate(path, whole)
         return count
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[FrameDetections]:
         """What was found in the frames so far, in order."""
         self._file.flush()
         with (self.folder / _FOUND).open(encoding="utf-8") as file:
             for line, _ in zip(file, range(self.found_count), strict=False):
-                yield Found.parse(line)
+                yield FrameDetections.parse(line)
 
-    def add(self, found: Found) -> None:
+    def add(self, found: FrameDetections) -> None:
         """Keep what was found in the next frame."""
         self._file.write(found.to_line() + "\n")
         self._file.flush()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, ModelError, UsageError, WriteError
 from ..io.atomic import atomic_path
-from ..io.mistaken import mistaken_for_model
+from ..io.file_diagnosis import diagnose_model_file
 from ..nn.swap import quant_layers
 from .formats import add_low_bit_layers, check_scales, formats_from_json, formats_to_json, low_bit_state, stored_as_is
 
@@ -184,7 +184,7 @@ def opened(path: Path) -> Iterator[Any]:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied"
-    return mistaken_for_model(path) or f"damaged, or no safetensors file ({error})"
+    return diagnose_model_file(path) or f"damaged, or no safetensors file ({error})"
 
 
 def read_notes(path: Path) -> dict[str, str]:
