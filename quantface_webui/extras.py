@@ -82,6 +82,12 @@ def process(pp: Any, enable: bool | None, **values: Any) -> None:
     if not enable:
         return
     try:
+        pp.image.load()  # the host opens a file without reading it
+    except Exception as error:  # whatever a decoder raises
+        host.report(f"a damaged picture is left out ({error})")
+        host.skip_picture()  # it cannot be saved either, and that would end the batch
+        return
+    try:
         settings = _settings(**values)
         if settings.visibility == 0:
             return

@@ -156,6 +156,24 @@ def test_importing_the_package_is_light() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("extra", ["pulp", "peft", "pyiqa", "av", "spandrel"])
+def test_restoring_and_building_do_without(extra: str) -> None:
+    """WebUI hosts lack them: what allocates or trains asks for them, and says so."""
+    code = f"""import importlib, sys
+sys.modules[{extra!r}] = None
+for name in "fetch build quantize evaluate restore_file restore_picture archive child".split():
+    importlib.import_module("quantface_core.pipelines." + name)
+from quantface_core.errors import QuantFaceError
+try:
+    importlib.import_module("quantface_core.pipelines.distill")
+except QuantFaceError as error:
+    print(error)
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CORE.parent)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip() == ("training needs PEFT: pip install peft" if extra == "peft" else "")
+
+
 def test_every_public_name_exists() -> None:
     for name in quantface_core.__all__:
         assert getattr(quantface_core, name) is not None

@@ -14,11 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import QuantFaceError, UsageError
 from ..kernels.balance import low_rank
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
@@ -27,6 +25,12 @@ from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .replace import replace_by_name, replace_modules
 from .swap import quant_layers
+
+try:
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+except ImportError as missing:
+    raise QuantFaceError("training needs PEFT: pip install peft") from missing
 
 QUANTIZATION, DISTILLATION = "quantization", "distillation"
 _LEAST_CLIP = 0.05

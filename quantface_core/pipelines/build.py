@@ -29,7 +29,6 @@ from ..runtime.device import choose_device
 from ..types import BitPlan
 from .allocate import AllocateRequest, MeasureRequest, allocate, measure
 from .callbacks import PipelineCallbacks
-from .distill import DistillRequest, distill
 from .evaluate import EvaluateRequest, EvaluateResult, evaluate
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, load_file, save_model
@@ -169,6 +168,8 @@ class _Build:
         notes = {**low.notes, **{k: v for k, v in read_notes(self.source).items() if k == _LICENCE}}
         low = replace(low, notes={**notes, "recipe": recipe.name})
         if recipe.distill:
+            from .distill import DistillRequest, distill  # needs peft, which hosts that build without training lack
+
             validation = min(recipe.validation, len(self.images) // 2)
             folder = self._named("distill", "", [asdict(recipe.distill), recipe.mode, recipe.faces, validation])
             teacher = self._full_precision()

@@ -11,11 +11,14 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-
-import pulp
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ..errors import QuantFaceError, UsageError
 from ..types import BITS, BitPlan, Bits, Budget, LayerSensitivity, Sensitivity, widths_in_words
+
+if TYPE_CHECKING:  # asked for by those who allocate alone: a host that restores need not have it
+    import pulp
 
 _SECONDS = 20  # after which the best plan so far is taken
 _GAP = 1e-3  # relative, to the best possible: the measurement is coarser
@@ -39,8 +42,9 @@ class _Limit:
 def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     """The plan of least expected error within a budget.
 
-    Raises UsageError when the budget cannot be met, naming the nearest that can.
+    Raises UsageError when the budget cannot be met, naming the nearest that can; QuantFaceError without PuLP.
     """
+    pulp = _pulp()
     layers = sensitivity.layers
     if not layers:
         raise UsageError("the sensitivities name no layer: measure them again")
@@ -65,7 +69,7 @@ def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     for limit in limits:
         spent = pulp.lpSum(limit.cost(name, widths) * x for name, widths, x in chosen)
         problem += spent <= limit.most * (1 + _ROUNDING) - limit.fixed
-    status = problem.solve(_solver())
+    status = problem.solve(_solver(pulp))
     picked = [(name, widths) for name, widths, x in chosen if (x.value() or 0) > 0.5]
     if len(picked) != len(choices):
         raise QuantFaceError(f"the solver found no plan ({pulp.LpStatus[status]}): loosen the budget a little")
@@ -75,7 +79,15 @@ def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     return BitPlan(sensitivity.model, {name: Bits(*widths) for name, widths in plan.items()})
 
 
-def _solver() -> pulp.LpSolver:
+def _pulp() -> ModuleType:
+    try:
+        import pulp
+    except ImportError as error:
+        raise QuantFaceError("allocating bits needs PuLP: pip install pulp") from error
+    return pulp
+
+
+def _solver(pulp: ModuleType) -> pulp.LpSolver:
     """HiGHS where it is installed, else CBC: the system's, or the one that PuLP before 4 brings.
 
     Each gives the same plan every time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from dataclasses import replace
 from itertools import product
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantface_core.errors import UsageError
+from quantface_core.errors import QuantFaceError, UsageError
 from quantface_core.kernels.quantize import BITS
 from quantface_core.quant.bit_program import parse_limit, solve, summarize, uniform
 from quantface_core.types import BitPlan, Budget, LayerSensitivity, Sensitivity
@@ -133,6 +134,12 @@ def test_a_full_size_network_is_solved_while_the_user_waits_and_always_the_same(
 def test_nothing_it_calls_will_go_soon(recwarn: pytest.WarningsRecorder) -> None:
     solve(NETWORK, Budget(activation_bits=5))
     assert not [warning for warning in recwarn if "PuLP" in str(warning.message)]
+
+
+def test_without_pulp_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pulp", None)
+    with pytest.raises(QuantFaceError, match="pip install pulp"):
+        solve(NETWORK, Budget(activation_bits=6))
 
 
 def test_limits_read_as_they_are_typed() -> None:

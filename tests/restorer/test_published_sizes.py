@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +11,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from quantface_core.io.checkpoint import load_restorer
 from quantface_core.nn.swap import quantizable
 from quantface_core.restorer import SpandrelRestorer
 from quantface_core.restorer.spandrel.architectures import measured
-from tests.published import ARCHITECTURES, module_of, needs_spandrel
+from tests.published import ARCHITECTURES, module_of, needs_spandrel, network, own_output, write
 
 # Parameters of the published files, and of those what a picture needs.
 MILLIONS = {"GFPGAN": (86.4, 84.3), "RestoreFormer": (72.7, 72.7), "CodeFormer": (94.1, 94.1)}
@@ -61,3 +64,18 @@ def test_less_than_a_tenth_of_the_products_stays_in_float(pair: tuple[Any, Spand
     share = 1 - low / (counter.get_total_flops() / 2)
     print(f"{restorer.config.name}: {low / 1e9:.1f} G products, {share:.2%} beside")
     assert 0 <= share < {"GFPGAN": 0.001, "RestoreFormer": 0.01, "CodeFormer": 0.01}[restorer.config.name]
+
+
+@pytest.mark.skipif("QUANTFACE_SLOW" not in os.environ, reason="a minute and 3 GB: set QUANTFACE_SLOW")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_at_that_size_the_picture_is_spandrels(architecture: str, tmp_path: Path) -> None:
+    needs_spandrel()
+    own = network(architecture)
+    restorer = load_restorer(write(own, architecture, tmp_path))
+    face = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        wanted, restored = own_output(own, architecture, face), restorer(face)
+    apart = (restored - wanted).abs()
+    print(f"{architecture}: deviation {wanted.std():.2f}, at most {apart.max():.1e} apart, {apart.square().mean():.1e}")
+    assert wanted.std() > 0.1
+    assert apart.square().mean() < 1e-6
