@@ -12,7 +12,7 @@ from quantface_core.errors import ImageError, ModelError, QuantFaceError, UsageE
 from quantface_core.io.model_menu import strip_mark
 
 from . import host
-from .restoring import choices, restore
+from .restore import choices, restore
 from .settings import NAMES, read_settings
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..io.atomic import atomic_path, check_writable
 from ..io.video.info import VIDEO_SUFFIXES
 from ..types import RestoreOptions
-from .devices import chosen_device
+from .devices import resolve_device
 from .progress import ProgressBars
 
 
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         check_writable(arguments.json, "--json")
     with ProgressBars() as callbacks:
         model = model_path(arguments.model, callbacks)
-        device = chosen_device(arguments)
+        device = resolve_device(arguments)
         request = FilmRequest(
             source,
             output,

@@ -75,7 +75,7 @@ def fetch(remote: Remote, target: Path, notify: Callable[[str], None], progress:
 
 @contextmanager
 def locked(target: Path, notify: Callable[[str], None]) -> Iterator[None]:
-    """Held by the one process that makes `target`; another's wait is told. Let go when the process dies.
+    """Hold the file lock of `target`, with a notice while another process holds it; freed when this process ends.
 
     Makes the folder. Raises ModelError when nothing can be written there.
     """

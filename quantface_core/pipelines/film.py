@@ -27,7 +27,7 @@ from ..restorer import Restorer
 from ..stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_needed, square_width
 from ..types import Face, Pixels, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
-from .film_report import FilmResult, report_of
+from .film_report import FilmResult, build_result
 from .film_sink import FolderSink, Sink, VideoSink
 from .film_state import FilmState, FrameDetections
 
@@ -69,7 +69,7 @@ def restore_film(request: FilmRequest, callbacks: PipelineCallbacks | None = Non
     """
     callbacks = callbacks or PipelineCallbacks()
     _check(request)
-    return _Run(request, callbacks).finished()
+    return _Run(request, callbacks).run()
 
 
 def _check(request: FilmRequest) -> None:
@@ -99,7 +99,7 @@ class _Run:
             self._state.remove()
             raise
 
-    def finished(self) -> FilmResult:
+    def run(self) -> FilmResult:
         source, state, sink = self._source, self._state, self._sink
         for note in (*source.info.notes, *sink.notes):
             self._callbacks.notify(f"{source.path}: {note}")
@@ -114,7 +114,7 @@ class _Run:
             raise ImageError(f"{source.path}: no frame between --from and --to")
         sink.join(state)
         damaged = [f"{source.damaged} damaged pieces are left out"] if source.damaged else []
-        result = report_of(self._request.output, source.info, sink, state, damaged)
+        result = build_result(self._request.output, source.info, sink, state, damaged)
         state.remove()
         return result
 

@@ -55,7 +55,7 @@ class Sink(Protocol):
         """All parts are done: make the result."""
 
     def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
-        """Make a result of what is done, the part that was begun too; whether there is any."""
+        """Write a partial result, the unfinished part included; False when there is nothing to write."""
 
 
 class VideoSink:

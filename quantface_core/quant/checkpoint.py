@@ -218,7 +218,7 @@ def read_json(path: Path, text: str, what: str) -> Any:
 
 @contextmanager
 def building(path: Path) -> Iterator[None]:
-    """Sizes within limits may still not fit each other: whatever a constructor raises is a ModelError."""
+    """Turn whatever a model constructor raises into a ModelError: the header's sizes are not trusted."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, NotImplementedError) as error:

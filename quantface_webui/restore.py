@@ -16,7 +16,7 @@ from quantface_core.io.face_restorers import has_fidelity
 from quantface_core.io.model_menu import choice_path, menu_choices, strip_mark
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
-from . import holder, host
+from . import host, model_cache
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _detector_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreResult:
     """What became of one picture."""
 
     pixels: Pixels  # RGB [H, W, 3]
@@ -57,11 +57,11 @@ def offers_fidelity(name: str) -> bool:
     return has_fidelity(host.model_file(strip_mark(name)) if name else None)
 
 
-def restore(pixels: Pixels, settings: Settings) -> Restored:
+def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
     """Restore an RGB picture [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
     file = choice_path(settings.model, host.model_file)  # a wrong name is told, faces or none
     if settings.visibility == 0:
-        return Restored(pixels, (), ())
+        return RestoreResult(pixels, (), ())
     with host.Progress() as progress:
         if file is None:
             file = _fetched(strip_mark(settings.model), progress)
@@ -69,9 +69,9 @@ def restore(pixels: Pixels, settings: Settings) -> Restored:
             found = _detector()(pixels)
         options = settings.options()
         if not any(face.score >= options.min_confidence and face.size >= options.min_size for face in found):
-            return Restored(pixels, (), ())
+            return RestoreResult(pixels, (), ())
         result = _with_memory(file, lambda model: _faces(model, pixels, found, settings, progress))
-    return Restored(_blended(pixels, result.pixels, settings.visibility), result.faces, result.restored)
+    return RestoreResult(_blended(pixels, result.pixels, settings.visibility), result.faces, result.restored)
 
 
 def _fetched(name: str, progress: host.Progress) -> Path:
@@ -110,7 +110,7 @@ def _with_memory(file: Path, work: Callable[[RestorerModel], Restoration]) -> Re
     """Do it on the host's device; when memory runs out without the diffusion model there; then on the processor."""
 
     def on(device: torch.device) -> Restoration:
-        with holder.restorer(file, device) as model:
+        with model_cache.restorer(file, device) as model:
             return work(model)
 
     device = host.device()
