@@ -122,12 +122,12 @@ def read_published(path: Path, architecture: str, device: str | torch.device, dt
 def _described(path: Path, architecture: str, tensors: Mapping[str, Tensor]) -> SpandrelConfig:
     import torch
 
-    from ..restorer.spandrel.architectures import measured
+    from ..restorer.spandrel.architectures import infer_config
 
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*non-meta parameter.*")  # only shapes are asked for
-            return measured(architecture, tensors)
+            return infer_config(architecture, tensors)
     except ModelError:
         raise
     except Exception as error:  # spandrel raises whatever its classes do

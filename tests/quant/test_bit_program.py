@@ -146,5 +146,5 @@ def test_limits_read_as_they_are_typed() -> None:
     assert parse_limit(" vae.decoder=6-8") == ("vae.decoder", (6, 8))
     assert parse_limit("unet=4") == ("unet", (4, 4))
     for wrong in ("unet", "unet=2-4", "unet=8-3", "=4", "unet=a"):
-        with pytest.raises(UsageError, match="ROOM=LOW-HIGH"):
+        with pytest.raises(UsageError, match="MODULE=LOW-HIGH"):
             parse_limit(wrong)

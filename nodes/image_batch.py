@@ -1,4 +1,4 @@
-"""Pictures whose faces are changed, one after the other: transparency, masks, backgrounds and the report."""
+"""A batch of images whose faces are changed, one after the other: transparency, masks, backgrounds and the report."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _DARK = (
 )
 
 
-class Job:
-    """What goes in, and what comes out picture by picture."""
+class ImageBatch:
+    """A node's batch of images: what goes in, and what comes out image by image."""
 
     def __init__(
         self, image: torch.Tensor, mask: torch.Tensor | None, background: torch.Tensor | None, done: str
