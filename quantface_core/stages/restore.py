@@ -176,6 +176,18 @@ def describe_change(applied_strength: float, automatic: bool = True, removed_art
     return "restored" if applied_strength > 1 - _LEFT else f"restored by {applied_strength:.0%}"
 
 
+def describe_faces(result: Restoration, automatic: bool = True) -> dict[int, str]:
+    """What was done to each restored face, by its position."""
+    changes = zip(result.restored, result.applied_strength, result.removed_artifacts, strict=True)
+    return {number: describe_change(strength, automatic, removed) for number, strength, removed in changes}
+
+
+def unchanged_faces(result: Restoration) -> set[int]:
+    """Positions of the faces that were looked at and left as they were."""
+    changes = zip(result.restored, result.applied_strength, result.removed_artifacts, strict=True)
+    return {number for number, strength, removed in changes if is_unchanged(strength) and not removed}
+
+
 def blended(before: Crop, after: Crop, strength: float | str) -> tuple[Crop, FineDetail | None]:
     """The share of the change to take, [S, S], and what becomes of the photo's finer detail."""
     if isinstance(strength, str):
