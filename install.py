@@ -6,11 +6,11 @@ ComfyUI-Manager runs a file of this name too, after `requirements.txt`: without 
 import tempfile
 from pathlib import Path
 
-from quantface_webui.needs import held, missing
+from quantface_webui.requirements import missing_requirements, pip_constraints
 
 
 def main():
-    wanted = missing()
+    wanted = missing_requirements()
     if not wanted:
         return
     try:
@@ -18,8 +18,8 @@ def main():
     except ImportError:
         return
     with tempfile.TemporaryDirectory() as folder:
-        constraints = Path(folder) / "held.txt"
-        constraints.write_text(held(), encoding="utf-8")
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text(pip_constraints(), encoding="utf-8")
         packages = " ".join(f'"{name}"' for name in wanted)
         run_pip(f'install {packages} --constraint "{constraints}"', "what QuantFace needs")
 

@@ -133,7 +133,7 @@ def _sensitivity(fr_model: FRModel, source: FaceSource, settings: QuantizeSettin
 
 
 def _limits(text: str) -> dict[str, tuple[int, int]]:
-    """`vae.decoder=5-8`, one a line, -> {room: (least, most)}. Raises UsageError."""
+    """`vae.decoder=5-8`, one a line, -> {module: (least, most)}. Raises UsageError."""
     from ..quantface_core.errors import UsageError
     from ..quantface_core.quant.bit_program import parse_limit
 

@@ -9,7 +9,16 @@ import torch
 from comfy_api.latest import io
 
 from . import host, previews
-from .finding import Found, check_choice, check_positions, choice_inputs, chosen, find_faces, limit_inputs, mark_inputs
+from .face_detection import (
+    FacesByImage,
+    check_choice,
+    check_positions,
+    choice_inputs,
+    chosen,
+    detect_faces,
+    limit_inputs,
+    mark_inputs,
+)
 from .host import CropsSocket
 from .pictures import as_masks, as_pictures, stacked, to_pixels
 from .report import Report
@@ -24,7 +33,7 @@ class FaceCrops:
     """The value of a FACE_CROPS socket: which faces of which pictures were cut out."""
 
     image: torch.Tensor  # [N, H, W, C], as it was given
-    faces: Found  # of each picture, in the order of the crops
+    faces: FacesByImage  # of each picture, in the order of the crops
 
     @property
     def count(self) -> int:
@@ -80,16 +89,16 @@ class CropFaces(io.ComfyNode):
         from ..quantface_core.faces.align import extract, face_transform
         from ..quantface_core.faces.paste import face_mask as soft_mask
         from ..quantface_core.faces.select import select_faces, sort_faces
-        from ..quantface_core.faces.track import steady
+        from ..quantface_core.faces.track import smooth_tracks
 
         host.require_valid(check_positions(positions))
         options = RestoreOptions(**chosen(faces, positions, order, min_confidence, min_size))
         pictures, marks, report = as_pictures(image), as_masks(face_mask), Report("cropped")
-        found = find_faces(pictures, marks, boxes, host.Progress(), report.note)
+        found = detect_faces(pictures, marks, boxes, host.Progress(), report.note)
         report.note(check_choice(found, options, boxes, marks))
-        taken: Found = []
+        taken: FacesByImage = []
         crops: list[NDArray[np.float32]] = []
-        for frame, here in zip(pictures, steady(found, smoothing), strict=True):
+        for frame, here in zip(pictures, smooth_tracks(found, smoothing), strict=True):
             host.stop_if_cancelled()
             ordered = sort_faces(here, options)
             numbers = select_faces(ordered, options)

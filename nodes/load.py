@@ -16,10 +16,10 @@ PRECISIONS = ["auto", "float32", "bfloat16"]
 
 def _file(model: str) -> Path | None:
     """The file of a choice; None when it is yet to be made. Raises ModelError."""
-    from ..quantface_core.io.offers import offered_file
+    from ..quantface_core.io.model_menu import choice_path
 
     missing = f"model: {model} is not in models/{host.FOLDER}: put it there and press R to refresh"
-    return offered_file(model, host.model_file, missing)
+    return choice_path(model, host.model_file, missing)
 
 
 def _fetched(name: str) -> Path:
@@ -33,12 +33,12 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         from ..quantface_core.io.face_restorers import has_fidelity
-        from ..quantface_core.io.offers import offers
+        from ..quantface_core.io.model_menu import menu_choices
 
         files = host.model_files()
         model = io.Combo.Input(
             "model",
-            options=offers(host.model_file, files),
+            options=menu_choices(host.model_file, files),
             tooltip="bundled and local work offline; fetch downloads once; build makes it once, from its authors' "
             "files. Others are files in models/quantface, and GFPGAN, RestoreFormer and CodeFormer in "
             "models/facerestore_models.",
@@ -83,12 +83,12 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None = None, **_: str) -> str:
+        from ..quantface_core.io.model_menu import strip_mark
         from ..quantface_core.io.models import known_sha256
-        from ..quantface_core.io.offers import plain
 
         path = None if model is None else _file(model)  # None: another node gives it
         if path is None:  # its name, when it is fetched or built at the run
-            return plain(model or "")
+            return strip_mark(model or "")
         return known_sha256(path)
 
     @classmethod
@@ -96,14 +96,14 @@ class LoadModel(io.ComfyNode):
         import torch
 
         from ..quantface_core import load_restorer
-        from ..quantface_core.io.offers import plain
+        from ..quantface_core.io.model_menu import strip_mark
         from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
         from ..quantface_core.nn.swap import prefer
 
         host.require_valid(cls.validate_inputs(model))
         for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
             host.require_valid(value in known or f"{name} {value!r}: one of {', '.join(known)}")
-        name = plain(model)
+        name = strip_mark(model)
         asked = None if backend == "auto" else backend
         chosen = preferred_backend(host.compute_device(), asked)
         if asked and asked != backend_name(chosen):  # a shared workflow opens everywhere

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from . import host, previews
 from .crop import FaceCrops
 from .host import CropsSocket, advanced
-from .job import Job
+from .image_batch import ImageBatch
 from .pictures import as_pictures, batch_of
 
 
@@ -64,21 +64,21 @@ class PasteFaces(io.ComfyNode):
         from ..quantface_core import RestoreOptions
         from ..quantface_core.faces.select import sort_faces
 
-        job = Job(face_crops.image, mask, background, "pasted")
+        batch = ImageBatch(face_crops.image, mask, background, "pasted")
         treated = iter(_checked(crops, face_crops.count))
         options = RestoreOptions(min_confidence=0.0, strength=strength, color=color, feather=feather, batch_size=1)
         bar = host.Progress()
         for index, faces in enumerate(face_crops.faces):
             own = {id(face): next(treated) for face in faces}
             ordered = sort_faces(faces, options)  # as the library will count them, in whatever order they were cut
-            job.restore(index, ordered, _Treated([own[id(face)] for face in ordered]), options)
-            bar(index + 1, job.count)
-        pictures = batch_of(job.frames)
+            batch.restore(index, ordered, _Treated([own[id(face)] for face in ordered]), options)
+            bar(index + 1, batch.count)
+        pictures = batch_of(batch.frames)
         return io.NodeOutput(
             host.to_host(pictures),
-            host.to_host(batch_of(job.changed)),
-            job.report.text(),
-            ui=previews.before_after(job.image, pictures, cls, job.report.shown_notes()),
+            host.to_host(batch_of(batch.changed)),
+            batch.report.text(),
+            ui=previews.before_after(batch.image, pictures, cls, batch.report.shown_notes()),
         )
 
 

@@ -7,15 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
 if TYPE_CHECKING:
     from ..quantface_core.types import Face
 
 _LINES = 40  # of faces in a picture, and of pictures in all
 _NOTES = 5
-_LOOKED = 256  # pixels, the side of the mask under which a face's pixels are compared
 
 
 @dataclass
@@ -68,27 +64,3 @@ class Report:
             changed, every = (sum(column) for column in zip(*rest, strict=True))
             lines.append(f"and {len(rest)} more pictures: {changed} of {every} faces {self.done}")
         return "\n".join(lines)
-
-
-def changed_faces(
-    before: torch.Tensor, after: torch.Tensor, faces: Mapping[int, Face], photo: tuple[int, int]
-) -> tuple[int, ...]:
-    """Which faces, of a photo [height, width], hold a pixel that differs between two pictures [H, W, 3] of it."""
-    import cv2
-
-    from ..quantface_core.faces.align import compose, face_transform, footprint, invert, resizing, shift, warp
-    from ..quantface_core.faces.paste import face_mask
-
-    mask = face_mask(_LOOKED)
-    (tall, wide), (height, width) = photo, after.shape[:2]
-    changed = []
-    for number, face in faces.items():
-        place = compose(resizing(wide, tall, width, height), invert(face_transform(face, _LOOKED)))
-        left, top, right, bottom = footprint(place, _LOOKED, width, height)
-        if left >= right or top >= bottom:
-            continue
-        here = warp(mask, compose(shift(-left, -top), place), right - left, bottom - top, cv2.BORDER_CONSTANT)
-        region = np.s_[top:bottom, left:right]
-        if (before[region] != after[region]).any(-1).numpy()[here > 0].any():
-            changed.append(number)
-    return tuple(changed)

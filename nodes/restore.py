@@ -8,9 +8,17 @@ import torch
 from comfy_api.latest import io
 
 from . import host, previews
-from .finding import check_choice, check_positions, choice_inputs, chosen, find_faces, limit_inputs, mark_inputs
+from .face_detection import (
+    check_choice,
+    check_positions,
+    choice_inputs,
+    chosen,
+    detect_faces,
+    limit_inputs,
+    mark_inputs,
+)
 from .host import FRModel, FRModelSocket, advanced
-from .job import Job
+from .image_batch import ImageBatch
 from .pictures import as_masks, batch_of, stacked, to_pixels
 
 BLENDS = ["auto", "strength"]
@@ -98,10 +106,10 @@ class RestoreFace(io.ComfyNode):
         background: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         from ..quantface_core import RestoreOptions
-        from ..quantface_core.faces.track import steady
+        from ..quantface_core.faces.track import smooth_tracks
 
         host.require_valid(check_positions(positions))
-        job = Job(image, mask, background, "restored")
+        batch = ImageBatch(image, mask, background, "restored")
         options = RestoreOptions(
             **chosen(faces, positions, order, min_confidence, min_size),
             strength="auto" if blend == "auto" else strength,
@@ -113,25 +121,25 @@ class RestoreFace(io.ComfyNode):
             fidelity=None if fr_model.restorer.fidelity is None else fidelity,
         )
         marks, bar = as_masks(face_mask), host.Progress()
-        found = find_faces(job.image, marks, boxes, bar.part(0, _LOOKING), job.report.note, job.dark)
-        if not all(job.dark):
-            job.report.note(check_choice(found, options, boxes, marks))
+        found = detect_faces(batch.image, marks, boxes, bar.part(0, _LOOKING), batch.report.note, batch.dark)
+        if not all(batch.dark):
+            batch.report.note(check_choice(found, options, boxes, marks))
         # A model is brought to the device that computes only where there is something for it to do.
         restorer = fr_model.ready(batch_size) if any(found) else fr_model.restorer
         with host.memory_given_back():
-            frames = (to_pixels(frame) for frame in job.image)
-            for index, here in enumerate(steady(found, smoothing, frames)):
-                start, share = _LOOKING + index * (1 - _LOOKING) / job.count, (1 - _LOOKING) / job.count
-                picture = job.restore(
+            frames = (to_pixels(frame) for frame in batch.image)
+            for index, here in enumerate(smooth_tracks(found, smoothing, frames)):
+                start, share = _LOOKING + index * (1 - _LOOKING) / batch.count, (1 - _LOOKING) / batch.count
+                picture = batch.restore(
                     index, here, restorer, options, bar.callbacks({"restore": (start, start + share)})
                 )
-                preview = (picture[..., :3].numpy() * 255).astype("uint8") if job.count > 1 else None
+                preview = (picture[..., :3].numpy() * 255).astype("uint8") if batch.count > 1 else None
                 bar(round(1000 * (start + share)), 1000, preview)
-        pictures = batch_of(job.frames)
+        pictures = batch_of(batch.frames)
         return io.NodeOutput(
             host.to_host(pictures),
-            host.to_host(stacked(job.crops)) if job.crops else host.nothing(),
-            host.to_host(batch_of(job.changed)),
-            job.report.text(),
-            ui=previews.before_after(job.image, pictures, cls, job.report.shown_notes()),
+            host.to_host(stacked(batch.crops)) if batch.crops else host.nothing(),
+            host.to_host(batch_of(batch.changed)),
+            batch.report.text(),
+            ui=previews.before_after(batch.image, pictures, cls, batch.report.shown_notes()),
         )

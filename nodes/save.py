@@ -28,7 +28,7 @@ class SaveModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        from ..quantface_core.io.offers import known_files
+        from ..quantface_core.io.model_menu import known_files
 
         if name is None:
             return True

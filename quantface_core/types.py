@@ -224,7 +224,7 @@ class Budget:
     weight_bits: float | None = None  # average, weighed by parameters
     megabytes: float | None = None  # of the file, 10^6 bytes
     operations: float | None = None  # sum of multiply-accumulates x weight bits x activation bits; 1 = all at 8
-    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # room (such as vae.decoder): least, most
+    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # module (such as vae.decoder): least, most
     perceptual_weight: float = 0.1  # mu: the perceptual loss beside the relative squared error
 
 

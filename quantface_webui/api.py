@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from quantface_core.errors import ImageError, ModelError, QuantFaceError, UsageError
-from quantface_core.io.offers import plain
+from quantface_core.io.model_menu import strip_mark
 
 from . import host
-from .restoring import choices, restore
+from .restore import choices, restore
 from .settings import NAMES, read_settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add_routes(_: Any, app: Any) -> None:
     restore_route.__annotations__["request"] = Request  # it would look for the name among this file's
 
     def models_route() -> Any:
-        return _answered(lambda: {"models": [plain(name) for name in choices()]}, JSONResponse)
+        return _answered(lambda: {"models": [strip_mark(name) for name in choices()]}, JSONResponse)
 
     app.add_api_route("/quantface/restore", restore_route, methods=["POST"], dependencies=guard)
     app.add_api_route("/quantface/models", models_route, methods=["GET"], dependencies=guard)

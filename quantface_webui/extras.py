@@ -8,13 +8,13 @@ from quantface_core.errors import QuantFaceError
 from quantface_core.types import RestoreOptions
 
 from . import host
-from .restoring import choice, choices, offers_fidelity, restore
+from .restore import choice, choices, offers_fidelity, restore
 from .settings import AUTO, COLORS, Settings, infotext_name, read_infotext, read_settings
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .restoring import Restored
+    from .restore import RestoreResult
 
 _POSITIONS = "positions"
 _source: Any = None  # the tab's picture
@@ -112,7 +112,7 @@ def _settings(automatic: bool | None, strength: Any, faces: str | None, position
     return read_settings({**rest, "strength": strength if automatic is False else AUTO, "faces": which})
 
 
-def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, Restored]:
+def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, RestoreResult]:
     """A picture with its faces restored, its transparency as it was."""
     import numpy as np
     from PIL import Image

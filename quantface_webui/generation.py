@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantface_core.errors import QuantFaceError
-from quantface_core.io.offers import plain
+from quantface_core.io.model_menu import strip_mark
 
 from . import host
-from .restoring import choices, restore
+from .restore import choices, restore
 from .settings import AUTO, COLORS, NAMES, Settings, infotext_name, read_settings
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ def register_restorer() -> None:
             return NAME
 
         def restore(self, np_image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            return restored(np_image)
+            return restore_or_original(np_image)
 
     shared.face_restorers[:] = [known for known in shared.face_restorers if known.name() != NAME]
     shared.face_restorers.append(Restorer())
 
 
-def restored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def restore_or_original(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An RGB picture [H, W, 3] with its faces restored; as it was when that does not work: it cost a generation."""
     try:
         return restore(pixels, settings()).pixels
@@ -71,7 +71,7 @@ def add_options() -> None:
         shared.opts.add_option(f"quantface_{name}", option.info(note) if note else option)
 
     def models() -> dict[str, Any]:  # without marks: a saved choice stays one when its model has come
-        return {"choices": [plain(name) for name in choices()]}
+        return {"choices": [strip_mark(name) for name in choices()]}
 
     menu = "of Restore faces, with QuantFace as the face restoration model; what is not here yet is made at first use"
     add("model", "QuantFace model", gr.Dropdown, models, menu, lambda: None)
@@ -92,8 +92,8 @@ def add_options() -> None:
     )
 
 
-def tell(p: Any) -> None:
-    """Let a generated picture's text say how its faces are restored."""
+def add_infotext(p: Any) -> None:
+    """Add to a generated picture's infotext how its faces are restored."""
     from modules import shared
 
     if p.restore_faces and shared.opts.face_restoration_model == NAME:

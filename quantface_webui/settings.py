@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from quantface_core.errors import UsageError
-from quantface_core.io.offers import plain
+from quantface_core.io.model_menu import strip_mark
 from quantface_core.types import DEFAULT_RESTORER, RestoreOptions
 
 COLORS = ("wavelet", "adain", "none")
@@ -64,7 +64,7 @@ class Settings:
 
     def infotext(self) -> dict[str, str]:
         """The model, and all that is not as usual, under the names that `read_infotext` knows."""
-        usual, ours = asdict(Settings()), {**asdict(self), "model": plain(self.model)}
+        usual, ours = asdict(Settings()), {**asdict(self), "model": strip_mark(self.model)}
         chosen = {name: value for name, value in ours.items() if name == "model" or value != usual[name]}
         return {infotext_name(name): f"{value}" for name, value in chosen.items()}
 

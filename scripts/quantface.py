@@ -8,13 +8,13 @@ import sys
 
 from modules import script_callbacks, scripts, scripts_postprocessing
 
-from quantface_webui.needs import missing
+from quantface_webui.requirements import missing_requirements
 
-if absent := missing():  # --skip-install leaves it to the user
+if absent := missing_requirements():  # --skip-install leaves it to the user
     packages = " ".join(f'"{name}"' for name in absent)
     raise ImportError(f'QuantFace needs {", ".join(absent)}: "{sys.executable}" -m pip install {packages}')
 
-from quantface_webui import api, extras, generation, holder, host
+from quantface_webui import api, extras, generation, host, model_cache
 
 
 class QuantFaceExtras(scripts_postprocessing.ScriptPostprocessing):
@@ -38,12 +38,12 @@ class QuantFaceInfotext(scripts.Script):
         return scripts.AlwaysVisible
 
     def process(self, p, *args):
-        generation.tell(p)
+        generation.add_infotext(p)
 
 
 def _unload():
     """Before the scripts are loaded again, maybe of another version: what is left of this one has to go."""
-    holder.drop()
+    model_cache.drop()
     for name in [name for name in sys.modules if name.split(".")[0] in ("quantface_core", "quantface_webui")]:
         del sys.modules[name]
 

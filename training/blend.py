@@ -27,7 +27,7 @@ from quantface_core.degrade import degrade
 from quantface_core.faces.blend import BlendNetwork
 from quantface_core.faces.color import match_color
 from quantface_core.io.atomic import atomic_path
-from quantface_core.metrics.own import psnr
+from quantface_core.metrics.builtin import psnr
 
 SEED = 20262
 _FLOOR = 2e-6  # squared error (57 dB) below which nobody sees a difference

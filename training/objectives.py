@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from losses import color_loss, frequency_loss, gradient_loss, opponent_colors
 from torch import Tensor
 
-from quantface_core.metrics.own import ssim
+from quantface_core.metrics.builtin import ssim
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.one_step import Latent
 

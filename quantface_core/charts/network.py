@@ -14,10 +14,10 @@ _PLACES = ("post_quant_conv", "conv_in", "time_emb", "down", "mid", "up", "conv_
 
 def along_network(names: Iterable[str]) -> list[str]:
     """Layer names in the order of the data; layers of one block keep their order."""
-    return sorted(names, key=lambda name: (_PARTS.index(part_of(name)), _place(name)))
+    return sorted(names, key=lambda name: (_PARTS.index(chart_section(name)), _place(name)))
 
 
-def part_of(name: str) -> str:
+def chart_section(name: str) -> str:
     """One of embedder, vae.encoder, unet, vae.decoder; whatever is unknown counts with the UNet."""
     if name.startswith(("vae.", "paths.")):
         return "vae.decoder" if name.startswith(("vae.decoder.", "vae.post_quant_conv", "paths.")) else "vae.encoder"
@@ -25,7 +25,7 @@ def part_of(name: str) -> str:
 
 
 def _place(name: str) -> int:
-    words = name.removeprefix(part_of(name)).split(".")
+    words = name.removeprefix(chart_section(name)).split(".")
     # The first word that tells: `down_blocks.0.resnets.0.conv_out` is of `down`.
     return next((_PLACES.index(p) for w in words for p in _PLACES if w.startswith(p)), len(_PLACES))
 
@@ -34,7 +34,7 @@ def draw_parts(canvas: Canvas, names: list[str], x: Scale, top: float, bottom: f
     """Mark off the parts behind a plot whose `x` counts layers, every second one on a band, and name them above."""
     spans: list[tuple[str, int, int]] = []
     for i, name in enumerate(names):
-        part = part_of(name)
+        part = chart_section(name)
         if spans and spans[-1][0] == part:
             spans[-1] = (part, spans[-1][1], i + 1)
         else:

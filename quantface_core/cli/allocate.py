@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..io.atomic import check_writable
 from ..types import Budget, QuantizeSettings
-from .devices import add_device, chosen_device
+from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .progress import ProgressBars
 
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         type=_limit,
         action="append",
         default=[],
-        metavar="ROOM=LOW-HIGH",
+        metavar="MODULE=LOW-HIGH",
         help="such as vae.decoder=6-8",
     )
     add("--perceptual", default="ms_ssim", metavar="METRIC", help="ms_ssim, ssim, or any full-reference one of pyiqa")
@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
     add("--seed", type=int, default=0, help="of rotation signs and samples (0)")
     add("--output", "-o", type=Path, required=True, help="the plan to write, JSON")
     add("--chart", type=Path, help="draw bits and sensitivities along the network, PNG")
-    add_device(parser)
+    add_device_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -87,5 +87,5 @@ def _sensitivity(arguments: argparse.Namespace) -> Sensitivity:
     check_metric(arguments.perceptual)
     faces, settings = face_source(arguments), QuantizeSettings(rank=arguments.rank, seed=arguments.seed)
     with ProgressBars() as callbacks:
-        model = load_model(arguments.model, chosen_device(arguments), callbacks)
+        model = load_model(arguments.model, resolve_device(arguments), callbacks)
         return measure(MeasureRequest(model, faces, settings, arguments.perceptual, kept), callbacks)

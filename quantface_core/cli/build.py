@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .devices import add_device, chosen_device
+from .devices import add_device_argument, resolve_device
 from .outputs import check_model_output, size_of
 from .progress import ProgressBars
 
@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     add("--test", type=Path, help="folder of other faces (clean with --degrade) to evaluate the result on")
     add("--output", "-o", type=Path, help="the .safetensors file to write (RECIPE.safetensors)")
     add("--work", type=Path, help="folder for what the stages make (OUTPUT.build)")
-    add_device(parser)
+    add_device_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         recipe,
         output,
         arguments.work or output.with_suffix(".build"),
-        chosen_device(arguments),
+        resolve_device(arguments),
         arguments.images,
         arguments.degrade,
         arguments.test,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..types import ROUNDINGS, Bits, QuantizeSettings
-from .devices import add_device, chosen_device
+from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
 from .progress import ProgressBars
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
     add("--rounding", choices=ROUNDINGS, default=defaults.rounding, help=f"of weights ({defaults.rounding})")
     add("--seed", type=int, default=defaults.seed, help="of rotation signs and calibration crops (0)")
     add("--unet-only", action="store_true", help="leave autoencoder and embedder in full precision")
-    add_device(parser)
+    add_device_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     plan = load_plan(arguments.plan) if arguments.plan else None
     with ProgressBars() as callbacks:
-        model = load_model(arguments.model, chosen_device(arguments), callbacks)
+        model = load_model(arguments.model, resolve_device(arguments), callbacks)
         result = quantize(QuantizeRequest(model, faces, settings, plan, arguments.output), callbacks)
     print(f"{arguments.output}: {len(result.reports)} layers, {size_of(arguments.output)}")
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..types import DistillSettings, TrainerSettings
-from .devices import add_device, chosen_device
+from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
 from .progress import ProgressBars
@@ -54,7 +54,7 @@ def add_parser(commands: Any) -> None:
     add("--precision", choices=("auto", "bfloat16", "float32"), default=defaults.precision, help=_PRECISION)
     add("--checkpointing", action="store_true", help="compute activations twice to save memory")
     add("--seed", type=int, default=fit.seed, help="of the images' order and the branch (0)")
-    add_device(parser)
+    add_device_argument(parser)
     add("--run", type=Path, dest="folder", help="curves, pictures and the state to go on from (OUTPUT.run)")
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
     parser.set_defaults(run=run)
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
     settings = DistillSettings(fit=TrainerSettings(**given), **{name: getattr(arguments, name) for name in chosen})
     folder = arguments.folder or arguments.output.with_suffix(".run")
-    device = launched_device() or chosen_device(arguments)
+    device = launched_device() or resolve_device(arguments)
     with ProgressBars() as callbacks:
         model, teacher = (load_model(name, device, callbacks) for name in (arguments.model, arguments.teacher))
         request = DistillRequest(

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .devices import add_device, chosen_device
+from .devices import add_device_argument, resolve_device
 from .progress import ProgressBars
 
 
@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
     )
     add("--fid-reference", type=Path, action="append", default=[], metavar="DIR", help="pictures for FID, or FFHQ")
     add("--count", type=int, help="at most this many faces")
-    add_device(parser)
+    add_device_argument(parser)
     add("--output", "-o", type=Path, required=True, help="folder for evaluation.json, table.md and the pictures")
     parser.set_defaults(run=run)
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             models={name: model_path(name, callbacks) for name in names},
             lq=arguments.lq,
             output=arguments.output,
-            device=chosen_device(arguments),
+            device=resolve_device(arguments),
             gt=arguments.gt,
             degrade=arguments.degrade,
             reference=arguments.reference,

@@ -12,9 +12,9 @@ from typing import Any
 from .. import __version__
 from ..errors import UsageError
 from ..io.atomic import atomic_path, check_writable
-from ..io.video.film import FILMS
+from ..io.video.info import VIDEO_SUFFIXES
 from ..types import RestoreOptions
-from .devices import chosen_device
+from .devices import resolve_device
 from .progress import ProgressBars
 
 
@@ -55,8 +55,8 @@ def is_asked(arguments: argparse.Namespace) -> bool:
 def _is_film(name: str, arguments: argparse.Namespace) -> bool:
     path = Path(name)
     if path.is_dir():
-        return arguments.frames or arguments.output.suffix.lower() in FILMS
-    return path.suffix.lower() in FILMS
+        return arguments.frames or arguments.output.suffix.lower() in VIDEO_SUFFIXES
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         check_writable(arguments.json, "--json")
     with ProgressBars() as callbacks:
         model = model_path(arguments.model, callbacks)
-        device = chosen_device(arguments)
+        device = resolve_device(arguments)
         request = FilmRequest(
             source,
             output,

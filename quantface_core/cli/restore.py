@@ -17,7 +17,7 @@ from ..io.atomic import atomic_path, check_writable
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from . import film
-from .devices import add_device, chosen_device
+from .devices import add_device_argument, resolve_device
 from .progress import ProgressBars
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
     add("--color", choices=["none", "adain", "wavelet"], default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
     add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
-    add_device(parser)
+    add_device_argument(parser)
     add("--backend", choices=BACKEND_CHOICES, default="auto", help="who computes low-bit layers (auto)")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=_PRECISION)
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
                 jobs,
                 model_path(arguments.model, callbacks),
                 options,
-                chosen_device(arguments),
+                resolve_device(arguments),
                 arguments.backend,
                 arguments.precision,
                 arguments.aligned,

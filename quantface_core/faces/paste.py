@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..types import Pixels
 from .align import Matrix, compose, footprint, magnification, shift, warp
-from .finer import Finer, dropped
+from .fine_detail import FineDetail, removed_detail
 
 Region = tuple[slice, slice]
 
@@ -32,7 +32,7 @@ class Patch:
     change: NDArray[np.float32]  # [S, S, 3], restored minus cropped, in shares of full white
     mask: NDArray[np.float32]  # [S, S] in 0 to 1
     to_photo: Matrix  # from the crop's pixels to the output's
-    finer: Finer | None = None  # what becomes of detail finer than the crop; None = all of it is kept
+    fine_detail: FineDetail | None = None  # what becomes of detail finer than the crop; None = all of it is kept
 
 
 def face_mask(size: int, feather: float = FEATHER) -> NDArray[np.float32]:
@@ -66,8 +66,8 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
         soft = np.where(soft > 1 / 512, np.minimum(soft, 1), 0).astype(np.float32)
         change = warp(patch.change, place, right - left, bottom - top, cv2.BORDER_REPLICATE)
         region = np.s_[top:bottom, left:right]
-        if patch.finer is not None and magnification(patch.to_photo) > 1:
-            change -= dropped(base[region], patch.finer, place)
+        if patch.fine_detail is not None and magnification(patch.to_photo) > 1:
+            change -= removed_detail(base[region], patch.fine_detail, place)
         weight[region] += soft
         placed.append((region, soft[..., None] * change))
     result = base.copy()

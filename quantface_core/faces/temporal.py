@@ -1,8 +1,9 @@
-"""A track's restored crops made steady in time: what flickers is averaged, what moves stays.
+"""Temporal bilateral filter over the frames of a face: suppresses flicker, preserves motion.
 
-Each crop of a track shows the face at the same place, so its neighbours in time are further looks at the same skin. A
-neighbour counts, pixel by pixel, as far as the *unrestored* crops agree there beyond their noise: an eye that closes
-or a mouth that speaks differs, and is left to its own frame.
+Crops [S, S, 3] are float32 in 0 to 1. Each crop of a track shows the face at the same place, so its neighbours in time
+are further observations of the same skin. A neighbour counts by its distance in frames and, pixel by pixel, by how far
+the *unrestored* crops are similar there within their noise: an eye that closes or a mouth that speaks differs, and is
+left to its own frame.
 """
 
 from __future__ import annotations
@@ -16,51 +17,59 @@ from numpy.typing import NDArray
 
 Crop = NDArray[np.float32]
 
-_BLUR = 2.0  # pixels of a crop of 256 over which two frames are compared: a restorer's flicker is finer
-_NOISE = 3.0  # times the usual difference between neighbours that still counts as none
-_LEAST, _MOST = 1.5 / 255, 12 / 255  # bounds of that difference
-_SIDE = 128  # pixels at which crops are compared
+# Frames are compared without their finest detail and at half the size of a crop of 256: a restorer's flicker is finer
+# than what moves.
+_COMPARE_SIGMA = 2.0  # pixels of a crop of 256
+_COMPARE_SIZE = 128  # pixels
+_NOISE_SCALE = 3.0  # times the estimated noise: a difference up to about that still counts as none
+# Of full white. Eight bits round even a noiseless film, and in a film of much noise a small motion must still differ.
+_MIN_TOLERANCE, _MAX_TOLERANCE = 1.5 / 255, 12 / 255
 
 
 def gaussian(offset: float, sigma: float) -> float:
-    """Unnormalized; 1 at 0."""
+    """exp(-offset^2 / (2 sigma^2)), both in frames; with a sigma of 0 it is 1 at 0 and 0 elsewhere."""
     return float(np.exp(-0.5 * (offset / sigma) ** 2)) if sigma else float(offset == 0)
 
 
-def coarse(crop: Crop) -> Crop:
-    """A crop [S, S, 3] as it is compared with its neighbours, [128, 128, 3]."""
-    blurred = cv2.GaussianBlur(crop, (0, 0), _BLUR * len(crop) / 256)
-    small: Crop = cv2.resize(blurred, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+def downsample(crop: Crop) -> Crop:
+    """A crop [S, S, 3], blurred and reduced to [128, 128, 3], as it is compared with its neighbours."""
+    blurred = cv2.GaussianBlur(crop, (0, 0), _COMPARE_SIGMA * len(crop) / 256)
+    small: Crop = cv2.resize(blurred, (_COMPARE_SIZE, _COMPARE_SIZE), interpolation=cv2.INTER_AREA)
     return small
 
 
-def agreement(a: Crop, b: Crop, usual: float) -> Crop:
-    """How far two coarse crops show the same, pixel by pixel, in 0 to 1; `usual` is the difference that noise makes."""
-    width = float(np.clip(_NOISE * usual, _LEAST, _MOST))
-    apart = np.square(a - b).mean(2)
-    same: Crop = np.exp(-apart / (2 * width * width)).astype(np.float32)
-    return same
+def similarity(a: Crop, b: Crop, noise: float) -> Crop:
+    """How similar two downsampled crops are at each pixel, [128, 128] in 0 to 1; `noise` as `estimate_noise` gives."""
+    tolerance = float(np.clip(_NOISE_SCALE * noise, _MIN_TOLERANCE, _MAX_TOLERANCE))
+    mean_square = np.square(a - b).mean(2)
+    similar: Crop = np.exp(-mean_square / (2 * tolerance * tolerance)).astype(np.float32)
+    return similar
 
 
-def usual_difference(crops: Sequence[Crop]) -> float:
-    """What noise makes of coarse crops of successive frames: the median difference. 0 for one crop."""
-    apart = [float(np.median(np.sqrt(np.square(a - b).mean(2)))) for a, b in pairwise(crops)]
-    return float(np.median(apart)) if apart else 0.0
+def estimate_noise(references: Sequence[Crop]) -> float:
+    """The noise of successive downsampled crops: the median over frames of a median root mean square difference.
 
-
-def steadied(crops: Sequence[Crop], looks: Sequence[Crop], here: int, sigma: float) -> Crop:
-    """The crop at position `here` among its neighbours in time, [S, S, 3], averaged where they agree.
-
-    `looks` are the coarse unrestored crops of the same frames.
+    0 for one crop.
     """
-    size = (len(crops[here]), len(crops[here]))
-    usual = usual_difference(looks)
-    total, weight = crops[here].copy(), np.ones(size, np.float32)
+    rms = [float(np.median(np.sqrt(np.square(a - b).mean(2)))) for a, b in pairwise(references)]
+    return float(np.median(rms)) if rms else 0.0
+
+
+def temporal_average(crops: Sequence[Crop], references: Sequence[Crop], index: int, sigma: float) -> Crop:
+    """The crop at `index` averaged with its neighbours in time where they are similar, [S, S, 3].
+
+    `references` are the unrestored crops of the same frames, each through `downsample`. `sigma`, in frames, is the
+    standard deviation of the weights in time; 0 = off: the crop as it is.
+    """
+    size = (len(crops[index]), len(crops[index]))
+    noise = estimate_noise(references)
+    total, weights = crops[index].copy(), np.ones(size, np.float32)
     for number, crop in enumerate(crops):
-        share = gaussian(number - here, sigma)
-        if number == here or share < 0.01:
+        temporal_weight = gaussian(number - index, sigma)
+        if number == index or temporal_weight < 0.01:
             continue
-        same = share * cv2.resize(agreement(looks[here], looks[number], usual), size, interpolation=cv2.INTER_LINEAR)
-        total += same[..., None] * crop
-        weight += same
-    return total / weight[..., None]
+        similar = similarity(references[index], references[number], noise)
+        weight = temporal_weight * cv2.resize(similar, size, interpolation=cv2.INTER_LINEAR)
+        total += weight[..., None] * crop
+        weights += weight
+    return total / weights[..., None]

@@ -1,4 +1,4 @@
-"""Faces followed through the frames of a film, and steadied: gaps closed, landmarks smoothed, nobody swapped.
+"""Faces tracked through the frames of a film, and smoothed: gaps closed, landmarks smoothed, nobody swapped.
 
 A detector's landmarks tremble by a pixel or two from frame to frame, and so would every restored face.
 """
@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError, UsageError
 from ..types import Face, Pixels
+from .appearance import Appearance, appearance_descriptor, appearance_similarity
 from .cuts import is_cut, thumb_of
-from .look import Look, likeness, look_of
 
 _SAME_PLACE = 0.3  # of intersection over union from which two frames' boxes may be one face
 _GAP = 3  # frames that a face may be lost for and is put back: a detector's blinks are shorter
 _REMEMBERED = 75  # frames after which somebody who went behind another is nobody's track any more
-_STRANGER, _SAME_LOOK = 0.5, 0.85  # likeness below which a near face is another, and from which a lost one is found
+# Similarity of appearances below which a near face is another, and from which a lost one is found.
+_STRANGER, _SAME_APPEARANCE = 0.5, 0.85
 _REACH = 2.5  # times its size, how far from where it was going a lost face may come back
 _BRIEF = 3  # frames; what is a face for fewer, and then is none, is the detector's error
 _LARGEST_SHIFT = 0.06  # of the face's size that smoothing may move a landmark: fast heads keep up
-_NEWEST = 0.2  # share of the newest frame in a track's speed and look
+_NEWEST = 0.2  # share of the newest frame in a track's speed and appearance
 
 
 class Tracked(NamedTuple):
@@ -46,7 +47,7 @@ class _Track:
     last: int = -1
     shot: int = 0
     speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # pixels a frame, of the box's middle
-    look: NDArray[np.float64] | None = None
+    appearance: NDArray[np.float64] | None = None
 
     def expected(self, frame: int) -> NDArray[np.float64]:
         """Its box where it should be by now."""
@@ -54,7 +55,7 @@ class _Track:
         box[:2] += self.speed * (frame - self.last)
         return box
 
-    def add(self, frame: int, row: NDArray[np.float64], score: float, look: Look | None) -> None:
+    def add(self, frame: int, row: NDArray[np.float64], score: float, appearance: Appearance | None) -> None:
         if self.last >= 0:
             passed, before = frame - self.last, self.values[self.last]
             moved = (row[:2] + row[2:4] / 2 - before[:2] - before[2:4] / 2) / passed
@@ -65,9 +66,9 @@ class _Track:
                     part = (missed - self.last) / passed
                     self.values[missed] = (1 - part) * before + part * row
                     self.scores[missed] = (1 - part) * self.scores[self.last] + part * score
-        if look is not None:
-            seen = look.astype(np.float64)
-            self.look = seen if self.look is None else (1 - _NEWEST) * self.look + _NEWEST * seen
+        if appearance is not None:
+            seen = appearance.astype(np.float64)
+            self.appearance = seen if self.appearance is None else (1 - _NEWEST) * self.appearance + _NEWEST * seen
         self.first = frame if self.first < 0 else self.first
         self.values[frame], self.scores[frame], self.last = row, score, frame
 
@@ -78,7 +79,7 @@ class _Track:
 
 
 class Tracker:
-    """Frames in, in order; the same frames out a little later, each face with its track, steadied.
+    """Frames in, in order; the same frames out a little later, each face with its track, smoothed.
 
     What comes out for a frame depends on all frames before it and on `delay` after it.
     """
@@ -98,10 +99,10 @@ class Tracker:
         self._made = self._seen = self._told = self._shot = 0
         self._as_seen: deque[list[Tracked]] = deque()
 
-    def see(
-        self, faces: Sequence[Face], looks: Sequence[Look | None] | None = None, cut: bool = False
+    def update(
+        self, faces: Sequence[Face], appearances: Sequence[Appearance | None] | None = None, cut: bool = False
     ) -> Iterator[list[Tracked]]:
-        """Take a frame's faces; yields the faces of the frames that are settled now, at most one here.
+        """Add a frame's detections; yield the smoothed faces of the oldest frame once `delay` frames have followed it.
 
         `cut` says that another shot begins with this frame: no face goes on, nothing is smoothed across.
         """
@@ -110,8 +111,8 @@ class Tracker:
             self._open, self._shot = [], self._shot + 1
         self._open = [t for t in self._open if frame - t.last <= _REMEMBERED]
         rows = [np.array([*face.box, *np.ravel(face.landmarks)], float) for face in faces]
-        looks = looks or [None] * len(faces)
-        taken = self._matched(frame, rows, looks)
+        appearances = appearances or [None] * len(faces)
+        taken = self._matched(frame, rows, appearances)
         crowded = [any(i != j and _overlap(a, b) > 0.05 for j, b in enumerate(rows)) for i, a in enumerate(rows)]
         for r, row in enumerate(rows):
             if r not in taken:
@@ -120,28 +121,28 @@ class Tracker:
                 self._tracks.append(taken[r])
                 self._open.append(taken[r])
             # One face half before another looks like both.
-            known = taken[r].look is None or not crowded[r]
-            taken[r].add(frame, row, faces[r].score, looks[r] if known else None)
+            known = taken[r].appearance is None or not crowded[r]
+            taken[r].add(frame, row, faces[r].score, appearances[r] if known else None)
             self._recognize(taken[r], frame)
         self._as_seen.append([Tracked(taken[r].number, face) for r, face in enumerate(faces)])
         self._seen += 1
         if self._seen > self._told + self.delay:
             yield self._settled()
 
-    def rest(self) -> Iterator[list[Tracked]]:
+    def flush(self) -> Iterator[list[Tracked]]:
         """The frames that are still owed when the film has ended."""
         while self._told < self._seen:
             yield self._settled()
 
     def _matched(
-        self, frame: int, rows: Sequence[NDArray[np.float64]], looks: Sequence[Look | None]
+        self, frame: int, rows: Sequence[NDArray[np.float64]], appearances: Sequence[Appearance | None]
     ) -> dict[int, _Track]:
         """The tracks that faces belong to, by the faces' positions: surest pairs first."""
         pairs = [
             (sure, t, r)
             for t, track in enumerate(self._open)
             for r, row in enumerate(rows)
-            if (sure := _sureness(track, frame, row, looks[r])) is not None
+            if (sure := _sureness(track, frame, row, appearances[r])) is not None
         ]
         taken: dict[int, _Track] = {}
         used: set[int] = set()
@@ -152,12 +153,13 @@ class Tracker:
         return taken
 
     def _recognize(self, new: _Track, frame: int) -> None:
-        """Somebody who comes out from behind another looks like both at first: look again while nothing is told."""
-        if new.look is None or new.first < max(self._told, frame - self.delay):
+        """Re-identify: merge a new track into a lost one of similar appearance, before any of its frames is emitted."""
+        if new.appearance is None or new.first < max(self._told, frame - self.delay):
             return
         row = new.values[frame]
         lost = [t for t in self._open if t.last < new.first - 1 and t is not new]
-        sure = [(_sureness_of_lost(t, frame, row, likeness(t.look, new.look)), t) for t in lost if t.look is not None]
+        alike = [(t, appearance_similarity(t.appearance, new.appearance)) for t in lost if t.appearance is not None]
+        sure = [(_sureness_of_lost(t, frame, row, similarity), t) for t, similarity in alike]
         known = [(s, -t.number, t) for s, t in sure if s is not None]
         if known:
             old = max(known, key=lambda one: one[:2])[2]
@@ -213,38 +215,40 @@ class Tracker:
         return here + np.clip(smoothed - here, -limit, limit)
 
 
-def steady(
+def smooth_tracks(
     frames: Sequence[Sequence[Face]], sigma: float, pictures: Iterable[Pixels] | None = None
 ) -> list[tuple[Face, ...]]:
-    """Every frame's faces, steadied by a Gaussian of `sigma` frames; 0 = as they were.
+    """Every frame's faces, smoothed by a Gaussian of `sigma` frames; 0 = as they were.
 
     Faces lost for up to three frames are put back in between. By the frames' `pictures` [H, W, 3], cuts are seen and
     people told apart who cross. Raises UsageError for a negative or infinite sigma.
     """
     tracker, settled = Tracker(sigma), []
     if sigma == 0 or pictures is None:
-        settled = [tracked for faces in frames for tracked in tracker.see(faces)]
+        settled = [tracked for faces in frames for tracked in tracker.update(faces)]
     else:
         before = None
         for faces, pixels in zip(frames, pictures, strict=True):
             thumb = thumb_of(pixels)
             cut = before is not None and is_cut(before, thumb)
-            settled += tracker.see(faces, [_look(pixels, face) for face in faces], cut)
+            settled += tracker.update(faces, [_appearance(pixels, face) for face in faces], cut)
             before = thumb
-    settled += tracker.rest()
+    settled += tracker.flush()
     return [tuple(face for _, face in tracked) for tracked in settled]
 
 
-def _look(pixels: Pixels, face: Face) -> Look | None:
+def _appearance(pixels: Pixels, face: Face) -> Appearance | None:
     try:
-        return look_of(pixels, face)
+        return appearance_descriptor(pixels, face)
     except ImageError:  # it lies outside
         return None
 
 
-def _sureness(track: _Track, frame: int, row: NDArray[np.float64], look: Look | None) -> float | None:
+def _sureness(track: _Track, frame: int, row: NDArray[np.float64], appearance: Appearance | None) -> float | None:
     """How sure a face is the next of a track; None = it is not."""
-    alike = None if look is None or track.look is None else likeness(track.look, look)
+    alike = None
+    if appearance is not None and track.appearance is not None:
+        alike = appearance_similarity(track.appearance, appearance)
     lost, expected = frame - track.last, track.expected(frame)
     if lost <= _GAP + 1:
         overlap = max(_overlap(expected, row), _overlap(track.values[track.last], row) - 0.1)
@@ -259,7 +263,7 @@ def _sureness_of_lost(track: _Track, frame: int, row: NDArray[np.float64], alike
     expected = track.expected(frame)
     apart = float(np.abs(row[:2] + row[2:4] / 2 - expected[:2] - expected[2:4] / 2).max())
     reach = _REACH * float(np.sqrt(max(float(np.prod(row[2:4])), 1.0)))
-    return alike - apart / reach if alike >= _SAME_LOOK and apart <= reach else None
+    return alike - apart / reach if alike >= _SAME_APPEARANCE and apart <= reach else None
 
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -122,12 +122,12 @@ def read_published(path: Path, architecture: str, device: str | torch.device, dt
 def _described(path: Path, architecture: str, tensors: Mapping[str, Tensor]) -> SpandrelConfig:
     import torch
 
-    from ..restorer.spandrel.architectures import measured
+    from ..restorer.spandrel.architectures import infer_config
 
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*non-meta parameter.*")  # only shapes are asked for
-            return measured(architecture, tensors)
+            return infer_config(architecture, tensors)
     except ModelError:
         raise
     except Exception as error:  # spandrel raises whatever its classes do
@@ -148,13 +148,16 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         else:
             with path.open("rb") as file:
                 mapped = zipfile.is_zipfile(file)
-            state = torch.load(path, "cpu", weights_only=True, mmap=mapped)
+            # A string, which alone torch 2.1 maps; and by keywords, for A1111's own torch.load has another order.
+            state = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: refused, it holds more than weights: such a file can run code") from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: damaged, or still downloading ({' '.join(str(error).split())[:_WORDS]})") from error
+    if not isinstance(state, Mapping):  # A1111's torch.load gives None for what it takes for unsafe
+        raise ModelError(f"{path}: refused, it is not plain weights, or damaged")
     for wrapper in ("params_ema", "params", "state_dict", "model"):  # the averaged weights where there are both
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+        if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
             break
     tensors = {k: t for k, t in state.items() if isinstance(k, str) and isinstance(t, torch.Tensor)}

@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Found:
+class HubFile:
     """What the Hub says of one file."""
 
     repo: str
@@ -75,7 +75,7 @@ def fetch(remote: Remote, target: Path, notify: Callable[[str], None], progress:
 
 @contextmanager
 def locked(target: Path, notify: Callable[[str], None]) -> Iterator[None]:
-    """Held by the one process that makes `target`; another's wait is told. Let go when the process dies.
+    """Hold the file lock of `target`, with a notice while another process holds it; freed when this process ends.
 
     Makes the folder. Raises ModelError when nothing can be written there.
     """
@@ -96,7 +96,7 @@ def locked(target: Path, notify: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def find(remote: Remote) -> Found:
+def find(remote: Remote) -> HubFile:
     """Ask the Hub for the first of the paths that the repository has. Raises ModelError."""
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
@@ -122,7 +122,7 @@ def find(remote: Remote) -> Found:
         metadata = retry(lambda: get_hf_file_metadata(url), lambda: 0, advice)
         size, blob = metadata.size or 0, metadata.etag or ""
         checksum = blob if len(blob) == _SHA256_DIGITS else ""
-    return Found(remote.repo, match, info.sha, size, remote.sha256 or checksum or "", blob or "", str(licence))
+    return HubFile(remote.repo, match, info.sha, size, remote.sha256 or checksum or "", blob or "", str(licence))
 
 
 def hub_endpoint() -> str | None:
@@ -130,7 +130,7 @@ def hub_endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
-def _check_space(found: Found, part: Path) -> None:
+def _check_space(found: HubFile, part: Path) -> None:
     missing = found.size - (part.stat().st_size if part.exists() else 0)
     free = shutil.disk_usage(part.parent).free
     if missing > free:
@@ -154,7 +154,7 @@ class _GrowingFile(io.BufferedWriter):
         return written
 
 
-def _download(found: Found, part: Path, progress: Progress | None) -> None:
+def _download(found: HubFile, part: Path, progress: Progress | None) -> None:
     """Let `part` grow to the whole file, from where an earlier attempt left it."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -186,7 +186,7 @@ def _download(found: Found, part: Path, progress: Progress | None) -> None:
     retry(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
 
 
-def _verify(found: Found, remote: Remote, part: Path) -> None:
+def _verify(found: HubFile, remote: Remote, part: Path) -> None:
     """Delete a download that is not what was promised, and raise ModelError."""
     blob = hashlib.sha1(b"blob %d\0" % found.size, usedforsecurity=False)
     digest = hashlib.sha256()

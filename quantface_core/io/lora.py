@@ -17,7 +17,7 @@ _KEY = re.compile(rf"(.+)\.({'|'.join(map(re.escape, _DOWN + _UP))})(?:\.default
 
 
 @dataclass(frozen=True)
-class Update:
+class LoraPair:
     """The names of one layer's pair, and how much it counts."""
 
     down: str
@@ -25,7 +25,7 @@ class Update:
     scale: float  # alpha / rank
 
 
-def find_updates(file: TensorFile) -> dict[str, Update]:
+def find_lora_pairs(file: TensorFile) -> dict[str, LoraPair]:
     """The pairs of a file by layer, such as `unet.conv_in`. Raises ModelError naming keys that are no pair."""
     pairs: dict[str, dict[str, str]] = {}
     alphas = {key.removesuffix(".alpha"): key for key in file.shapes if key.endswith(".alpha")}
@@ -41,13 +41,13 @@ def find_updates(file: TensorFile) -> dict[str, Update]:
     if strange or not pairs:
         raise ModelError(f"{file.path}: not pairs of low-rank weights: {', '.join(sorted(strange)[:3]) or 'empty'}")
     settings = _settings(file)
-    updates = {}
+    found = {}
     for layer, pair in pairs.items():
         rank = file.shapes[pair["down"]][0]
         alpha = float(file.read(alphas[layer])) if layer in alphas else _alpha(settings, layer, rank)
         root = rank**0.5 if settings.get("unet.use_rslora") else rank
-        updates[layer] = Update(pair["down"], pair["up"], alpha / root)
-    return updates
+        found[layer] = LoraPair(pair["down"], pair["up"], alpha / root)
+    return found
 
 
 def _settings(file: TensorFile) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _alpha(settings: dict[str, Any], layer: str, rank: int) -> float:
     return float(settings.get("unet.lora_alpha") or rank)
 
 
-def merge(weight: Tensor, update: Update, file: TensorFile) -> Tensor:
+def merge_lora(weight: Tensor, update: LoraPair, file: TensorFile) -> Tensor:
     """`W + scale * up down`, linear or convolution, in float32. Raises ModelError when shapes do not fit."""
     down, up = file.read(update.down), file.read(update.up)
     fits = down.ndim >= 2 and up.ndim >= 2 and up.shape[0] == weight.shape[0] and up[0].numel() == down.shape[0]

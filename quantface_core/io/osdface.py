@@ -21,7 +21,7 @@ from ..errors import ModelError
 from ..quant.checkpoint import RESTORER, VERSION
 from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
-from .lora import find_updates, merge
+from .lora import find_lora_pairs, merge_lora
 from .tensor_files import TensorFile, open_tensors, write_tensors
 
 PARTS = ("unet", "vae", "embedder", "projection", "lora")
@@ -63,8 +63,8 @@ def convert(
             for theirs, ours in rename(opened[part].shapes).items():
                 sources[ours] = opened[part], theirs
         _check(sources, expected, files)
-        updates, lora = find_updates(opened["lora"]), opened["lora"]
-        strays = sorted(layer for layer in updates if f"{layer}.weight" not in expected)
+        pairs, lora = find_lora_pairs(opened["lora"]), opened["lora"]
+        strays = sorted(layer for layer in pairs if f"{layer}.weight" not in expected)
         if strays:
             raise ModelError(f"{lora.path}: the UNet has no {_some(strays)}")
 
@@ -72,8 +72,8 @@ def convert(
             for name, shape in expected.items():
                 file, theirs = sources[name]
                 tensor = file.read(theirs).view(shape)
-                update = updates.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
-                yield merge(tensor, update, lora) if update else tensor
+                pair = pairs.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+                yield merge_lora(tensor, pair, lora) if pair else tensor
 
         metadata = {**(notes or {}), "format": RESTORER, "version": VERSION, "config": json.dumps(config.to_dict())}
         with atomic_path(target) as temporary:

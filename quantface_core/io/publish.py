@@ -100,9 +100,9 @@ def _evaluation(folder: Path) -> str:
 
 
 def _table(path: Path, layers: dict[str, Any], notes: dict[str, str]) -> str:
-    rooms = Counter((n.split(".")[0], str(Bits(f["weight_bits"], f["activation_bits"]))) for n, f in layers.items())
+    modules = Counter((n.split(".")[0], str(Bits(f["weight_bits"], f["activation_bits"]))) for n, f in layers.items())
     rows = [("file", f"{path.stat().st_size / 1e6:.1f} MB")]
-    rows += [(f"{room}, {bits}", f"{count} layers") for (room, bits), count in sorted(rooms.items())]
+    rows += [(f"{module}, {bits}", f"{count} layers") for (module, bits), count in sorted(modules.items())]
     rows += [(key, notes[key]) for key in ("recipe", "quantface") if key in notes]
     return "\n".join(f"| {name} | {value} |" for name, value in rows)
 

@@ -92,7 +92,7 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
 def _with_limits(section: dict[str, Any]) -> dict[str, Any]:
     """`limits = { "vae.decoder" = [6, 8] }` as the budget wants it."""
     limits = section.get("limits", {})
-    for room, pair in limits.items():
+    for module, pair in limits.items():
         if not isinstance(pair, list) or len(pair) != 2 or not all(type(bits) is int for bits in pair):
-            raise ConfigError(f"allocate.limits.{room}: [least, most] bits")
-    return {**section, "limits": {room: tuple(pair) for room, pair in limits.items()}}
+            raise ConfigError(f"allocate.limits.{module}: [least, most] bits")
+    return {**section, "limits": {module: tuple(pair) for module, pair in limits.items()}}

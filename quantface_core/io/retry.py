@@ -1,4 +1,4 @@
-"""Ask the Hub again after a passing failure, and say the others in one line that tells what to do."""
+"""Retry Hub requests after transient errors; turn all others into a one-line ModelError with advice."""
 
 from __future__ import annotations
 

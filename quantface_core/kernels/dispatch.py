@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
+from importlib import import_module
+from typing import cast
 
 import torch
 
 from ..errors import UsageError
-from . import half, onednn, reference, triton
-from .backend import Backend
+from . import half, reference, triton
+from .backend import NAMES, Backend
 
-BACKENDS: dict[str, Backend] = {"onednn": onednn, "triton": triton, "half": half, "reference": reference}
-"""By name, in the order of `backend.NAMES`: the fastest first."""
+BACKENDS = {name: cast("Backend", import_module(f".{name}", __package__)) for name in NAMES}
+"""By name, the fastest first."""
 
 _NATIVE = (8, 0)  # compute capability from which NVIDIA's GPUs have bfloat16; before, it is emulated
 

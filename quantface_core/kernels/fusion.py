@@ -17,8 +17,8 @@ _SUMS = "_quantface_channel_sums"
 def get_channel_sums(x: Tensor) -> Tensor | None:
     """Per-channel sums that a convolution attached to its output for the next group norm; None = none attached.
 
-    Of a map [B, O, H, W] they are [B, parts, 2, O] float32: sums, and sums of squares, which add up to each channel's.
-    They go with the tensor, not with its memory: a view or a copy has none. Maps that have some are not changed in place.
+    Of a map [B, O, H, W] they are [B, parts, 2, O] float32: sums, and sums of squares, which add up to a channel's.
+    They go with the tensor, not with its memory: a view or a copy has none. Maps with sums are not changed in place.
     """
     return getattr(x, _SUMS, None)
 

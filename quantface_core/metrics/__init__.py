@@ -3,12 +3,12 @@
 Pictures are [B, 3, H, W] in 0 to 1; a metric gives one score a picture, [B].
 """
 
+from .builtin import BUILTIN_METRICS, LOWER_BETTER, Metric, gmsd, ms_ssim, psnr, ssim
 from .by_name import PyiqaMetric, frechet_distance, full_reference, pyiqa_metric
-from .own import LOWER_BETTER, OWN, Metric, gmsd, ms_ssim, psnr, ssim
 
 __all__ = [
+    "BUILTIN_METRICS",
     "LOWER_BETTER",
-    "OWN",
     "Metric",
     "PyiqaMetric",
     "frechet_distance",

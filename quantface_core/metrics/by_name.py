@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import QuantFaceError, UsageError
-from .own import LOWER_BETTER, OWN, Metric
+from .builtin import BUILTIN_METRICS, LOWER_BETTER, Metric
 
 _LOG = logging.getLogger("quantface")
 
@@ -59,8 +59,8 @@ def full_reference(name: str) -> tuple[Metric, bool]:
 
     It is differentiable. Raises UsageError when there is none of that name, or it judges one picture alone.
     """
-    if name in OWN:
-        return OWN[name], name in LOWER_BETTER
+    if name in BUILTIN_METRICS:
+        return BUILTIN_METRICS[name], name in LOWER_BETTER
     metric = pyiqa_metric(name)
     if not metric.compares:
         raise UsageError(f"{name} judges one picture alone: choose one that compares two, such as ms_ssim or lpips")
@@ -101,8 +101,12 @@ def _fid() -> Any:
 def _create(name: str, **options: Any) -> Any:
     pyiqa = _pyiqa(name)
     if name not in pyiqa.list_models():
-        near = difflib.get_close_matches(name, [*OWN, *pyiqa.list_models()], n=1)
-        hint = f"; did you mean {near[0]}?" if near else f": ours are {', '.join(OWN)}, see pyiqa.list_models()"
+        near = difflib.get_close_matches(name, [*BUILTIN_METRICS, *pyiqa.list_models()], n=1)
+        hint = (
+            f"; did you mean {near[0]}?"
+            if near
+            else f": ours are {', '.join(BUILTIN_METRICS)}, see pyiqa.list_models()"
+        )
         raise UsageError(f"unknown metric {name!r}{hint}")
     if "pretrained_model_path" not in options:
         _announce(name)
@@ -118,7 +122,7 @@ def _pyiqa(name: str) -> Any:
     except Exception as error:  # missing, or torchvision beside another torch: that is a RuntimeError
         raise UsageError(
             f"{name} needs pyiqa ({_reason(error)}): pip install pyiqa; "
-            f"its licence forbids commercial use. Without it: {', '.join(OWN)}"
+            f"its licence forbids commercial use. Without it: {', '.join(BUILTIN_METRICS)}"
         ) from None
     logging.getLogger("pyiqa").setLevel(logging.WARNING)
     return pyiqa

@@ -50,7 +50,7 @@ class PipelineCallbacks:
 
     @contextmanager
     def cancellable(self, *models: Any) -> Iterator[None]:
-        """While it lasts, the models' layers look whether the user has cancelled."""
+        """While it lasts, every layer of the models calls `check_cancelled` before it computes: see `cancel_hooks`."""
         if self.check_cancelled is None:
             yield
             return

@@ -20,7 +20,7 @@ from .callbacks import PipelineCallbacks
 from .pairs import find_pairs
 from .scorecard import Row, Scorecard
 
-_OWN = ("psnr_full", "psnr", "ssim", "ms_ssim")
+_BUILTIN = ("psnr_full", "psnr", "ssim", "ms_ssim")
 _ALL = "all"
 _NIQE_FILES = ("niqe_modelparameters.mat", "niqe_modelparameters_from_basicsr.mat")
 _NAMED = 5  # files in a message
@@ -62,7 +62,7 @@ def evaluate(request: EvaluateRequest, callbacks: PipelineCallbacks | None = Non
     if unpaired:
         shown = ", ".join(unpaired[:_NAMED]) + (" ..." if len(unpaired) > _NAMED else "")
         callbacks.notify(f"warning: {len(unpaired)} files have no partner and are left out: {shown}")
-    names = [name for given in request.metrics for name in ((*_OWN, *PAPER) if given == _ALL else (given,))]
+    names = [name for given in request.metrics for name in ((*_BUILTIN, *PAPER) if given == _ALL else (given,))]
     card = Scorecard(pairs, request.degrade, names, request.fid_reference, _tools(request))
     for name in sorted(request.models, key=lambda name: name != request.reference):
         restorer = load_restorer(request.models[name], request.device)

@@ -17,19 +17,19 @@ import numpy as np
 
 from .. import __version__
 from ..errors import ImageError, QuantFaceError, UsageError
+from ..faces.appearance import appearance_descriptor
 from ..faces.cuts import is_cut, thumb_of
 from ..faces.detect import FaceDetector
-from ..faces.look import look_of
 from ..io.models import detector_path
 from ..io.video import FilmReader
 from ..io.video.numbered import NumberedFrames
 from ..restorer import Restorer
-from ..stages.film import FilmRestorer, RestoredFrame, SeenFrame, first_needed, square_width
+from ..stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_needed, square_width
 from ..types import Face, Pixels, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
-from .film_report import FilmResult, report_of
+from .film_report import FilmResult, build_result
 from .film_sink import FolderSink, Sink, VideoSink
-from .film_state import FilmState, Found
+from .film_state import FilmState, FrameDetections
 
 PART = 48
 """Frames that are lost at most when a run is stopped; each part begins with a key frame."""
@@ -69,7 +69,7 @@ def restore_film(request: FilmRequest, callbacks: PipelineCallbacks | None = Non
     """
     callbacks = callbacks or PipelineCallbacks()
     _check(request)
-    return _Run(request, callbacks).finished()
+    return _Run(request, callbacks).run()
 
 
 def _check(request: FilmRequest) -> None:
@@ -99,7 +99,7 @@ class _Run:
             self._state.remove()
             raise
 
-    def finished(self) -> FilmResult:
+    def run(self) -> FilmResult:
         source, state, sink = self._source, self._state, self._sink
         for note in (*source.info.notes, *sink.notes):
             self._callbacks.notify(f"{source.path}: {note}")
@@ -114,7 +114,7 @@ class _Run:
             raise ImageError(f"{source.path}: no frame between --from and --to")
         sink.join(state)
         damaged = [f"{source.damaged} damaged pieces are left out"] if source.damaged else []
-        result = report_of(self._request.output, source.info, sink, state, damaged)
+        result = build_result(self._request.output, source.info, sink, state, damaged)
         state.remove()
         return result
 
@@ -154,14 +154,14 @@ class _Run:
         finally:
             self._state.close()
 
-    def _seen(self, first: int) -> Iterator[SeenFrame]:
+    def _seen(self, first: int) -> Iterator[DetectedFrame]:
         """Every frame with its faces, those that are long done from memory."""
         needed = first_needed(first, self._request.smoothing)
         known, state = self._state.found_count, self._state
         begin, start, kept = self._begin, 0, []
         for index, found in enumerate(state.found()):
             if index < min(needed, known - 1):
-                yield SeenFrame(None, found.faces, found.looks, found.cut)
+                yield DetectedFrame(None, found.faces, found.appearances, found.cut)
                 start = index + 1
             else:
                 begin = found.pts if index == start else begin
@@ -181,7 +181,7 @@ class _Run:
                 found = self._found(frame.pts, pixels, thumb is not None and is_cut(thumb, now))
                 state.add(found)
             thumb = now if pixels is not None else None
-            yield SeenFrame(frame if index >= needed else None, found.faces, found.looks, found.cut)
+            yield DetectedFrame(frame if index >= needed else None, found.faces, found.appearances, found.cut)
 
     def _frames(self, begin: int | None) -> Iterator[Any]:
         for frame in self._source.frames(begin):
@@ -189,15 +189,15 @@ class _Run:
                 return
             yield frame
 
-    def _found(self, pts: int, pixels: Pixels, cut: bool) -> Found:
-        faces, looks = [], []
+    def _found(self, pts: int, pixels: Pixels, cut: bool) -> FrameDetections:
+        faces, appearances = [], []
         for face in self._detect(pixels):
             try:
-                looks.append(look_of(pixels, face))
+                appearances.append(appearance_descriptor(pixels, face))
                 faces.append(face)
             except ImageError:  # no face has landmarks like these
                 continue
-        return Found(pts, cut, tuple(faces), tuple(looks))
+        return FrameDetections(pts, cut, tuple(faces), tuple(appearances))
 
     def _square(self, pixels: Pixels) -> Pixels:
         height, width = pixels.shape[:2]

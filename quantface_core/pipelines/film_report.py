@@ -47,35 +47,42 @@ class FilmResult:
         return {**asdict(self), "output": str(self.output)}
 
 
-def report_of(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnings: Sequence[str]) -> FilmResult:
-    """Put together from what the parts tell."""
+def build_result(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnings: Sequence[str]) -> FilmResult:
+    """The result of a finished film, from the records of its segments: what each frame's faces were and got."""
     cuts = [found.pts for found in state.found() if found.cut]
-    ways: dict[int, list[tuple[int, float, tuple[float, ...]]]] = {}
+    observations: dict[int, list[tuple[int, float, tuple[float, ...]]]] = {}  # by track: pts, strength, box
     times: list[int] = []
-    for part in range(state.parts_done()):
-        for frame in state.told(part)["frames"]:
+    for segment in range(state.parts_done()):
+        for frame in state.told(segment)["frames"]:
             times.append(frame["pts"])
-            for track, taken, *box in frame["faces"]:
-                ways.setdefault(track, []).append((frame["pts"], taken, tuple(box)))
-    begin = times[0]
-    seconds = float((times[-1] - begin) * info.time_base + 1 / info.rate)
+            for track, strength, *box in frame["faces"]:
+                observations.setdefault(track, []).append((frame["pts"], strength, tuple(box)))
     tracks = []
-    for number, way in sorted(ways.items()):
-        taken = sum(row[1] for row in way) / len(way)
+    for number, seen in sorted(observations.items()):
+        (first, _, begins), (last, _, ends) = seen[0], seen[-1]
+        strength = sum(one for _, one, _ in seen) / len(seen)
         tracks.append(
             TrackReport(
-                number,
-                sum(cut <= way[0][0] for cut in cuts),
-                round(float(way[0][0] * info.time_base - info.start), 3),
-                round(float(way[-1][0] * info.time_base - info.start), 3),
-                len(way),
-                way[0][2],
-                way[-1][2],
-                round(taken, 3),
-                describe_change(taken),
+                number=number,
+                shot=sum(cut <= first for cut in cuts),
+                first=round(float(first * info.time_base - info.start), 3),
+                last=round(float(last * info.time_base - info.start), 3),
+                frames=len(seen),
+                begins=begins,
+                ends=ends,
+                taken=round(strength, 3),
+                done=describe_change(strength),
             )
         )
-    notes = (*info.notes, *sink.notes, *warnings)
+    seconds = float((times[-1] - times[0]) * info.time_base + 1 / info.rate)
     return FilmResult(
-        output, len(times), round(seconds, 3), info.width, info.height, sink.codec, len(cuts) + 1, tuple(tracks), notes
+        output=output,
+        frames=len(times),
+        seconds=round(seconds, 3),
+        width=info.width,
+        height=info.height,
+        codec=sink.codec,
+        shots=len(cuts) + 1,
+        tracks=tuple(tracks),
+        warnings=(*info.notes, *sink.notes, *warnings),
     )

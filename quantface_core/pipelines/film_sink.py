@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..errors import UsageError
 from ..io.atomic import atomic_path, check_writable
 from ..io.video import (
-    WRITABLE_FILMS,
+    WRITABLE_VIDEO_SUFFIXES,
     FilmReader,
     Frame,
     Part,
@@ -55,7 +55,7 @@ class Sink(Protocol):
         """All parts are done: make the result."""
 
     def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
-        """Make a result of what is done, the part that was begun too; whether there is any."""
+        """Write a partial result, the unfinished part included; False when there is nothing to write."""
 
 
 class VideoSink:
@@ -72,8 +72,8 @@ class VideoSink:
     ) -> None:
         """Raises UsageError for what cannot be written."""
         suffix, info = output.suffix.lower(), source.info
-        if suffix not in WRITABLE_FILMS:
-            raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE_FILMS)}")
+        if suffix not in WRITABLE_VIDEO_SUFFIXES:
+            raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE_VIDEO_SUFFIXES)}")
         check_writable(output, "--output")
         self._output, self._info, self._factor, self._span = output, info, factor, span
         self._original = source.path if isinstance(source, FilmReader) else None

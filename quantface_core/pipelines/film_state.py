@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError, WriteError
-from ..faces.look import Look
+from ..faces.appearance import Appearance
 from ..io.atomic import atomic_path
 from ..types import Face
 
@@ -26,13 +26,13 @@ _SETTINGS, _FOUND = "settings.json", "found.jsonl"
 
 
 @dataclass(frozen=True)
-class Found:
+class FrameDetections:
     """What was found in one frame."""
 
     pts: int
     cut: bool  # a shot begins here
     faces: tuple[Face, ...]
-    looks: tuple[Look, ...]
+    appearances: tuple[Appearance, ...]
 
     def to_line(self) -> str:
         """JSON without loss: what is read again is what was written."""
@@ -41,21 +41,21 @@ class Found:
                 *face.box,
                 *(v for point in face.landmarks for v in point),
                 face.score,
-                base64.b64encode(look.tobytes()).decode(),
+                base64.b64encode(appearance.tobytes()).decode(),
             ]
-            for face, look in zip(self.faces, self.looks, strict=True)
+            for face, appearance in zip(self.faces, self.appearances, strict=True)
         ]
         return json.dumps([self.pts, int(self.cut), faces], separators=(",", ":"))
 
     @classmethod
-    def parse(cls, line: str) -> Found:
+    def parse(cls, line: str) -> FrameDetections:
         pts, cut, rows = json.loads(line)
-        faces, looks = [], []
+        faces, appearances = [], []
         for row in rows:
             points = tuple((row[i], row[i + 1]) for i in range(4, len(row) - 2, 2))
             faces.append(Face((row[0], row[1], row[2], row[3]), points, row[-2]))
-            looks.append(np.frombuffer(base64.b64decode(row[-1]), np.uint8).reshape(8, 8, 3))
-        return cls(pts, bool(cut), tuple(faces), tuple(looks))
+            appearances.append(np.frombuffer(base64.b64decode(row[-1]), np.uint8).reshape(8, 8, 3))
+        return cls(pts, bool(cut), tuple(faces), tuple(appearances))
 
 
 class FilmState:
@@ -102,14 +102,14 @@ class FilmState:
         os.truncate(path, whole)
         return count
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[FrameDetections]:
         """What was found in the frames so far, in order."""
         self._file.flush()
         with (self.folder / _FOUND).open(encoding="utf-8") as file:
             for line, _ in zip(file, range(self.found_count), strict=False):
-                yield Found.parse(line)
+                yield FrameDetections.parse(line)
 
-    def add(self, found: Found) -> None:
+    def add(self, found: FrameDetections) -> None:
         """Keep what was found in the next frame."""
         self._file.write(found.to_line() + "\n")
         self._file.flush()

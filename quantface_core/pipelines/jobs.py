@@ -26,7 +26,7 @@ class Job:
 
 
 @dataclass
-class Found:
+class FoundPhotos:
     """What arguments led to."""
 
     photos: list[Path] = field(default_factory=list)
@@ -39,13 +39,13 @@ class Found:
         return f"skipped: {'; '.join(reasons)}" if reasons else ""
 
 
-def find_photos(arguments: Sequence[str], recursive: bool = False) -> Found:
+def find_photos(arguments: Sequence[str], recursive: bool = False) -> FoundPhotos:
     """Expand files, folders and patterns, in order, each photo once; subfolders only when `recursive`.
 
     A name that is neither stays in the list and fails when it is read, so that the rest goes on. Raises
     UsageError for a folder or pattern without pictures.
     """
-    found, seen = Found(), set[Path]()
+    found, seen = FoundPhotos(), set[Path]()
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
@@ -66,7 +66,7 @@ def find_photos(arguments: Sequence[str], recursive: bool = False) -> Found:
     return found
 
 
-def _of_folder(folder: Path, recursive: bool, found: Found) -> Iterator[Path]:
+def _of_folder(folder: Path, recursive: bool, found: FoundPhotos) -> Iterator[Path]:
     """The pictures of a folder, and of those in it; counts what is none."""
     try:
         entries = sorted(folder.iterdir())
@@ -90,7 +90,7 @@ def _of_folder(folder: Path, recursive: bool, found: Found) -> Iterator[Path]:
                 found.skipped[f"{suffix or 'files without suffix'} (no picture)"] += 1
 
 
-def _is_side_file(path: Path, found: Found) -> bool:
+def _is_side_file(path: Path, found: FoundPhotos) -> bool:
     """Whether a file is what macOS puts beside each picture on other systems' disks."""
     if path.name.startswith("._"):
         found.skipped["._ files of macOS"] += 1
@@ -98,7 +98,7 @@ def _is_side_file(path: Path, found: Found) -> bool:
     return False
 
 
-def plan_jobs(found: Found, output: Path, compare: bool) -> list[Job]:
+def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
     """Name every result. Raises UsageError when one would overwrite a source, or a file cannot hold many.
 
     `output` is a file when there is one photo and it has a picture's suffix; else a folder, where results

@@ -1,4 +1,4 @@
-"""Quantize a full-precision restorer: calibrate, balance, round, save."""
+"""Quantize a full-precision restorer: calibrate, smooth, quantize, save."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .models import LoadedModel, require_full_precision, save_model
 
 @dataclass(frozen=True, eq=False)
 class QuantizeRequest:
-    """What to quantize, on which faces, and how."""
+    """The model to quantize, its calibration faces, and the settings."""
 
-    model: LoadedModel  # of full precision; quantized in place
-    faces: FaceSource | Tensor  # degraded, aligned; or [N, 3, S, S] in [-1, 1] at the model's size
+    model: LoadedModel  # full precision; quantized in place
+    faces: FaceSource | Tensor  # calibration: degraded aligned faces, or [N, 3, S, S] in [-1, 1]
     settings: QuantizeSettings = field(default_factory=QuantizeSettings)
-    plan: BitPlan | None = None  # each layer's widths, before the settings'
+    plan: BitPlan | None = None  # bit widths by layer, which override the settings'
     output: Path | None = None  # the file to write; None = none
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizeResult:
-    """The low-bit model and what became of its layers."""
+    """The quantized model, and a report of each layer."""
 
     model: LoadedModel  # its notes say how it was made
     reports: tuple[LayerReport, ...]
@@ -66,5 +66,5 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
 
 
 def images_sha256(images: Tensor) -> str:
-    """What identifies a batch of images in a file's notes."""
+    """SHA-256 of a float tensor's bytes [N, 3, S, S], which identifies calibration images in a file's notes."""
     return hashlib.sha256(images.numpy().tobytes()).hexdigest()

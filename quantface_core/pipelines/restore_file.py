@@ -16,7 +16,7 @@ from ..errors import ImageError
 from ..io.atomic import atomic_path
 from ..io.photos import Pages, Photo, check_size, read_pages, write_pages, write_photo
 from ..restorer import Restorer
-from ..stages.restore import describe_change
+from ..stages.restore import describe_faces
 from ..types import Face, Pixels, Restoration, RestoreOptions
 from .callbacks import PipelineCallbacks
 from .jobs import Job
@@ -146,8 +146,7 @@ def _restored(
 
 
 def _report(result: Restoration, doubtful: tuple[Face, ...], automatic: bool) -> PageReport:
-    faces = zip(result.applied_strength, result.removed_artifacts, strict=True)
-    words = tuple(describe_change(strength, automatic, removed) for strength, removed in faces)
+    words = tuple(describe_faces(result, automatic).values())
     return PageReport(result.faces, result.restored, result.applied_strength, words, doubtful)
 
 

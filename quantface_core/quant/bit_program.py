@@ -2,7 +2,7 @@
 
 min   sum_l  E_l * (weight_l[w] + activation_l[a]) + mu * P_l * (the same)
 s.t.  budgets on average activation bits (by multiply-accumulates), average weight bits (by parameters),
-      file size, bit operations; one (w, a) a layer; limits a room.
+      file size, bit operations; one (w, a) a layer; limits a module.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     layers = sensitivity.layers
     if not layers:
         raise UsageError("the sensitivities name no layer: measure them again")
-    for room in budget.limits:
-        if not any(_within(name, room) for name in layers):
-            rooms = sorted({".".join(name.split(".")[:2]) for name in layers})
-            near = difflib.get_close_matches(room, [*rooms, *layers], n=1, cutoff=0.4)
-            hint = f", did you mean {near[0]}?" if near else f": give a layer, or such as {', '.join(rooms[:5])}"
-            raise UsageError(f"a limit names {room!r}, where no layer is{hint}")
+    for module in budget.limits:
+        if not any(_within(name, module) for name in layers):
+            modules = sorted({".".join(name.split(".")[:2]) for name in layers})
+            near = difflib.get_close_matches(module, [*modules, *layers], n=1, cutoff=0.4)
+            hint = f", did you mean {near[0]}?" if near else f": give a layer, or such as {', '.join(modules[:5])}"
+            raise UsageError(f"a limit names {module!r}, where no layer is{hint}")
     limits = _limits(sensitivity, budget)
     choices = [(name, options) for name, layer in layers.items() for options in _choices(name, layer, budget)]
     _check_feasible(limits, choices)
@@ -108,8 +108,8 @@ def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[list[Wi
     if layer.fixed is not None:
         return [[(layer.fixed, layer.fixed)]]
     low, high = BITS.start, BITS.stop - 1
-    for room, (least, most) in budget.limits.items():
-        if _within(name, room):
+    for module, (least, most) in budget.limits.items():
+        if _within(name, module):
             low, high = max(low, least), min(high, most)
     if low > high:
         raise UsageError(f"the limits leave {name} no width between {low} and {high}")
@@ -119,8 +119,8 @@ def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[list[Wi
     return [[(bits, 0) for bits in widths], [(0, bits) for bits in widths]]
 
 
-def _within(name: str, room: str) -> bool:
-    return name == room or name.startswith(f"{room}.")
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
 
 
 def _loss(layer: LayerSensitivity, widths: Widths, budget: Budget) -> float:
@@ -199,13 +199,13 @@ def describe(plan: BitPlan, sensitivity: Sensitivity) -> str:
 
 
 def parse_limit(text: str) -> tuple[str, tuple[int, int]]:
-    """`vae.decoder=6-8` -> (room, (least, most)); `=6` alone is both. Raises UsageError."""
-    room, _, widths = text.strip().partition("=")
+    """`vae.decoder=6-8` -> (module, (least, most)); `=6` alone is both. Raises UsageError."""
+    module, _, widths = text.strip().partition("=")
     low, _, high = widths.partition("-")
     try:
         least, most = int(low), int(high or low)
     except ValueError:
         least, most = 0, 0
-    if not room or not BITS.start <= least <= most < BITS.stop:
-        raise UsageError(f"{text!r} is not ROOM=LOW-HIGH with {widths_in_words()}, such as vae.decoder=6-8")
-    return room, (least, most)
+    if not module or not BITS.start <= least <= most < BITS.stop:
+        raise UsageError(f"{text!r} is not MODULE=LOW-HIGH with {widths_in_words()}, such as vae.decoder=6-8")
+    return module, (least, most)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, ModelError, UsageError, WriteError
 from ..io.atomic import atomic_path
-from ..io.mistaken import mistaken_for_model
+from ..io.file_diagnosis import diagnose_model_file
 from ..nn.swap import quant_layers
 from .formats import add_low_bit_layers, check_scales, formats_from_json, formats_to_json, low_bit_state, stored_as_is
 
@@ -184,7 +184,7 @@ def opened(path: Path) -> Iterator[Any]:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied"
-    return mistaken_for_model(path) or f"damaged, or no safetensors file ({error})"
+    return diagnose_model_file(path) or f"damaged, or no safetensors file ({error})"
 
 
 def read_notes(path: Path) -> dict[str, str]:
@@ -218,7 +218,7 @@ def read_json(path: Path, text: str, what: str) -> Any:
 
 @contextmanager
 def building(path: Path) -> Iterator[None]:
-    """Sizes within limits may still not fit each other: whatever a constructor raises is a ModelError."""
+    """Turn whatever a model constructor raises into a ModelError: the header's sizes are not trusted."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, NotImplementedError) as error:

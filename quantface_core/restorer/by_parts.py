@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .configs import RestorerConfig
-from .one_step import OneStepRestorer, finished, fitted
+from .one_step import OneStepRestorer, postprocess, preprocess
 
 EMBEDDER = ("embedder.",)
 ENCODER = ("vae.encoder.", "vae.quant_conv.")
@@ -48,7 +48,7 @@ class RestorerByParts:
 
     def __call__(self, image: Tensor, seeds: Sequence[int] | None = None, batch_size: int = 1) -> Tensor:
         """Faces [B, 3, H, W] in [-1, 1] -> [B, 3, S, S] float32; `batch_size` of them at once."""
-        image = fitted(image, seeds, self.config.image_size)
+        image = preprocess(image, seeds, self.config.image_size)
         parts = [slice(start, start + batch_size) for start in range(0, len(image), batch_size)]
         restorer = self._load(EMBEDDER)
         prompts = [restorer.embedder(image[part].to(restorer.dtype)) for part in parts]
@@ -60,4 +60,4 @@ class RestorerByParts:
         latents = [restorer.predict(latent, prompt) for latent, prompt in zip(latents, prompts, strict=True)]
         del restorer
         restorer = self._load(DECODER)
-        return torch.cat([finished(restorer.decode(latent)) for latent in latents])
+        return torch.cat([postprocess(restorer.decode(latent)) for latent in latents])

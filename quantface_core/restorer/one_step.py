@@ -135,14 +135,14 @@ class OneStepRestorer(RestorerModel):
         Without seeds the result is a function of the input alone; with one seed an image, the latent is
         sampled. Raises ImageError when input or output is not finite, UsageError on a wrong seed count.
         """
-        image = fitted(image, seeds, self.config.image_size)
+        image = preprocess(image, seeds, self.config.image_size)
         # One face at a time has a graph's memory; more keep the device busy by themselves.
         with self.graphs.running(self, image.device, wanted=len(image) == 1) as run:
             prompt = run("embedder", self.embedder, image.to(self.dtype))
             mean, std, maps = run("encoder", self._moments, image)
             latent = self._sampled(mean, std, maps, seeds)
             code = run("unet", lambda code, prompt: self.predict(Latent(code), prompt).code, latent.code, prompt)
-            return finished(run("decoder", self.decode, Latent(code, latent.maps)))
+            return postprocess(run("decoder", self.decode, Latent(code, latent.maps)))
 
     def _apply(self, fn: Any, recurse: bool = True) -> OneStepRestorer:
         """As of any module; graphs, which hold a device's memory, stay behind."""
@@ -151,7 +151,7 @@ class OneStepRestorer(RestorerModel):
         return moved
 
 
-def fitted(image: Tensor, seeds: Sequence[int] | None, size: int) -> Tensor:
+def preprocess(image: Tensor, seeds: Sequence[int] | None, size: int) -> Tensor:
     """Faces at a restorer's native size, checked as `OneStepRestorer.forward` says."""
     if image.ndim != 4 or image.shape[1] != 3:
         raise ImageError(f"faces are [batch, 3, height, width], got {list(image.shape)}")
@@ -164,7 +164,7 @@ def fitted(image: Tensor, seeds: Sequence[int] | None, size: int) -> Tensor:
     return image
 
 
-def finished(picture: Tensor) -> Tensor:
+def postprocess(picture: Tensor) -> Tensor:
     """A decoded picture in float32 and in [-1, 1]. Raises ImageError when it is not finite."""
     if not torch.isfinite(picture).all():
         raise ImageError(f"the restorer's result is not finite in {picture.dtype}: use float32 or bfloat16")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import QuantFaceError
 from ..faces.recognize import FaceRecognizer, identity_degrees, landmark_distance
-from ..metrics import LOWER_BETTER, OWN, psnr, pyiqa_metric
+from ..metrics import BUILTIN_METRICS, LOWER_BETTER, psnr, pyiqa_metric
 from ..restorer import RestorerModel
 from ..types import Face, Pixels
 
@@ -121,9 +121,9 @@ def _column(name: str, tools: Tools) -> Column:
             return Column(name, title(name), True, "YuNet's eyes, nose and mouth corners (OpenCV)", _landmarks)
         _require(tools.recognizer is not None, "needs a face recogniser")
         return Column(name, title(name), True, "SFace (OpenCV)", _identity)
-    if name in OWN:
+    if name in BUILTIN_METRICS:
         _require(tools.has_originals, _NO_ORIGINALS)
-        return Column(name, title(name), name in LOWER_BETTER, "quantface", _compared(OWN[name]))
+        return Column(name, title(name), name in LOWER_BETTER, "quantface", _compared(BUILTIN_METRICS[name]))
     metric = pyiqa_metric(name, tools.parameters.get(name))
     _require(tools.has_originals or not metric.compares, _NO_ORIGINALS)
     judge = _compared(metric) if metric.compares else lambda r: float(metric(r.restored[None]))

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
+from ..faces.appearance import Appearance
 from ..faces.blend import kept_detail
 from ..faces.color import match_color
-from ..faces.finer import Finer, measured
-from ..faces.look import Look
+from ..faces.fine_detail import FineDetail, measure_damage
 from ..faces.paste import Patch, face_mask, paste
-from ..faces.temporal import coarse, gaussian, steadied
+from ..faces.temporal import downsample, gaussian, temporal_average
 from ..faces.track import Tracked, Tracker
 from ..restorer import Restorer
 from ..types import Face, Pixels, RestoreOptions
@@ -37,7 +37,7 @@ _SMALLER = 0.85  # times the least size at which a face that was large enough is
 _FADE = 16  # frames over which a face that is no longer to be restored, or is now, fades
 
 
-class FilmFrame(Protocol):
+class RGBFrame(Protocol):
     """A frame as the stage needs it."""
 
     def rgb(self) -> Pixels:
@@ -45,12 +45,12 @@ class FilmFrame(Protocol):
 
 
 @dataclass(frozen=True)
-class SeenFrame:
+class DetectedFrame:
     """A frame and what was found in it."""
 
-    frame: FilmFrame | None  # None = only its faces matter, for those that come after it
+    frame: RGBFrame | None  # None = only its faces matter, for those that come after it
     faces: Sequence[Face]  # in pixels of the square-pixel picture
-    looks: Sequence[Look]  # of the faces
+    appearances: Sequence[Appearance]  # of the faces
     cut: bool = False  # another shot begins here
 
 
@@ -67,7 +67,7 @@ class RestoredFrame:
     """A frame after its faces are restored."""
 
     index: int  # from the film's first
-    frame: FilmFrame
+    frame: RGBFrame
     before: Pixels  # enlarged, where that was asked
     pixels: Pixels  # the same size
     mask: NDArray[np.float32]  # where it may have changed, 0 to 1
@@ -82,7 +82,7 @@ class _Work:
     place: Matrix  # from the crop to the frame that comes out
     level: float  # how far it is to be restored, 0 to 1
     before: Crop
-    look: Crop
+    reference: Crop
     after: Crop
     share: Crop
     applied_strength: float  # of its change by itself, 0 to 1
@@ -94,7 +94,7 @@ class _Held:
     """A frame on its way."""
 
     index: int
-    frame: FilmFrame | None
+    frame: RGBFrame | None
     tracked: Sequence[Tracked] = ()
     levels: dict[int, float] = field(default_factory=dict)  # by track
     works: dict[int, _Work] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class FilmRestorer:
         self._window: list[_Held] = []  # restored, in order: those next to come out, and their neighbours
         self._next = 0
 
-    def restore(self, seen: Iterable[SeenFrame], first: int = 0) -> Iterator[RestoredFrame]:
+    def restore(self, seen: Iterable[DetectedFrame], first: int = 0) -> Iterator[RestoredFrame]:
         """The frames from `first` on. All frames before have to be given, from `first_needed` on with pixels."""
         self._next = first
         for group in self._groups(seen, first_needed(first, self._smoothing)):
@@ -140,8 +140,8 @@ class FilmRestorer:
         while self._window and self._next <= self._window[-1].index:
             yield self._finished()
 
-    def _groups(self, seen: Iterable[SeenFrame], needed: int) -> Iterator[list[_Held]]:
-        """Frames with their faces steadied, GROUP at a time; the last may be fewer."""
+    def _groups(self, seen: Iterable[DetectedFrame], needed: int) -> Iterator[list[_Held]]:
+        """Frames with their faces smoothed, GROUP at a time; the last may be fewer."""
         waiting: deque[_Held] = deque()
         group: list[_Held] = []
         for held, tracked in self._tracked(seen, needed, waiting):
@@ -153,13 +153,13 @@ class FilmRestorer:
             yield group
 
     def _tracked(
-        self, seen: Iterable[SeenFrame], needed: int, waiting: deque[_Held]
+        self, seen: Iterable[DetectedFrame], needed: int, waiting: deque[_Held]
     ) -> Iterator[tuple[_Held, list[Tracked]]]:
         for index, one in enumerate(seen):
             waiting.append(_Held(index, one.frame if index >= needed else None))
-            for tracked in self._tracker.see(one.faces, one.looks, one.cut):
+            for tracked in self._tracker.update(one.faces, one.appearances, one.cut):
                 yield waiting.popleft(), tracked
-        for tracked in self._tracker.rest():
+        for tracked in self._tracker.flush():
             yield waiting.popleft(), tracked
 
     def _chosen(self, held: _Held, tracked: Sequence[Tracked]) -> _Held:
@@ -219,11 +219,13 @@ class FilmRestorer:
             base = bases[held.index]
             place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
             after = match_color(after, before, self._options.color)
-            share, finer = blended(before, after, self._options.strength)
+            share, fine_detail = blended(before, after, self._options.strength)
             applied_strength = measure_strength(after - before, share, self._mask)
-            noise = measured(finer, base, self._mask, place).noise if finer else 0.0
+            noise = measure_damage(fine_detail, base, self._mask, place).noise if fine_detail else 0.0
             level = held.levels[track]
-            held.works[track] = _Work(face, place, level, before, coarse(before), after, share, applied_strength, noise)
+            held.works[track] = _Work(
+                face, place, level, before, downsample(before), after, share, applied_strength, noise
+            )
 
     def _transform(self, face: Face, pixels: Pixels) -> Matrix:
         """From the frame's pixels, which may not be square, to the crop."""
@@ -241,9 +243,9 @@ class FilmRestorer:
         near = self._window[max(0, self._next - start - self._reach) : self._next - start + self._reach + 1]
         gray = sum(one.gray for one in near) * 2 > len(near)
         for track, work in held.works.items():
-            result, finer, applied_strength = self._steady(track, held.index)
+            result, fine_detail, applied_strength = self._temporal_average(track, held.index)
             change = to_gray(result - work.before) if gray else result - work.before
-            patches.append(Patch(change, self._mask, work.place, finer))
+            patches.append(Patch(change, self._mask, work.place, fine_detail))
             faces.append(RestoredFace(track, work.face, applied_strength))
         pixels, mask = paste(base, patches)
         self._next += 1
@@ -253,10 +255,10 @@ class FilmRestorer:
         """Forget the frames that nobody will ask for."""
         self._window = [held for held in self._window if held.index >= self._next - self._reach]
 
-    def _steady(self, track: int, index: int) -> tuple[Crop, Finer | None, float]:
-        """A face's crop as it is to be, what becomes of finer detail, and the share taken: by its neighbours in time.
+    def _temporal_average(self, track: int, index: int) -> tuple[Crop, FineDetail | None, float]:
+        """A face averaged with its temporal neighbours: (crop, fine detail or None, applied strength).
 
-        Where a face is restored, what stays of the film is steadied too: its noise is not restored away elsewhere.
+        Where a face is restored, what stays of the film is averaged too: its noise is not restored away elsewhere.
         """
         near = self._neighbours(track, index)
         weights = [gaussian(i - index, _SHARES * self._smoothing) for i, _ in near]
@@ -268,9 +270,9 @@ class FilmRestorer:
         applied_strength = sum(weight * work.level * work.applied_strength for weight, work in known)
         close = [(i, work) for i, work in near if work and abs(i - index) <= _reach(self._smoothing)]
         position = next(n for n, (i, _) in enumerate(close) if i == index)
-        looks = [work.look for _, work in close]
+        references = [work.reference for _, work in close]
         before, after = (
-            steadied(crops, looks, position, self._smoothing)
+            temporal_average(crops, references, position, self._smoothing)
             for crops in ([work.before for _, work in close], [work.after for _, work in close])
         )
         low, high = _LEFT_ALONE
@@ -279,8 +281,8 @@ class FilmRestorer:
         result = before + share[..., None] * (after - before)
         noise = sum(weight * work.level * work.noise for weight, work in known)
         automatic = self._options.strength == "auto"
-        finer = Finer(here.before, kept_detail(here.before, result), noise) if automatic else None
-        return result, finer, measure_strength(after - before, share, self._mask)
+        fine_detail = FineDetail(here.before, kept_detail(here.before, result), noise) if automatic else None
+        return result, fine_detail, measure_strength(after - before, share, self._mask)
 
     def _neighbours(self, track: int, index: int) -> list[tuple[int, _Work | None]]:
         """A track's faces around a frame, as long as it is in every frame; None where it is not to be restored."""

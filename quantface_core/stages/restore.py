@@ -14,7 +14,7 @@ from ..errors import ImageError, QuantFaceError, UsageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
 from ..faces.blend import blend
 from ..faces.color import METHODS, match_color
-from ..faces.finer import Finer, measured
+from ..faces.fine_detail import FineDetail, measure_damage
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..kernels.triton.launch import processors
@@ -142,17 +142,17 @@ def _restore(
     # A background has details of its own, and the change is to those, not to the photo's.
     before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
     blends = [blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
-    finers = [f and measured(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
+    fine_details = [f and measure_damage(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
     patches = []
-    for a, b, (share, _), finer, place in zip(before, restored, blends, finers, places, strict=True):
+    for a, b, (share, _), fine_detail, place in zip(before, restored, blends, fine_details, places, strict=True):
         change = (to_gray(b - a) if gray else b - a) * share[..., None]
-        patches.append(Patch(change, mask, place, finer))
+        patches.append(Patch(change, mask, place, fine_detail))
     result, changed = paste(base, patches)
     blend_masks = tuple(share for share, _ in blends)
     parts = zip(before, restored, blend_masks, strict=True)
     strengths = tuple(measure_strength(b - a, blend_mask, mask) for a, b, blend_mask in parts)
     shown = tuple(np.clip(r, 0, 1) for r in restored)
-    removed = tuple(finer.damage if finer else "" for finer in finers)
+    removed = tuple(fine_detail.damage if fine_detail else "" for fine_detail in fine_details)
     return Restoration(result, changed, faces, chosen, tuple(crops), shown, blend_masks, strengths, removed)
 
 
@@ -176,11 +176,23 @@ def describe_change(applied_strength: float, automatic: bool = True, removed_art
     return "restored" if applied_strength > 1 - _LEFT else f"restored by {applied_strength:.0%}"
 
 
-def blended(before: Crop, after: Crop, strength: float | str) -> tuple[Crop, Finer | None]:
+def describe_faces(result: Restoration, automatic: bool = True) -> dict[int, str]:
+    """What was done to each restored face, by its position."""
+    changes = zip(result.restored, result.applied_strength, result.removed_artifacts, strict=True)
+    return {number: describe_change(strength, automatic, removed) for number, strength, removed in changes}
+
+
+def unchanged_faces(result: Restoration) -> set[int]:
+    """Positions of the faces that were looked at and left as they were."""
+    changes = zip(result.restored, result.applied_strength, result.removed_artifacts, strict=True)
+    return {number for number, strength, removed in changes if is_unchanged(strength) and not removed}
+
+
+def blended(before: Crop, after: Crop, strength: float | str) -> tuple[Crop, FineDetail | None]:
     """The share of the change to take, [S, S], and what becomes of the photo's finer detail."""
     if isinstance(strength, str):
         share, keep = blend(before, after)
-        return share, Finer(before, keep)
+        return share, FineDetail(before, keep)
     return np.full(before.shape[:2], strength, np.float32), None
 
 
@@ -226,9 +238,10 @@ def restore_crops(
 
 
 def default_batch_size(size: int, device: torch.device) -> int:
-    """Faces of a side at once beyond which none comes sooner: a processor is busy with one large face as with four.
+    """Faces of side `size` in one batch beyond which the device gains no throughput.
 
-    So is a GPU of few multiprocessors, where more at once would only take memory from other models.
+    A processor, or a GPU of few multiprocessors, is as busy with one large face as with four; there more at once would
+    only take memory from other models.
     """
     if device.type == "cpu":
         return max(1, _BATCH * _SMALL**2 // size**2)

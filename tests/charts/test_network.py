@@ -1,6 +1,6 @@
 """The order of layers and their parts."""
 
-from quantface_core.charts.network import along_network, part_of
+from quantface_core.charts.network import along_network, chart_section
 from quantface_core.nn.swap import quantizable
 from quantface_core.restorer import OneStepRestorer
 
@@ -20,6 +20,6 @@ def test_layers_come_in_the_order_the_data_passes(tiny: OneStepRestorer) -> None
         ("vae.decoder.mid_block.resnets.0.conv1", "vae.decoder.up_blocks.0.resnets.0.conv1"),
     ):
         assert names.index(earlier) < names.index(later)
-    assert [part_of(n) for n in names] == sorted(
-        (part_of(n) for n in names), key=["embedder", "vae.encoder", "unet", "vae.decoder"].index
+    assert [chart_section(n) for n in names] == sorted(
+        (chart_section(n) for n in names), key=["embedder", "vae.encoder", "unet", "vae.decoder"].index
     )

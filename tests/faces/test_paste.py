@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantface_core.faces.align import extract, invert
-from quantface_core.faces.finer import Finer
+from quantface_core.faces.fine_detail import FineDetail
 from quantface_core.faces.paste import Patch, face_mask, paste
 
 SIZE = 64
@@ -88,8 +88,8 @@ def test_detail_finer_than_the_crop_stays_as_far_as_the_patch_says(keep: float) 
     )  # noise that a crop a quarter as large loses
     place = np.array([[4.0, 0, 1.5], [0, 4.0, 1.5]])
     crop = extract(photo, invert(place), 64)
-    finer = Finer(crop, np.full((64, 64), keep, np.float32))
-    patch = Patch(np.zeros_like(crop), np.ones((64, 64), np.float32), place, finer)
+    fine_detail = FineDetail(crop, np.full((64, 64), keep, np.float32))
+    patch = Patch(np.zeros_like(crop), np.ones((64, 64), np.float32), place, fine_detail)
     result, _ = paste(photo, [patch])
     before, after = (x[32:-32, 32:-32].astype(float).std() for x in (photo, result))
     assert after == pytest.approx(before * keep, abs=0.25 * before)

@@ -7,7 +7,7 @@ import pytest
 
 from quantface_core.errors import UsageError
 from quantface_core.faces.boxes import face_in_box
-from quantface_core.faces.track import Tracker, steady
+from quantface_core.faces.track import Tracker, smooth_tracks
 from quantface_core.types import Face
 
 
@@ -27,40 +27,42 @@ def test_trembling_is_smoothed_and_a_moving_head_does_not_lag() -> None:
     draws = np.random.default_rng(0)
     exact = [[_at(20 + 3.0 * t)] for t in range(30)]
     seen = [[_moved(faces[0], draws.normal(0, 1, (5, 2)))] for faces in exact]
-    truth, before, after = (_landmarks([tuple(f) for f in frames]) for frames in (exact, seen, steady(seen, 2.0)))
+    truth, before, after = (
+        _landmarks([tuple(f) for f in frames]) for frames in (exact, seen, smooth_tracks(seen, 2.0))
+    )
     assert np.abs(after - truth).mean() < 0.6 * np.abs(before - truth).mean()
     assert np.abs((after - truth).mean(axis=(0, 1, 2))).max() < 0.3  # no lag in x, where it moves
-    np.testing.assert_allclose(_landmarks(steady(exact, 2.0)), truth, atol=1e-6)  # a straight way stays
+    np.testing.assert_allclose(_landmarks(smooth_tracks(exact, 2.0)), truth, atol=1e-6)  # a straight way stays
 
 
 def test_a_short_gap_is_closed_and_a_long_one_is_not() -> None:
     frames = [[_at(50.0 + t)] for t in range(16)]
     frames[4] = []
     frames[8:14] = [[]] * 6
-    counts = [len(faces) for faces in steady(frames, 1.0)]
+    counts = [len(faces) for faces in smooth_tracks(frames, 1.0)]
     assert counts[4] == 1
     assert counts[8:14] == [0] * 6
 
 
 def test_two_people_stay_apart_in_any_order() -> None:
     frames = [[_at(10.0 + t), _at(200.0 - t)][:: 1 if t % 2 else -1] for t in range(10)]
-    left = [min(face.box[0] for face in faces) for faces in steady(frames, 2.0)]
-    assert [len(faces) for faces in steady(frames, 2.0)] == [2] * 10
+    left = [min(face.box[0] for face in faces) for faces in smooth_tracks(frames, 2.0)]
+    assert [len(faces) for faces in smooth_tracks(frames, 2.0)] == [2] * 10
     np.testing.assert_allclose(left, [10 + t for t in range(10)], atol=1e-6)
 
 
 def test_a_sudden_move_is_followed() -> None:
     frames = [[_at(50.0 if t < 6 else 80.0)] for t in range(12)]
-    moved = _landmarks(steady(frames, 3.0)) - _landmarks([tuple(f) for f in frames])
+    moved = _landmarks(smooth_tracks(frames, 3.0)) - _landmarks([tuple(f) for f in frames])
     assert np.abs(moved).max() <= 0.06 * _at(0).size + 1e-9
 
 
 def test_nothing_changes_without_smoothing_or_with_one_frame() -> None:
     frames = [[_at(10)], [_at(14)], []]
-    assert steady(frames, 0) == [tuple(faces) for faces in frames]
-    assert steady(frames[:1], 2.0) == [tuple(frames[0])]
+    assert smooth_tracks(frames, 0) == [tuple(faces) for faces in frames]
+    assert smooth_tracks(frames[:1], 2.0) == [tuple(frames[0])]
     with pytest.raises(UsageError, match="smoothing"):
-        steady(frames, -1)
+        smooth_tracks(frames, -1)
 
 
 def _look(value: int) -> np.ndarray:
@@ -73,8 +75,8 @@ def _ways(sigma: float = 2.0, hidden: range = range(11, 19)) -> list[list[tuple[
     for t in range(30):
         front, behind = _at(10.0 + 6 * t), _at(184.0 - 6 * t)
         there = [(front, _look(1))] + ([] if t in hidden else [(behind, _look(2))])
-        told += tracker.see([face for face, _ in there], [look for _, look in there])
-    told += tracker.rest()
+        told += tracker.update([face for face, _ in there], [appearance for _, appearance in there])
+    told += tracker.flush()
     return [[(track, face.box[0]) for track, face in frame] for frame in told]
 
 
@@ -94,28 +96,28 @@ def test_who_comes_out_from_behind_another_is_known_once_seen_well() -> None:
         there = [(_at(10.0 + 6 * t), _look(1))]
         if t not in range(11, 17):
             there.append((_at(184.0 - 6 * t), _look(2) if t not in (17, 18) else mixed.astype(np.uint8)))
-        told += tracker.see([face for face, _ in there], [look for _, look in there])
-    told += tracker.rest()
+        told += tracker.update([face for face, _ in there], [appearance for _, appearance in there])
+    told += tracker.flush()
     assert {tracked.track for frame in told for tracked in frame} == {0, 1}
 
 
 def test_nobody_goes_on_after_a_cut_and_strangers_are_new() -> None:
     tracker, told = Tracker(1.0), []
     for t in range(16):
-        told += tracker.see([_at(50.0)], [_look(1 if t < 12 else 3)], cut=t == 6)
-    told += tracker.rest()
+        told += tracker.update([_at(50.0)], [_look(1 if t < 12 else 3)], cut=t == 6)
+    told += tracker.flush()
     assert [frame[0].track for frame in told] == [0] * 6 + [1] * 6 + [2] * 4
 
 
 def test_what_is_a_face_for_a_frame_or_two_is_none() -> None:
     frames = [[_at(50.0), *([_at(200.0)] if t in (7, 8) else [])] for t in range(20)]
-    assert [len(faces) for faces in steady(frames, 2.0)] == [1] * 20
+    assert [len(faces) for faces in smooth_tracks(frames, 2.0)] == [1] * 20
 
 
 def test_pictures_show_cuts() -> None:
     dark, light = np.zeros((90, 160, 3), np.uint8), np.full((90, 160, 3), 200, np.uint8)
     light[20:60, 30:90] = 0
     frames = [[_at(50.0)] for _ in range(6)] + [[_at(56.0)] for _ in range(6)]
-    apart = _landmarks(steady(frames, 2.0, [dark] * 6 + [light] * 6))
+    apart = _landmarks(smooth_tracks(frames, 2.0, [dark] * 6 + [light] * 6))
     np.testing.assert_allclose(apart, _landmarks([tuple(f) for f in frames]), atol=1e-6)
-    assert not np.allclose(_landmarks(steady(frames, 2.0)), apart)
+    assert not np.allclose(_landmarks(smooth_tracks(frames, 2.0)), apart)

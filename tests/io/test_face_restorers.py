@@ -88,6 +88,19 @@ def test_code_in_a_file_is_refused(published: Path, tmp_path: Path) -> None:
         load_restorer(tmp_path / "r.pth")
 
 
+def test_what_a_host_refuses_to_read_is_told(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A1111 has a torch.load of its own, with another order of arguments, that gives None for what it mistrusts."""
+
+    def load(filename: str, extra_handler: Any = None, *args: Any, **options: Any) -> None:
+        assert isinstance(filename, str)
+        assert not args
+        assert extra_handler is None
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(ModelError, match="refused, it is not plain weights"):
+        load_restorer(published / FILES["GFPGAN"])
+
+
 def test_what_is_not_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "GPEN-BFR-512.onnx").write_bytes(b"\x08\x06\x12\x07pytorch")
     with pytest.raises(ModelError, match="ONNX network, as GPEN comes"):

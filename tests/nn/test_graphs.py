@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from quantface_core.kernels import reference
 from quantface_core.nn.graphs import Graphs, cuda_recorder
@@ -32,7 +32,7 @@ class Again:
 
         def replay() -> None:
             self.replayed += 1
-            for held, new in zip(tree_leaves(made), tree_leaves(work()), strict=True):
+            for held, new in zip(tree_flatten(made)[0], tree_flatten(work())[0], strict=True):
                 held.copy_(new)
 
         return made, replay

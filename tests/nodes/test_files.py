@@ -25,6 +25,12 @@ def test_ids_are_stable(nodes: dict[str, Any]) -> None:
     assert set(nodes) == IDS
 
 
+def test_one_folder_alone_is_taken_for_templates() -> None:
+    """The host serves the first that there is of these under one address, and nothing of the others."""
+    names = ("example_workflows", "example", "examples", "workflow", "workflows")
+    assert [name for name in names if (ROOT / name).exists()] == ["workflows"]
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_locales_name_every_input_and_output(nodes: dict[str, Any], language: str) -> None:
     defs = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8"))

@@ -6,7 +6,7 @@ import pytest
 
 from quantface_core.errors import UsageError
 from quantface_core.io.atomic import atomic_path
-from quantface_core.pipelines.jobs import Found, find_photos, plan_jobs
+from quantface_core.pipelines.jobs import FoundPhotos, find_photos, plan_jobs
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_folders_in_folders_keep_their_places(folder: Path, tmp_path: Path) -> N
     assert not found.summary().count("folders")
 
 
-def given(*photos: Path) -> Found:
-    return Found(list(photos))
+def given(*photos: Path) -> FoundPhotos:
+    return FoundPhotos(list(photos))
 
 
 def test_comparisons_never_collide(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from quantface_core.errors import ConfigError, UsageError
 from quantface_core.nn.swap import quant_layers
 from quantface_core.quant.batches import call, tensors_of
 
-FOLDER = Path(__file__).resolve().parents[2] / "examples"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "examples"
 PLAIN = qf.QuantConfig(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 

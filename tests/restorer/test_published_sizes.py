@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from quantface_core.io.checkpoint import load_restorer
 from quantface_core.nn.swap import quantizable
 from quantface_core.restorer import SpandrelRestorer
-from quantface_core.restorer.spandrel.architectures import measured
+from quantface_core.restorer.spandrel.architectures import infer_config
 from tests.published import ARCHITECTURES, module_of, needs_spandrel, network, own_output, write
 
 # Parameters of the published files, and of those what a picture needs.
@@ -27,7 +27,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, SpandrelRestorer]:
     needs_spandrel()
     with torch.device("meta"):
         own = getattr(module_of(request.param), request.param)().eval().requires_grad_(False)
-        restorer = SpandrelRestorer(measured(request.param, own.state_dict())).eval().requires_grad_(False)
+        restorer = SpandrelRestorer(infer_config(request.param, own.state_dict())).eval().requires_grad_(False)
     return own, restorer
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from quantface_core.errors import UsageError
+from quantface_core.faces.appearance import appearance_descriptor
 from quantface_core.faces.boxes import face_in_box
-from quantface_core.faces.look import look_of
-from quantface_core.stages.film import FilmRestorer, RestoredFrame, SeenFrame, first_needed
+from quantface_core.stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_needed
 from quantface_core.types import Face, Pixels, RestoreOptions
 from tests.stages.flicker import Flicker
 
@@ -28,7 +28,7 @@ class Still:
         return self._pixels
 
 
-def _film(count: int, faces: int = 1, noise: float = 3.0) -> list[SeenFrame]:
+def _film(count: int, faces: int = 1, noise: float = 3.0) -> list[DetectedFrame]:
     """A face that stands still under noise, and landmarks that tremble."""
     draws = np.random.default_rng(0)
     y, x = np.mgrid[0:100, 0:200]
@@ -41,11 +41,11 @@ def _film(count: int, faces: int = 1, noise: float = 3.0) -> list[SeenFrame]:
             Face(f.box, tuple(map(tuple, (np.array(f.landmarks) + draws.normal(0, 0.4, (5, 2))).tolist())), 0.9)
             for f in found
         ]
-        seen.append(SeenFrame(Still(noisy), moved, [look_of(noisy, face) for face in moved]))
+        seen.append(DetectedFrame(Still(noisy), moved, [appearance_descriptor(noisy, face) for face in moved]))
     return seen
 
 
-def _run(seen: Sequence[SeenFrame], first: int = 0, smoothing: float = 2.0, **options: Any) -> list[RestoredFrame]:
+def _run(seen: Sequence[DetectedFrame], first: int = 0, smoothing: float = 2.0, **options: Any) -> list[RestoredFrame]:
     chosen = RestoreOptions(**{"strength": 1.0, "color": "none", **options})
     return list(FilmRestorer(Flicker(), chosen, smoothing).restore(seen, first))  # type: ignore[arg-type]
 
@@ -77,7 +77,7 @@ def test_work_that_begins_later_gives_the_same_frames(first: int) -> None:
     whole = _run(seen, strength="auto")
     needed = first_needed(first, 2.0)
     assert needed <= first
-    later = [SeenFrame(None if i < needed else s.frame, s.faces, s.looks) for i, s in enumerate(seen)]
+    later = [DetectedFrame(None if i < needed else s.frame, s.faces, s.appearances) for i, s in enumerate(seen)]
     rest = _run(later, first, strength="auto")
     assert [frame.index for frame in rest] == list(range(first, 18))
     for a, b in zip(whole[first:], rest, strict=True):
@@ -88,7 +88,7 @@ def test_work_that_begins_later_gives_the_same_frames(first: int) -> None:
 def test_few_frames_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
 
-    def source() -> Iterator[SeenFrame]:
+    def source() -> Iterator[DetectedFrame]:
         for number, seen in enumerate(_film(32)):
             held.append(number)
             yield seen
@@ -99,7 +99,9 @@ def test_few_frames_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cut_is_no_neighbour() -> None:
     first, second = _film(8), _film(8)
-    other = [SeenFrame(Still(255 - s.frame.rgb()), s.faces, s.looks, cut=i == 0) for i, s in enumerate(second)]  # type: ignore[union-attr]
+    other = [
+        DetectedFrame(Still(255 - s.frame.rgb()), s.faces, s.appearances, cut=i == 0) for i, s in enumerate(second)
+    ]  # type: ignore[union-attr]
     together = _run([*first, *other])
     apart = [*_run(first), *_run(other)]
     for a, b in zip(together, apart, strict=True):
@@ -111,7 +113,7 @@ def test_an_unsure_face_fades_and_does_not_blink() -> None:
     seen = _film(36)
     scores = [0.9] * 16 + [0.5] * 20
     unsure = [
-        SeenFrame(s.frame, [Face(f.box, f.landmarks, score) for f in s.faces], s.looks)
+        DetectedFrame(s.frame, [Face(f.box, f.landmarks, score) for f in s.faces], s.appearances)
         for s, score in zip(seen, scores, strict=True)
     ]
     applied_strength = [frame.faces[0].applied_strength if frame.faces else 0.0 for frame in _run(unsure)]
@@ -124,14 +126,16 @@ def test_tracks_are_chosen_by_number_and_by_size() -> None:
     seen = _film(8, faces=2)
     assert {face.track for frame in _run(seen, faces=(1,)) for face in frame.faces} == {1}
     larger = [
-        SeenFrame(s.frame, [s.faces[0], Face((*s.faces[1].box[:2], 60.0, 75.0), s.faces[1].landmarks, 0.9)], s.looks)
+        DetectedFrame(
+            s.frame, [s.faces[0], Face((*s.faces[1].box[:2], 60.0, 75.0), s.faces[1].landmarks, 0.9)], s.appearances
+        )
         for s in seen
     ]
     assert {face.track for frame in _run(larger, faces="largest") for face in frame.faces} == {1}
 
 
 def test_pixels_that_are_not_square_and_larger_results() -> None:
-    seen = [SeenFrame(Still(s.frame.rgb()[:, ::2].copy()), s.faces, s.looks) for s in _film(6)]  # type: ignore[union-attr]
+    seen = [DetectedFrame(Still(s.frame.rgb()[:, ::2].copy()), s.faces, s.appearances) for s in _film(6)]  # type: ignore[union-attr]
     wide = list(FilmRestorer(Flicker(), FULL, 2.0, aspect=2.0).restore(seen))  # type: ignore[arg-type]
     square = _run(_film(6))
     assert wide[0].mask.shape == (100, 100)

@@ -69,8 +69,12 @@ class Page:
         self.page.locator("#quantface_read").wait_for()
 
     def field(self, label: str) -> Any:
-        """The first control with a label; a slider's number."""
+        """The first control with a label."""
         return self.tab.get_by_label(label, exact=True).first
+
+    def number(self, label: str) -> Any:
+        """The number of a slider: gradio 4 words its label another way."""
+        return self.field(label).or_(self.tab.get_by_label(f"number input for {label}", exact=True)).first
 
     def choose(self, label: str, choice: str) -> None:
         """Choose from a menu."""

@@ -183,7 +183,7 @@ def test_two_pictures_at_once_wait_for_each_other(
     """Not every caller waits in the host's queue: OpenCV's detector fails when it is called twice at once."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from quantface_webui.restoring import restore
+    from quantface_webui.restore import restore
     from quantface_webui.settings import Settings
 
     with ThreadPoolExecutor(3) as threads:
@@ -250,7 +250,7 @@ class TestMemory:
 
         import torch
 
-        from quantface_webui import holder, restoring
+        from quantface_webui import model_cache, restore
 
         asked = []
 
@@ -261,9 +261,9 @@ class TestMemory:
                 raise QuantFaceError("not enough memory") from torch.cuda.OutOfMemoryError("no room")
             yield "the model"
 
-        monkeypatch.setattr(holder, "restorer", restorer)
+        monkeypatch.setattr(model_cache, "restorer", restorer)
         webui.model_data.sd_model = object()
-        assert restoring._with_memory(webui.models / model, lambda given: given) == "the model"
+        assert restore._with_memory(webui.models / model, lambda given: given) == "the model"
         assert asked == where
         assert webui.moves == ["away", "back"]
         assert len(webui.reports) == fails - 1
@@ -271,11 +271,11 @@ class TestMemory:
     def test_what_is_no_lack_of_memory_is_raised(
         self, script: Any, webui: SimpleNamespace, model: str, device: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from quantface_webui import holder, restoring
+        from quantface_webui import model_cache, restore
 
-        monkeypatch.setattr(holder, "restorer", lambda path, device: 1 / 0)
+        monkeypatch.setattr(model_cache, "restorer", lambda path, device: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            restoring._with_memory(webui.models / model, lambda given: given)
+            restore._with_memory(webui.models / model, lambda given: given)
         assert webui.moves == []
 
 
@@ -283,15 +283,15 @@ def test_a_model_stays_until_its_file_changes(script: Any, webui: SimpleNamespac
     import torch
 
     from quantface_core.io.checkpoint import save_restorer
-    from quantface_webui import holder
+    from quantface_webui import model_cache
 
     path, cpu = webui.models / model, torch.device("cpu")
-    with holder.restorer(path, cpu) as first, holder.restorer(path, cpu) as again:
+    with model_cache.restorer(path, cpu) as first, model_cache.restorer(path, cpu) as again:
         assert first is again
         assert not webui.model_data.lock.locked()
     path.unlink()
     save_restorer(tiny, path, torch.float32)
-    with holder.restorer(path, cpu) as other:
+    with model_cache.restorer(path, cpu) as other:
         assert other is not first
-    holder.drop()
-    assert holder._held is None
+    model_cache.drop()
+    assert model_cache._cached is None

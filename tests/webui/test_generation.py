@@ -150,9 +150,10 @@ def test_loading_is_light() -> None:
     from tests.webui.conftest import ROOT
 
     code = (
-        "import sys; sys.modules['torch'] = None; import quantface_webui.settings, quantface_core.io.offers as o;"
+        "import sys; sys.modules['torch'] = None; import quantface_webui.settings, quantface_core.io.model_menu as o;"
         "import quantface_core.pipelines.callbacks;"
-        "o.offers(lambda name: None); print([m for m in ('diffusers', 'cv2', 'numpy.linalg') if m in sys.modules])"
+        "o.menu_choices(lambda name: None);"
+        "print([m for m in ('diffusers', 'cv2', 'numpy.linalg') if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert "diffusers" not in shown.stdout, shown

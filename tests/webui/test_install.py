@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from quantface_webui import needs
+from quantface_webui import requirements
 from tests.webui.conftest import ROOT
 
 
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """diffusers is not there, as in A1111."""
-    find = needs.importlib.util.find_spec
-    monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: None if name == "diffusers" else find(name))
+    find = requirements.importlib.util.find_spec
+    monkeypatch.setattr(
+        requirements.importlib.util, "find_spec", lambda name: None if name == "diffusers" else find(name)
+    )
     monkeypatch.syspath_prepend(str(ROOT))
 
 
@@ -42,7 +44,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_only_what_is_missing_is_asked_for(absent: None, launched: list[str]) -> None:
     runpy.run_path(str(ROOT / "install.py"))
     command, constraints = launched
-    wanted = "diffusers>=0.30" if needs._version("torch") >= (2, 4) else "diffusers>=0.30,<0.36"
+    wanted = "diffusers>=0.30" if requirements._version("torch") >= (2, 4) else "diffusers>=0.30,<0.36"
     assert command.startswith(f'install "{wanted}" --constraint ')
     import numpy as np
     import torch
@@ -68,8 +70,8 @@ def test_comfyui_s_manager_may_run_it(absent: None, monkeypatch: pytest.MonkeyPa
 def test_old_torch_gets_an_older_diffusers(
     absent: None, torch: str, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(needs.importlib.metadata, "version", lambda name: torch)
-    assert needs.missing() == [wanted]
+    monkeypatch.setattr(requirements.importlib.metadata, "version", lambda name: torch)
+    assert requirements.missing_requirements() == [wanted]
 
 
 def test_the_script_names_what_skip_install_left_out(absent: None, webui: Any) -> None:

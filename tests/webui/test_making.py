@@ -39,10 +39,10 @@ def hub(
 def test_interrupt_ends_a_download_and_asking_again_finishes_it(
     script: Any, webui: SimpleNamespace, hub: LocalHub, astronaut: np.ndarray, expected: np.ndarray
 ) -> None:
-    from quantface_webui import host, restoring
+    from quantface_webui import host, restore
     from quantface_webui.settings import Settings
 
-    assert "far (fetch)" in restoring.choices()
+    assert "far (fetch)" in restore.choices()
     far = Settings(model="far (fetch)")
 
     def slow(_: int) -> None:
@@ -51,14 +51,14 @@ def test_interrupt_ends_a_download_and_asking_again_finishes_it(
 
     hub.watch = slow
     with pytest.raises(host.Interrupted):
-        restoring.restore(astronaut, far)
+        restore.restore(astronaut, far)
     assert not (webui.models / "far.safetensors").exists()
     assert (webui.state.sampling_step, webui.state.job_no) == (0, 1)
     assert webui.state.told[0][1:] == (100, "QuantFace: far: getting it")
     hub.watch = lambda _: None
     webui.state.interrupted = False
-    assert np.array_equal(restoring.restore(astronaut, far).pixels, expected)
-    assert "far (local)" in restoring.choices()
+    assert np.array_equal(restore.restore(astronaut, far).pixels, expected)
+    assert "far (local)" in restore.choices()
 
 
 def test_what_cannot_be_fetched_says_why(
@@ -68,7 +68,7 @@ def test_what_cannot_be_fetched_says_why(
 
     hub.files.clear()
     webui.opts.data["quantface_model"] = "far"
-    assert generation.restored(astronaut) is astronaut
+    assert generation.restore_or_original(astronaut) is astronaut
     assert webui.reports[0][0].startswith("QuantFace: model far: ")
     assert "someone/faces" in webui.reports[0][0]
 

@@ -31,7 +31,7 @@ def names(webui: SimpleNamespace, published: Path) -> list[str]:
 
 
 def test_the_menu_lists_them_alone(names: list[str], script: Any) -> None:
-    from quantface_webui.restoring import choices
+    from quantface_webui.restore import choices
 
     assert [name for name in choices() if name.endswith(".pth")] == names
 

@@ -23,7 +23,7 @@ def upright(blob: bytes) -> bytes | None:
 
     Everything else keeps its place: makers' notes count from the start. None when it is no EXIF.
     """
-    directory = parsed(blob)
+    directory = parse(blob)
     if directory is None:
         return None
     data = bytearray(blob.removeprefix(PREFIX))
@@ -32,9 +32,9 @@ def upright(blob: bytes) -> bytes | None:
     return bytes(data)
 
 
-def sized(blob: bytes, width: int, height: int) -> bytes:
+def with_dimensions(blob: bytes, width: int, height: int) -> bytes:
     """EXIF with another size where it tells one, and without the prefix that only JPEG wants."""
-    data, directory = bytearray(blob.removeprefix(PREFIX)), parsed(blob)
+    data, directory = bytearray(blob.removeprefix(PREFIX)), parse(blob)
     if directory is not None and _EXIF in directory.children:
         directory.children[_EXIF].patch(data, _WIDTH, width)
         directory.children[_EXIF].patch(data, _HEIGHT, height)
@@ -47,7 +47,7 @@ def orientation(directory: Directory) -> int:
     return int(values[0]) if values and values[0] in range(1, 9) else 1
 
 
-def of_tiff(directory: Directory) -> bytes | None:
+def from_tiff(directory: Directory) -> bytes | None:
     """The descriptive tags of a TIFF's directory as EXIF; None where it has none."""
     kept = chosen(directory, _DESCRIPTIVE)
     if ORIENTATION in kept.entries:
@@ -55,7 +55,7 @@ def of_tiff(directory: Directory) -> bytes | None:
     return header(kept.order) + pack(kept, 8) if kept.entries or kept.children else None
 
 
-def parsed(blob: bytes) -> Directory | None:
+def parse(blob: bytes) -> Directory | None:
     """The first directory of EXIF, with its children."""
     try:
         return next(directories(blob.removeprefix(PREFIX)), None)
@@ -63,9 +63,9 @@ def parsed(blob: bytes) -> Directory | None:
         return None
 
 
-def shortened(blob: bytes, limit: int) -> bytes | None:
+def truncate(blob: bytes, limit: int) -> bytes | None:
     """EXIF without its maker's note and what nothing points to, if that brings it below `limit` bytes."""
-    directory = parsed(blob)
+    directory = parse(blob)
     if directory is None:
         return None
     if _EXIF in directory.children:

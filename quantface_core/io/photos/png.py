@@ -56,8 +56,8 @@ def kept_chunks(path: Path) -> tuple[Chunk, ...]:
     return tuple(kept)
 
 
-def unusual_meanings(found: Iterable[Chunk]) -> list[str]:
-    """The names of chunks that give colours another meaning than sRGB."""
+def color_chunk_names(found: Iterable[Chunk]) -> list[str]:
+    """The names of the colour chunks that give colours another meaning than sRGB, such as gAMA or cICP."""
     found = list(found)
     if any(kind == b"sRGB" for kind, _ in found) and not any(kind == b"cICP" for kind, _ in found):
         return []

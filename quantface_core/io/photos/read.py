@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import ImageError
-from ..mistaken import mistaken_for_picture
+from ..file_diagnosis import diagnose_image_file
 from . import exif, photo, png, tiff
 from .colour import as_rgb
 from .ifd import Buffer, Directory, directories
@@ -110,7 +110,7 @@ def _told(path: Path) -> Iterator[None]:
     except PermissionError:
         raise ImageError(f"{path}: permission denied") from None
     except UnidentifiedImageError:
-        hint = missing_plugin(path) or mistaken_for_picture(path)
+        hint = missing_plugin(path) or diagnose_image_file(path)
         hint = hint or f"damaged, or not a picture this can read ({', '.join(READABLE)})"
         raise ImageError(f"{path}: {hint}") from None
     except Image.DecompressionBombError:
@@ -154,7 +154,7 @@ def _page(data: Buffer, index: int, directory: Directory) -> Photo:
         with Image.open(io.BytesIO(content), formats=["TIFF"]) as image:
             image.seek(index)
             found = _plain(image)
-    return replace(_turned(found, turn), exif=exif.of_tiff(directory), metadata=_of_tiff(directory))
+    return replace(_turned(found, turn), exif=exif.from_tiff(directory), metadata=_of_tiff(directory))
 
 
 def _of_samples(samples: tiff.Samples, icc: bytes | None) -> Photo:

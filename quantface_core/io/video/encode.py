@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError, WriteError
-from .film import FilmInfo
+from .info import FilmInfo
 from .planes import Plane
 from .read import require_av
 

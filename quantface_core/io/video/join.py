@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import UsageError, WriteError
 from .encode import Encoder, nominal_rate
-from .film import FilmInfo
+from .info import FilmInfo
 from .read import require_av
 
 _NOT_OURS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # of a film's own remarks

@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import ImageError, UsageError
 from ...types import Pixels
 from ..photos import READABLE, WRITABLE, Photo, read_photo, write_photo
-from .film import FilmInfo
+from .info import FilmInfo
 from .planes import Coding, Plane
 
 _NUMBER = re.compile(r"(\d+)(?=\.[^.]*$)")

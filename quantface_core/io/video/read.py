@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ImageError, QuantFaceError
-from .film import FilmInfo, Frame
+from .info import FilmInfo, Frame
 from .planes import Coding, Plane, turned
 
 _MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}

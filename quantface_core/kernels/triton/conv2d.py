@@ -80,7 +80,7 @@ class Conv2d:
         if branch:
             low, grouped = branch.low(maps.permute(0, 3, 1, 2), self.stride, self.padding, upsample)
         y = x.new_empty(len(x), *self._sides(x, upsample), self.weight.shape[0])
-        added = Epilogue(
+        epilogue = Epilogue(
             low,
             branch.up(x.dtype) if branch else None,
             grouped,
@@ -89,7 +89,7 @@ class Conv2d:
         )
         weight = self._phases if upsample else self._unpacked()
         sums = conv2d_product(
-            codes, weight, self.scale, scale, self.bias, self.stride, self.padding, y, added, sums=fusion.sums
+            codes, weight, self.scale, scale, self.bias, self.stride, self.padding, y, epilogue, sums=fusion.sums
         )
         result = y.permute(0, 3, 1, 2)
         attach_channel_sums(result, sums)

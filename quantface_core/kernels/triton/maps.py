@@ -24,7 +24,7 @@ _PIECE, _PROGRAMS = 4096, 2048  # numbers rounded at once; programs of an image 
 def balanced(
     x: Tensor, transform: ChannelTransform | None, factors: Tensor | None = None, silu: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Apply norm, SiLU and channel transform to x [B, H, W, C]; return it and its magnitudes' maxima [B, parts] float32.
+    """Apply norm, SiLU and channel transform to x [B, H, W, C]; return it and its largest magnitudes [B, parts], f32.
 
     `factors` [B, 2, C] float32 are the norm's multipliers and shifts. A maximum is infinite where x has a NaN.
     """

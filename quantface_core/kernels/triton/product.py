@@ -35,17 +35,18 @@ def linear_product(
     w_scale: Tensor,
     x_scale: Tensor,
     bias: Tensor | None,
-    added: Epilogue = NO_EPILOGUE,
+    epilogue: Epilogue = NO_EPILOGUE,
     tile: launch.Tile | None = None,
 ) -> Tensor:
     """Codes [N, K] and weight [O, K], int8; w_scale [O] float32, x_scale [N, 1], bias [O] -> [N, O] as x_scale."""
     (count, inputs), outputs = codes.shape, len(weight)
     out = torch.empty(count, outputs, dtype=x_scale.dtype, device=codes.device)
     tile = tile or launch.tile_of(count, outputs, inputs, codes.device)
-    rank = 0 if added.low is None else added.low.shape[1]
+    rank = 0 if epilogue.low is None else epilogue.low.shape[1]
     launch.start(
         linear, (triton.cdiv(count, tile.rows) * triton.cdiv(outputs, tile.columns),),
-        codes, weight, out, w_scale, x_scale, bias, added.low, added.up, added.skip, count, inputs, outputs, rank,
+        codes, weight, out, w_scale, x_scale, bias, epilogue.low, epilogue.up, epilogue.skip,
+        count, inputs, outputs, rank,
         **_constants(tile, inputs, rank),
     )  # fmt: skip
     return out
@@ -60,7 +61,7 @@ def conv2d_product(
     stride: tuple[int, int],
     padding: tuple[int, int],
     out: Tensor,
-    added: Epilogue = NO_EPILOGUE,
+    epilogue: Epilogue = NO_EPILOGUE,
     tile: launch.Tile | None = None,
     sums: bool = False,
 ) -> Tensor | None:
@@ -77,21 +78,21 @@ def conv2d_product(
     rows = batch * tall * wide
     tile = tile or launch.tile_of(rows, outputs, channels, codes.device)
     slabs, whole = triton.cdiv(rows, tile.rows), tall * wide % tile.rows == 0
-    rank = 0 if added.low is None else added.low.shape[3] // (4 if added.grouped else 1)
+    rank = 0 if epilogue.low is None else epilogue.low.shape[3] // (4 if epilogue.grouped else 1)
     made = torch.empty(slabs * (4 if phases else 1), 2, outputs, device=out.device) if sums and whole else None
     programs = slabs * triton.cdiv(outputs, tile.columns)
     taps = {"KH": weight.shape[-3], "KW": weight.shape[-2]}
     steps = taps["KH"] * taps["KW"] * triton.cdiv(channels, tile.step)
     each = steps if phases else launch.steps_of_part(programs, steps, codes.device)
-    epilogue = w_scale, x_scale, bias, added.low, added.up, added.channel_bias, added.skip, made
+    operands = w_scale, x_scale, bias, epilogue.low, epilogue.up, epilogue.channel_bias, epilogue.skip, made
     places = out.stride(0), out.stride(1), out.stride(2)
-    more = rank, 0 if added.channel_bias is None or len(added.channel_bias) == 1 else outputs
+    more = rank, 0 if epilogue.channel_bias is None or len(epilogue.channel_bias) == 1 else outputs
     constants = _constants(tile, channels, rank)
     if each == steps:
         launch.start(
-            conv2d, (programs, 4 if phases else 1), codes, weight, out, *epilogue,
+            conv2d, (programs, 4 if phases else 1), codes, weight, out, *operands,
             rows, height, width, channels, outputs, tall, wide, *places, *stride, *padding, *more,
-            **taps, PHASES=phases, GROUPED=added.grouped, **constants,
+            **taps, PHASES=phases, GROUPED=epilogue.grouped, **constants,
         )  # fmt: skip
     else:
         parts = triton.cdiv(steps, each)
@@ -102,8 +103,8 @@ def conv2d_product(
             rows, height, width, channels, outputs, tall, wide, *stride, *padding, each, **taps, **constants,
         )  # fmt: skip
         launch.start(
-            conv2d_joined, (programs,), partial, out, *epilogue, rows, outputs, tall, wide, *places, *more, parts,
-            GROUPED=added.grouped, **branch, ROWS=tile.rows, COLUMNS=tile.columns, num_warps=tile.warps,
+            conv2d_joined, (programs,), partial, out, *operands, rows, outputs, tall, wide, *places, *more, parts,
+            GROUPED=epilogue.grouped, **branch, ROWS=tile.rows, COLUMNS=tile.columns, num_warps=tile.warps,
         )  # fmt: skip
     if made is None:
         return None

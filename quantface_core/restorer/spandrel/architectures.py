@@ -29,8 +29,8 @@ def network(config: SpandrelConfig) -> nn.Module:
     return built
 
 
-def measured(architecture: str, tensors: Mapping[str, Tensor]) -> SpandrelConfig:
-    """The configuration of a published state, its sizes measured by spandrel. Raises whatever does not fit."""
+def infer_config(architecture: str, tensors: Mapping[str, Tensor]) -> SpandrelConfig:
+    """The configuration of a published state; spandrel reads sizes off the tensors. Raises whatever does not fit."""
     described = getattr(_module(architecture), f"{architecture}Arch")().load(dict(tensors))
     sizes = {key: described.model.hyperparameters[key] for key in SIZES[architecture]}
     return SpandrelConfig(architecture, {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})

@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ...nn.channels_last_norm import replace_norms
 from ...nn.replace import replace_modules
 from ..interface import RestorerModel
-from ..one_step import finished, fitted
+from ..one_step import postprocess, preprocess
 from ..upsample import Upsample
 from .architectures import network
 from .attention import SplitAttention
@@ -58,7 +58,7 @@ class SpandrelRestorer(RestorerModel):
 
         Seeds draw GFPGAN's noise; without, it is the noise that its file holds.
         """
-        return finished(self.outputs(image, seeds, fidelity)[0])
+        return postprocess(self.outputs(image, seeds, fidelity)[0])
 
     def outputs(
         self, image: Tensor, seeds: Sequence[int] | None = None, fidelity: float | None = None
@@ -68,7 +68,7 @@ class SpandrelRestorer(RestorerModel):
             raise UsageError(f"{self.config.name} has no fidelity to choose")
         if fidelity is not None and not 0 <= fidelity <= 1:
             raise UsageError(f"fidelity is between 0 and 1, got {fidelity}")
-        x = fitted(image, seeds, self.config.image_size).to(self.dtype)
+        x = preprocess(image, seeds, self.config.image_size).to(self.dtype)
         if self.config.architecture == "GFPGAN":
             return (self._gfpgan(x, seeds),)
         if self.config.architecture == "RestoreFormer":

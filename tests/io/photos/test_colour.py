@@ -119,6 +119,17 @@ def test_a_gray_profile_stays_or_is_applied(
     assert read_photo(tmp_path / name).gray == (name != "a.webp")
 
 
+def test_a_gray_profile_that_cannot_be_applied_is_left_out_and_told(tmp_path: Path, ramp: np.ndarray) -> None:
+    gray = ramp[..., :1].repeat(3, axis=2).astype(np.uint8)
+    for icc in (profiles.gray()[:128], profiles.cmyk()):  # a header without its curve; of other channels
+        warnings = write_photo(Photo(gray, gray=True, icc=icc), tmp_path / "a.webp")
+        with Image.open(tmp_path / "a.webp") as image:
+            assert image.info.get("icc_profile") is None
+            assert np.array_equal(np.asarray(image.convert("RGB")), gray)
+        assert len(warnings) == 1
+        assert "profile of gray is left out" in warnings[0]
+
+
 def _tagged(gray: np.ndarray, icc: bytes) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(gray))
     image.info["icc_profile"] = icc

@@ -46,7 +46,7 @@ def camera(order: Any = "<", orientation: int = 1) -> bytes:
 
 def tags(blob: bytes | None) -> dict[int, bytes]:
     assert blob
-    directory = exif.parsed(blob)
+    directory = exif.parse(blob)
     assert directory
     found = {tag: entry.data for tag, entry in directory.entries.items()}
     for child in directory.children.values():
@@ -110,7 +110,7 @@ def test_damaged_camera_data_cost_nothing_but_themselves(tmp_path: Path, picture
 
 @pytest.mark.parametrize("maker", [True, False])
 def test_camera_data_too_large_for_jpeg(tmp_path: Path, picture: np.ndarray, maker: bool) -> None:
-    directory = exif.parsed(camera())
+    directory = exif.parse(camera())
     assert directory
     tag = 0x927C if maker else 0x9286
     directory.children[0x8769].entries[tag] = Entry(7, bytes(70_000))
@@ -282,7 +282,7 @@ def test_every_format_is_turned_once(tmp_path: Path, name: str, save: Any, orien
     back = read_photo(tmp_path / "b.png")
     assert np.array_equal(back.pixels, photo.pixels)
     assert photo.exif
-    kept = exif.parsed(photo.exif)
+    kept = exif.parse(photo.exif)
     assert kept
     assert exif.orientation(kept) == 1
     if name != "a.avif":  # whose writer, Pillow's, puts the camera data anew

@@ -23,7 +23,7 @@ _ORDER = ("bundled", "local", "fetch", "build")
 _MARK = re.compile(r" \((bundled|local|fetch|build)\)$")
 
 
-def offers(find: Find, files: Iterable[str] = ()) -> list[str]:
+def menu_choices(find: Find, files: Iterable[str] = ()) -> list[str]:
     """Models by name, marked by what choosing one takes, the default first; then the host's other files."""
     known = known_files()
     marks = {name: _mark(name, file, find) for name, file in known.items()}
@@ -33,17 +33,17 @@ def offers(find: Find, files: Iterable[str] = ()) -> list[str]:
     return [f"{name} ({marks[name]})" for name in names] + [file for file in files if file not in listed]
 
 
-def plain(choice: str) -> str:
+def strip_mark(choice: str) -> str:
     """A choice without its mark, which a saved one may have from elsewhere."""
     return _MARK.sub("", choice)
 
 
-def offered_file(choice: str, find: Find, missing: str = "") -> Path | None:
+def choice_path(choice: str, find: Find, missing: str = "") -> Path | None:
     """The file of a choice; None when it is yet to be fetched or built.
 
     Raises ModelError when there is no such model, in a host's own words `missing`, or its file is damaged.
     """
-    name, known = plain(choice), known_files()
+    name, known = strip_mark(choice), known_files()
     if name not in known:
         path = find(choice) or find(choice.replace("\\", "/"))  # saved on Windows
         if path is None:

@@ -15,7 +15,7 @@ from .pictures import boxes_of_frame, of_frame, to_pixels
 if TYPE_CHECKING:
     from ..quantface_core.types import Face, RestoreOptions
 
-Found = list[tuple["Face", ...]]  # by picture
+FacesByImage = list[tuple["Face", ...]]  # by picture
 
 
 ORDERS = ["left-to-right", "size", "confidence"]
@@ -74,20 +74,20 @@ def chosen(faces: str, positions: str, order: str, min_confidence: float, min_si
     return {"faces": named, "order": order, "min_confidence": min_confidence, "min_size": min_size}
 
 
-def find_faces(
+def detect_faces(
     image: torch.Tensor,
     face_mask: torch.Tensor | None,
     boxes: Any,
     progress: Callable[[int, int], None],
     notify: Callable[[str], None],
     dark: Sequence[bool] = (),
-) -> Found:
+) -> FacesByImage:
     """The faces of pictures [N, H, W, 3]; none is looked for where `dark` says that none is wanted.
 
     `notify` is given a line about boxes that lie outside. Raises UsageError, ImageError.
     """
     find = _finder(face_mask, boxes, len(image), notify)
-    found: Found = []
+    found: FacesByImage = []
     for index, frame in enumerate(image):
         progress(index, len(image))
         unwanted = index < len(dark) and dark[index]
@@ -123,7 +123,7 @@ def _finder(
     return find
 
 
-def check_choice(found: Found, options: RestoreOptions, boxes: Any, face_mask: torch.Tensor | None) -> str:
+def check_choice(found: FacesByImage, options: RestoreOptions, boxes: Any, face_mask: torch.Tensor | None) -> str:
     """What to tell of a choice of faces that misses some or all; empty where it finds what it asks for.
 
     Raises UsageError when there are faces, and positions name none of them in any picture.

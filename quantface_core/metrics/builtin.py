@@ -68,7 +68,7 @@ def gmsd(pictures: Tensor, references: Tensor) -> Tensor:
     return (likeness.flatten(1).var(1) + _TINY).sqrt()
 
 
-OWN: dict[str, Metric] = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "gmsd": gmsd}
+BUILTIN_METRICS: dict[str, Metric] = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "gmsd": gmsd}
 LOWER_BETTER = frozenset({"gmsd"})
 """Of ours; of the others, higher is better."""
 

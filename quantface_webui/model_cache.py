@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _NEEDED = 2800  # bytes a pixel of a face takes while it is restored
 _lock = threading.RLock()
-_held: tuple[tuple[str, int, int], RestorerModel] | None = None
+_cached: tuple[tuple[str, int, int], RestorerModel] | None = None
 
 
 @contextmanager
@@ -38,24 +38,24 @@ def restorer(path: Path, device: torch.device) -> Iterator[RestorerModel]:
 
 def drop() -> None:
     """Give the memory back."""
-    global _held
+    global _cached
     with _lock:
-        _held = None
+        _cached = None
     host.empty_cache()
 
 
 def _loaded(path: Path, device: torch.device) -> RestorerModel:
     from quantface_core import load_restorer
 
-    global _held
+    global _cached
     stat = path.stat()
     key = (str(path), stat.st_mtime_ns, stat.st_size)
-    if _held is None or _held[0] != key:
-        _held = None  # before the next: two at once may not fit
+    if _cached is None or _cached[0] != key:
+        _cached = None  # before the next: two at once may not fit
         with host.loading():
             model = load_restorer(path, "cpu", _dtype(device))
-        _held = (key, model)
-    return _held[1]
+        _cached = (key, model)
+    return _cached[1]
 
 
 def _is_on(model: RestorerModel, device: torch.device) -> bool:

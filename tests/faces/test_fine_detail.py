@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from quantface_core.faces import finer as finer_detail
+from quantface_core.faces import fine_detail as module
 from quantface_core.faces.align import Matrix, extract, invert, whole_transform
-from quantface_core.faces.finer import Finer, dropped
+from quantface_core.faces.fine_detail import FineDetail, removed_detail
 from quantface_core.faces.paste import face_mask
 from quantface_core.io.photos import read_photo
 from quantface_core.types import Pixels
@@ -19,11 +19,11 @@ _CROP = 128
 _FACES = range(4)
 
 
-def measured(photo: Pixels) -> tuple[Finer, Matrix]:
+def measured(photo: Pixels) -> tuple[FineDetail, Matrix]:
     to_photo = whole_transform(_CROP, _CROP, len(photo))
     crop = extract(photo, invert(to_photo), _CROP)
-    return finer_detail.measured(
-        Finer(crop, np.ones((_CROP, _CROP), np.float32)), photo, face_mask(_CROP), to_photo
+    return module.measure_damage(
+        FineDetail(crop, np.ones((_CROP, _CROP), np.float32)), photo, face_mask(_CROP), to_photo
     ), to_photo
 
 
@@ -42,18 +42,18 @@ def portraits(train_faces: Path) -> list[Pixels]:
 
 @pytest.mark.parametrize("index", _FACES)
 def test_a_sharp_portrait_has_no_noise_and_loses_nothing(portraits: list[Pixels], index: int) -> None:
-    finer, place = measured(portraits[index])
-    assert finer.noise == 0
-    assert not dropped(portraits[index], finer, place).any()
+    fine_detail, place = measured(portraits[index])
+    assert fine_detail.noise == 0
+    assert not removed_detail(portraits[index], fine_detail, place).any()
 
 
 @pytest.mark.parametrize("index", _FACES)
 @pytest.mark.parametrize(("sigma", "size"), [(12, 0), (30, 0), (15, 0.8)])
 def test_noise_is_measured_and_goes(portraits: list[Pixels], index: int, sigma: float, size: float) -> None:
     clean, noisy = portraits[index], grainy(portraits[index], sigma, size)
-    finer, place = measured(noisy)
-    assert finer.noise * 255 == pytest.approx(sigma, rel=0.5)
-    kept = noisy / 255 - dropped(noisy, finer, place)
+    fine_detail, place = measured(noisy)
+    assert fine_detail.noise * 255 == pytest.approx(sigma, rel=0.5)
+    kept = noisy / 255 - removed_detail(noisy, fine_detail, place)
     before, after = (float(np.square(x - clean / 255).mean()) for x in (noisy / 255, kept))
     assert after < 0.5 * before
 
@@ -62,16 +62,16 @@ def test_edges_stand_out_of_noise_and_stay() -> None:
     photo = np.full((512, 512, 3), 60, np.uint8)
     photo[:, 200:204] = 220  # a hair, finer than the crop
     noisy = grainy(photo, 12)
-    finer, place = measured(noisy)
-    kept = noisy - 255 * dropped(noisy, finer, place)
+    fine_detail, place = measured(noisy)
+    kept = noisy - 255 * removed_detail(noisy, fine_detail, place)
     assert kept[100:400, 201:203].mean() > 190
     assert kept[100:400, 300:400].std() < 0.5 * noisy[100:400, 300:400].std()
 
 
 def test_a_photo_no_finer_than_its_crop_is_not_measured(portraits: list[Pixels]) -> None:
     small = cv2.resize(grainy(portraits[0], 30), (_CROP, _CROP), interpolation=cv2.INTER_AREA)
-    finer, _ = measured(small)
-    assert finer.noise == 0
+    fine_detail, _ = measured(small)
+    assert fine_detail.noise == 0
 
 
 def test_16_bits_are_measured_alike(portraits: list[Pixels]) -> None:
@@ -85,9 +85,9 @@ def test_of_repeated_pixels_nothing_stays(portraits: list[Pixels], index: int, s
     clean = portraits[index]
     small = cv2.resize(clean, (side, side), interpolation=cv2.INTER_AREA)
     blocks = cv2.resize(small, clean.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    finer, place = measured(blocks)
-    assert finer.damage == "blocks"
-    kept = np.rint(blocks - 255 * dropped(blocks, finer, place)).clip(0, 255)
+    fine_detail, place = measured(blocks)
+    assert fine_detail.damage == "blocks"
+    kept = np.rint(blocks - 255 * removed_detail(blocks, fine_detail, place)).clip(0, 255)
     before, after = (float(np.square(x - clean.astype(float)).mean()) for x in (blocks, kept))
     assert after < before
 

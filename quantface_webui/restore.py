@@ -13,10 +13,10 @@ import torch
 
 from quantface_core.errors import QuantFaceError
 from quantface_core.io.face_restorers import has_fidelity
-from quantface_core.io.offers import offered_file, offers, plain
+from quantface_core.io.model_menu import choice_path, menu_choices, strip_mark
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 
-from . import holder, host
+from . import host, model_cache
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _detector_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreResult:
     """What became of one picture."""
 
     pixels: Pixels  # RGB [H, W, 3]
@@ -44,34 +44,34 @@ class Restored:
 
 def choices() -> list[str]:
     """What the menus offer: models by name, marked by what choosing one takes, and files in the models folder."""
-    return offers(host.model_file, host.model_files())
+    return menu_choices(host.model_file, host.model_files())
 
 
 def choice(name: str) -> str:
     """A model as the menu has it now: its mark may have changed since it was chosen."""
-    return next((known for known in choices() if plain(known) == plain(name)), name)
+    return next((known for known in choices() if strip_mark(known) == strip_mark(name)), name)
 
 
 def offers_fidelity(name: str) -> bool:
     """Whether a choice of the menu is a model with a fidelity to choose."""
-    return has_fidelity(host.model_file(plain(name)) if name else None)
+    return has_fidelity(host.model_file(strip_mark(name)) if name else None)
 
 
-def restore(pixels: Pixels, settings: Settings) -> Restored:
+def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
     """Restore an RGB picture [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
-    file = offered_file(settings.model, host.model_file)  # a wrong name is told, faces or none
+    file = choice_path(settings.model, host.model_file)  # a wrong name is told, faces or none
     if settings.visibility == 0:
-        return Restored(pixels, (), ())
+        return RestoreResult(pixels, (), ())
     with host.Progress() as progress:
         if file is None:
-            file = _fetched(plain(settings.model), progress)
+            file = _fetched(strip_mark(settings.model), progress)
         with _detector_lock:
             found = _detector()(pixels)
         options = settings.options()
         if not any(face.score >= options.min_confidence and face.size >= options.min_size for face in found):
-            return Restored(pixels, (), ())
+            return RestoreResult(pixels, (), ())
         result = _with_memory(file, lambda model: _faces(model, pixels, found, settings, progress))
-    return Restored(_blended(pixels, result.pixels, settings.visibility), result.faces, result.restored)
+    return RestoreResult(_blended(pixels, result.pixels, settings.visibility), result.faces, result.restored)
 
 
 def _fetched(name: str, progress: host.Progress) -> Path:
@@ -110,7 +110,7 @@ def _with_memory(file: Path, work: Callable[[RestorerModel], Restoration]) -> Re
     """Do it on the host's device; when memory runs out without the diffusion model there; then on the processor."""
 
     def on(device: torch.device) -> Restoration:
-        with holder.restorer(file, device) as model:
+        with model_cache.restorer(file, device) as model:
             return work(model)
 
     device = host.device()

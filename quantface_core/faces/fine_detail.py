@@ -25,7 +25,7 @@ _STEPS = 0.25  # of the mean step from pixel to pixel; most steps are below it w
 
 
 @dataclass(frozen=True)
-class Finer:
+class FineDetail:
     """What a crop cannot hold of a larger photo, and how much of it is to stay."""
 
     crop: NDArray[np.float32]  # [S, S, 3] in shares of full white: the photo without it
@@ -39,35 +39,35 @@ class Finer:
         return "blocks" if self.blocks else "noise" if self.noise else ""
 
 
-def measured(finer: Finer, photo: Pixels, mask: Plane, to_photo: Matrix) -> Finer:
+def measure_damage(fine_detail: FineDetail, photo: Pixels, mask: Plane, to_photo: Matrix) -> FineDetail:
     """The same with its damage measured inside the crop's mask [S, S]; none where the photo is no finer."""
     if magnification(to_photo) <= 1:
-        return finer
+        return fine_detail
     height, width = photo.shape[:2]
     left, top, right, bottom = footprint(to_photo, len(mask), width, height)
     if left >= right or top >= bottom:
-        return finer
+        return fine_detail
     place = compose(shift(-left, -top), to_photo)
     region = photo[top:bottom, left:right]
     if _repeated(region) >= magnification(to_photo):  # finer ones hold what the crop does not
-        return replace(finer, blocks=True)
+        return replace(fine_detail, blocks=True)
     inside = warp(mask, place, right - left, bottom - top, cv2.BORDER_CONSTANT) > 0.5
-    energy = _energy(_detail(region, finer.crop, place), place)[inside]
+    energy = _energy(_detail(region, fine_detail.crop, place), place)[inside]
     noise = float(np.sqrt(np.percentile(energy, _FLATTEST))) if energy.size else 0.0
-    return replace(finer, noise=noise if noise > _GRAIN[0] else 0.0)
+    return replace(fine_detail, noise=noise if noise > _GRAIN[0] else 0.0)
 
 
-def dropped(region: Pixels, finer: Finer, place: Matrix) -> NDArray[np.float32]:
+def removed_detail(region: Pixels, fine_detail: FineDetail, place: Matrix) -> NDArray[np.float32]:
     """What a region [h, w, 3] of the photo loses of its finer detail, in shares of full white."""
     height, width = region.shape[:2]
-    detail = _detail(region, finer.crop, place)
-    if finer.blocks:
+    detail = _detail(region, fine_detail.crop, place)
+    if fine_detail.blocks:
         return detail
-    keep = np.clip(warp(finer.keep, place, width, height, cv2.BORDER_REPLICATE), 0, 1)
-    if finer.noise:
-        ramp = min(1.0, (finer.noise - _GRAIN[0]) / (_GRAIN[1] - _GRAIN[0]))
+    keep = np.clip(warp(fine_detail.keep, place, width, height, cv2.BORDER_REPLICATE), 0, 1)
+    if fine_detail.noise:
+        ramp = min(1.0, (fine_detail.noise - _GRAIN[0]) / (_GRAIN[1] - _GRAIN[0]))
         energy = np.maximum(_energy(detail, place), 1e-9)
-        keep = keep * (1 - ramp * np.minimum(1, _SUPPRESSION * finer.noise**2 / energy))
+        keep = keep * (1 - ramp * np.minimum(1, _SUPPRESSION * fine_detail.noise**2 / energy))
     lost: NDArray[np.float32] = (1 - keep)[..., None] * detail
     return lost
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quantface_core.errors import ModelError
-from quantface_core.io.offers import offered_file, offers, plain
+from quantface_core.io.model_menu import choice_path, menu_choices, strip_mark
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def find_in(folder: Path):
 
 
 def test_names_tell_what_choosing_them_takes(folder: Path) -> None:
-    shown = offers(find_in(folder), ["mine.safetensors"])
+    shown = menu_choices(find_in(folder), ["mine.safetensors"])
     assert shown[0] == "quantface-mini-w4a4 (bundled)"
     assert {"quantface-mini (bundled)", "osdface (build)", "osdface-w4a4 (build)"} <= set(shown)
     assert shown[-1] == "mine.safetensors"
     (folder / "osdface-w4a4.safetensors").touch()
-    shown = offers(find_in(folder), ["osdface-w4a4.safetensors", "quantface-mini.safetensors"])
+    shown = menu_choices(find_in(folder), ["osdface-w4a4.safetensors", "quantface-mini.safetensors"])
     assert "osdface-w4a4 (local)" in shown
     assert shown[-1] == "quantface-mini.safetensors"  # another model than the package's
     assert "osdface-w4a4.safetensors" not in shown
@@ -34,20 +34,20 @@ def test_names_tell_what_choosing_them_takes(folder: Path) -> None:
 
 def test_a_choice_s_file_whatever_its_mark(folder: Path) -> None:
     find = find_in(folder)
-    bundled = offered_file("quantface-mini (local)", find)
-    assert bundled == offered_file("quantface-mini", find)
+    bundled = choice_path("quantface-mini (local)", find)
+    assert bundled == choice_path("quantface-mini", find)
     assert bundled is not None
     assert bundled.is_file()
-    assert offered_file("osdface-w4a4 (local)", find) is None
+    assert choice_path("osdface-w4a4 (local)", find) is None
     (folder / "osdface-w4a4.safetensors").touch()
-    assert offered_file("osdface-w4a4 (build)", find) == folder / "osdface-w4a4.safetensors"
+    assert choice_path("osdface-w4a4 (build)", find) == folder / "osdface-w4a4.safetensors"
     (folder / "sub").mkdir()
     (folder / "sub" / "mine.safetensors").touch()
-    assert offered_file("sub\\mine.safetensors", find) == folder / "sub/mine.safetensors"
+    assert choice_path("sub\\mine.safetensors", find) == folder / "sub/mine.safetensors"
     with pytest.raises(ModelError, match=r"no model 'gone': there are .*osdface"):
-        offered_file("gone", find)
+        choice_path("gone", find)
 
 
 def test_plain_names() -> None:
-    assert plain("osdface-w4a4 (build)") == plain("osdface-w4a4") == "osdface-w4a4"
-    assert plain("my (best) model.safetensors") == "my (best) model.safetensors"
+    assert strip_mark("osdface-w4a4 (build)") == strip_mark("osdface-w4a4") == "osdface-w4a4"
+    assert strip_mark("my (best) model.safetensors") == "my (best) model.safetensors"

@@ -17,8 +17,8 @@ _NEEDED = {  # by module
 _OLD_TORCH = {"diffusers": "diffusers>=0.30,<0.36"}  # before 2.4: newer ones import what it does not have
 
 
-def missing() -> list[str]:
-    """What pip has to bring."""
+def missing_requirements() -> list[str]:
+    """The requirements that pip has to install: modules that the host has not got."""
     needed = dict(_NEEDED)
     if sys.version_info < (3, 11):
         needed["tomli"] = "tomli>=2.0"
@@ -28,7 +28,7 @@ def missing() -> list[str]:
     return [needed[name] for name in absent]
 
 
-def held() -> str:
+def pip_constraints() -> str:
     """Every installed package at its version, as constraints for pip."""
     found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return "".join(f"{name}=={number}\n" for name, number in sorted(found.items()) if name and number)

@@ -7,7 +7,7 @@ from pathlib import Path
 _START = 512  # bytes
 
 
-def mistaken_for_model(path: Path) -> str | None:
+def diagnose_model_file(path: Path) -> str | None:
     """A line about a file that is no safetensors file, told by its first bytes; None when nothing is known of it."""
     start = _start(path)
     if start is None:
@@ -23,7 +23,7 @@ def mistaken_for_model(path: Path) -> str | None:
     return None
 
 
-def mistaken_for_picture(path: Path) -> str | None:
+def diagnose_image_file(path: Path) -> str | None:
     """The same of a file that no decoder knows."""
     start = _start(path)
     if start is None:

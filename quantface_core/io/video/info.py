@@ -8,7 +8,7 @@ from fractions import Fraction
 from ...types import Pixels
 from .planes import Coding, Plane, to_rgb
 
-FILMS = (
+VIDEO_SUFFIXES = (
     ".mp4",
     ".m4v",
     ".mov",
@@ -26,7 +26,7 @@ FILMS = (
 )
 """Suffixes of what is taken for a film."""
 
-WRITABLE_FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+WRITABLE_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 """Suffixes of what a film is written to."""
 
 

@@ -1,4 +1,4 @@
-"""Pictures whose faces are changed, one after the other: transparency, masks, backgrounds and the report."""
+"""A batch of images whose faces are changed, one after the other: transparency, masks, backgrounds and the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .pictures import alpha_of, as_masks, as_pictures, from_pixels, merged, of_frame, to_pixels, with_alpha
-from .report import Report, changed_faces
+from .report import Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +25,8 @@ _DARK = (
 )
 
 
-class Job:
-    """What goes in, and what comes out picture by picture."""
+class ImageBatch:
+    """A node's batch of images: what goes in, and what comes out image by image."""
 
     def __init__(
         self, image: torch.Tensor, mask: torch.Tensor | None, background: torch.Tensor | None, done: str
@@ -55,8 +55,9 @@ class Job:
         callbacks: PipelineCallbacks | None = None,
     ) -> torch.Tensor:
         """The picture [H, W, 3 or 4] of an index, its faces restored; kept with its mask, crops and report."""
+        from ..quantface_core.faces.changed import changed_faces
         from ..quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
-        from ..quantface_core.stages.restore import describe_change, is_unchanged
+        from ..quantface_core.stages.restore import describe_faces, unchanged_faces
 
         frame, faces = self.image[index], () if self.dark[index] else faces
         behind = None if self.background is None else of_frame(self.background, index)
@@ -70,17 +71,11 @@ class Job:
             base = from_pixels(under)
         picture, area = merged(result.pixels, under, base, result.mask, within)
         tried = {number: result.faces[number] for number in result.restored}
-        changed = changed_faces(base.cpu(), picture, tried, pixels.shape[:2])
+        changed = changed_faces(base.cpu().numpy(), picture.numpy(), tried, pixels.shape[:2])
         words = {}
         if options.strength == "auto":
-            changes = zip(result.applied_strength, result.removed_artifacts, strict=True)
-            done = dict(zip(result.restored, changes, strict=True))
-            left = {n for n, (strength, removed) in done.items() if is_unchanged(strength) and not removed}
-            words = {
-                n: describe_change(strength, True, removed)
-                for n, (strength, removed) in done.items()
-                if n in left or n in changed
-            }
+            left = unchanged_faces(result)
+            words = {n: text for n, text in describe_faces(result).items() if n in left or n in changed}
             changed = tuple(n for n in changed if n not in left)
         if self.dark[index]:
             self.report.left_out("its mask is black")
