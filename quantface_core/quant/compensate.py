@@ -80,14 +80,13 @@ def ridge(x: Tensor, error: Tensor, moments: Tensor) -> Tensor:
     """
     first, second = x.tensor_split([len(x) // 2])
     seen, unseen = error.tensor_split([len(x) // 2])
-    best, least = None, float(unseen.square().sum())
-    solve = _RidgeSolver(first, seen) if len(first) else None
-    for strength in _STRENGTHS if solve else ():
+    best, least, solve = None, float(unseen.square().sum()), _RidgeSolver(first, seen)
+    for strength in _STRENGTHS:
         left = float((unseen - second @ solve(strength)).square().sum())
         if left < least:
             best, least = strength, left
     if best is None:
-        return torch.zeros_like(x[:1]).expand(error.shape[1], -1)
+        return torch.zeros(error.shape[1], x.shape[1], device=x.device)
     return _RidgeSolver(x, error, moments)(best).t()
 
 
