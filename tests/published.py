@@ -42,6 +42,8 @@ def needs_spandrel() -> None:
                     module.normalize = module.rotate = module.InterpolationMode = None
                     patch.setitem(sys.modules, name, module)
                 importlib.import_module("spandrel_extra_arches")
+        if not hasattr(module_of("GFPGAN"), "GFPGAN"):
+            raise ImportError("before spandrel 0.4 its classes are elsewhere")
     except Exception as error:
         pytest.skip(f"needs spandrel and spandrel-extra-arches ({type(error).__name__}: {error})")
 
