@@ -101,7 +101,7 @@ class Graphs:
 
     def _run(self, model: nn.Module, part: str, work: Callable[..., Any], *given: Any) -> Any:
         inputs, form = tree_flatten(given)
-        key = part, form, tuple((tuple(x.shape), x.dtype, x.stride()) for x in inputs)
+        key = part, repr(form), tuple((tuple(x.shape), x.dtype, x.stride()) for x in inputs)
         if key in self._captured:
             return self._captured[key](inputs)
         if Graphs.failed or key not in self._seen:
