@@ -27,6 +27,8 @@ def unavailable(device: torch.device) -> str | None:
     """Why this backend cannot run on a device; None = it can."""
     if device.type != "cuda" or torch.version.cuda is None:
         return f"it computes on NVIDIA's GPUs, not on {device.type if device.type != 'cuda' else 'others'}"
+    if not torch.cuda.is_available():
+        return "no NVIDIA GPU is to be used here"
     if torch.cuda.get_device_capability(device) < _CAPABILITY:
         return f"{torch.cuda.get_device_name(device)} multiplies float16 no faster than float32"
     return None

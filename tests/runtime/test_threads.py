@@ -40,7 +40,7 @@ def test_the_command_has_it_before_torch_loads(libgomp: bool) -> None:
     """GNU's OpenMP shows what it read when it loads."""
     code = "from quantface_core.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: pass\nimport torch"
     environment = {k: v for k, v in os.environ.items() if k not in _NAMES} | {"OMP_DISPLAY_ENV": "VERBOSE"}
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     if not libgomp or "GOMP_SPINCOUNT" not in run.stderr:
