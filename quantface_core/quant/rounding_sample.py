@@ -26,8 +26,10 @@ class RoundingSample:
 
     def finite(self) -> RoundingSample:
         """Without the rows that hold NaN or infinity."""
+        if torch.isfinite(self.inputs).all() and torch.isfinite(self.target).all():
+            return self
         keep = torch.isfinite(self.inputs).all(1) & torch.isfinite(self.target).all(1)
-        return self if bool(keep.all()) else RoundingSample(self.inputs[keep], self.target[keep])
+        return RoundingSample(self.inputs[keep], self.target[keep])
 
 
 def sample_rows(layer: Layer, rounded: Tensor, target: Tensor, seed: int) -> RoundingSample:

@@ -48,6 +48,9 @@ def test_the_largest_sums_fit() -> None:
 def test_it_stands_in_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not on cpu" in str(half.unavailable(torch.device("cpu")))
     monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no NVIDIA GPU" in str(half.unavailable(torch.device("cuda")))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for capability, name in (((7, 5), "half"), ((6, 1), "reference")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GeForce")
