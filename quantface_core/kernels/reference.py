@@ -89,13 +89,8 @@ class Linear:
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
     ) -> None:
-        self.weight, self.activation_bits, self.clip, self.bias, self.transform = (
-            weight,
-            activation_bits,
-            clip,
-            bias,
-            transform,
-        )
+        self.weight, self.activation_bits, self.clip = weight, activation_bits, clip
+        self.bias, self.transform = bias, transform
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
@@ -129,13 +124,8 @@ class Conv2d:
         transform: ChannelTransform | None = None,
         fuse_upsample: bool = False,
     ) -> None:
-        self.weight, self.activation_bits, self.clip, self.bias, self.transform = (
-            weight,
-            activation_bits,
-            clip,
-            bias,
-            transform,
-        )
+        self.weight, self.activation_bits, self.clip = weight, activation_bits, clip
+        self.bias, self.transform = bias, transform
         self.stride, self.padding = stride, padding
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
