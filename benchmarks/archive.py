@@ -1,30 +1,42 @@
 """An archive: a plain loop against the command, killed twice and gone on with, every result compared.
 
-python benchmarks/archive.py FACES [--photos 2000] [--broken 20]
+python benchmarks/archive.py FACES [--photos 2000] [--broken 20] [--timed 200] [--model NAME|FILE]
+
+Where no model is named it is one of the bundled one's classes, narrow, at 64 pixels and untrained: a photo then takes
+a fraction of a second, mostly for reading, looking for faces and writing. The ratio is of that model.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from report import describe_machine
+
+from quantface_core.io.checkpoint import save_restorer
+from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOP = """
 import sys
 from pathlib import Path
 from quantface_core import FaceDetector, RestoreOptions, detector_path, load_restorer, restorer_path
+from quantface_core.runtime.threads import spin_briefly
+spin_briefly()
 from quantface_core.pipelines.jobs import find_photos, plan_jobs
 from quantface_core.pipelines.restore_file import FileRequest, restore_file
-restorer, detector = load_restorer(restorer_path("quantface-mini-w4a4")), FaceDetector(detector_path())
+restorer, detector = load_restorer(restorer_path(sys.argv[3])), FaceDetector(detector_path())
 for job in plan_jobs(find_photos([sys.argv[1]], True), Path(sys.argv[2]), False):
     try:
         restore_file(FileRequest(job, restorer, detector, RestoreOptions()))
@@ -54,41 +66,99 @@ def made(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
 
 
+def count_of(folder: Path) -> int:
+    return sum(not path.name.startswith(".") for path in folder.rglob("*.jpg"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faces", type=Path, help="a folder of square portraits")
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--broken", type=int, default=20)
+    parser.add_argument("--timed", type=int, default=200, help="photos of the comparison with the loop, two rounds")
+    parser.add_argument("--model", help="a name or file (a narrow one, made here)")
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)
+    print(describe_machine())
     with tempfile.TemporaryDirectory() as temporary:
-        source, loop, whole, stopped = (Path(temporary) / name for name in ("in", "loop", "whole", "stopped"))
-        make(source, sorted(options.faces.glob("*.jpg")), options.photos, options.broken)
-        seconds = []
-        command = [
-            sys.executable,
-            "-m",
-            "quantface_core.cli.main",
-            "restore",
-            str(source),
-            "-r",
-            "--skip-existing",
-            "-o",
-        ]
-        for run in ([sys.executable, "-c", LOOP, str(source), str(loop)], [*command, str(whole)]):
+        folder = Path(temporary)
+        model = options.model or narrow(folder / "narrow.safetensors")
+        faces = sorted(options.faces.glob("*.jpg"))
+        source, few, whole, stopped = (folder / name for name in ("in", "few", "whole", "stopped"))
+        make(source, faces, options.photos, options.broken)
+        make(few, faces, options.timed, options.timed * options.broken // options.photos)
+        compare_with_loop(few, folder, model)
+        began = time.perf_counter()
+        memory = watched(
+            command(source, whole, model), whole, (options.photos // 10, options.photos - 2 * options.broken)
+        )
+        seconds = time.perf_counter() - began
+        print(
+            f"{options.photos} photos: {options.photos / seconds:.2f} a second, {len(made(whole))} results", flush=True
+        )
+        print("resident at a tenth and at the end: " + ", ".join(f"{size / 1e6:.0f} MB" for size in memory), flush=True)
+        for part in (1, 2):
+            kill_after(command(source, stopped, model), stopped, part * options.photos // 3)
+        subprocess.run(command(source, stopped, model), cwd=ROOT, stderr=subprocess.DEVNULL, check=False)
+        records = [json.loads(line) for line in (stopped / "manifest.jsonl").read_text().splitlines()]
+        failed = {record["output"] for record in records if record.get("error")}
+        print(
+            f"killed twice and gone on with: equal {made(whole) == made(stopped)}, {len(made(stopped))} results, "
+            f"{len(failed)} reported as broken"
+        )
+
+
+def narrow(path: Path) -> str:
+    """A restorer that takes little time."""
+    torch.manual_seed(0)
+    unet = {**QUANTFACE_MINI.unet, "sample_size": 16, "block_out_channels": (32, 32), "layers_per_block": 1}
+    unet |= {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "attention_head_dim": (1, 2)}
+    unet |= {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
+    vae = {**QUANTFACE_MINI.vae, "block_out_channels": (16, 16, 16), "norm_num_groups": 8}
+    sizes = {"image_size": 32, "channel_multipliers": (1, 1), "attention_resolution": 16, "tokens": 8, "codes": 16}
+    embedder = replace(QUANTFACE_MINI.embedder, **sizes)
+    config = replace(QUANTFACE_MINI, name="narrow", image_size=64, unet=unet, vae=vae, embedder=embedder)
+    save_restorer(OneStepRestorer(config).eval(), path)
+    return str(path)
+
+
+def command(source: Path, output: Path, model: str) -> list[str]:
+    start = [sys.executable, "-m", "quantface_core.cli.main", "restore", str(source), "-r", "--skip-existing"]
+    return [*start, "-o", str(output), "--model", model]
+
+
+def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int = 2) -> None:
+    """Seconds of a loop and of the command, in turn; the lesser of the rounds counts."""
+    seconds: dict[str, list[float]] = {"loop": [], "command": []}
+    for number in range(rounds):
+        outputs = {name: folder / f"{name}{number}" for name in seconds}
+        loop = [sys.executable, "-c", LOOP, str(photos), str(outputs["loop"]), model]
+        for name, run in (("loop", loop), ("command", command(photos, outputs["command"], model))):
             began = time.perf_counter()
             subprocess.run(run, cwd=ROOT, stderr=subprocess.DEVNULL, check=False)
-            seconds.append(time.perf_counter() - began)
-            print(f"{options.photos / seconds[-1]:.2f} photos a second", flush=True)
-        print(f"side by side {seconds[0] / seconds[1]:.2f} times as fast; equal: {made(loop) == made(whole)}")
-        for part in (1, 2):
-            process = subprocess.Popen([*command, str(stopped)], cwd=ROOT, stderr=subprocess.DEVNULL)
-            while process.poll() is None and len(made(stopped)) < part * options.photos // 3:
-                time.sleep(0.2)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        subprocess.run([*command, str(stopped)], cwd=ROOT, stderr=subprocess.DEVNULL, check=False)
-        print(f"killed twice and gone on with: equal: {made(whole) == made(stopped)}, {len(made(stopped))} results")
+            seconds[name].append(time.perf_counter() - began)
+        equal = made(outputs["loop"]) == made(outputs["command"])
+        print(f"loop {seconds['loop'][-1]:.1f} s, command {seconds['command'][-1]:.1f} s, equal {equal}", flush=True)
+    print(f"the command is {min(seconds['loop']) / min(seconds['command']):.2f} times as fast", flush=True)
+
+
+def watched(run: list[str], output: Path, counts: tuple[int, ...]) -> list[int]:
+    """Resident bytes of a run once it has made so many results, each."""
+    process, sizes = subprocess.Popen(run, cwd=ROOT, stderr=subprocess.DEVNULL), []
+    while process.poll() is None:
+        time.sleep(0.5)
+        status = Path(f"/proc/{process.pid}/statm")
+        if len(sizes) < len(counts) and status.exists() and count_of(output) >= counts[len(sizes)]:
+            sizes.append(int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    return sizes
+
+
+def kill_after(run: list[str], output: Path, count: int) -> None:
+    process = subprocess.Popen(run, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while process.poll() is None and count_of(output) < count:
+        time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 if __name__ == "__main__":
