@@ -32,7 +32,6 @@ from quantface_core.metrics.builtin import psnr
 SEED = 20262
 _FLOOR = 2e-6  # squared error (57 dB) below which nobody sees a difference
 _WORST = 4.0  # of a loss in logarithms: beyond, a face teaches no more than that it is bad
-_HARM = 3.0  # of being worse than the input, beside being worse than the better of the two
 _GOOD = (28.0, 40.0)  # dB of inputs that are nearly good, where a wrong share is seen most: drawn three times as often
 _PATCH = 32  # pixels; the blend is judged region by region
 
@@ -108,14 +107,14 @@ def sharpness(image: Tensor) -> Tensor:
     return detail[..., 8:-8, 8:-8].abs().mean((1, 2, 3))
 
 
-def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: float) -> Tensor:
+def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: float, harm: float) -> Tensor:
     """Squared error beside that of the better of input and restored, by face and by region, in logarithms."""
     blended = bad + logit.sigmoid() * (restored - bad)
     squared = [(x - clean).square().mean(1, keepdim=True) for x in (blended, bad, restored)]
 
     def log_ratio(errors: list[Tensor]) -> Tensor:
         mine, before, after = ((e + _FLOOR).log() for e in errors)
-        return (mine - torch.minimum(before, after)) + _HARM * (mine - before).relu()
+        return (mine - torch.minimum(before, after)) + harm * (mine - before).relu()
 
     whole = log_ratio([e.mean((1, 2, 3)) for e in squared]).clamp_max(_WORST)
     local = log_ratio([F.avg_pool2d(e, _PATCH) for e in squared]).clamp_max(_WORST)
@@ -124,7 +123,9 @@ def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: 
     return whole.mean() + 0.5 * local.mean() + sharp * lost.mean() + 2e-3 * logit.square().mean()
 
 
-def train(pairs: np.ndarray, steps: int, size: int, rate: float, sharp: float, network: BlendNetwork) -> BlendNetwork:
+def train(
+    pairs: np.ndarray, steps: int, size: int, rate: float, sharp: float, harm: float, network: BlendNetwork
+) -> BlendNetwork:
     average = [p.detach().clone() for p in network.parameters()]
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
     weights = draw_weights(pairs)
@@ -135,7 +136,7 @@ def train(pairs: np.ndarray, steps: int, size: int, rate: float, sharp: float, n
             )
         # First what helps, then that nonsense does not: together from the start they end in taking nothing.
         bad, restored, clean = batch(pairs, weights, size, step, step > steps // 4)
-        loss = loss_of(network.logits(bad, restored), bad, restored, clean, sharp)
+        loss = loss_of(network.logits(bad, restored), bad, restored, clean, sharp, harm)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -179,6 +180,9 @@ def main() -> None:
     training.add_argument("--batch", type=int, default=12)
     training.add_argument("--rate", type=float, default=2e-3)
     training.add_argument("--sharp", type=float, default=0.1, help="weight of detail kept, beside squared error")
+    training.add_argument(
+        "--harm", type=float, default=3.0, help="weight of being worse than the input, beside the better of the two"
+    )
     training.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
@@ -192,7 +196,8 @@ def main() -> None:
 
     network = load_blend(arguments.start).requires_grad_(True) if arguments.start else BlendNetwork()
     pairs = np.concatenate([np.load(p)["pairs"] for p in arguments.pairs])
-    network = train(pairs, arguments.steps, arguments.batch, arguments.rate, arguments.sharp, network).eval()
+    settings = (arguments.steps, arguments.batch, arguments.rate, arguments.sharp, arguments.harm)
+    network = train(pairs, *settings, network).eval()
     with atomic_path(arguments.output) as path:
         save_file({name: t.half().contiguous() for name, t in network.state_dict().items()}, path)
     for path in arguments.validate:
