@@ -14,8 +14,12 @@ import argparse
 import copy
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from iqa import FOLDER, create_metric, score
@@ -42,7 +46,8 @@ PEER = "SVDQuant's recipe"
 class Row:
     settings: QuantizeSettings
     trained: str = ""  # "", "distillation branch" or "both"
-    planned: bool = False
+    budget: Budget | None = None  # bits are allocated within it
+    patches: Mapping[str, Any] = field(default_factory=dict)  # constants of the library, for what has no setting
 
 
 ROWS = {
@@ -53,7 +58,7 @@ ROWS = {
     "+ compensated rounding": Row(QuantizeSettings()),
     "+ distillation branch": Row(QuantizeSettings(), "distillation branch"),
     "+ both (QD-LoRA)": Row(QuantizeSettings(), "both"),
-    f"+ allocation, A <= {ACTIVATION_BITS}": Row(QuantizeSettings(), "both", planned=True),
+    f"+ allocation, A <= {ACTIVATION_BITS}": Row(QuantizeSettings(), "both", Budget(ACTIVATION_BITS, WEIGHT_BITS)),
 }
 
 
@@ -94,9 +99,11 @@ class Ablation:
             return load_restorer(path)
         model = copy.deepcopy(self.full)
         settings = replace(row.settings, parts=parts, seed=self.arguments.seed)
-        budget = Budget(ACTIVATION_BITS, WEIGHT_BITS)
-        plan = solve(self.sensitivities(parts), budget) if row.planned else None
-        quantize_restorer(model, self.statistics, images_at_once(self.full, self.images), settings, plan=plan)
+        plan = solve(self.sensitivities(parts), row.budget) if row.budget else None
+        with ExitStack() as patched:
+            for target, value in row.patches.items():
+                patched.enter_context(patch(target, value))
+            quantize_restorer(model, self.statistics, images_at_once(self.full, self.images), settings, plan=plan)
         if row.trained:
             fit = TrainerSettings(
                 steps=self.arguments.steps, validate_every=10**6, save_every=10**6, seed=self.arguments.seed

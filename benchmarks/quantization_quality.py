@@ -45,7 +45,7 @@ class Method:
     patches: Mapping[str, Any] = field(default_factory=dict)  # constants of the library, for what has no setting
 
 
-PLAIN = QuantizeSettings(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")
+PLAIN = QuantizeSettings(scaling=False, block=1, search_rotation=False, clipping=False, rank=0, rounding="nearest")
 OURS = "ours, untrained"
 RECIPE = replace(PLAIN, scaling=True, rank=16)
 WHOLE_WIDTH = 8192  # a rotation of all channels where they have a Hadamard matrix
@@ -79,6 +79,7 @@ _EXPONENTS = "quantface_core.quant.search.EXPONENTS"
 ABLATION = {
     OURS: Method(),
     "no rotation": Method(QuantizeSettings(block=1)),
+    "every layer rotated, signs drawn once": Method(QuantizeSettings(search_rotation=False)),
     "blocks of 16": Method(QuantizeSettings(block=16)),
     "blocks of 32": Method(QuantizeSettings(block=32)),
     "blocks up to 256": Method(QuantizeSettings(block=256)),

@@ -1,7 +1,8 @@
-"""A restorer with the activation outliers of a real diffusion UNet, and exactly the same pictures.
+"""A restorer with the activation outliers of a real diffusion model before every layer, and exactly the same pictures.
 
-A seeded share of channels is multiplied by 20 to 50 where they are made, and the weights that read them are
-divided by the same, wherever nothing but linear maps lie between.
+A seeded share of the channels that a layer reads is multiplied by 20 to 50 where they are made, and the weights that
+read them are divided by the same, wherever nothing but linear maps lie between. Before convolutions an activation
+function does: there the channels are multiplied right before the layer.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor, nn
 
 from quantface_core.nn.fold import multiply
+from quantface_core.nn.replace import replace_by_name
 from quantface_core.quant.fold_rules import fold_paths
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.fold_rules import RULES
@@ -19,17 +22,46 @@ SHARE = 0.02  # of channels
 LEAST, MOST = 20.0, 50.0
 
 
+class Amplified(nn.Module):
+    """A convolution [O, C, ...] that reads its input with factors [C] on its channels, and gives what it gave."""
+
+    def __init__(self, layer: nn.Conv2d, factors: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("factors", factors.view(-1, 1, 1))
+        self.layer = layer
+        divide(layer, factors)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x * self.factors)
+
+
 @torch.no_grad()
 def stress(restorer: OneStepRestorer, seed: int = 0) -> OneStepRestorer:
     """A copy of a full-precision restorer whose activations have outliers; its picture stays (float rounding)."""
     restorer = copy.deepcopy(restorer)
     generator = torch.Generator().manual_seed(seed)
     for path in fold_paths(restorer, RULES):
-        channels = path.consumers[0].weight.shape[1]
-        chosen = torch.randperm(channels, generator=generator)[: max(1, round(SHARE * channels))]
-        factors = torch.ones(channels)
-        factors[chosen] = torch.empty(len(chosen)).uniform_(LEAST, MOST, generator=generator)
+        factors = outliers(path.consumers[0].weight.shape[1], generator)
         multiply(path.producer, path.rows, factors)
         for reader in path.consumers:
-            reader.weight.div_(factors.view(1, -1, *[1] * (reader.weight.ndim - 2)))
+            divide(reader, factors)
+    convolutions = {
+        name: Amplified(layer, outliers(layer.in_channels, generator))
+        for name, layer in restorer.named_modules()
+        if isinstance(layer, nn.Conv2d) and not any(word in name for word in restorer.edge_layers)
+    }
+    replace_by_name(restorer, convolutions)
     return restorer
+
+
+def outliers(channels: int, generator: torch.Generator) -> Tensor:
+    """Factors [C], all ones but the chosen channels'."""
+    factors = torch.ones(channels)
+    chosen = torch.randperm(channels, generator=generator)[: max(1, round(SHARE * channels))]
+    factors[chosen] = torch.empty(len(chosen)).uniform_(LEAST, MOST, generator=generator)
+    return factors
+
+
+def divide(layer: nn.Linear | nn.Conv2d, factors: Tensor) -> None:
+    """A layer's columns by the factors of what it reads."""
+    layer.weight.div_(factors.view(1, -1, *[1] * (layer.weight.ndim - 2)))

@@ -131,6 +131,7 @@ class QuantConfig:
     activation_bits: int = 4
     scaling: bool = True  # per-channel scales between activations and weights, exponent searched
     block: int = 64  # largest rotation block; 1 = no rotation
+    search_rotation: bool = True  # leave a layer unrotated, or draw its signs again, where its output is nearer so
     clipping: bool = True  # search clipping ratios of weights and activations
     rank: int = 16  # of the low-rank branch that keeps the largest part of a weight in float; 0 = none
     seed: int = 0  # of rotation signs and of calibration crops

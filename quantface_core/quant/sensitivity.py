@@ -21,8 +21,9 @@ from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
 from ..types import BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, eval_mode, materialize, tensors_of
+from .layer_search import LayerSearch
 from .observe import ChannelStatistics, observe_inputs
-from .search import CLIPS, LayerSearch, search
+from .search import CLIPS, search
 
 PROBE_BITS = 4  # bits of weights and activations at which the output's error is measured
 _SEARCHED = 2  # images that a layer's own errors are measured on; the output's are on all
@@ -119,9 +120,9 @@ def measure_layers(
         if progress:
             progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
         one = LayerSearch(layer, formats[name], statistics[name], x[:_SEARCHED], config)
-        exponent, clip = search([one], config)
-        probes[name] = one.build(exponent, replace(formats[name], clip=clip))
-        widths[name] = one.width_errors(exponent, CLIPS if config.clipping else (1.0,))
+        balance, clip = search([one], config)
+        probes[name] = one.build(balance, clip)
+        widths[name] = one.width_errors(balance, CLIPS if config.clipping else (1.0,))
         macs[name] = _macs(layer, x)
 
     with observe_inputs({n: layers[n] for n in formats}, observed), eval_mode(model):

@@ -153,7 +153,9 @@ def test_allocated_bits_go_where_they_count(uneven: nn.Module, images: list[torc
     assert list(uneven.modules()) == modules
     assert all(torch.equal(t, before[k]) for k, t in uneven.state_dict().items())
     for name in ("0", "2", "4"):
-        assert all(a > b for a, b in zip(plan.layers[f"loud.{name}"], plan.layers[f"quiet.{name}"], strict=True))
+        loud, quiet = plan.layers[f"loud.{name}"], plan.layers[f"quiet.{name}"]
+        assert loud.weight > quiet.weight
+        assert loud.activation >= quiet.activation  # the last layer's cost next to nothing
 
     def error(plan: qf.BitPlan | None = None) -> float:
         model = copy.deepcopy(uneven)

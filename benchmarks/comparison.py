@@ -1,0 +1,149 @@
+"""Ours against every rival at its best, at every width, as one table and a plot: quality over bits and file size.
+
+    python benchmarks/comparison.py --keep FOLDER [--plot docs/comparison.png]
+    python benchmarks/comparison.py --keep FOLDER --stressed     # outliers before every layer
+    python benchmarks/comparison.py --keep FOLDER --rows "ours" "SVDQuant" --widths w4a4 --seed 1
+
+Rivals are built by the library's own code with parts of the method switched off or exchanged, from the same
+statistics and images, and trained as ours is. `--keep` holds what each row gave: a run that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from comparison_plot import draw_comparison
+from method_ablation import Ablation, Row, megabytes
+from quantization_quality import METHODS, OURS, run
+from report import describe_machine, table
+
+from quantface_core.charts import save_chart
+from quantface_core.types import Bits, Budget, QuantizeSettings
+
+RIVALS = {
+    "MaxMin": "MaxMin rounding",
+    "SmoothQuant's scaling": "scaling",
+    "QuaRot's recipe": "rotation of all channels + clips + GPTQ (QuaRot's recipe)",
+    "SVDQuant's recipe": "SVD branch + scaling (SVDQuant's recipe)",
+    "SVDQuant with GPTQ": "the same with GPTQ, as its authors have it",
+    "SVDQuant with GPTQ and our search for clips": "the same with GPTQ and our search for clips",
+}
+BEST = "SVDQuant with GPTQ and our search for clips"  # the rival that is trained, too
+WIDTHS = ("w3a3", "w3a4", "w4a4", "w6a6", "w8a8")
+BUDGETS = {3.5: 3.75, 3.98: 4.23}  # activation bits: weight bits that go with them, edges at 8 included
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one row gave."""
+
+    method: str
+    bits: str  # as it was asked for
+    weight_bits: float  # averages of all low-bit layers, edges at 8 included
+    activation_bits: float
+    megabytes: float
+    stored_bits: float  # of the file, a parameter: branch and scales included
+    seconds: float  # of the processor, to make it from statistics
+    to_full: float  # dB
+    psnr: float
+    ms_ssim: float
+
+
+def rows(widths: list[str]) -> dict[tuple[str, str], Row]:
+    """Every row by (method, bits)."""
+    found: dict[tuple[str, str], Row] = {}
+    for bits in widths:
+        weight, activation = Bits.parse(bits)
+        for name, method in {**RIVALS, "ours": OURS}.items():
+            settings = replace(METHODS[method].settings, weight_bits=weight, activation_bits=activation)
+            found[name, bits] = Row(settings, patches=METHODS[method].patches)
+    for activation_bits, weight_bits in BUDGETS.items():
+        budget = Budget(activation_bits, weight_bits)
+        found["ours, allocated", f"{activation_bits}"] = Row(QuantizeSettings(), budget=budget)
+    rival, budget = METHODS[RIVALS[BEST]], Budget(3.98, BUDGETS[3.98])
+    found[f"{BEST}, trained", "w4a4"] = Row(rival.settings, "both", patches=rival.patches)
+    found[f"{BEST}, our allocation, trained", "3.98"] = Row(rival.settings, "both", budget, rival.patches)
+    found["ours, trained", "w4a4"] = Row(QuantizeSettings(), "both")
+    found["ours, allocated, trained", "3.98"] = Row(QuantizeSettings(), "both", budget)
+    return found
+
+
+class Results:
+    """Points by what they are of, in a file of JSON lines."""
+
+    def __init__(self, path: Path, of: dict[str, object]) -> None:
+        self.path, self.of, self.points = path, json.dumps(of, sort_keys=True), {}
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        for line in map(json.loads, lines):
+            if line["of"] == self.of:
+                point = Point(**line["point"])
+                self.points[point.method, point.bits] = point
+
+    def add(self, point: Point) -> None:
+        self.points[point.method, point.bits] = point
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"of": self.of, "point": asdict(point)}) + "\n")
+
+
+def measure(ablation: Ablation, name: str, bits: str, row: Row, parameters: int) -> Point:
+    began = time.process_time()
+    model = ablation.model(f"{name} {bits}", row, ())
+    seconds = time.process_time() - began
+    to_full, psnr, ms_ssim, _ = ablation.scores(run(model, ablation.degraded))
+    size = megabytes(model)
+    averages = ablation.bits(model, ())
+    return Point(name, bits, *averages, size, size * 8e6 / parameters, seconds, to_full, psnr, ms_ssim)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, required=True, help="folder that keeps each row's numbers")
+    parser.add_argument("--faces", type=int, default=64, help="test faces measured")
+    parser.add_argument("--train", type=int, default=256, help="training faces distilled on")
+    parser.add_argument("--calibration", type=int, default=64, help="training faces calibrated with")
+    parser.add_argument("--steps", type=int, default=100, help="of every distillation")
+    parser.add_argument("--seed", type=int, default=0, help="of rotations, degradations and training")
+    parser.add_argument("--widths", nargs="+", default=list(WIDTHS))
+    parser.add_argument("--rows", nargs="+", metavar="TEXT", help="only rows whose name starts with one of these")
+    parser.add_argument("--stressed", action="store_true", help="on the stressed copy of the mini")
+    parser.add_argument("--plot", type=Path, help="PNG of quality over bits and over file size")
+    arguments = parser.parse_args()
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    chosen = {
+        key: row
+        for key, row in rows(arguments.widths).items()
+        if not arguments.rows or any(key[0].startswith(text) for text in arguments.rows)
+    }
+    what = ("faces", "train", "calibration", "steps", "seed", "stressed")
+    results = Results(arguments.keep / "comparison.jsonl", {name: getattr(arguments, name) for name in what})
+    ablation = Ablation(argparse.Namespace(**{**vars(arguments), "keep": None}))
+    parameters = sum(p.numel() for p in ablation.full.parameters())
+    exact = ablation.scores(ablation.exact)
+    print(
+        f"{arguments.faces} test faces, calibrated with {arguments.calibration}, trained {arguments.steps} steps, "
+        f"seed {arguments.seed}{', stressed' * arguments.stressed}; "
+        f"full precision: {exact[1]:.2f} dB, MS-SSIM {exact[2]:.4f}"
+        f"\n{describe_machine()}\n",
+        flush=True,
+    )
+    for (name, bits), row in chosen.items():
+        if (name, bits) not in results.points:
+            results.add(measure(ablation, name, bits, row, parameters))
+            print(f"{name} {bits}: {results.points[name, bits].to_full:.2f} dB", file=sys.stderr, flush=True)
+    points = [results.points[key] for key in chosen]
+    header = [
+        "method", "asked", "bits W", "bits A", "MB", "stored bits a weight", "seconds",
+        "PSNR to full (dB)", "PSNR to original (dB)", "MS-SSIM",
+    ]  # fmt: skip
+    print(table(header, [list(asdict(point).values()) for point in points], 2))
+    if arguments.plot:
+        save_chart(draw_comparison(points), arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
