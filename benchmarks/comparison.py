@@ -96,7 +96,7 @@ def measure(ablation: Ablation, name: str, bits: str, row: Row, parameters: int)
     seconds = time.process_time() - began
     to_full, psnr, ms_ssim, _ = ablation.scores(run(model, ablation.degraded))
     size = megabytes(model)
-    averages = ablation.bits(model, ())
+    averages = ablation.bits(model)
     return Point(name, bits, *averages, size, size * 8e6 / parameters, seconds, to_full, psnr, ms_ssim)
 
 
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--widths", nargs="+", default=list(WIDTHS))
     parser.add_argument("--rows", nargs="+", metavar="TEXT", help="only rows whose name starts with one of these")
     parser.add_argument("--stressed", action="store_true", help="on the stressed copy of the mini")
+    parser.add_argument("--untrained", action="store_true", help="no row that is trained or allocated")
     parser.add_argument("--plot", type=Path, help="PNG of quality over bits and over file size")
     arguments = parser.parse_args()
     arguments.keep.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,7 @@ def main() -> None:
         key: row
         for key, row in rows(arguments.widths).items()
         if not arguments.rows or any(key[0].startswith(text) for text in arguments.rows)
+        if not arguments.untrained or not (row.trained or row.budget)
     }
     what = ("faces", "train", "calibration", "steps", "seed", "stressed")
     results = Results(arguments.keep / "comparison.jsonl", {name: getattr(arguments, name) for name in what})

@@ -27,11 +27,11 @@ from mini_quality import load, to_unit
 from quantization_quality import PLAIN, run
 from report import describe_machine, table
 from stress import stress
-from torch import Tensor
+from torch import Tensor, nn
 
 from quantface_core import OneStepRestorer, load_restorer, restorer_path, save_restorer
 from quantface_core.degrade import degrade
-from quantface_core.nn.swap import quant_layers
+from quantface_core.nn.swap import quant_layers, quantizable
 from quantface_core.quant.bit_program import solve
 from quantface_core.stages.distill import TrainerCallbacks, distill
 from quantface_core.stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
@@ -80,6 +80,7 @@ class Ablation:
         if arguments.stressed:
             self.full = stress(self.full)
         self.statistics = calibrate_restorer(self.full, self.calibration)
+        self.costs = layer_costs(self.full, self.calibration[:1])
         self.sensitivity: Sensitivity | None = None
         self.exact = run(self.full, self.degraded)
         self.metrics = {name: create_metric(name) for name in ("psnr", "ms_ssim", "niqe")}
@@ -116,15 +117,14 @@ class Ablation:
             save_restorer(model, path, torch.float32)
         return model
 
-    def bits(self, model: OneStepRestorer, parts: tuple[str, ...]) -> tuple[float, float]:
+    def bits(self, model: OneStepRestorer) -> tuple[float, float]:
         """Average (weight, activation) bits of the low-bit layers, by parameters and multiply-accumulates."""
-        known, layers = self.sensitivities(parts).layers, quant_layers(model)
-        weights = sum(known[n].parameters * x.format.weight_bits for n, x in layers.items())
-        activations = sum(known[n].macs * x.format.activation_bits for n, x in layers.items())
-        return (
-            weights / sum(known[n].parameters for n in layers),
-            activations / sum(known[n].macs for n in layers),
-        )
+        layers = quant_layers(model)
+        widths = {name: layer.format.bits for name, layer in layers.items()}
+        costs = {name: self.costs[name] for name in layers}
+        weights = sum(parameters * widths[n].weight for n, (parameters, _) in costs.items())
+        activations = sum(macs * widths[n].activation for n, (_, macs) in costs.items())
+        return weights / sum(p for p, _ in costs.values()), activations / sum(m for _, m in costs.values())
 
     def scores(self, pictures: Tensor) -> list[float]:
         psnr, ms_ssim, niqe = (self.metrics[name] for name in ("psnr", "ms_ssim", "niqe"))
@@ -132,6 +132,25 @@ class Ablation:
         close = float("inf") if same else float(score(psnr, pictures, self.exact).mean())
         columns = [score(psnr, pictures, self.clean), score(ms_ssim, pictures, self.clean), score(niqe, pictures)]
         return [close, *(float(c.mean()) for c in columns)]
+
+
+def layer_costs(model: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
+    """(parameters of the weight, multiply-accumulates of an image) of every layer that can be quantized, by name."""
+    costs: dict[str, tuple[int, int]] = {}
+
+    def counted(name: str, layer: nn.Module, output: Tensor) -> None:
+        places = output[0].numel() // layer.weight.shape[0]
+        costs[name] = layer.weight.numel(), places * layer.weight.numel()
+
+    hooks = [
+        layer.register_forward_hook(lambda module, _, output, name=name: counted(name, module, output))
+        for name, layer in quantizable(model).items()
+    ]
+    with torch.inference_mode():
+        model(image)
+    for hook in hooks:
+        hook.remove()
+    return costs
 
 
 def megabytes(model: OneStepRestorer) -> float:
@@ -180,7 +199,7 @@ def main() -> None:
                 continue
             model = ablation.model(name, row, parts)
             found[name] = ablation.scores(run(model, ablation.degraded))
-            rows.append([name, *found[name], megabytes(model), *ablation.bits(model, parts)])
+            rows.append([name, *found[name], megabytes(model), *ablation.bits(model)])
             print(f"{part} {name}: {found[name][0]:.2f} dB", file=sys.stderr)
         print(f"\n{table([part, *header], rows)}\n", flush=True)
         print(table([f"against {PEER}", "gain (dB)", "PSNR closed (%)", "MS-SSIM closed (%)"], closed(found), 1))
