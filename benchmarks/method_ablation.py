@@ -90,7 +90,7 @@ class Ablation:
         if self.sensitivity is None:
             settings = QuantizeSettings(seed=self.arguments.seed)
             self.sensitivity = measure_sensitivity(self.full, self.statistics, self.calibration[:4], settings)
-        layers = {n: x for n, x in self.sensitivity.layers.items() if n.split(".")[0] in parts}
+        layers = {n: x for n, x in self.sensitivity.layers.items() if not parts or n.split(".")[0] in parts}
         return replace(self.sensitivity, layers=layers)
 
     def model(self, name: str, row: Row, parts: tuple[str, ...]) -> OneStepRestorer:
