@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -46,6 +47,17 @@ class Person:
     number: int  # whose
     face: NDArray[np.uint8]  # [512, 512, 3]
     place: NDArray[np.float64]  # [2, 3]: portrait to frame
+    talks: bool = False  # and blinks, as `mimicked` says
+
+    def shown(self, frame: int) -> NDArray[np.uint8]:
+        """The portrait as it is in a frame."""
+        return np.asarray(row_by_row(self.face, mimicked(frame)) if self.talks else self.face)
+
+    def laid(self, picture: NDArray[np.float32], frame: int) -> NDArray[np.float32]:
+        """A frame's picture laid on the still portrait, [512, 512, 3]."""
+        flags = cv2.WARP_INVERSE_MAP | cv2.INTER_CUBIC
+        portrait = cv2.warpAffine(picture, self.place, (SIDE, SIDE), flags=flags)
+        return np.asarray(row_by_row(portrait, unmimicked(frame)) if self.talks else portrait)
 
 
 def portrait(path: Path) -> NDArray[np.uint8]:
@@ -74,15 +86,46 @@ def eyes_and_mouth() -> NDArray[np.bool_]:
     return np.asarray(eyes | mouth)
 
 
-def talking(face: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """A portrait whose mouth opens and closes three times a second, and whose eyes blink, in a frame of 25 a second."""
-    y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
-    opened = (0.5 - 0.5 * np.cos(number * 2 * np.pi / 8)) * (0.6 + 0.4 * np.sin(number / 11))
-    jaw = np.exp(-(((x / SIDE - 0.5) / 0.14) ** 2) - ((y / SIDE - 0.78) / 0.09) ** 2)
-    shut = max(0.0, 1 - abs(number % 40 - 12) / 3)
-    lids = sum(np.exp(-(((x / SIDE - eye) / 0.09) ** 2) - ((y / SIDE - 0.47) / 0.05) ** 2) for eye in (0.377, 0.623))
-    moved = y - 16 * opened * jaw + 1.2 * shut * lids * (y - 0.47 * SIDE)
-    return np.asarray(cv2.remap(face, x, moved.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+def mimicked(number: int) -> NDArray[np.float32]:
+    """Where each row of a talking and blinking portrait is taken from, [512, 512], in a frame of 25 a second.
+
+    The mouth opens and closes three times a second; the eyes blink for a quarter of one.
+    """
+    x, y = (axis / _GRID for axis in np.meshgrid(np.arange(_GRID), np.arange(_GRID)))
+    return _enlarged(_mimic(number, x, y))
+
+
+def unmimicked(number: int) -> NDArray[np.float32]:
+    """The inverse: where in it each row of the still portrait went, [512, 512]."""
+    x, rows = (axis / _GRID for axis in np.meshgrid(np.arange(_GRID), np.arange(_GRID)))
+    y = rows.copy()
+    for _ in range(25):
+        y += 0.5 * (rows - _mimic(number, x, y))
+    return _enlarged(y)
+
+
+_GRID = 128  # places a side at which motion, which is smooth, is computed
+
+
+def _mimic(number: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    opened = 0.03 * (0.5 - 0.5 * np.cos(number * 2 * np.pi / 8)) * (0.6 + 0.4 * np.sin(number / 11))
+    jaw = np.exp(-(((x - 0.5) / 0.14) ** 2) - ((y - 0.78) / 0.09) ** 2)
+    shut = 1.2 * max(0.0, 1 - abs(number % 40 - 12) / 3)
+    lids = sum(np.exp(-(((x - eye) / 0.09) ** 2) - ((y - 0.47) / 0.05) ** 2) for eye in (0.377, 0.623))
+    return y - opened * jaw + shut * lids * (y - 0.47)
+
+
+def _enlarged(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Rows in shares of a portrait, [128, 128], in pixels of it, [512, 512]."""
+    still = np.arange(_GRID)[:, None] / _GRID
+    moved = cv2.resize((rows - still).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(moved * SIDE + np.arange(SIDE, dtype=np.float32)[:, None], np.float32)
+
+
+def row_by_row(image: NDArray[Any], rows: NDArray[np.float32]) -> NDArray[Any]:
+    """A picture [512, 512, 3] that takes each pixel from another row of its column."""
+    columns = np.tile(np.arange(SIDE, dtype=np.float32), (SIDE, 1))
+    return cv2.remap(image, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def placed(x: float, y: float, size: float, degrees: float) -> NDArray[np.float64]:
@@ -110,19 +153,19 @@ class Scene:
         for number in range(*self.piece):
             if number < cut:
                 t, wall = number / max(1, cut - 1), walls[0]
-                sway, talk = 3 * np.sin(9 * t), talking(faces[0], number)
+                sway = 3 * np.sin(9 * t)
                 people = [
                     Person(1, faces[1], placed(width * (0.75 - 0.5 * t), height * 0.52, height * 0.62, -sway)),
-                    Person(0, talk, placed(width * (0.25 + 0.5 * t), height * 0.5, height * 0.68, sway)),
+                    Person(0, faces[0], placed(width * (0.25 + 0.5 * t), height * 0.5, height * 0.68, sway), True),
                 ]
             else:
                 t, wall = (number - cut) / max(1, count - cut - 1), 255 - walls[1]
                 size, tilt = height * (0.6 + 0.2 * t), 8 * np.sin(5 * t)
-                people = [Person(1, talking(faces[1], number), placed(width * 0.55, height * 0.5, size, tilt))]
+                people = [Person(1, faces[1], placed(width * 0.55, height * 0.5, size, tilt), True)]
             left, top = round(width / 5 * t), round(height / 10 * t)
             truth = wall[top : top + height, left : left + width].copy()
             for person in people:
-                face = cv2.warpAffine(person.face, person.place, (width, height), flags=cv2.INTER_LANCZOS4)
+                face = cv2.warpAffine(person.shown(number), person.place, (width, height), flags=cv2.INTER_LANCZOS4)
                 soft = cv2.warpAffine(oval(), person.place, (width, height))[..., None]
                 truth = np.rint(truth * (1 - soft) + face * soft).astype(np.uint8)
             yield truth, people
@@ -184,14 +227,13 @@ class Errors:
         self._steps: list[float] = []  # of the difference to the frame before
         self._before: dict[int, NDArray[np.float32]] = {}
 
-    def add(self, truth: NDArray[np.uint8], people: Sequence[Person], pixels: NDArray[np.uint8]) -> None:
-        """The next frame."""
+    def add(self, number: int, truth: NDArray[np.uint8], people: Sequence[Person], pixels: NDArray[np.uint8]) -> None:
+        """The next frame, by its number in the whole scene."""
         wrong, now = pixels.astype(np.float32) - truth, {}
         covered = np.zeros(truth.shape[:2], np.float32)
-        turn = cv2.WARP_INVERSE_MAP | cv2.INTER_CUBIC
         for person in reversed(people):
-            laid = cv2.warpAffine(wrong, person.place, (SIDE, SIDE), flags=turn)
-            hidden = cv2.warpAffine(covered, person.place, (SIDE, SIDE), flags=turn) > 0
+            laid = person.laid(wrong, number)
+            hidden = cv2.warpAffine(covered, person.place, (SIDE, SIDE), flags=cv2.WARP_INVERSE_MAP) > 0
             covered = np.maximum(covered, cv2.warpAffine(oval(), person.place, covered.shape[::-1]))
             laid[~self._inside | hidden] = np.nan
             key = person.number + 7 * (len(people) == 1)
@@ -212,9 +254,9 @@ def all_errors(paths: Sequence[Path], scene: Scene) -> list[tuple[float, float, 
     """Of several films of one scene, the same as `Errors.summary`."""
     sums = [Errors() for _ in paths]
     films = zip(*(FilmReader(path).frames() for path in paths), strict=True)
-    for (truth, people), frames in zip(scene.frames(), films, strict=True):
+    for number, ((truth, people), frames) in enumerate(zip(scene.frames(), films, strict=True), scene.piece[0]):
         for errors, frame in zip(sums, frames, strict=True):
-            errors.add(truth, people, frame.rgb())
+            errors.add(number, truth, people, frame.rgb())
     return [errors.summary() for errors in sums]
 
 

@@ -24,10 +24,10 @@ Plane = NDArray[np.float32]
 _SIDE = 256  # pixels of the crop between which flow is searched
 _GUIDE_BLUR = 1.5  # pixels of it: noise would be followed otherwise
 _COMPARE_BLUR = 2.0  # pixels of it, before two frames are compared
-_MARGIN = 0.1  # of its side: how far beyond its crop a face may be followed
+_MARGIN = 0.05  # of its side: how far beyond its crop a face may be followed
 _NOISE_SCALE = 3.0  # times the noise that is left after the blur: a difference up to about that still counts as none
 _MIN_TOLERANCE, _MAX_TOLERANCE = 1.0 / 255, 12 / 255  # of full white; a small motion must differ in a noisy film too
-_QUIET = (0.8 / 255, 1.6 / 255)  # noise of full white up to which a film is left as it is, from which it is averaged
+_QUIET = (0.2 / 255, 0.5 / 255)  # noise of full white up to which a film is left as it is, from which it is averaged
 _FLATTEST = 25  # percent of a face by whose differences its noise is measured: elsewhere motion adds to them
 
 
