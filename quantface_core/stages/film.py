@@ -265,6 +265,7 @@ class FilmRestorer:
             change = to_gray(result - work.before) if gray else result - work.before
             patches.append(Patch(change, self._mask, work.place, fine_detail))
             faces.append(RestoredFace(track, work.face, applied_strength))
+            work.links.clear()  # large, and of this frame alone
         pixels, mask = paste(base, patches)
         pixels[mask == 0] = before[mask == 0]  # enlarging spreads what is steadied beyond it
         self._next += 1

@@ -17,6 +17,9 @@ from ..faces.temporal import Link, View, average_film, links_of, mask_over, view
 from ..types import Pixels
 
 
+_WIDTH = 1.5  # times the smoothing's: skin that is followed changes more slowly than a head moves
+
+
 class _Piece(NamedTuple):
     region: tuple[slice, slice]
     pixels: Pixels
@@ -41,7 +44,7 @@ class Steadied:
 
 def steadying_reach(smoothing: float) -> int:
     """How many frames before and after a frame are averaged with it."""
-    return int(np.ceil(2 * smoothing))
+    return int(np.ceil(2 * _WIDTH * smoothing))
 
 
 class RGBFrame(Protocol):
@@ -62,8 +65,8 @@ class Steadier:
     """Frames in, in order; what is steadied of them out `delay` frames later, by as many on both sides."""
 
     def __init__(self, smoothing: float, mask: NDArray[np.float32]) -> None:
-        """`smoothing`, in frames, is the width of the average; `mask` [S, S] is what of an aligned crop is averaged."""
-        self._sigma, self._mask = smoothing, mask
+        """`smoothing` is in frames; `mask` [S, S] is what of an aligned crop is averaged."""
+        self._sigma, self._mask = _WIDTH * smoothing, mask
         self.delay = steadying_reach(smoothing)
         self._window: deque[_Waiting] = deque()
         self._next = 0  # in the window
