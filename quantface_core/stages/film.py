@@ -26,6 +26,7 @@ from ..faces.temporal import Link, average_crops, gaussian
 from ..faces.track import Tracked, Tracker
 from ..restorer import Restorer
 from ..types import Face, Pixels, RestoreOptions
+from .levels import Levels
 from .restore import Crop, blended, check_options, enlarged, is_gray, measure_strength, restore_crops, to_gray
 from .steady import RGBFrame, Steadied, Steadier, steadying_reach
 
@@ -33,9 +34,6 @@ GROUP = 4
 """Frames whose faces are restored at once, counted from the film's first: the same whatever frame work begins with."""
 
 _SHARES = 2  # times the smoothing's width: that of the shares', which may change more slowly than a face moves
-_UNSURE = 0.1  # of confidence that a face may lose without being left alone
-_SMALLER = 0.85  # times the least size at which a face that was large enough is left alone
-_FADE = 16  # frames over which a face that is no longer to be restored, or is now, fades
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,7 @@ class _Held:
     frame: RGBFrame | None
     tracked: Sequence[Tracked] = ()
     levels: dict[int, float] = field(default_factory=dict)  # by track
+    transforms: dict[int, Matrix] = field(default_factory=dict)  # from the frame to the crops of faces with a level
     steadied: Steadied = field(default_factory=Steadied)
     works: dict[int, _Work] = field(default_factory=dict)
     gray: bool = False
@@ -122,8 +121,7 @@ class FilmRestorer:
         self._tracker = Tracker(smoothing)
         self._size = restorer.image_size
         self._mask = face_mask(self._size, options.feather)
-        self._levels: dict[int, float] = {}
-        self._largest = -1  # track
+        self._levels = Levels(options, fades=smoothing > 0)
         self._steadier = Steadier(smoothing, self._mask)
         self._reach = _reach(smoothing)
         self._window: list[_Held] = []  # restored, in order: those next to come out, and their neighbours
@@ -157,7 +155,7 @@ class FilmRestorer:
         for held in self._tracked(seen, first_needed(first, self._smoothing)):
             waiting.append(held)
             levels = held.levels if held.index >= _first_restored(first, self._smoothing) else {}
-            for steadied in self._steadier.update(held.frame, self._transforms(held), levels):
+            for steadied in self._steadier.update(held.frame, held.transforms, levels):
                 waiting[0].steadied = steadied
                 yield waiting.popleft()
         for steadied in self._steadier.flush():
@@ -174,33 +172,9 @@ class FilmRestorer:
             yield self._chosen(waiting.popleft(), tracked)
 
     def _chosen(self, held: _Held, tracked: Sequence[Tracked]) -> _Held:
-        """The frame with how far each of its faces is to be restored."""
-        held.tracked = tracked
-        wanted = self._wanted(tracked)
-        levels = {}
-        for track, _ in tracked:
-            target, known = float(track in wanted), self._levels.get(track)
-            if known is None or not self._smoothing:
-                levels[track] = target
-            else:
-                levels[track] = float(np.clip(target, known - 1 / _FADE, known + 1 / _FADE))
-        self._levels.update(levels)
-        held.levels = levels
+        held.tracked, held.levels = tracked, self._levels.next(tracked)
+        held.transforms = self._transforms(held)
         return held
-
-    def _wanted(self, tracked: Sequence[Tracked]) -> set[int]:
-        options = self._options
-        fit = {
-            track: face.size
-            for track, face in tracked
-            if face.score >= options.min_confidence - (_UNSURE if self._levels.get(track) else 0)
-            and face.size >= options.min_size * (_SMALLER if self._levels.get(track) else 1)
-        }
-        if options.faces == "largest" and fit:
-            held = fit.get(self._largest, 0.0) / _SMALLER  # the largest stays so until another is clearly larger
-            self._largest = max(fit, key=lambda track: max(fit[track], held if track == self._largest else 0.0))
-            return {self._largest}
-        return set(fit) if isinstance(options.faces, str) else set(fit) & set(options.faces)
 
     def _restore_group(self, group: Sequence[_Held]) -> None:
         """Restore all faces of some frames at once."""
@@ -216,7 +190,7 @@ class FilmRestorer:
             pixels = held.steadied.over(pixels)
             bases[held.index] = enlarged(pixels, self._options.upscale)
             faces = dict(held.tracked)
-            for track, transform in self._transforms(held).items():
+            for track, transform in held.transforms.items():
                 try:
                     crops.append(extract(pixels, transform, self._size))
                 except ImageError:  # it has left the picture
@@ -237,7 +211,7 @@ class FilmRestorer:
             held.works[track] = _Work(face, place, level, before, after, share, applied_strength, noise, links)
 
     def _transforms(self, held: _Held) -> dict[int, Matrix]:
-        """The maps from the frame's pixels, which may not be square, to the crops that are restored, by track."""
+        """From the frame's pixels, which may not be square, to the crops of the faces that are restored."""
         if held.frame is None or not any(held.levels.values()):
             return {}
         height, width = held.frame.rgb().shape[:2]
