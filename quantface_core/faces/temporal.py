@@ -21,7 +21,7 @@ from .align import Matrix, compose, extract, footprint, invert, magnification, r
 Crop = NDArray[np.float32]
 Plane = NDArray[np.float32]
 
-_SIDE = 256  # pixels of the crop between which flow is searched
+_SIDE = 256  # pixels of the crops between which flow is searched, where the restorer's are no smaller
 _GUIDE_BLUR = 1.5  # pixels of it: noise would be followed otherwise
 _COMPARE_BLUR = 2.0  # pixels of it, before two frames are compared
 _MARGIN = 0.05  # of its side: how far beyond its crop a face may be followed
@@ -37,17 +37,17 @@ class View:
 
     pixels: Pixels  # [h, w, 3]: the part of the frame that is about it
     corner: tuple[int, int]  # left, top of that part in the frame
-    place: Matrix  # from a crop of `_SIDE` pixels to the part
-    guide: NDArray[np.uint8]  # [256, 256]: luma, by which it is followed
-    crop: Crop  # [256, 256, 3], by which what is followed is compared
+    place: Matrix  # from the crop to the part
+    guide: NDArray[np.uint8]  # [S, S]: luma, by which it is followed
+    crop: Crop  # [S, S, 3], S being at most 256, by which what is followed is compared
 
 
 @dataclass(frozen=True)
 class Link:
     """The way from a face in one frame to the same face in another."""
 
-    flow: NDArray[np.float16]  # [256, 256, 2]: from each pixel of this crop to its place in the other, in pixels
-    weight: NDArray[np.float16]  # [256, 256] in 0 to 1: how much the other counts, its own frame being 1
+    flow: NDArray[np.float16]  # [S, S, 2]: from each pixel of this crop to its place in the other, in pixels
+    weight: NDArray[np.float16]  # [S, S] in 0 to 1: how much the other counts, its own frame being 1
 
 
 def gaussian(offset: float, sigma: float) -> float:
@@ -57,11 +57,12 @@ def gaussian(offset: float, sigma: float) -> float:
 
 def view_of(pixels: Pixels, transform: Matrix, size: int) -> View:
     """A face of a frame [H, W, 3], by the map from the frame to its crop of `size`. Raises ImageError outside of it."""
-    to_crop = compose(resizing(size, size, _SIDE, _SIDE), transform)
-    crop = extract(pixels, to_crop, _SIDE)
+    side = min(size, _SIDE)
+    to_crop = compose(resizing(size, size, side, side), transform)
+    crop = extract(pixels, to_crop, side)
     height, width = pixels.shape[:2]
-    margin = int(np.ceil(_MARGIN * _SIDE / magnification(to_crop))) + 4
-    left, top, right, bottom = footprint(invert(to_crop), _SIDE, width, height, margin)
+    margin = int(np.ceil(_MARGIN * side / magnification(to_crop))) + 4
+    left, top, right, bottom = footprint(invert(to_crop), side, width, height, margin)
     luma = cv2.cvtColor(cv2.GaussianBlur(crop, (0, 0), _GUIDE_BLUR), cv2.COLOR_RGB2GRAY)
     return View(
         pixels[top:bottom, left:right].copy(),
@@ -98,9 +99,9 @@ def links_of(views: Mapping[int, View], frame: int, sigma: float) -> dict[int, L
 
 
 def follow(crop: Crop, flow: NDArray[np.floating]) -> Crop:
-    """A crop [S, S, 3] of another frame, laid on this one along its flow [256, 256, 2]."""
+    """A crop [S, S, 3] of another frame, laid on this one along its flow [s, s, 2]."""
     size = len(crop)
-    flow = _to_size(np.asarray(flow, np.float32), size) * (size / _SIDE)
+    flow = _to_size(np.asarray(flow, np.float32), size) * (size / len(flow))
     grid = np.indices((size, size), np.float32)[::-1].transpose(1, 2, 0)
     moved: Crop = cv2.remap(crop, grid + flow, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return moved
@@ -135,7 +136,7 @@ def average_film(views: Mapping[int, View], links: Mapping[int, Link], frame: in
 def mask_over(view: View, mask: Plane) -> Plane:
     """An aligned crop's mask [S, S] over the part of the film, [h, w]; exactly 0 where it is next to 0."""
     height, width = view.pixels.shape[:2]
-    place = compose(view.place, resizing(len(mask), len(mask), _SIDE, _SIDE))
+    place = compose(view.place, resizing(len(mask), len(mask), len(view.crop), len(view.crop)))
     soft = warp(mask, place, width, height, cv2.BORDER_REPLICATE)
     return np.where(soft > 1 / 512, np.clip(soft, 0, 1), 0).astype(np.float32)
 
@@ -168,7 +169,8 @@ def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float
 
 def _noise(difference: Crop) -> float:
     """The noise of two frames by what differs between them, in shares of full white: a standard deviation."""
-    inner = np.s_[_SIDE // 5 : -_SIDE // 5, _SIDE // 5 : -_SIDE // 5]
+    margin = len(difference) // 5
+    inner = np.s_[margin:-margin, margin:-margin]
     energy = cv2.blur(np.square(difference[inner]).mean(2), (9, 9))
     return float(np.sqrt(np.percentile(energy, _FLATTEST) / 2))
 
