@@ -2,7 +2,8 @@
 
     python benchmarks/film.py FACES [--seconds 20] [--rate 25] [--height 720] [--part quality resume memory]
 
-Two people cross before a moving background; then, after a cut, one of them comes nearer, tilting. The film is made
+Two people, of whom one talks and blinks, cross before a moving background; then, after a cut, the other comes nearer,
+tilting and talking. The film is made
 worse (smaller, noisy, compressed), given a sound, and restored: frame by frame, and steadied. Printed are, of the faces
 alone, PSNR against the truth and the temporal error: how much the error of one frame differs from the next one's, both
 laid on the portrait by its known motion, as a root mean square of 255.
@@ -18,94 +19,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+from film_scene import SIDE, Person, Scene, eyes_and_mouth, oval, portrait, radius, worse
 from numpy.typing import NDArray
+from report import describe_machine
 
-from quantface_core.io.photos import read_photo
 from quantface_core.io.video import FilmReader
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDE = 512  # pixels of a portrait
 SOUND = 48_000
-
-
-@dataclass(frozen=True)
-class Person:
-    """A portrait and where it is in a frame."""
-
-    face: NDArray[np.uint8]  # [512, 512, 3]
-    place: NDArray[np.float64]  # [2, 3]: portrait to frame
-
-
-def oval() -> NDArray[np.float32]:
-    """What of a portrait is cut out, [512, 512] in 0 to 1."""
-    return np.clip((1 - radius(0.38, 0.46)) / 0.06, 0, 1).astype(np.float32)
-
-
-def radius(across: float, down: float) -> NDArray[np.float64]:
-    """How far each place of a portrait is from its middle, in shares of an ellipse's radii."""
-    y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
-    distance: NDArray[np.float64] = np.hypot((x - 0.5) / across, (y - 0.52) / down)
-    return distance
-
-
-def placed(x: float, y: float, size: float, degrees: float) -> NDArray[np.float64]:
-    """A portrait of `size` pixels about a point, turned."""
-    matrix = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), degrees, size / SIDE)
-    matrix[:, 2] += np.array([x, y]) - SIDE / 2
-    return matrix
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is filmed."""
-
-    faces: Sequence[NDArray[np.uint8]]
-    height: int  # of the picture, pixels
-    count: int  # of frames
-    piece: tuple[int, int]  # the frames that are made
-
-    def frames(self) -> Iterator[tuple[NDArray[np.uint8], list[Person]]]:
-        """(truth [H, W, 3], people from back to front) of every frame; a cut at two thirds."""
-        faces, height, count = self.faces, self.height, self.count
-        width, cut = height * 16 // 9 // 2 * 2, count * 2 // 3
-        large = (width * 5 // 4, height * 5 // 4)
-        walls = [cv2.GaussianBlur(cv2.resize(face, large), (0, 0), height / 15) for face in faces[2:4]]
-        for number in range(*self.piece):
-            if number < cut:
-                t, wall = number / max(1, cut - 1), walls[0]
-                sway = 3 * np.sin(9 * t)
-                people = [
-                    Person(faces[1], placed(width * (0.75 - 0.5 * t), height * 0.52, height * 0.62, -sway)),
-                    Person(faces[0], placed(width * (0.25 + 0.5 * t), height * 0.5, height * 0.68, sway)),
-                ]
-            else:
-                t, wall = (number - cut) / max(1, count - cut - 1), 255 - walls[1]
-                size, tilt = height * (0.6 + 0.2 * t), 8 * np.sin(5 * t)
-                people = [Person(faces[1], placed(width * 0.55, height * 0.5, size, tilt))]
-            left, top = round(width / 5 * t), round(height / 10 * t)
-            truth = wall[top : top + height, left : left + width].copy()
-            for person in people:
-                face = cv2.warpAffine(person.face, person.place, (width, height), flags=cv2.INTER_AREA)
-                soft = cv2.warpAffine(oval(), person.place, (width, height))[..., None]
-                truth = np.rint(truth * (1 - soft) + face * soft).astype(np.uint8)
-            yield truth, people
-
-
-def worse(truth: NDArray[np.uint8], draws: np.random.Generator) -> NDArray[np.uint8]:
-    """As an old camera saw it: soft and noisy. The encoder's errors come on top."""
-    height, width = truth.shape[:2]
-    small = cv2.resize(truth, (round(width / 2.2), round(height / 2.2)), interpolation=cv2.INTER_AREA)
-    noisy = small + draws.normal(0, 7, small.shape)
-    soft = cv2.resize(np.clip(noisy, 0, 255).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(np.rint(soft + draws.normal(0, 2, soft.shape)), 0, 255).astype(np.uint8)
+PIECE = 5  # seconds that are killed and resumed: two parts of the work and the beginning of a third
 
 
 def make(path: Path, scene: Scene, rate: int) -> None:
@@ -145,32 +74,47 @@ def restore(source: Path, output: Path, *more: str) -> float:
     return float(done.stdout)
 
 
-def errors(path: Path, scene: Scene) -> tuple[float, float]:
-    """(PSNR, temporal error) of the faces of a film, from brows to chin, where nobody is before them."""
-    squares, steps = [], []
-    before: dict[int, NDArray[np.float32]] = {}
-    inside, whole = radius(0.28, 0.31) < 1, oval()
-    for (truth, people), frame in zip(scene.frames(), FilmReader(path).frames(), strict=True):
-        pixels = frame.rgb()
-        wrong = pixels.astype(np.float32) - truth
-        now = {}
+class Errors:
+    """What is wrong with a film's faces, brows to chin, where nobody is before them; frame after frame."""
+
+    def __init__(self) -> None:
+        self._inside, self._features = radius(0.28, 0.31) < 1, eyes_and_mouth()
+        self._squares: list[float] = []  # means, by face and frame
+        self._moving: list[float] = []  # of eyes and mouth
+        self._steps: list[float] = []  # of the difference to the frame before
+        self._before: dict[int, NDArray[np.float32]] = {}
+
+    def add(self, number: int, truth: NDArray[np.uint8], people: Sequence[Person], pixels: NDArray[np.uint8]) -> None:
+        """The next frame, by its number in the whole scene."""
+        wrong, now = pixels.astype(np.float32) - truth, {}
         covered = np.zeros(truth.shape[:2], np.float32)
         for person in reversed(people):
-            turn = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
-            laid = cv2.warpAffine(wrong, person.place, (SIDE, SIDE), flags=turn)
-            hidden = cv2.warpAffine(covered, person.place, (SIDE, SIDE), flags=turn) > 0
-            covered = np.maximum(covered, cv2.warpAffine(whole, person.place, covered.shape[::-1]))
-            laid[~inside | hidden] = np.nan
-            if np.isnan(laid).all():
-                continue
-            squares.append(np.nanmean(np.square(laid)))
-            key = id(person.face) + 7 * (len(people) == 1)
+            laid = person.laid(wrong, number)
+            hidden = cv2.warpAffine(covered, person.place, (SIDE, SIDE), flags=cv2.WARP_INVERSE_MAP) > 0
+            covered = np.maximum(covered, cv2.warpAffine(oval(), person.place, covered.shape[::-1]))
+            laid[~self._inside | hidden] = np.nan
+            key = person.number + 7 * (len(people) == 1)
             now[key] = laid
-            step = np.square(laid - before[key]) if key in before else np.full(1, np.nan)
-            if not np.isnan(step).all():
-                steps.append(np.nanmean(step))
-        before = now
-    return float(10 * np.log10(255**2 / np.mean(squares))), float(np.sqrt(np.mean(steps)))
+            step = laid - self._before[key] if key in self._before else np.full(1, np.nan)
+            for found, errors in ((self._squares, laid), (self._moving, laid[self._features]), (self._steps, step)):
+                if not np.isnan(errors).all():
+                    found.append(float(np.nanmean(np.square(errors))))
+        self._before = now
+
+    def summary(self) -> tuple[float, float, float]:
+        """(PSNR, PSNR of eyes and mouth, temporal error)."""
+        whole, moving = (10 * np.log10(255**2 / np.mean(one)) for one in (self._squares, self._moving))
+        return float(whole), float(moving), float(np.sqrt(np.mean(self._steps)))
+
+
+def all_errors(paths: Sequence[Path], scene: Scene) -> list[tuple[float, float, float]]:
+    """Of several films of one scene, the same as `Errors.summary`."""
+    sums = [Errors() for _ in paths]
+    films = zip(*(FilmReader(path).frames() for path in paths), strict=True)
+    for number, ((truth, people), frames) in enumerate(zip(scene.frames(), films, strict=True), scene.piece[0]):
+        for errors, frame in zip(sums, frames, strict=True):
+            errors.add(number, truth, people, frame.rgb())
+    return [errors.summary() for errors in sums]
 
 
 def times(path: Path, kind: str) -> list[float]:
@@ -180,17 +124,17 @@ def times(path: Path, kind: str) -> list[float]:
         return sorted(float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None)
 
 
-def quality(source: Path, folder: Path, scene: Scene) -> None:
-    rows = [("as it is", source)]
+def quality(source: Path, folder: Path, scene: Scene) -> float:
+    """Print what steadying gains; the peak memory of a whole run in MB."""
+    rows, peak = [("as it is", source)], 0.0
     for name, more in (("frame by frame", ("--smoothing", "0")), ("steadied", ("--json", str(folder / "report.json")))):
         began = time.perf_counter()
-        restore(source, folder / f"{name}.mp4", *more)
+        peak = restore(source, folder / f"{name}.mp4", *more)
         print(f"{name}: {(time.perf_counter() - began) / (scene.piece[1] - scene.piece[0]):.2f} s a frame", flush=True)
         rows.append((name, folder / f"{name}.mp4"))
-    print("\n| film | PSNR of faces, dB | temporal error |\n|---|---:|---:|")
-    for name, path in rows:
-        psnr, temporal = errors(path, scene)
-        print(f"| {name} | {psnr:.2f} | {temporal:.2f} |", flush=True)
+    print("\n| film | PSNR of faces, dB | of eyes and mouth, dB | temporal error |\n|---|---:|---:|---:|")
+    for (name, _), (psnr, moving, temporal) in zip(rows, all_errors([path for _, path in rows], scene), strict=True):
+        print(f"| {name} | {psnr:.2f} | {moving:.2f} | {temporal:.2f} |", flush=True)
     print()
     for kind in ("video", "audio"):
         same = times(source, kind) == times(folder / "steadied.mp4", kind)
@@ -198,14 +142,15 @@ def quality(source: Path, folder: Path, scene: Scene) -> None:
     for track in json.loads((folder / "report.json").read_text())["film"]["tracks"]:
         where = [round(box[0] + box[2] / 2) for box in (track["begins"], track["ends"])]
         print(f"track {track['number']}, shot {track['shot']}: x {where[0]} -> {where[1]}, {track['frames']} frames")
+    return peak
 
 
 def resume(source: Path, folder: Path) -> None:
-    """Killed (-9) twice and resumed, against a run in one piece."""
-    whole, broken = folder / "steadied.mp4", folder / "broken.mp4"
-    if not whole.exists():
-        restore(source, whole)
-    more: tuple[str, ...] = ()
+    """A piece of five seconds, killed (-9) twice and resumed, against a run in one piece."""
+    whole, broken = folder / "unbroken.mp4", folder / "broken.mp4"
+    piece = ("--to", str(PIECE))
+    restore(source, whole, *piece)
+    more = piece
     for parts in (1, 2):
         process = subprocess.Popen(command(source, broken, *more), cwd=ROOT)
         while process.poll() is None and len(list(folder.glob("broken.mp4.part/*.json"))) < parts + 1:
@@ -213,16 +158,16 @@ def resume(source: Path, folder: Path) -> None:
         time.sleep(1)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        more = ("--resume",)
+        more = (*piece, "--resume")
     restore(source, broken, *more)
     pairs = zip(FilmReader(whole).frames(), FilmReader(broken).frames(), strict=True)
     same = [a.pts == b.pts and all(map(np.array_equal, a.planes, b.planes)) for a, b in pairs]
-    print(f"killed twice and resumed: {sum(same)} of {len(same)} frames equal")
+    print(f"{PIECE} seconds killed twice and resumed: {sum(same)} of {len(same)} frames equal", flush=True)
 
 
-def memory(source: Path, folder: Path) -> None:
-    """A short piece against the whole."""
-    peaks = [restore(source, folder / "piece.mp4", "--to", "2"), restore(source, folder / "whole.mp4")]
+def memory(source: Path, folder: Path, whole: float) -> None:
+    """A short piece against the whole, whose peak is known where it was run already."""
+    peaks = [restore(source, folder / "piece.mp4", "--to", "2"), whole or restore(source, folder / "whole.mp4")]
     print(f"peak memory: {peaks[0]:.0f} MB for 2 seconds, {peaks[1]:.0f} MB for all: {peaks[1] / peaks[0]:.2f} times")
 
 
@@ -239,7 +184,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="keep the films in this folder")
     options = parser.parse_args()
     paths = sorted(p for p in options.faces.iterdir() if p.suffix == ".jpg")[:4]
-    faces = [cv2.resize(read_photo(p).pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for p in paths]
+    faces = [portrait(path) for path in paths]
     count = round(options.seconds * options.rate)
     scene = Scene(faces, options.height, count, tuple(options.piece or (0, count)))
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -248,13 +193,13 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / "film.mp4"
         make(source, scene, options.rate)
+        print(describe_machine())
         print(f"frames {scene.piece[0]} to {scene.piece[1]} of {options.height}p, {options.rate} a second", flush=True)
-        if "quality" in options.part:
-            quality(source, folder, scene)
+        peak = quality(source, folder, scene) if "quality" in options.part else 0.0
         if "resume" in options.part:
             resume(source, folder)
         if "memory" in options.part:
-            memory(source, folder)
+            memory(source, folder, peak)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,53 @@
-"""Temporal bilateral filter over the frames of a face: suppresses flicker, preserves motion.
+"""Motion-compensated temporal average of a face: calms a film's noise, preserves motion.
 
-Crops [S, S, 3] are float32 in 0 to 1. Each crop of a track shows the face at the same place, so its neighbours in time
-are further observations of the same skin. A neighbour counts by its distance in frames and, pixel by pixel, by how far
-the *unrestored* crops are similar there within their noise: an eye that closes or a mouth that speaks differs, and is
-left to its own frame.
+A face is followed from frame to frame by dense optical flow between its aligned crops, and averaged along it: its
+neighbours in time are further observations of the same skin. A neighbour counts by its distance in frames and, pixel by
+pixel, by how far the two agree within the film's own noise. What flow cannot follow, a lid that closes or a hand before
+the face, disagrees and is left to its own frame; so is a film without noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Crop = NDArray[np.float32]
+from ..types import Pixels
+from .align import Matrix, compose, extract, footprint, invert, magnification, resizing, shift, warp
 
-# Frames are compared without their finest detail and at half the size of a crop of 256: a restorer's flicker is finer
-# than what moves.
-_COMPARE_SIGMA = 2.0  # pixels of a crop of 256
-_COMPARE_SIZE = 128  # pixels
-_NOISE_SCALE = 3.0  # times the estimated noise: a difference up to about that still counts as none
-# Of full white. Eight bits round even a noiseless film, and in a film of much noise a small motion must still differ.
-_MIN_TOLERANCE, _MAX_TOLERANCE = 1.5 / 255, 12 / 255
+Crop = NDArray[np.float32]
+Plane = NDArray[np.float32]
+
+_SIDE = 256  # pixels of the crops between which flow is searched, where the restorer's are no smaller
+_GUIDE_BLUR = 1.5  # pixels of it: noise would be followed otherwise
+_COMPARE_BLUR = 2.0  # pixels of it, before two frames are compared
+_MARGIN = 0.05  # of its side: how far beyond its crop a face may be followed
+_NOISE_SCALE = 3.0  # times the noise that is left after the blur: a difference up to about that still counts as none
+_MIN_TOLERANCE, _MAX_TOLERANCE = 1.0 / 255, 12 / 255  # of full white; a small motion must differ in a noisy film too
+_QUIET = (0.2 / 255, 0.5 / 255)  # noise of full white up to which a film is left as it is, from which it is averaged
+_FLATTEST = 25  # percent of a face by whose differences its noise is measured: elsewhere motion adds to them
+
+
+@dataclass(frozen=True)
+class View:
+    """A face in one frame, and what it is compared by."""
+
+    pixels: Pixels  # [h, w, 3]: the part of the frame that is about it
+    corner: tuple[int, int]  # left, top of that part in the frame
+    place: Matrix  # from the crop to the part
+    guide: NDArray[np.uint8]  # [S, S]: luma, by which it is followed
+    crop: Crop  # [S, S, 3], S being at most 256, by which what is followed is compared
+
+
+@dataclass(frozen=True)
+class Link:
+    """The way from a face in one frame to the same face in another."""
+
+    flow: NDArray[np.float16]  # [S, S, 2]: from each pixel of this crop to its place in the other, in pixels
+    weight: NDArray[np.float16]  # [S, S] in 0 to 1: how much the other counts, its own frame being 1
 
 
 def gaussian(offset: float, sigma: float) -> float:
@@ -31,45 +55,128 @@ def gaussian(offset: float, sigma: float) -> float:
     return float(np.exp(-0.5 * (offset / sigma) ** 2)) if sigma else float(offset == 0)
 
 
-def downsample(crop: Crop) -> Crop:
-    """A crop [S, S, 3], blurred and reduced to [128, 128, 3], as it is compared with its neighbours."""
-    blurred = cv2.GaussianBlur(crop, (0, 0), _COMPARE_SIGMA * len(crop) / 256)
-    small: Crop = cv2.resize(blurred, (_COMPARE_SIZE, _COMPARE_SIZE), interpolation=cv2.INTER_AREA)
-    return small
+def view_of(pixels: Pixels, transform: Matrix, size: int) -> View:
+    """A face of a frame [H, W, 3], by the map from the frame to its crop of `size`. Raises ImageError outside of it."""
+    side = min(size, _SIDE)
+    to_crop = compose(resizing(size, size, side, side), transform)
+    crop = extract(pixels, to_crop, side)
+    height, width = pixels.shape[:2]
+    margin = int(np.ceil(_MARGIN * side / magnification(to_crop))) + 4
+    left, top, right, bottom = footprint(invert(to_crop), side, width, height, margin)
+    luma = cv2.cvtColor(cv2.GaussianBlur(crop, (0, 0), _GUIDE_BLUR), cv2.COLOR_RGB2GRAY)
+    return View(
+        pixels[top:bottom, left:right].copy(),
+        (left, top),
+        compose(shift(-left, -top), invert(to_crop)),
+        np.rint(luma * 255).astype(np.uint8),
+        crop,
+    )
 
 
-def similarity(a: Crop, b: Crop, noise: float) -> Crop:
-    """How similar two downsampled crops are at each pixel, [128, 128] in 0 to 1; `noise` as `estimate_noise` gives."""
-    tolerance = float(np.clip(_NOISE_SCALE * noise, _MIN_TOLERANCE, _MAX_TOLERANCE))
-    mean_square = np.square(a - b).mean(2)
-    similar: Crop = np.exp(-mean_square / (2 * tolerance * tolerance)).astype(np.float32)
-    return similar
+def links_of(views: Mapping[int, View], frame: int, sigma: float) -> dict[int, Link]:
+    """The ways from a frame of a face to its neighbours in time, by their numbers; none where the film has no noise.
 
-
-def estimate_noise(references: Sequence[Crop]) -> float:
-    """The noise of successive downsampled crops: the median over frames of a median root mean square difference.
-
-    0 for one crop.
+    `sigma`, in frames, is the standard deviation of the weights in time.
     """
-    rms = [float(np.median(np.sqrt(np.square(a - b).mean(2)))) for a, b in pairwise(references)]
-    return float(np.median(rms)) if rms else 0.0
+    here = views[frame]
+    flows = {other: _flow(here.guide, view.guide) for other, view in views.items() if other != frame}
+    if not flows:
+        return {}
+    apart = {other: here.crop - follow(views[other].crop, flow) for other, flow in flows.items()}
+    noise = float(np.median([_noise(difference) for difference in apart.values()]))
+    strength = float(np.clip((noise - _QUIET[0]) / (_QUIET[1] - _QUIET[0]), 0, 1))
+    if not strength:
+        return {}
+    squares = {o: np.square(cv2.GaussianBlur(d, (0, 0), _COMPARE_BLUR)).mean(2) for o, d in apart.items()}
+    left = float(np.median([np.sqrt(np.median(square)) for square in squares.values()]))
+    tolerance = float(np.clip(_NOISE_SCALE * left, _MIN_TOLERANCE, _MAX_TOLERANCE))
+    links = {}
+    for other, flow in flows.items():
+        similar = np.exp(-squares[other] / (2 * tolerance**2))
+        weight = strength * gaussian(other - frame, sigma) * similar
+        links[other] = Link(flow.astype(np.float16), weight.astype(np.float16))
+    return links
 
 
-def temporal_average(crops: Sequence[Crop], references: Sequence[Crop], index: int, sigma: float) -> Crop:
-    """The crop at `index` averaged with its neighbours in time where they are similar, [S, S, 3].
+def follow(crop: Crop, flow: NDArray[np.floating]) -> Crop:
+    """A crop [S, S, 3] of another frame, laid on this one along its flow [s, s, 2]."""
+    size = len(crop)
+    flow = _to_size(np.asarray(flow, np.float32), size) * (size / len(flow))
+    grid = np.indices((size, size), np.float32)[::-1].transpose(1, 2, 0)
+    moved: Crop = cv2.remap(crop, grid + flow, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return moved
 
-    `references` are the unrestored crops of the same frames, each through `downsample`. `sigma`, in frames, is the
-    standard deviation of the weights in time; 0 = off: the crop as it is.
-    """
-    size = (len(crops[index]), len(crops[index]))
-    noise = estimate_noise(references)
-    total, weights = crops[index].copy(), np.ones(size, np.float32)
-    for number, crop in enumerate(crops):
-        temporal_weight = gaussian(number - index, sigma)
-        if number == index or temporal_weight < 0.01:
-            continue
-        similar = similarity(references[index], references[number], noise)
-        weight = temporal_weight * cv2.resize(similar, size, interpolation=cv2.INTER_LINEAR)
-        total += weight[..., None] * crop
+
+def average_crops(crops: Mapping[int, Crop], links: Mapping[int, Link], frame: int) -> Crop:
+    """A face's crop [S, S, 3] averaged with those of its neighbours in time."""
+    total, weights = crops[frame].copy(), np.ones(crops[frame].shape[:2], np.float32)
+    for other, link in links.items():
+        if other in crops:
+            weight = _to_size(link.weight.astype(np.float32), len(total))
+            total += weight[..., None] * follow(crops[other], link.flow)
+            weights += weight
+    return total / weights[..., None]
+
+
+def average_film(views: Mapping[int, View], links: Mapping[int, Link], frame: int) -> NDArray[np.float32]:
+    """The part of the film about a face, averaged with its neighbours in time: [h, w, 3] in the film's units."""
+    here = views[frame]
+    total = here.pixels.astype(np.float32)
+    height, width = total.shape[:2]
+    weights = np.ones((height, width), np.float32)
+    for other, link in links.items():
+        weight = cv2.warpAffine(
+            link.weight.astype(np.float32), here.place, (width, height), borderMode=cv2.BORDER_REPLICATE
+        )
+        total += weight[..., None] * _followed_film(here, views[other], link.flow.astype(np.float32))
         weights += weight
     return total / weights[..., None]
+
+
+def mask_over(view: View, mask: Plane) -> Plane:
+    """An aligned crop's mask [S, S] over the part of the film, [h, w]; exactly 0 where it is next to 0."""
+    height, width = view.pixels.shape[:2]
+    place = compose(view.place, resizing(len(mask), len(mask), len(view.crop), len(view.crop)))
+    soft = warp(mask, place, width, height, cv2.BORDER_REPLICATE)
+    return np.where(soft > 1 / 512, np.clip(soft, 0, 1), 0).astype(np.float32)
+
+
+def _followed_film(here: View, there: View, flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The film's own pixels of another frame, laid on this one."""
+    height, width = here.pixels.shape[:2]
+    offsets = cv2.warpAffine(flow, here.place, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    still = compose(there.place, invert(here.place))
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    linear = there.place[:, :2].astype(np.float32)
+    places = offsets @ linear.T
+    for axis, (a, b, c) in enumerate(still.astype(np.float32)):
+        places[..., axis] += a * x + b * y + c
+    pixels = cv2.remap(there.pixels, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return pixels.astype(np.float32)
+
+
+def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Dense inverse search (Kroeger et al. 2016)."""
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # it divides a picture among threads, and finds other flows with other numbers of them
+    try:
+        flow: NDArray[np.float32] = search.calc(here, there, None)
+    finally:
+        cv2.setNumThreads(threads)
+    return flow
+
+
+def _noise(difference: Crop) -> float:
+    """The noise of two frames by what differs between them, in shares of full white: a standard deviation."""
+    margin = len(difference) // 5
+    inner = np.s_[margin:-margin, margin:-margin]
+    energy = cv2.blur(np.square(difference[inner]).mean(2), (9, 9))
+    return float(np.sqrt(np.percentile(energy, _FLATTEST) / 2))
+
+
+def _to_size(field: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    if len(field) == size:
+        return field
+    resized: NDArray[np.float32] = cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
+    return resized

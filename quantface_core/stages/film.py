@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +22,18 @@ from ..faces.blend import kept_detail
 from ..faces.color import match_color
 from ..faces.fine_detail import FineDetail, measure_damage
 from ..faces.paste import Patch, face_mask, paste
-from ..faces.temporal import downsample, gaussian, temporal_average
+from ..faces.temporal import Link, average_crops, gaussian
 from ..faces.track import Tracked, Tracker
 from ..restorer import Restorer
 from ..types import Face, Pixels, RestoreOptions
+from .levels import Levels
 from .restore import Crop, blended, check_options, enlarged, is_gray, measure_strength, restore_crops, to_gray
+from .steady import RGBFrame, Steadied, Steadier, steadying_reach
 
 GROUP = 4
 """Frames whose faces are restored at once, counted from the film's first: the same whatever frame work begins with."""
 
 _SHARES = 2  # times the smoothing's width: that of the shares', which may change more slowly than a face moves
-_LEFT_ALONE = (0.03, 0.1)  # of a face's change: taking less leaves its film's noise too, taking more steadies it
-_UNSURE = 0.1  # of confidence that a face may lose without being left alone
-_SMALLER = 0.85  # times the least size at which a face that was large enough is left alone
-_FADE = 16  # frames over which a face that is no longer to be restored, or is now, fades
-
-
-class RGBFrame(Protocol):
-    """A frame as the stage needs it."""
-
-    def rgb(self) -> Pixels:
-        """[H, W, 3] as it is stored; made anew at every call."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +74,11 @@ class _Work:
     place: Matrix  # from the crop to the frame that comes out
     level: float  # how far it is to be restored, 0 to 1
     before: Crop
-    reference: Crop
     after: Crop
     share: Crop
     applied_strength: float  # of its change by itself, 0 to 1
     noise: float  # of detail finer than the crop
+    links: dict[int, Link]  # to the same face in frames around it, by their distance
 
 
 @dataclass
@@ -97,17 +89,24 @@ class _Held:
     frame: RGBFrame | None
     tracked: Sequence[Tracked] = ()
     levels: dict[int, float] = field(default_factory=dict)  # by track
+    transforms: dict[int, Matrix] = field(default_factory=dict)  # from the frame to the crops of faces with a level
+    steadied: Steadied = field(default_factory=Steadied)
     works: dict[int, _Work] = field(default_factory=dict)
     gray: bool = False
 
 
 def first_needed(first: int, smoothing: float) -> int:
     """The first frame whose pixels have to be there for frame `first` to come out as in a run from the beginning."""
-    return max(0, (first - _reach(_SHARES * smoothing)) // GROUP * GROUP)
+    return max(0, _first_restored(first, smoothing) - steadying_reach(smoothing))
 
 
-def _reach(sigma: float) -> int:
-    return int(np.ceil(2 * sigma))
+def _first_restored(first: int, smoothing: float) -> int:
+    return max(0, (first - _reach(smoothing)) // GROUP * GROUP)
+
+
+def _reach(smoothing: float) -> int:
+    """Frames before and after that a frame's shares depend on."""
+    return int(np.ceil(2 * _SHARES * smoothing))
 
 
 class FilmRestorer:
@@ -122,17 +121,17 @@ class FilmRestorer:
         self._tracker = Tracker(smoothing)
         self._size = restorer.image_size
         self._mask = face_mask(self._size, options.feather)
-        self._levels: dict[int, float] = {}
-        self._largest = -1  # track
-        self._reach = _reach(_SHARES * smoothing)
+        self._levels = Levels(options, fades=smoothing > 0)
+        self._steadier = Steadier(smoothing, self._mask)
+        self._reach = _reach(smoothing)
         self._window: list[_Held] = []  # restored, in order: those next to come out, and their neighbours
         self._next = 0
 
     def restore(self, seen: Iterable[DetectedFrame], first: int = 0) -> Iterator[RestoredFrame]:
         """The frames from `first` on. All frames before have to be given, from `first_needed` on with pixels."""
         self._next = first
-        for group in self._groups(seen, first_needed(first, self._smoothing)):
-            self._restore_group([held for held in group if held.frame is not None])
+        for group in self._groups(seen, first):
+            self._restore_group([held for held in group if held.index >= _first_restored(first, self._smoothing)])
             self._window += group
             while self._window[-1].index - self._next >= self._reach:
                 yield self._finished()
@@ -140,56 +139,42 @@ class FilmRestorer:
         while self._window and self._next <= self._window[-1].index:
             yield self._finished()
 
-    def _groups(self, seen: Iterable[DetectedFrame], needed: int) -> Iterator[list[_Held]]:
-        """Frames with their faces smoothed, GROUP at a time; the last may be fewer."""
-        waiting: deque[_Held] = deque()
+    def _groups(self, seen: Iterable[DetectedFrame], first: int) -> Iterator[list[_Held]]:
+        """Frames with their faces followed and steadied, GROUP at a time; the last may be fewer."""
         group: list[_Held] = []
-        for held, tracked in self._tracked(seen, needed, waiting):
-            group.append(self._chosen(held, tracked))
+        for held in self._steadied(seen, first):
+            group.append(held)
             if len(group) == GROUP:
                 yield group
                 group = []
         if group:
             yield group
 
-    def _tracked(
-        self, seen: Iterable[DetectedFrame], needed: int, waiting: deque[_Held]
-    ) -> Iterator[tuple[_Held, list[Tracked]]]:
+    def _steadied(self, seen: Iterable[DetectedFrame], first: int) -> Iterator[_Held]:
+        waiting: deque[_Held] = deque()
+        for held in self._tracked(seen, first_needed(first, self._smoothing)):
+            waiting.append(held)
+            levels = held.levels if held.index >= _first_restored(first, self._smoothing) else {}
+            for steadied in self._steadier.update(held.frame, held.transforms, levels):
+                waiting[0].steadied = steadied
+                yield waiting.popleft()
+        for steadied in self._steadier.flush():
+            waiting[0].steadied = steadied
+            yield waiting.popleft()
+
+    def _tracked(self, seen: Iterable[DetectedFrame], needed: int) -> Iterator[_Held]:
+        waiting: deque[_Held] = deque()
         for index, one in enumerate(seen):
             waiting.append(_Held(index, one.frame if index >= needed else None))
             for tracked in self._tracker.update(one.faces, one.appearances, one.cut):
-                yield waiting.popleft(), tracked
+                yield self._chosen(waiting.popleft(), tracked)
         for tracked in self._tracker.flush():
-            yield waiting.popleft(), tracked
+            yield self._chosen(waiting.popleft(), tracked)
 
     def _chosen(self, held: _Held, tracked: Sequence[Tracked]) -> _Held:
-        """The frame with how far each of its faces is to be restored."""
-        held.tracked = tracked
-        wanted = self._wanted(tracked)
-        levels = {}
-        for track, _ in tracked:
-            target, known = float(track in wanted), self._levels.get(track)
-            if known is None or not self._smoothing:
-                levels[track] = target
-            else:
-                levels[track] = float(np.clip(target, known - 1 / _FADE, known + 1 / _FADE))
-        self._levels.update(levels)
-        held.levels = levels
+        held.tracked, held.levels = tracked, self._levels.next(tracked)
+        held.transforms = self._transforms(held)
         return held
-
-    def _wanted(self, tracked: Sequence[Tracked]) -> set[int]:
-        options = self._options
-        fit = {
-            track: face.size
-            for track, face in tracked
-            if face.score >= options.min_confidence - (_UNSURE if self._levels.get(track) else 0)
-            and face.size >= options.min_size * (_SMALLER if self._levels.get(track) else 1)
-        }
-        if options.faces == "largest" and fit:
-            held = fit.get(self._largest, 0.0) / _SMALLER  # the largest stays so until another is clearly larger
-            self._largest = max(fit, key=lambda track: max(fit[track], held if track == self._largest else 0.0))
-            return {self._largest}
-        return set(fit) if isinstance(options.faces, str) else set(fit) & set(options.faces)
 
     def _restore_group(self, group: Sequence[_Held]) -> None:
         """Restore all faces of some frames at once."""
@@ -201,17 +186,16 @@ class FilmRestorer:
             if not any(held.levels.values()):
                 continue
             pixels = held.frame.rgb()
-            held.gray, bases[held.index] = is_gray(pixels), enlarged(pixels, self._options.upscale)
-            for track, face in held.tracked:
-                if not held.levels[track]:
-                    continue
+            held.gray = is_gray(pixels)
+            pixels = held.steadied.over(pixels)
+            bases[held.index] = enlarged(pixels, self._options.upscale)
+            faces = dict(held.tracked)
+            for track, transform in held.transforms.items():
                 try:
-                    transform = self._transform(face, pixels)
-                    crop = extract(pixels, transform, self._size)
-                except ImageError:  # it has left the picture, or has no shape
+                    crops.append(extract(pixels, transform, self._size))
+                except ImageError:  # it has left the picture
                     continue
-                crops.append(crop)
-                todo.append((held, track, face, invert(transform)))
+                todo.append((held, track, faces[track], invert(transform)))
         seed = self._options.seed
         seeds = None if seed is None else [seed + track for _, track, _, _ in todo]  # a face's own through the shot
         restored = restore_crops(crops, self._restorer, self._options, seeds=seeds)
@@ -223,22 +207,30 @@ class FilmRestorer:
             applied_strength = measure_strength(after - before, share, self._mask)
             noise = measure_damage(fine_detail, base, self._mask, place).noise if fine_detail else 0.0
             level = held.levels[track]
-            held.works[track] = _Work(
-                face, place, level, before, downsample(before), after, share, applied_strength, noise
-            )
+            links = held.steadied.links.get(track, {})
+            held.works[track] = _Work(face, place, level, before, after, share, applied_strength, noise, links)
 
-    def _transform(self, face: Face, pixels: Pixels) -> Matrix:
-        """From the frame's pixels, which may not be square, to the crop."""
-        height, width = pixels.shape[:2]
+    def _transforms(self, held: _Held) -> dict[int, Matrix]:
+        """From the frame's pixels, which may not be square, to the crops of the faces that are restored."""
+        if held.frame is None or not any(held.levels.values()):
+            return {}
+        height, width = held.frame.rgb().shape[:2]
         square = resizing(width, height, square_width(width, self._aspect), height)
-        return compose(face_transform(face, self._size), square)
+        transforms = {}
+        for track, face in held.tracked:
+            if held.levels[track]:
+                with suppress(ImageError):  # it has no shape
+                    transforms[track] = compose(face_transform(face, self._size), square)
+        return transforms
 
     def _finished(self) -> RestoredFrame:
         """The next frame, now that the frames after it are there."""
         start = self._window[0].index
         held = self._window[self._next - start]
         assert held.frame is not None
-        base = enlarged(held.frame.rgb(), self._options.upscale)
+        before = held.frame.rgb()
+        base = enlarged(held.steadied.over(before), self._options.upscale)
+        before = enlarged(before, self._options.upscale)
         patches, faces = [], []
         near = self._window[max(0, self._next - start - self._reach) : self._next - start + self._reach + 1]
         gray = sum(one.gray for one in near) * 2 > len(near)
@@ -247,42 +239,31 @@ class FilmRestorer:
             change = to_gray(result - work.before) if gray else result - work.before
             patches.append(Patch(change, self._mask, work.place, fine_detail))
             faces.append(RestoredFace(track, work.face, applied_strength))
+            work.links.clear()  # large, and of this frame alone
         pixels, mask = paste(base, patches)
+        pixels[mask == 0] = before[mask == 0]  # enlarging spreads what is steadied beyond it
         self._next += 1
-        return RestoredFrame(held.index, held.frame, base, pixels, mask, tuple(faces))
+        return RestoredFrame(held.index, held.frame, before, pixels, mask, tuple(faces))
 
     def _drop(self) -> None:
         """Forget the frames that nobody will ask for."""
         self._window = [held for held in self._window if held.index >= self._next - self._reach]
 
     def _temporal_average(self, track: int, index: int) -> tuple[Crop, FineDetail | None, float]:
-        """A face averaged with its temporal neighbours: (crop, fine detail or None, applied strength).
-
-        Where a face is restored, what stays of the film is averaged too: its noise is not restored away elsewhere.
-        """
+        """A face averaged with its neighbours in time: (crop, fine detail or None, applied strength)."""
         near = self._neighbours(track, index)
         weights = [gaussian(i - index, _SHARES * self._smoothing) for i, _ in near]
         total = sum(weights)
-        here = next(work for i, work in near if i == index and work)
         known = [(weight / total, work) for weight, (_, work) in zip(weights, near, strict=True) if work]
-        level = sum(weight * work.level for weight, work in known)
         share = np.asarray(sum(weight * work.level * work.share for weight, work in known), np.float32)
-        applied_strength = sum(weight * work.level * work.applied_strength for weight, work in known)
-        close = [(i, work) for i, work in near if work and abs(i - index) <= _reach(self._smoothing)]
-        position = next(n for n, (i, _) in enumerate(close) if i == index)
-        references = [work.reference for _, work in close]
-        before, after = (
-            temporal_average(crops, references, position, self._smoothing)
-            for crops in ([work.before for _, work in close], [work.after for _, work in close])
-        )
-        low, high = _LEFT_ALONE
-        calm = level * float(np.clip((applied_strength - low) / (high - low), 0, 1))
-        before = here.before + calm * (before - here.before)
-        result = before + share[..., None] * (after - before)
+        works = {i - index: work for i, work in near if work}
+        here = works[0]
+        after = average_crops({offset: work.after for offset, work in works.items()}, here.links, 0)
+        result = here.before + share[..., None] * (after - here.before)
         noise = sum(weight * work.level * work.noise for weight, work in known)
         automatic = self._options.strength == "auto"
         fine_detail = FineDetail(here.before, kept_detail(here.before, result), noise) if automatic else None
-        return result, fine_detail, measure_strength(after - before, share, self._mask)
+        return result, fine_detail, measure_strength(after - here.before, share, self._mask)
 
     def _neighbours(self, track: int, index: int) -> list[tuple[int, _Work | None]]:
         """A track's faces around a frame, as long as it is in every frame; None where it is not to be restored."""

@@ -22,7 +22,7 @@ from quantface_core.pipelines import film
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 from quantface_core.pipelines.film import FilmRequest, restore_film
 from quantface_core.types import Face, Pixels, RestoreOptions
-from tests.io.video.made import make, packet_times
+from tests.io.video.made import SUBTITLES, chapters_of, make, packet_times, subtitles_of, with_subtitles
 from tests.stages.flicker import Flicker
 
 COUNT = 30
@@ -178,6 +178,17 @@ def test_a_range(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no frame between"):
         restore_film(request(source, tmp_path / "c.mkv", start=Fraction(70), end=Fraction(80)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv"]
+
+
+def test_a_range_takes_the_subtitles_along_that_reach_into_it(source: Path, tmp_path: Path) -> None:
+    with_subtitles(source, tmp_path / "film.mkv")
+    restore_film(request(tmp_path / "film.mkv", tmp_path / "out.mkv", start=Fraction(4, 5), end=Fraction(1)))
+    (begins, _, words, _), *others = subtitles_of(tmp_path / "out.mkv")
+    assert not others
+    assert words == SUBTITLES[1][2]
+    first = next(t for t, _ in packet_times(source, "video") if t >= 0.8)
+    assert float(begins) == pytest.approx(float(SUBTITLES[1][0]) - first, abs=2e-3)
+    assert chapters_of(tmp_path / "out.mkv") == []  # they are of other times
 
 
 def test_what_a_container_refuses_shows_before_the_work(source: Path, tmp_path: Path) -> None:

@@ -62,6 +62,12 @@ def test_steadied_faces_flicker_at_most_half_as_much() -> None:
     assert steadied < alone / 2
 
 
+def test_a_face_that_is_not_restored_is_steadied_too() -> None:
+    seen = _film(12)
+    alone, steadied = (_unrest(_run(seen, smoothing=s, strength=0.0)) for s in (0.0, 2.0))
+    assert 0 < steadied < alone / 2
+
+
 def test_frames_come_in_order_and_only_faces_change() -> None:
     frames = _run(_film(11))
     assert [frame.index for frame in frames] == list(range(11))

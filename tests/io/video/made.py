@@ -77,3 +77,58 @@ def packet_times(path: Path, kind: str) -> list[tuple[float, int]]:
         streams = getattr(container.streams, kind)
         packets = [p for p in container.demux(streams[0]) if p.pts is not None] if streams else []
         return sorted((float(p.pts * p.time_base), p.size) for p in packets)
+
+
+SUBTITLES = ((Fraction(1, 5), Fraction(2, 5), b"Good evening."), (Fraction(9, 10), Fraction(3, 10), b"Good night."))
+CHAPTERS = ((0.0, 0.6, "One"), (0.6, 1.2, "Two"))
+
+
+def with_subtitles(path: Path, target: Path) -> None:
+    """A film copied to Matroska, with `SUBTITLES` and `CHAPTERS`."""
+    text = target.with_suffix(".srt")
+    lines = [
+        f"{n}\n{_srt(at)} --> {_srt(at + long)}\n{said.decode()}\n" for n, (at, long, said) in enumerate(SUBTITLES, 1)
+    ]
+    text.write_text("\n".join(lines))
+    with av.open(str(path)) as film, av.open(str(text)) as spoken, av.open(str(target), "w") as output:
+        output.set_chapters(
+            [
+                {
+                    "id": n,
+                    "start": int(a * 1000),
+                    "end": int(b * 1000),
+                    "time_base": Fraction(1, 1000),
+                    "metadata": {"title": t},
+                }
+                for n, (a, b, t) in enumerate(CHAPTERS, 1)
+            ]
+        )
+        ways = [(source, output.add_stream_from_template(source.streams[0], opaque=True)) for source in (film, spoken)]
+        ways[1][1].metadata["language"] = "eng"
+        for source, stream in reversed(ways):
+            for packet in source.demux(source.streams[0]):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    output.mux(packet)
+
+
+def _srt(seconds: Fraction) -> str:
+    return f"00:00:{int(seconds):02d},{int(seconds % 1 * 1000):03d}"
+
+
+def subtitles_of(path: Path) -> list[tuple[Fraction, Fraction, bytes, str]]:
+    """(begin, duration, words, language) of each, in seconds."""
+    with av.open(str(path)) as film:
+        packets = [p for stream in film.streams.subtitles for p in film.demux(stream) if p.pts is not None]
+        return [
+            (p.pts * p.time_base, p.duration * p.time_base, bytes(p), p.stream.metadata["language"]) for p in packets
+        ]
+
+
+def chapters_of(path: Path) -> list[tuple[float, float, str]]:
+    """(begin, end, title) of each, in seconds."""
+    with av.open(str(path)) as film:
+        return [
+            (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]), c["metadata"]["title"])
+            for c in film.chapters()
+        ]

@@ -21,7 +21,16 @@ from quantface_core.io.video import (
     join,
     stored_size,
 )
-from tests.io.video.made import make, packet_times, picture
+from tests.io.video.made import (
+    CHAPTERS,
+    SUBTITLES,
+    chapters_of,
+    make,
+    packet_times,
+    picture,
+    subtitles_of,
+    with_subtitles,
+)
 
 UNEVEN = tuple(512 + 100 * (i % 3) for i in range(30))
 
@@ -134,6 +143,17 @@ def test_a_range_takes_its_sound_along(tmp_path: Path) -> None:
     sound = packet_times(tmp_path / "b.mp4", "audio")
     assert 0 <= sound[0][0] < 0.03
     assert 0.55 < sound[-1][0] < 0.6
+
+
+def test_subtitles_and_chapters_are_copied(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4")
+    film = tmp_path / "b.mkv"
+    with_subtitles(tmp_path / "a.mp4", film)
+    again(film, tmp_path / "c.mkv")
+    assert subtitles_of(tmp_path / "c.mkv") == [(*one, "eng") for one in SUBTITLES]
+    assert chapters_of(tmp_path / "c.mkv") == list(CHAPTERS)
+    info = FilmReader(film).info
+    assert check_container(".mp4", info) == [".mp4 cannot hold its subtitles (subrip), and they are left out: .mkv can"]
 
 
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
