@@ -38,7 +38,7 @@ def restore_archive(
         if not jobs:
             return
         manifest.add({"settings": key, "means": settings})
-        places = {job.source: job for job in jobs}
+        places: dict[Path | str, Job] = {job.source: job for job in jobs}
         for result in restore(replace(request, jobs=jobs), callbacks):
             manifest.add(_record(result, places[result.source], folder, key))
             yield result

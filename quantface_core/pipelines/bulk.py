@@ -59,8 +59,8 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
         if request.skip_existing:
             photos = _left(request.plan, manifest, key)
             if len(photos) < len(request.plan.photos):
-                done = len(request.plan.photos) - len(photos)
-                callbacks.notify(f"{done} of {len(request.plan.photos)} photos are done already")
+                before = len(request.plan.photos) - len(photos)
+                callbacks.notify(f"{before} of {len(request.plan.photos)} photos are done already")
         if not photos:
             return
         callbacks.notify(

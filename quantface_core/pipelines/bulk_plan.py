@@ -71,7 +71,8 @@ def plan_bulk(
     plan = BulkPlan(locate(output, store))
     if suffix(output) in WRITABLE:
         raise UsageError(f"--output {output}: many photos go into a folder")
-    wanted, seen = [], set[tuple[int, str]]()
+    wanted: list[PurePosixPath] = []
+    seen = set[tuple[int, str]]()
     for argument in sources:
         before = len(wanted)
         for place, name, stamp in _found(argument, store, recursive, column, plan.skipped):
