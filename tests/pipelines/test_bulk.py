@@ -19,6 +19,7 @@ from quantface_core.cli.main import main
 from quantface_core.errors import UsageError
 from quantface_core.io.checkpoint import save_restorer
 from quantface_core.io.stores import Place, locate, read, stamp, write
+from quantface_core.pipelines.bulk import _manifest as bulk_manifest
 from quantface_core.pipelines.bulk_plan import plan_bulk
 from quantface_core.pipelines.jobs import find_photos, plan_jobs
 from quantface_core.pipelines.restore import RestoreRequest, restore
@@ -82,6 +83,16 @@ def test_any_pyarrow_file_system_is_read_and_written(tmp_path: Path) -> None:
         assert [photo.path for photo in plan_bulk(["a"], "out", store=store).photos] == ["a/p.jpg"]
     with pytest.raises(UsageError, match="no store that can be reached"):
         locate("nonsense://bucket/photo.jpg")
+
+
+def test_a_store_keeps_the_manifest_too() -> None:
+    """Stores cannot append: the driver writes it whole."""
+    output = Place(fs._MockFileSystem(), "out", "mock://out")
+    for number in range(2):
+        with bulk_manifest(output) as manifest:
+            assert len(manifest) == number
+            manifest.add({"output": f"{number}.png", "error": ""})
+    assert [json.loads(line)["output"] for line in read(output / "manifest.jsonl").splitlines()] == ["0.png", "1.png"]
 
 
 def test_what_is_missing_is_told_in_a_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
