@@ -156,12 +156,12 @@ def test_importing_the_package_is_light() -> None:
     assert shown.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("extra", ["pulp", "peft", "pyiqa", "av", "spandrel"])
+@pytest.mark.parametrize("extra", ["pulp", "peft", "pyiqa", "av", "spandrel", "ray", "pyarrow"])
 def test_restoring_and_building_do_without(extra: str) -> None:
     """WebUI hosts lack them: what allocates or trains asks for them, and says so."""
     code = f"""import importlib, sys
 sys.modules[{extra!r}] = None
-for name in "fetch build quantize evaluate restore_file restore_picture archive child".split():
+for name in "fetch build quantize evaluate restore_file restore_picture archive bulk child".split():
     importlib.import_module("quantface_core.pipelines." + name)
 from quantface_core.errors import QuantFaceError
 try:

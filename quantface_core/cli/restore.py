@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
 from ..errors import UsageError
 from ..faces.select import ORDERS, parse_positions
-from ..io.atomic import atomic_path, check_writable
+from ..io.atomic import check_writable
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..types import DEFAULT_RESTORER, RestoreOptions
-from . import film
+from . import bulk, film
 from .devices import add_device_argument, resolve_device
-from .progress import ProgressBars
+from .results import tell
 
 if TYPE_CHECKING:
+    from ..pipelines.callbacks import PipelineCallbacks
     from ..pipelines.jobs import Job
     from ..pipelines.restore import PhotoResult
 
@@ -37,7 +36,13 @@ def add_parser(commands: Any) -> None:
     add("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
     add("--skip-existing", action="store_true", help="go on with a folder: what is done with these settings stays")
-    add("--output", "-o", type=Path, default=Path("restored"), help="folder, or a file for one photo (restored)")
+    add(
+        "--output",
+        "-o",
+        type=bulk.output_place,
+        default=Path("restored"),
+        help="folder, or a file for one photo (restored)",
+    )
     add("--model", default=DEFAULT_RESTORER, help=_MODEL)
     add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)")
     add("--order", choices=ORDERS, default=defaults.order, help="how positions count faces")
@@ -54,8 +59,10 @@ def add_parser(commands: Any) -> None:
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=_PRECISION)
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
     add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")
+    add("--threads", type=int, metavar="N", help="of the processor to compute by (as many as it has)")
     add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
     film.add_options(parser)
+    bulk.add_options(parser)
     add("--compare", action="store_true", help="also write before and after side by side, NAME_compare.png")
     add("--json", type=Path, metavar="REPORT", help="write what was found and done to this file")
     parser.set_defaults(run=run)
@@ -90,46 +97,37 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = RestoreOptions(**{name: getattr(arguments, name) for name in RestoreOptions.__dataclass_fields__})
     check_options(options)
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UsageError(f"--threads is at least 1, got {arguments.threads}")
     if arguments.low_memory:
         options = replace(options, batch_size=1)
     if film.is_asked(arguments):
         return film.run(arguments, options)
+    if arguments.ray:
+        return bulk.run(arguments, options)
+    bulk.check(arguments)
     found = find_photos(arguments.photos, arguments.recursive)
     jobs = plan_jobs(found, arguments.output, arguments.compare)
     if arguments.skip_existing and jobs[0].target == arguments.output:
         raise UsageError(f"--skip-existing is for a folder of results, and --output {arguments.output} is a file")
     _check_report(arguments.json, jobs)
-    results: list[PhotoResult] = []  # for the report alone: an archive's do not fit into memory
-    failed, finished = 0, False
-    try:
-        with ProgressBars() as callbacks:
-            request = RestoreRequest(
-                jobs,
-                model_path(arguments.model, callbacks),
-                options,
-                resolve_device(arguments),
-                arguments.backend,
-                arguments.precision,
-                arguments.aligned,
-                arguments.low_memory,
-            )
-            results_of = partial(restore_archive, folder=arguments.output) if arguments.skip_existing else restore
-            for result in results_of(request, callbacks=callbacks):
-                results += [result] if arguments.json else []
-                failed += bool(result.error)
-                for line in _remarks(result):
-                    callbacks.notify(line)
-        finished = True
-    finally:  # whatever stopped it, an interrupt too
-        if arguments.json:
-            report = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
-            report |= {"photos": [result.to_dict() for result in results]}
-            _write_report({**report, "skipped": dict(found.skipped), "finished": finished}, arguments.json)
-    if found.skipped:
-        print(f"quantface: {found.summary()}", file=sys.stderr)
-    if failed:
-        print(f"quantface: {failed} of {len(jobs)} photos failed", file=sys.stderr)
-    return 1 if failed else 0
+
+    def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
+        request = RestoreRequest(
+            jobs,
+            model_path(arguments.model, callbacks),
+            options,
+            resolve_device(arguments),
+            arguments.backend,
+            arguments.precision,
+            arguments.aligned,
+            arguments.low_memory,
+            arguments.threads,
+        )
+        results_of = partial(restore_archive, folder=arguments.output) if arguments.skip_existing else restore
+        return results_of(request, callbacks=callbacks)
+
+    return tell(work, len(jobs), found.skipped, found.summary(), arguments, options)
 
 
 def _check_report(report: Path | None, jobs: list[Job]) -> None:
@@ -138,20 +136,3 @@ def _check_report(report: Path | None, jobs: list[Job]) -> None:
         raise UsageError(f"--json {report} would overwrite a picture: choose another name")
     if report:
         check_writable(report, "--json")
-
-
-def _remarks(result: PhotoResult) -> list[str]:
-    """Lines for the user: what went wrong, and faces that were chosen and are as they were."""
-    if result.report is None:
-        return [f"error: {result.error}"]
-    page = result.report.pages[0]
-    left = [(face, words) for face, words in zip(page.restored, page.done, strict=True) if words.startswith("left")]
-    return [
-        *(f"warning: {warning}" for warning in result.report.warnings),
-        *(f"{result.source}: face {face} {words}" for face, words in left),
-    ]
-
-
-def _write_report(report: dict[str, Any], path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", "utf-8")

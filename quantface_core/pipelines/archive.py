@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..io.checksum import sha256
 from ..io.manifest import Manifest
+from ..io.stores import GONE, Stamp
 from .callbacks import PipelineCallbacks
+from .done import is_done, record_of, settings_key, settings_of
 from .jobs import Job
 from .restore import PhotoResult, RestoreRequest, restore
 
@@ -30,8 +29,8 @@ def restore_archive(
     callbacks = callbacks or PipelineCallbacks()
     manifest = Manifest(folder / MANIFEST)
     try:
-        settings = _settings(request)
-        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        settings = settings_of(request)
+        key = settings_key(settings)
         foreign = len(manifest) == 0
         jobs = [job for job in request.jobs if not _is_done(job, folder, manifest, key, foreign)]
         if len(jobs) < len(request.jobs):
@@ -39,26 +38,12 @@ def restore_archive(
         if not jobs:
             return
         manifest.add({"settings": key, "means": settings})
-        places = {job.source: job for job in jobs}
+        places: dict[Path | str, Job] = {job.source: job for job in jobs}
         for result in restore(replace(request, jobs=jobs), callbacks):
             manifest.add(_record(result, places[result.source], folder, key))
             yield result
     finally:
         manifest.close()
-
-
-def _settings(request: RestoreRequest) -> dict[str, Any]:
-    """All that a result depends on, beside its photo."""
-    return {
-        "quantface": __version__,
-        "model": {"name": request.model.stem, "sha256": sha256(request.model)},
-        "options": asdict(request.options),
-        "device": request.device.type,
-        "backend": request.backend,
-        "precision": request.precision,
-        "aligned": request.aligned,
-        "low_memory": request.low_memory,
-    }
 
 
 def _is_done(job: Job, folder: Path, manifest: Manifest, key: str, foreign: bool) -> bool:
@@ -67,28 +52,22 @@ def _is_done(job: Job, folder: Path, manifest: Manifest, key: str, foreign: bool
     known = manifest.get(_name(job, folder))
     if known is None:
         return foreign
-    if known["error"] or known["settings"] != key:
-        return False
-    try:
-        found = job.source.stat()
-    except OSError:
-        return False
-    if (found.st_size, found.st_mtime_ns) == (known["size"], known["mtime_ns"]):
-        return True
-    return found.st_size == known["size"] and sha256(job.source) == known["sha256"]
+    stamp = _stamp(job.source)
+    return stamp != GONE and is_done(known, key, stamp, lambda: sha256(job.source))
 
 
 def _record(result: PhotoResult, job: Job, folder: Path, key: str) -> dict[str, Any]:
-    record: dict[str, Any] = {"output": _name(job, folder), "source": str(job.source), "settings": key}
+    stamp = _stamp(job.source)
+    digest = "" if stamp == GONE else sha256(job.source)
+    return record_of(result, _name(job, folder), str(job.source), key, stamp, digest)
+
+
+def _stamp(photo: Path) -> Stamp:
     try:
-        found = job.source.stat()
-        record |= {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": sha256(job.source)}
+        found = photo.stat()
     except OSError:  # gone; its result tells the rest
-        record |= {"size": 0, "mtime_ns": 0, "sha256": ""}
-    pages = result.report.pages if result.report else ()
-    faces = sum(len(page.faces) for page in pages), sum(len(page.restored) for page in pages)
-    times = {"seconds": round(result.seconds, 3)}
-    return {**record, "faces": faces[0], "restored": faces[1], **times, "error": result.error}
+        return GONE
+    return Stamp(found.st_size, found.st_mtime_ns)
 
 
 def _name(job: Job, folder: Path) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from ..errors import UsageError
 from ..io.photos import RAW, READABLE, WRITABLE
 
 _NOT_FOLDERS = (*READABLE, *RAW, ".eps", ".pdf", ".svg")  # suffixes of files: no folder is meant by such a name
 _LONGEST = 255  # bytes of a name, on the file systems in use
+_Name = TypeVar("_Name", bound=PurePath)
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,12 @@ class Job:
     source: Path
     target: Path
     compare: Path | None  # before and after side by side; None = not asked for
+
+    def fetch(self) -> None:
+        """Called before `source` is read, beside the work on other photos: for a photo that is not there yet."""
+
+    def deliver(self) -> None:
+        """Called once `target` is written, beside the work on other photos: for one that belongs elsewhere."""
 
 
 @dataclass
@@ -52,7 +60,7 @@ def find_photos(arguments: Sequence[str], recursive: bool = False) -> FoundPhoto
             photos = list(_of_folder(path, recursive, found))
         elif not path.exists() and glob.has_magic(argument):
             matches = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if p.is_file())
-            photos = [p for p in matches if not _is_side_file(p, found)]
+            photos = [p for p in matches if not _is_side_file(p, found.skipped)]
         else:
             photos = [path]
         if not photos:
@@ -80,20 +88,26 @@ def _of_folder(folder: Path, recursive: bool, found: FoundPhotos) -> Iterator[Pa
                 yield from _of_folder(path, recursive, found)
             else:
                 found.skipped["folders (--recursive goes into them)"] += 1
-        elif not _is_side_file(path, found) and not path.name.startswith("."):
-            suffix = path.suffix.lower()
-            if suffix in READABLE:
-                yield path
-            elif suffix in RAW:
-                found.skipped["cameras' raw files (develop them first)"] += 1
-            else:
-                found.skipped[f"{suffix or 'files without suffix'} (no picture)"] += 1
+        elif is_picture(path, found.skipped):
+            yield path
 
 
-def _is_side_file(path: Path, found: FoundPhotos) -> bool:
+def is_picture(path: PurePath, skipped: Counter[str]) -> bool:
+    """Whether a folder's file is a picture to restore, by its name; counts why it is not."""
+    if _is_side_file(path, skipped) or path.name.startswith("."):
+        return False
+    suffix = path.suffix.lower()
+    if suffix in RAW:
+        skipped["cameras' raw files (develop them first)"] += 1
+    elif suffix not in READABLE:
+        skipped[f"{suffix or 'files without suffix'} (no picture)"] += 1
+    return suffix in READABLE
+
+
+def _is_side_file(path: PurePath, skipped: Counter[str]) -> bool:
     """Whether a file is what macOS puts beside each picture on other systems' disks."""
     if path.name.startswith("._"):
-        found.skipped["._ files of macOS"] += 1
+        skipped["._ files of macOS"] += 1
         return True
     return False
 
@@ -114,33 +128,40 @@ def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
     if not single and output.exists() and not output.is_dir():
         raise UsageError(f"--output {output} is a file that is no picture: name a folder, or use {', '.join(WRITABLE)}")
     sources = {photo.resolve() for photo in photos}
-    taken: set[Path] = set()
+    wanted = (output if single else output / found.places.get(photo, Path()) / result_name(photo) for photo in photos)
     jobs = []
-    for photo in photos:
-        wanted = output if single else output / found.places.get(photo, Path()) / _result_name(photo)
-        target, side_by_side = wanted, _compared(wanted) if compare else None
-        number = 2
-        while not single and taken & {target, side_by_side}:
-            target = _numbered(wanted, number)
-            side_by_side = _compared(target) if compare else None
-            number += 1
+    for photo, (target, side_by_side) in zip(photos, distinct_names(wanted, compare), strict=True):
         for path in (target, side_by_side):
             if path is not None and path.resolve() in sources:
                 raise UsageError(f"{path} would overwrite a source photo: choose another --output")
-        taken |= {path for path in (target, side_by_side) if path}
         jobs.append(Job(photo, target, side_by_side))
     return jobs
 
 
-def _result_name(photo: Path) -> str:
+def result_name(photo: PurePath) -> str:
+    """What a photo's result is called: like the photo, or .png where its format cannot be written."""
     return photo.name if photo.suffix.lower() in WRITABLE else _joined(photo.stem, ".png")
 
 
-def _compared(path: Path) -> Path:
+def distinct_names(wanted: Iterable[_Name], compare: bool = False) -> Iterator[tuple[_Name, _Name | None]]:
+    """Results' names, and those of their comparisons where asked for; a second of the same name gets a number."""
+    taken: set[_Name | None] = set()
+    for name in wanted:
+        target, side_by_side = name, _compared(name) if compare else None
+        number = 2
+        while taken & {target, side_by_side}:
+            target = _numbered(name, number)
+            side_by_side = _compared(target) if compare else None
+            number += 1
+        taken |= {target, side_by_side} - {None}
+        yield target, side_by_side
+
+
+def _compared(path: _Name) -> _Name:
     return path.with_name(_joined(path.stem, "_compare.png"))
 
 
-def _numbered(path: Path, number: int) -> Path:
+def _numbered(path: _Name, number: int) -> _Name:
     return path.with_name(_joined(path.stem, f"_{number}{path.suffix}"))
 
 

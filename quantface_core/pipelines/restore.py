@@ -22,11 +22,12 @@ from ..io.models import detector_path
 from ..kernels.dispatch import choose_backend
 from ..nn.swap import prepare
 from ..restorer import OneStepRestorer, Restorer, RestorerByParts
-from ..types import Face, Pixels, RestoreOptions
+from ..runtime.threads import compute_by
+from ..types import Face, Pixels, Restoration, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
 from .jobs import Job
 from .models import LoadedModel, one_step
-from .restore_file import FileReport, FileRequest, read_file, restore_pages, write_file
+from .restore_file import FileReport, FileRequest, ReadFile, read_file, restore_pages, write_file
 
 _T = TypeVar("_T")
 _READERS = max(1, min(4, (os.cpu_count() or 1) // 2))  # threads that read and look for faces
@@ -45,13 +46,14 @@ class RestoreRequest:
     precision: str = "auto"  # between the integers: float32, bfloat16, or what is quickest on the device
     aligned: bool = False  # each picture is one aligned face; needs no detector
     low_memory: bool = False  # one part of the model in memory at a time
+    threads: int | None = None  # of the processor, by which a model computes; None = as many as torch takes by itself
 
 
 @dataclass(frozen=True)
 class PhotoResult:
     """What became of one photo: a report, or an error."""
 
-    source: Path
+    source: Path | str  # a string where it is in a store: its URI
     report: FileReport | None
     error: str  # one line with the photo's name; empty = none
     seconds: float
@@ -69,8 +71,17 @@ def restore(request: RestoreRequest, callbacks: PipelineCallbacks | None = None)
     While the model works on one photo, the next are read and searched, and the last are written: the same results
     in less time. How many are in memory does not depend on how many there are.
     """
-    callbacks = callbacks or PipelineCallbacks()
+    if request.threads:
+        compute_by(request.threads)
     restorer = ready(request.model, request.device, request.backend, request.precision, request.low_memory)
+    yield from restore_with(restorer, request, callbacks)
+
+
+def restore_with(
+    restorer: Restorer, request: RestoreRequest, callbacks: PipelineCallbacks | None = None
+) -> Iterator[PhotoResult]:
+    """`restore` by a restorer that is loaded already, as the request's model would be by `ready`."""
+    callbacks = callbacks or PipelineCallbacks()
     detect = None if request.aligned else _Detectors()
     within = PipelineCallbacks(notify=callbacks.notify, check_cancelled=callbacks.check_cancelled)
     total = len(request.jobs)
@@ -106,7 +117,7 @@ class _Photo:
     def __init__(self, request: FileRequest, readers: _Pool) -> None:
         self.job, self._request = request.job, request
         self._seconds, self._error = 0.0, ""
-        self._read = readers.submit(self._timed, read_file, request.job, request.detector)
+        self._read = readers.submit(self._timed, _fetched, request.job, request.detector)
         self._written: Future[FileReport | None] | None = None
 
     def restore(self, callbacks: PipelineCallbacks, writer: _Pool) -> None:
@@ -114,7 +125,7 @@ class _Photo:
         read = self._read.result()
         results = read and self._timed(restore_pages, self._request, read, callbacks)
         if read and results:
-            self._written = writer.submit(self._timed, write_file, self._request, read, results)
+            self._written = writer.submit(self._timed, _delivered, self._request, read, results)
 
     def is_written(self) -> bool:
         return self._written is None or self._written.done()
@@ -132,6 +143,17 @@ class _Photo:
             return None
         finally:
             self._seconds += time.perf_counter() - began
+
+
+def _fetched(job: Job, detector: Callable[[Pixels], Sequence[Face]] | None) -> ReadFile:
+    job.fetch()
+    return read_file(job, detector)
+
+
+def _delivered(request: FileRequest, read: ReadFile, results: Sequence[Restoration]) -> FileReport:
+    report = write_file(request, read, results)
+    request.job.deliver()
+    return report
 
 
 class _Pool(ThreadPoolExecutor):

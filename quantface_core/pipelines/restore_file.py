@@ -60,8 +60,8 @@ class PageReport:
 class FileReport:
     """What became of one file."""
 
-    output: Path
-    compare: Path | None  # before and after side by side; None = not asked for
+    output: Path | str  # a string where it is in a store: its URI
+    compare: Path | str | None  # before and after side by side; None = not asked for
     size: tuple[int, int]  # pixels, width and height of the first page as it was
     pages: tuple[PageReport, ...]
     warnings: tuple[str, ...]  # a line each, with the file's name

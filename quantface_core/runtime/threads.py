@@ -1,4 +1,5 @@
-"""How threads wait for each other: spinning for a moment, so that a machine with other work does not lose its time."""
+"""How many threads compute, and how they wait for each other: spinning for a moment, so that a machine with other work
+does not lose its time."""
 
 from __future__ import annotations
 
@@ -17,3 +18,12 @@ def spin_briefly() -> None:
     """
     if not any(name in os.environ for name in _ALL):
         os.environ.update(_SETTINGS)
+
+
+def compute_by(threads: int) -> None:
+    """From now on this process computes by so many threads of the processor, in torch and in OpenCV."""
+    import cv2
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)

@@ -1,0 +1,84 @@
+"""`quantface restore --ray`: photos of any store, by workers on the machines of a Ray cluster, or on this one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from ..io.atomic import check_writable
+from ..io.stores import is_uri
+from ..types import RestoreOptions
+from .results import tell
+
+if TYPE_CHECKING:
+    from ..pipelines.callbacks import PipelineCallbacks
+    from ..pipelines.restore import PhotoResult
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("many machines", "--ray ADDRESS s3://bucket/photos --output s3://bucket/restored")
+    add = group.add_argument
+    add("--ray", metavar="ADDRESS", help="a Ray cluster's host:port, auto, or local = this machine (quantface[ray])")
+    add("--actors", type=_positive, metavar="N", help="workers, each with the model in memory (one a machine)")
+    add("--gpus", type=float, default=0.0, metavar="SHARE", help="of a GPU for each worker, such as 0.5 (0 = CPU)")
+    add("--column", default="path", help="of tables (.parquet, .csv, .jsonl): where the photos' paths are (path)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+    return int(text)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise UsageError where an option needs --ray."""
+    names = [name for name in (*arguments.photos, arguments.output) if is_uri(name)]
+    if names:
+        raise UsageError(f"{names[0]}: stores are read and written with --ray, such as --ray local")
+    if arguments.actors or arguments.gpus:
+        raise UsageError("--actors and --gpus are for --ray")
+
+
+def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
+    """Restore the photos. Returns the exit status."""
+    import torch
+
+    from ..pipelines.bulk import BulkRequest, check_installed, restore_bulk
+    from ..pipelines.bulk_plan import plan_bulk
+    from ..pipelines.fetch import model_path
+    from ..pipelines.restore import RestoreRequest
+
+    if arguments.device in ("cuda", "mps") and not (arguments.device == "cuda" and arguments.gpus):
+        raise UsageError("with --ray, --gpus SHARE says how much of a GPU each worker gets")
+    check_installed()
+    if arguments.json:
+        check_writable(arguments.json, "--json")
+    output = str(arguments.output)
+    plan = plan_bulk(arguments.photos, output, arguments.recursive, arguments.compare, arguments.column)
+
+    def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
+        request = RestoreRequest(
+            (),
+            model_path(arguments.model, callbacks),
+            options,
+            torch.device("cuda" if arguments.gpus else "cpu"),
+            arguments.backend,
+            arguments.precision,
+            arguments.aligned,
+            arguments.low_memory,
+            arguments.threads,
+        )
+        bulk = BulkRequest(plan, request, arguments.ray, arguments.actors, arguments.gpus, arguments.skip_existing)
+        return restore_bulk(bulk, callbacks)
+
+    reasons = [f"{count} {why}" for why, count in sorted(plan.skipped.items())]
+    summary = f"skipped: {'; '.join(reasons)}" if reasons else ""
+    return tell(work, len(plan.photos), plan.skipped, summary, arguments, options)
+
+
+def output_place(text: str) -> Path | str:
+    """An --output: a path, or a store's URI."""
+    return text if is_uri(text) else Path(text)

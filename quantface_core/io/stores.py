@@ -1,0 +1,192 @@
+"""Files wherever pyarrow finds them: on disks, in S3, Google's and Azure's stores, in HDFS, and fsspec's."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from ..errors import ImageError, UsageError, WriteError
+
+_WHOLE_AT_ONCE = ("s3", "gcs", "abfs", "py::fsspec+s3", "py::fsspec+memory")  # a file is there once it is closed
+_SCHEME = "://"
+TABLES = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}  # suffix -> pyarrow's format
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells quickly that a file is as it was."""
+
+    size: int  # bytes
+    mtime_ns: int  # of its last change, since 1970; 0 = its store does not say
+
+
+GONE = Stamp(0, 0)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or folder of a store."""
+
+    store: Any  # pyarrow.fs.FileSystem
+    path: str  # as the store writes it
+    shown: str  # as the user does
+
+    def __truediv__(self, name: str) -> Place:
+        """What lies there under a name of parts joined by slashes."""
+        return Place(self.store, posixpath.join(self.path, name), f"{self.shown.rstrip('/')}/{name}")
+
+    @property
+    def is_local(self) -> bool:
+        return bool(self.store.type_name == "local")
+
+
+def is_uri(name: str | Path) -> bool:
+    """Whether a name says which store it is in."""
+    return _SCHEME in str(name)
+
+
+def locate(name: str, store: Any = None) -> Place:
+    """A URI's or local path's place; within `store`, a pyarrow file system, where one is given.
+
+    Raises UsageError for a store that is not known or not reached.
+    """
+    if store is not None:
+        return Place(store, name, name)
+    if not is_uri(name):
+        return Place(_local(), Path(name).absolute().as_posix(), name)
+    shown, _, query = name.partition("?")
+    scheme, _, rest = shown.partition(_SCHEME)
+    host, _, path = rest.partition("/")
+    try:
+        found, root = _reached(f"{scheme}{_SCHEME}{host}/{'?' if query else ''}{query}")
+    except _UnreachedError as error:
+        raise UsageError(f"{name}: no store that can be reached ({error})") from None
+    return Place(found, posixpath.join(root, unquote(path)).rstrip("/") or "/", shown)
+
+
+class _UnreachedError(Exception):
+    """Why a store is not reached."""
+
+
+@cache
+def _reached(root: str) -> tuple[Any, str]:
+    """A root's store, and its path there: some ask over the net where a bucket is, so each is asked once."""
+    from pyarrow import ArrowException, fs
+
+    try:
+        store, path = fs.FileSystem.from_uri(root)
+    except (ArrowException, OSError, ValueError, ImportError) as error:
+        raise _UnreachedError(_line(error)) from None
+    return store, path
+
+
+def _local() -> Any:
+    from pyarrow import fs
+
+    return fs.LocalFileSystem()
+
+
+def stamp(place: Place) -> Stamp:
+    """A file's stamp; GONE where there is none or its store does not answer."""
+    try:
+        return _stamp(place.store.get_file_info(place.path))
+    except OSError:
+        return GONE
+
+
+def is_folder(place: Place) -> bool:
+    """Raises UsageError where the store does not answer."""
+    from pyarrow import fs
+
+    return bool(_asked(place, place.path).type == fs.FileType.Directory)
+
+
+def files_below(place: Place, recursive: bool) -> list[tuple[str, Stamp | None]]:
+    """Names below a folder, sorted, and their stamps; None = a folder, which is not gone into. Raises UsageError."""
+    from pyarrow import fs
+
+    selector = fs.FileSelector(place.path, recursive=recursive, allow_not_found=True)
+    found = []
+    for info in _asked(place, selector):
+        name = posixpath.relpath(info.path, place.path)
+        if info.type == fs.FileType.File or not recursive:
+            found.append((name, _stamp(info) if info.type == fs.FileType.File else None))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def read(place: Place) -> bytes:
+    """A file's content. Raises ImageError with its name."""
+    try:
+        with place.store.open_input_stream(place.path) as stream:
+            return bytes(stream.read())
+    except FileNotFoundError:
+        raise ImageError(f"{place.shown}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{place.shown}: cannot read ({_line(error)})") from None
+
+
+def write(place: Place, content: bytes) -> None:
+    """Write a file that is whole or not there. Raises WriteError with its name."""
+    store, folder = place.store, posixpath.dirname(place.path)
+    at_once = store.type_name in _WHOLE_AT_ONCE
+    draft = place.path if at_once else posixpath.join(folder, f".quantface-{secrets.token_hex(8)}")
+    try:
+        if not at_once:
+            store.create_dir(folder, recursive=True)
+        with store.open_output_stream(draft) as stream:
+            stream.write(content)
+        if not at_once:
+            store.move(draft, place.path)
+    except OSError as error:
+        raise WriteError(f"{place.shown}: cannot write ({_line(error)})") from None
+
+
+def read_column(place: Place, column: str) -> list[str]:
+    """A column of text of a table: Parquet, CSV, or lines of JSON. Raises UsageError."""
+    from pyarrow import ArrowException, dataset, types
+
+    format = TABLES[posixpath.splitext(place.path)[1].lower()]
+    try:
+        table = dataset.dataset(place.path, filesystem=place.store, format=format)
+        if column not in table.schema.names:
+            raise UsageError(f"{place.shown} has no column {column!r}: it has {', '.join(table.schema.names)}")
+        kind = table.schema.field(column).type
+        if not (types.is_string(kind) or types.is_large_string(kind)):
+            raise UsageError(f"{place.shown}: its column {column!r} is no text but {kind}")
+        return [text for text in table.to_table(columns=[column])[column].to_pylist() if text]
+    except (ArrowException, OSError) as error:
+        raise UsageError(f"{place.shown}: no table that can be read ({_line(error)})") from None
+
+
+def _asked(place: Place, what: Any) -> Any:
+    try:
+        return place.store.get_file_info(what)
+    except OSError as error:
+        raise UsageError(f"{place.shown}: cannot look into it ({_line(error)})") from None
+
+
+def _stamp(info: Any) -> Stamp:
+    return Stamp(info.size or 0, info.mtime_ns or 0) if info.is_file else GONE
+
+
+def _line(error: BaseException) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split())[:200] or type(error).__name__
+
+
+def relative_names(paths: Iterable[str], folder: str) -> list[str]:
+    """Paths as names below a folder; whole, without a slash before them, where they are not below it."""
+    start = folder.rstrip("/") + "/"
+    return [path[len(start) :] if path.startswith(start) else path.lstrip("/").replace(":", "") for path in paths]
+
+
+def suffix(name: str) -> str:
+    """Of a path or URI, small, with its dot."""
+    return os.path.splitext(name.split("?")[0])[1].lower()

@@ -1,0 +1,239 @@
+"""Restore photos of any store on the machines of a Ray cluster, or on this one: by Ray Data, which schedules."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import pickle
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import QuantFaceError, UsageError
+from ..io.checksum import sha256
+from ..io.manifest import Manifest
+from ..io.stores import GONE, Place, files_below, read, stamp, write
+from .archive import MANIFEST
+from .bulk_plan import BulkPhoto, BulkPlan
+from .bulk_worker import Attempts, BulkTask, Done, Worker
+from .callbacks import PipelineCallbacks, Progress
+from .done import is_done, record_of, settings_key, settings_of
+from .restore import PhotoResult, RestoreRequest
+
+_TOGETHER = 16  # photos that a worker is sent at once, which it reads, restores and writes side by side
+_SHARES = 4  # as many times at least a worker is sent some: so that they end at about the same time
+_SAVED_EVERY = 30.0  # seconds after which a store, which cannot append, gets the manifest anew
+
+
+@dataclass(frozen=True)
+class BulkRequest:
+    """Which photos, how they are restored, and by how many workers."""
+
+    plan: BulkPlan
+    request: RestoreRequest  # its jobs are the plan's, its threads each worker's; None = a worker's share of a machine
+    address: str = "local"  # of a cluster (host:port, auto); local = this machine alone
+    actors: int | None = None  # workers; None = one a machine
+    gpus: float = 0.0  # each worker's share of a GPU; 0 = it computes on the processor
+    skip_existing: bool = False  # what the output's manifest tells of as done, with these settings, stays
+
+
+def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = None) -> Iterator[PhotoResult]:
+    """Each photo's result, as it is finished, each once; the output's manifest tells of it.
+
+    A worker that is lost is replaced, and its photos are given to another; a photo that takes its worker down with it
+    is an error. Raises UsageError for a cluster that is not there, QuantFaceError where no worker starts, WriteError.
+    """
+    callbacks = callbacks or PipelineCallbacks()
+    with _cluster(request.address), _manifest(request.plan.output) as manifest:
+        actors, threads = _workers(request)
+        asked = replace(request.request, threads=threads, jobs=())
+        settings = settings_of(asked)
+        key = settings_key(settings)
+        photos = request.plan.photos
+        if request.skip_existing:
+            photos = _left(request.plan, manifest, key)
+            if len(photos) < len(request.plan.photos):
+                before = len(request.plan.photos) - len(photos)
+                callbacks.notify(f"{before} of {len(request.plan.photos)} photos are done already")
+        if not photos:
+            return
+        callbacks.notify(
+            f"{actors} workers of {threads} threads each; one process gives the same bytes with --threads {threads}"
+        )
+        manifest.add({"settings": key, "means": settings})
+        waiting = {photo.name: photo for photo in photos}
+        for done in _worked(replace(request, request=asked, actors=actors), photos):
+            if waiting.pop(done.photo.name, None) is None:
+                continue  # told already
+            record = record_of(done.result, done.photo.name, done.photo.shown, key, done.stamp, done.digest)
+            manifest.add(record)
+            callbacks.progress(Progress("restore", len(photos) - len(waiting), len(photos), "photo", done.photo.name))
+            yield done.result
+        for photo in waiting.values():
+            result = PhotoResult(photo.shown, None, f"{photo.shown}: Ray gave nothing back for it", 0.0)
+            manifest.add(record_of(result, photo.name, photo.shown, key, photo.stamp or GONE, ""))
+            yield result
+
+
+def _worked(request: BulkRequest, photos: list[BulkPhoto]) -> Iterator[Done]:
+    import ray
+    import ray.data
+
+    actors, threads = request.actors or 1, request.request.threads or 1
+    model = None if request.address == "local" else ray.put(request.request.model.read_bytes())
+    task = BulkTask(replace(request.plan, photos=[]), request.request, sha256(request.request.model), model)
+    attempts = ray.remote(num_cpus=0)(Attempts).remote()
+    together = max(1, min(_TOGETHER, len(photos) // (_SHARES * actors)))
+    rows = [{"photo": pickle.dumps(photo)} for photo in photos]
+    photo_rows = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / together))
+    finished = photo_rows.map_batches(
+        Worker,
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+        fn_constructor_args=(task, attempts),
+        num_cpus=threads,
+        num_gpus=request.gpus or None,
+    )
+    finished.context.enable_progress_bars = False
+    try:
+        for row in finished.iter_rows():
+            yield pickle.loads(row["done"])
+    except ray.exceptions.RayError as error:
+        raise QuantFaceError(f"Ray: {_reason(error)}") from error
+
+
+def check_installed() -> None:
+    """Raise UsageError where Ray is not here."""
+    try:
+        import pyarrow  # noqa: F401
+        import ray.data  # noqa: F401
+    except ImportError:
+        raise UsageError("--ray needs Ray: pip install 'quantface[ray]'") from None
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """Ray, started or joined for as long as it lasts, unless the caller did. Raises UsageError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    check_installed()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _check_address(address)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    options = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"--ray {address}: no cluster there ({_reason(error)})") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would try for minutes, and then end the process."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--ray {address}: give local, auto, or a cluster's host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--ray {address}: nothing answers there ({error})") from None
+
+
+def _workers(request: BulkRequest) -> tuple[int, int]:
+    """How many, and the threads of each, so that a machine's processor is shared out among its own."""
+    import ray
+
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if not machines:
+        raise UsageError(f"--ray {request.address}: the cluster has no processor to give")
+    if request.gpus and not any(resources.get("GPU") for resources in machines):
+        raise UsageError(f"--gpus {request.gpus:g}: the cluster has no GPU")
+    actors = request.actors or len(machines)
+    each = math.ceil(actors / len(machines))
+    share = int(min(resources["CPU"] for resources in machines)) // each
+    return actors, request.request.threads or max(1, share)
+
+
+def _left(plan: BulkPlan, manifest: Manifest, key: str) -> list[BulkPhoto]:
+    """The photos that are still to do; what lies there without a manifest is left, as by `restore_archive`."""
+    there, foreign = {name for name, _ in files_below(plan.output, recursive=True)}, len(manifest) == 0
+
+    def is_left(photo: BulkPhoto) -> bool:
+        if photo.name not in there or (photo.compare and photo.compare not in there):
+            return True
+        known = manifest.get(photo.name)
+        if known is None:
+            return not foreign
+        source = plan.source(photo)
+        found = photo.stamp or stamp(source)
+        return found == GONE or not is_done(known, key, found, lambda: _digest(source))
+
+    return [photo for photo in plan.photos if is_left(photo)]
+
+
+def _digest(photo: Place) -> str:
+    import hashlib
+
+    return hashlib.sha256(read(photo)).hexdigest()
+
+
+class _StoredManifest(Manifest):
+    """A manifest on this machine that a store gets a copy of now and then."""
+
+    def __init__(self, path: Path, place: Place) -> None:
+        super().__init__(path)
+        self._local, self._place, self._saved = path, place, time.monotonic()
+
+    def add(self, record: Any) -> None:
+        super().add(record)
+        if time.monotonic() - self._saved > _SAVED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        write(self._place, self._local.read_bytes())
+        self._saved = time.monotonic()
+
+
+@contextmanager
+def _manifest(output: Place) -> Iterator[Manifest]:
+    """The output's manifest, which the driver alone writes: on a disk line by line, in a store again and again."""
+    place = output / MANIFEST
+    if place.is_local:
+        manifest = Manifest(Path(place.path))
+        try:
+            yield manifest
+        finally:
+            manifest.close()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / MANIFEST
+        if stamp(place) != GONE:
+            path.write_bytes(read(place))
+        stored = _StoredManifest(path, place)
+        try:
+            yield stored
+        finally:
+            stored.close()
+            stored.save()
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in a line."""
+    while isinstance(cause := getattr(error, "cause", None) or error.__cause__, BaseException):
+        error = cause
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

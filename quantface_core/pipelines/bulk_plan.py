@@ -1,0 +1,145 @@
+"""Which photos of which stores a bulk run works on, and what each result is called."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..errors import UsageError
+from ..io.photos import READABLE, WRITABLE
+from ..io.stores import (
+    TABLES,
+    Place,
+    Stamp,
+    files_below,
+    is_folder,
+    is_uri,
+    locate,
+    read_column,
+    relative_names,
+    suffix,
+)
+from .jobs import distinct_names, find_photos, is_picture, result_name
+
+
+@dataclass(frozen=True)
+class BulkPhoto:
+    """One photo to restore, small enough to be sent by the million."""
+
+    store: int  # which of the plan's stores it is in
+    path: str  # there
+    shown: str  # as the user writes it
+    stamp: Stamp | None  # None = not looked at yet
+    name: str = ""  # of its result, below the output
+    compare: str = ""  # of its comparison; empty = not asked for
+
+
+@dataclass
+class BulkPlan:
+    """All of a bulk run's photos, and where results go."""
+
+    output: Place  # a folder
+    stores: list[Any] = field(default_factory=list)  # pyarrow file systems that photos are in
+    photos: list[BulkPhoto] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)  # why -> how many files or folders
+
+    def source(self, photo: BulkPhoto) -> Place:
+        return Place(self.stores[photo.store], photo.path, photo.shown)
+
+
+_Found = Iterator[tuple[Place, str, Stamp | None]]  # a photo, its name below the output, its stamp
+
+
+def plan_bulk(
+    sources: Sequence[str],
+    output: str,
+    recursive: bool = False,
+    compare: bool = False,
+    column: str = "path",
+    store: Any = None,
+) -> BulkPlan:
+    """Find the photos that `sources` lead to: pictures, folders, and tables with a column of their paths.
+
+    Names are URIs or local paths, or paths within `store`, a pyarrow file system. Results mirror each folder; those of
+    a table lie as they do below the table's own folder, or else under their whole path. Raises UsageError where there
+    is nothing, a store is not reached, or a result would overwrite a source.
+    """
+    plan = BulkPlan(locate(output, store))
+    if suffix(output) in WRITABLE:
+        raise UsageError(f"--output {output}: many photos go into a folder")
+    wanted: list[PurePosixPath] = []
+    seen = set[tuple[int, str]]()
+    for argument in sources:
+        before = len(wanted)
+        for place, name, stamp in _found(argument, store, recursive, column, plan.skipped):
+            number = _number(plan.stores, place.store)
+            if (number, place.path) not in seen:
+                seen.add((number, place.path))
+                plan.photos.append(BulkPhoto(number, place.path, place.shown, stamp))
+                wanted.append(PurePosixPath(name).with_name(result_name(PurePosixPath(name))))
+        if len(wanted) == before and not plan.photos:
+            raise UsageError(f"{argument}: no pictures there ({', '.join(READABLE)}; tables: {', '.join(TABLES)})")
+    own = {path for number, path in seen if plan.stores[number].equals(plan.output.store)}
+    named = []
+    for photo, (target, side_by_side) in zip(plan.photos, distinct_names(wanted, compare), strict=True):
+        for path in (target, side_by_side):
+            if path and posixpath.join(plan.output.path, path.as_posix()) in own:
+                raise UsageError(f"{plan.output.shown}/{path} would overwrite a source photo: choose another --output")
+        named.append(_named(photo, target, side_by_side))
+    plan.photos = named
+    return plan
+
+
+def _named(photo: BulkPhoto, target: PurePosixPath, side_by_side: PurePosixPath | None) -> BulkPhoto:
+    compare = side_by_side.as_posix() if side_by_side else ""
+    return BulkPhoto(photo.store, photo.path, photo.shown, photo.stamp, target.as_posix(), compare)
+
+
+def _found(argument: str, store: Any, recursive: bool, column: str, skipped: Counter[str]) -> _Found:
+    if suffix(argument) in TABLES:
+        yield from _of_table(locate(argument, store), store, column)
+    elif store is None and not is_uri(argument):
+        found = find_photos([argument], recursive)
+        skipped.update(found.skipped)
+        for photo in found.photos:
+            yield locate(str(photo)), (found.places[photo] / photo.name).as_posix(), None
+    else:
+        yield from _of_store(locate(argument, store), recursive, skipped)
+
+
+def _of_store(place: Place, recursive: bool, skipped: Counter[str]) -> _Found:
+    if not is_folder(place):
+        yield place, posixpath.basename(place.path), None
+        return
+    for name, stamp in files_below(place, recursive):
+        if any(part.startswith(".") for part in posixpath.dirname(name).split("/")):
+            continue
+        if stamp is None:
+            skipped["folders (--recursive goes into them)"] += 1
+        elif is_picture(PurePosixPath(name), skipped):
+            yield place / name, name, stamp
+
+
+def _of_table(table: Place, store: Any, column: str) -> _Found:
+    folder = posixpath.dirname(table.path)
+    for text in read_column(table, column):
+        if is_uri(text) or text.startswith("/"):
+            place = locate(text, store)
+        else:
+            path = posixpath.normpath(posixpath.join(folder, text))
+            place = Place(table.store, path, text)
+        beside = folder if place.store.equals(table.store) else ""
+        yield place, relative_names([place.path], beside)[0], None
+
+
+def _number(stores: list[Any], store: Any) -> int:
+    """Which of the stores this is; a new one is added."""
+    for number, known in enumerate(stores):
+        if known is store or known.equals(store):
+            return number
+    stores.append(store)
+    return len(stores) - 1

@@ -1,0 +1,163 @@
+"""Photos of a store restored by Ray's workers on this machine: each once, as one process does, whoever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from quantface_core.cli.main import main
+from quantface_core.errors import UsageError
+from quantface_core.io.checkpoint import save_restorer
+from quantface_core.io.stores import Place, locate, read, stamp, write
+from quantface_core.pipelines.bulk import _manifest as bulk_manifest
+from quantface_core.pipelines.bulk_plan import plan_bulk
+from quantface_core.pipelines.jobs import find_photos, plan_jobs
+from quantface_core.pipelines.restore import RestoreRequest, restore
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.types import RestoreOptions
+
+pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
+from pyarrow import fs  # noqa: E402
+
+COUNT, BROKEN = 10, 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path, test_faces: list[Path]) -> Path:
+    """Small portraits in nested folders, one broken."""
+    for number in range(COUNT):
+        path = tmp_path / "in" / f"y{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(test_faces[number]).resize((160, 160)).save(path)
+        if number == BROKEN:
+            path.write_bytes(path.read_bytes()[:99])
+    return tmp_path / "in"
+
+
+def made(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def names(sources: list[str], output: str, **options: Any) -> list[str]:
+    return [photo.name for photo in plan_bulk(sources, output, **options).photos]
+
+
+def test_folders_uris_and_tables_lead_to_the_same_photos(folder: Path, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    wanted = [f"y{n % 2}/{n}.png" for n in (*range(0, COUNT, 2), *range(1, COUNT, 2))]
+    assert names([str(folder)], output, recursive=True) == wanted
+    assert names([folder.as_uri()], output, recursive=True) == wanted
+    table = folder / "photos.csv"
+    table.write_text("who,path\n" + "".join(f"x,{name}\n" for name in wanted) + f"x,{folder.as_uri()}/y0/0.png\n")
+    assert names([str(table)], output) == wanted
+    lines = tmp_path / "photos.jsonl"
+    lines.write_text("".join(json.dumps({"where": str(folder / name)}) + "\n" for name in wanted))
+    assert names([str(lines)], output, column="where") == [f"in/{name}" for name in wanted]
+    with pytest.raises(UsageError, match="has no column 'path': it has where"):
+        plan_bulk([str(lines)], output)
+    with pytest.raises(UsageError, match="would overwrite a source"):
+        plan_bulk([folder.as_uri()], str(folder), recursive=True)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UsageError, match="no pictures there"):
+        plan_bulk([(tmp_path / "nothing").as_uri()], output)
+
+
+def test_any_pyarrow_file_system_is_read_and_written(tmp_path: Path) -> None:
+    for store in (fs._MockFileSystem(), fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())):
+        place = Place(store, "a/b/c.bin", "x://a/b/c.bin")
+        write(place, b"content")
+        assert read(place) == b"content"
+        assert stamp(place).size == 7
+        assert len(store.get_file_info(fs.FileSelector("a/b"))) == 1  # no draft is left
+        write(Place(store, "a/p.jpg", ""), b"")
+        assert [photo.path for photo in plan_bulk(["a"], "out", store=store).photos] == ["a/p.jpg"]
+    with pytest.raises(UsageError, match="no store that can be reached"):
+        locate("nonsense://bucket/photo.jpg")
+
+
+def test_a_store_keeps_the_manifest_too() -> None:
+    """Stores cannot append: the driver writes it whole."""
+    output = Place(fs._MockFileSystem(), "out", "mock://out")
+    for number in range(2):
+        with bulk_manifest(output) as manifest:
+            assert len(manifest) == number
+            manifest.add({"output": f"{number}.png", "error": ""})
+    assert [json.loads(line)["output"] for line in read(output / "manifest.jsonl").splitlines()] == ["0.png", "1.png"]
+
+
+def test_what_is_missing_is_told_in_a_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["restore", "s3://bucket/photos", "-o", str(tmp_path / "out")]) == 2
+    assert "stores are read and written with --ray" in capsys.readouterr().err
+    assert main(["restore", str(folder), "--actors", "2"]) == 2
+    pytest.importorskip("ray.data", reason="needs the extra ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        assert main(["restore", str(folder), "-r", "--ray", address, "-o", str(tmp_path / "out")]) == 2
+    assert "nothing answers there" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "y0").exists()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Two processors' worth of Ray, however many there are, for all tests."""
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def workers() -> list[int]:
+    """Workers that this process's Ray started."""
+    return [pid for pid in descendants(os.getpid()) if b"ray::MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def test_a_killed_worker_loses_nothing_and_results_are_one_process_s(
+    cluster: None, folder: Path, tmp_path: Path, tiny: OneStepRestorer
+) -> None:
+    from quantface_core.pipelines.bulk import BulkRequest, restore_bulk
+
+    model = tmp_path / "tiny.safetensors"
+    save_restorer(tiny, model)
+    request = RestoreRequest((), model, RestoreOptions(strength=1.0), torch.device("cpu"), threads=1)
+    one, many = tmp_path / "one", tmp_path / "many"
+    before = torch.get_num_threads()
+    jobs = plan_jobs(find_photos([str(folder)], recursive=True), one, compare=False)
+    list(restore(replace(request, jobs=jobs)))
+    torch.set_num_threads(before)
+
+    bulk = BulkRequest(plan_bulk([folder.as_uri()], str(many), recursive=True), request, actors=2)
+    results = []
+    for result in restore_bulk(bulk):
+        if not results:
+            os.kill(workers()[0], signal.SIGKILL)
+        results.append(result)
+    assert len(results) == len({result.source for result in results}) == COUNT
+    assert [result.source for result in results if result.error] == [f"{folder.as_uri()}/y0/{BROKEN}.png"]
+    assert made(many) == made(one)
+    assert len(made(many)) == COUNT - 1
+    lines = [json.loads(line) for line in (many / "manifest.jsonl").read_text().splitlines()]
+    told = sorted(line["output"] for line in lines if "output" in line)
+    assert told == sorted(job.target.relative_to(one).as_posix() for job in jobs)
+    assert not list(many.rglob(".quantface-*"))
+
+    (many / "y1" / "3.png").unlink()
+    again = [str(result.source) for result in restore_bulk(replace(bulk, skip_existing=True))]
+    assert sorted(again) == [f"{folder.as_uri()}/y0/{BROKEN}.png", f"{folder.as_uri()}/y1/3.png"]
+    assert made(many) == made(one)
