@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..io.atomic import check_writable
 from ..io.stores import is_uri
 from ..types import RestoreOptions
-from .results import tell
+from .results import report_results
 
 if TYPE_CHECKING:
     from ..pipelines.callbacks import PipelineCallbacks
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
 
     reasons = [f"{count} {why}" for why, count in sorted(plan.skipped.items())]
     summary = f"skipped: {'; '.join(reasons)}" if reasons else ""
-    return tell(work, len(plan.photos), plan.skipped, summary, arguments, options)
+    return report_results(work, len(plan.photos), plan.skipped, summary, arguments, options)
 
 
 def output_place(text: str) -> Path | str:

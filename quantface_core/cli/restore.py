@@ -16,7 +16,7 @@ from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from . import bulk, film
 from .devices import add_device_argument, resolve_device
-from .results import tell
+from .results import report_results
 
 if TYPE_CHECKING:
     from ..pipelines.callbacks import PipelineCallbacks
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         results_of = partial(restore_archive, folder=arguments.output) if arguments.skip_existing else restore
         return results_of(request, callbacks=callbacks)
 
-    return tell(work, len(jobs), found.skipped, found.summary(), arguments, options)
+    return report_results(work, len(jobs), found.skipped, found.summary(), arguments, options)
 
 
 def _check_report(report: Path | None, jobs: list[Job]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..pipelines.restore import PhotoResult
 
 
-def tell(
+def report_results(
     work: Callable[[PipelineCallbacks], Iterator[PhotoResult]],
     count: int,
     skipped: Mapping[str, int],

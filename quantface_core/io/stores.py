@@ -105,7 +105,7 @@ def is_folder(place: Place) -> bool:
     """Raises UsageError where the store does not answer."""
     from pyarrow import fs
 
-    return bool(_asked(place, place.path).type == fs.FileType.Directory)
+    return bool(_file_info(place, place.path).type == fs.FileType.Directory)
 
 
 def files_below(place: Place, recursive: bool) -> list[tuple[str, Stamp | None]]:
@@ -114,7 +114,7 @@ def files_below(place: Place, recursive: bool) -> list[tuple[str, Stamp | None]]
 
     selector = fs.FileSelector(place.path, recursive=recursive, allow_not_found=True)
     found = []
-    for info in _asked(place, selector):
+    for info in _file_info(place, selector):
         name = posixpath.relpath(info.path, place.path)
         if info.type == fs.FileType.File or not recursive:
             found.append((name, _stamp(info) if info.type == fs.FileType.File else None))
@@ -152,6 +152,8 @@ def read_column(place: Place, column: str) -> list[str]:
     """A column of text of a table: Parquet, CSV, or lines of JSON. Raises UsageError."""
     from pyarrow import ArrowException, dataset, types
 
+    if stamp(place) == GONE:
+        raise UsageError(f"{place.shown}: there is no such table")
     format = TABLES[posixpath.splitext(place.path)[1].lower()]
     try:
         table = dataset.dataset(place.path, filesystem=place.store, format=format)
@@ -165,7 +167,7 @@ def read_column(place: Place, column: str) -> list[str]:
         raise UsageError(f"{place.shown}: no table that can be read ({_line(error)})") from None
 
 
-def _asked(place: Place, what: Any) -> Any:
+def _file_info(place: Place, what: Any) -> Any:
     try:
         return place.store.get_file_info(what)
     except OSError as error:

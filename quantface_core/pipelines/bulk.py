@@ -57,7 +57,7 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
         key = settings_key(settings)
         photos = request.plan.photos
         if request.skip_existing:
-            photos = _left(request.plan, manifest, key)
+            photos = _pending(request.plan, manifest, key)
             if len(photos) < len(request.plan.photos):
                 before = len(request.plan.photos) - len(photos)
                 callbacks.notify(f"{before} of {len(request.plan.photos)} photos are done already")
@@ -68,7 +68,7 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
         )
         manifest.add({"settings": key, "means": settings})
         waiting = {photo.name: photo for photo in photos}
-        for done in _worked(replace(request, request=asked, actors=actors), photos):
+        for done in _run_workers(replace(request, request=asked, actors=actors), photos):
             if waiting.pop(done.photo.name, None) is None:
                 continue  # told already
             record = record_of(done.result, done.photo.name, done.photo.shown, key, done.stamp, done.digest)
@@ -81,7 +81,7 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
             yield result
 
 
-def _worked(request: BulkRequest, photos: list[BulkPhoto]) -> Iterator[Done]:
+def _run_workers(request: BulkRequest, photos: list[BulkPhoto]) -> Iterator[Done]:
     import ray
     import ray.data
 
@@ -168,11 +168,11 @@ def _workers(request: BulkRequest) -> tuple[int, int]:
     return actors, request.request.threads or max(1, share)
 
 
-def _left(plan: BulkPlan, manifest: Manifest, key: str) -> list[BulkPhoto]:
+def _pending(plan: BulkPlan, manifest: Manifest, key: str) -> list[BulkPhoto]:
     """The photos that are still to do; what lies there without a manifest is left, as by `restore_archive`."""
     there, foreign = {name for name, _ in files_below(plan.output, recursive=True)}, len(manifest) == 0
 
-    def is_left(photo: BulkPhoto) -> bool:
+    def is_pending(photo: BulkPhoto) -> bool:
         if photo.name not in there or (photo.compare and photo.compare not in there):
             return True
         known = manifest.get(photo.name)
@@ -182,7 +182,7 @@ def _left(plan: BulkPlan, manifest: Manifest, key: str) -> list[BulkPhoto]:
         found = photo.stamp or stamp(source)
         return found == GONE or not is_done(known, key, found, lambda: _digest(source))
 
-    return [photo for photo in plan.photos if is_left(photo)]
+    return [photo for photo in plan.photos if is_pending(photo)]
 
 
 def _digest(photo: Place) -> str:

@@ -73,6 +73,7 @@ class Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         """A `BulkPhoto` in each row, a `Done` in each row back, pickled."""
+        # What Ray carries between its own processes is pickled anyway; no file is read so.
         photos: list[BulkPhoto] = [pickle.loads(row) for row in batch["photo"]]
         if self._begun(f"{photos[0].name}, together") == 1:
             done = list(self._restored(photos))

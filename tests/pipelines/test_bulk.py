@@ -119,13 +119,23 @@ def cluster() -> Iterator[None]:
 
 
 def workers() -> list[int]:
-    """Workers that this process's Ray started."""
-    return [pid for pid in descendants(os.getpid()) if b"ray::MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Workers that this process's Ray started and that live."""
+    return [pid for pid in descendants(os.getpid()) if b"ray::MapWorker" in told_by_system(pid, "cmdline")]
 
 
 def descendants(pid: int) -> list[int]:
-    children = [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
+    tasks = Path(f"/proc/{pid}/task")
+    threads = [task.name for task in tasks.iterdir()] if tasks.exists() else []
+    children = [int(child) for thread in threads for child in told_by_system(pid, f"task/{thread}/children").split()]
     return children + [below for child in children for below in descendants(child)]
+
+
+def told_by_system(pid: int, name: str) -> bytes:
+    """A file of a process; empty once that, or its thread, has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def test_a_killed_worker_loses_nothing_and_results_are_one_process_s(
