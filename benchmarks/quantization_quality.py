@@ -45,9 +45,18 @@ class Method:
     patches: Mapping[str, Any] = field(default_factory=dict)  # constants of the library, for what has no setting
 
 
-PLAIN = QuantizeSettings(scaling=False, block=1, search_rotation=False, clipping=False, rank=0, rounding="nearest")
+PLAIN = QuantizeSettings(
+    scaling=False,
+    block=1,
+    search_rotation=False,
+    search_zero_point=False,
+    clipping=False,
+    rank=0,
+    rounding="nearest",
+)
 OURS = "ours, untrained"
 RECIPE = replace(PLAIN, scaling=True, rank=16)
+SEARCHED = replace(RECIPE, clipping=True, search_zero_point=True)
 WHOLE_WIDTH = 8192  # a rotation of all channels where they have a Hadamard matrix
 COMPENSATED = {"rounding": "compensated"}
 _GPTQ = {"quantface_core.quant.compensate._STRENGTHS": ()}  # feedback alone, without the ridge regression
@@ -61,8 +70,8 @@ METHODS = {
     ),
     "SVD branch + scaling (SVDQuant's recipe)": Method(RECIPE),
     "the same with GPTQ, as its authors have it": Method(replace(RECIPE, **COMPENSATED), _GPTQ),
-    "the same with GPTQ and our search for clips": Method(replace(RECIPE, clipping=True, **COMPENSATED), _GPTQ),
-    "the same with our rounding and search for clips": Method(replace(RECIPE, clipping=True, **COMPENSATED)),
+    "the same with GPTQ and our searches for clips and zero points": Method(replace(SEARCHED, **COMPENSATED), _GPTQ),
+    "the same with our rounding and these searches": Method(replace(SEARCHED, **COMPENSATED)),
     "ours, without the search for clips": Method(QuantizeSettings(clipping=False)),
     "ours, rounded to nearest": Method(QuantizeSettings(rounding="nearest")),
     "ours, GPTQ": Method(patches=_GPTQ),
@@ -84,6 +93,7 @@ ABLATION = {
     "blocks of 32": Method(QuantizeSettings(block=32)),
     "blocks up to 256": Method(QuantizeSettings(block=256)),
     "no random signs": Method(patches=_SIGNS),
+    "symmetric codes": Method(QuantizeSettings(search_zero_point=False)),
     "no clipping": Method(QuantizeSettings(clipping=False)),
     "no scaling": Method(QuantizeSettings(scaling=False)),
     "exponent 0.5 everywhere": Method(patches={_EXPONENTS: (0.5,)}),

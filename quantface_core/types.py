@@ -117,6 +117,7 @@ class LayerFormat:
     block: int = 1  # channels mixed by the rotation, see kernels/hadamard.py; 1 = no rotation
     seed: int = 0  # of the rotation's signs
     rank: int = 0  # of the low-rank branch beside the integers; 0 = none
+    zero_point: int | None = None  # how many of all 2^bits activation codes are below zero; None = symmetric ones
 
     @property
     def bits(self) -> Bits:
@@ -132,6 +133,7 @@ class QuantConfig:
     scaling: bool = True  # per-channel scales between activations and weights, exponent searched
     block: int = 64  # largest rotation block; 1 = no rotation
     search_rotation: bool = True  # leave a layer unrotated, or draw its signs again, where its output is nearer so
+    search_zero_point: bool = True  # use all activation codes, fewer of them where a layer's input is not
     clipping: bool = True  # search clipping ratios of weights and activations
     rank: int = 16  # of the low-rank branch that keeps the largest part of a weight in float; 0 = none
     seed: int = 0  # of rotation signs and of calibration crops

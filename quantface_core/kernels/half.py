@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import reference
-from .quantize import largest_code
+from .quantize import largest_code, largest_magnitude
 from .weight import LowBitWeight
 from .weight_cache import can_cache_weights
 
@@ -42,9 +42,9 @@ def supports(weight_bits: int, activation_bits: int) -> bool:
 class _Carried:
     """A weight as float16, over a power of two that lets every sum of its products with codes fit."""
 
-    def __init__(self, weight: LowBitWeight, activation_bits: int) -> None:
+    def __init__(self, weight: LowBitWeight, activation_bits: int, zero_point: int | None) -> None:
         inputs = torch.Size(weight.shape[1:]).numel()
-        most = inputs * largest_code(weight.bits) * largest_code(activation_bits)
+        most = inputs * largest_code(weight.bits) * largest_magnitude(activation_bits, zero_point)
         self.weight, self.unit = weight, 2.0 ** max(0, math.ceil(math.log2(most / _LARGEST)))
         self.scale = weight.scale.float() * self.unit  # of results, by output
         self._kept: Tensor | None = None
@@ -67,7 +67,7 @@ class Linear(reference.Linear):
 
     @cached_property
     def _carried(self) -> _Carried:
-        return _Carried(self.weight, self.activation_bits)
+        return _Carried(self.weight, self.activation_bits, self.zero_point)
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
@@ -80,7 +80,7 @@ class Conv2d(reference.Conv2d):
 
     @cached_property
     def _carried(self) -> _Carried:
-        return _Carried(self.weight, self.activation_bits)
+        return _Carried(self.weight, self.activation_bits, self.zero_point)
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)

@@ -1,6 +1,8 @@
-"""Symmetric quantizers: real numbers to small integers and the scale between (DESIGN.md section 3.2).
+"""Quantizers: real numbers to small integers and the scale between (DESIGN.md section 3.2).
 
 A code is a whole number in [-(2^(b-1) - 1), 2^(b-1) - 1], kept in int8; a value is its code times a scale.
+Activations may have a zero point z: all 2^b codes are used then, z of them below zero, [-z, 2^b - 1 - z]. The zero
+point is taken off before the product, which needs no correction so.
 Weights have one scale per output channel, found once by a clipping search. Activations have one per token
 (linears) or per image (convolutions), found at every call from the largest magnitude and a clipping ratio.
 """
@@ -14,6 +16,7 @@ from ..errors import ConfigError
 from ..types import BITS, widths_in_words
 
 CLIPPING_RATIOS = tuple(round(1.0 - 0.05 * step, 2) for step in range(13))  # 1.0 (no clipping) to 0.4
+ASYMMETRIC_BITS = 7  # the most bits of codes with a zero point: an int8 holds all that it may move them to
 _PIECE = 1 << 18  # weights searched at once
 _BFLOAT16_BITS = 7  # its numbers from 128 to 256 are 128 whole ones
 _SMALLEST = 1e-12  # (or the dtype's smallest) scale of an all-zero channel or token: its codes are zero whatever it is
@@ -26,10 +29,29 @@ def largest_code(bits: int) -> int:
     return (1 << (bits - 1)) - 1
 
 
-def quantize(x: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Codes of x, int8: x over scale, rounded half to even and clipped; `scale` broadcasts against x."""
+def code_range(bits: int, zero_point: int | None = None) -> tuple[int, int]:
+    """The lowest and the highest code of a width; None = symmetric. Raises ConfigError.
+
+    Codes with a zero point have at most `ASYMMETRIC_BITS` bits, and no fewer above zero than below.
+    """
     limit = largest_code(bits)
-    return (x.float() / scale.float()).round_().clamp_(-limit, limit).to(torch.int8)
+    if zero_point is None:
+        return -limit, limit
+    if bits > ASYMMETRIC_BITS or not 0 <= zero_point <= limit + 1:
+        most = f"from 0 to {limit + 1}" if bits <= ASYMMETRIC_BITS else "none"
+        raise ConfigError(f"the zero point of {bits} bits is {most}, got {zero_point}")
+    return -zero_point, (1 << bits) - 1 - zero_point
+
+
+def largest_magnitude(bits: int, zero_point: int | None = None) -> int:
+    """The code farthest from zero, without its sign: what clipping puts the largest value on."""
+    lowest, highest = code_range(bits, zero_point)
+    return max(-lowest, highest)
+
+
+def quantize(x: Tensor, scale: Tensor, bits: int, zero_point: int | None = None) -> Tensor:
+    """Codes of x, int8: x over scale, rounded half to even and clipped; `scale` broadcasts against x."""
+    return (x.float() / scale.float()).round_().clamp_(*code_range(bits, zero_point)).to(torch.int8)
 
 
 def dequantize(codes: Tensor, scale: Tensor) -> Tensor:
@@ -37,9 +59,9 @@ def dequantize(codes: Tensor, scale: Tensor) -> Tensor:
     return codes.to(scale.dtype) * scale
 
 
-def per_token_scale(x: Tensor, bits: int, clip: float = 1.0) -> Tensor:
+def per_token_scale(x: Tensor, bits: int, clip: float = 1.0, zero_point: int | None = None) -> Tensor:
     """Dynamic activation scales of a linear: x [..., C] -> [..., 1] in the dtype of x, which they multiply."""
-    return _scale(_largest_of_token(x), bits, clip)
+    return _scale(_largest_of_token(x), largest_magnitude(bits, zero_point), clip)
 
 
 def _largest_of_token(x: Tensor) -> Tensor:
@@ -51,12 +73,12 @@ def _largest_of_token(x: Tensor) -> Tensor:
     return x.view(torch.int16).bitwise_and(0x7FFF).amax(dim=-1, keepdim=True).view(torch.bfloat16)
 
 
-def per_image_scale(x: Tensor, bits: int, clip: float = 1.0) -> Tensor:
+def per_image_scale(x: Tensor, bits: int, clip: float = 1.0, zero_point: int | None = None) -> Tensor:
     """Dynamic activation scales of a convolution: x [B, C, H, W] -> [B, 1, 1, 1] float32.
 
     Where `quantize_activations` rounds in bfloat16, the scale's inverse is a bfloat16 number.
     """
-    scale = _scale(x.abs().amax(dim=(1, 2, 3), keepdim=True).float(), bits, clip)
+    scale = _scale(x.abs().amax(dim=(1, 2, 3), keepdim=True).float(), largest_magnitude(bits, zero_point), clip)
     return scale.reciprocal().to(x.dtype).float().reciprocal() if rounds_in_bfloat16(x.dtype, bits) else scale
 
 
@@ -65,22 +87,27 @@ def rounds_in_bfloat16(dtype: torch.dtype, bits: int) -> bool:
     return dtype == torch.bfloat16 and bits <= _BFLOAT16_BITS
 
 
-def offset(bits: int) -> int:
-    """What is added to values in steps so that bfloat16 rounds them to whole numbers, all above 128."""
-    return 128 + largest_code(bits) + 1
+def byte_of_zero(bits: int, zero_point: int | None = None) -> int:
+    """The unsigned byte that stands for zero: the zero point, or what makes symmetric codes positive."""
+    return largest_code(bits) + 1 if zero_point is None else zero_point
 
 
-def quantize_activations(x: Tensor, scale: Tensor, bits: int) -> Tensor:
+def offset(bits: int, zero_point: int | None = None) -> int:
+    """What is added to values in steps so that bfloat16 rounds all but the clipped to whole numbers, from 128 on."""
+    return 128 + byte_of_zero(bits, zero_point)
+
+
+def quantize_activations(x: Tensor, scale: Tensor, bits: int, zero_point: int | None = None) -> Tensor:
     """Codes of tokens or images, int8: as `quantize`, but x in bfloat16 is rounded by an addition.
 
     From 128 to 256 bfloat16 holds exactly the whole numbers: a sum that falls there is rounded to one, half to
     even, and a backend reads its code off the low byte, in half the passes over memory.
     """
     if not rounds_in_bfloat16(x.dtype, bits):
-        return quantize(x, scale, bits)
-    limit, middle = largest_code(bits), offset(bits)
+        return quantize(x, scale, bits, zero_point)
+    (lowest, highest), middle = code_range(bits, zero_point), offset(bits, zero_point)
     steps = (x.float() * scale.reciprocal().to(x.dtype).float() + middle).to(x.dtype)
-    return (steps.clamp_(middle - limit, middle + limit) - middle).to(torch.int8)
+    return (steps.clamp_(middle + lowest, middle + highest) - middle).to(torch.int8)
 
 
 def smallest_scale(dtype: torch.dtype) -> float:
@@ -88,8 +115,8 @@ def smallest_scale(dtype: torch.dtype) -> float:
     return max(_SMALLEST, torch.finfo(dtype).tiny)
 
 
-def _scale(largest: Tensor, bits: int, clip: float) -> Tensor:
-    return (largest * (clip / largest_code(bits))).clamp_min(smallest_scale(largest.dtype))
+def _scale(largest: Tensor, code: int, clip: float) -> Tensor:
+    return (largest * (clip / code)).clamp_min(smallest_scale(largest.dtype))
 
 
 def per_channel_scale(weight: Tensor, bits: int) -> Tensor:
@@ -106,9 +133,10 @@ def per_channel_scale(weight: Tensor, bits: int) -> Tensor:
 def _least_error_scale(rows: Tensor, bits: int) -> Tensor:
     """Scales [N, 1] of rows [N, K], few enough to stay in the cache through the search."""
     largest = rows.abs().amax(dim=1, keepdim=True)
-    best, least = _scale(largest, bits, 1.0), torch.full_like(largest, float("inf"))
+    code = largest_code(bits)
+    best, least = _scale(largest, code, 1.0), torch.full_like(largest, float("inf"))
     for ratio in CLIPPING_RATIOS:
-        scale = _scale(largest, bits, ratio)
+        scale = _scale(largest, code, ratio)
         error = (dequantize(quantize(rows, scale, bits), scale) - rows).square().sum(1, keepdim=True)
         better = error < least
         best, least = torch.where(better, scale, best), torch.where(better, error, least)

@@ -22,8 +22,8 @@ _EXACT = (1 << 24) - 1  # largest run of whole numbers that float32 represents
 
 
 def _inputs_per_sum(activation_bits: int, weight_bits: int) -> int:
-    """How many products of codes may be added in float32 without rounding."""
-    return _EXACT // (largest_code(activation_bits) * largest_code(weight_bits))
+    """How many products of codes may be added in float32 without rounding, wherever the zero point is."""
+    return _EXACT // (((1 << activation_bits) - 1) * largest_code(weight_bits))
 
 
 def linear_sums(x: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
@@ -78,7 +78,7 @@ def supports(weight_bits: int, activation_bits: int) -> bool:
 class Linear:
     """A linear at low bits: x [N, K] -> [N, O] in the dtype of x. Weights unpack at every call.
 
-    `transform` balances x first, None = it is balanced; `bias` is [O] float32.
+    `transform` balances x first, None = it is balanced; `bias` is [O] float32; `zero_point`: see `code_range`.
     """
 
     def __init__(
@@ -88,15 +88,16 @@ class Linear:
         clip: float,
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
+        zero_point: int | None = None,
     ) -> None:
         self.weight, self.activation_bits, self.clip = weight, activation_bits, clip
-        self.bias, self.transform = bias, transform
+        self.bias, self.transform, self.zero_point = bias, transform, zero_point
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
         balanced = self.transform(x) if self.transform else x
-        scale = per_token_scale(balanced, self.activation_bits, self.clip)
-        return quantize_activations(balanced, scale, self.activation_bits), scale
+        scale = per_token_scale(balanced, self.activation_bits, self.clip, self.zero_point)
+        return quantize_activations(balanced, scale, self.activation_bits, self.zero_point), scale
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
@@ -123,17 +124,18 @@ class Conv2d:
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
         fuse_upsample: bool = False,
+        zero_point: int | None = None,
     ) -> None:
         self.weight, self.activation_bits, self.clip = weight, activation_bits, clip
-        self.bias, self.transform = bias, transform
+        self.bias, self.transform, self.zero_point = bias, transform, zero_point
         self.stride, self.padding = stride, padding
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
         # A channel transform is the same at every tap, and zero padding stays zero.
         balanced = self.transform(x.movedim(1, -1)).movedim(-1, 1) if self.transform else x
-        scale = per_image_scale(balanced, self.activation_bits, self.clip)
-        return quantize_activations(balanced, scale, self.activation_bits), scale
+        scale = per_image_scale(balanced, self.activation_bits, self.clip, self.zero_point)
+        return quantize_activations(balanced, scale, self.activation_bits, self.zero_point), scale
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)

@@ -45,6 +45,7 @@ class QuantConv2d(QuantLayer):
             self.bias,
             self._transform,
             self.fuse_upsample,
+            fmt.zero_point,
         )
 
     def release(self) -> None:

@@ -32,8 +32,10 @@ class QuantLinear(QuantLayer):
     def _make_kernel(self, backend: Backend) -> Any:
         fmt = self.format
         scale = self.channel_scale.cpu().numpy().tobytes()
-        self.codes_key = (backend.__name__, fmt.activation_bits, fmt.clip, self.rotation, scale)
-        return backend.Linear(self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform)
+        self.codes_key = (backend.__name__, fmt.activation_bits, fmt.clip, fmt.zero_point, self.rotation, scale)
+        return backend.Linear(
+            self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform, fmt.zero_point
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return project((self,), x)[0]

@@ -56,15 +56,17 @@ class TrainableLayer(nn.Module):
 
     def _rounded(self, x: Tensor) -> Tensor:
         layer = self.source[0]
-        bits, measure, seen = layer.format.activation_bits, per_token_scale, x.detach()
+        fmt, measure, seen = layer.format, per_token_scale, x.detach()
         if isinstance(layer, QuantConv2d):
             # In float32, as for a model that runs so: bfloat16's own scales are its backends' affair.
             measure, seen = per_image_scale, seen.float()
         if self.clip.requires_grad:
             # In its bounds, with the gradient that it would have without them: a step beyond must not be the last.
             bounded = self.clip + (self.clip.clamp(_LEAST_CLIP, 1) - self.clip).detach()
-            return fake_quantize(x, measure(seen, bits), bits, bounded)
-        return fake_quantize(x, measure(seen, bits, layer.format.clip), bits)
+            scale = measure(seen, fmt.activation_bits, 1.0, fmt.zero_point)
+            return fake_quantize(x, scale, fmt.activation_bits, bounded, fmt.zero_point)
+        scale = measure(seen, fmt.activation_bits, fmt.clip, fmt.zero_point)
+        return fake_quantize(x, scale, fmt.activation_bits, zero_point=fmt.zero_point)
 
     def to_integers(self, rank: int = 0) -> QuantLayer:
         """The low-bit layer again, with the trained clip and all adapters as one branch.

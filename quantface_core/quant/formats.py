@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..kernels.hadamard import has_hadamard
+from ..kernels.quantize import code_range
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, empty_like, quant_layers, quantizable, swap
 from ..types import BITS, LayerFormat
@@ -19,8 +20,17 @@ _POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
 
 
 def formats_to_json(model: nn.Module) -> str:
-    """Every low-bit layer's format by name."""
-    return json.dumps({name: asdict(layer.format) for name, layer in quant_layers(model).items()})
+    """Every low-bit layer's format by name; a zero point only where there is one."""
+    return json.dumps({name: _table(layer.format) for name, layer in quant_layers(model).items()})
+
+
+def has_zero_points(model: nn.Module) -> bool:
+    """Whether the activation codes of a low-bit layer are asymmetric."""
+    return any(layer.format.zero_point is not None for layer in quant_layers(model).values())
+
+
+def _table(fmt: LayerFormat) -> dict[str, Any]:
+    return {key: value for key, value in asdict(fmt).items() if value is not None}
 
 
 def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerFormat]:
@@ -68,6 +78,7 @@ def add_low_bit_layers(model: nn.Module, formats: dict[str, LayerFormat]) -> Non
 
 
 def _checked(name: str, shape: torch.Size, table: Any) -> LayerFormat:
+    table = {"zero_point": None, **table} if isinstance(table, dict) else table
     expected = {f.name for f in fields(LayerFormat)}
     if not isinstance(table, dict) or set(table) != expected:
         raise ConfigError(f"layers.{name}: a table of {', '.join(sorted(expected))}")
@@ -84,6 +95,13 @@ def _checked(name: str, shape: torch.Size, table: Any) -> LayerFormat:
     clip = table["clip"]
     if type(clip) not in (int, float) or not 0.01 <= clip <= 1:
         raise ConfigError(f"layers.{name}.clip: a number from 0.01 to 1, got {clip!r:.40}")
+    zero_point = table["zero_point"]
+    if zero_point is not None and type(zero_point) is not int:
+        raise ConfigError(f"layers.{name}.zero_point: a whole number or none, got {zero_point!r:.40}")
+    try:
+        code_range(table["activation_bits"], zero_point)
+    except ConfigError as error:
+        raise ConfigError(f"layers.{name}: {error}") from error
     if shape[1] % table["block"] or not has_hadamard(table["block"]):
         raise ConfigError(f"layers.{name}.block: no rotation of {table['block']} for {shape[1]} channels")
     return LayerFormat(**{**table, "clip": float(clip)})

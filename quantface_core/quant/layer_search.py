@@ -1,4 +1,4 @@
-"""One layer in low bits, at any balance and clip: its output error, and itself (DESIGN.md sections 3.1 to 3.3)."""
+"""One layer in low bits, at any balance and range of codes: its output error, and itself (DESIGN.md 3.1 to 3.3)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..kernels.balance import channel_scale, low_rank
 from ..kernels.bitpack import pack
 from ..kernels.hadamard import Rotation, rotate
 from ..kernels.quantize import (
+    ASYMMETRIC_BITS,
     dequantize,
     largest_code,
     per_channel_scale,
@@ -43,6 +44,18 @@ class Balance:
 
 
 UNBALANCED = Balance(None, 1, 0)
+
+
+@dataclass(frozen=True)
+class ActivationRange:
+    """Where a layer's activation codes lie (DESIGN.md section 3.2)."""
+
+    clip: float = 1.0
+    below: float | None = None  # share of all codes that are below zero; None = symmetric, one code fewer
+
+    def zero_point(self, bits: int) -> int | None:
+        """At a width; None also where it is too wide for one."""
+        return None if self.below is None or bits > ASYMMETRIC_BITS else round(self.below * 2**bits)
 
 
 class LayerSearch:
@@ -134,11 +147,11 @@ class LayerSearch:
             scale = largest.view(-1, *[1] * (weight.ndim - 1))
         return quantize(weight, scale, bits), scale
 
-    def compensated(self, balance: Balance, clip: float) -> tuple[Tensor, Tensor]:
+    def compensated(self, balance: Balance, within: ActivationRange) -> tuple[Tensor, Tensor]:
         """As `rounded` at the format's width, the codes such that their errors cancel in the output."""
         codes, scale = self.rounded(balance)
         weight, (x, measured) = self.split(balance)[0], self._balanced_sample(self.every, balance)
-        inputs = self._rounded_sample(x, measured, self.fmt.activation_bits, clip)
+        inputs = self._rounded_sample(x, measured, self.fmt.activation_bits, within)
         sample = sample_rows(self.layer, inputs, self._product(x, weight), self.fmt.seed)
         # Apple's GPUs have not all of the factorizations.
         device = x.device if x.device.type == "cuda" else torch.device("cpu")
@@ -146,13 +159,13 @@ class LayerSearch:
         compensated = compensated_codes(*flat, self.fmt.weight_bits, sample.to(device))
         return compensated.view_as(codes).to(codes.device), scale
 
-    def error(self, balance: Balance, clip: float) -> float:
+    def error(self, balance: Balance, within: ActivationRange) -> float:
         """Mean squared error of the output over its mean square."""
         if self.prepared is None or self.prepared[0] != balance:
             self._prepare(balance, *self.rounded(balance))
         assert self.prepared
         _, weight, branch_weight, x, measured = self.prepared
-        output = self._product(self._rounded_sample(x, measured, self.fmt.activation_bits, clip), weight)
+        output = self._product(self._rounded_sample(x, measured, self.fmt.activation_bits, within), weight)
         if branch_weight.ndim:
             output = output + self._product(x, branch_weight)
         return self._relative(output)
@@ -162,8 +175,10 @@ class LayerSearch:
         branch = torch.as_tensor(0.0 if down is None or up is None else _product_of(down, up, codes))
         self.prepared = (balance, dequantize(codes, scale), branch, *self._balanced_sample(self.whole, balance))
 
-    def width_errors(self, balance: Balance, clips: Sequence[float]) -> tuple[dict[int, float], dict[int, float]]:
-        """(weight, activation) error of the output by width, each with the other exact; the best clip of each.
+    def width_errors(
+        self, balance: Balance, ranges: Sequence[ActivationRange]
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """(weight, activation) error of the output by width, each with the other exact; the best range of each.
 
         A few widths are measured; those between fall as a constant factor a bit.
         """
@@ -173,23 +188,26 @@ class LayerSearch:
             change = dequantize(*self.rounded(balance, bits)) - residual
             weights[bits] = self._relative(self.exact + self._product(x, change))
             # The branch reads what is not rounded: only the residual meets the rounding's error.
-            changes = (self._rounded_sample(x, measured, bits, clip) - x for clip in clips if clip >= worth)
+            tried = [within for within in ranges if within.clip >= worth]
+            changes = (self._rounded_sample(x, measured, bits, within) - x for within in tried)
             activations[bits] = min(self._relative(self.exact + self._product(c, residual)) for c in changes)
         return _between(weights), _between(activations)
 
-    def _rounded_sample(self, x: Tensor, measured: Tensor, bits: int, clip: float) -> Tensor:
-        steps = per_image_scale(measured, bits, clip) if self.conv else per_token_scale(measured, bits, clip)
-        return dequantize(quantize(x, steps, bits), steps)
+    def _rounded_sample(self, x: Tensor, measured: Tensor, bits: int, within: ActivationRange) -> Tensor:
+        measure, zero_point = per_image_scale if self.conv else per_token_scale, within.zero_point(bits)
+        steps = measure(measured, bits, within.clip, zero_point)
+        return dequantize(quantize(x, steps, bits, zero_point), steps)
 
     def _relative(self, output: Tensor) -> float:
         return float((output - self.exact).square().mean() / self.exact.square().mean().clamp_min(1e-20))
 
-    def build(self, balance: Balance, clip: float) -> QuantLayer:
+    def build(self, balance: Balance, within: ActivationRange) -> QuantLayer:
         """The low-bit layer, its tensors in the dtypes of storage; `error` at its balance is its own from here on."""
-        fmt = replace(self.fmt, clip=clip, block=balance.block, seed=balance.seed)
+        zero_point = within.zero_point(self.fmt.activation_bits)
+        fmt = replace(self.fmt, clip=within.clip, block=balance.block, seed=balance.seed, zero_point=zero_point)
         _, down, up = self.split(balance)
         compensated = self.config.rounding == "compensated"
-        codes, scale = self.compensated(balance, clip) if compensated else self.rounded(balance)
+        codes, scale = self.compensated(balance, within) if compensated else self.rounded(balance)
         self._prepare(balance, codes, scale)
         built = empty_like(self.layer, fmt).to(self.weight.device)
         built.packed = pack(codes, fmt.weight_bits)

@@ -1,4 +1,4 @@
-"""Which balance and clip keep a layer's output, and the layer made with them (DESIGN.md sections 3.1 to 3.3)."""
+"""Which balance and range of codes keep a layer's output, and the layer made with them (DESIGN.md 3.1 to 3.3)."""
 
 from __future__ import annotations
 
@@ -11,33 +11,64 @@ from torch import Tensor
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer
 from ..types import LayerFormat, LayerReport, QuantConfig
-from .layer_search import UNBALANCED, Balance, LayerSearch
+from .layer_search import UNBALANCED, ActivationRange, Balance, LayerSearch
 from .observe import ChannelStatistics
 
 EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the scaling; None = no scaling
 DRAWS = 2  # of a rotation's signs
-CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # of activations
-_TYPICAL_CLIP = 0.8  # at which balances are compared
+BELOW = (1 / 2, 3 / 8, 1 / 4, 1 / 8, 1 / 16)  # shares of activation codes below zero, of what is not rotated
+CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # of activations
+_TYPICAL_CLIP, _TYPICAL_PLAIN_CLIP = 0.8, 0.6  # at which balances are compared, rotated and not: tails are longer there
 _NEXT_DRAW = 2**32  # from the seed of one draw to that of the next: layers count on by one
 
 
-def search(layers: Sequence[LayerSearch], config: QuantConfig) -> tuple[Balance, float]:
-    """The (balance, clipping ratio) of least output error in all: exponent, rotation and clip, one after the other."""
-    clip = _TYPICAL_CLIP if config.clipping else 1.0
+def search(layers: Sequence[LayerSearch], config: QuantConfig) -> tuple[Balance, ActivationRange]:
+    """The balance and range of activation codes of least output error in all.
 
-    def error(balance: Balance, clip: float = clip) -> float:
-        return sum(layer.error(balance, clip) for layer in layers)
+    A rotation makes values lie evenly around zero, so the share of codes below it is searched without one only. Of each
+    kind, rotated and not, exponent, signs and share are searched one after the other, and clips of the best of both.
+    """
+    fmt, centred = layers[0].fmt, 0.5 if config.search_zero_point else None
+    rotated = Balance(None, fmt.block, fmt.seed)
+    found = [_rotated(layers, config, rotated, centred)] if fmt.block > 1 else []
+    if fmt.block == 1 or config.search_rotation:
+        found.append(_plain(layers, config, replace(rotated, block=1), centred))
+    clips = CLIPS if config.clipping else (1.0,)
+    clipped = ((balance, replace(within, clip=clip)) for balance, within in found for clip in clips)
+    return min(clipped, key=lambda candidate: _error(layers, *candidate))
 
-    fmt = layers[0].fmt
-    best = Balance(None, fmt.block, fmt.seed)
+
+def _error(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> float:
+    return sum(layer.error(balance, within) for layer in layers)
+
+
+def _rotated(
+    layers: Sequence[LayerSearch], config: QuantConfig, balance: Balance, below: float | None
+) -> tuple[Balance, ActivationRange]:
+    """The best exponent, then the best signs."""
+    within = ActivationRange(_TYPICAL_CLIP if config.clipping else 1.0, below)
     if config.scaling:
-        best = min((replace(best, exponent=exponent) for exponent in EXPONENTS), key=error)
-    if config.search_rotation and fmt.block > 1:
-        drawn = (replace(best, seed=fmt.seed + draw * _NEXT_DRAW) for draw in range(DRAWS))
-        best = min((*drawn, replace(best, block=1)), key=error)
-    if config.clipping:
-        clip = min(CLIPS, key=lambda ratio: error(best, ratio))
-    return best, clip
+        balance = _best_exponent(layers, balance, within)
+    if config.search_rotation:
+        seeds = (balance.seed + draw * _NEXT_DRAW for draw in range(DRAWS))
+        balance = min((replace(balance, seed=seed) for seed in seeds), key=lambda b: _error(layers, b, within))
+    return balance, within
+
+
+def _plain(
+    layers: Sequence[LayerSearch], config: QuantConfig, balance: Balance, below: float | None
+) -> tuple[Balance, ActivationRange]:
+    """Without a rotation: the best exponent, then the best share of codes below zero."""
+    within = ActivationRange(_TYPICAL_PLAIN_CLIP if config.clipping else 1.0, below)
+    if config.scaling:
+        balance = _best_exponent(layers, balance, within)
+    if config.search_zero_point:
+        within = min((replace(within, below=share) for share in BELOW), key=lambda w: _error(layers, balance, w))
+    return balance, within
+
+
+def _best_exponent(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> Balance:
+    return min((replace(balance, exponent=e) for e in EXPONENTS), key=lambda b: _error(layers, b, within))
 
 
 def quantize_group(
@@ -47,17 +78,17 @@ def quantize_group(
     x: Tensor,
     config: QuantConfig,
 ) -> list[tuple[QuantLayer, LayerReport]]:
-    """Search one balance and one clip for layers that read x, by their output errors, then round their weights."""
+    """Search one balance and range for layers that read x, by their output errors, then round their weights."""
     consumers = torch.cat([layer.weight for layer in layers.values()]) if len(layers) > 1 else None
     searches = {n: LayerSearch(layer, formats[n], statistics, x, config, consumers) for n, layer in layers.items()}
-    best, clip = search(list(searches.values()), config)
-    found = {name: (one.build(best, clip), one.error(best, clip)) for name, one in searches.items()}
+    best, within = search(list(searches.values()), config)
+    found = {name: (one.build(best, within), one.error(best, within)) for name, one in searches.items()}
     searches.clear()  # a picture's maps: not two layers' at once
     outliers = float(statistics.largest.max()) / float(statistics.largest.median().clamp_min(1e-12))
     results = []
     for name, (built, error) in found.items():
         plain, unclipped = replace(formats[name], rank=0), replace(config, clipping=False)
-        before = LayerSearch(layers[name], plain, statistics, x, unclipped).error(UNBALANCED, 1.0)
+        before = LayerSearch(layers[name], plain, statistics, x, unclipped).error(UNBALANCED, ActivationRange())
         shape = tuple(layers[name].weight.shape)
         results.append((built, LayerReport(name, shape, built.format, best.exponent, outliers, before, error)))
     return results

@@ -120,9 +120,10 @@ def measure_layers(
         if progress:
             progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
         one = LayerSearch(layer, formats[name], statistics[name], x[:_SEARCHED], config)
-        balance, clip = search([one], config)
-        probes[name] = one.build(balance, clip)
-        widths[name] = one.width_errors(balance, CLIPS if config.clipping else (1.0,))
+        balance, within = search([one], config)
+        probes[name] = one.build(balance, within)
+        clips = CLIPS if config.clipping else (1.0,)
+        widths[name] = one.width_errors(balance, [replace(within, clip=clip) for clip in clips])
         macs[name] = _macs(layer, x)
 
     with observe_inputs({n: layers[n] for n in formats}, observed), eval_mode(model):

@@ -18,7 +18,7 @@ from quantface_core.kernels import reference
 from quantface_core.kernels.backend import CHOICES, NAMES
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import BACKENDS, choose_backend, preferred_backend
-from quantface_core.kernels.quantize import BITS, largest_code
+from quantface_core.kernels.quantize import ASYMMETRIC_BITS, BITS, code_range, largest_code, largest_magnitude
 from quantface_core.kernels.weight import LowBitWeight
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -62,22 +62,35 @@ def low_bit_weight(shape: tuple[int, ...], bits: int, seed: int) -> LowBitWeight
 
 
 WIDTHS = st.tuples(st.sampled_from([3, 4, 6, 8]), st.sampled_from([3, 4, 6, 8]))
+SHARES = st.sampled_from([None, 0, 1 / 16, 1 / 4, 1 / 2])  # of activation codes, below zero; None = symmetric
+
+
+def zero_point_of(share: float | None, bits: int) -> int | None:
+    return None if share is None or bits > ASYMMETRIC_BITS else round(share * 2**bits)
 
 
 @settings(max_examples=25, deadline=None)
-@given(widths=WIDTHS, rows=st.integers(1, 9), k=st.integers(1, 80), o=st.integers(1, 40), seed=st.integers(0, 999))
-def test_linear_gives_the_reference_codes_and_exact_sums(widths, rows: int, k: int, o: int, seed: int) -> None:
+@given(
+    widths=WIDTHS,
+    share=SHARES,
+    rows=st.integers(1, 9),
+    k=st.integers(1, 80),
+    o=st.integers(1, 40),
+    seed=st.integers(0, 999),
+)
+def test_linear_gives_the_reference_codes_and_exact_sums(widths, share, rows: int, k: int, o: int, seed: int) -> None:
     weight_bits, activation_bits = widths
+    zero_point = zero_point_of(share, activation_bits)
     weight = low_bit_weight((o, k), weight_bits, seed)
     x = torch.randn(rows, k, generator=torch.Generator().manual_seed(seed)) * 3
-    expected_codes, scale = reference.Linear(weight, activation_bits, 0.7).codes(x)
+    expected_codes, scale = reference.Linear(weight, activation_bits, 0.7, zero_point=zero_point).codes(x)
     exact = (expected_codes.double() @ weight.codes().double().t()) * weight.scale.double() * scale.double()
     for backend, device in places():
         if not backend.supports(weight_bits, activation_bits):
             continue
-        kernel = backend.Linear(on(device, weight), activation_bits, 0.7)
+        kernel = backend.Linear(on(device, weight), activation_bits, 0.7, zero_point=zero_point)
         codes, same_scale = kernel.codes(x.to(device))
-        assert torch.equal(codes.cpu().int() - getattr(kernel, "zero_point", 0), expected_codes.int())
+        assert torch.equal(codes.cpu().int() - getattr(kernel, "zero", 0), expected_codes.int())
         assert torch.equal(scale, same_scale.cpu())
         torch.testing.assert_close(kernel(x.to(device)).cpu().double(), exact, rtol=1e-6, atol=1e-6)
 
@@ -85,25 +98,27 @@ def test_linear_gives_the_reference_codes_and_exact_sums(widths, rows: int, k: i
 @settings(max_examples=20, deadline=None)
 @given(
     widths=WIDTHS,
+    share=SHARES,
     size=st.tuples(st.integers(1, 2), st.integers(1, 24), st.integers(3, 9), st.integers(3, 9)),
     o=st.integers(1, 20),
     shape=st.sampled_from([(1, 1, 0), (3, 1, 1), (3, 2, 1), (3, 2, 0), (3, 1, 0)]),
     seed=st.integers(0, 999),
 )
-def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, size, o: int, shape, seed: int) -> None:
+def test_conv2d_gives_the_reference_codes_and_exact_sums(widths, share, size, o: int, shape, seed: int) -> None:
     (weight_bits, activation_bits), (kernel_size, stride, padding) = widths, shape
     weight = low_bit_weight((o, size[1], kernel_size, kernel_size), weight_bits, seed)
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 3
     steps = ((stride, stride), (padding, padding))
-    expected_codes, scale = reference.Conv2d(weight, activation_bits, 0.8, *steps).codes(x)
+    zero_point = zero_point_of(share, activation_bits)
+    expected_codes, scale = reference.Conv2d(weight, activation_bits, 0.8, *steps, zero_point=zero_point).codes(x)
     exact = F.conv2d(expected_codes.double(), weight.codes().double(), None, *steps)
     exact = exact * weight.scale.double()[:, None, None] * scale.double()
     for backend, device in places():
         if not backend.supports(weight_bits, activation_bits):
             continue
-        kernel = backend.Conv2d(on(device, weight), activation_bits, 0.8, *steps)
+        kernel = backend.Conv2d(on(device, weight), activation_bits, 0.8, *steps, zero_point=zero_point)
         codes, _ = kernel.codes(x.to(device))
-        assert torch.equal(codes.cpu().int() - getattr(kernel, "zero_point", 0), expected_codes.int())
+        assert torch.equal(codes.cpu().int() - getattr(kernel, "zero", 0), expected_codes.int())
         torch.testing.assert_close(kernel(x.to(device)).cpu().double(), exact, rtol=1e-6, atol=1e-6)
 
 
@@ -184,21 +199,23 @@ def test_a_gpu_without_its_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("activation_bits", [3, 4, 6, 7, 8])
 @pytest.mark.parametrize("loudness", [1e-6, 1.0, 1e4])
 @pytest.mark.parametrize("size", [(16, 40, 40), (5, 17, 31)], ids=["whole vectors", "their ends"])
+@pytest.mark.parametrize("share", [None, 0, 1 / 8, 1 / 2])
 def test_images_in_bfloat16_get_the_reference_codes(
-    activation_bits: int, loudness: float, size: tuple[int, int, int]
+    activation_bits: int, loudness: float, size: tuple[int, int, int], share: float | None
 ) -> None:
+    zero_point = zero_point_of(share, activation_bits)
     weight = low_bit_weight((8, size[0], 3, 3), 4, 0)
     x = torch.randn(2, *size, generator=torch.Generator().manual_seed(activation_bits)) * loudness
     x = x.bfloat16().contiguous(memory_format=torch.channels_last)
-    kernel = reference.Conv2d(weight, activation_bits, 0.7, (1, 1), (1, 1))
+    kernel = reference.Conv2d(weight, activation_bits, 0.7, (1, 1), (1, 1), zero_point=zero_point)
     expected, scale = kernel.codes(x)
     # Half to even, clipped: what a float computation says, but where bfloat16 cannot tell a tie.
-    exact = (x.double() / scale.double()).clamp(-largest_code(activation_bits), largest_code(activation_bits))
+    exact = (x.double() / scale.double()).clamp(*code_range(activation_bits, zero_point))
     assert (expected - exact).abs().max() <= 0.5 + 2**-8
     for backend, device in places(torch.bfloat16):
-        other = backend.Conv2d(on(device, weight), activation_bits, 0.7, (1, 1), (1, 1))
+        other = backend.Conv2d(on(device, weight), activation_bits, 0.7, (1, 1), (1, 1), zero_point=zero_point)
         codes, same_scale = other.codes(x.to(device))
-        assert torch.equal(codes.cpu().int() - getattr(other, "zero_point", 0), expected.int())
+        assert torch.equal(codes.cpu().int() - getattr(other, "zero", 0), expected.int())
         assert torch.equal(scale, same_scale.cpu())
         assert torch.equal(other(x.to(device)).cpu(), kernel(x))
 
@@ -223,18 +240,20 @@ def test_backends_double_as_the_reference_does(bits: int, dtype: torch.dtype) ->
 
 @pytest.mark.parametrize("activation_bits", [3, 4, 6, 7, 8])
 @pytest.mark.parametrize("loudness", [1e-6, 1.0, 1e4])
-def test_tokens_in_bfloat16_get_the_reference_codes(activation_bits: int, loudness: float) -> None:
+@pytest.mark.parametrize("share", [None, 0, 1 / 8, 1 / 2])
+def test_tokens_in_bfloat16_get_the_reference_codes(activation_bits: int, loudness: float, share: float | None) -> None:
+    zero_point = zero_point_of(share, activation_bits)
     weight = low_bit_weight((8, 48), 4, 0)
     x = (torch.randn(300, 48, generator=torch.Generator().manual_seed(activation_bits)) * loudness).bfloat16()
-    kernel = reference.Linear(weight, activation_bits, 0.7)
+    kernel = reference.Linear(weight, activation_bits, 0.7, zero_point=zero_point)
     expected, scale = kernel.codes(x)
-    exact = (x.double() / scale.double()).clamp(-largest_code(activation_bits), largest_code(activation_bits))
+    exact = (x.double() / scale.double()).clamp(*code_range(activation_bits, zero_point))
     # Half to even, but for what the division rounds to bfloat16's eight bits.
-    assert (expected - exact).abs().max() <= 0.5 + largest_code(activation_bits) * 2**-8
+    assert (expected - exact).abs().max() <= 0.5 + largest_magnitude(activation_bits, zero_point) * 2**-8
     for backend, device in places(torch.bfloat16):
-        other = backend.Linear(on(device, weight), activation_bits, 0.7)
+        other = backend.Linear(on(device, weight), activation_bits, 0.7, zero_point=zero_point)
         codes, same_scale = other.codes(x.to(device))
-        assert torch.equal(codes.cpu().int() - getattr(other, "zero_point", 0), expected.int())
+        assert torch.equal(codes.cpu().int() - getattr(other, "zero", 0), expected.int())
         assert torch.equal(scale, same_scale.cpu())
         assert torch.equal(other(x.to(device)).cpu(), kernel(x))
 
@@ -271,9 +290,11 @@ def winograd(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("loud", [False, True], ids=["random", "extreme"])
+@pytest.mark.parametrize("share", [None, 0, 1 / 8, 1 / 2])
 @pytest.mark.parametrize("bits", [(3, 3), (4, 3), (4, 4), (4, 6), (3, 5), (5, 5), (6, 6)])
-def test_transformed_convolutions_are_the_same_to_the_bit(winograd, bits, loud: bool) -> None:
+def test_transformed_convolutions_are_the_same_to_the_bit(winograd, bits, share: float | None, loud: bool) -> None:
     weight_bits, activation_bits = bits
+    zero_point = zero_point_of(share, activation_bits)
     if not winograd.fits((24, 16, 3, 3), weight_bits, activation_bits, (1, 1)):
         pytest.skip("products of so large bytes saturate here")
     weight = low_bit_weight((24, 16, 3, 3), weight_bits, 0)
@@ -285,7 +306,7 @@ def test_transformed_convolutions_are_the_same_to_the_bit(winograd, bits, loud: 
     for padding in (0, 1):
         for dtype in (torch.float32, torch.bfloat16):
             arguments = (weight, activation_bits, 1.0, (1, 1), (padding, padding), torch.linspace(-1, 1, 24))
-            kernel, plain = BACKENDS["onednn"].Conv2d(*arguments), reference.Conv2d(*arguments)
+            kernel, plain = (kind.Conv2d(*arguments, zero_point=zero_point) for kind in (BACKENDS["onednn"], reference))
             assert torch.equal(kernel(x.to(dtype)), plain(x.to(dtype)))
             assert kernel._winograd is not None
             if padding:

@@ -195,7 +195,7 @@ def test_tokens_are_balanced_and_rounded(bits: int, width: int, block: int, fold
     x, transform = draw.eighths(37, width), draw.transform(width, block, folded)
     down = draw.powers(16, width)
     expected, scale = reference.Linear(draw.weight((8, width)), bits, 0.8, None, transform).codes(x)
-    codes, scales, low = rounded_tokens(x, bits, 0.8, transform, down)
+    codes, scales, low = rounded_tokens(x, bits, 0.8, None, transform, down)
     assert torch.equal(codes, expected)
     assert torch.equal(scales, scale)
     assert torch.equal(low, (transform(x).double() @ down.double().t()).float())
@@ -209,7 +209,7 @@ def test_tokens_after_a_norm_or_a_gate_are_close(what: str) -> None:
     norm = None if gated else TokenNorm(draw.floats(320), draw.floats(320), 1e-5)
     plain = F.layer_norm(x, (320,), norm.weight, norm.bias, norm.eps) if norm else x[:, :320] * F.gelu(x[:, 320:])
     expected, scale = reference.Linear(draw.weight((8, 320)), 4, 0.8, None, transform).codes(plain)
-    codes, scales, _ = rounded_tokens(x, 4, 0.8, transform, None, norm, gated)
+    codes, scales, _ = rounded_tokens(x, 4, 0.8, None, transform, None, norm, gated)
     torch.testing.assert_close(scales, scale, rtol=1e-5, atol=0)
     assert (codes != expected).float().mean() < 1e-3
     assert (codes - expected).abs().max() <= 1

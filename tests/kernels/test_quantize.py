@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from quantface_core.errors import ConfigError
 from quantface_core.kernels.quantize import (
+    ASYMMETRIC_BITS,
     BITS,
+    byte_of_zero,
+    code_range,
     dequantize,
     largest_code,
     per_channel_scale,
@@ -24,6 +27,37 @@ def test_codes_are_symmetric(bits: int, limit: int) -> None:
     codes = quantize(torch.linspace(-9, 9, 1001), torch.tensor(0.01), bits)
     assert (int(codes.min()), int(codes.max())) == (-limit, limit)
     assert codes.dtype == torch.int8
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(BITS.start, ASYMMETRIC_BITS), st.floats(0, 0.5), st.integers(0, 2**31))
+def test_codes_with_a_zero_point_are_all_used_and_keep_what_they_reach(bits: int, share: float, seed: int) -> None:
+    zero_point = round(share * 2**bits)
+    lowest, highest = code_range(bits, zero_point)
+    assert highest - lowest == 2**bits - 1
+    assert lowest == -zero_point == -byte_of_zero(bits, zero_point)
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(seed))
+    scale = per_token_scale(x, bits, 1.0, zero_point)
+    codes = quantize(x, scale, bits, zero_point)
+    assert int(codes.min()) >= lowest
+    assert int(codes.max()) <= highest
+    reached = (x / scale >= lowest) & (x / scale <= highest)
+    assert ((dequantize(codes, scale) - x).abs() <= scale * 0.5001)[reached].all()
+
+
+def test_one_sided_values_lose_less_with_few_codes_below_zero() -> None:
+    x = torch.nn.functional.silu(torch.randn(64, 256, generator=torch.Generator().manual_seed(0)) * 2)
+    errors = []
+    for zero_point in (None, 8, 2):
+        scale = per_token_scale(x, 4, 1.0, zero_point)
+        errors.append(float((dequantize(quantize(x, scale, 4, zero_point), scale) - x).square().mean()))
+    assert errors[2] < errors[1] / 2 < errors[0]
+
+
+@pytest.mark.parametrize(("bits", "zero_point"), [(4, -1), (4, 9), (6, 33), (8, 0), (8, 128)])
+def test_zero_points_out_of_bounds_are_refused(bits: int, zero_point: int) -> None:
+    with pytest.raises(ConfigError, match="zero point"):
+        code_range(bits, zero_point)
 
 
 @pytest.mark.parametrize("bits", [0, 1, BITS.start - 1, 9, 99])

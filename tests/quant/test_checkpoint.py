@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_readers_send_each_other_their_files(file: Path) -> None:
     ("changes", "message"),
     [
         ({"format": None}, "not a QuantFace checkpoint"),
-        ({"version": "2"}, "update QuantFace"),
+        ({"version": "3"}, "update QuantFace"),
         ({"class": "diffusers.os"}, "not a model of this diffusers"),
         ({"class": "diffusers.DiffusionPipeline"}, "not a model of this diffusers"),
         ({"class": "os.system"}, "not a model of this diffusers"),
@@ -152,6 +153,35 @@ def test_readers_send_each_other_their_files(file: Path) -> None:
 def test_lying_headers_are_refused(file: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         qf.load_quantized(rewritten(file, tmp_path / "lie", **changes))
+
+
+def test_a_file_with_zero_points_says_so_and_earlier_releases_read_one_without(file: Path, tmp_path: Path) -> None:
+    model, plain = autoencoder(), tmp_path / "plain.safetensors"
+    qf.quantize(model, IMAGES, replace(CONFIG, search_zero_point=False))
+    qf.save_quantized(model, plain)
+    versions, tables = zip(*map(version_and_layers, (file, plain)), strict=True)
+    assert versions == ("2", "1")
+    assert ["zero_point" in json.dumps(table) for table in tables] == [True, False]
+    for path in (file, plain):
+        loaded = qf.load_quantized(path)
+        assert {n: layer.format.zero_point for n, layer in quant_layers(loaded).items()} == {
+            name: table.get("zero_point") for name, table in version_and_layers(path)[1].items()
+        }
+
+
+def version_and_layers(path: Path) -> tuple[str, dict[str, Any]]:
+    with safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata()
+    return metadata["version"], json.loads(metadata["layers"])
+
+
+@pytest.mark.parametrize("zero_point", [-1, 9, 1.5, "4", True])
+def test_zero_points_that_are_none_are_refused(file: Path, tmp_path: Path, zero_point: Any) -> None:
+    layers = version_and_layers(file)[1]
+    name = next(name for name, table in layers.items() if table["activation_bits"] == 4)
+    layers[name]["zero_point"] = zero_point
+    with pytest.raises(ModelError, match=f"{name}.*zero.point"):
+        qf.load_quantized(rewritten(file, tmp_path / "lie", layers=json.dumps(layers)))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,10 +10,10 @@ from torch import nn
 
 import quantface_core as qf
 from quantface_core.nn.swap import quant_layers
-from quantface_core.quant.layer_search import Balance, LayerSearch
+from quantface_core.quant.layer_search import ActivationRange, Balance, LayerSearch
 from quantface_core.quant.observe import calibrate
 from quantface_core.quant.quantize import plan_formats
-from quantface_core.quant.search import CLIPS, EXPONENTS, search
+from quantface_core.quant.search import BELOW, CLIPS, EXPONENTS, search
 
 CONFIG = qf.QuantConfig(rank=0)
 
@@ -36,11 +36,33 @@ def searched(model: nn.Sequential, x: torch.Tensor, config: qf.QuantConfig) -> L
 
 def test_nothing_that_was_looked_at_is_better() -> None:
     one = searched(*layer_and_rows(), CONFIG)
-    balance, clip = search([one], CONFIG)
-    least = one.error(balance, clip)
-    assert all(least <= one.error(balance, other) for other in CLIPS)
-    assert one.error(balance, 0.8) <= min(one.error(replace(balance, exponent=e), 0.8) for e in EXPONENTS) * 1.05
-    assert one.error(balance, 0.8) <= one.error(replace(balance, block=1), 0.8)
+    balance, within = search([one], CONFIG)
+    least = one.error(balance, within)
+    assert all(least <= one.error(balance, replace(within, clip=clip)) for clip in CLIPS)
+    assert least <= min(one.error(replace(balance, exponent=e), within) for e in EXPONENTS) * 1.05
+    assert all(least <= one.error(replace(balance, block=1), ActivationRange(c, 0.5)) for c in CLIPS)
+
+
+def test_one_sided_inputs_get_most_codes_on_their_side() -> None:
+    model, x = layer_and_rows()
+    x, config = nn.functional.silu(x * 3), replace(CONFIG, weight_bits=8)  # weights without an error to speak of
+    balance, within = search([searched(model, x, config)], config)
+    assert balance.block == 1
+    assert within.below in BELOW[2:]
+    built = searched(model, x, config).build(balance, within)
+    assert built.format.zero_point == round(within.below * 16)
+    without = replace(config, search_zero_point=False)
+    symmetric = searched(model, x, without)
+    balance, within_symmetric = search([symmetric], without)
+    assert within_symmetric.below is None
+    error = (built(x) - model(x)).square().mean()
+    assert error < (symmetric.build(balance, within_symmetric)(x) - model(x)).square().mean() / 1.5
+
+
+def test_eight_bits_stay_symmetric() -> None:
+    config = replace(CONFIG, activation_bits=8)
+    one = searched(*layer_and_rows(), config)
+    assert one.build(*search([one], config)).format.zero_point is None
 
 
 def test_a_layer_whose_channels_take_turns_stays_unrotated() -> None:
@@ -62,10 +84,12 @@ def test_a_layer_is_stored_with_the_rotation_that_was_chosen() -> None:
     model, x = layer_and_rows()
     one = searched(model, x, CONFIG)
     balance = Balance(None, 64, 2**32 + 5)
-    built = one.build(balance, 0.9)
+    built = one.build(balance, ActivationRange(0.9))
     assert (built.format.block, built.format.seed, built.format.clip) == (64, 2**32 + 5, 0.9)
     error = (built(x) - model(x)).square().mean() / (x @ model[0].weight.t()).square().mean()
-    assert float(error) == pytest.approx(one.error(balance, 0.9), rel=0.5)  # a sample's, of float products
+    assert float(error) == pytest.approx(
+        one.error(balance, ActivationRange(0.9)), rel=0.5
+    )  # a sample's, of float products
 
 
 def test_a_search_makes_the_model_nearer() -> None:

@@ -13,7 +13,6 @@ from functools import cache
 import torch
 
 from ..quantize import largest_code
-from .codes import zero_point
 from .conv2d import Conv2d
 from .linear import Linear
 from .product import convolve
@@ -39,4 +38,4 @@ def unavailable(device: torch.device) -> str | None:
 
 def supports(weight_bits: int, activation_bits: int) -> bool:
     """Whether products of such codes come out right: without VNNI those of 8 by 8 bits do not."""
-    return exact(zero_point(activation_bits) + largest_code(activation_bits), largest_code(weight_bits))
+    return exact((1 << activation_bits) - 1, largest_code(weight_bits))

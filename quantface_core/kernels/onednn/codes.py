@@ -8,17 +8,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..quantize import largest_code, offset, rounds_in_bfloat16
+from ..quantize import byte_of_zero, code_range, offset, rounds_in_bfloat16
 
 _PIECE = 1 << 21  # numbers balanced and rounded at once: few enough for a cache, many enough for two threads
 _BITS_OF_128 = 0x4300  # in bfloat16
 _WHOLE, _BITS_OF_WHOLE = 1.5 * 2**23, 0x4B400000  # in float32, which around it has whole numbers only
 _WRITES = (torch.float32, torch.bfloat16)  # dtypes the products can be written in
-
-
-def zero_point(bits: int) -> int:
-    """The byte that stands for zero."""
-    return largest_code(bits) + 1
 
 
 def pieces(rows: Tensor) -> Iterator[slice]:
@@ -28,49 +23,52 @@ def pieces(rows: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
-def write_token_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
+def write_token_codes(balanced: Tensor, scale: Tensor, bits: int, out: Tensor, zero_point: int | None = None) -> None:
     """Codes as `quantize.quantize_activations` rounds them, [N, K]; scale [N, 1]."""
     if rounds_in_bfloat16(balanced.dtype, bits):
-        middle = _offsets(balanced.shape[1], bits, balanced.dtype)
-        _write_steps(torch.addcmul(middle, balanced, scale.reciprocal()), bits, out)
+        middle = _offsets(balanced.shape[1], offset(bits, zero_point), balanced.dtype)
+        _write_steps(torch.addcmul(middle, balanced, scale.reciprocal()), bits, out, zero_point)
     else:
-        _write_rounded(balanced, scale, bits, out)
+        _write_rounded(balanced, scale, bits, out, zero_point)
 
 
 @cache
-def _offsets(count: int, bits: int, dtype: torch.dtype) -> Tensor:
+def _offsets(count: int, offset: int, dtype: torch.dtype) -> Tensor:
     """A row of offsets, not one: torch is quick where no more than one of what it multiplies and adds is broadcast."""
     with torch.inference_mode(False):
-        return torch.full((count,), float(offset(bits)), dtype=dtype)
+        return torch.full((count,), float(offset), dtype=dtype)
 
 
-def write_image_codes(balanced: Sequence[Tensor], scale: Tensor, bits: int, out: Sequence[Tensor]) -> None:
+def write_image_codes(
+    balanced: Sequence[Tensor], scale: Tensor, bits: int, out: Sequence[Tensor], zero_point: int | None = None
+) -> None:
     """Codes as `quantize.quantize_activations` rounds them, of an image's pieces; one scale."""
     dtype = balanced[0].dtype
     if not rounds_in_bfloat16(dtype, bits):
         for values, codes in zip(balanced, out, strict=True):
-            _write_rounded(values, scale, bits, codes)
+            _write_rounded(values, scale, bits, codes, zero_point)
         return
     inverse = scale.reciprocal().to(dtype).reshape(())  # exactly: see `per_image_scale`
     for values, codes in zip(balanced, out, strict=True):
         # Not `torch.add` with an alpha, which rounds the product first where its vectors end.
         rows = values.reshape(len(values), -1)
-        steps = torch.addcmul(_offsets(rows.shape[1], bits, dtype), rows, inverse)
-        _write_steps(steps.view(values.shape), bits, codes)
+        steps = torch.addcmul(_offsets(rows.shape[1], offset(bits, zero_point), dtype), rows, inverse)
+        _write_steps(steps.view(values.shape), bits, codes, zero_point)
 
 
-def _write_steps(steps: Tensor, bits: int, out: Tensor) -> None:
+def _write_steps(steps: Tensor, bits: int, out: Tensor, zero_point: int | None) -> None:
     # 128 + k in bfloat16 has the bits _BITS_OF_128 + k: as short integers, whose order is the floats', such numbers
     # are clipped, and their low byte, k, cut off, several times faster than as floats.
-    limit, middle = largest_code(bits), _BITS_OF_128 + zero_point(bits)
-    out.copy_(steps.view(torch.int16).clamp_(middle - limit, middle + limit))
+    (lowest, highest), middle = code_range(bits, zero_point), _BITS_OF_128 + byte_of_zero(bits, zero_point)
+    out.copy_(steps.view(torch.int16).clamp_(middle + lowest, middle + highest))
 
 
-def _write_rounded(balanced: Tensor, scale: Tensor, bits: int, out: Tensor) -> None:
+def _write_rounded(balanced: Tensor, scale: Tensor, bits: int, out: Tensor, zero_point: int | None) -> None:
     # As above, in float32: the sum is rounded half to even, and its bits count the whole numbers.
-    limit, middle = largest_code(bits), _BITS_OF_WHOLE + zero_point(bits)
-    steps = torch.div(balanced, scale.float()).add_(_WHOLE + zero_point(bits))
-    out.copy_(steps.view(torch.int32).clamp_(middle - limit, middle + limit))
+    (lowest, highest), zero = code_range(bits, zero_point), byte_of_zero(bits, zero_point)
+    middle = _BITS_OF_WHOLE + zero
+    steps = torch.div(balanced, scale.float()).add_(_WHOLE + zero)
+    out.copy_(steps.view(torch.int32).clamp_(middle + lowest, middle + highest))
 
 
 def write_dtype(x: Tensor) -> torch.dtype:

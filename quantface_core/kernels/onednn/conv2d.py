@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..channel_transform import ChannelTransform
-from ..quantize import largest_code, per_image_scale
+from ..quantize import byte_of_zero, code_range, largest_code, per_image_scale
 from ..upsample_conv import phase_kernels, phases, window
 from ..weight import LowBitWeight
-from .codes import pieces, write_dtype, write_image_codes, zero_point
+from .codes import pieces, write_dtype, write_image_codes
 from .product import Product
 from .saturation import exact
 from .winograd import Form, Winograd, WinogradBase, WinogradUpsample, fits
@@ -36,13 +36,15 @@ class Conv2d:
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
         fuse_upsample: bool = False,
+        zero_point: int | None = None,
     ) -> None:
-        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point(activation_bits)
+        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point
+        self.zero = byte_of_zero(activation_bits, zero_point)
         self.stride, self.padding = stride, padding
         self.weight, self.bias, self.transform = weight, bias, transform
         # A kernel of an enlarged picture is a sum of up to four codes, which has to fit a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
-        sums, largest = 4 * largest_code(weight.bits), self.zero_point + largest_code(activation_bits)
+        sums, largest = 4 * largest_code(weight.bits), self.zero + code_range(activation_bits, zero_point)[1]
         self.fuses_upsample = same and sums <= largest_code(8) and exact(largest, sums)
         self.transforms = fits(weight.shape, weight.bits, activation_bits, stride)
         # Prepacked now, not at the first picture, where the form does not depend on the picture.
@@ -62,14 +64,14 @@ class Conv2d:
         return self._of_form(WinogradUpsample)
 
     def _of_form(self, form: type[Form]) -> Form | None:
-        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, self.activation_bits)
+        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, self.activation_bits, self.zero)
 
     @cached_property
     def _phases(self) -> list[Product]:
         return [self._product(kernel.to(torch.int8)) for kernel in phase_kernels(self.weight.codes().short())]
 
     def _product(self, codes: Tensor) -> Product:
-        return Product(codes, self.weight.scale.float(), self.bias, self.stride, self.zero_point)
+        return Product(codes, self.weight.scale.float(), self.bias, self.stride, self.zero)
 
     def _pays(self, form: type[WinogradBase], padded: Tensor) -> bool:
         return self.transforms and form.pays(padded, self.weight.shape[0])
@@ -80,20 +82,21 @@ class Conv2d:
         batch, height, width, channels = maps.shape
         padded = torch.empty(batch, height + 2 * down, width + 2 * across, channels, dtype=torch.uint8)
         for edge in (padded[:, :down], padded[:, height + down :]):
-            edge.fill_(self.zero_point)
+            edge.fill_(self.zero)
         for edge in (padded[:, :, :across], padded[:, :, width + across :]):
-            edge.fill_(self.zero_point)
+            edge.fill_(self.zero)
         for image, out in zip(maps, padded[:, down : down + height, across : across + width], strict=True):
             cuts = list(pieces(image))
             balanced = [self.transform(image[cut]) if self.transform else image[cut] for cut in cuts]
             # Lowest and highest over flat memory: many times faster than the magnitude's maximum over dimensions.
             ends = torch.stack([end for piece in balanced for end in torch.aminmax(piece)])
-            scales.append(per_image_scale(ends[None, None, None], self.activation_bits, self.clip))
-            write_image_codes(balanced, scales[-1].flatten(), self.activation_bits, [out[cut] for cut in cuts])
+            scales.append(per_image_scale(ends[None, None, None], self.activation_bits, self.clip, self.zero_point))
+            outs = [out[cut] for cut in cuts]
+            write_image_codes(balanced, scales[-1].flatten(), self.activation_bits, outs, self.zero_point)
         return padded, torch.cat(scales)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Activation codes uint8 [B, C, H, W], offset by `zero_point`, and per-image scales [B, 1, 1, 1]."""
+        """Activation codes uint8 [B, C, H, W], offset by `zero`, and per-image scales [B, 1, 1, 1]."""
         padded, scales = self._padded(x)
         (down, across), (height, width) = self.padding, x.shape[2:]
         return padded[:, down : down + height, across : across + width].permute(0, 3, 1, 2), scales

@@ -3,7 +3,7 @@
 Windows of codes and the kernel are transformed along rows and columns, multiplied number by number, and transformed
 back to 2x2 sums: by Winograd's F(2x2, 3x3) in 16 products where a convolution takes 36; where pixels are doubled, in 9
 where the four phases of `kernels/upsample_conv.py` take 16. Transforms make numbers larger, which floats pay for with
-precision, and for which full 8-bit codes have no room. Codes of up to 6 bits have: windows grow 4 times, to 124, and
+precision, and for which full 8-bit codes have no room. Codes of up to 6 bits have: windows grow 4 times, to 252, and
 are bytes still. Kernels grow up to 9 times, to 63 at 4 bits and 279 at 6: the few of their numbers that no byte holds
 are multiplied apart (`Point`).
 """
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from ..quantize import largest_code
-from .codes import zero_point
 from .point import Point
 from .saturation import BYTE, exact, saturates
 
@@ -41,7 +40,7 @@ def fits(shape: tuple[int, ...], weight_bits: int, activation_bits: int, stride:
     if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _PAYS[saturates()][0]:
         return False
     reach, byte = 9 * largest_code(weight_bits), largest_code(8)
-    return 4 * largest_code(activation_bits) < _OFFSETS[1] and reach < 3 * byte and exact(BYTE, min(reach, byte))
+    return 2 * ((1 << activation_bits) - 1) < _OFFSETS[1] and reach < 3 * byte and exact(BYTE, min(reach, byte))
 
 
 class WinogradBase(ABC):
@@ -56,10 +55,12 @@ class WinogradBase(ABC):
         self.points, self.scale, self.bias, self.zero = points, scale, bias, zero
 
     @classmethod
-    def of(cls: type[Form], codes: Tensor, scale: Tensor, bias: Tensor | None, activation_bits: int) -> Form | None:
-        """The product of codes [O, C, 3, 3] int8 with activations of `activation_bits`; None = they do not fit."""
+    def of(
+        cls: type[Form], codes: Tensor, scale: Tensor, bias: Tensor | None, activation_bits: int, zero: int
+    ) -> Form | None:
+        """The product of codes [O, C, 3, 3] int8 with bytes of `activation_bits` around `zero`; None = no room."""
         taps = codes.permute(2, 3, 0, 1).contiguous()  # each tap's numbers side by side: transforms are quick so
-        largest = largest_code(activation_bits)
+        largest = max(zero, (1 << activation_bits) - 1 - zero)
         if largest * cls._reach(taps) > _EXACT:
             return None
         points = [
@@ -69,7 +70,7 @@ class WinogradBase(ABC):
         every = [point for row in points for point in row]
         exact = all(4 * largest * point.largest_sum <= _EXACT for point in every)
         few = sum(point.outliers for point in every) <= _SPILL * len(every) * codes.shape[1]
-        return cls(points, scale, bias, zero_point(activation_bits)) if exact and few else None
+        return cls(points, scale, bias, zero) if exact and few else None
 
     @classmethod
     def _reach(cls, taps: Tensor) -> float:

@@ -34,8 +34,10 @@ class Conv2d:
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
         fuse_upsample: bool = False,
+        zero_point: int | None = None,
     ) -> None:
-        self.activation_bits, self.clip, self.stride, self.padding = activation_bits, clip, stride, padding
+        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point
+        self.stride, self.padding = stride, padding
         self.weight, self.scale, self.bias, self.transform = weight, weight.scale.float(), bias, transform
         self.branch: Branch | None = None
         self._unpacked = UnpackedWeight(weight)
@@ -57,8 +59,11 @@ class Conv2d:
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
-        codes, scale = image_codes(*balanced(x.permute(0, 2, 3, 1), self.transform), self.activation_bits, self.clip)
+        codes, scale = self._rounded(*balanced(x.permute(0, 2, 3, 1), self.transform))
         return codes.permute(0, 3, 1, 2), scale.view(-1, 1, 1, 1)
+
+    def _rounded(self, maps: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+        return image_codes(maps, largest, self.activation_bits, self.clip, self.zero_point)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._computed(x, PLAIN, False, None)
@@ -75,7 +80,7 @@ class Conv2d:
         if upsample and not self.fuses_upsample:
             x, upsample = F.interpolate(x, scale_factor=2.0, mode="nearest"), False
         maps, largest = balanced(x.permute(0, 2, 3, 1), self.transform, fusion.factors, fusion.silu)
-        codes, scale = image_codes(maps, largest, self.activation_bits, self.clip)
+        codes, scale = self._rounded(maps, largest)
         low, grouped = None, False
         if branch:
             low, grouped = branch.low(maps.permute(0, 3, 1, 2), self.stride, self.padding, upsample)

@@ -31,8 +31,10 @@ class Linear:
         clip: float,
         bias: Tensor | None = None,
         transform: ChannelTransform | None = None,
+        zero_point: int | None = None,
     ) -> None:
-        self.activation_bits, self.clip, self.bias, self.transform = activation_bits, clip, bias, transform
+        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point
+        self.bias, self.transform = bias, transform
         self.weight, self.scale = weight, weight.scale.float()
         self.branch: Branch | None = None
         self._unpacked = UnpackedWeight(weight)
@@ -49,15 +51,15 @@ class Linear:
 
     def rounded(self, x: Tensor, fusion: LinearFusion, down: Tensor | None) -> Tokens:
         """x [N, K] after what is before the layer, as codes; down [r, K] of a branch."""
-        transform = self.transform
+        transform, rounding = self.transform, (self.activation_bits, self.clip, self.zero_point)
         if transform is None or rotates(transform):
-            return rounded_tokens(x, self.activation_bits, self.clip, transform, down, fusion.norm, fusion.gated)
+            return rounded_tokens(x, *rounding, transform, down, fusion.norm, fusion.gated)
         if fusion.gated:  # by a block that no tile has room for, after what is plain torch's
             values, gates = x.chunk(2, -1)
             x = values * F.gelu(gates)
         if fusion.norm:
             x = F.layer_norm(x, x.shape[-1:], fusion.norm.weight, fusion.norm.bias, fusion.norm.eps)
-        return rounded_tokens(transform(x), self.activation_bits, self.clip, None, down)
+        return rounded_tokens(transform(x), *rounding, None, down)
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales; without its branch."""

@@ -57,14 +57,16 @@ def _passed(x: Tensor, transform: ChannelTransform | None, factors: Tensor | Non
     return out, largest
 
 
-def image_codes(x: Tensor, largest: Tensor, bits: int, clip: float) -> tuple[Tensor, Tensor]:
+def image_codes(
+    x: Tensor, largest: Tensor, bits: int, clip: float, zero_point: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Codes of what `balanced` gives, and the images' scales: [B, H, W, C] int8, [B] float32."""
     batch, count = len(x), x[0].numel()
     pieces = triton.cdiv(triton.cdiv(count, _PIECE), _PROGRAMS)
     codes, scales = torch.empty_like(x, dtype=torch.int8), torch.empty(batch, device=x.device)
     launch.start(
         _image_codes, (triton.cdiv(count, _PIECE * pieces), batch), x, largest, codes, scales, count, pieces,
-        largest.shape[1], **rounding(x.dtype, bits, clip), PIECE=_PIECE,
+        largest.shape[1], **rounding(x.dtype, bits, clip, zero_point), PIECE=_PIECE,
         PARTS=triton.next_power_of_2(largest.shape[1]),
     )  # fmt: skip
     return codes, scales
@@ -118,7 +120,7 @@ def _balanced(
 
 @triton.jit
 def _image_codes(
-    x, largest, codes, scales, count, pieces, parts, share, smallest, limit, middle,
+    x, largest, codes, scales, count, pieces, parts, share, smallest, lowest, highest, middle,
     SUMS: tl.constexpr, PIECE: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(1)
@@ -138,4 +140,4 @@ def _image_codes(
         start = image.to(tl.int64) * count + first
         inside = number < count - first
         values = tl.load(x + start + number, mask=inside, other=0.0)
-        tl.store(codes + start + number, rounded(values.to(tl.float32), by, limit, middle, SUMS), mask=inside)
+        tl.store(codes + start + number, rounded(values.to(tl.float32), by, lowest, highest, middle, SUMS), mask=inside)

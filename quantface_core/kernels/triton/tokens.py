@@ -36,6 +36,7 @@ def rounded_tokens(
     x: Tensor,
     bits: int,
     clip: float,
+    zero_point: int | None = None,
     transform: ChannelTransform | None = None,
     down: Tensor | None = None,
     norm: TokenNorm | None = None,
@@ -59,7 +60,7 @@ def rounded_tokens(
         x, norm.weight if norm else None, norm.bias if norm else None,
         transform.scales(x.dtype) if transform and not transform.folded else None,
         block_matrix(size, x.dtype, x.device) if rotate else None, down, codes, scales, low,
-        count, width, rank, norm.eps if norm else 0.0, **rounding(x.dtype, bits, clip),
+        count, width, rank, norm.eps if norm else 0.0, **rounding(x.dtype, bits, clip, zero_point),
         GATED=gated, RANK=max(16, triton.next_power_of_2(rank)), ROWS=_ROWS, SIZE=size, BLOCK=block, GROUP=group,
         PIECES=triton.cdiv(width, size * group), **OPTIONS,
     )  # fmt: skip
@@ -121,7 +122,7 @@ def _balanced(
 @triton.jit(do_not_specialize=["count"])
 def _tokens(
     x, weight, bias, factors, matrix, down, codes, scales, low, count, width, rank, eps,
-    share, smallest, limit, middle, SUMS: tl.constexpr, GATED: tl.constexpr, RANK: tl.constexpr,
+    share, smallest, lowest, highest, middle, SUMS: tl.constexpr, GATED: tl.constexpr, RANK: tl.constexpr,
     ROWS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, PIECES: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS
@@ -175,6 +176,6 @@ def _tokens(
     for piece in range(PIECES):
         values, channel, inside = _piece(x, piece, row, count, width, GATED, SIZE, BLOCK, GROUP, ROWS)
         values = _balanced(values, channel, inside, mean, spread, weight, bias, factors, mix, GROUP, ROWS)
-        found = rounded(values.to(tl.float32), _by_token(by, ROWS, GROUP), limit, middle, SUMS)
+        found = rounded(values.to(tl.float32), _by_token(by, ROWS, GROUP), lowest, highest, middle, SUMS)
         start = (row + tl.arange(0, ROWS * GROUP) // GROUP).to(tl.int64)[:, None] * width
         tl.store(codes + start + channel, found, mask=inside)
