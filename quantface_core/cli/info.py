@@ -40,7 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.layers:
         for name, layer in layers.items():
             fmt = layer.format
+            zero = "symmetric" if fmt.zero_point is None else f"zero point {fmt.zero_point}"
             print(
-                f"{name:60s} {list(layer.shape)!s:22s} {fmt.bits} rotation {fmt.block} rank {fmt.rank} clip {fmt.clip}"
+                f"{name:60s} {list(layer.shape)!s:22s} {fmt.bits} rotation {fmt.block} rank {fmt.rank} "
+                f"clip {fmt.clip} {zero}"
             )
     return 0

@@ -64,7 +64,7 @@ class Conv2d:
         return self._of_form(WinogradUpsample)
 
     def _of_form(self, form: type[Form]) -> Form | None:
-        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, self.activation_bits, self.zero)
+        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, self.activation_bits, self.zero_point)
 
     @cached_property
     def _phases(self) -> list[Product]:

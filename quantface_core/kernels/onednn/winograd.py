@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..quantize import largest_code
+from ..quantize import byte_of_zero, largest_code, largest_magnitude
 from .point import Point
 from .saturation import BYTE, exact, saturates
 
@@ -56,11 +56,16 @@ class WinogradBase(ABC):
 
     @classmethod
     def of(
-        cls: type[Form], codes: Tensor, scale: Tensor, bias: Tensor | None, activation_bits: int, zero: int
+        cls: type[Form],
+        codes: Tensor,
+        scale: Tensor,
+        bias: Tensor | None,
+        activation_bits: int,
+        zero_point: int | None = None,
     ) -> Form | None:
-        """The product of codes [O, C, 3, 3] int8 with bytes of `activation_bits` around `zero`; None = no room."""
+        """The product of codes [O, C, 3, 3] int8 with activations of `activation_bits`; None = they do not fit."""
         taps = codes.permute(2, 3, 0, 1).contiguous()  # each tap's numbers side by side: transforms are quick so
-        largest = max(zero, (1 << activation_bits) - 1 - zero)
+        largest = largest_magnitude(activation_bits, zero_point)
         if largest * cls._reach(taps) > _EXACT:
             return None
         points = [
@@ -70,7 +75,7 @@ class WinogradBase(ABC):
         every = [point for row in points for point in row]
         exact = all(4 * largest * point.largest_sum <= _EXACT for point in every)
         few = sum(point.outliers for point in every) <= _SPILL * len(every) * codes.shape[1]
-        return cls(points, scale, bias, zero) if exact and few else None
+        return cls(points, scale, bias, byte_of_zero(activation_bits, zero_point)) if exact and few else None
 
     @classmethod
     def _reach(cls, taps: Tensor) -> float:
