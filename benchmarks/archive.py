@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -129,19 +130,28 @@ def command(source: Path, output: Path, model: str) -> list[str]:
     return [*start, "-o", str(output), "--model", model]
 
 
-def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int = 2) -> None:
-    """Seconds of a loop and of the command, in turn; the lesser of the rounds counts."""
+def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int = 3) -> None:
+    """Seconds of a loop and of the command, in turn, and the share of all cores that each kept busy; the least of the
+    rounds counts."""
     seconds: dict[str, list[float]] = {"loop": [], "command": []}
     for number in range(rounds):
-        outputs = {name: folder / f"{name}{number}" for name in seconds}
+        outputs, told = {name: folder / f"{name}{number}" for name in seconds}, []
         loop = [sys.executable, "-c", LOOP, str(photos), str(outputs["loop"]), model]
         for name, run in (("loop", loop), ("command", command(photos, outputs["command"], model))):
-            began = time.perf_counter()
+            began, used = time.perf_counter(), children_seconds()
             subprocess.run(run, cwd=ROOT, stderr=subprocess.DEVNULL, check=False)
-            seconds[name].append(time.perf_counter() - began)
+            wall = time.perf_counter() - began
+            seconds[name].append(wall)
+            told.append(f"{name} {wall:.1f} s, {(children_seconds() - used) / wall / (os.cpu_count() or 1):.0%} busy")
         equal = made(outputs["loop"]) == made(outputs["command"])
-        print(f"loop {seconds['loop'][-1]:.1f} s, command {seconds['command'][-1]:.1f} s, equal {equal}", flush=True)
+        print(f"{'; '.join(told)}; equal {equal}; load {os.getloadavg()[0]:.1f}", flush=True)
     print(f"the command is {min(seconds['loop']) / min(seconds['command']):.2f} times as fast", flush=True)
+
+
+def children_seconds() -> float:
+    """Of the processor, by all processes started here that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def watched(run: list[str], output: Path, counts: tuple[int, ...]) -> list[int]:
