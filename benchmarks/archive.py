@@ -2,6 +2,8 @@
 
 python benchmarks/archive.py FACES [--photos 2000] [--broken 20] [--timed 200] [--model NAME|FILE]
 
+With `--photos 0` only the comparison is run. The loop has the libraries' own threads and waiting.
+
 Where no model is named it is one of the bundled one's classes, narrow, at 64 pixels and untrained: a photo then takes
 a fraction of a second, mostly for reading, looking for faces and writing. The ratio is of that model.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -32,8 +35,6 @@ LOOP = """
 import sys
 from pathlib import Path
 from quantface_core import FaceDetector, RestoreOptions, detector_path, load_restorer, restorer_path
-from quantface_core.runtime.threads import spin_briefly
-spin_briefly()
 from quantface_core.pipelines.jobs import find_photos, plan_jobs
 from quantface_core.pipelines.restore_file import FileRequest, restore_file
 restorer, detector = load_restorer(restorer_path(sys.argv[3])), FaceDetector(detector_path())
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("faces", type=Path, help="a folder of square portraits")
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--broken", type=int, default=20)
-    parser.add_argument("--timed", type=int, default=200, help="photos of the comparison with the loop, two rounds")
+    parser.add_argument("--timed", type=int, default=200, help="photos of the comparison, 1 in 100 broken")
     parser.add_argument("--model", help="a name or file (a narrow one, made here)")
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -85,9 +86,11 @@ def main() -> None:
         model = options.model or narrow(folder / "narrow.safetensors")
         faces = sorted(options.faces.glob("*.jpg"))
         source, few, whole, stopped = (folder / name for name in ("in", "few", "whole", "stopped"))
-        make(source, faces, options.photos, options.broken)
-        make(few, faces, options.timed, options.timed * options.broken // options.photos)
+        make(few, faces, options.timed, options.timed // 100)
         compare_with_loop(few, folder, model)
+        if not options.photos:
+            return
+        make(source, faces, options.photos, options.broken)
         began = time.perf_counter()
         memory = watched(
             command(source, whole, model), whole, (options.photos // 10, options.photos - 2 * options.broken)
@@ -127,19 +130,28 @@ def command(source: Path, output: Path, model: str) -> list[str]:
     return [*start, "-o", str(output), "--model", model]
 
 
-def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int = 2) -> None:
-    """Seconds of a loop and of the command, in turn; the lesser of the rounds counts."""
+def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int = 3) -> None:
+    """Seconds of a loop and of the command, in turn, and the share of all cores that each kept busy; the least of the
+    rounds counts."""
     seconds: dict[str, list[float]] = {"loop": [], "command": []}
     for number in range(rounds):
-        outputs = {name: folder / f"{name}{number}" for name in seconds}
+        outputs, told = {name: folder / f"{name}{number}" for name in seconds}, []
         loop = [sys.executable, "-c", LOOP, str(photos), str(outputs["loop"]), model]
         for name, run in (("loop", loop), ("command", command(photos, outputs["command"], model))):
-            began = time.perf_counter()
+            began, used = time.perf_counter(), children_seconds()
             subprocess.run(run, cwd=ROOT, stderr=subprocess.DEVNULL, check=False)
-            seconds[name].append(time.perf_counter() - began)
+            wall = time.perf_counter() - began
+            seconds[name].append(wall)
+            told.append(f"{name} {wall:.1f} s, {(children_seconds() - used) / wall / (os.cpu_count() or 1):.0%} busy")
         equal = made(outputs["loop"]) == made(outputs["command"])
-        print(f"loop {seconds['loop'][-1]:.1f} s, command {seconds['command'][-1]:.1f} s, equal {equal}", flush=True)
+        print(f"{'; '.join(told)}; equal {equal}; load {os.getloadavg()[0]:.1f}", flush=True)
     print(f"the command is {min(seconds['loop']) / min(seconds['command']):.2f} times as fast", flush=True)
+
+
+def children_seconds() -> float:
+    """Of the processor, by all processes started here that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def watched(run: list[str], output: Path, counts: tuple[int, ...]) -> list[int]:

@@ -13,6 +13,7 @@ from ..errors import UsageError
 from ..faces.select import ORDERS, parse_positions
 from ..io.atomic import check_writable
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
+from ..runtime.threads import wait_passively
 from ..types import DEFAULT_RESTORER, RestoreOptions
 from . import bulk, film
 from .devices import add_device_argument, resolve_device
@@ -88,29 +89,24 @@ def _faces(text: str) -> str | tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore every photo; one that fails is reported and the rest goes on. Returns the exit status."""
-    # torch and diffusers take seconds to import: --help and a mistyped option do not wait for them.
-    from ..pipelines.archive import restore_archive
-    from ..pipelines.fetch import model_path
-    from ..pipelines.jobs import find_photos, plan_jobs
-    from ..pipelines.restore import RestoreRequest, restore
-    from ..stages.restore import check_options
-
-    options = RestoreOptions(**{name: getattr(arguments, name) for name in RestoreOptions.__dataclass_fields__})
-    check_options(options)
-    if arguments.threads is not None and arguments.threads < 1:
-        raise UsageError(f"--threads is at least 1, got {arguments.threads}")
-    if arguments.low_memory:
-        options = replace(options, batch_size=1)
     if film.is_asked(arguments):
-        return film.run(arguments, options)
+        return film.run(arguments, _options(arguments))
     if arguments.ray:
-        return bulk.run(arguments, options)
+        return bulk.run(arguments, _options(arguments))
     bulk.check(arguments)
+    from ..pipelines.jobs import find_photos, plan_jobs
+
     found = find_photos(arguments.photos, arguments.recursive)
     jobs = plan_jobs(found, arguments.output, arguments.compare)
     if arguments.skip_existing and jobs[0].target == arguments.output:
         raise UsageError(f"--skip-existing is for a folder of results, and --output {arguments.output} is a file")
     _check_report(arguments.json, jobs)
+    if len(jobs) > 1:
+        wait_passively()  # before torch loads
+    options = _options(arguments)
+    from ..pipelines.archive import restore_archive
+    from ..pipelines.fetch import model_path
+    from ..pipelines.restore import RestoreRequest, restore
 
     def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
         request = RestoreRequest(
@@ -128,6 +124,18 @@ def run(arguments: argparse.Namespace) -> int:
         return results_of(request, callbacks=callbacks)
 
     return report_results(work, len(jobs), found.skipped, found.summary(), arguments, options)
+
+
+def _options(arguments: argparse.Namespace) -> RestoreOptions:
+    """Raises UsageError for what makes no sense."""
+    # torch and diffusers take seconds to import: --help and a mistyped option do not wait for them.
+    from ..stages.restore import check_options
+
+    options = RestoreOptions(**{name: getattr(arguments, name) for name in RestoreOptions.__dataclass_fields__})
+    check_options(options)
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UsageError(f"--threads is at least 1, got {arguments.threads}")
+    return replace(options, batch_size=1) if arguments.low_memory else options
 
 
 def _check_report(report: Path | None, jobs: list[Job]) -> None:

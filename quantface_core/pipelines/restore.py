@@ -22,7 +22,8 @@ from ..io.models import detector_path
 from ..kernels.dispatch import choose_backend
 from ..nn.swap import prepare
 from ..restorer import OneStepRestorer, Restorer, RestorerByParts
-from ..runtime.threads import compute_by
+from ..runtime.memory import kept_memory
+from ..runtime.threads import compute_by, opencv_threads
 from ..types import Face, Pixels, Restoration, RestoreOptions
 from .callbacks import PipelineCallbacks, Progress
 from .jobs import Job
@@ -30,7 +31,8 @@ from .models import LoadedModel, one_step
 from .restore_file import FileReport, FileRequest, ReadFile, read_file, restore_pages, write_file
 
 _T = TypeVar("_T")
-_READERS = max(1, min(4, (os.cpu_count() or 1) // 2))  # threads that read and look for faces
+_CORES = os.cpu_count() or 1
+_READERS = min(_CORES, max(2, min(4, _CORES // 2)))  # threads that read and look for faces
 _AHEAD, _BEHIND = _READERS + 1, 2  # photos in memory before and after the model, beside the one it works on
 
 
@@ -85,7 +87,8 @@ def restore_with(
     detect = None if request.aligned else _Detectors()
     within = PipelineCallbacks(notify=callbacks.notify, check_cancelled=callbacks.check_cancelled)
     total = len(request.jobs)
-    with _Pool(_READERS) as readers, _Pool(1) as writer:
+    # A reader finds faces by its share of the cores; from one photo to the next, freed memory stays here.
+    with opencv_threads(_CORES // _READERS), kept_memory(), _Pool(_READERS) as readers, _Pool(1) as writer:
         coming = (_Photo(FileRequest(job, restorer, detect, request.options), readers) for job in request.jobs)
         reading = deque(islice(coming, _AHEAD))
         writing: deque[_Photo] = deque()
@@ -94,10 +97,10 @@ def restore_with(
             while reading:
                 photo = reading.popleft()
                 callbacks.progress(Progress("restore", number, total, "photo", photo.job.source.name))
+                reading.extend(islice(coming, 1))
                 photo.restore(within, writer)
                 writing.append(photo)
                 number += 1
-                reading.extend(islice(coming, 1))
                 while writing and (len(writing) > _BEHIND or writing[0].is_written()):
                     yield writing.popleft().result()
         except GeneratorExit:

@@ -40,8 +40,9 @@ def kept_memory() -> Iterator[None]:
         yield
         return
     with _lock:
+        if _users == 0:
+            _set(library, _KEPT)
         _users += 1
-        _set(library, _KEPT)
     try:
         yield
     finally:

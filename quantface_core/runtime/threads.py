@@ -4,11 +4,14 @@ does not lose its time."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # GNU's OpenMP (torch's on Linux) would spin for some milliseconds, Intel's and LLVM's (Windows, macOS) for 200 of them.
 # No number is free on an idle machine and quick on a busy one; this is the least of both: benchmarks/waiting.py.
 _SETTINGS = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
 _ALL = (*_SETTINGS, "OMP_WAIT_POLICY")
+_PASSIVE = {**_SETTINGS, "GOMP_SPINCOUNT": "0"}
 
 
 def spin_briefly() -> None:
@@ -18,6 +21,26 @@ def spin_briefly() -> None:
     """
     if not any(name in os.environ for name in _ALL):
         os.environ.update(_SETTINGS)
+
+
+def wait_passively() -> None:
+    """Not to spin at all, in place of `spin_briefly`: for photos side by side, where another one can use the time."""
+    if {name: os.environ[name] for name in _ALL if name in os.environ} in ({}, _SETTINGS):
+        os.environ.update(_PASSIVE)
+
+
+@contextmanager
+def opencv_threads(most: int) -> Iterator[None]:
+    """While it lasts OpenCV computes by so many threads at most. They are the whole process's, in every one of its
+    threads."""
+    import cv2
+
+    usual = cv2.getNumThreads()
+    cv2.setNumThreads(min(usual, most))
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(usual)
 
 
 def compute_by(threads: int) -> None:

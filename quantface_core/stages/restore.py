@@ -263,7 +263,9 @@ def _run(
 def is_gray(pixels: Pixels) -> bool:
     """Whether the photo is black and white: its faces then stay so."""
     sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)].astype(np.float32)
-    return float(np.ptp(sample, axis=2).mean()) < 0.004 * np.iinfo(pixels.dtype).max
+    red, green, blue = cv2.split(sample)  # numpy takes many times as long along an axis of three
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return float(spread.mean()) < 0.004 * np.iinfo(pixels.dtype).max
 
 
 def to_gray(change: Crop) -> Crop:

@@ -1,4 +1,4 @@
-"""Threads spin for a moment only, in the command and wherever torch is loaded after us."""
+"""Threads spin for a moment only, or not at all, in the command and wherever torch is loaded after us."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
-from quantface_core.runtime.threads import spin_briefly
+from quantface_core.runtime.threads import opencv_threads, spin_briefly, wait_passively
 
 _NAMES = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 
@@ -35,14 +36,39 @@ def test_what_somebody_chose_stays(name: str) -> None:
     assert {n: os.environ.get(n) for n in _NAMES} == {n: "100" if n == name else None for n in _NAMES}
 
 
-@pytest.mark.parametrize("libgomp", [sys.platform == "linux"])
-def test_the_command_has_it_before_torch_loads(libgomp: bool) -> None:
+@pytest.mark.usefixtures("clean")
+def test_passive_waits_replace_short_ones() -> None:
+    spin_briefly()
+    wait_passively()
+    assert os.environ["GOMP_SPINCOUNT"] == "0"
+
+
+@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.usefixtures("clean")
+def test_passive_waits_leave_what_somebody_chose(name: str) -> None:
+    os.environ[name] = "100"
+    spin_briefly()
+    wait_passively()
+    assert {n: os.environ.get(n) for n in _NAMES} == {n: "100" if n == name else None for n in _NAMES}
+
+
+def test_opencv_computes_by_fewer_threads_for_as_long() -> None:
+    usual = cv2.getNumThreads()
+    with opencv_threads(1):
+        assert cv2.getNumThreads() == 1
+    with opencv_threads(usual + 1):
+        assert cv2.getNumThreads() == usual
+    assert cv2.getNumThreads() == usual
+
+
+@pytest.mark.parametrize(("photos", "spins"), [(["a.png"], "2000"), (["a.png", "b.png"], "0")])
+def test_the_command_has_it_before_torch_loads(photos: list[str], spins: str) -> None:
     """GNU's OpenMP shows what it read when it loads."""
-    code = "from quantface_core.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: pass\nimport torch"
+    code = f"from quantface_core.cli.main import main\nassert main(['restore', '--strength', '2', *{photos}]) == 2"
     environment = {k: v for k, v in os.environ.items() if k not in _NAMES} | {"OMP_DISPLAY_ENV": "VERBOSE"}
     root = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    if not libgomp or "GOMP_SPINCOUNT" not in run.stderr:
+    if "GOMP_SPINCOUNT" not in run.stderr:
         pytest.skip("torch's OpenMP here does not show its settings")
-    assert "GOMP_SPINCOUNT = '2000'" in run.stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in run.stderr
