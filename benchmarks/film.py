@@ -96,7 +96,8 @@ class Errors:
             key = person.number + 7 * (len(people) == 1)
             now[key] = aligned
             step = aligned - self._before[key] if key in self._before else np.full(1, np.nan)
-            for found, errors in ((self._squares, aligned), (self._moving, aligned[self._features]), (self._steps, step)):
+            moving = aligned[self._features]
+            for found, errors in ((self._squares, aligned), (self._moving, moving), (self._steps, step)):
                 if not np.isnan(errors).all():
                     found.append(float(np.nanmean(np.square(errors))))
         self._before = now
