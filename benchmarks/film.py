@@ -6,7 +6,7 @@ Two people, of whom one talks and blinks, cross before a moving background; then
 tilting and talking. The film is made
 worse (smaller, noisy, compressed), given a sound, and restored: frame by frame, and steadied. Printed are, of the faces
 alone, PSNR against the truth and the temporal error: how much the error of one frame differs from the next one's, both
-laid on the portrait by its known motion, as a root mean square of 255.
+aligned to the portrait by its known motion, as a root mean square of 255.
 """
 
 from __future__ import annotations
@@ -89,14 +89,15 @@ class Errors:
         wrong, now = pixels.astype(np.float32) - truth, {}
         covered = np.zeros(truth.shape[:2], np.float32)
         for person in reversed(people):
-            laid = person.laid(wrong, number)
+            aligned = person.aligned(wrong, number)
             hidden = cv2.warpAffine(covered, person.place, (SIDE, SIDE), flags=cv2.WARP_INVERSE_MAP) > 0
             covered = np.maximum(covered, cv2.warpAffine(oval(), person.place, covered.shape[::-1]))
-            laid[~self._inside | hidden] = np.nan
+            aligned[~self._inside | hidden] = np.nan
             key = person.number + 7 * (len(people) == 1)
-            now[key] = laid
-            step = laid - self._before[key] if key in self._before else np.full(1, np.nan)
-            for found, errors in ((self._squares, laid), (self._moving, laid[self._features]), (self._steps, step)):
+            now[key] = aligned
+            step = aligned - self._before[key] if key in self._before else np.full(1, np.nan)
+            moving = aligned[self._features]
+            for found, errors in ((self._squares, aligned), (self._moving, moving), (self._steps, step)):
                 if not np.isnan(errors).all():
                     found.append(float(np.nanmean(np.square(errors))))
         self._before = now
@@ -128,10 +129,13 @@ def quality(source: Path, folder: Path, scene: Scene) -> float:
     """Print what steadying gains; the peak memory of a whole run in MB."""
     rows, peak = [("as it is", source)], 0.0
     for name, more in (("frame by frame", ("--smoothing", "0")), ("steadied", ("--json", str(folder / "report.json")))):
+        output = folder / f"{name}.mp4"
+        rows.append((name, output))
+        if output.exists():
+            continue
         began = time.perf_counter()
-        peak = restore(source, folder / f"{name}.mp4", *more)
+        peak = restore(source, output, *more)
         print(f"{name}: {(time.perf_counter() - began) / (scene.piece[1] - scene.piece[0]):.2f} s a frame", flush=True)
-        rows.append((name, folder / f"{name}.mp4"))
     print("\n| film | PSNR of faces, dB | of eyes and mouth, dB | temporal error |\n|---|---:|---:|---:|")
     for (name, _), (psnr, moving, temporal) in zip(rows, all_errors([path for _, path in rows], scene), strict=True):
         print(f"| {name} | {psnr:.2f} | {moving:.2f} | {temporal:.2f} |", flush=True)
@@ -181,7 +185,7 @@ def main() -> None:
         "--part", nargs="+", choices=["quality", "resume", "memory"], default=["quality", "resume", "memory"]
     )
     parser.add_argument("--piece", type=int, nargs=2, metavar=("FIRST", "END"), help="only these frames of it")
-    parser.add_argument("--keep", type=Path, help="keep the films in this folder")
+    parser.add_argument("--keep", type=Path, help="keep the films here; what is kept is not made again")
     options = parser.parse_args()
     paths = sorted(p for p in options.faces.iterdir() if p.suffix == ".jpg")[:4]
     faces = [portrait(path) for path in paths]
@@ -192,7 +196,8 @@ def main() -> None:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / "film.mp4"
-        make(source, scene, options.rate)
+        if not source.exists():
+            make(source, scene, options.rate)
         print(describe_machine())
         print(f"frames {scene.piece[0]} to {scene.piece[1]} of {options.height}p, {options.rate} a second", flush=True)
         peak = quality(source, folder, scene) if "quality" in options.part else 0.0

@@ -24,17 +24,17 @@ class Person:
     number: int  # whose
     face: NDArray[np.uint8]  # [512, 512, 3]
     place: NDArray[np.float64]  # [2, 3]: portrait to frame
-    talks: bool = False  # and blinks, as `mimicked` says
+    talks: bool = False  # and blinks, as `expression_map` says
 
-    def shown(self, frame: int) -> NDArray[np.uint8]:
+    def rendered(self, frame: int) -> NDArray[np.uint8]:
         """The portrait as it is in a frame."""
-        return np.asarray(row_by_row(self.face, mimicked(frame)) if self.talks else self.face)
+        return np.asarray(remap_rows(self.face, expression_map(frame)) if self.talks else self.face)
 
-    def laid(self, picture: NDArray[np.float32], frame: int) -> NDArray[np.float32]:
-        """A frame's picture laid on the still portrait, [512, 512, 3]."""
+    def aligned(self, picture: NDArray[np.float32], frame: int) -> NDArray[np.float32]:
+        """A frame's picture aligned to the still portrait, [512, 512, 3]."""
         flags = cv2.WARP_INVERSE_MAP | cv2.INTER_CUBIC
         portrait = cv2.warpAffine(picture, self.place, (SIDE, SIDE), flags=flags)
-        return np.asarray(row_by_row(portrait, unmimicked(frame)) if self.talks else portrait)
+        return np.asarray(remap_rows(portrait, inverse_expression_map(frame)) if self.talks else portrait)
 
 
 def portrait(path: Path) -> NDArray[np.uint8]:
@@ -63,25 +63,25 @@ def eyes_and_mouth() -> NDArray[np.bool_]:
     return np.asarray(eyes | mouth)
 
 
-def mimicked(number: int) -> NDArray[np.float32]:
+def expression_map(number: int) -> NDArray[np.float32]:
     """Where each row of a talking and blinking portrait is taken from, [512, 512], in a frame of 25 a second.
 
     The mouth opens and closes three times a second; the eyes blink for a quarter of one.
     """
     x, y = (axis / _GRID for axis in np.meshgrid(np.arange(_GRID), np.arange(_GRID)))
-    return _enlarged(_mimic(number, x, y))
+    return _enlarged(_expression(number, x, y))
 
 
-def unmimicked(number: int) -> NDArray[np.float32]:
+def inverse_expression_map(number: int) -> NDArray[np.float32]:
     """The inverse: where in it each row of the still portrait went, [512, 512]."""
     x, rows = (axis / _GRID for axis in np.meshgrid(np.arange(_GRID), np.arange(_GRID)))
     y = rows.copy()
     for _ in range(25):
-        y += 0.5 * (rows - _mimic(number, x, y))
+        y += 0.5 * (rows - _expression(number, x, y))
     return _enlarged(y)
 
 
-def _mimic(number: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _expression(number: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     opened = 0.03 * (0.5 - 0.5 * np.cos(number * 2 * np.pi / 8)) * (0.6 + 0.4 * np.sin(number / 11))
     jaw = np.exp(-(((x - 0.5) / 0.14) ** 2) - ((y - 0.78) / 0.09) ** 2)
     shut = 1.2 * max(0.0, 1 - abs(number % 40 - 12) / 3)
@@ -96,7 +96,7 @@ def _enlarged(rows: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.asarray(moved * SIDE + np.arange(SIDE, dtype=np.float32)[:, None], np.float32)
 
 
-def row_by_row(image: NDArray[Any], rows: NDArray[np.float32]) -> NDArray[Any]:
+def remap_rows(image: NDArray[Any], rows: NDArray[np.float32]) -> NDArray[Any]:
     """A picture [512, 512, 3] that takes each pixel from another row of its column."""
     columns = np.tile(np.arange(SIDE, dtype=np.float32), (SIDE, 1))
     return cv2.remap(image, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -139,7 +139,7 @@ class Scene:
             left, top = round(width / 5 * t), round(height / 10 * t)
             truth = wall[top : top + height, left : left + width].copy()
             for person in people:
-                face = cv2.warpAffine(person.shown(number), person.place, (width, height), flags=cv2.INTER_LANCZOS4)
+                face = cv2.warpAffine(person.rendered(number), person.place, (width, height), flags=cv2.INTER_LANCZOS4)
                 soft = cv2.warpAffine(oval(), person.place, (width, height))[..., None]
                 truth = np.rint(truth * (1 - soft) + face * soft).astype(np.uint8)
             yield truth, people

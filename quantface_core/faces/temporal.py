@@ -3,7 +3,8 @@
 A face is followed from frame to frame by dense optical flow between its aligned crops, and averaged along it: its
 neighbours in time are further observations of the same skin. A neighbour counts by its distance in frames and, pixel by
 pixel, by how far the two agree within the film's own noise. What flow cannot follow, a lid that closes or a hand before
-the face, disagrees and is left to its own frame; so is a film without noise.
+the face, disagrees and is left to its own frame; so is a film without noise. Its contours are put where their
+trajectories pass (`jitter`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..types import Pixels
 from .align import Matrix, compose, extract, footprint, invert, magnification, resizing, shift, warp
+from .jitter import jitter
 
 Crop = NDArray[np.float32]
 Plane = NDArray[np.float32]
@@ -73,13 +75,14 @@ def view_of(pixels: Pixels, transform: Matrix, size: int) -> View:
     )
 
 
-def links_of(views: Mapping[int, View], frame: int, sigma: float) -> dict[int, Link]:
-    """The ways from a frame of a face to its neighbours in time, by their numbers; none where the film has no noise.
+def links_of(views: Mapping[int, View], sigma: float) -> dict[int, Link]:
+    """The ways from a frame of a face, 0, to itself and its neighbours in time; none where the film has no noise.
 
+    Views and links go by their distance in frames. Links begin where the frame's contours lie without their jitter.
     `sigma`, in frames, is the standard deviation of the weights in time.
     """
-    here = views[frame]
-    flows = {other: _flow(here.guide, view.guide) for other, view in views.items() if other != frame}
+    here = views[0]
+    flows = {other: _flow(here.guide, view.guide) for other, view in views.items() if other}
     if not flows:
         return {}
     apart = {other: here.crop - follow(views[other].crop, flow) for other, flow in flows.items()}
@@ -90,11 +93,15 @@ def links_of(views: Mapping[int, View], frame: int, sigma: float) -> dict[int, L
     squares = {o: np.square(cv2.GaussianBlur(d, (0, 0), _COMPARE_BLUR)).mean(2) for o, d in apart.items()}
     left = float(np.median([np.sqrt(np.median(square)) for square in squares.values()]))
     tolerance = float(np.clip(_NOISE_SCALE * left, _MIN_TOLERANCE, _MAX_TOLERANCE))
-    links = {}
+    to_film = {other: compose(shift(*view.corner), view.place) for other, view in views.items()}
+    to_here = {other: compose(invert(to_film[0]), to_film[other]) for other in flows}
+    in_time = {other: gaussian(other, sigma) for other in flows}
+    offset = strength * jitter(flows, to_here, in_time)
+    links = {0: Link((-offset).astype(np.float16), np.ones(offset.shape[:2], np.float16))}
     for other, flow in flows.items():
         similar = np.exp(-squares[other] / (2 * tolerance**2))
-        weight = strength * gaussian(other - frame, sigma) * similar
-        links[other] = Link(flow.astype(np.float16), weight.astype(np.float16))
+        begun = flow - offset @ np.linalg.inv(to_here[other][:, :2]).T.astype(np.float32)
+        links[other] = Link(begun.astype(np.float16), (strength * in_time[other] * similar).astype(np.float16))
     return links
 
 
@@ -107,23 +114,24 @@ def follow(crop: Crop, flow: NDArray[np.floating]) -> Crop:
     return moved
 
 
-def average_crops(crops: Mapping[int, Crop], links: Mapping[int, Link], frame: int) -> Crop:
+def average_crops(crops: Mapping[int, Crop], links: Mapping[int, Link]) -> Crop:
     """A face's crop [S, S, 3] averaged with those of its neighbours in time."""
-    total, weights = crops[frame].copy(), np.ones(crops[frame].shape[:2], np.float32)
+    total, weights = crops[0].copy(), np.ones(crops[0].shape[:2], np.float32)
     for other, link in links.items():
-        if other in crops:
+        if other and other in crops:  # its own has its contours in place
             weight = _to_size(link.weight.astype(np.float32), len(total))
             total += weight[..., None] * follow(crops[other], link.flow)
             weights += weight
     return total / weights[..., None]
 
 
-def average_film(views: Mapping[int, View], links: Mapping[int, Link], frame: int) -> NDArray[np.float32]:
+def average_film(views: Mapping[int, View], links: Mapping[int, Link]) -> NDArray[np.float32]:
     """The part of the film about a face, averaged with its neighbours in time: [h, w, 3] in the film's units."""
-    here = views[frame]
-    total = here.pixels.astype(np.float32)
-    height, width = total.shape[:2]
-    weights = np.ones((height, width), np.float32)
+    here = views[0]
+    if not links:
+        return here.pixels.astype(np.float32)
+    height, width = here.pixels.shape[:2]
+    total, weights = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
     for other, link in links.items():
         weight = cv2.warpAffine(
             link.weight.astype(np.float32), here.place, (width, height), borderMode=cv2.BORDER_REPLICATE

@@ -258,7 +258,7 @@ class FilmRestorer:
         share = np.asarray(sum(weight * work.level * work.share for weight, work in known), np.float32)
         works = {i - index: work for i, work in near if work}
         here = works[0]
-        after = average_crops({offset: work.after for offset, work in works.items()}, here.links, 0)
+        after = average_crops({offset: work.after for offset, work in works.items()}, here.links)
         result = here.before + share[..., None] * (after - here.before)
         noise = sum(weight * work.level * work.noise for weight, work in known)
         automatic = self._options.strength == "auto"

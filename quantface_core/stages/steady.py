@@ -104,9 +104,9 @@ class Steadier:
             if not level or track not in here.views:
                 continue
             near = self._neighbours(track)
-            links[track] = links_of(near, 0, self._sigma)
+            links[track] = links_of(near, self._sigma)
             if links[track]:
-                averages.append((here.views[track], level, average_film(near, links[track], 0)))
+                averages.append((here.views[track], level, average_film(near, links[track])))
         steadied = Steadied(self._pieces(here.frame, averages), links)
         self._next += 1
         if self._next > self.delay:

@@ -28,7 +28,7 @@ def _shown(offset: int, truth: Pixels = TRUTH) -> Pixels:
 def _averaged(frames: dict[int, Pixels]) -> np.ndarray:
     """The still frame's face; crops stay where the face stood, as a tracker's do that lags."""
     views = {offset: view_of(frame, PLACE, 256) for offset, frame in frames.items()}
-    average = average_film(views, links_of(views, 0, 2.0), 0)
+    average = average_film(views, links_of(views, 2.0))
     left, top = views[0].corner
     result = frames[0].astype(np.float32)
     result[top : top + len(average), left : left + average.shape[1]] = average
@@ -53,7 +53,7 @@ def test_noise_goes_and_detail_stays() -> None:
 
 def test_a_film_without_noise_stays_as_it_is() -> None:
     views = {offset: view_of(_shown(offset), PLACE, 256) for offset in NEAR}
-    assert links_of({0: views[0]}, 0, 2.0) == {}
+    assert links_of({0: views[0]}, 2.0) == {}
     result = _averaged({offset: _shown(offset) for offset in NEAR})
     assert _error(result) < 0.5
 
@@ -74,16 +74,16 @@ def test_what_is_in_one_frame_alone_leaves_no_ghost(shown: tuple[int, ...]) -> N
 def test_crops_are_averaged_along_the_same_ways() -> None:
     frames = _noisy({offset: _shown(offset) for offset in NEAR})
     views = {offset: view_of(frame, PLACE, 256) for offset, frame in frames.items()}
-    links = links_of(views, 0, 2.0)
+    links = links_of(views, 2.0)
     crops = {offset: cv2.resize(view.crop, (128, 128)) for offset, view in views.items()}
     clean = cv2.resize(view_of(TRUTH, PLACE, 256).crop, (128, 128))
     inner = np.s_[32:96, 32:96]
     before, after = (
-        np.square(crop[inner] - clean[inner]).mean() for crop in (crops[0], average_crops(crops, links, 0))
+        np.square(crop[inner] - clean[inner]).mean() for crop in (crops[0], average_crops(crops, links))
     )
     assert after < before / 2
     del crops[1]  # a frame that was not restored counts for nothing
-    assert average_crops(crops, links, 0).shape == (128, 128, 3)
+    assert average_crops(crops, links).shape == (128, 128, 3)
 
 
 def test_flows_do_not_depend_on_threads() -> None:
@@ -94,7 +94,7 @@ def test_flows_do_not_depend_on_threads() -> None:
     try:
         for count in (1, 2, 4):
             cv2.setNumThreads(count)
-            found.append(links_of(views, 0, 2.0)[1])
+            found.append(links_of(views, 2.0)[1])
             assert cv2.getNumThreads() == count
     finally:
         cv2.setNumThreads(threads)
