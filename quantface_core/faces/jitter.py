@@ -53,6 +53,6 @@ def jitter(flows: Mapping[int, Flow], to_here: Mapping[int, Matrix], weights: Ma
 
 
 def _mapped(points: Flow, matrix: Matrix) -> Flow:
-    matrix = matrix.astype(np.float32)
-    result: Flow = points @ matrix[:, :2].T + matrix[:, 2]
+    single = matrix.astype(np.float32)
+    result: Flow = points @ single[:, :2].T + single[:, 2]
     return result
