@@ -78,9 +78,7 @@ def test_crops_are_averaged_along_the_same_ways() -> None:
     crops = {offset: cv2.resize(view.crop, (128, 128)) for offset, view in views.items()}
     clean = cv2.resize(view_of(TRUTH, PLACE, 256).crop, (128, 128))
     inner = np.s_[32:96, 32:96]
-    before, after = (
-        np.square(crop[inner] - clean[inner]).mean() for crop in (crops[0], average_crops(crops, links))
-    )
+    before, after = (np.square(crop[inner] - clean[inner]).mean() for crop in (crops[0], average_crops(crops, links)))
     assert after < before / 2
     del crops[1]  # a frame that was not restored counts for nothing
     assert average_crops(crops, links).shape == (128, 128, 3)
