@@ -57,7 +57,7 @@ class Blobs:
 
 
 def request(source: Path, output: Path, **more: Any) -> FilmRequest:
-    options = {"options": RestoreOptions(strength=1.0, color="none"), "detector": Blobs(), **more}
+    options = {"options": RestoreOptions(strength=1.0, color="none"), "detector": Blobs(), "smoothing": 1.0, **more}
     return FilmRequest(source, output, Flicker(), "flicker", **options)  # type: ignore[arg-type]
 
 
@@ -163,7 +163,7 @@ def test_another_setting_is_not_mixed_into_a_film(source: Path, tmp_path: Path) 
     with pytest.raises(UsageError, match="--resume goes on with it"):
         restore_film(request(source, output))
     with pytest.raises(UsageError, match="another output, smoothing"):
-        restore_film(request(source, output, resume=True, smoothing=1.0, crf=30))
+        restore_film(request(source, output, resume=True, smoothing=2.0, crf=30))
     assert output.read_bytes() == kept
 
 
