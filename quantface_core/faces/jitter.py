@@ -53,6 +53,4 @@ def jitter(flows: Mapping[int, Flow], to_here: Mapping[int, Matrix], weights: Ma
 
 
 def _mapped(points: Flow, matrix: Matrix) -> Flow:
-    single = matrix.astype(np.float32)
-    result: Flow = points @ single[:, :2].T + single[:, 2]
-    return result
+    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
