@@ -37,17 +37,17 @@ SOUND = 48_000
 PIECE = 5  # seconds that are killed and resumed: two parts of the work and the beginning of a third
 
 
-def make(path: Path, scene: Scene, rate: int) -> None:
+def make(path: Path, scene: Scene, rate: int, crf: int, noise: float) -> None:
     """The worse film, H.264 with a tone in AAC."""
     draws = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=rate, options={"crf": "27"})
+        video = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
         video.width, video.height = scene.height * 16 // 9 // 2 * 2, scene.height
         video.pix_fmt = "yuv420p"
         sound = container.add_stream("aac", rate=SOUND)
         sound.layout = "mono"
         for truth, _ in scene.frames():
-            frame = av.VideoFrame.from_ndarray(worse(truth, draws), "rgb24")
+            frame = av.VideoFrame.from_ndarray(worse(truth, draws, noise), "rgb24")
             container.mux(video.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU601")))
         container.mux(video.encode(None))
         for start in range(0, (scene.piece[1] - scene.piece[0]) * SOUND // rate, 1024):
@@ -181,6 +181,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=int, default=25)
     parser.add_argument("--height", type=int, default=720)
+    parser.add_argument("--crf", type=int, default=27, help="of the worse film: 27, or 36 where it is squeezed")
+    parser.add_argument("--noise", type=float, default=7.0, help="of it, of 255")
     parser.add_argument(
         "--part", nargs="+", choices=["quality", "resume", "memory"], default=["quality", "resume", "memory"]
     )
@@ -197,9 +199,11 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / "film.mp4"
         if not source.exists():
-            make(source, scene, options.rate)
+            make(source, scene, options.rate, options.crf, options.noise)
         print(describe_machine())
-        print(f"frames {scene.piece[0]} to {scene.piece[1]} of {options.height}p, {options.rate} a second", flush=True)
+        first, end = scene.piece
+        worsened = f"crf {options.crf}, noise {options.noise:g}"
+        print(f"frames {first} to {end} of {options.height}p, {options.rate} a second, {worsened}", flush=True)
         peak = quality(source, folder, scene) if "quality" in options.part else 0.0
         if "resume" in options.part:
             resume(source, folder)

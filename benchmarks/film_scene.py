@@ -145,10 +145,10 @@ class Scene:
             yield truth, people
 
 
-def worse(truth: NDArray[np.uint8], draws: np.random.Generator) -> NDArray[np.uint8]:
-    """As an old camera saw it: soft and noisy. The encoder's errors come on top."""
+def worse(truth: NDArray[np.uint8], draws: np.random.Generator, noise: float) -> NDArray[np.uint8]:
+    """As an old camera saw it: soft and noisy, by `noise` of 255. The encoder's errors come on top."""
     height, width = truth.shape[:2]
     small = cv2.resize(truth, (round(width / 2.2), round(height / 2.2)), interpolation=cv2.INTER_AREA)
-    noisy = small + draws.normal(0, 7, small.shape)
+    noisy = small + draws.normal(0, noise, small.shape)
     soft = cv2.resize(np.clip(noisy, 0, 255).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(np.rint(soft + draws.normal(0, 2, soft.shape)), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(soft + draws.normal(0, noise * 2 / 7, soft.shape)), 0, 255).astype(np.uint8)
