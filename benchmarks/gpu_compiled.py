@@ -54,7 +54,7 @@ class Source:
     options: dict[str, int]
 
 
-_ROUNDING = dict.fromkeys(("share", "smallest", "limit", "middle"), "fp32")
+_ROUNDING = dict.fromkeys(("share", "smallest", "lowest", "highest", "middle"), "fp32")
 
 
 def sources() -> dict[str, Source]:

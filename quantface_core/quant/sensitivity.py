@@ -21,7 +21,7 @@ from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
 from ..types import BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, eval_mode, materialize, tensors_of
-from .layer_search import LayerSearch
+from .layer_search import ActivationRange, LayerSearch
 from .observe import ChannelStatistics, observe_inputs
 from .search import CLIPS, search
 
@@ -123,7 +123,10 @@ def measure_layers(
         balance, within = search([one], config)
         probes[name] = one.build(balance, within)
         clips = CLIPS if config.clipping else (1.0,)
-        widths[name] = one.width_errors(balance, [replace(within, clip=clip) for clip in clips])
+        # A share that suits few bits may cut values off that more bits could keep.
+        shares = (within.below,) if within.below is None else (within.below, 0.5)
+        ranges = [ActivationRange(clip, below) for clip in clips for below in shares]
+        widths[name] = one.width_errors(balance, ranges)
         macs[name] = _macs(layer, x)
 
     with observe_inputs({n: layers[n] for n in formats}, observed), eval_mode(model):
