@@ -126,7 +126,7 @@ def times(path: Path, kind: str) -> list[float]:
 
 
 def quality(source: Path, folder: Path, scene: Scene) -> float:
-    """Print what steadying gains; the peak memory of a whole run in MB."""
+    """Print what steadying gains; the peak memory of a whole run in MB, 0 where its film was kept."""
     rows, peak = [("as it is", source)], 0.0
     for name, more in (("frame by frame", ("--smoothing", "0")), ("steadied", ("--json", str(folder / "report.json")))):
         output = folder / f"{name}.mp4"
@@ -134,7 +134,8 @@ def quality(source: Path, folder: Path, scene: Scene) -> float:
         if output.exists():
             continue
         began = time.perf_counter()
-        peak = restore(source, output, *more)
+        used = restore(source, output, *more)
+        peak = used if name == "steadied" else peak
         print(f"{name}: {(time.perf_counter() - began) / (scene.piece[1] - scene.piece[0]):.2f} s a frame", flush=True)
     print("\n| film | PSNR of faces, dB | of eyes and mouth, dB | temporal error |\n|---|---:|---:|---:|")
     for (name, _), (psnr, moving, temporal) in zip(rows, all_errors([path for _, path in rows], scene), strict=True):
@@ -197,6 +198,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        kept = folder / "settings.json"
+        settings = {name: str(value) for name, value in vars(options).items() if name not in ("part", "keep")}
+        if kept.exists() and json.loads(kept.read_text()) != settings:
+            parser.error(f"{folder} keeps films of other settings")
+        kept.write_text(json.dumps(settings))
         source = folder / "film.mp4"
         if not source.exists():
             make(source, scene, options.rate, options.crf, options.noise)

@@ -23,48 +23,37 @@ _NEXT_DRAW = 2**32  # from the seed of one draw to that of the next: layers coun
 
 
 def search(layers: Sequence[LayerSearch], config: QuantConfig) -> tuple[Balance, ActivationRange]:
-    """The balance and range of activation codes of least output error in all.
-
-    A rotation makes values lie evenly around zero, so the share of codes below it is searched without one only. Of each
-    kind, rotated and not, exponent, signs and share are searched one after the other, and clips of the best of both.
-    """
-    fmt, centred = layers[0].fmt, 0.5 if config.search_zero_point else None
-    rotated = Balance(None, fmt.block, fmt.seed)
-    found = [_rotated(layers, config, rotated, centred)] if fmt.block > 1 else []
-    if fmt.block == 1 or config.search_rotation:
-        found.append(_plain(layers, config, replace(rotated, block=1), centred))
+    """The balance and range of activation codes of least output error in all: rotated or not, at the best clip."""
+    fmt = layers[0].fmt
+    blocks = [fmt.block, 1] if fmt.block > 1 and config.search_rotation else [fmt.block]
+    found = [_without_clips(layers, config, Balance(None, block, fmt.seed)) for block in blocks]
     clips = CLIPS if config.clipping else (1.0,)
     clipped = ((balance, replace(within, clip=clip)) for balance, within in found for clip in clips)
     return min(clipped, key=lambda candidate: _error(layers, *candidate))
 
 
-def _error(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> float:
-    return sum(layer.error(balance, within) for layer in layers)
-
-
-def _rotated(
-    layers: Sequence[LayerSearch], config: QuantConfig, balance: Balance, below: float | None
+def _without_clips(
+    layers: Sequence[LayerSearch], config: QuantConfig, balance: Balance
 ) -> tuple[Balance, ActivationRange]:
-    """The best exponent, then the best signs."""
-    within = ActivationRange(_TYPICAL_CLIP if config.clipping else 1.0, below)
+    """The best exponent at a block, then what a rotation has to choose: its signs; or its absence: codes below zero.
+
+    A rotation makes values lie evenly around zero.
+    """
+    rotated = balance.block > 1
+    typical = _TYPICAL_CLIP if rotated else _TYPICAL_PLAIN_CLIP
+    within = ActivationRange(typical if config.clipping else 1.0, 0.5 if config.search_zero_point else None)
     if config.scaling:
         balance = _best_exponent(layers, balance, within)
-    if config.search_rotation:
+    if rotated and config.search_rotation:
         seeds = (balance.seed + draw * _NEXT_DRAW for draw in range(DRAWS))
         balance = min((replace(balance, seed=seed) for seed in seeds), key=lambda b: _error(layers, b, within))
-    return balance, within
-
-
-def _plain(
-    layers: Sequence[LayerSearch], config: QuantConfig, balance: Balance, below: float | None
-) -> tuple[Balance, ActivationRange]:
-    """Without a rotation: the best exponent, then the best share of codes below zero."""
-    within = ActivationRange(_TYPICAL_PLAIN_CLIP if config.clipping else 1.0, below)
-    if config.scaling:
-        balance = _best_exponent(layers, balance, within)
-    if config.search_zero_point:
+    if not rotated and config.search_zero_point:
         within = min((replace(within, below=share) for share in BELOW), key=lambda w: _error(layers, balance, w))
     return balance, within
+
+
+def _error(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> float:
+    return sum(layer.error(balance, within) for layer in layers)
 
 
 def _best_exponent(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> Balance:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..channel_transform import ChannelTransform
-from ..quantize import byte_of_zero, code_range, largest_code, per_image_scale
+from ..quantize import byte_of_zero, largest_code, per_image_scale
 from ..upsample_conv import phase_kernels, phases, window
 from ..weight import LowBitWeight
 from .codes import pieces, write_dtype, write_image_codes
@@ -44,7 +44,7 @@ class Conv2d:
         self.weight, self.bias, self.transform = weight, bias, transform
         # A kernel of an enlarged picture is a sum of up to four codes, which has to fit a byte.
         same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
-        sums, largest = 4 * largest_code(weight.bits), self.zero + code_range(activation_bits, zero_point)[1]
+        sums, largest = 4 * largest_code(weight.bits), (1 << activation_bits) - 1
         self.fuses_upsample = same and sums <= largest_code(8) and exact(largest, sums)
         self.transforms = fits(weight.shape, weight.bits, activation_bits, stride)
         # Prepacked now, not at the first picture, where the form does not depend on the picture.
