@@ -15,6 +15,7 @@ from ..kernels.fusion import Conv2dFusion, FusedConv2d, FusedLinear, LinearFusio
 from .channels_last_norm import ChannelsLastGroupNorm
 from .qconv2d import QuantConv2d
 from .qlinear import QuantLinear, project
+from .qpointwise import QuantPointwiseConv2d
 
 __all__ = ["add", "conv_add", "fuses", "linear_add", "norm_act", "norm_conv", "norm_linear"]
 
@@ -38,7 +39,7 @@ def norm_conv(
 
     Additions may be made in place, in what the convolution gave, unless gradients are wanted.
     """
-    if not fuses(conv) or not isinstance(norm, nn.GroupNorm):
+    if not fuses(conv) or isinstance(conv, QuantPointwiseConv2d) or not isinstance(norm, nn.GroupNorm):
         y = conv(norm_act(norm, act, x))
         y = y if channel_bias is None else add(y, channel_bias[:, :, None, None])
         return y if skip is None else add(y, skip)
@@ -78,4 +79,8 @@ def linear_add(layer: nn.Module, x: Tensor, skip: Tensor, gated: bool = False) -
 
 def conv_add(conv: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
     """conv(x) + skip, maps."""
-    return conv(x, Conv2dFusion(skip=skip)) if fuses(conv) else skip + conv(x)
+    if not fuses(conv):
+        return skip + conv(x)
+    if isinstance(conv, QuantPointwiseConv2d):
+        return linear_add(conv, x.permute(0, 2, 3, 1), skip.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return conv(x, Conv2dFusion(skip=skip))

@@ -12,6 +12,7 @@ from ..types import LayerFormat
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .qlinear import QuantLinear
+from .qpointwise import QuantPointwiseConv2d
 from .replace import replace_by_name
 
 Layer = nn.Linear | nn.Conv2d
@@ -34,6 +35,13 @@ def _fits(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear)
 
 
+def is_pointwise(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution of single pixels: a linear over them."""
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    return (*layer.kernel_size, *layer.stride) == (1, 1, 1, 1) and layer.padding == (0, 0)
+
+
 def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
     """The low-bit layers of a model by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
@@ -42,6 +50,8 @@ def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
 def empty_like(layer: Layer, fmt: LayerFormat) -> QuantLayer:
     """A low-bit layer of the same shape, its integers not set yet."""
     shape, bias = tuple(layer.weight.shape), layer.bias is not None
+    if fmt.per_pixel:
+        return QuantPointwiseConv2d(shape[:2], fmt, bias)
     if isinstance(layer, nn.Conv2d):
         padding = layer.padding
         assert not isinstance(padding, str)

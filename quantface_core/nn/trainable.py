@@ -23,6 +23,7 @@ from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
 from ..kernels.straight_through import fake_quantize
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
+from .qpointwise import QuantPointwiseConv2d
 from .replace import replace_by_name, replace_modules
 from .swap import quant_layers
 
@@ -52,6 +53,8 @@ class TrainableLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.source[0], QuantConv2d):
             return self.product(self.transform(x.movedim(1, -1)).movedim(-1, 1))
+        if isinstance(self.source[0], QuantPointwiseConv2d):
+            return self.product(self.transform(x.movedim(1, -1))).movedim(-1, 1)
         return self.product(self.transform(x))
 
     def _rounded(self, x: Tensor) -> Tensor:

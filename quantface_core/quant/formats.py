@@ -13,20 +13,21 @@ from ..errors import ConfigError
 from ..kernels.hadamard import has_hadamard
 from ..kernels.quantize import code_range
 from ..nn.qlayer import QuantLayer
-from ..nn.swap import Layer, empty_like, quant_layers, quantizable, swap
+from ..nn.swap import Layer, empty_like, is_pointwise, quant_layers, quantizable, swap
 from ..types import BITS, LayerFormat
 
 _POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
 
 
 def formats_to_json(model: nn.Module) -> str:
-    """Every low-bit layer's format by name; a zero point only where there is one."""
+    """Every low-bit layer's format by name; a zero point, and scales by pixel, only where there are some."""
     return json.dumps({name: _table(layer.format) for name, layer in quant_layers(model).items()})
 
 
-def has_zero_points(model: nn.Module) -> bool:
-    """Whether the activation codes of a low-bit layer are asymmetric."""
-    return any(layer.format.zero_point is not None for layer in quant_layers(model).values())
+def is_version_2(model: nn.Module) -> bool:
+    """Whether a low-bit layer has a zero point or scales by pixel."""
+    formats = [layer.format for layer in quant_layers(model).values()]
+    return any(fmt.zero_point is not None or fmt.per_pixel for fmt in formats)
 
 
 def _table(fmt: LayerFormat) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerForm
     unknown = sorted(str(name) for name in set(table) - set(known))
     if unknown:
         raise ConfigError(f"layers: the model has no {', '.join(unknown[:3])}")
-    return {name: _checked(name, known[name].weight.shape, fields) for name, fields in table.items()}
+    return {name: _checked(name, known[name], fields) for name, fields in table.items()}
 
 
 def low_bit_state(model: nn.Module, formats: dict[str, LayerFormat]) -> tuple[dict[str, Tensor], set[str]]:
@@ -77,8 +78,9 @@ def add_low_bit_layers(model: nn.Module, formats: dict[str, LayerFormat]) -> Non
     swap(model, {name: empty_layer(known[name], fmt) for name, fmt in formats.items()})
 
 
-def _checked(name: str, shape: torch.Size, table: Any) -> LayerFormat:
-    table = {"zero_point": None, **table} if isinstance(table, dict) else table
+def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
+    shape = layer.weight.shape
+    table = {"zero_point": None, "per_pixel": None, **table} if isinstance(table, dict) else table
     expected = {f.name for f in fields(LayerFormat)}
     if not isinstance(table, dict) or set(table) != expected:
         raise ConfigError(f"layers.{name}: a table of {', '.join(sorted(expected))}")
@@ -102,6 +104,9 @@ def _checked(name: str, shape: torch.Size, table: Any) -> LayerFormat:
         code_range(table["activation_bits"], zero_point)
     except ConfigError as error:
         raise ConfigError(f"layers.{name}: {error}") from error
+    per_pixel = table["per_pixel"]
+    if per_pixel is not None and not (per_pixel is True and is_pointwise(layer)):
+        raise ConfigError(f"layers.{name}.per_pixel: true, of a pointwise convolution, got {per_pixel!r:.40}")
     if shape[1] % table["block"] or not has_hadamard(table["block"]):
         raise ConfigError(f"layers.{name}.block: no rotation of {table['block']} for {shape[1]} channels")
     return LayerFormat(**{**table, "clip": float(clip)})

@@ -72,18 +72,21 @@ class LayerSearch:
     ) -> None:
         """consumers: [O', C, ...] the weights of all layers that balance x together, None = this one's."""
         self.layer, self.fmt, self.statistics, self.config = layer, fmt, statistics, config
+        self.conv = isinstance(layer, nn.Conv2d) and not fmt.per_pixel
         self.weight = layer.weight.detach().float()
+        if fmt.per_pixel:
+            self.weight = self.weight.flatten(1)
         self.consumers = self.weight if consumers is None else consumers.detach().float()
-        self.conv = isinstance(layer, nn.Conv2d)
         generator = torch.Generator().manual_seed(fmt.seed)
         x = x.detach().float()
+        if isinstance(layer, nn.Conv2d):
+            tops = [int(torch.randint(max(1, side - _WINDOW + 1), (1,), generator=generator)) for side in x.shape[2:]]
+            self.window = (slice(tops[0], tops[0] + _WINDOW), slice(tops[1], tops[1] + _WINDOW))
         if self.conv:
             # The scale is the whole image's, so the search keeps where the window was cut from.
-            tops = [int(torch.randint(max(1, side - _WINDOW + 1), (1,), generator=generator)) for side in x.shape[2:]]
             self.every, self.whole = x, x[:_IMAGES]
-            self.window = (slice(tops[0], tops[0] + _WINDOW), slice(tops[1], tops[1] + _WINDOW))
         else:
-            self.every = rows = rows_of(layer, x)
+            self.every = rows = rows_of(layer, x[:, :, self.window[0], self.window[1]] if fmt.per_pixel else x)
             self.whole = rows[torch.randperm(len(rows), generator=generator)[:_TOKENS].to(rows.device)]
         self.sample = self._cut(self.whole)
         self.exact = self._product(self.sample, self.weight)
@@ -94,7 +97,7 @@ class LayerSearch:
         return x[:, :, self.window[0], self.window[1]] if self.conv else x
 
     def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        if isinstance(self.layer, nn.Conv2d):
+        if self.conv and isinstance(self.layer, nn.Conv2d):
             return F.conv2d(x, weight, None, self.layer.stride, self.layer.padding)
         return x @ weight.t()
 

@@ -17,7 +17,7 @@ from ..kernels.hadamard import largest_block
 from ..kernels.quantize import largest_code
 from ..nn.fold import fold_ahead, take_parameters
 from ..nn.qlayer import QuantLayer
-from ..nn.swap import Layer, quantizable, swap
+from ..nn.swap import Layer, is_pointwise, quantizable, swap
 from ..runtime.memory import kept_memory
 from ..types import ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
@@ -99,6 +99,7 @@ def plan_formats(
             block=largest_block(channels, config.block),
             seed=formats[first[name]].seed if first.get(name) in formats else config.seed + index,
             rank=0 if narrow else config.rank,
+            per_pixel=is_pointwise(layer) or None,
         )
     return formats
 

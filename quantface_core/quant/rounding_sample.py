@@ -33,13 +33,18 @@ class RoundingSample:
 
 
 def sample_rows(layer: Layer, rounded: Tensor, target: Tensor, seed: int) -> RoundingSample:
-    """A seeded choice of rows: rounded tokens [N, C] and their outputs [N, O], or images and maps [B, O, H, W]."""
+    """A seeded choice of rows.
+
+    rounded: tokens or pixels [N, C], or images [B, C, H, W]; target: what the layer should make of them, [N, O] or
+    [B, O, H', W'].
+    """
     count = target.numel() // target.shape[1]
     most = max(1, min(_ROWS, _NUMBERS // layer.weight[0].numel()))
     chosen = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
     chosen = chosen.to(target.device)
-    if not isinstance(layer, nn.Conv2d):
+    if target.ndim == 2:
         return RoundingSample(rounded[chosen], target[chosen])
+    assert isinstance(layer, nn.Conv2d)
     height, width = target.shape[2:]
     image, row, column = chosen // (height * width), chosen // width % height, chosen % width
     inputs = _windows(layer, rounded)[image, :, row, column].flatten(1)

@@ -27,14 +27,16 @@ CPU = torch.device("cpu")
 AVAILABLE = [backend for backend in BACKENDS.values() if backend.unavailable(CPU) is None]
 
 
-def balanced(layer: nn.Linear | nn.Conv2d, rank: int, seed: int) -> tuple[QuantLayer, torch.Tensor]:
+def balanced(
+    layer: nn.Linear | nn.Conv2d, rank: int, seed: int, per_pixel: bool | None = None
+) -> tuple[QuantLayer, torch.Tensor]:
     """A layer of 8-bit weights, 7-bit activations and random scales and branch, and the weight it stands for.
 
     Products of 8 by 8 bits are not every backend's on every processor.
     """
     generator = torch.Generator().manual_seed(seed)
     channels = layer.weight.shape[1]
-    form = LayerFormat(8, 7, block=largest_block(channels), seed=seed, rank=rank)
+    form = LayerFormat(8, 7, block=largest_block(channels), seed=seed, rank=rank, per_pixel=per_pixel)
     low = empty_like(layer, form)
     low.channel_scale = torch.rand(channels, generator=generator) + 0.5
     by_channel = low.channel_scale.view(1, -1, *[1] * (layer.weight.ndim - 2))
@@ -88,12 +90,32 @@ def test_a_convolution_of_many_bits_is_close_to_the_exact_one(kernel, stride, pa
         assert float((y.float() - exact).norm() / exact.norm()) < 0.05
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_pointwise_convolution_is_a_linear_over_pixels(dtype, rank) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(48, 20, 1)
+    low, _ = balanced(layer, rank, 1, per_pixel=True)
+    x = torch.randn(2, 48, 17, 15).to(dtype)
+    x[:, :, 3, 5] *= 100  # all else would have no codes but zero at an image's scale
+    for backend in AVAILABLE:
+        low.prepare(backend)
+        y = low(x)
+        exact = layer(x.float()).detach()
+        assert (y.dtype, y.shape) == (dtype, exact.shape)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        assert float(((y.float() - exact).norm(dim=1) / exact.norm(dim=1)).max()) < 0.05
+        # The branch's float sums depend on how many rows they are of.
+        torch.testing.assert_close(low(x[:, :, 5:7, 5:7]), y[:, :, 5:7, 5:7])
+
+
 def test_backends_give_the_same_bits() -> None:
     """Later codes depend on earlier outputs: a difference in the last place would grow into other pictures."""
     torch.manual_seed(0)
     x, maps = torch.randn(33, 64), torch.randn(2, 64, 16, 16).contiguous(memory_format=torch.channels_last)
-    for layer, value in ((nn.Linear(64, 48), x), (nn.Conv2d(64, 48, 3, padding=1), maps)):
-        low, _ = balanced(layer, 4, 2)
+    pointwise = nn.Conv2d(64, 48, 1)
+    for layer, value in ((nn.Linear(64, 48), x), (nn.Conv2d(64, 48, 3, padding=1), maps), (pointwise, maps)):
+        low, _ = balanced(layer, 4, 2, per_pixel=layer is pointwise or None)
         results = []
         for backend in AVAILABLE:
             low.prepare(backend)

@@ -20,7 +20,7 @@ from torch import nn
 import quantface_core as qf
 from quantface_core.errors import ModelError, QuantFaceError, UsageError
 from quantface_core.io.checkpoint import read_notes
-from quantface_core.nn.swap import quant_layers
+from quantface_core.nn.swap import is_pointwise, quant_layers, quantizable
 from quantface_core.restorer import OneStepRestorer
 
 
@@ -155,18 +155,20 @@ def test_lying_headers_are_refused(file: Path, tmp_path: Path, changes: dict[str
         qf.load_quantized(rewritten(file, tmp_path / "lie", **changes))
 
 
-def test_a_file_with_zero_points_says_so_and_earlier_releases_read_one_without(file: Path, tmp_path: Path) -> None:
+def test_a_file_of_the_second_version_says_so_and_earlier_releases_read_one_without(file: Path, tmp_path: Path) -> None:
     model, plain = autoencoder(), tmp_path / "plain.safetensors"
-    qf.quantize(model, IMAGES, replace(CONFIG, search_zero_point=False))
+    pointwise = [name for name, layer in quantizable(model).items() if is_pointwise(layer)]
+    qf.quantize(model, IMAGES, replace(CONFIG, search_zero_point=False), exclude=pointwise)
     qf.save_quantized(model, plain)
     versions, tables = zip(*map(version_and_layers, (file, plain)), strict=True)
     assert versions == ("2", "1")
     assert ["zero_point" in json.dumps(table) for table in tables] == [True, False]
     for path in (file, plain):
         loaded = qf.load_quantized(path)
-        assert {n: layer.format.zero_point for n, layer in quant_layers(loaded).items()} == {
-            name: table.get("zero_point") for name, table in version_and_layers(path)[1].items()
-        }
+        for field in ("zero_point", "per_pixel"):
+            stored = {name: table.get(field) for name, table in version_and_layers(path)[1].items()}
+            assert {n: getattr(layer.format, field) for n, layer in quant_layers(loaded).items()} == stored
+    assert [n for n, table in tables[0].items() if "per_pixel" in table] == pointwise
 
 
 def version_and_layers(path: Path) -> tuple[str, dict[str, Any]]:
@@ -181,6 +183,15 @@ def test_zero_points_that_are_none_are_refused(file: Path, tmp_path: Path, zero_
     name = next(name for name, table in layers.items() if table["activation_bits"] == 4)
     layers[name]["zero_point"] = zero_point
     with pytest.raises(ModelError, match=f"{name}.*zero.point"):
+        qf.load_quantized(rewritten(file, tmp_path / "lie", layers=json.dumps(layers)))
+
+
+@pytest.mark.parametrize(("pointwise", "value"), [(True, False), (True, 1), (True, "yes"), (False, True)])
+def test_scales_by_pixel_are_of_pointwise_convolutions(file: Path, tmp_path: Path, pointwise: bool, value: Any) -> None:
+    layers = version_and_layers(file)[1]
+    name = next(name for name, table in layers.items() if ("per_pixel" in table) == pointwise)
+    layers[name]["per_pixel"] = value
+    with pytest.raises(ModelError, match=f"{name}.per_pixel"):
         qf.load_quantized(rewritten(file, tmp_path / "lie", layers=json.dumps(layers)))
 
 

@@ -12,7 +12,8 @@ from torch import nn
 import quantface_core as qf
 from quantface_core.errors import ConfigError, UsageError
 from quantface_core.nn.swap import quant_layers, quantizable
-from quantface_core.quant.quantize import plan_formats
+from quantface_core.quant.observe import calibrate
+from quantface_core.quant.quantize import plan_formats, quantize_layers
 
 CONFIG = qf.QuantConfig(rank=0)
 
@@ -166,6 +167,22 @@ def test_allocated_bits_go_where_they_count(uneven: nn.Module, images: list[torc
             return sum(float((model(x) - uneven(x)).square().mean()) for x in images)
 
     assert error(plan) < 0.5 * error()
+
+
+def test_pointwise_convolutions_get_a_scale_a_pixel() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(32, 16, 1), nn.Conv2d(16, 16, 1, stride=2), nn.Conv2d(16, 16, 1, padding=1)).eval()
+    formats = plan_formats(model, CONFIG)
+    assert [fmt.per_pixel for fmt in formats.values()] == [True, None, None]
+    images = torch.randn(2, 32, 8, 8)
+    images[:, :, 2, 3] *= 50
+    statistics, errors = calibrate(model, [images]), []
+    for per_pixel in (True, None):
+        low = copy.deepcopy(model)
+        quantize_layers(low, statistics, [images], {"0": replace(formats["0"], per_pixel=per_pixel)}, CONFIG)
+        with torch.no_grad():
+            errors.append(float((low[0](images) - model[0](images)).square()[:, :, 4:].mean()))
+    assert errors[0] < errors[1] / 10
 
 
 def test_a_plan_for_another_model_is_refused(uneven: nn.Module, images: list[torch.Tensor]) -> None:

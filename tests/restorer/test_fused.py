@@ -21,7 +21,7 @@ from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.kernels.triton import launch
 from quantface_core.nn.constant_cache import ConstantCache
-from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
+from quantface_core.nn.swap import empty_like, is_pointwise, prepare, quantizable, swap
 from quantface_core.restorer import embedder
 from quantface_core.restorer.attention import AttentionProcessor
 from quantface_core.restorer.residual import replace_residuals
@@ -36,7 +36,8 @@ def low_bits(model: nn.Module) -> nn.Module:
     """A model's layers at 8 bits, where a code that is another is hardly seen, with scales and branches of rank 4."""
     generator, layers = torch.Generator().manual_seed(0), {}
     for seed, (name, layer) in enumerate(quantizable(model).items()):
-        made = layers[name] = empty_like(layer, LayerFormat(8, 8, block=16, seed=seed // 3, rank=4))
+        fmt = LayerFormat(8, 8, block=16, seed=seed // 3, rank=4, per_pixel=is_pointwise(layer) or None)
+        made = layers[name] = empty_like(layer, fmt)
         weight = torch.randn(made.shape, generator=generator) * float(layer.weight.detach().std())
         scale = per_channel_scale(weight, 8)
         made.weight_scale, made.packed = scale.flatten(), pack(quantize(weight, scale, 8), 8)
