@@ -118,7 +118,7 @@ class LayerFormat:
     seed: int = 0  # of the rotation's signs
     rank: int = 0  # of the low-rank branch beside the integers; 0 = none
     zero_point: int | None = None  # how many of all 2^bits activation codes are below zero; None = symmetric ones
-    per_pixel: bool | None = None  # of a pointwise convolution: an activation scale a pixel, not one an image
+    per_pixel: bool = False  # of a pointwise convolution: an activation scale a pixel, not one an image
 
     @property
     def bits(self) -> Bits:

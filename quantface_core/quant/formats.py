@@ -17,21 +17,21 @@ from ..nn.swap import Layer, empty_like, is_pointwise, quant_layers, quantizable
 from ..types import BITS, LayerFormat
 
 _POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
+_SECOND: dict[str, Any] = {"zero_point": None, "per_pixel": False}  # version 2's fields, left out where they say so
 
 
 def formats_to_json(model: nn.Module) -> str:
-    """Every low-bit layer's format by name; a zero point, and scales by pixel, only where there are some."""
+    """Every low-bit layer's format by name; what only files of version 2 have is left out where a layer has none."""
     return json.dumps({name: _table(layer.format) for name, layer in quant_layers(model).items()})
 
 
 def is_version_2(model: nn.Module) -> bool:
     """Whether a low-bit layer has a zero point or scales by pixel."""
-    formats = [layer.format for layer in quant_layers(model).values()]
-    return any(fmt.zero_point is not None or fmt.per_pixel for fmt in formats)
+    return any(_SECOND.keys() & _table(layer.format).keys() for layer in quant_layers(model).values())
 
 
 def _table(fmt: LayerFormat) -> dict[str, Any]:
-    return {key: value for key, value in asdict(fmt).items() if value is not None}
+    return {key: value for key, value in asdict(fmt).items() if key not in _SECOND or value != _SECOND[key]}
 
 
 def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerFormat]:
@@ -80,7 +80,7 @@ def add_low_bit_layers(model: nn.Module, formats: dict[str, LayerFormat]) -> Non
 
 def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
     shape = layer.weight.shape
-    table = {"zero_point": None, "per_pixel": None, **table} if isinstance(table, dict) else table
+    table = {**_SECOND, **table} if isinstance(table, dict) else table
     expected = {f.name for f in fields(LayerFormat)}
     if not isinstance(table, dict) or set(table) != expected:
         raise ConfigError(f"layers.{name}: a table of {', '.join(sorted(expected))}")
@@ -105,8 +105,8 @@ def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
     except ConfigError as error:
         raise ConfigError(f"layers.{name}: {error}") from error
     per_pixel = table["per_pixel"]
-    if per_pixel is not None and not (per_pixel is True and is_pointwise(layer)):
-        raise ConfigError(f"layers.{name}.per_pixel: true, of a pointwise convolution, got {per_pixel!r:.40}")
+    if type(per_pixel) is not bool or (per_pixel and not is_pointwise(layer)):
+        raise ConfigError(f"layers.{name}.per_pixel: true of a pointwise convolution, or false, got {per_pixel!r:.40}")
     if shape[1] % table["block"] or not has_hadamard(table["block"]):
         raise ConfigError(f"layers.{name}.block: no rotation of {table['block']} for {shape[1]} channels")
     return LayerFormat(**{**table, "clip": float(clip)})

@@ -99,7 +99,7 @@ def plan_formats(
             block=largest_block(channels, config.block),
             seed=formats[first[name]].seed if first.get(name) in formats else config.seed + index,
             rank=0 if narrow else config.rank,
-            per_pixel=is_pointwise(layer) or None,
+            per_pixel=is_pointwise(layer),
         )
     return formats
 

@@ -28,7 +28,7 @@ AVAILABLE = [backend for backend in BACKENDS.values() if backend.unavailable(CPU
 
 
 def balanced(
-    layer: nn.Linear | nn.Conv2d, rank: int, seed: int, per_pixel: bool | None = None
+    layer: nn.Linear | nn.Conv2d, rank: int, seed: int, per_pixel: bool = False
 ) -> tuple[QuantLayer, torch.Tensor]:
     """A layer of 8-bit weights, 7-bit activations and random scales and branch, and the weight it stands for.
 
@@ -115,7 +115,7 @@ def test_backends_give_the_same_bits() -> None:
     x, maps = torch.randn(33, 64), torch.randn(2, 64, 16, 16).contiguous(memory_format=torch.channels_last)
     pointwise = nn.Conv2d(64, 48, 1)
     for layer, value in ((nn.Linear(64, 48), x), (nn.Conv2d(64, 48, 3, padding=1), maps), (pointwise, maps)):
-        low, _ = balanced(layer, 4, 2, per_pixel=layer is pointwise or None)
+        low, _ = balanced(layer, 4, 2, per_pixel=layer is pointwise)
         results = []
         for backend in AVAILABLE:
             low.prepare(backend)

@@ -165,8 +165,8 @@ def test_a_file_of_the_second_version_says_so_and_earlier_releases_read_one_with
     assert ["zero_point" in json.dumps(table) for table in tables] == [True, False]
     for path in (file, plain):
         loaded = qf.load_quantized(path)
-        for field in ("zero_point", "per_pixel"):
-            stored = {name: table.get(field) for name, table in version_and_layers(path)[1].items()}
+        for field, absent in (("zero_point", None), ("per_pixel", False)):
+            stored = {name: table.get(field, absent) for name, table in version_and_layers(path)[1].items()}
             assert {n: getattr(layer.format, field) for n, layer in quant_layers(loaded).items()} == stored
     assert [n for n, table in tables[0].items() if "per_pixel" in table] == pointwise
 
@@ -186,7 +186,7 @@ def test_zero_points_that_are_none_are_refused(file: Path, tmp_path: Path, zero_
         qf.load_quantized(rewritten(file, tmp_path / "lie", layers=json.dumps(layers)))
 
 
-@pytest.mark.parametrize(("pointwise", "value"), [(True, False), (True, 1), (True, "yes"), (False, True)])
+@pytest.mark.parametrize(("pointwise", "value"), [(True, None), (True, 1), (True, "yes"), (False, True)])
 def test_scales_by_pixel_are_of_pointwise_convolutions(file: Path, tmp_path: Path, pointwise: bool, value: Any) -> None:
     layers = version_and_layers(file)[1]
     name = next(name for name, table in layers.items() if ("per_pixel" in table) == pointwise)

@@ -173,11 +173,11 @@ def test_pointwise_convolutions_get_a_scale_a_pixel() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(32, 16, 1), nn.Conv2d(16, 16, 1, stride=2), nn.Conv2d(16, 16, 1, padding=1)).eval()
     formats = plan_formats(model, CONFIG)
-    assert [fmt.per_pixel for fmt in formats.values()] == [True, None, None]
+    assert [fmt.per_pixel for fmt in formats.values()] == [True, False, False]
     images = torch.randn(2, 32, 8, 8)
     images[:, :, 2, 3] *= 50
     statistics, errors = calibrate(model, [images]), []
-    for per_pixel in (True, None):
+    for per_pixel in (True, False):
         low = copy.deepcopy(model)
         quantize_layers(low, statistics, [images], {"0": replace(formats["0"], per_pixel=per_pixel)}, CONFIG)
         with torch.no_grad():

@@ -36,7 +36,7 @@ def low_bits(model: nn.Module) -> nn.Module:
     """A model's layers at 8 bits, where a code that is another is hardly seen, with scales and branches of rank 4."""
     generator, layers = torch.Generator().manual_seed(0), {}
     for seed, (name, layer) in enumerate(quantizable(model).items()):
-        fmt = LayerFormat(8, 8, block=16, seed=seed // 3, rank=4, per_pixel=is_pointwise(layer) or None)
+        fmt = LayerFormat(8, 8, block=16, seed=seed // 3, rank=4, per_pixel=is_pointwise(layer))
         made = layers[name] = empty_like(layer, fmt)
         weight = torch.randn(made.shape, generator=generator) * float(layer.weight.detach().std())
         scale = per_channel_scale(weight, 8)
