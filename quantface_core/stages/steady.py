@@ -131,7 +131,8 @@ class Steadier:
         if frame is None or not averages:
             return ()
         pixels, regions = frame.rgb().copy(), []
-        for view, level, average in averages:
+        # Smaller ones last: they are followed more closely than as a part of a larger one, of a poster or a crowd.
+        for view, level, average in sorted(averages, key=lambda one: -one[0].pixels.size):
             height, width = average.shape[:2]
             left, top = view.corner
             soft = level * mask_over(view, self._mask)[..., None]
