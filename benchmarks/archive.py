@@ -1,6 +1,6 @@
 """An archive: a plain loop against the command, killed twice and gone on with, every result compared.
 
-python benchmarks/archive.py FACES [--photos 2000] [--broken 20] [--timed 200] [--model NAME|FILE]
+python benchmarks/archive.py FACES [--photos 2000] [--broken 20] [--timed 200] [--rounds 3] [--model NAME|FILE]
 
 With `--photos 0` only the comparison is run. The loop has the libraries' own threads and waiting.
 
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--broken", type=int, default=20)
     parser.add_argument("--timed", type=int, default=200, help="photos of the comparison, 1 in 100 broken")
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison; the least counts")
     parser.add_argument("--model", help="a name or file (a narrow one, made here)")
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -87,7 +88,7 @@ def main() -> None:
         faces = sorted(options.faces.glob("*.jpg"))
         source, few, whole, stopped = (folder / name for name in ("in", "few", "whole", "stopped"))
         make(few, faces, options.timed, options.timed // 100)
-        compare_with_loop(few, folder, model)
+        compare_with_loop(few, folder, model, options.rounds)
         if not options.photos:
             return
         make(source, faces, options.photos, options.broken)
@@ -130,7 +131,7 @@ def command(source: Path, output: Path, model: str) -> list[str]:
     return [*start, "-o", str(output), "--model", model]
 
 
-def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int = 3) -> None:
+def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int) -> None:
     """Seconds of a loop and of the command, in turn, and the share of all cores that each kept busy; the least of the
     rounds counts."""
     seconds: dict[str, list[float]] = {"loop": [], "command": []}
