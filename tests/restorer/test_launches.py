@@ -10,7 +10,7 @@ pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torc
 from benchmarks.gpu_launches import Launch, launches, restorer_without_numbers, totals
 from benchmarks.gpu_model import CARDS, modelled
 
-_LAUNCHES, _GIGABYTES = 1400, 18.5  # of a face; one pass more over every map would be 4 more
+_LAUNCHES, _GIGABYTES = 1320, 17.6  # of a face; one pass more over every map would be 4 more
 
 
 @pytest.fixture(scope="module")
