@@ -43,6 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
             zero = "symmetric" if fmt.zero_point is None else f"zero point {fmt.zero_point}"
             print(
                 f"{name:60s} {list(layer.shape)!s:22s} {fmt.bits} rotation {fmt.block} rank {fmt.rank} "
-                f"clip {fmt.clip} {zero}"
+                f"clip {fmt.clip} {zero}{', a scale a pixel' * fmt.per_pixel}"
             )
     return 0
