@@ -4,7 +4,8 @@ A code is a whole number in [-(2^(b-1) - 1), 2^(b-1) - 1], kept in int8; a value
 Activations may have a zero point z: all 2^b codes are used then, z of them below zero, [-z, 2^b - 1 - z]. The zero
 point is taken off before the product, which needs no correction so.
 Weights have one scale per output channel, found once by a clipping search. Activations have one per token
-(linears) or per image (convolutions), found at every call from the largest magnitude and a clipping ratio.
+(linears; pixels of 1x1 convolutions) or per image (other convolutions), found at every call from the largest
+magnitude and a clipping ratio.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from .formats import (
 )
 
 FORMAT, RESTORER, VERSION = "quantface-model", "quantface", "1"
-_SECOND = "2"  # the version of what has zero points or scales by pixel: earlier releases cannot read it
+_VERSION_2 = "2"  # the version of what has zero points or scales by pixel: earlier releases cannot read it
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
 RESERVED = ("format", "version", "class", "family", "config", "layers")  # of the metadata; all else is notes
 _DIFFUSERS = "diffusers."
@@ -157,7 +157,7 @@ def write_model(model: nn.Module, path: Path, metadata: Mapping[str, str], dtype
         raise ModelError(f"weights are not finite as {dtype or 'they are'}: {some(broken)}")
     low = {"layers": formats_to_json(model)} if quant_layers(model) else {}
     if is_version_2(model):
-        low["version"] = _SECOND
+        low["version"] = _VERSION_2
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, {**metadata, **low})
@@ -213,9 +213,9 @@ def read_header(path: Path, metadata: dict[str, str] | None, expected: str) -> d
         if found in READERS:
             raise ModelError(f"{path}: its format is {found!r}: {READERS[found]} reads it")
         raise ModelError(f"{path}: not a QuantFace checkpoint (its metadata names no format {expected!r})")
-    if metadata.get("version") not in (VERSION, _SECOND):
+    if metadata.get("version") not in (VERSION, _VERSION_2):
         version = metadata.get("version", "none")
-        raise ModelError(f"{path}: format version {version!r:.20}, this release reads {_SECOND!r}: update QuantFace")
+        raise ModelError(f"{path}: format version {version!r:.20}, this release reads {_VERSION_2!r}: update QuantFace")
     return metadata
 
 

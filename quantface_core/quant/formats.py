@@ -17,7 +17,7 @@ from ..nn.swap import Layer, empty_like, is_pointwise, quant_layers, quantizable
 from ..types import BITS, LayerFormat
 
 _POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
-_SECOND: dict[str, Any] = {"zero_point": None, "per_pixel": False}  # version 2's fields, left out where they say so
+_VERSION_2_DEFAULTS: dict[str, Any] = {"zero_point": None, "per_pixel": False}  # left out of a table
 
 
 def formats_to_json(model: nn.Module) -> str:
@@ -27,11 +27,15 @@ def formats_to_json(model: nn.Module) -> str:
 
 def is_version_2(model: nn.Module) -> bool:
     """Whether a low-bit layer has a zero point or scales by pixel."""
-    return any(_SECOND.keys() & _table(layer.format).keys() for layer in quant_layers(model).values())
+    return any(_VERSION_2_DEFAULTS.keys() & _table(layer.format).keys() for layer in quant_layers(model).values())
 
 
 def _table(fmt: LayerFormat) -> dict[str, Any]:
-    return {key: value for key, value in asdict(fmt).items() if key not in _SECOND or value != _SECOND[key]}
+    return {
+        key: value
+        for key, value in asdict(fmt).items()
+        if key not in _VERSION_2_DEFAULTS or value != _VERSION_2_DEFAULTS[key]
+    }
 
 
 def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerFormat]:
@@ -80,7 +84,7 @@ def add_low_bit_layers(model: nn.Module, formats: dict[str, LayerFormat]) -> Non
 
 def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
     shape = layer.weight.shape
-    table = {**_SECOND, **table} if isinstance(table, dict) else table
+    table = {**_VERSION_2_DEFAULTS, **table} if isinstance(table, dict) else table
     expected = {f.name for f in fields(LayerFormat)}
     if not isinstance(table, dict) or set(table) != expected:
         raise ConfigError(f"layers.{name}: a table of {', '.join(sorted(expected))}")

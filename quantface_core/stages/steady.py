@@ -131,7 +131,7 @@ class Steadier:
         if frame is None or not averages:
             return ()
         pixels, regions = frame.rgb().copy(), []
-        # Smaller ones last: they are followed more closely than as a part of a larger one, of a poster or a crowd.
+        # Smaller faces last: by itself a face is followed more closely than as a part of a larger detection around it.
         for view, level, average in sorted(averages, key=lambda one: -one[0].pixels.size):
             height, width = average.shape[:2]
             left, top = view.corner
