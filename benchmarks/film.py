@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from report import describe_machine
 
 from quantface_core.io.video import FilmReader
+from quantface_core.types import Pixels
 
 ROOT = Path(__file__).resolve().parents[1]
 SOUND = 48_000
@@ -79,14 +80,13 @@ class Errors:
 
     def __init__(self) -> None:
         self._inside, self._features = radius(0.28, 0.31) < 1, eyes_and_mouth()
-        self._squares: list[float] = []  # means, by face and frame
-        self._moving: list[float] = []  # of eyes and mouth
-        self._steps: list[float] = []  # of the difference to the frame before
+        # [sum of squares, how many], every pixel that shows counting once:
+        self._squares, self._moving, self._steps = np.zeros(2), np.zeros(2), np.zeros(2)  # steps: to the frame before
         self._before: dict[int, NDArray[np.float32]] = {}
 
-    def add(self, number: int, truth: NDArray[np.uint8], people: Sequence[Person], pixels: NDArray[np.uint8]) -> None:
+    def add(self, number: int, truth: NDArray[np.float32], people: Sequence[Person], pixels: Pixels) -> None:
         """The next frame, by its number in the whole scene."""
-        wrong, now = pixels.astype(np.float32) - truth, {}
+        wrong, now = pixels.astype(np.float32) * (255 / np.iinfo(pixels.dtype).max) - truth, {}
         covered = np.zeros(truth.shape[:2], np.float32)
         for person in reversed(people):
             aligned = person.aligned(wrong, number)
@@ -98,14 +98,13 @@ class Errors:
             step = aligned - self._before[key] if key in self._before else np.full(1, np.nan)
             moving = aligned[self._features]
             for found, errors in ((self._squares, aligned), (self._moving, moving), (self._steps, step)):
-                if not np.isnan(errors).all():
-                    found.append(float(np.nanmean(np.square(errors))))
+                found += np.nansum(np.square(errors), dtype=float), np.isfinite(errors).sum()
         self._before = now
 
     def summary(self) -> tuple[float, float, float]:
         """(PSNR, PSNR of eyes and mouth, temporal error)."""
-        whole, moving = (10 * np.log10(255**2 / np.mean(one)) for one in (self._squares, self._moving))
-        return float(whole), float(moving), float(np.sqrt(np.mean(self._steps)))
+        whole, moving, steps = (total / count for total, count in (self._squares, self._moving, self._steps))
+        return float(10 * np.log10(255**2 / whole)), float(10 * np.log10(255**2 / moving)), float(np.sqrt(steps))
 
 
 def all_errors(paths: Sequence[Path], scene: Scene) -> list[tuple[float, float, float]]:

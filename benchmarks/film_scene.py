@@ -22,11 +22,11 @@ class Person:
     """A portrait and where it is in a frame."""
 
     number: int  # whose
-    face: NDArray[np.uint8]  # [512, 512, 3]
+    face: NDArray[np.float32]  # [512, 512, 3], of 255
     place: NDArray[np.float64]  # [2, 3]: portrait to frame
     talks: bool = False  # and blinks, as `expression_map` says
 
-    def rendered(self, frame: int) -> NDArray[np.uint8]:
+    def rendered(self, frame: int) -> NDArray[np.float32]:
         """The portrait as it is in a frame."""
         return np.asarray(remap_rows(self.face, expression_map(frame)) if self.talks else self.face)
 
@@ -37,10 +37,10 @@ class Person:
         return np.asarray(remap_rows(portrait, inverse_expression_map(frame)) if self.talks else portrait)
 
 
-def portrait(path: Path) -> NDArray[np.uint8]:
-    """[512, 512, 3], as soft as a lens makes it: finer detail would shimmer wherever it is moved to."""
-    pixels = cv2.resize(read_photo(path).pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 1.0), np.uint8)
+def portrait(path: Path) -> NDArray[np.float32]:
+    """[512, 512, 3] of 255, as soft as a lens makes it: finer detail would shimmer wherever it is moved to."""
+    pixels = cv2.resize(read_photo(path).pixels.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 1.0), np.float32)
 
 
 def oval() -> NDArray[np.float32]:
@@ -113,13 +113,16 @@ def placed(x: float, y: float, size: float, degrees: float) -> NDArray[np.float6
 class Scene:
     """What is filmed."""
 
-    faces: Sequence[NDArray[np.uint8]]
+    faces: Sequence[NDArray[np.float32]]
     height: int  # of the picture, pixels
     count: int  # of frames
     piece: tuple[int, int]  # the frames that are made
 
-    def frames(self) -> Iterator[tuple[NDArray[np.uint8], list[Person]]]:
-        """(truth [H, W, 3], people from back to front) of every frame; a cut at two thirds."""
+    def frames(self) -> Iterator[tuple[NDArray[np.float32], list[Person]]]:
+        """(truth [H, W, 3] of 255, people from back to front) of every frame; a cut at two thirds.
+
+        The truth is not rounded: rounding differs from frame to frame, and would be taken for an error that does.
+        """
         faces, height, count = self.faces, self.height, self.count
         width, cut = height * 16 // 9 // 2 * 2, count * 2 // 3
         large = (width * 5 // 4, height * 5 // 4)
@@ -141,11 +144,11 @@ class Scene:
             for person in people:
                 face = cv2.warpAffine(person.rendered(number), person.place, (width, height), flags=cv2.INTER_LANCZOS4)
                 soft = cv2.warpAffine(oval(), person.place, (width, height))[..., None]
-                truth = np.rint(truth * (1 - soft) + face * soft).astype(np.uint8)
-            yield truth, people
+                truth = truth * (1 - soft) + face * soft
+            yield np.clip(truth, 0, 255), people
 
 
-def worse(truth: NDArray[np.uint8], draws: np.random.Generator, noise: float) -> NDArray[np.uint8]:
+def worse(truth: NDArray[np.float32], draws: np.random.Generator, noise: float) -> NDArray[np.uint8]:
     """As an old camera saw it: soft and noisy, by `noise` of 255. The encoder's errors come on top."""
     height, width = truth.shape[:2]
     small = cv2.resize(truth, (round(width / 2.2), round(height / 2.2)), interpolation=cv2.INTER_AREA)

@@ -29,10 +29,13 @@ class Encoder:
     by_quantizer: bool = False  # the quality is a quantizer, 1 to 31
 
 
+# Psychovisual decisions, trellis and strong adaptive quantization serve stills; on steadied faces they flicker.
+_STEADY_X264 = "psy=0:trellis=0:aq-strength=0.5"
+
 ENCODERS = {
     encoder.codec: encoder
     for encoder in (
-        Encoder("h264", "libx264", 17, (("preset", "medium"),)),
+        Encoder("h264", "libx264", 14, (("preset", "medium"), ("x264-params", _STEADY_X264))),
         Encoder("hevc", "libx265", 19, (("preset", "medium"), ("x265-params", "log-level=error"))),
         Encoder("vp8", "libvpx", 8, (("b", "40M"), ("deadline", "good"), ("cpu-used", "2"))),
         Encoder("vp9", "libvpx-vp9", 22, (("b", "0"), ("deadline", "good"), ("cpu-used", "3"))),

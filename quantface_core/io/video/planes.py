@@ -47,9 +47,13 @@ class Coding:
 
 
 def to_rgb(planes: Sequence[Plane], coding: Coding) -> Pixels:
-    """[H, W, 3]: uint8 of 8 bits, else uint16 over its full range. One plane is a gray picture."""
-    white = 255 if coding.bits == 8 else 65535
-    dtype: type = np.uint8 if coding.bits == 8 else np.uint16
+    """[H, W, 3]: uint8 of planes of red, green and blue in 8 bits, else uint16 over its full range.
+
+    Brightness and colour differences of 8 bits are between those of RGB: 16 bits round neither. One plane is a gray
+    picture.
+    """
+    plain = coding.bits == 8 and coding.matrix == "rgb"
+    white, dtype = (255, np.uint8) if plain else (65535, np.uint16)
     black, span, colour_span = coding.scales()
     if coding.matrix == "rgb" or len(planes) == 1:
         stacked = np.stack([*planes] * (3 // len(planes)), axis=2).astype(np.float32)
@@ -57,8 +61,7 @@ def to_rgb(planes: Sequence[Plane], coding: Coding) -> Pixels:
     else:
         size = planes[0].shape[::-1]
         middle = float(1 << (coding.bits - 1))
-        full = [planes[0], *(_stretched(plane, size) for plane in planes[1:])]
-        stacked = cv2.merge([np.asarray(plane, np.float32) for plane in full])
+        stacked = cv2.merge([_stretched(plane.astype(np.float32), size) for plane in planes])
         linear = np.linalg.inv(coding.from_rgb().astype(np.float64)) * np.array([1 / span, *[1 / colour_span] * 2])
         offset = -linear @ np.array([black, middle, middle])
         values = cv2.transform(stacked, np.hstack([linear, offset[:, None]]) * white)
@@ -126,5 +129,5 @@ def turned(planes: Sequence[Plane], quarters: int) -> list[Plane]:
     return [np.ascontiguousarray(np.rot90(plane, quarters)) for plane in planes]
 
 
-def _stretched(plane: Plane, size: tuple[int, int]) -> Plane:
+def _stretched(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     return plane if plane.shape[::-1] == size else cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)

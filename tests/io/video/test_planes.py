@@ -45,7 +45,7 @@ def test_planes_are_shown_and_changed_right(
     planes = coded(picture, coding, across, down)
     before = to_rgb(planes, coding)
     white = np.iinfo(before.dtype).max
-    assert before.dtype == (np.uint8 if coding.bits == 8 else np.uint16)
+    assert before.dtype == (np.uint8 if coding.bits == 8 and coding.matrix == "rgb" else np.uint16)
     assert np.abs(before / white - picture).mean() * 255 < 2
     mask = np.zeros(size, np.float32)
     mask[11:30, 9:33] = 1
@@ -70,13 +70,20 @@ def test_nothing_changes_where_nothing_changed() -> None:
         assert all(map(np.array_equal, planes, result))
 
 
+def test_colour_between_two_numbers_is_not_rounded() -> None:
+    gray, red = np.full((2, 8), 128, np.uint8), np.array([[128, 128, 129, 129]], np.uint8)
+    reds = to_rgb([gray, gray[:1, :4], red], Coding("bt601"))[0, :, 0].astype(int)
+    assert (np.diff(reds)[2:5] > 0).all()  # in quarters of what a whole number makes
+    assert reds[-1] - reds[0] == pytest.approx(1.402 / 224 * 65535, abs=1)
+
+
 def test_gray_and_rgb_planes() -> None:
     gray = [np.arange(256, dtype=np.uint8).reshape(16, 16)]
     shown = to_rgb(gray, Coding("bt601", full=True))
-    assert np.array_equal(shown, np.repeat(gray[0][..., None], 3, axis=2))
-    lighter = np.minimum(shown.astype(int) + 7, 255).astype(np.uint8)
+    assert np.array_equal(shown, np.repeat(gray[0][..., None], 3, axis=2) * np.uint16(257))
+    lighter = np.minimum(shown.astype(int) + 7 * 257, 65535).astype(np.uint16)
     changed = with_change(gray, Coding("bt601", full=True), shown, lighter, np.ones((16, 16), np.float32))
-    assert np.array_equal(changed[0], lighter[..., 0])
+    assert np.array_equal(changed[0], lighter[..., 0] // 257)
     red = [np.full((4, 4), 9, np.uint16), np.zeros((4, 4), np.uint16), np.zeros((4, 4), np.uint16)]
     assert to_rgb(red, Coding("rgb", True, 16))[0, 0].tolist() == [9, 0, 0]
 
@@ -86,8 +93,8 @@ def test_turning_planes_turns_the_picture(quarters: int) -> None:
     planes = coded(smooth(0, 40, 60), Coding(), 2, 2)
     turned_after = np.rot90(to_rgb(planes, Coding()), quarters)
     difference = turned_after.astype(int) - to_rgb(turned(planes, quarters), Coding())
-    assert np.abs(difference).max() <= 4  # of colour differences, rounded between their places
-    assert np.abs(difference).mean() < 0.25  # chroma lies left of its pixels: turned, it lies above or right of them
+    assert np.abs(difference).max() <= 4 * 257  # chroma lies left of its pixels: turned, it lies above or right of them
+    assert np.abs(difference).mean() < 0.25 * 257
 
 
 def test_enlarged_planes_keep_to_their_bits() -> None:
