@@ -31,7 +31,7 @@ ALLOWED = {
     "quant": {"nn", "kernels", "runtime", "io"},  # of io the files
     "train": METHOD - {"train"},
     "restorer": {"nn", "quant"},
-    "faces": set(),
+    "faces": {"runtime"},  # of it the threads
     "io": {"restorer", "quant", "nn", "kernels"},
     "stages": {*METHOD, "restorer", "faces", "metrics"},
     "pipelines": {*METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.threads import opencv_side_by_side
 from ..types import Pixels
 from .align import Matrix, compose, extract, footprint, invert, magnification, resizing, shift, warp
 from .jitter import jitter
@@ -82,10 +83,17 @@ def links_of(views: Mapping[int, View], sigma: float) -> dict[int, Link]:
     `sigma`, in frames, is the standard deviation of the weights in time.
     """
     here = views[0]
-    flows = {other: _flow(here.guide, view.guide) for other, view in views.items() if other}
-    if not flows:
+    if len(views) == 1:
         return {}
-    apart = {other: here.crop - follow(views[other].crop, flow) for other, flow in flows.items()}
+
+    def compare(other: int) -> tuple[NDArray[np.float32], Crop]:
+        flow = _flow(here.guide, views[other].guide)
+        return flow, here.crop - follow(views[other].crop, flow)
+
+    others = [other for other in views if other]
+    compared = dict(zip(others, opencv_side_by_side(compare, others), strict=True))
+    flows = {other: flow for other, (flow, _) in compared.items()}
+    apart = {other: difference for other, (_, difference) in compared.items()}
     noise = float(np.median([_noise(difference) for difference in apart.values()]))
     strength = float(np.clip((noise - _QUIET[0]) / (_QUIET[1] - _QUIET[0]), 0, 1))
     if not strength:
@@ -131,12 +139,17 @@ def average_film(views: Mapping[int, View], links: Mapping[int, Link]) -> NDArra
     if not links:
         return here.pixels.astype(np.float32)
     height, width = here.pixels.shape[:2]
-    total, weights = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
-    for other, link in links.items():
-        weight = cv2.warpAffine(
+
+    def weighted(other: int) -> tuple[NDArray[np.float32], Plane]:
+        link = links[other]
+        weight: Plane = cv2.warpAffine(
             link.weight.astype(np.float32), here.place, (width, height), borderMode=cv2.BORDER_REPLICATE
         )
-        total += weight[..., None] * _followed_film(here, views[other], link.flow.astype(np.float32))
+        return weight[..., None] * _followed_film(here, views[other], link.flow.astype(np.float32)), weight
+
+    total, weights = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
+    for part, weight in opencv_side_by_side(weighted, links):
+        total += part
         weights += weight
     return total / weights[..., None]
 
@@ -164,14 +177,9 @@ def _followed_film(here: View, there: View, flow: NDArray[np.float32]) -> NDArra
 
 
 def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Dense inverse search (Kroeger et al. 2016)."""
+    """Dense inverse search (Kroeger et al. 2016). Among several threads of OpenCV it would find another flow."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # it divides a picture among threads, and finds other flows with other numbers of them
-    try:
-        flow: NDArray[np.float32] = search.calc(here, there, None)
-    finally:
-        cv2.setNumThreads(threads)
+    flow: NDArray[np.float32] = search.calc(here, there, None)
     return flow
 
 

@@ -4,8 +4,13 @@ does not lose its time."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 # GNU's OpenMP (torch's on Linux) would spin for some milliseconds, Intel's and LLVM's (Windows, macOS) for 200 of them.
 # No number is free on an idle machine and quick on a busy one; this is the least of both: benchmarks/waiting.py.
@@ -41,6 +46,16 @@ def opencv_threads(most: int) -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(usual)
+
+
+def opencv_side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """The items' results in their order, computed at once by as many threads as OpenCV has, each by one of its own:
+    the same with any number."""
+    import cv2
+
+    threads = max(1, cv2.getNumThreads())
+    with opencv_threads(1), ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, items)
 
 
 def compute_by(threads: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
 import pytest
 
-from quantface_core.runtime.threads import opencv_threads, spin_briefly, wait_passively
+from quantface_core.runtime.threads import opencv_side_by_side, opencv_threads, spin_briefly, wait_passively
 
 _NAMES = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 
@@ -72,3 +73,25 @@ def test_the_command_has_it_before_torch_loads(photos: list[str], spins: str) ->
     if "GOMP_SPINCOUNT" not in run.stderr:
         pytest.skip("torch's OpenMP here does not show its settings")
     assert f"GOMP_SPINCOUNT = '{spins}'" in run.stderr
+
+
+def test_items_are_computed_at_once_each_by_one_thread_and_come_in_order() -> None:
+    usual, both_here = cv2.getNumThreads(), threading.Barrier(2)
+
+    def work(item: int) -> tuple[int, int]:
+        both_here.wait(10)  # broken, with an error, unless two items are worked on at once
+        return item, cv2.getNumThreads()
+
+    try:
+        cv2.setNumThreads(2)
+        assert list(opencv_side_by_side(work, range(6))) == [(item, 1) for item in range(6)]
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(usual)
+
+
+def test_an_item_that_fails_ends_it() -> None:
+    usual = cv2.getNumThreads()
+    with pytest.raises(ZeroDivisionError):
+        list(opencv_side_by_side(lambda item: 1 // item, [1, 0, 1]))
+    assert cv2.getNumThreads() == usual
