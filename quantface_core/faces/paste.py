@@ -49,11 +49,11 @@ def face_mask(size: int, feather: float = FEATHER) -> NDArray[np.float32]:
 def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.float32]]:
     """Add all patches to a photo [H, W, 3]; returns (a new photo, the mask of what may have changed [H, W]).
 
-    Where masks overlap they share: the result does not depend on the order. Pixels with mask 0 keep
-    their exact values.
+    Where masks overlap they share, the finer crop taking more: a face before a poster's is no part of that one. The
+    result does not depend on the order. Pixels with mask 0 keep their exact values.
     """
     height, width = base.shape[:2]
-    weight = np.zeros((height, width), np.float32)
+    covered, weight = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     placed = []
     for patch in patches:
         size = len(patch.mask)
@@ -68,8 +68,10 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
         region = np.s_[top:bottom, left:right]
         if patch.fine_detail is not None and magnification(patch.to_photo) > 1:
             change -= removed_detail(base[region], patch.fine_detail, place)
-        weight[region] += soft
-        placed.append((region, soft[..., None] * change))
+        fineness = soft / magnification(patch.to_photo) ** 2
+        covered[region] += soft
+        weight[region] += fineness
+        placed.append((region, fineness[..., None] * change))
     result = base.copy()
     white = np.iinfo(base.dtype).max
     for region, _ in placed:
@@ -77,10 +79,11 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
         total = np.zeros_like(base[region], np.float32)
         for other, change in placed:
             _add_overlap(total, region, other, change)
-        value = base[region].astype(np.float32) + total / np.maximum(weight[region], 1)[..., None] * white
         touched = weight[region] > 0
+        share = np.minimum(covered[region], 1) / np.where(touched, weight[region], 1)
+        value = base[region].astype(np.float32) + total * share[..., None] * white
         result[region][touched] = np.clip(np.rint(value[touched]), 0, white).astype(base.dtype)
-    return result, np.minimum(weight, 1)
+    return result, np.minimum(covered, 1)
 
 
 def _add_overlap(total: NDArray[np.float32], region: Region, other: Region, change: NDArray[np.float32]) -> None:

@@ -16,7 +16,7 @@ from ..faces.align import Matrix
 from ..faces.temporal import Link, View, average_film, links_of, mask_over, view_of
 from ..types import Pixels
 
-_WIDTH = 2.5  # times the smoothing's: skin that is followed changes more slowly than a head moves
+_WIDTH = 3.0  # times the smoothing's: skin that is followed changes more slowly than a head moves
 
 
 class _Piece(NamedTuple):

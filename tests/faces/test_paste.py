@@ -94,3 +94,15 @@ def test_detail_finer_than_the_crop_stays_as_far_as_the_patch_says(keep: float) 
     before, after = (x[32:-32, 32:-32].astype(float).std() for x in (photo, result))
     assert after == pytest.approx(before * keep, abs=0.25 * before)
     assert keep < 1 or np.array_equal(result, photo)
+
+
+def test_a_face_before_a_larger_one_is_pasted_as_its_own() -> None:
+    side = SIZE * 5
+    inner, outer = place(1, 0, 2 * SIZE, 2 * SIZE), place(5, 0, 2, 2)
+    brighter, darker = (np.full((SIZE, SIZE, 3), change, np.float32) for change in (0.2, -0.2))
+    patches = [Patch(darker, face_mask(SIZE), outer), Patch(brighter, face_mask(SIZE), inner)]
+    result, mask = paste(np.full((side, side, 3), 100, np.uint8), patches)
+    middle = np.s_[2 * SIZE + 24 : 2 * SIZE + 40, 2 * SIZE + 24 : 2 * SIZE + 40]
+    assert result[middle].min() > 100 + 0.9 * 0.2 * 255
+    beside = (mask > 0.999) & (np.abs(np.indices((side, side)) - 2.5 * SIZE).max(0) > SIZE // 2)
+    assert (result[beside] == 49).all()
