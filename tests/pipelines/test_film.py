@@ -70,7 +70,8 @@ def stop_after(frames: int) -> PipelineCallbacks:
 
 
 def decoded(path: Path) -> list[np.ndarray]:
-    return [frame.rgb() for frame in FilmReader(path).frames()]
+    """RGB of 255."""
+    return [frame.rgb() / 257 for frame in FilmReader(path).frames()]
 
 
 def same(a: Path, b: Path) -> bool:
@@ -117,7 +118,7 @@ def test_a_film_comes_back_with_sound_and_times(source: Path, tmp_path: Path) ->
     assert result.tracks[0].begins[0] < result.tracks[0].ends[0] - 40
     assert result.to_dict()["tracks"][0]["done"] == "restored"
     before, after = decoded(source), decoded(tmp_path / "out.mp4")
-    changed = np.abs(after[10].astype(int) - before[10]).max(2)
+    changed = np.abs(after[10] - before[10]).max(2)
     assert changed[40:56, 52:68].mean() > 5  # the face
     assert changed[:, :20].mean() < 2  # the wall, coded again
     assert not (tmp_path / "out.mp4.part").exists()
@@ -225,7 +226,7 @@ def test_a_folder_of_numbered_frames(tmp_path: Path) -> None:
     assert len(shown) == 14
     assert FilmReader(tmp_path / "out.mp4").info.rate == 10
     picture = cv2.imread(str(whole / "f_10.png"))[..., ::-1]
-    assert np.abs(shown[2].astype(int) - picture).mean() < 4
+    assert np.abs(shown[2] - picture).mean() < 4
     shutil.rmtree(folder)
     folder.mkdir()
     with pytest.raises(UsageError, match="end in a number"):
