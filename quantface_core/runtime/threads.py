@@ -49,11 +49,11 @@ def opencv_threads(most: int) -> Iterator[None]:
 
 
 def opencv_side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """The items' results in their order, computed at once by as many threads as OpenCV has, each by one of its own:
-    the same with any number."""
+    """The items' results in their order, several computed at once, each by one thread: as many as OpenCV may use, and
+    the same results with any number."""
     import cv2
 
-    threads = max(1, cv2.getNumThreads())
+    threads = max(1, min(cv2.getNumThreads(), os.cpu_count() or 1))  # macOS' own threads count as hundreds
     with opencv_threads(1), ThreadPoolExecutor(threads) as pool:
         yield from pool.map(work, items)
 
