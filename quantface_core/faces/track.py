@@ -24,7 +24,7 @@ _REMEMBERED = 75  # frames after which somebody who went behind another is nobod
 # Similarity of appearances below which a near face is another, and from which a lost one is found.
 _STRANGER, _SAME_APPEARANCE = 0.5, 0.85
 _REACH = 2.5  # times its size, how far from where it was going a lost face may come back
-_BRIEF = 3  # frames; what is a face for fewer, and then is none, is the detector's error
+_FINDS = 4  # by which somebody is sure to be there; what is found less often is the detector's error
 _LARGEST_SHIFT = 0.06  # of the face's size that smoothing may move a landmark: fast heads keep up
 _NEWEST = 0.2  # share of the newest frame in a track's speed and appearance
 
@@ -45,6 +45,7 @@ class _Track:
     scores: dict[int, float] = field(default_factory=dict)
     first: int = -1  # frame
     last: int = -1
+    finds: int = 0
     shot: int = 0
     speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # pixels a frame, of the box's middle
     appearance: NDArray[np.float64] | None = None
@@ -71,6 +72,7 @@ class _Track:
             self.appearance = seen if self.appearance is None else (1 - _NEWEST) * self.appearance + _NEWEST * seen
         self.first = frame if self.first < 0 else self.first
         self.values[frame], self.scores[frame], self.last = row, score, frame
+        self.finds += 1
 
     def forget(self, before: int) -> None:
         """Drop what no smoothing will ask for, but the last frame it was seen in."""
@@ -163,7 +165,7 @@ class Tracker:
         known = [(s, -t.number, t) for s, t in sure if s is not None]
         if known:
             old = max(known, key=lambda one: one[:2])[2]
-            new.number, new.first = old.number, old.first
+            new.number, new.first, new.finds = old.number, old.first, old.finds + new.finds
             self._open = [t for t in self._open if t is not old]
 
     def _settled(self) -> list[Tracked]:
@@ -174,17 +176,18 @@ class Tracker:
             return as_seen
         settled = []
         for track in self._tracks:
-            if frame in track.values and not self._is_brief(track):
-                row = self._smooth(track, frame)
+            if frame in track.values and not self._is_rare(track):
+                row, score = self._smooth(track, frame)
                 points = tuple((float(x), float(y)) for x, y in row[4:].reshape(-1, 2))
                 box = (float(row[0]), float(row[1]), float(row[2]), float(row[3]))
-                settled.append(Tracked(track.number, Face(box, points, float(track.scores[frame]))))
+                settled.append(Tracked(track.number, Face(box, points, score)))
         self._drop(frame - self._reach + 1)
         return settled
 
-    def _is_brief(self, track: _Track) -> bool:
-        over = track.last + _GAP + 1 < self._seen and track.shot == self._shot
-        return over and track.last - track.first + 1 < _BRIEF
+    def _is_rare(self, track: _Track) -> bool:
+        """Whether it was found too seldom, in frames enough to tell; to a shot's end there may be too few."""
+        enough = track.shot == self._shot and self._seen > track.first + _GAP + 1
+        return enough and track.finds < _FINDS
 
     def _drop(self, before: int) -> None:
         for track in self._tracks:
@@ -192,10 +195,11 @@ class Tracker:
         goes_on = {id(track) for track in self._open}
         self._tracks = [t for t in self._tracks if t.last >= before or id(t) in goes_on]
 
-    def _smooth(self, track: _Track, frame: int) -> NDArray[np.float64]:
-        """A straight line fitted through the neighbours, near ones weighing more; no value moves far.
+    def _smooth(self, track: _Track, frame: int) -> tuple[NDArray[np.float64], float]:
+        """(box and landmarks [14], score): a straight line fitted through the neighbours, near ones weighing more.
 
-        It looks both ways, so it does not lag; a plain mean would drag the ends of a track inwards.
+        It looks both ways, so it does not lag; a plain mean would drag the ends of a track inwards. No value moves far.
+        The score is a mean: one doubtful find among sure ones, a track's first often, is the same face.
         """
         low, high = frame, frame
         while low - 1 in track.values and frame - low < self._reach:
@@ -206,13 +210,14 @@ class Tracker:
         values = np.stack([track.values[f] for f in range(low, high + 1)])
         weights = np.exp(-0.5 * (offsets / self.sigma) ** 2)
         weights /= weights.sum()
+        score = float(weights @ [track.scores[f] for f in range(low, high + 1)])
         middle = float(weights @ offsets)
         centred = offsets - middle
         slope = (weights * centred) @ values / max(float(weights @ centred**2), 1e-9)
         smoothed = weights @ values - slope * middle
         here: NDArray[np.float64] = track.values[frame]
         limit = _LARGEST_SHIFT * float(np.sqrt(np.prod(np.maximum(here[2:4], 1))))
-        return here + np.clip(smoothed - here, -limit, limit)
+        return here + np.clip(smoothed - here, -limit, limit), score
 
 
 def smooth_tracks(

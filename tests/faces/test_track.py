@@ -57,6 +57,16 @@ def test_a_sudden_move_is_followed() -> None:
     assert np.abs(moved).max() <= 0.06 * _at(0).size + 1e-9
 
 
+def test_a_doubtful_find_is_as_sure_as_those_around_it() -> None:
+    scores = [0.6] + [0.9] * 11 + [0.5] + [0.9] * 11
+    frames = [[Face(_at(50).box, _at(50).landmarks, score)] for score in scores]
+    smoothed = [faces[0].score for faces in smooth_tracks(frames, 2.0)]
+    assert min(smoothed) > 0.7 and max(smoothed) <= 0.9 + 1e-9
+    unsure = smooth_tracks([[Face(_at(50).box, _at(50).landmarks, 0.6)] for _ in scores], 2.0)
+    np.testing.assert_allclose([faces[0].score for faces in unsure], 0.6)
+    assert [faces[0].score for faces in smooth_tracks(frames, 0)] == scores
+
+
 def test_nothing_changes_without_smoothing_or_with_one_frame() -> None:
     frames = [[_at(10)], [_at(14)], []]
     assert smooth_tracks(frames, 0) == [tuple(faces) for faces in frames]
@@ -112,6 +122,21 @@ def test_nobody_goes_on_after_a_cut_and_strangers_are_new() -> None:
 def test_what_is_a_face_for_a_frame_or_two_is_none() -> None:
     frames = [[_at(50.0), *([_at(200.0)] if t in (7, 8) else [])] for t in range(20)]
     assert [len(faces) for faces in smooth_tracks(frames, 2.0)] == [1] * 20
+
+
+def test_what_is_a_face_now_and_then_is_none() -> None:
+    frames = [[_at(50.0), *([_at(200.0)] if t in (7, 10, 12) else [])] for t in range(20)]
+    assert [len(faces) for faces in smooth_tracks(frames, 2.0)] == [1] * 20
+    known = [[_at(50.0), *([_at(200.0)] if t in (7, 10, 12, 13) else [])] for t in range(20)]
+    assert [len(faces) for faces in smooth_tracks(known, 2.0)][7:14] == [2] * 7
+
+
+def test_who_is_there_for_the_last_frames_of_a_shot_is_kept() -> None:
+    tracker, told = Tracker(2.0), []
+    for t in range(16):
+        told += tracker.update([_at(50.0), *([_at(200.0)] if t in (6, 7, 14, 15) else [])], cut=t == 8)
+    told += tracker.flush()
+    assert [len(frame) for frame in told] == [1] * 6 + [2] * 2 + [1] * 6 + [2] * 2
 
 
 def test_pictures_show_cuts() -> None:
