@@ -32,14 +32,17 @@ class Encoder:
 # Psychovisual decisions, trellis and strong adaptive quantization serve stills; on steadied faces they flicker. With
 # them x264 codes colour finer by itself.
 _STEADY_X264 = "psy=0:trellis=0:aq-strength=0.5:chroma-qp-offset=-3"
+# The same pictures wherever they are written. x264's AVX-512 kernels for its macroblock tree read memory that nobody
+# has set, so that no two runs need agree; and how many threads an encoder takes by itself depends on the machine.
+_SAME_X264 = "cpu-independent=1:threads=4"
 
 ENCODERS = {
     encoder.codec: encoder
     for encoder in (
-        Encoder("h264", "libx264", 14, (("preset", "medium"), ("x264-params", _STEADY_X264))),
-        Encoder("hevc", "libx265", 19, (("preset", "medium"), ("x265-params", "log-level=error"))),
-        Encoder("vp8", "libvpx", 8, (("b", "40M"), ("deadline", "good"), ("cpu-used", "2"))),
-        Encoder("vp9", "libvpx-vp9", 22, (("b", "0"), ("deadline", "good"), ("cpu-used", "3"))),
+        Encoder("h264", "libx264", 14, (("preset", "medium"), ("x264-params", f"{_STEADY_X264}:{_SAME_X264}"))),
+        Encoder("hevc", "libx265", 19, (("preset", "medium"), ("x265-params", "log-level=error:frame-threads=2"))),
+        Encoder("vp8", "libvpx", 8, (("b", "40M"), ("deadline", "good"), ("cpu-used", "2"), ("threads", "4"))),
+        Encoder("vp9", "libvpx-vp9", 22, (("b", "0"), ("deadline", "good"), ("cpu-used", "3"), ("threads", "4"))),
         Encoder("av1", "libsvtav1", 22, (("preset", "7"),)),
         Encoder("mpeg4", "mpeg4", 2, by_quantizer=True),
         Encoder("mpeg2video", "mpeg2video", 2, by_quantizer=True),
@@ -130,6 +133,7 @@ class SegmentWriter:
         context = self._stream.codec_context
         context.width, context.height = self._size
         context.pix_fmt, context.time_base = self._coded, 1 / self._rate
+        context.thread_type = "FRAME"  # slices, as many as there are cores, would change the pictures
         context.flags |= self._av.codec.context.Flags.global_header
         context.sample_aspect_ratio = info.aspect
         # Pictures of a folder are coded as every player takes a film that says nothing.
