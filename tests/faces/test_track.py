@@ -61,7 +61,8 @@ def test_a_doubtful_find_is_as_sure_as_those_around_it() -> None:
     scores = [0.6] + [0.9] * 11 + [0.5] + [0.9] * 11
     frames = [[Face(_at(50).box, _at(50).landmarks, score)] for score in scores]
     smoothed = [faces[0].score for faces in smooth_tracks(frames, 2.0)]
-    assert min(smoothed) > 0.7 and max(smoothed) <= 0.9 + 1e-9
+    assert min(smoothed) > 0.7
+    assert max(smoothed) <= 0.9 + 1e-9
     unsure = smooth_tracks([[Face(_at(50).box, _at(50).landmarks, 0.6)] for _ in scores], 2.0)
     np.testing.assert_allclose([faces[0].score for faces in unsure], 0.6)
     assert [faces[0].score for faces in smooth_tracks(frames, 0)] == scores
