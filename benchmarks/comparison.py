@@ -5,7 +5,8 @@
     python benchmarks/comparison.py --keep FOLDER --rows "ours" "SVDQuant" --widths w4a4 --seed 1
 
 Rivals are built by the library's own code with parts of the method switched off or exchanged, from the same
-statistics and images, and trained as ours is. `--keep` holds what each row gave: a run that was cut off goes on.
+statistics and images, and trained as ours is. `--keep` holds what each row gave, and how far a training came: a run
+that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from comparison_plot import draw_comparison
@@ -90,10 +92,10 @@ class Results:
             file.write(json.dumps({"of": self.of, "point": asdict(point)}) + "\n")
 
 
-def measure(ablation: Ablation, name: str, bits: str, row: Row, parameters: int) -> Point:
+def measure(ablation: Ablation, name: str, bits: str, row: Row, parameters: int, state: Path) -> Point:
     began = time.process_time()
-    model = ablation.model(f"{name} {bits}", row, ())
-    seconds = time.process_time() - began
+    model = ablation.model(f"{name} {bits}", row, (), state)
+    seconds = ablation.resumed + time.process_time() - began
     to_full, psnr, ms_ssim, _ = ablation.scores(run(model, ablation.degraded))
     size = megabytes(model)
     averages = ablation.bits(model)
@@ -135,7 +137,9 @@ def main() -> None:
     )
     for (name, bits), row in chosen.items():
         if (name, bits) not in results.points:
-            results.add(measure(ablation, name, bits, row, parameters))
+            state = arguments.keep / f"{sha256(f'{results.of} {name} {bits}'.encode()).hexdigest()[:12]}.training"
+            results.add(measure(ablation, name, bits, row, parameters, state))
+            state.unlink(missing_ok=True)
             print(f"{name} {bits}: {results.points[name, bits].to_full:.2f} dB", file=sys.stderr, flush=True)
     points = [results.points[key] for key in chosen]
     header = [

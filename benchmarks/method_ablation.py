@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 import torch
 from iqa import FOLDER, create_metric, score
+from kept_training import KeptTraining
 from mini_quality import load, to_unit
 from quantization_quality import PLAIN, run
 from report import describe_machine, table
@@ -33,7 +34,7 @@ from quantface_core import OneStepRestorer, load_restorer, restorer_path, save_r
 from quantface_core.degrade import degrade
 from quantface_core.nn.swap import quant_layers, quantizable
 from quantface_core.quant.bit_program import solve
-from quantface_core.stages.distill import TrainerCallbacks, distill
+from quantface_core.stages.distill import distill
 from quantface_core.stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.types import Budget, DistillSettings, QuantizeSettings, Sensitivity, TrainerSettings
@@ -82,6 +83,7 @@ class Ablation:
         self.statistics = calibrate_restorer(self.full, self.calibration)
         self.costs = layer_costs(self.full, self.calibration[:1])
         self.sensitivity: Sensitivity | None = None
+        self.resumed = 0.0  # seconds of the processor that the last row's training had taken in an earlier run
         self.exact = run(self.full, self.degraded)
         self.metrics = {name: create_metric(name) for name in ("psnr", "ms_ssim", "niqe")}
 
@@ -93,7 +95,9 @@ class Ablation:
         layers = {n: x for n, x in self.sensitivity.layers.items() if not parts or n.split(".")[0] in parts}
         return replace(self.sensitivity, layers=layers)
 
-    def model(self, name: str, row: Row, parts: tuple[str, ...]) -> OneStepRestorer:
+    def model(self, name: str, row: Row, parts: tuple[str, ...], state: Path | None = None) -> OneStepRestorer:
+        """A row's model, from the statistics; `state` is a file that keeps its training, if it is trained."""
+        self.resumed = 0.0
         keep = self.arguments.keep
         path = keep / f"{'-'.join(parts)} {name}.safetensors" if keep else None
         if path and path.exists():
@@ -106,13 +110,14 @@ class Ablation:
                 patched.enter_context(patch(target, value))
             quantize_restorer(model, self.statistics, images_at_once(self.full, self.images), settings, plan=plan)
         if row.trained:
-            fit = TrainerSettings(
-                steps=self.arguments.steps, validate_every=10**6, save_every=10**6, seed=self.arguments.seed
+            trainer = TrainerSettings(
+                steps=self.arguments.steps, validate_every=10**6, save_every=5, seed=self.arguments.seed
             )
             only = row.trained == "distillation branch"
-            callbacks = TrainerCallbacks(on_step=lambda f: print(f"\r{name}: step {f.done}", end="", file=sys.stderr))
-            settings_ = DistillSettings(fit, only_distillation=only)
-            distill(model, self.full, self.images, self.images[:0], settings_, callbacks)
+            kept = KeptTraining(name, path.with_suffix(".training") if path else state)
+            settings = DistillSettings(trainer, only_distillation=only)
+            distill(model, self.full, self.images, self.images[:0], settings, kept.callbacks())
+            self.resumed = kept.resumed
         if path:
             save_restorer(model, path, torch.float32)
         return model
