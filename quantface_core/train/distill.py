@@ -36,10 +36,8 @@ class TrainerCallbacks:
 
     on_step: Callable[[Trainer], None] | None = None
     on_save: Callable[[Trainer], None] | None = None  # a good moment to save `trainer.state()`
-    on_validation_images: Callable[[int, Tensor], None] | None = (
-        None  # steps done; [N, 3, 3, S, S] in [-1, 1]: degraded,
-    )
-    # full precision, low-bit
+    # Steps done; [N, 3, 3, S, S] in [-1, 1]: degraded, full precision, low-bit.
+    on_validation_images: Callable[[int, Tensor], None] | None = None
     resume: Callable[[Trainer], None] | None = None  # may call `trainer.resume`
 
 
