@@ -137,9 +137,10 @@ def quality(source: Path, folder: Path, scene: Scene) -> float:
         peak = used if name == "steadied" else peak
         print(f"{name}: {(time.perf_counter() - began) / (scene.piece[1] - scene.piece[0]):.2f} s a frame", flush=True)
     print("\n| film | PSNR of faces, dB | of eyes and mouth, dB | temporal error |\n|---|---:|---:|---:|")
-    for (name, _), (psnr, moving, temporal) in zip(rows, all_errors([path for _, path in rows], scene), strict=True):
-        print(f"| {name} | {psnr:.2f} | {moving:.2f} | {temporal:.2f} |", flush=True)
-    print()
+    errors = all_errors([path for _, path in rows], scene)
+    for (name, _), (psnr, moving, temporal) in zip(rows, errors, strict=True):
+        print(f"| {name} | {psnr:.2f} | {moving:.2f} | {temporal:.2f} |")
+    print(f"\ntemporal error, steadied: {errors[2][2] / errors[1][2]:.3f} of frame by frame's", flush=True)
     for kind in ("video", "audio"):
         same = times(source, kind) == times(folder / "steadied.mp4", kind)
         print(f"{kind} timestamps equal: {same}")
