@@ -24,7 +24,7 @@ _REMEMBERED = 75  # frames after which somebody who went behind another is nobod
 # Similarity of appearances below which a near face is another, and from which a lost one is found.
 _STRANGER, _SAME_APPEARANCE = 0.5, 0.85
 _REACH = 2.5  # times its size, how far from where it was going a lost face may come back
-_FINDS = 4  # by which somebody is sure to be there; what is found less often is the detector's error
+_MIN_HITS = 4  # detections that confirm a track; what has fewer is the detector's error
 _LARGEST_SHIFT = 0.06  # of the face's size that smoothing may move a landmark: fast heads keep up
 _NEWEST = 0.2  # share of the newest frame in a track's speed and appearance
 
@@ -45,7 +45,7 @@ class _Track:
     scores: dict[int, float] = field(default_factory=dict)
     first: int = -1  # frame
     last: int = -1
-    finds: int = 0
+    hits: int = 0  # detections
     shot: int = 0
     speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # pixels a frame, of the box's middle
     appearance: NDArray[np.float64] | None = None
@@ -72,7 +72,7 @@ class _Track:
             self.appearance = seen if self.appearance is None else (1 - _NEWEST) * self.appearance + _NEWEST * seen
         self.first = frame if self.first < 0 else self.first
         self.values[frame], self.scores[frame], self.last = row, score, frame
-        self.finds += 1
+        self.hits += 1
 
     def forget(self, before: int) -> None:
         """Drop what no smoothing will ask for, but the last frame it was seen in."""
@@ -165,7 +165,7 @@ class Tracker:
         known = [(s, -t.number, t) for s, t in sure if s is not None]
         if known:
             old = max(known, key=lambda one: one[:2])[2]
-            new.number, new.first, new.finds = old.number, old.first, old.finds + new.finds
+            new.number, new.first, new.hits = old.number, old.first, old.hits + new.hits
             self._open = [t for t in self._open if t is not old]
 
     def _settled(self) -> list[Tracked]:
@@ -176,7 +176,7 @@ class Tracker:
             return as_seen
         settled = []
         for track in self._tracks:
-            if frame in track.values and not self._is_rare(track):
+            if frame in track.values and not self._is_unconfirmed(track):
                 row, score = self._smooth(track, frame)
                 points = tuple((float(x), float(y)) for x, y in row[4:].reshape(-1, 2))
                 box = (float(row[0]), float(row[1]), float(row[2]), float(row[3]))
@@ -184,10 +184,10 @@ class Tracker:
         self._drop(frame - self._reach + 1)
         return settled
 
-    def _is_rare(self, track: _Track) -> bool:
-        """Whether it was found too seldom, in frames enough to tell; to a shot's end there may be too few."""
+    def _is_unconfirmed(self, track: _Track) -> bool:
+        """Whether it has too few detections, with frames enough to tell; before a shot's end there may be too few."""
         enough = track.shot == self._shot and self._seen > track.first + _GAP + 1
-        return enough and track.finds < _FINDS
+        return enough and track.hits < _MIN_HITS
 
     def _drop(self, before: int) -> None:
         for track in self._tracks:
@@ -199,7 +199,7 @@ class Tracker:
         """(box and landmarks [14], score): a straight line fitted through the neighbours, near ones weighing more.
 
         It looks both ways, so it does not lag; a plain mean would drag the ends of a track inwards. No value moves far.
-        The score is a mean: one doubtful find among sure ones, a track's first often, is the same face.
+        The score is a mean: a detection of low confidence among better ones, often a track's first, is the same face.
         """
         low, high = frame, frame
         while low - 1 in track.values and frame - low < self._reach:

@@ -57,7 +57,7 @@ def test_a_sudden_move_is_followed() -> None:
     assert np.abs(moved).max() <= 0.06 * _at(0).size + 1e-9
 
 
-def test_a_doubtful_find_is_as_sure_as_those_around_it() -> None:
+def test_a_detection_of_low_confidence_is_as_sure_as_those_around_it() -> None:
     scores = [0.6] + [0.9] * 11 + [0.5] + [0.9] * 11
     frames = [[Face(_at(50).box, _at(50).landmarks, score)] for score in scores]
     smoothed = [faces[0].score for faces in smooth_tracks(frames, 2.0)]
