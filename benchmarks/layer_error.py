@@ -76,7 +76,8 @@ def main() -> None:
     def observed(name: str, layer: Layer, x: Tensor) -> None:
         if len(x) < SEEN + 1:  # of the time, which is no image's
             return
-        statistics = ChannelStatistics(rows_of(layer, x[:SEEN]).abs().amax(0))
+        # No picture is judged, so that all outputs count alike: our branch is the SVD's here, too.
+        statistics = {name: ChannelStatistics(rows_of(layer, x[:SEEN]).abs().amax(0))}
         target = layer.forward(x[SEEN:])
         for method, one in settings.items():
             with ExitStack() as patched:

@@ -53,6 +53,7 @@ PLAIN = QuantizeSettings(
     clipping=False,
     rank=0,
     rounding="nearest",
+    branch="svd",
 )
 OURS = "ours, untrained"
 RECIPE = replace(PLAIN, scaling=True, rank=16)
@@ -99,6 +100,7 @@ ABLATION = {
     "exponent 0.5 everywhere": Method(patches={_EXPONENTS: (0.5,)}),
     "rounded to nearest": Method(QuantizeSettings(rounding="nearest")),
     "GPTQ alone": Method(patches=_GPTQ),
+    "branch by SVD alone": Method(QuantizeSettings(branch="svd")),
     "no branch": Method(QuantizeSettings(rank=0)),
     "rank 32": Method(QuantizeSettings(rank=32)),
 }

@@ -14,10 +14,11 @@ from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
 from .pictures import from_chart
 
 if TYPE_CHECKING:
-    from ..quantface_core.types import BitPlan, Rounding
+    from ..quantface_core.types import BitPlan, Branch, Rounding
 
 PRESETS = ["w4a4", "w4a6", "w6a6", "w8a8"]
 ROUNDINGS = ["compensated", "nearest"]
+BRANCHES = ["fisher", "svd"]
 _WORST = 5  # layers named in the report
 
 
@@ -37,13 +38,15 @@ class CalibrateAndBalance(io.ComfyNode):
                 io.Combo.Input("bits", options=PRESETS, default="w4a4",
                                tooltip="Of weights and activations; a plan goes before."),
                 io.Int.Input("rank", default=16, min=0, max=128,
-                             tooltip="Of the small branch that keeps the largest part of each weight; 0 = none."),
+                             tooltip="Of the small branch that keeps a part of each weight in float; 0 = none."),
                 advanced(io.Boolean.Input("unet_only", default=False,
                                  tooltip="Leave autoencoder and embedder as they are.")),
                 advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
                              tooltip="Of rotations and searches.")),
                 advanced(io.Combo.Input("rounding", options=ROUNDINGS, default="compensated",
                              tooltip="compensated: weights round so that their errors cancel; nearest is quicker.")),
+                advanced(io.Combo.Input("branch", options=BRANCHES, default="fisher",
+                             tooltip="fisher: keeps what the picture depends on most; svd takes less memory.")),
             ],
             outputs=[
                 FRModelSocket.Output("fr_model_out", display_name="FR_MODEL"),
@@ -73,6 +76,7 @@ class CalibrateAndBalance(io.ComfyNode):
         unet_only: bool,
         seed: int,
         rounding: Rounding = "compensated",
+        branch: Branch = "fisher",
         faces: torch.Tensor | None = None,
         plan: BitPlan | None = None,
     ) -> io.NodeOutput:
@@ -82,7 +86,8 @@ class CalibrateAndBalance(io.ComfyNode):
         from ..quantface_core.types import BitPlan, Bits, QuantizeSettings
 
         parts = ("unet",) if unet_only else ()
-        settings = QuantizeSettings(*Bits.parse(bits), rank=rank, seed=seed, rounding=rounding, parts=parts)
+        choices = {"rank": rank, "seed": seed, "rounding": rounding, "branch": branch, "parts": parts}
+        settings = QuantizeSettings(*Bits.parse(bits), **choices)
         source = face_inputs.source(faces, folder, count, find_faces, degrade)
         with torch.inference_mode(False), host.memory_given_back():
             model = LoadedModel(f"fr_model: {fr_model.name}", copy.deepcopy(fr_model.ready()))

@@ -25,6 +25,10 @@ Rounding = Literal["nearest", "compensated"]
 """How weights become integers: each to its nearest, or so that their errors cancel in the layer's output."""
 ROUNDINGS: tuple[Rounding, ...] = ("compensated", "nearest")
 
+Branch = Literal["fisher", "svd"]
+"""What a low-rank branch keeps: what the model's output depends on most, or the largest part of the weight."""
+BRANCHES: tuple[Branch, ...] = ("fisher", "svd")
+
 DEFAULT_RESTORER = "quantface-mini-w4a4"
 """The bundled model that is used when none is named."""
 
@@ -136,9 +140,15 @@ class QuantConfig:
     search_rotation: bool = True  # leave a layer unrotated, or draw its signs again, where its output is nearer so
     search_zero_point: bool = True  # use all activation codes, fewer of them where a layer's input is not
     clipping: bool = True  # search clipping ratios of weights and activations
-    rank: int = 16  # of the low-rank branch that keeps the largest part of a weight in float; 0 = none
+    rank: int = 16  # of the low-rank branch that keeps a part of a weight in float; 0 = none
     seed: int = 0  # of rotation signs and of calibration crops
     rounding: Rounding = "compensated"  # of weights; "nearest" is quicker
+    branch: Branch = "fisher"  # "svd" needs no gradients, which take memory
+
+    @property
+    def wants_fisher(self) -> bool:
+        """Whether calibration has to take gradients."""
+        return self.rank > 0 and self.branch == "fisher"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..types import ROUNDINGS, Bits, QuantizeSettings
+from ..types import BRANCHES, ROUNDINGS, Bits, QuantizeSettings
 from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
@@ -25,6 +25,7 @@ def add_parser(commands: Any) -> None:
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
     add("--block", type=int, default=defaults.block, help="largest rotation block; 1 = no rotation (64)")
     add("--rank", type=int, default=defaults.rank, help="of the low-rank branch; 0 = none (16)")
+    add("--branch", choices=BRANCHES, default=defaults.branch, help=f"what the branch keeps ({defaults.branch})")
     add("--rounding", choices=ROUNDINGS, default=defaults.rounding, help=f"of weights ({defaults.rounding})")
     add("--seed", type=int, default=defaults.seed, help="of rotation signs and calibration crops (0)")
     add("--unet-only", action="store_true", help="leave autoencoder and embedder in full precision")
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         rank=arguments.rank,
         seed=arguments.seed,
         rounding=arguments.rounding,
+        branch=arguments.branch,
         parts=("unet",) if arguments.unet_only else (),
     )
     plan = load_plan(arguments.plan) if arguments.plan else None

@@ -20,12 +20,16 @@ def channel_scale(activation_max: Tensor, weight: Tensor, exponent: float) -> Te
     return (log - log.mean()).exp()
 
 
-def low_rank(weight: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+def low_rank(weight: Tensor, rank: int, seed: int, root: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The largest singular part of a weight [O, C, ...], split evenly: down [rank, C, ...], up [O, rank].
 
     A randomized SVD (section 3.3: A1 = S^1/2 V^T, B1 = U S^1/2); seeded, from the same numbers on every device.
+    root: the output's metric is `R R^T`, R lower triangular [O, O] or diagonal [O]; what is largest by it is kept, the
+    singular part of `R^T W`. None = all outputs count alike.
     """
     flat = weight.flatten(1).float()
+    if root is not None:
+        flat = root.t() @ flat if root.ndim == 2 else root[:, None] * flat
     width = min(rank + 8, *flat.shape)
     basis = torch.randn(flat.shape[1], width, generator=torch.Generator().manual_seed(seed)).to(flat.device)
     basis = _orthonormal(flat @ basis)
@@ -33,9 +37,16 @@ def low_rank(weight: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
         basis = _orthonormal(flat @ (flat.t() @ basis))
     # On the processor, as below: torch has no SVD for Apple's GPUs.
     u, s, vt = (t.to(flat.device) for t in torch.linalg.svd((basis.t() @ flat).cpu(), full_matrices=False))
-    root = s[:rank].sqrt()
-    up, down = (basis @ u[:, :rank]) * root, root[:, None] * vt[:rank]
-    return down.reshape(-1, *weight.shape[1:]), up
+    spread = s[:rank].sqrt()
+    up, down = (basis @ u[:, :rank]) * spread, spread[:, None] * vt[:rank]
+    if root is not None:
+        # As above: not every device has it.
+        up = (
+            torch.linalg.solve_triangular(root.t().cpu(), up.cpu(), upper=True)
+            if root.ndim == 2
+            else up / root[:, None]
+        )
+    return down.reshape(-1, *weight.shape[1:]), up.to(flat.device)
 
 
 def _orthonormal(columns: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None)
     check_metric(request.perceptual)
     images = load_faces(request.faces, restorer.image_size, callbacks)
     with callbacks.cancellable(restorer):
-        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"))
+        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"), request.settings)
         sensitivity = measure_sensitivity(
             restorer,
             statistics,

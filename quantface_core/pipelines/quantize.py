@@ -44,7 +44,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
     # Every part by its name, for the file's notes: a later version may have others.
     settings = replace(request.settings, parts=request.settings.parts or restorer.parts)
     with callbacks.cancellable(restorer):
-        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"))
+        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"), settings)
         reports = quantize_restorer(
             restorer,
             statistics,

@@ -12,7 +12,7 @@ from ..types import BitPlan, Budget, QuantConfig
 from .batches import Forward, Progress, materialize
 from .bit_program import solve
 from .observe import calibrate
-from .quantize import plan_formats
+from .quantize import FISHER_BATCHES, plan_formats
 from .sensitivity import PROBE_BITS, measure_layers
 
 
@@ -36,6 +36,6 @@ def allocate(
     batches = materialize(batches)
     config = replace(config or QuantConfig(), weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
     formats = plan_formats(model, config, None, include, exclude)
-    statistics = calibrate(model, batches, forward)
+    statistics = calibrate(model, batches, forward, fisher_batches=FISHER_BATCHES * config.wants_fisher)
     measured = measure_layers(model, statistics, batches, formats, config, forward=forward, progress=progress)
     return solve(measured, budget)

@@ -37,7 +37,7 @@ def compensated_codes(weight: Tensor, scale: Tensor, bits: int, sample: Rounding
     if not len(sample.inputs):
         return nearest
     codes, error = torch.empty_like(nearest), sample.target - sample.inputs @ weight.t()
-    for columns in _groups(weight.shape[1]):
+    for columns in column_groups(weight.shape[1]):
         # What the groups before have left undone is in `error`, so that this one makes up for it too.
         x, part = sample.inputs[:, columns], weight[:, columns]
         moments = x.t() @ x
@@ -113,7 +113,8 @@ class _RidgeSolver:
         return self.x.t() @ solved if self.wide else solved
 
 
-def _groups(columns: int) -> Iterator[slice]:
+def column_groups(columns: int) -> Iterator[slice]:
+    """The columns whose moments are kept together."""
     count = -(-columns // LARGEST_GROUP)
     size = -(-columns // count)
     return (slice(start, min(start + size, columns)) for start in range(0, columns, size))

@@ -24,7 +24,9 @@ from ..kernels.quantize import (
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, empty_like
 from ..types import BITS, LayerFormat, QuantConfig
+from .branch import refit_down
 from .compensate import compensated_codes
+from .fisher import metric_root
 from .observe import ChannelStatistics, rows_of
 from .rounding_sample import sample_rows
 
@@ -77,6 +79,8 @@ class LayerSearch:
         if fmt.per_pixel:
             self.weight = self.weight.flatten(1)
         self.consumers = self.weight if consumers is None else consumers.detach().float()
+        fisher = statistics.fisher if config.branch == "fisher" and fmt.rank else None
+        self.metric = None if fisher is None else metric_root(fisher).to(self.weight.device)
         generator = torch.Generator().manual_seed(fmt.seed)
         x = x.detach().float()
         if isinstance(layer, nn.Conv2d):
@@ -135,7 +139,7 @@ class LayerSearch:
             weight = self._rotated(self.weight * self._by_channel(self.scale(balance.exponent)), balance, 1)
             down = up = None
             if self.fmt.rank:
-                down, up = (t.half() for t in low_rank(weight, self.fmt.rank, self.fmt.seed))
+                down, up = (t.half() for t in low_rank(weight, self.fmt.rank, self.fmt.seed, self.metric))
                 weight = weight - _product_of(down, up, weight)
             self.parts = (balance, weight, down, up)
         return self.parts[1:]
@@ -151,16 +155,32 @@ class LayerSearch:
         return quantize(weight, scale, bits), scale
 
     def compensated(self, balance: Balance, within: ActivationRange) -> tuple[Tensor, Tensor]:
-        """As `rounded` at the format's width, the codes such that their errors cancel in the output."""
+        """As `rounded` at the format's width, the codes such that their errors cancel in the output.
+
+        A branch by Fisher information takes up what they leave: `split` gives it from here on.
+        """
         codes, scale = self.rounded(balance)
         weight, (x, measured) = self.split(balance)[0], self._balanced_sample(self.every, balance)
+        target = self._product(x, weight)
         inputs = self._rounded_sample(x, measured, self.fmt.activation_bits, within)
-        sample = sample_rows(self.layer, inputs, self._product(x, weight), self.fmt.seed)
         # Apple's GPUs have not all of the factorizations.
         device = x.device if x.device.type == "cuda" else torch.device("cpu")
+        sample = sample_rows(self.layer, inputs, target, self.fmt.seed).to(device)
         flat = (weight.flatten(1).to(device), scale.flatten(1).to(device))
-        compensated = compensated_codes(*flat, self.fmt.weight_bits, sample.to(device))
-        return compensated.view_as(codes).to(codes.device), scale
+        found = compensated_codes(*flat, self.fmt.weight_bits, sample)
+        if self.fmt.rank and self.config.branch == "fisher":
+            exact = sample_rows(self.layer, x, target, self.fmt.seed).to(device)
+            self._refit_branch(balance, dequantize(found, flat[1]), exact.inputs, sample.inputs)
+        return found.view_as(codes).to(codes.device), scale
+
+    def _refit_branch(self, balance: Balance, integers: Tensor, x: Tensor, rounded: Tensor) -> None:
+        residual, down, up = self.split(balance)
+        assert down is not None
+        assert up is not None
+        weight = residual + _product_of(down, up, residual)
+        fitted = refit_down(weight.flatten(1), integers, down.flatten(1), up, self.metric, x, rounded)
+        down = fitted.view_as(down).to(down)
+        self.parts = (balance, weight - _product_of(down, up, weight), down, up)
 
     def error(self, balance: Balance, within: ActivationRange) -> float:
         """Mean squared error of the output over its mean square."""
@@ -208,9 +228,9 @@ class LayerSearch:
         """The low-bit layer, its tensors in the dtypes of storage; `error` at its balance is its own from here on."""
         zero_point = within.zero_point(self.fmt.activation_bits)
         fmt = replace(self.fmt, clip=within.clip, block=balance.block, seed=balance.seed, zero_point=zero_point)
-        _, down, up = self.split(balance)
         compensated = self.config.rounding == "compensated"
         codes, scale = self.compensated(balance, within) if compensated else self.rounded(balance)
+        _, down, up = self.split(balance)
         self._prepare(balance, codes, scale)
         built = empty_like(self.layer, fmt).to(self.weight.device)
         built.packed = pack(codes, fmt.weight_bits)

@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
 from .batches import Forward, Progress, call, eval_mode, materialize
+from .fisher import output_fisher
 
 _MOMENTUM = 0.9
 _IMAGES = 4  # dimensions of what a convolution reads: one without a batch has no image scale
@@ -21,20 +22,29 @@ _IMAGES = 4  # dimensions of what a convolution reads: one without a batch has n
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Of one layer's input."""
+    """Of one layer."""
 
-    largest: Tensor  # [C] float32, momentum average over batches of the largest magnitude
+    largest: Tensor  # [C] float32, momentum average over batches of its input's largest magnitude
+    fisher: Tensor | None = None  # of its output's channels, see `fisher.py`; None = not measured, or no gradient came
 
 
 @kept_memory()
 def calibrate(
-    model: nn.Module, batches: Iterable[Any], forward: Forward | None = None, progress: Progress | None = None
+    model: nn.Module,
+    batches: Iterable[Any],
+    forward: Forward | None = None,
+    progress: Progress | None = None,
+    fisher_batches: int = 0,
 ) -> dict[str, ChannelStatistics]:
-    """Run the model over batches; statistics of its quantizable layers by name, in the model's order.
+    """Run the model over batches, and back over the first `fisher_batches`; statistics of its quantizable layers by
+    name, in the model's order.
 
-    Layers that never ran are absent. Raises UsageError when there is no batch, or a layer read NaN or infinity.
+    Layers that never ran are absent. Raises UsageError when there is no batch, a layer read NaN or infinity, or a
+    model that should be differentiated cannot be.
     """
     batches = materialize(batches)
+    differentiated = batches[:fisher_batches]
+    count = len(batches) + len(differentiated)
     layers = quantizable(model)
     largest: dict[str, Tensor] = {}
 
@@ -45,12 +55,19 @@ def calibrate(
     with observe_inputs(layers, watch), eval_mode(model):
         for i, batch in enumerate(batches):
             if progress:
-                progress(i, len(batches))
+                progress(i, count)
             (forward or call)(model, batch)
     broken = [name for name, values in largest.items() if not torch.isfinite(values).all()]
     if broken:
         raise UsageError(f"{broken[0]} read NaN or infinite values: calibrate in float32, on finite batches")
-    return {name: ChannelStatistics(largest[name]) for name in layers if name in largest}
+    reached = {name: layer for name, layer in layers.items() if name in largest}
+
+    def differentiating(done: int, _: int) -> None:
+        if progress:
+            progress(len(batches) + done, count)
+
+    fisher = output_fisher(model, differentiated, reached, forward or call, differentiating)
+    return {name: ChannelStatistics(largest[name], fisher.get(name)) for name in reached}
 
 
 def rows_of(layer: nn.Module, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from ..nn.fold import fold_ahead, take_parameters
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, quantizable, swap
 from ..runtime.memory import kept_memory
-from ..types import ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
+from ..types import BRANCHES, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
 from .observe import ChannelStatistics, calibrate, observe_inputs
@@ -27,6 +27,7 @@ from .search import quantize_group
 from .shared_inputs import shared_input_groups
 
 _LARGEST_SEED = 2**62  # layers count on from it
+FISHER_BATCHES = 8  # at most: places and channels are many in each
 _NARROW = 2  # a layer with fewer channels than this many ranks gets no branch: it would replace the layer
 
 
@@ -56,15 +57,15 @@ def quantize(
     formats = plan_formats(model, config, plan, include, exclude)
     count = len(batches)
 
-    def calibrating(done: int, _: int) -> None:
+    def calibrating(done: int, of: int) -> None:
         if progress:
-            progress(done, count + len(formats))
+            progress(done * count // of, count + len(formats))
 
     def searching(done: int, _: int) -> None:
         if progress:
             progress(count + done, count + len(formats))
 
-    statistics = calibrate(model, batches, forward, calibrating)
+    statistics = calibrate(model, batches, forward, calibrating, FISHER_BATCHES * config.wants_fisher)
     return quantize_layers(model, statistics, batches, formats, config, forward=forward, progress=searching)
 
 
@@ -114,6 +115,8 @@ def check_config(config: QuantConfig) -> None:
         raise ConfigError(f"a seed is at most {_LARGEST_SEED}")
     if config.rounding not in ROUNDINGS:
         raise ConfigError(f"rounding is {' or '.join(ROUNDINGS)}, got {config.rounding!r:.40}")
+    if config.branch not in BRANCHES:
+        raise ConfigError(f"a branch is {' or '.join(BRANCHES)}, got {config.branch!r:.40}")
 
 
 def chosen_names(names: Sequence[str], include: Sequence[str] | None, exclude: Sequence[str] | None) -> set[str]:
@@ -168,7 +171,7 @@ def quantize_layers(
             progress(len(done), len(formats))
         consumers_of_it = (n for n in consumers.get(name, [name]) if n in formats)
         group = {n: layers[n] for n in consumers_of_it if formats[n].activation_bits == formats[name].activation_bits}
-        for built, report in quantize_group(group, formats, statistics[name], x, config):
+        for built, report in quantize_group(group, formats, statistics, x, config):
             done[report.name] = built
             reports.append(report)
 

@@ -63,21 +63,22 @@ def _best_exponent(layers: Sequence[LayerSearch], balance: Balance, within: Acti
 def quantize_group(
     layers: Mapping[str, Layer],
     formats: Mapping[str, LayerFormat],
-    statistics: ChannelStatistics,
+    statistics: Mapping[str, ChannelStatistics],
     x: Tensor,
     config: QuantConfig,
 ) -> list[tuple[QuantLayer, LayerReport]]:
     """Search one balance and range for layers that read x, by their output errors, then round their weights."""
     consumers = torch.cat([layer.weight for layer in layers.values()]) if len(layers) > 1 else None
-    searches = {n: LayerSearch(layer, formats[n], statistics, x, config, consumers) for n, layer in layers.items()}
+    searches = {n: LayerSearch(layer, formats[n], statistics[n], x, config, consumers) for n, layer in layers.items()}
     best, within = search(list(searches.values()), config)
     found = {name: (one.build(best, within), one.error(best, within)) for name, one in searches.items()}
     searches.clear()  # a picture's maps: not two layers' at once
-    outliers = float(statistics.largest.max()) / float(statistics.largest.median().clamp_min(1e-12))
     results = []
     for name, (built, error) in found.items():
+        largest = statistics[name].largest
+        outliers = float(largest.max()) / float(largest.median().clamp_min(1e-12))
         plain, unclipped = replace(formats[name], rank=0), replace(config, clipping=False)
-        before = LayerSearch(layers[name], plain, statistics, x, unclipped).error(UNBALANCED, ActivationRange())
+        before = LayerSearch(layers[name], plain, statistics[name], x, unclipped).error(UNBALANCED, ActivationRange())
         shape = tuple(layers[name].weight.shape)
         results.append((built, LayerReport(name, shape, built.format, best.exponent, outliers, before, error)))
     return results

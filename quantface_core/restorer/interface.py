@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -66,6 +67,18 @@ class RestorerModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return device_of(self)
+
+    @contextmanager
+    def gradient_checkpointing(self) -> Iterator[None]:
+        """While it lasts, parts that can recompute what gradients need do so, in place of keeping it."""
+        able = [part for part in self.children() if hasattr(part, "enable_gradient_checkpointing")]
+        for part in able:
+            part.enable_gradient_checkpointing()  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            for part in able:
+                part.disable_gradient_checkpointing()  # type: ignore[operator]
 
     def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
         """All that there is to learn from when it is distilled: the picture first."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -170,16 +170,12 @@ def _distill_block(
 def _trainable_layers(restorer: OneStepRestorer, settings: DistillSettings, within: str = "") -> Iterator[None]:
     """While it lasts, the restorer's layers are trainable; see `trainable_layers`."""
     restorer.train()
-    if settings.checkpointing:
-        restorer.unet.enable_gradient_checkpointing()
-        restorer.vae.enable_gradient_checkpointing()
+    saving = restorer.gradient_checkpointing() if settings.checkpointing else nullcontext()
     try:
-        with trainable_layers(restorer, settings, f"{within}." if within else ""):
+        with saving, trainable_layers(restorer, settings, f"{within}." if within else ""):
             yield
     finally:
         restorer.eval()
-        restorer.unet.disable_gradient_checkpointing()
-        restorer.vae.disable_gradient_checkpointing()
 
 
 def _check_pair(restorer: RestorerModel, teacher: RestorerModel) -> None:

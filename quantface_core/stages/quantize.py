@@ -13,22 +13,26 @@ from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics, calibrate
 from ..quant.quantize import plan_formats, quantize_layers
 from ..restorer.interface import RestorerModel
-from ..types import BitPlan, LayerFormat, LayerReport, QuantizeSettings
+from ..types import BitPlan, LayerFormat, LayerReport, QuantConfig, QuantizeSettings
 
 _LEAST_AT_ONCE, _MOST_AT_ONCE = 2, 8  # images: fewer leave nothing to check on what rounding has learned
 _PIXELS_AT_ONCE = 2 * 512 * 512  # whose maps fit into memory beside a Stable Diffusion's weights
 
 
 def calibrate_restorer(
-    restorer: RestorerModel, images: Tensor, progress: Progress | None = None
+    restorer: RestorerModel, images: Tensor, progress: Progress | None = None, settings: QuantConfig | None = None
 ) -> dict[str, ChannelStatistics]:
-    """Statistics by layer name over images [N, 3, H, W] in [-1, 1], run one by one.
+    """Statistics by layer name over images [N, 3, H, W] in [-1, 1], run one by one; what they hold follows from what
+    the settings want.
 
     Raises UsageError when there is no image, ImageError on NaN.
     """
     if len(images) == 0:
         raise UsageError("calibration needs at least one image")
-    return calibrate(restorer, images.split(1), progress=progress)
+    wanted = (settings or QuantizeSettings()).wants_fisher
+    differentiated = len(images_at_once(restorer, images)) if wanted else 0
+    with restorer.gradient_checkpointing():
+        return calibrate(restorer, images.split(1), progress=progress, fisher_batches=differentiated)
 
 
 def images_at_once(restorer: RestorerModel, images: Tensor) -> Tensor:

@@ -36,3 +36,16 @@ def test_low_rank_finds_what_a_full_decomposition_finds() -> None:
     best = torch.linalg.svdvals(weight.flatten(1))[8:].square().sum().sqrt()
     assert rest.norm() < 1.02 * best
     assert torch.equal(low_rank(weight, 8, 0)[0], down)
+
+
+def test_low_rank_keeps_what_is_largest_by_a_metric() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, mix = torch.randn(20, 30, generator=generator), torch.randn(20, 20, generator=generator)
+    for root in (torch.linalg.cholesky(mix @ mix.t() + torch.eye(20)), torch.linspace(0.1, 3, 20)):
+        by = root if root.ndim == 2 else root.diag()
+        down, up = low_rank(weight, 5, 0, root)
+        plain_down, plain_up = low_rank(weight, 5, 0)
+        best = torch.linalg.svdvals(by.t() @ weight)[5:].square().sum().sqrt()
+        assert (by.t() @ (weight - up @ down)).norm() < 1.02 * best
+        assert (by.t() @ (weight - plain_up @ plain_down)).norm() > 1.02 * best
+        assert (weight - up @ down).norm() > (weight - plain_up @ plain_down).norm()

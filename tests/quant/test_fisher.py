@@ -1,0 +1,136 @@
+"""What the output depends on: second moments of gradients, and the branch that follows from them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.errors import UsageError
+from quantface_core.nn.swap import quantizable
+from quantface_core.quant import fisher as fisher_module
+from quantface_core.quant.batches import call
+from quantface_core.quant.fisher import metric_root, output_fisher
+from quantface_core.quant.observe import calibrate
+
+
+def network(keep: int = 4) -> nn.Sequential:
+    """Of the first layer's outputs the last reads a few directions alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.randn(64, keep) @ torch.randn(keep, 64))
+    return model.eval()
+
+
+def test_it_is_the_gauss_newton_matrix_of_a_linear_network() -> None:
+    model = network()
+    rows = torch.randn(4, 500, 64)
+    got = output_fisher(model, [rows], quantizable(model), call)
+    weight = model[1].weight.detach()
+    want = weight.t() @ weight
+    assert torch.nn.functional.cosine_similarity(got["0"].flatten(), want.flatten(), dim=0) > 0.99
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_convolution_counts_its_places() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(inplace=True), nn.Conv2d(8, 2, 1)).eval()
+    got = output_fisher(model, torch.randn(2, 3, 9, 9).split(1), quantizable(model), call)
+    assert got["0"].shape == (8, 8)
+    assert float(torch.linalg.eigvalsh(got["0"]).min()) > -1e-4 * float(got["0"].diagonal().mean())
+    assert torch.equal(got["0"], output_fisher(model, torch.randn(0, 3, 9, 9).split(1), {}, call).get("0", got["0"]))
+
+
+def test_the_branch_keeps_what_the_output_depends_on() -> None:
+    model, rows = network(), torch.randn(4, 200, 64)
+    errors = {}
+    for branch in qf.types.BRANCHES:
+        low = copy.deepcopy(model)
+        qf.quantize(low, [rows], qf.QuantConfig(rank=8, branch=branch), include=["0"])
+        with torch.no_grad():
+            errors[branch] = float((low(rows) - model(rows)).square().mean())
+    assert errors["fisher"] < errors["svd"] / 10  # four directions count, and eight are kept, of what rounding did too
+
+
+def test_it_works_in_inference_mode_and_repeats() -> None:
+    with torch.inference_mode():
+        model, rows = network(), torch.randn(4, 20, 64)
+        first = calibrate(model, [rows], fisher_batches=1)["0"].fisher
+        second = calibrate(model, [rows], fisher_batches=1)["0"].fisher
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first, second)
+
+
+def test_layers_without_a_gradient_have_none() -> None:
+    class Chosen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score, self.table, self.out = nn.Linear(8, 8), nn.Embedding(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.table(self.score(x).argmax(-1)))
+
+    statistics = calibrate(Chosen().eval(), [torch.randn(2, 5, 8)], fisher_batches=1)
+    assert statistics["score"].fisher is None
+    assert statistics["out"].fisher is not None
+
+
+def test_a_model_that_cannot_be_differentiated_says_what_to_do() -> None:
+    class Opaque(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.layer(x).exp()
+            z = y * 2
+            y.zero_()  # what exp's gradient would need
+            return z
+
+    with pytest.raises(UsageError, match='branch="svd"'):
+        qf.quantize(Opaque().eval(), [torch.randn(2, 5, 64)])
+    qf.quantize(Opaque().eval(), [torch.randn(2, 5, 64)], qf.QuantConfig(branch="svd"))
+
+
+def test_wide_layers_keep_the_diagonal(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = network(), torch.randn(2, 100, 64)
+    whole = output_fisher(model, [rows], quantizable(model), call)
+    monkeypatch.setattr(fisher_module, "LARGEST", 32)
+    diagonal = output_fisher(model, [rows], quantizable(model), call)
+    torch.testing.assert_close(diagonal["0"], whole["0"].diagonal())
+    low = copy.deepcopy(model)
+    qf.quantize(low, [rows], qf.QuantConfig(rank=8), include=["0"])
+    error = (low(rows) - model(rows)).norm() / model(rows).norm()
+    assert 0 < error < 0.3
+
+
+def test_the_root_is_the_metrics() -> None:
+    torch.manual_seed(0)
+    factor = torch.randn(6, 6)
+    root = metric_root(factor @ factor.t(), damping=0.0)
+    want = factor @ factor.t() / (factor @ factor.t()).diagonal().mean()
+    torch.testing.assert_close(root @ root.t(), want)
+    torch.testing.assert_close(metric_root(torch.tensor([1.0, 3.0]), 0.0), torch.tensor([0.5, 1.5]).sqrt())
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    model = network()
+
+    @contextmanager
+    def infinite() -> Iterator[None]:
+        handle = model[1].register_forward_hook(lambda _, __, y: y * torch.tensor(3e38) * 10)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    with infinite():
+        assert output_fisher(model, [torch.randn(1, 5, 64)], quantizable(model), call) == {}
