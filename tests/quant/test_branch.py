@@ -1,0 +1,64 @@
+"""What a branch takes up once the weight beside it is rounded."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from quantface_core.kernels.balance import low_rank
+from quantface_core.quant.branch import refit_down
+
+
+def case(seed: int, rows: int = 600) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(weight, integers, down, up, x, rounded) with a weight and an input rounded coarsely."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(24, 32, generator=generator) * torch.linspace(0.2, 3, 24)[:, None]
+    down, up = low_rank(weight, 6, 0)
+    integers = ((weight - up @ down) / 0.5).round() * 0.5
+    x = torch.randn(rows, 32, generator=generator)
+    return weight, integers, down, up, x, (x / 0.4).round() * 0.4
+
+
+def left(root: Tensor, weight: Tensor, integers: Tensor, down: Tensor, up: Tensor, x: Tensor, rounded: Tensor) -> float:
+    """Squared error of the output, by the metric."""
+    error = x @ weight.t() - rounded @ integers.t() - x @ (up @ down).t()
+    return float((error @ root).square().mean())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 999), st.booleans())
+def test_less_is_left_on_rows_that_it_has_not_seen(seed: int, diagonal: bool) -> None:
+    weight, integers, down, up, x, rounded = case(seed)
+    root = torch.rand(24, 24, generator=torch.Generator().manual_seed(seed)).tril() + torch.eye(24)
+    if diagonal:
+        root = root.diagonal()
+    by = root.diag() if diagonal else root
+    down, up = low_rank(weight, 6, 0, root)
+    integers = ((weight - up @ down) / 0.5).round() * 0.5
+    fitted = refit_down(weight, integers, down, up, root, x[:400], rounded[:400])
+    unseen = (x[400:], rounded[400:])
+    assert left(by, weight, integers, fitted, up, *unseen) < left(by, weight, integers, down, up, *unseen)
+
+
+def test_along_its_directions_nothing_of_the_weights_rounding_is_left() -> None:
+    weight, integers, down, up, x, _ = case(0)
+    fitted = refit_down(weight, integers, down, up, None, x, x)
+    missing = weight - integers - up @ fitted
+    assert (up.t() @ missing).norm() < 1e-4 * (up.t() @ (weight - integers - up @ down)).norm()
+
+
+def test_a_direction_that_gains_nothing_keeps_its_row() -> None:
+    weight, _, down, up, x, _ = case(0)
+    exact = weight - up @ down
+    assert torch.equal(refit_down(weight, exact, down, up, None, torch.zeros_like(x), torch.zeros_like(x)), down)
+
+
+def test_rows_that_are_not_finite_do_not_count() -> None:
+    weight, integers, down, up, x, rounded = case(0)
+    broken = x.clone()
+    broken[3] = float("nan")
+    keep = torch.arange(len(x)) != 3
+    want = refit_down(weight, integers, down, up, None, x[keep], rounded[keep])
+    torch.testing.assert_close(refit_down(weight, integers, down, up, None, broken, rounded), want)
