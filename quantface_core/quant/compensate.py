@@ -56,7 +56,7 @@ def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
     limit = largest_code(bits)
     order = moments.diagonal().argsort(descending=True, stable=True)
     # An upper triangular R with R R^T = H is the mirror image of the lower one of H's mirror image.
-    factor = _factor(moments[order][:, order].flip(0, 1), _DAMPING * float(moments.diagonal().mean()))
+    factor = damped_factor(moments[order][:, order].flip(0, 1), _DAMPING * float(moments.diagonal().mean()))
     if factor is None:
         return steps.round().clamp(-limit, limit).to(torch.int8)
     carry = factor.flip(0, 1)
@@ -106,7 +106,7 @@ class _RidgeSolver:
         self.mean = float(x.square().sum()) / x.shape[1]  # of the moments' diagonal
 
     def __call__(self, strength: float) -> Tensor:
-        factor = _factor(self.gram, strength * self.mean)
+        factor = damped_factor(self.gram, strength * self.mean)
         if factor is None:
             return torch.zeros(self.x.shape[1], self.right.shape[1], device=self.x.device)
         solved = torch.cholesky_solve(self.right, factor)
@@ -120,7 +120,7 @@ def column_groups(columns: int) -> Iterator[slice]:
     return (slice(start, min(start + size, columns)) for start in range(0, columns, size))
 
 
-def _factor(gram: Tensor, damping: float) -> Tensor | None:
+def damped_factor(gram: Tensor, damping: float) -> Tensor | None:
     """The lower triangular factor of a Gram matrix with `damping` on its diagonal; None where there is none."""
     if not damping > 0:  # all zero, or not finite
         return None
