@@ -86,8 +86,9 @@ class CalibrateAndBalance(io.ComfyNode):
         from ..quantface_core.types import BitPlan, Bits, QuantizeSettings
 
         parts = ("unet",) if unet_only else ()
-        choices = {"rank": rank, "seed": seed, "rounding": rounding, "branch": branch, "parts": parts}
-        settings = QuantizeSettings(*Bits.parse(bits), **choices)
+        settings = QuantizeSettings(
+            *Bits.parse(bits), rank=rank, seed=seed, rounding=rounding, branch=branch, parts=parts
+        )
         source = face_inputs.source(faces, folder, count, find_faces, degrade)
         with torch.inference_mode(False), host.memory_given_back():
             model = LoadedModel(f"fr_model: {fr_model.name}", copy.deepcopy(fr_model.ready()))
