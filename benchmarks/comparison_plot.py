@@ -45,7 +45,9 @@ def draw_comparison(points: Sequence[Measured]) -> NDArray[np.uint8]:
         draw_frame(canvas, x, y)
         _draw_ticks(canvas, x, name)
         for method, color in colors.items():
-            own = sorted(((value(p), p) for p in points if family(p) == method), key=lambda pair: (pair[0], pair[1].to_full))
+            own = sorted(
+                ((value(p), p) for p in points if family(p) == method), key=lambda pair: (pair[0], pair[1].to_full)
+            )
             uniform = [(x(at), y(p.to_full)) for at, p in own if p.method == method]
             if len(uniform) > 1:
                 canvas.line(uniform, color, 2)

@@ -24,7 +24,7 @@ from ..kernels.straight_through import fake_quantize
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .qpointwise import QuantPointwiseConv2d
-from .replace import replace_by_name, replace_modules
+from .replace import replace_by_name
 from .swap import quant_layers
 
 try:
@@ -71,11 +71,11 @@ class TrainableLayer(nn.Module):
         scale = measure(seen, fmt.activation_bits, fmt.clip, fmt.zero_point)
         return fake_quantize(x, scale, fmt.activation_bits, zero_point=fmt.zero_point)
 
-    def to_integers(self, rank: int = 0) -> QuantLayer:
+    def to_integers(self, rank: int = 0, metric: Tensor | None = None) -> QuantLayer:
         """The low-bit layer again, with the trained clip and all adapters as one branch.
 
-        Its rank is the sum of theirs, or at most `rank`, 0 = the sum: then their product's largest singular part. More
-        than the layer's own rank is never needed.
+        Its rank is the sum of theirs, or at most `rank`, 0 = the sum: then their product's largest singular part, by a
+        metric's root as `low_rank` takes it. More than the layer's own rank is never needed.
         """
         layer, product = self.source[0], self.product
         clip = round(float(self.clip.detach().clamp(_LEAST_CLIP, 1)), 6)
@@ -88,7 +88,7 @@ class TrainableLayer(nn.Module):
         rank = min(rank or full, full)
         if rank < len(down):
             together = (up @ down.flatten(1)).view(len(up), *down.shape[1:])
-            down, up = low_rank(together, rank, layer.format.seed)
+            down, up = low_rank(together, rank, layer.format.seed, metric)
         built = layer.like(replace(layer.format, clip=clip, rank=len(down)))
         built.down, built.up = down.half().contiguous(), up.half().contiguous()
         return built
@@ -186,9 +186,14 @@ def trainable_parameters(model: nn.Module, distillation_only: bool = False) -> d
     return chosen
 
 
-def to_integers(model: nn.Module, rank: int = 0) -> None:
-    """Put low-bit layers back in the places of trainable ones, in place; branches of at most `rank`, 0 = any."""
-    replace_modules(model, lambda module: module.to_integers(rank) if isinstance(module, TrainableLayer) else None)
+def to_integers(model: nn.Module, rank: int = 0, metrics: Mapping[str, Tensor] | None = None) -> None:
+    """Put low-bit layers back in the places of trainable ones, in place; branches of at most `rank`, 0 = any.
+
+    metrics: by layers' names, what of a branch of more counts, as `low_rank` takes it.
+    """
+    trained = {name: module for name, module in model.named_modules() if isinstance(module, TrainableLayer)}
+    roots = {name: root.to(trained[name].clip.device) for name, root in (metrics or {}).items() if name in trained}
+    replace_by_name(model, {name: layer.to_integers(rank, roots.get(name)) for name, layer in trained.items()})
     _forget_adapters(model)
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -16,15 +16,16 @@ from ..errors import UsageError
 from ..metrics import full_reference, psnr
 from ..nn.swap import quant_layers
 from ..nn.trainable import revert_layers, trainable_parameters
-from ..quant.batches import tensors_of
+from ..quant.batches import call, tensors_of
 from ..restorer import OneStepRestorer, RestorerModel
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
-from ..train.distill import DistillReport, TrainerCallbacks, autocast, resolved, trainable_layers
+from ..train.distill import DistillReport, TrainerCallbacks, autocast, branch_metrics, resolved, trainable_layers
 from ..train.distill import distill as distill_any
 from ..train.trainer import Trainer
 from ..types import DistillSettings
 from .block_targets import TeacherActivations, block_names
+from .quantize import images_at_once
 
 __all__ = ["DistillReport", "TrainerCallbacks", "distill", "distill_blocks", "resolved"]
 
@@ -79,7 +80,7 @@ def distill(
             callbacks.on_validation_images(step, torch.stack([val_images, reference, made], 1))
         return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
 
-    with _trainable_layers(restorer, settings):
+    with _trainable_layers(restorer, settings, metrics=_branch_metrics(teacher, images, settings)):
         trainer = Trainer(trainable_parameters(restorer, settings.only_distillation), settings.fit, len(images))
         if callbacks.resume:
             callbacks.resume(trainer)
@@ -107,9 +108,10 @@ def distill_blocks(
     if not isinstance(restorer, OneStepRestorer) or not isinstance(teacher, OneStepRestorer):
         raise UsageError(f"{restorer.config.name} is trained end to end: blocks are those of one-step models")
     before, targets_of, reports = quant_layers(restorer), TeacherActivations(teacher, images), {}
+    metrics = _branch_metrics(teacher, images, settings)
     try:
         for name in block_names(restorer):
-            report = _distill_block(restorer, targets_of, name, settings, callbacks)
+            report = _distill_block(restorer, targets_of, name, settings, callbacks, metrics)
             if report:
                 reports[name] = report
     except BaseException:
@@ -143,6 +145,7 @@ def _distill_block(
     name: str,
     settings: DistillSettings,
     callbacks: TrainerCallbacks,
+    metrics: Mapping[str, Tensor],
 ) -> DistillReport | None:
     """Train one block; None when nothing in it learns."""
     block = restorer.get_submodule(name)
@@ -155,7 +158,7 @@ def _distill_block(
         terms = [(a.float() - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
         return torch.stack(terms).mean()
 
-    with _trainable_layers(restorer, settings, within=name):
+    with _trainable_layers(restorer, settings, name, metrics):
         parameters = trainable_parameters(restorer, settings.only_distillation)
         if not parameters:
             return None
@@ -167,15 +170,27 @@ def _distill_block(
 
 
 @contextmanager
-def _trainable_layers(restorer: OneStepRestorer, settings: DistillSettings, within: str = "") -> Iterator[None]:
+def _trainable_layers(
+    restorer: OneStepRestorer,
+    settings: DistillSettings,
+    within: str = "",
+    metrics: Mapping[str, Tensor] | None = None,
+) -> Iterator[None]:
     """While it lasts, the restorer's layers are trainable; see `trainable_layers`."""
     restorer.train()
     saving = restorer.gradient_checkpointing() if settings.checkpointing else nullcontext()
     try:
-        with saving, trainable_layers(restorer, settings, f"{within}." if within else ""):
+        with saving, trainable_layers(restorer, settings, f"{within}." if within else "", metrics=metrics):
             yield
     finally:
         restorer.eval()
+
+
+def _branch_metrics(teacher: OneStepRestorer, images: Tensor, settings: DistillSettings) -> dict[str, Tensor]:
+    """See `branch_metrics`."""
+    seen = images_at_once(teacher, images).to(teacher.device)
+    with teacher.gradient_checkpointing():
+        return branch_metrics(teacher, seen.split(1), call, settings)
 
 
 def _check_pair(restorer: RestorerModel, teacher: RestorerModel) -> None:

@@ -7,7 +7,7 @@ needed: the target is what the full-precision model makes of the same batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..kernels.dispatch import fast_dtype
-from ..nn.swap import quant_layers
+from ..nn.swap import quant_layers, quantizable
 from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
 from ..quant.batches import Forward, call, device_of, eval_mode, materialize, tensors_of
-from ..quant.quantize import chosen_names
+from ..quant.fisher import metric_root, output_fisher
+from ..quant.quantize import FISHER_BATCHES, chosen_names
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
 from ..types import DistillSettings
@@ -122,7 +123,8 @@ def distill(
     modes = [module for module in model.modules() if module.training]
     model.eval()  # dropout and batch statistics would be noise in what is learned
     try:
-        with trainable_layers(model, settings, learning=learning):
+        metrics = branch_metrics(teacher, batches, run, settings)
+        with trainable_layers(model, settings, learning=learning, metrics=metrics):
             trainer = Trainer(trainable_parameters(model, settings.only_distillation), settings.fit, len(batches))
             if callbacks.resume:
                 callbacks.resume(trainer)
@@ -133,20 +135,34 @@ def distill(
     return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
 
 
+def branch_metrics(
+    teacher: nn.Module, batches: Sequence[Any], forward: Forward, settings: DistillSettings
+) -> dict[str, Tensor]:
+    """By layers' names, what of a merged branch counts: roots of the Fisher information; none where none is merged."""
+    if not settings.merge_rank:
+        return {}
+    fisher = output_fisher(teacher, batches[:FISHER_BATCHES], quantizable(teacher), forward)
+    return {name: metric_root(matrix) for name, matrix in fisher.items()}
+
+
 @contextmanager
 def trainable_layers(
-    model: nn.Module, settings: DistillSettings, within: str = "", learning: set[str] | None = None
+    model: nn.Module,
+    settings: DistillSettings,
+    within: str = "",
+    learning: set[str] | None = None,
+    metrics: Mapping[str, Tensor] | None = None,
 ) -> Iterator[None]:
     """While it lasts, low-bit layers are trainable; afterwards integers again, or, failed, the very layers from before.
 
-    See `to_trainable`. What else the model has takes no gradients meanwhile.
+    See `to_trainable`, `to_integers`. What else the model has takes no gradients meanwhile.
     """
     before, flags = quant_layers(model), {p: p.requires_grad for p in model.parameters()}
     try:
         to_trainable(model, settings.rank, settings.learn_clips, settings.fit.seed, within, learning)
         with torch.enable_grad():
             yield
-        to_integers(model, settings.merge_rank)
+        to_integers(model, settings.merge_rank, metrics)
     except BaseException:
         revert_layers(model, before)
         raise

@@ -37,3 +37,22 @@ def test_a_layer_in_training_computes_what_its_integers_do(kind: str) -> None:
     prepare(model, reference)
     assert quant_layers(model)["0"].format.rank == len(down) + 4
     torch.testing.assert_close(model(x), trained, atol=5e-3, rtol=5e-3)
+
+
+def test_branches_merge_by_what_counts() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 24)).eval()
+    qf.quantize(model, [torch.randn(2, 9, 32)], qf.QuantConfig(rank=4))
+    to_trainable(model, rank=4)
+    with torch.no_grad():
+        for half in trainable_parameters(model).values():
+            half.copy_(torch.randn(half.shape))
+    counts = torch.cat([torch.full((4,), 1.0), torch.full((20,), 1e-3)])  # four outputs, and a branch of four
+    merged = {}
+    for name, metrics in {"all alike": None, "by metric": {"0": counts, "elsewhere": counts}}.items():
+        low = copy.deepcopy(model)
+        to_integers(low, 4, metrics)
+        merged[name] = low[0].weight[:4]
+    to_integers(model)
+    exact = model[0].weight[:4]
+    assert (merged["by metric"] - exact).norm() < (merged["all alike"] - exact).norm() / 20

@@ -60,7 +60,7 @@ def error(model: nn.Module, teacher: nn.Module, batches: list[torch.Tensor]) -> 
 def test_outputs_come_nearer_and_only_branches_change(low: nn.Module, teacher: nn.Module, batches: list) -> None:
     before, state = error(low, teacher, batches[8:]), copy.deepcopy(low.state_dict())
     report = qf.distill(low, teacher, batches[:8], SETTINGS, val_batches=batches[8:])
-    assert error(low, teacher, batches[8:]) < 0.7 * before
+    assert error(low, teacher, batches[8:]) < 0.8 * before
     assert len(report.losses) == 30
     assert [step for step, _ in report.scores] == [10, 20, 30]
     changed = {n for n, t in low.state_dict().items() if t.shape != state[n].shape or not torch.equal(t, state[n])}
