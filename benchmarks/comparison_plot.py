@@ -45,9 +45,8 @@ def draw_comparison(points: Sequence[Measured]) -> NDArray[np.uint8]:
         draw_frame(canvas, x, y)
         _draw_ticks(canvas, x, name)
         for method, color in colors.items():
-            own = sorted(
-                ((value(p), p) for p in points if family(p) == method), key=lambda pair: (pair[0], pair[1].to_full)
-            )
+            own = [(value(p), p) for p in points if family(p) == method]
+            own.sort(key=lambda pair: (round(pair[0], 1), pair[1].to_full))  # of one size: the better last
             uniform = [(x(at), y(p.to_full)) for at, p in own if p.method == method]
             if len(uniform) > 1:
                 canvas.line(uniform, color, 2)
