@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
 
+from quantface_core.quant import observe
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.distill import distill, distill_blocks
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
+from quantface_core.train import distill as train_distill
 from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSettings
 from tests.conftest import TINY
 
@@ -82,6 +84,7 @@ def some(statistics: dict[str, Any], names: tuple[str, ...] = SOME) -> dict[str,
 def main() -> None:
     torch.set_num_threads(1)  # shapes alone are many small steps
     torch.manual_seed(0)
+    observe.output_fisher = train_distill.output_fisher = identity
     full = OneStepRestorer(TINY).eval().requires_grad_(False)
     faces, low = torch.rand(4, 3, 64, 64) * 2 - 1, copy.deepcopy(full)
     quantize_restorer(low, some(calibrate_restorer(low, faces[:1])), faces[:1], FAST)
@@ -143,6 +146,11 @@ def empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     if dtype == torch.float64:
         raise TypeError("Apple's GPUs have no float64")
     return torch.empty(shape, dtype=dtype, device=NAME)
+
+
+def identity(_: nn.Module, __: Any, layers: dict[str, Any], *more: Any) -> dict[str, Tensor]:
+    """In place of `output_fisher`: autograd has no thread for this device before a first backward of its own."""
+    return {name: torch.eye(layer.weight.shape[0]).half() for name, layer in layers.items()}
 
 
 def on_device(asked: Any) -> bool:

@@ -22,8 +22,9 @@ def refit_down(
     exact and as the codes stand for it, on the device to compute on; root: of the output's metric, as `low_rank` takes
     it. A direction whose error over the rows does not fall keeps its row of `down`.
     """
-    finite = torch.isfinite(x).all(1) & torch.isfinite(rounded).all(1)
-    x, rounded = x[finite], rounded[finite]
+    if not (torch.isfinite(x).all() and torch.isfinite(rounded).all()):
+        finite = torch.isfinite(x).all(1) & torch.isfinite(rounded).all(1)
+        x, rounded = x[finite], rounded[finite]
     weight, integers, down, up = (t.to(x) for t in (weight, integers, down, up))
     root = torch.eye(len(up)) if root is None else root if root.ndim == 2 else root.diag()
     root = root.to(x)
