@@ -12,6 +12,7 @@ from torch import nn
 import quantface_core as qf
 from quantface_core.errors import UsageError
 from quantface_core.nn.swap import quant_layers
+from quantface_core.train import distill as distill_module
 from quantface_core.train.distill import TrainerCallbacks
 
 FIT = qf.TrainerSettings(
@@ -113,3 +114,20 @@ def test_what_cannot_be_distilled_is_refused(low: nn.Module, teacher: nn.Module,
     qf.quantize(flat, batches[:1], qf.QuantConfig(rank=0))
     with pytest.raises(UsageError, match="rank above 0"):
         qf.distill(flat, teacher, batches, SETTINGS)
+
+
+def test_branches_merge_by_the_teachers_fisher_information(
+    low: nn.Module, teacher: nn.Module, batches: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief, given = replace(SETTINGS, fit=replace(FIT, steps=1)), []
+    with_metrics = distill_module.to_integers
+
+    def spy(model: nn.Module, rank: int, metrics: dict[str, torch.Tensor]) -> None:
+        given.append((rank, {name: len(root) for name, root in metrics.items()}))
+        with_metrics(model, rank, metrics)
+
+    monkeypatch.setattr(distill_module, "to_integers", spy)
+    qf.distill(copy.deepcopy(low), teacher, batches[:2], brief)
+    qf.distill(low, teacher, batches[:2], replace(brief, merge_rank=4))
+    assert given == [(0, {}), (4, {"body.0": 24, "body.3": 24, "head": 5})]
+    assert {layer.format.rank for layer in quant_layers(low).values()} == {4}
