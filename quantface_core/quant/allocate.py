@@ -11,8 +11,9 @@ from torch import nn
 from ..types import BitPlan, Budget, QuantConfig
 from .batches import Forward, Progress, materialize
 from .bit_program import solve
+from .fisher import FISHER_BATCHES
 from .observe import calibrate
-from .quantize import FISHER_BATCHES, plan_formats
+from .quantize import plan_formats
 from .sensitivity import PROBE_BITS, measure_layers
 
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..nn.swap import Layer
 from ..runtime.inference import without_inference_mode
-from .batches import Forward, Progress, tensors_of
+from .batches import Forward, Progress, eval_mode, tensors_of
 from .compensate import damped_factor
 
+FISHER_BATCHES = 8  # that gradients are taken of, at most: places and channels are many in each
 LARGEST = 2048  # outputs whose matrix is kept, 17 MB; of a wider layer its diagonal is
 _SMALLEST = 1e-20
 
@@ -42,7 +43,7 @@ def output_fisher(
     """
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, Tensor] = {}
-    with _frozen(model), _gradients(layers, sums), torch.enable_grad():
+    with eval_mode(model), _frozen(model), _gradients(layers, sums), torch.enable_grad():
         for i, batch in enumerate(batches):
             if progress:
                 progress(i, len(batches))

@@ -21,13 +21,13 @@ from ..nn.swap import Layer, is_pointwise, quantizable, swap
 from ..runtime.memory import kept_memory
 from ..types import BRANCHES, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
+from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
 from .observe import ChannelStatistics, calibrate, observe_inputs
 from .search import quantize_group
 from .shared_inputs import shared_input_groups
 
 _LARGEST_SEED = 2**62  # layers count on from it
-FISHER_BATCHES = 8  # at most: places and channels are many in each
 _NARROW = 2  # a layer with fewer channels than this many ranks gets no branch: it would replace the layer
 
 

@@ -20,8 +20,8 @@ from ..kernels.dispatch import fast_dtype
 from ..nn.swap import quant_layers, quantizable
 from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
 from ..quant.batches import Forward, call, device_of, eval_mode, materialize, tensors_of
-from ..quant.fisher import metric_root, output_fisher
-from ..quant.quantize import FISHER_BATCHES, chosen_names
+from ..quant.fisher import FISHER_BATCHES, metric_root, output_fisher
+from ..quant.quantize import chosen_names
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
 from ..types import DistillSettings

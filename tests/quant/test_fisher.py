@@ -144,3 +144,13 @@ def test_what_is_not_finite_is_left_out() -> None:
 
     with infinite():
         assert output_fisher(model, [torch.randn(1, 5, 64)], quantizable(model), call) == {}
+
+
+def test_a_model_in_training_stays_as_it_is() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 2, 1)).train()
+    before, images = copy.deepcopy(model.state_dict()), torch.randn(2, 3, 9, 9).split(1)
+    first = output_fisher(model, images, quantizable(model), call)
+    assert torch.equal(first["0"], output_fisher(model, images, quantizable(model), call)["0"])
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
