@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -32,12 +32,13 @@ if __name__ == "__main__":
     os.environ.pop("TRITON_INTERPRET", None)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from quantface_core.io.recipes import load_recipe
 from quantface_core.kernels import triton
 from quantface_core.kernels.triton import launch
 from quantface_core.nn.swap import empty_like, quant_layers, quantizable, swap
 from quantface_core.restorer import OSDFACE, OneStepRestorer, RestorerConfig
 from quantface_core.stages.quantize import restorer_formats
-from quantface_core.types import Bits, QuantizeSettings
+from quantface_core.types import Bits
 
 PARTS = ("embedder", "encoder", "unet", "decoder")
 _VIEWS = {
@@ -67,11 +68,16 @@ class Launch:
 
 
 def restorer_without_numbers(bits: str, config: RestorerConfig = OSDFACE) -> OneStepRestorer:
-    """A restorer on the meta device as a GPU would run it: channels last, low-bit layers ready for `triton`."""
+    """A restorer on the meta device as a GPU would run it: channels last, low-bit layers ready for `triton`.
+
+    Low-bit layers are those of OSDFace's recipes.
+    """
     with torch.device("meta"):
         restorer = OneStepRestorer(config).eval().requires_grad_(False)
         if bits != "bf16":
-            settings = QuantizeSettings(*Bits.parse(bits))
+            weight_bits, activation_bits = Bits.parse(bits)
+            recipe = load_recipe("osdface-w4a4").quantize
+            settings = replace(recipe, weight_bits=weight_bits, activation_bits=activation_bits)
             layers = quantizable(restorer)
             swap(restorer, {n: empty_like(layers[n], f) for n, f in restorer_formats(restorer, settings).items()})
     restorer.to(torch.bfloat16, memory_format=torch.channels_last)

@@ -25,7 +25,7 @@ import torch
 from iqa import FOLDER, create_metric, score
 from kept_training import KeptTraining
 from mini_quality import load, to_unit
-from quantization_quality import PLAIN, run
+from quantization_quality import PLAIN, RECIPE, run
 from report import describe_machine, table
 from stress import stress
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class Row:
 
 ROWS = {
     "MaxMin": Row(PLAIN),
-    PEER: Row(replace(PLAIN, scaling=True, rank=16)),
+    PEER: Row(RECIPE),
     "ours: balanced": Row(QuantizeSettings(rank=0, rounding="nearest")),
     "+ SVD branch": Row(QuantizeSettings(rounding="nearest")),
     "+ compensated rounding": Row(QuantizeSettings()),

@@ -56,9 +56,10 @@ PLAIN = QuantizeSettings(
     branch="svd",
 )
 OURS = "ours, untrained"
-RECIPE = replace(PLAIN, scaling=True, rank=16)
+RECIPE = replace(PLAIN, scaling=True, rank=16, branch_bits=16)
 SEARCHED = replace(RECIPE, clipping=True, search_zero_point=True)
 WHOLE_WIDTH = 8192  # a rotation of all channels where they have a Hadamard matrix
+OUR_BRANCH = {"rank": QuantizeSettings.rank, "branch_bits": QuantizeSettings.branch_bits}
 COMPENSATED = {"rounding": "compensated"}
 _GPTQ = {"quantface_core.quant.compensate._STRENGTHS": ()}  # feedback alone, without the ridge regression
 METHODS = {
@@ -72,6 +73,7 @@ METHODS = {
     "SVD branch + scaling (SVDQuant's recipe)": Method(RECIPE),
     "the same with GPTQ, as its authors have it": Method(replace(RECIPE, **COMPENSATED), _GPTQ),
     "the same with GPTQ and our searches for clips and zero points": Method(replace(SEARCHED, **COMPENSATED), _GPTQ),
+    "the same with rank 32 in 8 bits, as ours has": Method(replace(SEARCHED, **OUR_BRANCH, **COMPENSATED), _GPTQ),
     "the same with our rounding and these searches": Method(replace(SEARCHED, **COMPENSATED)),
     "ours, without the search for clips": Method(QuantizeSettings(clipping=False)),
     "ours, rounded to nearest": Method(QuantizeSettings(rounding="nearest")),
@@ -102,7 +104,8 @@ ABLATION = {
     "GPTQ alone": Method(patches=_GPTQ),
     "branch by SVD alone": Method(QuantizeSettings(branch="svd")),
     "no branch": Method(QuantizeSettings(rank=0)),
-    "rank 32": Method(QuantizeSettings(rank=32)),
+    "branch of rank 16": Method(QuantizeSettings(rank=16)),
+    "branch in 16 bits": Method(QuantizeSettings(branch_bits=16)),
 }
 
 

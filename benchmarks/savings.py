@@ -70,7 +70,7 @@ def savings(path: Path, costs: Costs) -> tuple[float, float, float]:
         shape, positions = costs.layers[name].shape, costs.layers[name].positions
         weights, taps = torch.Size(shape).numel(), torch.Size(shape[1:]).numel()
         branch = form["rank"] * (taps + shape[0])
-        parameters += (form["weight_bits"] - 16) * weights + 16 * branch
+        parameters += (form["weight_bits"] - 16) * weights + form.get("branch_bits", 16) * branch
         bits = max(form["weight_bits"], form["activation_bits"])
         saved += positions * ((32 - bits) * weights - 16 * branch)
     layers = sum(torch.Size(cost.shape).numel() * cost.positions for cost in costs.layers.values())

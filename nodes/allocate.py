@@ -48,7 +48,7 @@ class AllocateBits(io.ComfyNode):
                 io.Combo.Input("metric", options=METRICS, default="ms_ssim",
                                tooltip="What weighs a layer's damage, beside the squared error. lpips and dists need "
                                "pyiqa (not for commercial use)."),
-                advanced(io.Int.Input("rank", default=16, min=0, max=128,
+                advanced(io.Int.Input("rank", default=32, min=0, max=128,
                              tooltip="Of the small branches of the model to be made.")),
                 advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
                              tooltip="Of rotations and searches.")),

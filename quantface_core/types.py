@@ -29,6 +29,9 @@ Branch = Literal["fisher", "svd"]
 """What a low-rank branch keeps: what the model's output depends on most, or the largest part of the weight."""
 BRANCHES: tuple[Branch, ...] = ("fisher", "svd")
 
+BRANCH_BITS = (8, 16)
+"""Widths that a low-rank branch is stored in."""
+
 DEFAULT_RESTORER = "quantface-mini-w4a4"
 """The bundled model that is used when none is named."""
 
@@ -123,6 +126,7 @@ class LayerFormat:
     rank: int = 0  # of the low-rank branch beside the integers; 0 = none
     zero_point: int | None = None  # how many of all 2^bits activation codes are below zero; None = symmetric ones
     per_pixel: bool = False  # of a pointwise convolution: an activation scale a pixel, not one an image
+    branch_bits: int = 16  # of the branch's numbers, in BRANCH_BITS
 
     @property
     def bits(self) -> Bits:
@@ -140,7 +144,8 @@ class QuantConfig:
     search_rotation: bool = True  # leave a layer unrotated, or draw its signs again, where its output is nearer so
     search_zero_point: bool = True  # use all activation codes, fewer of them where a layer's input is not
     clipping: bool = True  # search clipping ratios of weights and activations
-    rank: int = 16  # of the low-rank branch that keeps a part of a weight in float; 0 = none
+    rank: int = 32  # of the low-rank branch beside the integers; 0 = none
+    branch_bits: int = 8  # of its numbers: 16 are floats, 8 integers, and no worse
     seed: int = 0  # of rotation signs and of calibration crops
     rounding: Rounding = "compensated"  # of weights; "nearest" is quicker
     branch: Branch = "fisher"  # "svd" needs no gradients, which take memory

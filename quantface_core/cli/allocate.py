@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     )
     add("--perceptual", default="ms_ssim", metavar="METRIC", help="ms_ssim, ssim, or any full-reference one of pyiqa")
     add("--sensitivity", type=Path, metavar="FILE", help="read from here if there, else measure and write it")
-    add("--rank", type=int, default=QuantizeSettings().rank, help="of the low-rank branch (16)")
+    add("--rank", type=int, default=QuantizeSettings().rank, help="of the low-rank branch (32)")
     add("--seed", type=int, default=0, help="of rotation signs and samples (0)")
     add("--output", "-o", type=Path, required=True, help="the plan to write, JSON")
     add("--chart", type=Path, help="draw bits and sensitivities along the network, PNG")

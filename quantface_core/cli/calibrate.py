@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..types import BRANCHES, ROUNDINGS, Bits, QuantizeSettings
+from ..types import BRANCH_BITS, BRANCHES, ROUNDINGS, Bits, QuantizeSettings
 from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
@@ -24,7 +24,8 @@ def add_parser(commands: Any) -> None:
     add("--plan", type=Path, help="each layer's bits, from `quantface allocate`; goes before --bits")
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
     add("--block", type=int, default=defaults.block, help="largest rotation block; 1 = no rotation (64)")
-    add("--rank", type=int, default=defaults.rank, help="of the low-rank branch; 0 = none (16)")
+    add("--rank", type=int, default=defaults.rank, help=f"of the low-rank branch; 0 = none ({defaults.rank})")
+    add("--branch-bits", type=int, choices=BRANCH_BITS, default=defaults.branch_bits, help="of its numbers (8)")
     add("--branch", choices=BRANCHES, default=defaults.branch, help=f"what the branch keeps ({defaults.branch})")
     add("--rounding", choices=ROUNDINGS, default=defaults.rounding, help=f"of weights ({defaults.rounding})")
     add("--seed", type=int, default=defaults.seed, help="of rotation signs and calibration crops (0)")
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.bits.activation,
         block=arguments.block,
         rank=arguments.rank,
+        branch_bits=arguments.branch_bits,
         seed=arguments.seed,
         rounding=arguments.rounding,
         branch=arguments.branch,

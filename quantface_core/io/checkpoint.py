@@ -16,7 +16,6 @@ from ..errors import ModelError
 from ..kernels.dispatch import fast_dtype
 from ..quant.checkpoint import (
     RESTORER,
-    VERSION,
     building,
     check_layout,
     opened,
@@ -53,7 +52,7 @@ def save_restorer(
     the configuration, and the licence that a family knows by itself. Raises ModelError when a weight does not fit
     `dtype`, WriteError when the file cannot be written.
     """
-    described = {"format": RESTORER, "version": VERSION, "config": json.dumps((config or model.config).to_dict())}
+    described = {"format": RESTORER, "config": json.dumps((config or model.config).to_dict())}
     if model.family != DEFAULT:
         described["family"] = model.family
     licence = {"licence": model.licence} if model.licence else {}

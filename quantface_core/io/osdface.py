@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from ..quant.checkpoint import RESTORER, VERSION
+from ..quant.checkpoint import RESTORER
+from ..quant.formats import VERSIONS
 from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
 from .lora import find_lora_pairs, merge_lora
@@ -75,7 +76,7 @@ def convert(
                 pair = pairs.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
                 yield merge_lora(tensor, pair, lora) if pair else tensor
 
-        metadata = {**(notes or {}), "format": RESTORER, "version": VERSION, "config": json.dumps(config.to_dict())}
+        metadata = {**(notes or {}), "format": RESTORER, "version": VERSIONS[0], "config": json.dumps(config.to_dict())}
         with atomic_path(target) as temporary:
             write_tensors(temporary, expected, tensors(), metadata)
 

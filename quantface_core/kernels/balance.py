@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_LARGEST_CODE = 127  # of a branch of 8 bits
+_FLOAT_BITS = 16  # of a branch whose numbers are floats
 _SMALLEST = 1e-5  # of a channel's share of the largest: a dead channel must not make an infinite scale
 
 
@@ -27,9 +29,10 @@ def low_rank(weight: Tensor, rank: int, seed: int, root: Tensor | None = None) -
     root: the output's metric is `R R^T`, R lower triangular [O, O] or diagonal [O]; what is largest by it is kept, the
     singular part of `R^T W`. None = all outputs count alike.
     """
-    flat = weight.flatten(1).float()
     if root is not None:
-        flat = root.t() @ flat if root.ndim == 2 else root[:, None] * flat
+        down, up = low_rank(in_metric(weight, root), rank, seed)
+        return down, from_metric(up, root)
+    flat = weight.flatten(1).float()
     width = min(rank + 8, *flat.shape)
     basis = torch.randn(flat.shape[1], width, generator=torch.Generator().manual_seed(seed)).to(flat.device)
     basis = _orthonormal(flat @ basis)
@@ -38,15 +41,45 @@ def low_rank(weight: Tensor, rank: int, seed: int, root: Tensor | None = None) -
     # On the processor, as below: torch has no SVD for Apple's GPUs.
     u, s, vt = (t.to(flat.device) for t in torch.linalg.svd((basis.t() @ flat).cpu(), full_matrices=False))
     spread = s[:rank].sqrt()
-    up, down = (basis @ u[:, :rank]) * spread, spread[:, None] * vt[:rank]
-    if root is not None:
-        # As above: not every device has it.
-        up = (
-            torch.linalg.solve_triangular(root.t().cpu(), up.cpu(), upper=True)
-            if root.ndim == 2
-            else up / root[:, None]
-        )
-    return down.reshape(-1, *weight.shape[1:]), up.to(flat.device)
+    return (spread[:, None] * vt[:rank]).reshape(-1, *weight.shape[1:]), (basis @ u[:, :rank]) * spread
+
+
+def in_metric(weight: Tensor, root: Tensor) -> Tensor:
+    """R^T W [O, C, ...] float32 of a weight and a metric's root, as `low_rank` takes it."""
+    flat = weight.flatten(1).float()
+    return (root.t() @ flat if root.ndim == 2 else root[:, None] * flat).view_as(weight)
+
+
+def from_metric(up: Tensor, root: Tensor) -> Tensor:
+    """R^-T U: the inverse of `in_metric`, for [O, rank]."""
+    if root.ndim == 1:
+        return up / root[:, None]
+    # On the processor: not every device has it.
+    return torch.linalg.solve_triangular(root.t().cpu(), up.cpu(), upper=True).to(up.device)
+
+
+def branch_codes(half: Tensor) -> tuple[Tensor, Tensor]:
+    """One half of a branch in 8 bits: [N, ...] -> (codes of that shape int8, scale [N] float32), a scale a row.
+
+    A row's largest magnitude is kept as a float16 number: codes of a branch that came from codes are those again.
+    """
+    largest = half.flatten(1).float().abs().amax(1).half().float().clamp_min(torch.finfo(torch.float16).tiny)
+    scale = largest / _LARGEST_CODE
+    return (half.float() / _rows(scale, half)).round().clamp(-_LARGEST_CODE, _LARGEST_CODE).to(torch.int8), scale
+
+
+def branch_values(codes: Tensor, scale: Tensor) -> Tensor:
+    """The inverse of `branch_codes`, float16."""
+    return (codes.float() * _rows(scale, codes)).half()
+
+
+def stored_values(half: Tensor, bits: int) -> Tensor:
+    """What one half of a branch is once stored in a width of `BRANCH_BITS`: [N, ...] float16."""
+    return half.half() if bits == _FLOAT_BITS else branch_values(*branch_codes(half))
+
+
+def _rows(scale: Tensor, like: Tensor) -> Tensor:
+    return scale.view(-1, *[1] * (like.ndim - 1))
 
 
 def _orthonormal(columns: Tensor) -> Tensor:

@@ -6,12 +6,16 @@ takes as long as the products.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 _SUMS = "_quantface_channel_sums"
+
+StoredBranch = Callable[[], tuple[Tensor, Tensor]]
+"""Gives a layer's low-rank pair, down and up float16, which are computed where integers are stored."""
 
 
 def get_channel_sums(x: Tensor) -> Tensor | None:
@@ -62,8 +66,8 @@ class LinearFusion:
 class FusedConv2d(Protocol):
     """A `backend.Conv2dKernel` that computes the ops of a `Conv2dFusion`, and its layer's low-rank branch."""
 
-    def take_branch(self, down: Tensor, up: Tensor) -> None:
-        """The branch as it is stored: down [rank, C, kh, kw] over balanced inputs, up [O, rank]."""
+    def take_branch(self, stored: StoredBranch) -> None:
+        """The branch: down [rank, C, kh, kw] over balanced inputs, up [O, rank]."""
 
     def fused(self, x: Tensor, fusion: Conv2dFusion, upsample: bool = False) -> Tensor:
         """[B, C, H, W] -> [B, O, H', W'], channels last; `upsample`: as `Conv2dKernel.forward_upsampled`."""
@@ -73,8 +77,8 @@ class FusedConv2d(Protocol):
 class FusedLinear(Protocol):
     """A `backend.LinearKernel` that computes the ops of a `LinearFusion`, and its layer's low-rank branch."""
 
-    def take_branch(self, down: Tensor, up: Tensor) -> None:
-        """The branch as it is stored: down [rank, K] over balanced inputs, up [O, rank]."""
+    def take_branch(self, stored: StoredBranch) -> None:
+        """The branch: down [rank, K] over balanced inputs, up [O, rank]."""
 
     def fused(self, x: Tensor, fusion: LinearFusion, others: tuple[Any, ...] = ()) -> list[Tensor]:
         """[N, K] -> [N, O], and the same of other kernels that balance and round alike, at once."""

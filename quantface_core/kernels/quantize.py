@@ -138,7 +138,9 @@ def _least_error_scale(rows: Tensor, bits: int) -> Tensor:
     best, least = _scale(largest, code, 1.0), torch.full_like(largest, float("inf"))
     for ratio in CLIPPING_RATIOS:
         scale = _scale(largest, code, ratio)
-        error = (dequantize(quantize(rows, scale, bits), scale) - rows).square().sum(1, keepdim=True)
+        steps = rows / scale
+        missed = steps.round().clamp_(-code, code).sub_(steps)
+        error = torch.linalg.vector_norm(missed, dim=1, keepdim=True) * scale
         better = error < least
         best, least = torch.where(better, scale, best), torch.where(better, error, least)
     return best

@@ -76,7 +76,7 @@ class QuantConv2d(QuantLayer):
     def _phases(self, dtype: torch.dtype) -> list[Tensor]:
         """The branch's `down` for `forward_upsampled`, summed before it is rounded to the dtype."""
         if dtype not in self._phases_of:
-            kernels = phase_kernels(self._transform.fold(self.down))
+            kernels = phase_kernels(self._transform.fold(self.stored_branch()[0]))
             self._phases_of[dtype] = [k.to(dtype).contiguous(memory_format=torch.channels_last) for k in kernels]
         return self._phases_of[dtype]
 

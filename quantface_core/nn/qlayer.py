@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,21 +15,33 @@ from torch import Tensor, nn
 
 from ..kernels import reference
 from ..kernels.backend import Backend
+from ..kernels.balance import branch_codes, branch_values
 from ..kernels.bitpack import pack, packed_size
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.dispatch import backend_name, preferred_backend
-from ..kernels.fusion import FusedConv2d, FusedLinear
+from ..kernels.fusion import FusedConv2d, FusedLinear, StoredBranch
 from ..kernels.hadamard import Rotation
 from ..kernels.quantize import dequantize
 from ..kernels.weight import LowBitWeight
 from ..types import LayerFormat
+
+_CODES = 8  # `branch_bits` of a branch in integers
+
+
+def _branch_values(
+    down: Tensor, down_scale: Tensor | None, up: Tensor, up_scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if down_scale is None or up_scale is None:
+        return down, up
+    return branch_values(down, down_scale), branch_values(up, up_scale)
 
 
 class QuantLayer(nn.Module):
     """Buffers of a low-bit layer, in the dtypes a checkpoint stores. Integers pass no gradients on: see trainable.py.
 
     packed [bytes] uint8, weight_scale [O] float32, channel_scale [C] float32, bias [O] float32 or None,
-    down [rank, C, *kernel] and up [O, rank] float16 where the format has a rank. `channel_scale` of a layer whose
+    down [rank, C, *kernel] and up [O, rank] where the format has a rank: float16, or int8 with down_scale [rank] and
+    up_scale [O] float32. `channel_scale` of a layer whose
     balance what makes x has taken over (`nn/fold.py`) is the rotation's signs, which it undoes.
     """
 
@@ -38,6 +51,8 @@ class QuantLayer(nn.Module):
     bias: Tensor | None
     down: Tensor
     up: Tensor
+    down_scale: Tensor
+    up_scale: Tensor
 
     def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__()
@@ -49,8 +64,12 @@ class QuantLayer(nn.Module):
         self.register_buffer("channel_scale", torch.ones(channels))
         self.register_buffer("bias", torch.zeros(outputs) if bias else None)
         if fmt.rank:
-            self.register_buffer("down", torch.zeros(fmt.rank, *shape[1:], dtype=torch.float16))
-            self.register_buffer("up", torch.zeros(outputs, fmt.rank, dtype=torch.float16))
+            dtype = torch.int8 if fmt.branch_bits == _CODES else torch.float16
+            self.register_buffer("down", torch.zeros(fmt.rank, *shape[1:], dtype=dtype))
+            self.register_buffer("up", torch.zeros(outputs, fmt.rank, dtype=dtype))
+            if fmt.branch_bits == _CODES:
+                self.register_buffer("down_scale", torch.ones(fmt.rank))
+                self.register_buffer("up_scale", torch.ones(outputs))
         self._preferred: str | None = None
         # Made when it is prepared.
         self._kernel: Any = None
@@ -80,25 +99,48 @@ class QuantLayer(nn.Module):
         """
         balanced = dequantize(self.stored_weight().codes(), self.weight_scale.view(-1, *[1] * (len(self.shape) - 1)))
         if self.format.rank:
-            balanced = balanced + (self.up.float() @ self.down.flatten(1).float()).view_as(balanced)
+            down, up = self.stored_branch()
+            balanced = balanced + (up.float() @ down.flatten(1).float()).view_as(balanced)
         return ChannelTransform(self.channel_scale, self.rotation).fold(balanced)
 
     def stored_weight(self) -> LowBitWeight:
         """The balanced weight as it is stored, for a backend."""
         return LowBitWeight(self.packed, self.weight_scale, self.format.weight_bits, self.shape)
 
+    def stored_branch(self) -> tuple[Tensor, Tensor]:
+        """(down [rank, C, *kernel], up [O, rank]) float16, over balanced inputs; of a format with a rank."""
+        return self._branch_reader()()
+
+    def _branch_reader(self) -> StoredBranch:
+        """Reads these buffers' branch; holds them, and not the layer: a kernel that it holds would hold it in turn."""
+        if self.format.branch_bits == _CODES:
+            return partial(_branch_values, self.down, self.down_scale, self.up, self.up_scale)
+        return partial(_branch_values, self.down, None, self.up, None)
+
+    def set_branch(self, down: Tensor, up: Tensor) -> None:
+        """Store a branch of the format's rank, rounded to what the format stores."""
+        # Contiguous, as a file will hold them: strides choose the order in which a product adds.
+        down, up = down.contiguous(), up.contiguous()
+        if self.format.branch_bits == _CODES:
+            self.down, self.down_scale = branch_codes(down)
+            self.up, self.up_scale = branch_codes(up)
+        else:
+            self.down, self.up = down.half(), up.half()
+        self.release()
+
     def multiply_outputs(self, rows: slice, factors: Tensor) -> None:
         """Multiply some outputs by factors, none of them zero; scales stay above zero, and a sign is the integers'."""
-        weight, scale, up = self.stored_weight().codes(), self.weight_scale.clone(), getattr(self, "up", None)
+        weight, scale = self.stored_weight().codes(), self.weight_scale.clone()
         weight[rows] *= factors.sign().to(weight.dtype).view(-1, *[1] * (weight.ndim - 1))
         scale[rows] *= factors.abs()
         self.packed, self.weight_scale = pack(weight, self.format.weight_bits), scale
         if self.bias is not None:
             self.bias = self.bias.clone()
             self.bias[rows] *= factors
-        if up is not None:
-            self.up = up.clone()
-            self.up[rows] = (up[rows] * factors[:, None]).to(up.dtype)
+        if self.format.rank:
+            down, up = (half.clone() for half in self.stored_branch())
+            up[rows] = (up[rows] * factors[:, None]).to(up.dtype)
+            self.set_branch(down, up)
         self.release()
 
     def balance_by(self, channel_scale: Tensor) -> None:
@@ -121,7 +163,7 @@ class QuantLayer(nn.Module):
         exact = backend.supports(self.format.weight_bits, self.format.activation_bits)
         self._kernel = self._make_kernel(backend if exact else reference)
         if self.format.rank and isinstance(self._kernel, FusedConv2d | FusedLinear):
-            self._kernel.take_branch(self.down, self.up)
+            self._kernel.take_branch(self._branch_reader())
 
     def _make_kernel(self, backend: Backend) -> Any:
         raise NotImplementedError
@@ -129,10 +171,11 @@ class QuantLayer(nn.Module):
     def branch(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The low-rank pair for a dtype, down [rank, C, *kernel] folded to read x in place of x^; up^T [rank, O]."""
         if dtype not in self._branch:
-            down = self._transform.fold(self.down).to(dtype)
+            down, up = self.stored_branch()
+            down = self._transform.fold(down).to(dtype)
             if down.ndim == 4:
                 down = down.contiguous(memory_format=torch.channels_last)
-            self._branch[dtype] = down, self.up.to(dtype).t().contiguous()
+            self._branch[dtype] = down, up.to(dtype).t().contiguous()
         return self._branch[dtype]
 
     def kernel(self) -> Any:

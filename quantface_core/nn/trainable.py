@@ -89,9 +89,18 @@ class TrainableLayer(nn.Module):
         if rank < len(down):
             together = (up @ down.flatten(1)).view(len(up), *down.shape[1:])
             down, up = low_rank(together, rank, layer.format.seed, metric)
+        elif len(adapted) > 1:
+            down, up = _evened(down, up)
         built = layer.like(replace(layer.format, clip=clip, rank=len(down)))
-        built.down, built.up = down.half().contiguous(), up.half().contiguous()
+        built.set_branch(down, up)
         return built
+
+
+def _evened(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The same branch with columns of `up` of one size: in integers they share a scale, and trained ones are small."""
+    size = up.square().mean(0).sqrt()
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    return down * size.view(-1, *[1] * (down.ndim - 1)), up / size
 
 
 def _adapters(product: nn.Module, half: str) -> list[Any]:
@@ -154,9 +163,9 @@ def to_trainable(
         trainable.clip.requires_grad_(learn_clips and name in learners)  # PEFT has frozen all but its adapters
     for name in ranks:
         product: Any = model.get_submodule(name)
-        layer, up = layers[name.removesuffix(".product")], product.lora_B[QUANTIZATION].weight
-        product.lora_A[QUANTIZATION].weight.data.copy_(layer.down)
-        up.data.copy_(layer.up.view_as(up))
+        (down, up), started = layers[name.removesuffix(".product")].stored_branch(), product.lora_B[QUANTIZATION].weight
+        product.lora_A[QUANTIZATION].weight.data.copy_(down)
+        started.data.copy_(up.view_as(started))
         product.set_adapter([QUANTIZATION, DISTILLATION] if name in second else [QUANTIZATION])
         if name.removesuffix(".product") not in learners:
             product.requires_grad_(False)

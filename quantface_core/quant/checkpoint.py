@@ -24,22 +24,22 @@ from ..io.atomic import atomic_path
 from ..io.file_diagnosis import diagnose_model_file
 from ..nn.swap import quant_layers
 from .formats import (
+    VERSIONS,
     add_low_bit_layers,
     check_scales,
     formats_from_json,
     formats_to_json,
-    is_version_2,
     low_bit_state,
     stored_as_is,
+    version_needed,
 )
 
-FORMAT, RESTORER, VERSION = "quantface-model", "quantface", "1"
-_VERSION_2 = "2"  # the version of what has zero points or scales by pixel: earlier releases cannot read it
+FORMAT, RESTORER = "quantface-model", "quantface"
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
 RESERVED = ("format", "version", "class", "family", "config", "layers")  # of the metadata; all else is notes
 _DIFFUSERS = "diffusers."
 _FLOATS = ("F32", "F16", "BF16")
-_STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}  # dtypes of low-bit layers
+_STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}  # dtypes of low-bit layers
 _SHOWN = 3  # names in an error message
 _MOST_LAYERS, _LARGEST = 512, 10_000_000  # of a configuration's whole numbers: it is not trusted
 
@@ -54,7 +54,7 @@ def save_quantized(
     """
     if not quant_layers(model):
         raise UsageError(f"no layer of the {type(model).__name__} is quantized: call quantize first")
-    described = {"format": FORMAT, "version": VERSION, "class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    described = {"format": FORMAT, "class": f"{type(model).__module__}.{type(model).__qualname__}"}
     if _diffusers_class(type(model).__name__) is type(model):
         config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}  # type: ignore[arg-type]
         described |= {"class": f"{_DIFFUSERS}{type(model).__name__}", "config": json.dumps(config)}
@@ -155,9 +155,9 @@ def write_model(model: nn.Module, path: Path, metadata: Mapping[str, str], dtype
     broken = [name for name in broken if name in parameters or bool(torch.isfinite(state[name]).all())]
     if broken:
         raise ModelError(f"weights are not finite as {dtype or 'they are'}: {some(broken)}")
-    low = {"layers": formats_to_json(model)} if quant_layers(model) else {}
-    if is_version_2(model):
-        low["version"] = _VERSION_2
+    low = {"version": version_needed(model)}
+    if quant_layers(model):
+        low["layers"] = formats_to_json(model)
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, {**metadata, **low})
@@ -213,9 +213,9 @@ def read_header(path: Path, metadata: dict[str, str] | None, expected: str) -> d
         if found in READERS:
             raise ModelError(f"{path}: its format is {found!r}: {READERS[found]} reads it")
         raise ModelError(f"{path}: not a QuantFace checkpoint (its metadata names no format {expected!r})")
-    if metadata.get("version") not in (VERSION, _VERSION_2):
-        version = metadata.get("version", "none")
-        raise ModelError(f"{path}: format version {version!r:.20}, this release reads {_VERSION_2!r}: update QuantFace")
+    found, newest = metadata.get("version", "none"), VERSIONS[-1]
+    if found not in VERSIONS:
+        raise ModelError(f"{path}: format version {found!r:.20}, this release reads {newest!r}: update QuantFace")
     return metadata
 
 

@@ -61,15 +61,17 @@ def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
         return steps.round().clamp(-limit, limit).to(torch.int8)
     carry = factor.flip(0, 1)
     carry = carry / carry.diagonal()
-    steps, errors, codes = steps[:, order], torch.zeros_like(steps), torch.empty_like(steps)
-    for start in range(0, steps.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, steps.shape[1])
-        wanted = steps[:, start:stop] + errors[:, :start] @ carry[:start, start:stop]
+    # A row a column of the weight, so that what one step reads and writes lies together.
+    wanted, errors = steps.t()[order].contiguous(), torch.zeros_like(steps.t(), memory_format=torch.contiguous_format)
+    codes = torch.empty_like(wanted)
+    for start in range(0, len(wanted), _BLOCK):
+        stop = min(start + _BLOCK, len(wanted))
+        block = wanted[start:stop] + carry[:start, start:stop].t() @ errors[:start]
         for j in range(start, stop):
-            column = torch.addmv(wanted[:, j - start], errors[:, start:j], carry[start:j, j])
-            codes[:, j] = column.round().clamp_(-limit, limit)
-            errors[:, j] = steps[:, j] - codes[:, j]
-    return torch.empty_like(codes).index_copy_(1, order, codes).to(torch.int8)
+            column = torch.addmv(block[j - start], errors[start:j].t(), carry[start:j, j])
+            torch.round(column, out=codes[j]).clamp_(-limit, limit)
+            torch.sub(wanted[j], codes[j], out=errors[j])
+    return torch.empty_like(codes).index_copy_(0, order, codes).t().to(torch.int8)
 
 
 def ridge(x: Tensor, error: Tensor, moments: Tensor) -> Tensor:

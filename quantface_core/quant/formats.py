@@ -14,28 +14,31 @@ from ..kernels.hadamard import has_hadamard
 from ..kernels.quantize import code_range
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, empty_like, is_pointwise, quant_layers, quantizable, swap
-from ..types import BITS, LayerFormat
+from ..types import BITS, BRANCH_BITS, LayerFormat
 
-_POSITIVE, _NOT_ZERO = "weight_scale", "channel_scale"
-_VERSION_2_DEFAULTS: dict[str, Any] = {"zero_point": None, "per_pixel": False}  # left out of a table
+_POSITIVE, _NOT_ZERO = ("weight_scale", "down_scale", "up_scale"), "channel_scale"
+# Left out of a layer's table where they are so, by the version of the files that first had them.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "2": {"zero_point": None, "per_pixel": False},
+    "3": {"branch_bits": 16},
+}
+_ALL_DEFAULTS = {key: value for table in _DEFAULTS.values() for key, value in table.items()}
+VERSIONS = ("1", *_DEFAULTS)
 
 
 def formats_to_json(model: nn.Module) -> str:
-    """Every low-bit layer's format by name; what only files of version 2 have is left out where a layer has none."""
+    """Every low-bit layer's format by name; what files of version 1 had not is left out where a layer has none."""
     return json.dumps({name: _table(layer.format) for name, layer in quant_layers(model).items()})
 
 
-def is_version_2(model: nn.Module) -> bool:
-    """Whether a low-bit layer has a zero point or scales by pixel."""
-    return any(_VERSION_2_DEFAULTS.keys() & _table(layer.format).keys() for layer in quant_layers(model).values())
+def version_needed(model: nn.Module) -> str:
+    """The least version of a file that holds the model's low-bit layers: earlier releases then can read it."""
+    used = {key for layer in quant_layers(model).values() for key in _table(layer.format)}
+    return max((version for version, table in _DEFAULTS.items() if table.keys() & used), default=VERSIONS[0])
 
 
 def _table(fmt: LayerFormat) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in asdict(fmt).items()
-        if key not in _VERSION_2_DEFAULTS or value != _VERSION_2_DEFAULTS[key]
-    }
+    return {key: value for key, value in asdict(fmt).items() if key not in _ALL_DEFAULTS or value != _ALL_DEFAULTS[key]}
 
 
 def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerFormat]:
@@ -84,7 +87,7 @@ def add_low_bit_layers(model: nn.Module, formats: dict[str, LayerFormat]) -> Non
 
 def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
     shape = layer.weight.shape
-    table = {**_VERSION_2_DEFAULTS, **table} if isinstance(table, dict) else table
+    table = {**_ALL_DEFAULTS, **table} if isinstance(table, dict) else table
     expected = {f.name for f in fields(LayerFormat)}
     if not isinstance(table, dict) or set(table) != expected:
         raise ConfigError(f"layers.{name}: a table of {', '.join(sorted(expected))}")
@@ -111,6 +114,9 @@ def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
     per_pixel = table["per_pixel"]
     if type(per_pixel) is not bool or (per_pixel and not is_pointwise(layer)):
         raise ConfigError(f"layers.{name}.per_pixel: true of a pointwise convolution, or false, got {per_pixel!r:.40}")
+    branch_bits = table["branch_bits"]
+    if type(branch_bits) is not int or branch_bits not in BRANCH_BITS:
+        raise ConfigError(f"layers.{name}.branch_bits: {' or '.join(map(str, BRANCH_BITS))}, got {branch_bits!r:.40}")
     if shape[1] % table["block"] or not has_hadamard(table["block"]):
         raise ConfigError(f"layers.{name}.block: no rotation of {table['block']} for {shape[1]} channels")
     return LayerFormat(**{**table, "clip": float(clip)})
@@ -123,7 +129,7 @@ def stored_as_is(model: nn.Module) -> set[str]:
 
 
 def check_scales(tensors: dict[str, Tensor], fixed: set[str]) -> list[str]:
-    """The names of weight scales that are not above zero, and of channel scales that are zero."""
+    """The names of scales of weights and branches that are not above zero, and of channel scales that are zero."""
     wrong = {n for n in fixed if n.endswith(_POSITIVE) and not bool((tensors[n] > 0).all())}
     wrong |= {n for n in fixed if n.endswith(_NOT_ZERO) and not bool(tensors[n].all())}
     return sorted(wrong)

@@ -19,7 +19,7 @@ from ..nn.fold import fold_ahead, take_parameters
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, quantizable, swap
 from ..runtime.memory import kept_memory
-from ..types import BRANCHES, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
+from ..types import BRANCH_BITS, BRANCHES, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
@@ -28,7 +28,6 @@ from .search import quantize_group
 from .shared_inputs import shared_input_groups
 
 _LARGEST_SEED = 2**62  # layers count on from it
-_NARROW = 2  # a layer with fewer channels than this many ranks gets no branch: it would replace the layer
 
 
 def quantize(
@@ -92,15 +91,16 @@ def plan_formats(
         if name not in chosen:
             continue
         outputs, channels = layer.weight.shape[:2]
-        narrow = min(outputs, channels) < _NARROW * config.rank
+        rank = min(config.rank, min(outputs, channels) // 2)  # one of more would replace the layer
         weight_bits, activation_bits = widths.get(name, (config.weight_bits, config.activation_bits))
         formats[name] = LayerFormat(
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             block=largest_block(channels, config.block),
             seed=formats[first[name]].seed if first.get(name) in formats else config.seed + index,
-            rank=0 if narrow else config.rank,
+            rank=rank,
             per_pixel=is_pointwise(layer),
+            branch_bits=config.branch_bits if rank else LayerFormat.branch_bits,
         )
     return formats
 
@@ -117,6 +117,8 @@ def check_config(config: QuantConfig) -> None:
         raise ConfigError(f"rounding is {' or '.join(ROUNDINGS)}, got {config.rounding!r:.40}")
     if config.branch not in BRANCHES:
         raise ConfigError(f"a branch is {' or '.join(BRANCHES)}, got {config.branch!r:.40}")
+    if config.branch_bits not in BRANCH_BITS:
+        raise ConfigError(f"branch_bits are {' or '.join(map(str, BRANCH_BITS))}, got {config.branch_bits!r:.40}")
 
 
 def chosen_names(names: Sequence[str], include: Sequence[str] | None, exclude: Sequence[str] | None) -> set[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer
 from ..types import LayerFormat, LayerReport, QuantConfig
-from .layer_search import UNBALANCED, ActivationRange, Balance, LayerSearch
+from .balanced_weight import Balance
+from .layer_search import ActivationRange, LayerSearch
 from .observe import ChannelStatistics
 
 EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the scaling; None = no scaling
@@ -27,9 +28,20 @@ def search(layers: Sequence[LayerSearch], config: QuantConfig) -> tuple[Balance,
     fmt = layers[0].fmt
     blocks = [fmt.block, 1] if fmt.block > 1 and config.search_rotation else [fmt.block]
     found = [_without_clips(layers, config, Balance(None, block, fmt.seed)) for block in blocks]
-    clips = CLIPS if config.clipping else (1.0,)
-    clipped = ((balance, replace(within, clip=clip)) for balance, within in found for clip in clips)
-    return min(clipped, key=lambda candidate: _error(layers, *candidate))
+    if config.clipping:
+        found = [(balance, _best_clip(layers, balance, within)) for balance, within in found]
+    return min(found, key=lambda candidate: _error(layers, *candidate))
+
+
+def _best_clip(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> ActivationRange:
+    """Downhill from the range's own clip: too little is cut off, then too much, and the error has one valley."""
+    for step in (-1, 1):
+        while 0 <= (at := CLIPS.index(within.clip) + step) < len(CLIPS):
+            other = replace(within, clip=CLIPS[at])
+            if _error(layers, balance, other) >= _error(layers, balance, within):
+                break
+            within = other
+    return within
 
 
 def _without_clips(
@@ -71,14 +83,11 @@ def quantize_group(
     consumers = torch.cat([layer.weight for layer in layers.values()]) if len(layers) > 1 else None
     searches = {n: LayerSearch(layer, formats[n], statistics[n], x, config, consumers) for n, layer in layers.items()}
     best, within = search(list(searches.values()), config)
-    found = {name: (one.build(best, within), one.error(best, within)) for name, one in searches.items()}
-    searches.clear()  # a picture's maps: not two layers' at once
     results = []
-    for name, (built, error) in found.items():
+    for name, one in searches.items():
+        before, built = one.maxmin_error(), one.build(best, within)
         largest = statistics[name].largest
         outliers = float(largest.max()) / float(largest.median().clamp_min(1e-12))
-        plain, unclipped = replace(formats[name], rank=0), replace(config, clipping=False)
-        before = LayerSearch(layers[name], plain, statistics[name], x, unclipped).error(UNBALANCED, ActivationRange())
-        shape = tuple(layers[name].weight.shape)
-        results.append((built, LayerReport(name, shape, built.format, best.exponent, outliers, before, error)))
+        shape, after = tuple(layers[name].weight.shape), one.error(best, within)
+        results.append((built, LayerReport(name, shape, built.format, best.exponent, outliers, before, after)))
     return results

@@ -56,7 +56,9 @@ def restorer_formats(
         if any(word in name for word in restorer.edge_layers):
             planned = plan is not None and name in plan.layers
             widths = (fmt.weight_bits, fmt.activation_bits) if planned else (settings.edge_bits,) * 2
-            formats[name] = replace(fmt, weight_bits=widths[0], activation_bits=widths[1], rank=0)
+            formats[name] = replace(
+                fmt, weight_bits=widths[0], activation_bits=widths[1], rank=0, branch_bits=LayerFormat.branch_bits
+            )
     return {name: fmt for name, fmt in formats.items() if name.split(".")[0] in parts}
 
 

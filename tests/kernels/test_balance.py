@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantface_core.kernels.balance import channel_scale, low_rank
+from quantface_core.kernels.balance import branch_codes, branch_values, channel_scale, low_rank, stored_values
 from quantface_core.kernels.hadamard import Rotation, largest_block, rotate
 
 
@@ -49,3 +49,26 @@ def test_low_rank_keeps_what_is_largest_by_a_metric() -> None:
         assert (by.t() @ (weight - up @ down)).norm() < 1.02 * best
         assert (by.t() @ (weight - plain_up @ plain_down)).norm() > 1.02 * best
         assert (weight - up @ down).norm() > (weight - plain_up @ plain_down).norm()
+
+
+@given(
+    rows=st.integers(1, 9), shape=st.sampled_from([(7,), (3, 3, 3)]), size=st.integers(-12, 12), seed=st.integers(0, 99)
+)
+def test_a_branch_in_eight_bits_is_near_and_stored_again_the_same(
+    rows: int, shape: tuple[int, ...], size: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    half = torch.randn(rows, *shape, generator=generator) * torch.rand(rows, *[1] * len(shape), generator=generator)
+    half = half * 2.0**size
+    half[0] = 0
+    codes, scale = branch_codes(half)
+    values = branch_values(codes, scale)
+    assert (codes.dtype, scale.shape, values.dtype) == (torch.int8, (rows,), torch.float16)
+    off = (values.float() - half).flatten(1).abs().amax(1)
+    assert (off <= scale * 0.57 + 1e-7).all()  # half a step, and what float16 leaves of a row's largest
+    assert not values[0].any()
+    again = branch_codes(values)
+    assert torch.equal(again[0], codes)
+    assert torch.equal(again[1], scale)
+    assert torch.equal(stored_values(half, 8), values)
+    assert torch.equal(stored_values(half, 16), half.half())

@@ -142,7 +142,7 @@ def test_a_convolution_adds_what_is_around_it(shape: str, channels: int, outputs
     ours = triton.Conv2d(*given, upsample)
     if rank:
         down, up = draw.powers(rank, channels, *kernel), draw.powers(outputs, rank)
-        ours.take_branch(down, up)
+        ours.take_branch(lambda down=down, up=up: (down, up))
         read = maps(transform(x))
         read = F.interpolate(read, scale_factor=2.0, mode="nearest") if upsample else read
         low = F.conv2d(read.double(), down.double(), None, stride, padding).float()
@@ -176,7 +176,8 @@ def test_a_branch_reads_what_it_would(shape: str) -> None:
     kernel, stride, padding, sides = SHAPES[shape]
     draw = Draw(2)
     x, down = maps(draw.eighths(2, *sides, 32)), draw.powers(4, 32, *kernel)
-    low, grouped = Branch(down, draw.powers(8, 4)).low(x, stride, padding, shape == "upsampled")
+    up = draw.powers(8, 4)
+    low, grouped = Branch(lambda: (down, up)).low(x, stride, padding, shape == "upsampled")
     read = F.interpolate(x, scale_factor=2.0, mode="nearest") if shape == "upsampled" else x
     expected = F.conv2d(read, down, None, stride, padding)
     assert grouped == (shape in ("even", "upsampled"))
@@ -226,7 +227,7 @@ def test_linears_that_read_the_same_are_one_product(ranks: tuple[int, ...], monk
         ours = triton.Linear(weight, 4, 0.8, bias, transform)
         if rank:
             down, up = draw.powers(rank, 128), draw.powers(len(y[0]), rank)
-            ours.take_branch(down, up)
+            ours.take_branch(lambda down=down, up=up: (down, up))
             y = y + ((transform(x).double() @ down.double().t()) @ up.double().t()).float()
         kernels.append(ours)
         expected.append(y)
@@ -285,7 +286,7 @@ def test_a_product_in_parts_is_the_same(channels: int, monkeypatch: pytest.Monke
     for each in (1000, 5, 7):
         monkeypatch.setattr(launch, "steps_of_part", lambda programs, steps, device, each=each: min(steps, each))
         ours = triton.Conv2d(weight, 4, 0.8, (1, 1), (1, 1), bias)
-        ours.take_branch(down, up)
+        ours.take_branch(lambda down=down, up=up: (down, up))
         found.append(ours.fused(x, Conv2dFusion(skip=skip, sums=True)))
     assert all(torch.equal(y, found[0]) for y in found[1:])
     if (sums := get_channel_sums(found[1])) is not None:

@@ -28,7 +28,7 @@ AVAILABLE = [backend for backend in BACKENDS.values() if backend.unavailable(CPU
 
 
 def balanced(
-    layer: nn.Linear | nn.Conv2d, rank: int, seed: int, per_pixel: bool = False
+    layer: nn.Linear | nn.Conv2d, rank: int, seed: int, per_pixel: bool = False, branch_bits: int = 16
 ) -> tuple[QuantLayer, torch.Tensor]:
     """A layer of 8-bit weights, 7-bit activations and random scales and branch, and the weight it stands for.
 
@@ -37,6 +37,7 @@ def balanced(
     generator = torch.Generator().manual_seed(seed)
     channels = layer.weight.shape[1]
     form = LayerFormat(8, 7, block=largest_block(channels), seed=seed, rank=rank, per_pixel=per_pixel)
+    form = replace(form, branch_bits=branch_bits)
     low = empty_like(layer, form)
     low.channel_scale = torch.rand(channels, generator=generator) + 0.5
     by_channel = low.channel_scale.view(1, -1, *[1] * (layer.weight.ndim - 2))
@@ -44,9 +45,9 @@ def balanced(
     if form.block > 1:
         weight = rotate(weight, low.rotation, 1)
     if rank:
-        low.down = torch.randn(low.down.shape, generator=generator).half() / 8
-        low.up = torch.randn(low.up.shape, generator=generator).half() / 8
-        weight = weight - (low.up.float() @ low.down.float().flatten(1)).view_as(weight)
+        low.set_branch(*(torch.randn(t.shape, generator=generator) / 8 for t in (low.down, low.up)))
+        down, up = low.stored_branch()
+        weight = weight - (up.float() @ down.float().flatten(1)).view_as(weight)
     scale = per_channel_scale(weight, 8)
     codes = quantize(weight, scale, 8)
     low.packed, low.weight_scale = pack(codes, 8), scale.flatten()
@@ -208,6 +209,21 @@ def exchanged(layer: QuantLayer) -> None:
     """Every buffer replaced past `_apply`, as a host's memory manager does that uploads them anew for every run."""
     for name, buffer in layer._buffers.items():
         layer._buffers[name] = None if buffer is None else buffer.clone()
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(32, 16), nn.Conv2d(32, 16, 3, padding=1)], ids=["linear", "convolution"])
+def test_a_branch_in_integers_computes_what_its_values_do(layer: nn.Linear | nn.Conv2d) -> None:
+    low, _ = balanced(layer, rank=4, seed=0, branch_bits=8)
+    assert low.down.dtype == low.up.dtype == torch.int8
+    floats = low.like(replace(low.format, branch_bits=16))
+    floats.set_branch(*low.stored_branch())
+    x = torch.randn(2, 32, 6, 6) if isinstance(layer, nn.Conv2d) else torch.randn(3, 32)
+    assert torch.equal(low(x), floats(x))
+    before, factors = low(x), torch.linspace(-2, 3, 7)
+    low.multiply_outputs(slice(2, 9), factors)
+    expected = before.clone()
+    expected.movedim(1, -1)[..., 2:9] *= factors
+    torch.testing.assert_close(low(x), expected, atol=5e-3, rtol=5e-3)
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(32, 16), nn.Conv2d(32, 16, 3, padding=1)], ids=["linear", "convolution"])

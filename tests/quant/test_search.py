@@ -10,7 +10,8 @@ from torch import nn
 
 import quantface_core as qf
 from quantface_core.nn.swap import quant_layers
-from quantface_core.quant.layer_search import ActivationRange, Balance, LayerSearch
+from quantface_core.quant.balanced_weight import Balance
+from quantface_core.quant.layer_search import ActivationRange, LayerSearch
 from quantface_core.quant.observe import calibrate
 from quantface_core.quant.quantize import plan_formats
 from quantface_core.quant.search import BELOW, CLIPS, EXPONENTS, search

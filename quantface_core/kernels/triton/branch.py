@@ -1,6 +1,6 @@
 """Low-rank branches on tensor cores: `down` over balanced inputs, in a form that fills a tile; `up` rides on products.
 
-The 3x3 `down` of a branch has 16 outputs, and a library's tiles are at least 32 wide. Four neighbouring pixels
+The 3x3 `down` of a branch has 16 or 32 outputs, and a library's tiles are often wider. Four neighbouring pixels
 together read 4x4 pixels: as one convolution with stride 2 and four times the outputs the tile is full, and the map is
 read 4 times in place of 9. Of a picture with doubled pixels the four phases are such a group (see `upsample_conv`).
 """
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..fusion import StoredBranch
 from ..upsample_conv import phase_kernels
 
 
@@ -35,10 +36,12 @@ def of_phases(down: Tensor) -> Tensor:
 
 
 class Branch:
-    """A layer's low-rank pair: down [r, C, *kernel] and up [O, r] as they are stored."""
+    """A layer's low-rank pair: `stored` gives down [r, C, *kernel] and up [O, r], whenever another form is made."""
 
-    def __init__(self, down: Tensor, up: Tensor) -> None:
-        self._stored, self.rank = (down, up), len(down)
+    def __init__(self, stored: StoredBranch) -> None:
+        self._stored = stored
+        down, _ = stored()
+        self.rank, self._kernel = len(down), down.shape[2:]
         self._made: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def up(self, dtype: torch.dtype) -> Tensor:
@@ -51,7 +54,7 @@ class Branch:
 
     def _in(self, form: str, dtype: torch.dtype) -> Tensor:
         if (form, dtype) not in self._made:
-            down, up = self._stored
+            down, up = self._stored()
             made = {"up": lambda: up.t(), "down": lambda: down, "quadrupled": lambda: quadrupled(down.float()),
                     "of_phases": lambda: of_phases(down.float())}[form]().to(dtype)  # fmt: skip
             maps = made.ndim == 4
@@ -62,8 +65,7 @@ class Branch:
         """What `down` makes of balanced maps [B, C, H, W]: [B, H', W', r], False; with `upsample`, and where pixels
         are taken in groups, [B, H'/2, W'/2, 4 r], True: outputs (row, column, r) of each two by two.
         """
-        kernel = self._stored[0].shape[2:]
-        grouped = kernel == (3, 3) and stride == padding == (1, 1) and not (x.shape[2] % 2 or x.shape[3] % 2)
+        grouped = self._kernel == (3, 3) and stride == padding == (1, 1) and not (x.shape[2] % 2 or x.shape[3] % 2)
         if upsample:
             made = F.conv2d(x, self._in("of_phases", x.dtype), None, 1, 1)
         elif grouped:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..channel_transform import ChannelTransform
-from ..fusion import Conv2dFusion, attach_channel_sums
+from ..fusion import Conv2dFusion, StoredBranch, attach_channel_sums
 from ..quantize import largest_code
 from ..upsample_conv import phase_kernels
 from ..weight import LowBitWeight
@@ -53,9 +53,9 @@ class Conv2d:
         kernels = phase_kernels(self.weight.codes().short())
         return torch.stack([kernel.to(torch.int8).permute(0, 2, 3, 1) for kernel in kernels]).contiguous()
 
-    def take_branch(self, down: Tensor, up: Tensor) -> None:
+    def take_branch(self, stored: StoredBranch) -> None:
         """See `fusion.FusedConv2d`."""
-        self.branch = Branch(down, up)
+        self.branch = Branch(stored)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..channel_transform import ChannelTransform
-from ..fusion import LinearFusion
+from ..fusion import LinearFusion, StoredBranch
 from ..weight import LowBitWeight
 from ..weight_cache import can_cache_weights
 from .branch import Branch
@@ -41,9 +41,9 @@ class Linear:
         self._biases: dict[torch.dtype, Tensor | None] = {}
         self._stacks: dict[tuple[Linear, ...], _Stack] = {}
 
-    def take_branch(self, down: Tensor, up: Tensor) -> None:
+    def take_branch(self, stored: StoredBranch) -> None:
         """See `fusion.FusedLinear`."""
-        self.branch = Branch(down, up)
+        self.branch = Branch(stored)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
