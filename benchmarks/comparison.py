@@ -34,9 +34,9 @@ RIVALS = {
     "SVDQuant's recipe": "SVD branch + scaling (SVDQuant's recipe)",
     "SVDQuant with GPTQ": "the same with GPTQ, as its authors have it",
     "SVDQuant with GPTQ and our searches": "the same with GPTQ and our searches for clips and zero points",
-    "SVDQuant with GPTQ, our searches, rank 32 in 8 bits": "the same with rank 32 in 8 bits, as ours has",
+    "SVDQuant with GPTQ and our searches at rank 32 in 8 bits": "the same with rank 32 in 8 bits, as ours has",
 }
-BEST = "SVDQuant with GPTQ, our searches, rank 32 in 8 bits"  # the rival that is trained, too
+BEST = "SVDQuant with GPTQ and our searches at rank 32 in 8 bits"  # the rival that is trained, too
 WIDTHS = ("w3a3", "w3a4", "w4a4", "w6a6", "w8a8")
 BUDGETS = {3.5: 3.75, 3.98: 4.23}  # activation bits: weight bits that go with them, edges at 8 included
 

@@ -144,7 +144,7 @@ class QuantConfig:
     search_rotation: bool = True  # leave a layer unrotated, or draw its signs again, where its output is nearer so
     search_zero_point: bool = True  # use all activation codes, fewer of them where a layer's input is not
     clipping: bool = True  # search clipping ratios of weights and activations
-    rank: int = 32  # of the low-rank branch beside the integers; 0 = none
+    rank: int = 32  # of the low-rank branch beside the integers, at most half of a layer's channels; 0 = none
     branch_bits: int = 8  # of its numbers: 16 are floats, 8 integers, and no worse
     seed: int = 0  # of rotation signs and of calibration crops
     rounding: Rounding = "compensated"  # of weights; "nearest" is quicker
