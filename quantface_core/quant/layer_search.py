@@ -24,6 +24,7 @@ from .rounding_sample import sample_rows
 _TOKENS = 1024  # rows of a linear's input that a search looks at
 _MEASURED = {BITS.start: 0.0, 4: 0.0, 6: 0.8, 8: 1.0}  # width: the least clipping ratio that can pay off there
 _IMAGES = 2  # of a convolution's input that a search looks at: more is slower and hardly better
+_STRIP = 64  # rows of an image that are balanced at once
 _WINDOW = 128  # pixels, side of the window of a convolution's input that a search looks at
 
 
@@ -102,8 +103,10 @@ class LayerSearch:
             sample = self._balanced(whole, balance)
             return sample, sample
         largest = self._largest.setdefault(balance, [])
-        for image in whole[len(largest) :]:  # one by one: at a picture's size a map takes hundreds of megabytes
-            largest.append(torch.stack(torch.aminmax(self._balanced(image[None], balance))).abs().max())
+        for image in whole[len(largest) :]:
+            # In strips: at a picture's size a map takes hundreds of megabytes.
+            strips = (self._balanced(strip[None], balance) for strip in image.split(_STRIP, 1))
+            largest.append(torch.stack([part for strip in strips for part in torch.aminmax(strip)]).abs().max())
         sample = self._balanced(self._cut(whole), balance)
         return sample, torch.stack(largest[: len(whole)]).view(-1, 1, 1, 1)
 

@@ -69,16 +69,24 @@ class RestorerModel(nn.Module):
         return device_of(self)
 
     @contextmanager
-    def gradient_checkpointing(self) -> Iterator[None]:
-        """While it lasts, parts that can recompute what gradients need do so, in place of keeping it."""
+    def gradient_checkpointing(self, residual_blocks: bool = False) -> Iterator[None]:
+        """While it lasts, parts that can recompute what gradients need do so, in place of keeping it.
+
+        residual_blocks: inside what is recomputed, each of them again: slower, and in the least memory.
+        """
+        blocks: list[Any] = [module for module in self.modules() if hasattr(module, "recomputed") and residual_blocks]
         able = [part for part in self.children() if hasattr(part, "enable_gradient_checkpointing")]
         for part in able:
             part.enable_gradient_checkpointing()  # type: ignore[operator]
+        for block in blocks:
+            block.recomputed = True
         try:
             yield
         finally:
             for part in able:
                 part.disable_gradient_checkpointing()  # type: ignore[operator]
+            for block in blocks:
+                block.recomputed = False
 
     def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
         """All that there is to learn from when it is distilled: the picture first."""

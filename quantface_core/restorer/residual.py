@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..nn.constant_cache import ConstantCache
 from ..nn.fused import norm_conv
@@ -15,6 +17,8 @@ from ..nn.replace import replace_modules
 
 class FusedResnetBlock(nn.Module):
     """Norm, SiLU, convolution, twice, and the input added; with diffusers' names, for its `ResnetBlock2D`."""
+
+    recomputed = False  # what gradients need of it is computed again, not kept
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
@@ -27,6 +31,12 @@ class FusedResnetBlock(nn.Module):
 
     def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
         """[B, C, H, W], time embedding [B, T] or None -> [B, O, H, W]."""
+        if self.recomputed and torch.is_grad_enabled():
+            made: Tensor = checkpoint(self._computed, input_tensor, temb, use_reentrant=False)
+            return made
+        return self._computed(input_tensor, temb)
+
+    def _computed(self, input_tensor: Tensor, temb: Tensor | None) -> Tensor:
         channel_bias = None if temb is None else self._of_time(temb)
         x = norm_conv(self.conv1, self.norm1, self.nonlinearity, input_tensor, channel_bias)
         skip = input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor)

@@ -31,7 +31,7 @@ def calibrate_restorer(
         raise UsageError("calibration needs at least one image")
     wanted = (settings or QuantizeSettings()).wants_fisher
     differentiated = len(images_at_once(restorer, images)) if wanted else 0
-    with restorer.gradient_checkpointing():
+    with restorer.gradient_checkpointing(residual_blocks=True):
         return calibrate(restorer, images.split(1), progress=progress, fisher_batches=differentiated)
 
 
