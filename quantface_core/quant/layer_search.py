@@ -135,7 +135,7 @@ class LayerSearch:
         down, up = branch
         weight = self.weight.balanced(balance).flatten(1)
         fitted = refit_down(weight, integers, down.flatten(1), up, self.weight.metric, x, rounded)
-        self.weight.set_branch(balance, fitted.view_as(down), up)
+        self.weight.set_branch(balance, fitted.view_as(down).to(down.device), up)
 
     def error(self, balance: Balance, within: ActivationRange) -> float:
         """Mean squared error of the output over its mean square; what was asked before is known."""
