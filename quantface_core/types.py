@@ -29,8 +29,9 @@ Branch = Literal["fisher", "svd"]
 """What a low-rank branch keeps: what the model's output depends on most, or the largest part of the weight."""
 BRANCHES: tuple[Branch, ...] = ("fisher", "svd")
 
-BRANCH_BITS = (8, 16)
-"""Widths that a low-rank branch is stored in."""
+FLOAT_BRANCH = 16
+"""Bits of a low-rank branch whose numbers are floats; in all others of `BRANCH_BITS` they are integers."""
+BRANCH_BITS = (8, FLOAT_BRANCH)
 
 DEFAULT_RESTORER = "quantface-mini-w4a4"
 """The bundled model that is used when none is named."""
@@ -126,7 +127,7 @@ class LayerFormat:
     rank: int = 0  # of the low-rank branch beside the integers; 0 = none
     zero_point: int | None = None  # how many of all 2^bits activation codes are below zero; None = symmetric ones
     per_pixel: bool = False  # of a pointwise convolution: an activation scale a pixel, not one an image
-    branch_bits: int = 16  # of the branch's numbers, in BRANCH_BITS
+    branch_bits: int = FLOAT_BRANCH  # of the branch's numbers, in BRANCH_BITS
 
     @property
     def bits(self) -> Bits:
@@ -145,7 +146,7 @@ class QuantConfig:
     search_zero_point: bool = True  # use all activation codes, fewer of them where a layer's input is not
     clipping: bool = True  # search clipping ratios of weights and activations
     rank: int = 32  # of the low-rank branch beside the integers, at most half of a layer's channels; 0 = none
-    branch_bits: int = 8  # of its numbers: 16 are floats, 8 integers, and no worse
+    branch_bits: int = 8  # of its numbers, in BRANCH_BITS
     seed: int = 0  # of rotation signs and of calibration crops
     rounding: Rounding = "compensated"  # of weights; "nearest" is quicker
     branch: Branch = "fisher"  # "svd" needs no gradients, which take memory

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..types import FLOAT_BRANCH
+
 _LARGEST_CODE = 127  # of a branch of 8 bits
-_FLOAT_BITS = 16  # of a branch whose numbers are floats
 _SMALLEST = 1e-5  # of a channel's share of the largest: a dead channel must not make an infinite scale
 
 
@@ -61,7 +62,7 @@ def from_metric(up: Tensor, root: Tensor) -> Tensor:
 def branch_codes(half: Tensor) -> tuple[Tensor, Tensor]:
     """One half of a branch in 8 bits: [N, ...] -> (codes of that shape int8, scale [N] float32), a scale a row.
 
-    A row's largest magnitude is kept as a float16 number: codes of a branch that came from codes are those again.
+    A row's largest magnitude is a float16 number, so that values that came from codes give those codes again.
     """
     largest = half.flatten(1).float().abs().amax(1).half().float().clamp_min(torch.finfo(torch.float16).tiny)
     scale = largest / _LARGEST_CODE
@@ -75,7 +76,7 @@ def branch_values(codes: Tensor, scale: Tensor) -> Tensor:
 
 def stored_values(half: Tensor, bits: int) -> Tensor:
     """What one half of a branch is once stored in a width of `BRANCH_BITS`: [N, ...] float16."""
-    return half.half() if bits == _FLOAT_BITS else branch_values(*branch_codes(half))
+    return half.half() if bits == FLOAT_BRANCH else branch_values(*branch_codes(half))
 
 
 def _rows(scale: Tensor, like: Tensor) -> Tensor:

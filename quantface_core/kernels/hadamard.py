@@ -125,6 +125,6 @@ def _mix(x: Tensor, rotation: Rotation, transpose: bool = False) -> Tensor:
 
 
 def _mix_ahead(x: Tensor, rotation: Rotation, dim: int) -> Tensor:
-    """`_mix` along a dimension that others follow in memory: a map of ten times the channels is moved for it else."""
+    """`_mix` along a dimension that others follow in memory, from the left: a map need not be transposed for it."""
     blocks = x.unflatten(dim, (-1, rotation.block)).flatten(dim + 2)
     return (hadamard(rotation.block).to(x).t() @ blocks).view_as(x)

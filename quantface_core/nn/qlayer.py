@@ -23,9 +23,7 @@ from ..kernels.fusion import FusedConv2d, FusedLinear, StoredBranch
 from ..kernels.hadamard import Rotation
 from ..kernels.quantize import dequantize
 from ..kernels.weight import LowBitWeight
-from ..types import LayerFormat
-
-_CODES = 8  # `branch_bits` of a branch in integers
+from ..types import FLOAT_BRANCH, LayerFormat
 
 
 def _branch_values(
@@ -64,10 +62,10 @@ class QuantLayer(nn.Module):
         self.register_buffer("channel_scale", torch.ones(channels))
         self.register_buffer("bias", torch.zeros(outputs) if bias else None)
         if fmt.rank:
-            dtype = torch.int8 if fmt.branch_bits == _CODES else torch.float16
+            dtype = torch.float16 if fmt.branch_bits == FLOAT_BRANCH else torch.int8
             self.register_buffer("down", torch.zeros(fmt.rank, *shape[1:], dtype=dtype))
             self.register_buffer("up", torch.zeros(outputs, fmt.rank, dtype=dtype))
-            if fmt.branch_bits == _CODES:
+            if fmt.branch_bits != FLOAT_BRANCH:
                 self.register_buffer("down_scale", torch.ones(fmt.rank))
                 self.register_buffer("up_scale", torch.ones(outputs))
         self._preferred: str | None = None
@@ -113,7 +111,7 @@ class QuantLayer(nn.Module):
 
     def _branch_reader(self) -> StoredBranch:
         """Reads these buffers' branch; holds them, and not the layer: a kernel that it holds would hold it in turn."""
-        if self.format.branch_bits == _CODES:
+        if self.format.branch_bits != FLOAT_BRANCH:
             return partial(_branch_values, self.down, self.down_scale, self.up, self.up_scale)
         return partial(_branch_values, self.down, None, self.up, None)
 
@@ -121,7 +119,7 @@ class QuantLayer(nn.Module):
         """Store a branch of the format's rank, rounded to what the format stores."""
         # Contiguous, as a file will hold them: strides choose the order in which a product adds.
         down, up = down.contiguous(), up.contiguous()
-        if self.format.branch_bits == _CODES:
+        if self.format.branch_bits != FLOAT_BRANCH:
             self.down, self.down_scale = branch_codes(down)
             self.up, self.up_scale = branch_codes(up)
         else:

@@ -90,14 +90,14 @@ class TrainableLayer(nn.Module):
             together = (up @ down.flatten(1)).view(len(up), *down.shape[1:])
             down, up = low_rank(together, rank, layer.format.seed, metric)
         elif len(adapted) > 1:
-            down, up = _evened(down, up)
+            down, up = _with_normalized_columns(down, up)
         built = layer.like(replace(layer.format, clip=clip, rank=len(down)))
         built.set_branch(down, up)
         return built
 
 
-def _evened(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """The same branch with columns of `up` of one size: in integers they share a scale, and trained ones are small."""
+def _with_normalized_columns(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product, columns of `up` of mean square 1: in 8 bits the ranks of an output share a scale."""
     size = up.square().mean(0).sqrt()
     size = torch.where(size > 0, size, torch.ones_like(size))
     return down * size.view(-1, *[1] * (down.ndim - 1)), up / size

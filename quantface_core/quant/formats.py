@@ -14,20 +14,20 @@ from ..kernels.hadamard import has_hadamard
 from ..kernels.quantize import code_range
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, empty_like, is_pointwise, quant_layers, quantizable, swap
-from ..types import BITS, BRANCH_BITS, LayerFormat
+from ..types import BITS, BRANCH_BITS, FLOAT_BRANCH, LayerFormat
 
 _POSITIVE, _NOT_ZERO = ("weight_scale", "down_scale", "up_scale"), "channel_scale"
 # Left out of a layer's table where they are so, by the version of the files that first had them.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "2": {"zero_point": None, "per_pixel": False},
-    "3": {"branch_bits": 16},
+    "3": {"branch_bits": FLOAT_BRANCH},
 }
 _ALL_DEFAULTS = {key: value for table in _DEFAULTS.values() for key, value in table.items()}
 VERSIONS = ("1", *_DEFAULTS)
 
 
 def formats_to_json(model: nn.Module) -> str:
-    """Every low-bit layer's format by name; what files of version 1 had not is left out where a layer has none."""
+    """Every low-bit layer's format by name; what later versions have added is left out where a layer has none."""
     return json.dumps({name: _table(layer.format) for name, layer in quant_layers(model).items()})
 
 

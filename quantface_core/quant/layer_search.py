@@ -152,7 +152,7 @@ class LayerSearch:
         return self._relative(output - wanted)
 
     def maxmin_error(self) -> float:
-        """As `error`, of plain rounding to what the layer's largest values need: what is gained is gained on it."""
+        """As `error`, of MaxMin rounding without balance and branch: what a report compares with."""
         weight, bits = self.weight.weight, self.fmt.weight_bits
         scale = maxmin_scale(weight, bits)
         x = self._rounded_sample(*self._balanced_sample(self.whole, UNBALANCED), self.fmt.activation_bits, FULL_RANGE)

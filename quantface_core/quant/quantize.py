@@ -19,7 +19,7 @@ from ..nn.fold import fold_ahead, take_parameters
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, quantizable, swap
 from ..runtime.memory import kept_memory
-from ..types import BRANCH_BITS, BRANCHES, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
+from ..types import BRANCH_BITS, BRANCHES, FLOAT_BRANCH, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
@@ -100,7 +100,7 @@ def plan_formats(
             seed=formats[first[name]].seed if first.get(name) in formats else config.seed + index,
             rank=rank,
             per_pixel=is_pointwise(layer),
-            branch_bits=config.branch_bits if rank else LayerFormat.branch_bits,
+            branch_bits=config.branch_bits if rank else FLOAT_BRANCH,
         )
     return formats
 

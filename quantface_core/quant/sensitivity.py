@@ -19,7 +19,7 @@ from ..nn.qlayer import QuantLayer
 from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
-from ..types import BITS, BRANCH_BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
+from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, eval_mode, materialize, tensors_of
 from .layer_search import ActivationRange, LayerSearch
 from .observe import ChannelStatistics, observe_inputs
@@ -176,6 +176,6 @@ def _overhead(layer: Layer, fmt: LayerFormat) -> int:
     """Bytes a stored layer takes beside its integers: scales, bias, branch."""
     outputs, channels = layer.weight.shape[:2]
     branch = fmt.branch_bits // 8 * fmt.rank * (outputs + layer.weight[0].numel())
-    if fmt.rank and fmt.branch_bits == min(BRANCH_BITS):
+    if fmt.rank and fmt.branch_bits != FLOAT_BRANCH:
         branch += _LAYER_BYTES * (outputs + fmt.rank)
     return _LAYER_BYTES * (outputs + channels + _bias(layer)) + branch

@@ -13,7 +13,7 @@ from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics, calibrate
 from ..quant.quantize import plan_formats, quantize_layers
 from ..restorer.interface import RestorerModel
-from ..types import BitPlan, LayerFormat, LayerReport, QuantConfig, QuantizeSettings
+from ..types import FLOAT_BRANCH, BitPlan, LayerFormat, LayerReport, QuantConfig, QuantizeSettings
 
 _LEAST_AT_ONCE, _MOST_AT_ONCE = 2, 8  # images: fewer leave nothing to check on what rounding has learned
 _PIXELS_AT_ONCE = 2 * 512 * 512  # whose maps fit into memory beside a Stable Diffusion's weights
@@ -57,7 +57,7 @@ def restorer_formats(
             planned = plan is not None and name in plan.layers
             widths = (fmt.weight_bits, fmt.activation_bits) if planned else (settings.edge_bits,) * 2
             formats[name] = replace(
-                fmt, weight_bits=widths[0], activation_bits=widths[1], rank=0, branch_bits=LayerFormat.branch_bits
+                fmt, weight_bits=widths[0], activation_bits=widths[1], rank=0, branch_bits=FLOAT_BRANCH
             )
     return {name: fmt for name, fmt in formats.items() if name.split(".")[0] in parts}
 

@@ -57,3 +57,20 @@ def test_branches_merge_by_what_counts() -> None:
     to_integers(model)
     exact = model[0].weight[:4]
     assert (merged["by metric"] - exact).norm() < (merged["all alike"] - exact).norm() / 20
+
+
+def test_a_small_trained_branch_outlives_its_rounding_beside_a_large_one() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 24)).eval()
+    qf.quantize(model, [torch.randn(2, 9, 32)], qf.QuantConfig(rank=4))
+    before = model[0].weight
+    to_trainable(model, rank=4)
+    down, up = trainable_parameters(model, distillation_only=True).values()
+    with torch.no_grad():
+        down.copy_(torch.randn(down.shape))
+        up.copy_(torch.randn(up.shape) * 1e-3)
+    transform, learned = model[0].transform, (up.flatten(1) @ down).detach()
+    to_integers(model)
+    expected = transform.fold(learned)
+    assert expected.norm() < before.norm() / 50
+    assert (model[0].weight - before - expected).norm() < 0.25 * expected.norm()

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from quantface_core.errors import ImageError, QuantFaceError, UsageError
 from quantface_core.metrics import psnr
+from quantface_core.nn.replace import replace_by_name
 from quantface_core.nn.swap import quant_layers
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.block_targets import block_names
 from quantface_core.stages.distill import TrainerCallbacks, distill, distill_blocks, resolved
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.train.trainer import Trainer
-from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSettings
+from quantface_core.types import FLOAT_BRANCH, DistillSettings, QuantizeSettings, TrainerSettings
 
 FIT = TrainerSettings(steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
 SETTINGS = DistillSettings(FIT, rank=4, precision="float32")
@@ -177,10 +178,19 @@ def test_it_trains_on_a_gpu(blocks: bool, tiny: OneStepRestorer, low: OneStepRes
     assert likeness(low.to("cpu"), tiny, faces[8:]) > before
 
 
+def branches_in_floats(model: OneStepRestorer) -> None:
+    layers = {name: layer for name, layer in quant_layers(model).items() if layer.format.rank}
+    floats = {name: layer.like(replace(layer.format, branch_bits=FLOAT_BRANCH)) for name, layer in layers.items()}
+    for name, layer in floats.items():
+        layer.set_branch(*layers[name].stored_branch())
+    replace_by_name(model, floats)
+
+
 def test_merged_branches_are_as_near_as_their_rank_allows(
     tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quantface_core.train.distill.output_fisher", lambda *_: {})  # all outputs count alike
+    branches_in_floats(low)  # whose rounding does not hide what merging loses
     apart, settings = copy.deepcopy(low), replace(SHORT, fit=replace(SHORT.fit, steps=1))
     distill(apart, tiny, faces[:4], faces[:0], settings)
     distill(low, tiny, faces[:4], faces[:0], replace(settings, merge_rank=4))
@@ -192,7 +202,7 @@ def test_merged_branches_are_as_near_as_their_rank_allows(
                 for down, up in (quant_layers(low)[name].stored_branch(), layer.stored_branch())
             )
             least = torch.linalg.svdvals(exact)[4:].norm()
-            assert torch.linalg.norm(merged - exact) < 1.02 * least + 1e-2 * exact.norm()
+            assert torch.linalg.norm(merged - exact) < 1.02 * least + 1e-3 * exact.norm()
 
 
 @pytest.mark.parametrize(

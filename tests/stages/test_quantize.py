@@ -99,7 +99,7 @@ def test_saved_and_loaded_gives_the_same_bits(low_bit: OneStepRestorer, faces: t
     assert torch.equal(load_restorer(file)(faces), low_bit(faces))
     size = sum(p.numel() for p in low_bit.parameters()) * 4
     size += sum(b.numel() * b.element_size() for layer in quant_layers(low_bit).values() for b in layer.buffers())
-    assert file.stat().st_size < 1.1 * size + 150_000
+    assert file.stat().st_size < 1.02 * size + 250 * len(low_bit.state_dict())
 
 
 def test_a_model_keeps_its_storage_when_it_changes_dtype(low_bit: OneStepRestorer) -> None:
