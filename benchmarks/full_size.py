@@ -24,7 +24,6 @@ import numpy as np
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared"
 ROOT = Path(__file__).resolve().parents[1]
-CALIBRATED = 4  # images
 Rows = list[list[str | float]]
 
 
@@ -91,7 +90,7 @@ def run(command: list[str]) -> tuple[float, float, str]:
         lines = output.read().splitlines()
     if process.returncode:
         raise SystemExit(f"failed ({process.returncode}): {' '.join(command)}")
-    unit = 1e9 if sys.platform == "darwin" else 1e6
+    unit = 1e9 if sys.platform == "darwin" else 1e9 / 1024
     return time.perf_counter() - start, usage.ru_maxrss / unit, lines[-1] if lines else ""
 
 
@@ -105,13 +104,12 @@ def make(name: str, target: Path, command: list[str], rows: Rows) -> None:
     print(f"{name}: {seconds:.0f} s, {peak:.1f} GB", file=sys.stderr, flush=True)
 
 
-def recipe_of_few_images(name: str, work: Path) -> Path:
-    """A shipped recipe, from the converted originals and with as many calibration images as this rehearsal has."""
+def recipe_from_file(name: str, work: Path) -> Path:
+    """A shipped recipe, from the converted originals."""
     import quantface_core
 
     text = (Path(quantface_core.__file__).parent / "recipes" / f"{name}.toml").read_text("utf-8")
     text = re.sub(r"(?m)^source = .*$", f'source = "{(work / "osdface.safetensors").as_posix()}"', text)
-    text = re.sub(r"(?m)^images = \d+$", f"images = {CALIBRATED}", text)
     path = work / f"{name}.toml"
     path.write_text(text, "utf-8")
     return path
@@ -156,10 +154,10 @@ def rehearse(arguments: argparse.Namespace, work: Path) -> None:
     last_written = work / "originals" / OSDFACE_REPO / "pytorch_lora_weights.safetensors"
     make("make random originals", last_written, [*me, "--stage", "originals"], rows)
     make("convert", source, [*me, "--stage", "convert"], rows)
-    recipe = recipe_of_few_images(arguments.recipe, work)
+    recipe = recipe_from_file(arguments.recipe, work)
     build = [sys.executable, "-m", "quantface_core.cli.main", "build", str(recipe), "--output", str(result)]
     build += ["--images", str(arguments.images), "--degrade"] if arguments.images else []
-    make(f"build {arguments.recipe}, {CALIBRATED} images", result, build, rows)
+    make(f"build {arguments.recipe}", result, build, rows)
     restored(result, rows, arguments.faces)
     spoken = speeds({"fp32": source, "bf16": source, result.stem.rpartition("-")[2]: result}, arguments.runs)
     print(f"{describe_machine()}; random weights{', NARROW WIDTHS' if arguments.tiny else ''}\n")

@@ -37,7 +37,7 @@ class QDLoRADistill(io.ComfyNode):
                              tooltip="More is better, slowly. In blocks mode, those of each block."),
                 io.Int.Input("rank", default=16, min=0, max=128,
                              tooltip="Of the branch that is added for training; 0 = train the one that is there."),
-                io.Float.Input("learning_rate", default=3e-4, min=1e-6, max=1.0, step=1e-5, round=1e-7,
+                io.Float.Input("learning_rate", default=1e-4, min=1e-6, max=1.0, step=1e-5, round=1e-7,
                                tooltip="Lower it when the loss jumps."),
                 io.Int.Input("batch_size", default=4, min=1, max=256, tooltip="Faces a step. Less needs less memory."),
                 io.Combo.Input("mode", options=MODES, default="end-to-end",
@@ -126,4 +126,6 @@ def _report(result: DistillResult) -> str:
     blocks = f" in each of {len(result.reports)} blocks" * ("" not in result.reports)
     lines = [f"{len(result.losses)} steps{blocks}, loss {result.losses[0]:.3e} to {result.losses[-1]:.3e}"]
     lines += [f"step {step}: {score:.2f} dB to the full-precision model" for step, score in result.scores]
+    if result.learned_nothing:
+        lines.append("no step was better than the start, which is kept: try a lower learning rate or more faces")
     return "\n".join(lines)

@@ -185,7 +185,7 @@ class TrainerSettings:
     steps: int = 400
     batch_size: int = 4  # images a process and an accumulation turn
     accumulation: int = 1  # turns a step; the gradient is their mean
-    learning_rate: float = 3e-4  # AdamW's, after warm-up, before the cosine takes it to a twentieth
+    learning_rate: float = 1e-4  # AdamW's, after warm-up, before the cosine takes it to a twentieth
     warmup: int = 20  # steps
     weight_decay: float = 0.0
     ema: float = 0.98  # of the averaged weights, which are validated and kept; 0 = the last step's

@@ -90,5 +90,9 @@ def _summary(result: DistillResult) -> str:
             sum(report.losses[i] for report in result.reports.values()) / len(result.reports) for i in (0, -1)
         )
         return f"{len(result.reports)} blocks; mean loss {first:.2e} to {last:.2e}"
-    best = max((score for _, score in result.scores), default=None)
-    return f"loss {result.losses[-1]:.2e}" + (f", best validation {best:.2f} dB" if best else "")
+    text = f"loss {result.losses[-1]:.2e}"
+    if result.scores:
+        text += f", validation {result.scores[0][1]:.2f} dB, at its best {max(s for _, s in result.scores):.2f}"
+    if result.learned_nothing:
+        text += "\nno step was better than the start, which is kept: try a lower learning rate or more faces"
+    return text

@@ -79,17 +79,17 @@ class TrainableLayer(nn.Module):
         """
         layer, product = self.source[0], self.product
         clip = round(float(self.clip.detach().clamp(_LEAST_CLIP, 1)), 6)
-        adapted = _adapters(product, "lora_A")
-        if not adapted:
+        branches = _branches(product)
+        if not branches:
             return layer.like(replace(layer.format, clip=clip, rank=0))
-        down = torch.cat([a.weight.detach() for a in adapted])
-        up = torch.cat([b.weight.detach().flatten(1) for b in _adapters(product, "lora_B")], 1)
+        down = torch.cat([down for down, _ in branches])
+        up = torch.cat([up for _, up in branches], 1)
         full = min(len(up), down[0].numel())
         rank = min(rank or full, full)
         if rank < len(down):
             together = (up @ down.flatten(1)).view(len(up), *down.shape[1:])
             down, up = low_rank(together, rank, layer.format.seed, metric)
-        elif len(adapted) > 1:
+        elif len(branches) > 1:
             down, up = _with_normalized_columns(down, up)
         built = layer.like(replace(layer.format, clip=clip, rank=len(down)))
         built.set_branch(down, up)
@@ -103,9 +103,12 @@ def _with_normalized_columns(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     return down * size.view(-1, *[1] * (down.ndim - 1)), up / size
 
 
-def _adapters(product: nn.Module, half: str) -> list[Any]:
-    """The layers of one half of the product's adapters, in the order they were put there."""
-    return list(getattr(product, half).values()) if isinstance(product, LoraLayer) else []
+def _branches(product: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """(down, up) of the product's adapters in the order they were put there, less those that have learned nothing."""
+    if not isinstance(product, LoraLayer):
+        return []
+    pairs: Any = zip(product.lora_A.values(), product.lora_B.values(), strict=True)
+    return [(a.weight.detach(), b.weight.detach().flatten(1)) for a, b in pairs if b.weight.any()]
 
 
 def _float_product(layer: QuantLayer) -> nn.Linear | nn.Conv2d:

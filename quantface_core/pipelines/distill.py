@@ -58,6 +58,11 @@ class DistillResult:
         """(steps done, PSNR in dB to the teacher) of validations."""
         return list(self.reports.values())[-1].scores if self.reports else ()
 
+    @property
+    def learned_nothing(self) -> bool:
+        """Whether no validation was better than the model that training started from, which is then kept."""
+        return len(self.scores) > 1 and max(score for _, score in self.scores[1:]) < self.scores[0][1]
+
 
 def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None) -> DistillResult:
     """Train a quantized restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""

@@ -43,31 +43,39 @@ def calibrate(
     model that should be differentiated cannot be.
     """
     batches = materialize(batches)
-    differentiated = batches[:fisher_batches]
-    count = len(batches) + len(differentiated)
     layers = quantizable(model)
     largest: dict[str, Tensor] = {}
 
     def watch(name: str, layer: Layer, x: Tensor) -> None:
-        top = rows_of(layer, x).float().abs().amax(0)
+        top = _largest(layer, x.detach()).float()
         largest[name] = top if name not in largest else largest[name].lerp(top, 1 - _MOMENTUM)
 
-    with observe_inputs(layers, watch), eval_mode(model):
-        for i, batch in enumerate(batches):
-            if progress:
-                progress(i, count)
-            (forward or call)(model, batch)
-    broken = [name for name, values in largest.items() if not torch.isfinite(values).all()]
-    if broken:
-        raise UsageError(f"{broken[0]} read NaN or infinite values: calibrate in float32, on finite batches")
-    reached = {name: layer for name, layer in layers.items() if name in largest}
+    def watched(model: nn.Module, batch: Any) -> Any:
+        # Until the batch has run, and not while gradients are taken: they compute layers again.
+        with _before(layers, watch):
+            return (forward or call)(model, batch)
 
     def differentiating(done: int, _: int) -> None:
         if progress:
-            progress(len(batches) + done, count)
+            progress(done, len(batches))
 
-    fisher = output_fisher(model, differentiated, reached, forward or call, differentiating)
-    return {name: ChannelStatistics(largest[name], fisher.get(name)) for name in reached}
+    fisher = output_fisher(model, batches[:fisher_batches], layers, watched, differentiating)
+    with eval_mode(model), torch.no_grad():
+        for i, batch in enumerate(batches[fisher_batches:], fisher_batches):
+            if progress:
+                progress(i, len(batches))
+            watched(model, batch)
+    broken = [name for name, values in largest.items() if not torch.isfinite(values).all()]
+    if broken:
+        raise UsageError(f"{broken[0]} read NaN or infinite values: calibrate in float32, on finite batches")
+    return {name: ChannelStatistics(largest[name], fisher.get(name)) for name in layers if name in largest}
+
+
+def _largest(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer's input's largest magnitudes, [C]; no copy is made of it."""
+    channels = 1 if isinstance(layer, nn.Conv2d) else x.ndim - 1
+    others = [dim for dim in range(x.ndim) if dim != channels]
+    return torch.maximum(x.amax(others), -x.amin(others)) if others else x.abs()
 
 
 def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
@@ -86,6 +94,14 @@ def observe_inputs(layers: Mapping[str, Layer], observed: Callable[[str, Layer, 
     Inputs that no low-bit layer could read are passed over: empty ones, and a convolution's without a batch.
     """
 
+    with torch.no_grad(), _before(layers, observed):
+        yield
+
+
+@contextmanager
+def _before(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tensor], None]) -> Iterator[None]:
+    """As `observe_inputs`, with gradients where there are any."""
+
     def hook(name: str) -> Callable[[Any, tuple[Any, ...]], None]:
         def before(layer: Any, given: tuple[Any, ...]) -> None:
             x = given[0] if given else None
@@ -97,8 +113,7 @@ def observe_inputs(layers: Mapping[str, Layer], observed: Callable[[str, Layer, 
 
     hooks = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for handle in hooks:
             handle.remove()

@@ -71,21 +71,29 @@ class Trainer:
         on_step: Callable[[Trainer], None] | None = None,
         on_save: Callable[[Trainer], None] | None = None,
     ) -> None:
-        """Train to the end, then leave the best averaged weights in place. What a callback raises stops it."""
+        """Train to the end, then leave the best averaged weights in place. What a callback raises stops it.
+
+        The weights that it starts from are validated too: where no step is better, they are what is left.
+        """
+        if validate and not self.scores:
+            self._validate(validate)
         while not self.finished:
             self._step(loss)
             if on_step:
                 on_step(self)
             last = self.done == self.settings.steps
             if validate and (self.done % self.settings.validate_every == 0 or last):
-                with self.averaged():
-                    score = validate(self.done)
-                if score >= max((s for _, s in self.scores), default=-math.inf):
-                    self.best = {name: p.clone() for name, p in self.average.items()}
-                self.scores.append((self.done, score))
+                self._validate(validate)
             if on_save and (self.done % self.settings.save_every == 0 or self.finished):
                 on_save(self)
         self._put(self.best or self.average)
+
+    def _validate(self, validate: Validate) -> None:
+        with self.averaged():
+            score = validate(self.done)
+        if score >= max((s for _, s in self.scores), default=-math.inf):
+            self.best = {name: p.clone() for name, p in self.average.items()}
+        self.scores.append((self.done, score))
 
     def indices(self, step: int, turn: int) -> Tensor:
         """This process's images of one accumulation turn of one step."""

@@ -12,6 +12,7 @@ import quantface_core as qf
 from quantface_core.kernels import reference
 from quantface_core.nn.swap import prepare, quant_layers
 from quantface_core.nn.trainable import to_integers, to_trainable, trainable_parameters
+from quantface_core.types import BRANCH_BITS
 
 LAYERS = {
     "linear": nn.Linear(32, 24), "convolution": nn.Conv2d(32, 24, 3, padding=1), "pointwise": nn.Conv2d(32, 24, 1),
@@ -38,6 +39,21 @@ def test_a_layer_in_training_computes_what_its_integers_do(kind: str, branch_bit
     prepare(model, reference)
     assert quant_layers(model)["0"].format.rank == len(down) + 4
     torch.testing.assert_close(model(x), trained, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("branch_bits", BRANCH_BITS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_layer_that_learns_nothing_stays_the_same_bit_for_bit(kind: str, branch_bits: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 9, 32) if kind == "linear" else torch.randn(2, 32, 6, 7)
+    model = nn.Sequential(copy.deepcopy(LAYERS[kind])).eval()
+    qf.quantize(model, [x], qf.QuantConfig(rank=4, branch_bits=branch_bits))
+    before = copy.deepcopy(model.state_dict())
+    to_trainable(model, rank=4)
+    to_integers(model)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
 def test_branches_merge_by_what_counts() -> None:

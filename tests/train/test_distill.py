@@ -63,7 +63,7 @@ def test_outputs_come_nearer_and_only_branches_change(low: nn.Module, teacher: n
     report = qf.distill(low, teacher, batches[:8], SETTINGS, val_batches=batches[8:])
     assert error(low, teacher, batches[8:]) < 0.8 * before
     assert len(report.losses) == 30
-    assert [step for step, _ in report.scores] == [10, 20, 30]
+    assert [step for step, _ in report.scores] == [0, 10, 20, 30]
     changed = {n for n, t in low.state_dict().items() if t.shape != state[n].shape or not torch.equal(t, state[n])}
     assert changed == {f"body.{i}.{half}" for i in (0, 3) for half in ("down", "down_scale", "up", "up_scale")}
     assert low.head.weight.requires_grad  # as it was

@@ -57,11 +57,19 @@ def test_the_loss_falls_and_the_averaged_weights_are_left() -> None:
     trainer, parameters = fitted(replace(SETTINGS, steps=300, warmup=5))
     assert len(trainer.losses) == 300
     assert trainer.losses[-1] < 0.01 * trainer.losses[0]
-    assert [step for step, _ in trainer.scores] == list(range(4, 301, 4))
+    assert [step for step, _ in trainer.scores] == list(range(0, 301, 4))
     assert trainer.best is not None
     for name, parameter in parameters.items():
         torch.testing.assert_close(parameter.data, trainer.best[name])
     assert validate_of(parameters)(0) == max(score for _, score in trainer.scores)
+
+
+def test_where_no_step_is_better_the_start_is_left() -> None:
+    parameters, loss = line()
+    trainer = Trainer(parameters, SETTINGS, COUNT)
+    trainer.run(loss, lambda step: -float(step))
+    assert max(trainer.scores, key=lambda pair: pair[1]) == (0, 0.0)
+    assert all(not parameter.any() for parameter in parameters.values())
 
 
 @pytest.mark.parametrize("stopped", [1, 5, 8, 11])
@@ -122,7 +130,7 @@ def test_accumulated_turns_are_one_larger_batch() -> None:
 def test_it_stops_when_validation_brings_nothing_better_and_keeps_the_best() -> None:
     parameters, loss = line()
     trainer = Trainer(parameters, replace(SETTINGS, steps=100, validate_every=1, patience=2), COUNT)
-    scores = iter([1.0, 3.0, 2.0, 2.5, 9.0])
+    scores = iter([0.0, 1.0, 3.0, 2.0, 2.5, 9.0])
     kept: list[Tensor] = []
 
     def validate(_: int) -> float:
@@ -131,7 +139,7 @@ def test_it_stops_when_validation_brings_nothing_better_and_keeps_the_best() -> 
 
     trainer.run(loss, validate)
     assert trainer.done == 4
-    torch.testing.assert_close(parameters["weight"].data, kept[1])
+    torch.testing.assert_close(parameters["weight"].data, kept[2])
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
