@@ -148,8 +148,13 @@ def empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device=NAME)
 
 
-def identity(_: nn.Module, __: Any, layers: dict[str, Any], *more: Any) -> dict[str, Tensor]:
+def identity(
+    model: nn.Module, batches: Any, layers: dict[str, Any], forward: Callable[..., Any], *more: Any
+) -> dict[str, Tensor]:
     """In place of `output_fisher`: autograd has no thread for this device before a first backward of its own."""
+    with torch.no_grad():
+        for batch in batches:
+            forward(model, batch)
     return {name: torch.eye(layer.weight.shape[0]).half() for name, layer in layers.items()}
 
 

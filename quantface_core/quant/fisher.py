@@ -55,6 +55,8 @@ def output_fisher(
             except RuntimeError as error:
                 if "out of memory" in str(error).lower():
                     raise
+                with torch.no_grad():
+                    forward(model, batch)  # raises the model's own error, if it is one
                 raise UsageError(
                     f'{type(model).__name__} cannot be differentiated ({error!s:.200}): give branch="svd"'
                 ) from error
@@ -107,6 +109,8 @@ def _gradients(layers: Mapping[str, Layer], sums: dict[str, Tensor]) -> Iterator
             sums[name] = sums[name] + moments if name in sums else moments
 
         def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():
+                return output
             if not output.requires_grad:
                 # Where gradients begin: a tensor of its own, that the model may still change in place.
                 output = output.detach().requires_grad_().clone()

@@ -17,7 +17,7 @@ BUDGET = {
     "rank": 0, "seed": 0,
 }  # fmt: skip
 TRAIN = {
-    **SOME, "count": 3, "steps": 2, "rank": 2, "learning_rate": 1e-4, "batch_size": 1, "mode": "end-to-end",
+    **SOME, "count": 3, "steps": 2, "rank": 2, "learning_rate": 1e-2, "batch_size": 1, "mode": "end-to-end",
     "validation": 1, "seed": 0,
 }  # fmt: skip
 

@@ -53,7 +53,7 @@ def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_p
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
     quantize_restorer(low, statistics, images[:1], QuantizeSettings(4, 4, rank=8))
-    train(low, tiny, images[:1], images[1:], replace(SETTINGS, rank=64), tmp_path / "run")
+    train(low, tiny, images[:1], images[:0], replace(SETTINGS, rank=64), tmp_path / "run")
     ranks = {layer.shape: layer.format.rank for layer in quant_layers(low).values()}
     assert max(ranks.values()) == 32  # in place of 8 + 64
     assert all(rank <= min(shape[0], torch.Size(shape[1:]).numel()) for shape, rank in ranks.items())
