@@ -25,7 +25,7 @@ from quantization_quality import METHODS, OURS, run
 from report import describe_machine, table
 
 from quantface_core.charts import save_chart
-from quantface_core.types import Bits, Budget, QuantizeSettings
+from quantface_core.types import Bits, Budget, QuantizeSettings, TrainerSettings
 
 RIVALS = {
     "MaxMin": "MaxMin rounding",
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=256, help="training faces distilled on")
     parser.add_argument("--calibration", type=int, default=64, help="training faces calibrated with")
     parser.add_argument("--steps", type=int, default=100, help="of every distillation")
+    parser.add_argument("--learning-rate", type=float, default=TrainerSettings.learning_rate, help="of it")
     parser.add_argument("--seed", type=int, default=0, help="of rotations, degradations and training")
     parser.add_argument("--widths", nargs="+", default=list(WIDTHS))
     parser.add_argument("--rows", nargs="+", metavar="TEXT", help="only rows whose name starts with one of these")
@@ -124,7 +125,7 @@ def main() -> None:
         if not arguments.rows or any(key[0].startswith(text) for text in arguments.rows)
         if not arguments.untrained or not (row.trained or row.budget)
     }
-    what = ("faces", "train", "calibration", "steps", "seed", "stressed")
+    what = ("faces", "train", "calibration", "steps", "learning_rate", "seed", "stressed")
     results = Results(arguments.keep / "comparison.jsonl", {name: getattr(arguments, name) for name in what})
     ablation = Ablation(argparse.Namespace(**{**vars(arguments), "keep": None}))
     parameters = sum(p.numel() for p in ablation.full.parameters())

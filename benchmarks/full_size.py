@@ -104,7 +104,7 @@ def make(name: str, target: Path, command: list[str], rows: Rows) -> None:
     print(f"{name}: {seconds:.0f} s, {peak:.1f} GB", file=sys.stderr, flush=True)
 
 
-def recipe_from_file(name: str, work: Path) -> Path:
+def recipe_of_converted(name: str, work: Path) -> Path:
     """A shipped recipe, from the converted originals."""
     import quantface_core
 
@@ -154,7 +154,7 @@ def rehearse(arguments: argparse.Namespace, work: Path) -> None:
     last_written = work / "originals" / OSDFACE_REPO / "pytorch_lora_weights.safetensors"
     make("make random originals", last_written, [*me, "--stage", "originals"], rows)
     make("convert", source, [*me, "--stage", "convert"], rows)
-    recipe = recipe_from_file(arguments.recipe, work)
+    recipe = recipe_of_converted(arguments.recipe, work)
     build = [sys.executable, "-m", "quantface_core.cli.main", "build", str(recipe), "--output", str(result)]
     build += ["--images", str(arguments.images), "--degrade"] if arguments.images else []
     make(f"build {arguments.recipe}", result, build, rows)

@@ -111,8 +111,9 @@ class Ablation:
             quantize_restorer(model, self.statistics, images_at_once(self.full, self.images), settings, plan=plan)
         if row.trained:
             trainer = TrainerSettings(
-                steps=self.arguments.steps, validate_every=10**6, save_every=5, seed=self.arguments.seed
-            )
+                steps=self.arguments.steps, learning_rate=self.arguments.learning_rate, validate_every=10**6,
+                save_every=5, seed=self.arguments.seed,
+            )  # fmt: skip
             only = row.trained == "distillation branch"
             kept = KeptTraining(name, path.with_suffix(".training") if path else state)
             settings = DistillSettings(trainer, only_distillation=only)
@@ -177,6 +178,7 @@ def closed(found: dict[str, list[float]]) -> list[list[str | float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=100, help="of every distillation")
+    parser.add_argument("--learning-rate", type=float, default=TrainerSettings.learning_rate, help="of it")
     parser.add_argument("--faces", type=int, default=64, help="test faces measured")
     parser.add_argument("--train", type=int, default=256, help="training faces distilled on")
     parser.add_argument("--calibration", type=int, default=64, help="training faces calibrated with")

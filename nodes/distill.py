@@ -126,6 +126,4 @@ def _report(result: DistillResult) -> str:
     blocks = f" in each of {len(result.reports)} blocks" * ("" not in result.reports)
     lines = [f"{len(result.losses)} steps{blocks}, loss {result.losses[0]:.3e} to {result.losses[-1]:.3e}"]
     lines += [f"step {step}: {score:.2f} dB to the full-precision model" for step, score in result.scores]
-    if result.learned_nothing:
-        lines.append("no step was better than the start, which is kept: try a lower learning rate or more faces")
-    return "\n".join(lines)
+    return "\n".join([*lines, result.advice]).rstrip()

@@ -93,6 +93,4 @@ def _summary(result: DistillResult) -> str:
     text = f"loss {result.losses[-1]:.2e}"
     if result.scores:
         text += f", validation {result.scores[0][1]:.2f} dB, at its best {max(s for _, s in result.scores):.2f}"
-    if result.learned_nothing:
-        text += "\nno step was better than the start, which is kept: try a lower learning rate or more faces"
-    return text
+    return f"{text}\n{result.advice}".rstrip()

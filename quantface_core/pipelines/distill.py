@@ -59,9 +59,11 @@ class DistillResult:
         return list(self.reports.values())[-1].scores if self.reports else ()
 
     @property
-    def learned_nothing(self) -> bool:
-        """Whether no validation was better than the model that training started from, which is then kept."""
-        return len(self.scores) > 1 and max(score for _, score in self.scores[1:]) < self.scores[0][1]
+    def advice(self) -> str:
+        """What to do where no validation was better than the model that training started from; else empty."""
+        if len(self.scores) < 2 or max(score for _, score in self.scores[1:]) >= self.scores[0][1]:
+            return ""
+        return "no step was better than the start, which is kept: try a lower learning rate or more faces"
 
 
 def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None) -> DistillResult:

@@ -51,8 +51,8 @@ def calibrate(
         largest[name] = top if name not in largest else largest[name].lerp(top, 1 - _MOMENTUM)
 
     def watched(model: nn.Module, batch: Any) -> Any:
-        # Until the batch has run, and not while gradients are taken: they compute layers again.
-        with _before(layers, watch):
+        # Not in the backward pass: checkpointed blocks run their layers again there.
+        with _observing(layers, watch):
             return (forward or call)(model, batch)
 
     def differentiating(done: int, _: int) -> None:
@@ -73,18 +73,17 @@ def calibrate(
 
 def _largest(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer's input's largest magnitudes, [C]; no copy is made of it."""
-    channels = 1 if isinstance(layer, nn.Conv2d) else x.ndim - 1
-    others = [dim for dim in range(x.ndim) if dim != channels]
+    others = [dim for dim in range(x.ndim) if dim != _channel_dim(layer) % x.ndim]
     return torch.maximum(x.amax(others), -x.amin(others)) if others else x.abs()
 
 
 def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer's input as rows [N, C]: a token, or a pixel, each."""
-    return (x.movedim(1, -1) if isinstance(layer, nn.Conv2d) else x).reshape(-1, _channels(layer, x))
+    return (x.movedim(1, -1) if isinstance(layer, nn.Conv2d) else x).reshape(-1, x.shape[_channel_dim(layer)])
 
 
-def _channels(layer: nn.Module, x: Tensor) -> int:
-    return x.shape[1 if isinstance(layer, nn.Conv2d) else -1]
+def _channel_dim(layer: nn.Module) -> int:
+    return 1 if isinstance(layer, nn.Conv2d) else -1
 
 
 @contextmanager
@@ -94,12 +93,12 @@ def observe_inputs(layers: Mapping[str, Layer], observed: Callable[[str, Layer, 
     Inputs that no low-bit layer could read are passed over: empty ones, and a convolution's without a batch.
     """
 
-    with torch.no_grad(), _before(layers, observed):
+    with torch.no_grad(), _observing(layers, observed):
         yield
 
 
 @contextmanager
-def _before(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tensor], None]) -> Iterator[None]:
+def _observing(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tensor], None]) -> Iterator[None]:
     """As `observe_inputs`, with gradients where there are any."""
 
     def hook(name: str) -> Callable[[Any, tuple[Any, ...]], None]:

@@ -6,16 +6,18 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from quantface_core.errors import UsageError
 from quantface_core.nn.swap import quant_layers
-from quantface_core.pipelines.distill import DistillRequest, distill
+from quantface_core.pipelines.distill import DistillRequest, DistillResult, distill
 from quantface_core.pipelines.models import LoadedModel
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
+from quantface_core.train.distill import DistillReport
 from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSettings
 
 SETTINGS = DistillSettings(TrainerSettings(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
@@ -57,3 +59,14 @@ def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_p
     ranks = {layer.shape: layer.format.rank for layer in quant_layers(low).values()}
     assert max(ranks.values()) == 32  # in place of 8 + 64
     assert all(rank <= min(shape[0], torch.Size(shape[1:]).numel()) for shape, rank in ranks.items())
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"), [((), False), ((3.0,), False), ((3.0, 2.0), True), ((3.0, 2.0, 3.5), False)]
+)
+def test_a_training_that_helps_nowhere_says_what_to_do(
+    scores: tuple[float, ...], kept: bool, tiny: OneStepRestorer
+) -> None:
+    report = DistillReport((1.0,), tuple(enumerate(scores)))
+    result = DistillResult(LoadedModel("low", tiny), {"": report}, np.zeros((1, 1, 3), np.uint8))
+    assert bool(result.advice) is kept
