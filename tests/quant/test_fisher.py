@@ -17,6 +17,9 @@ from quantface_core.quant import fisher as fisher_module
 from quantface_core.quant.batches import call
 from quantface_core.quant.fisher import metric_root, output_fisher
 from quantface_core.quant.observe import calibrate
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.quantize import calibrate_restorer
+from quantface_core.types import BRANCHES, QuantizeSettings
 
 
 def network(keep: int = 4) -> nn.Sequential:
@@ -154,3 +157,15 @@ def test_a_model_in_training_stays_as_it_is() -> None:
     assert torch.equal(first["0"], output_fisher(model, images, quantizable(model), call)["0"])
     assert all(module.training for module in model.modules())
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_statistics_are_the_same_where_gradients_are_taken(tiny: OneStepRestorer) -> None:
+    """Layers that the backward pass computes again are not counted twice."""
+    images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    with_gradients, without = (
+        calibrate_restorer(tiny, images, settings=QuantizeSettings(branch=branch)) for branch in BRANCHES
+    )
+    assert with_gradients.keys() == without.keys()
+    assert any(one.fisher is not None for one in with_gradients.values())
+    for name, one in without.items():
+        torch.testing.assert_close(with_gradients[name].largest, one.largest)
