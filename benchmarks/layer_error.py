@@ -29,7 +29,7 @@ from torch import Tensor
 
 from quantface_core.degrade import degrade
 from quantface_core.nn.swap import Layer, quantizable
-from quantface_core.quant.observe import ChannelStatistics, observe_inputs, rows_of
+from quantface_core.quant.observe import ChannelStatistics, channel_magnitudes, observe_inputs
 from quantface_core.quant.search import quantize_group
 from quantface_core.restorer import OSDFACE
 from quantface_core.stages.quantize import restorer_formats
@@ -77,7 +77,7 @@ def main() -> None:
         if len(x) < SEEN + 1:  # of the time, which is no image's
             return
         # No picture is judged, so that all outputs count alike: our branch is the SVD's here, too.
-        statistics = {name: ChannelStatistics(rows_of(layer, x[:SEEN]).abs().amax(0))}
+        statistics = {name: ChannelStatistics(channel_magnitudes(layer, x[:SEEN]))}
         target = layer.forward(x[SEEN:])
         for method, one in settings.items():
             with ExitStack() as patched:

@@ -13,18 +13,36 @@ A layer reads inputs X rounded, as X^; over rows of both, the output's error wit
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..kernels.quantize import largest_code, quantize
-from .rounding_sample import RoundingSample
 
 LARGEST_GROUP = 2304  # columns whose moments are kept together, 21 MB; a wider weight is rounded in several groups
 _DAMPING = 0.01  # of the feedback: what is added to the moments' diagonal, as a share of its mean
 _STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of the ridge, as shares of the same; off where none helps
 _BLOCK = 64  # columns rounded one after the other before their errors go on to all others
 _ATTEMPTS = 5  # at a factor, each with ten times the damping: moments may be all but singular
+
+
+@dataclass(frozen=True)
+class RoundingSample:
+    """Rows in the order of images, so that halves are of different images or places."""
+
+    inputs: Tensor  # [N, K] float32, rounded and clipped; columns in the order of a weight [O, K]
+    target: Tensor  # [N, O] float32, what the weight should make of them
+
+    def to(self, device: torch.device) -> RoundingSample:
+        return RoundingSample(self.inputs.to(device), self.target.to(device))
+
+    def finite(self) -> RoundingSample:
+        """Without the rows that hold NaN or infinity."""
+        if torch.isfinite(self.inputs).all() and torch.isfinite(self.target).all():
+            return self
+        keep = torch.isfinite(self.inputs).all(1) & torch.isfinite(self.target).all(1)
+        return RoundingSample(self.inputs[keep], self.target[keep])
 
 
 def compensated_codes(weight: Tensor, scale: Tensor, bits: int, sample: RoundingSample) -> Tensor:

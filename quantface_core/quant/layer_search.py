@@ -6,26 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.bitpack import pack
-from ..kernels.hadamard import Rotation, rotate
-from ..kernels.quantize import ASYMMETRIC_BITS, dequantize, per_image_scale, per_token_scale, quantize
+from ..kernels.quantize import ASYMMETRIC_BITS, dequantize, per_token_scale, quantize
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, empty_like
 from ..types import BITS, LayerFormat, QuantConfig
 from .balanced_weight import UNBALANCED, Balance, BalancedWeight, maxmin_scale
 from .branch import refit_down
-from .compensate import compensated_codes
-from .observe import ChannelStatistics, rows_of
-from .rounding_sample import sample_rows
+from .compensate import RoundingSample, compensated_codes
+from .input_sample import sample_input
+from .observe import ChannelStatistics
 
-_TOKENS = 1024  # rows of a linear's input that a search looks at
+_SEARCHED = 2048  # rows of a layer's input that a search looks at: rounding looks at more
 _MEASURED = {BITS.start: 0.0, 4: 0.0, 6: 0.8, 8: 1.0}  # width: the least clipping ratio that can pay off there
-_IMAGES = 2  # of a convolution's input that a search looks at: more is slower and hardly better
-_STRIP = 64  # rows of an image that are balanced at once
-_WINDOW = 128  # pixels, side of the window of a convolution's input that a search looks at
 
 
 @dataclass(frozen=True)
@@ -57,58 +52,17 @@ class LayerSearch:
     ) -> None:
         """consumers: [O', C, ...] the weights of all layers that balance x together, None = this one's."""
         self.layer, self.fmt, self.config = layer, fmt, config
-        self.conv = isinstance(layer, nn.Conv2d) and not fmt.per_pixel
         weight = layer.weight.detach().float()
         if fmt.per_pixel:
             weight = weight.flatten(1)
         consumers = weight if consumers is None else consumers.detach().float()
         self.weight = BalancedWeight(weight, fmt, statistics, config, consumers)
-        generator = torch.Generator().manual_seed(fmt.seed)
-        x = x.detach().float()
-        if isinstance(layer, nn.Conv2d):
-            tops = [int(torch.randint(max(1, side - _WINDOW + 1), (1,), generator=generator)) for side in x.shape[2:]]
-            self.window = (slice(tops[0], tops[0] + _WINDOW), slice(tops[1], tops[1] + _WINDOW))
-        if self.conv:
-            # The scale is the whole image's, so the search keeps where the window was cut from.
-            self.every, self.whole = x, x[:_IMAGES]
-        else:
-            self.every = rows = rows_of(layer, x[:, :, self.window[0], self.window[1]] if fmt.per_pixel else x)
-            self.whole = rows[torch.randperm(len(rows), generator=generator)[:_TOKENS].to(rows.device)]
-        self.exact = self._product(self._cut(self.whole), weight)
-        self._largest: dict[Balance, list[Tensor]] = {}  # balanced magnitude of each image
+        by_row = fmt.per_pixel or not isinstance(layer, nn.Conv2d)
+        self.sample = sample_input(layer, by_row, x, self.weight.channel_scale, fmt.seed)
+        self.searched = self.sample.some(_SEARCHED, fmt.seed)
+        self.exact = _product(self.searched.rows.flatten(1), weight)
         self._errors: dict[tuple[Balance, ActivationRange], float] = {}
         self._prepared: tuple[Balance, Tensor, Tensor, Tensor, Tensor] | None = None
-
-    def _cut(self, x: Tensor) -> Tensor:
-        return x[:, :, self.window[0], self.window[1]] if self.conv else x
-
-    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        if self.conv and isinstance(self.layer, nn.Conv2d):
-            return F.conv2d(x, weight, None, self.layer.stride, self.layer.padding)
-        return x @ weight.t()
-
-    def _branch_product(self, x: Tensor, branch: tuple[Tensor, Tensor]) -> Tensor:
-        down, up = (t.float() for t in branch)
-        low = self._product(x, down)
-        return F.conv2d(low, up[:, :, None, None]) if self.conv else low @ up.t()
-
-    def _balanced(self, x: Tensor, balance: Balance) -> Tensor:
-        scale, channels = self.weight.channel_scale(balance.exponent), 1 if self.conv else -1
-        x = x / (scale[:, None, None] if self.conv else scale)
-        return rotate(x, Rotation(len(scale), balance.block, balance.seed), channels)
-
-    def _balanced_sample(self, whole: Tensor, balance: Balance) -> tuple[Tensor, Tensor]:
-        """A balanced sample, and what its activation scales are measured on: itself, or each image's largest."""
-        if not self.conv:
-            sample = self._balanced(whole, balance)
-            return sample, sample
-        largest = self._largest.setdefault(balance, [])
-        for image in whole[len(largest) :]:
-            # In strips: at a picture's size a map takes hundreds of megabytes.
-            strips = (self._balanced(strip[None], balance) for strip in image.split(_STRIP, 1))
-            largest.append(torch.stack([part for strip in strips for part in torch.aminmax(strip)]).abs().max())
-        sample = self._balanced(self._cut(whole), balance)
-        return sample, torch.stack(largest[: len(whole)]).view(-1, 1, 1, 1)
 
     def compensated(self, balance: Balance, within: ActivationRange) -> tuple[Tensor, Tensor]:
         """(codes, scale) at the format's width, the codes such that their errors cancel in the output.
@@ -116,17 +70,16 @@ class LayerSearch:
         A branch by Fisher information takes up what they leave: the weight's branch from here on.
         """
         codes, scale = self.weight.rounded(balance)
-        weight, (x, measured) = self.weight.residual(balance), self._balanced_sample(self.every, balance)
-        target = self._product(x, weight)
-        inputs = self._rounded_sample(x, measured, self.fmt.activation_bits, within)
+        weight, (x, largest) = self.weight.residual(balance), self.sample.balanced(balance)
+        target = _product(x, weight)
         # Apple's GPUs have not all of the factorizations.
         device = x.device if x.device.type == "cuda" else torch.device("cpu")
-        sample = sample_rows(self.layer, inputs, target, self.fmt.seed).to(device)
+        rounded = self._rounded(x, largest, self.fmt.activation_bits, within)
         flat = (weight.flatten(1).to(device), scale.flatten(1).to(device))
+        sample = RoundingSample(rounded, target).to(device)
         found = compensated_codes(*flat, self.fmt.weight_bits, sample)
         if self.fmt.rank and self.config.branch == "fisher":
-            exact = sample_rows(self.layer, x, target, self.fmt.seed).to(device)
-            self._refit_branch(balance, dequantize(found, flat[1]), exact.inputs, sample.inputs)
+            self._refit_branch(balance, dequantize(found, flat[1]), x.to(device), sample.inputs)
         return found.view_as(codes).to(codes.device), scale
 
     def _refit_branch(self, balance: Balance, integers: Tensor, x: Tensor, rounded: Tensor) -> None:
@@ -147,22 +100,22 @@ class LayerSearch:
         if self._prepared is None or self._prepared[0] != balance:
             self._prepare(balance, *self.weight.rounded(balance))
         assert self._prepared
-        _, integers, wanted, x, measured = self._prepared
-        output = self._product(self._rounded_sample(x, measured, self.fmt.activation_bits, within), integers)
+        _, integers, wanted, x, largest = self._prepared
+        output = _product(self._rounded(x, largest, self.fmt.activation_bits, within), integers)
         return self._relative(output - wanted)
 
     def maxmin_error(self) -> float:
         """As `error`, of MaxMin rounding without balance and branch: what a report compares with."""
         weight, bits = self.weight.weight, self.fmt.weight_bits
         scale = maxmin_scale(weight, bits)
-        x = self._rounded_sample(*self._balanced_sample(self.whole, UNBALANCED), self.fmt.activation_bits, FULL_RANGE)
-        return self._relative(self._product(x, dequantize(quantize(weight, scale, bits), scale)) - self.exact)
+        x = self._rounded(*self.searched.balanced(UNBALANCED), self.fmt.activation_bits, FULL_RANGE)
+        return self._relative(_product(x, dequantize(quantize(weight, scale, bits), scale)) - self.exact)
 
     def _prepare(self, balance: Balance, codes: Tensor, scale: Tensor) -> None:
         """Keep what does not depend on the activations' range: the integers, and what the branch leaves to them."""
-        branch, (x, measured) = self.weight.branch(balance), self._balanced_sample(self.whole, balance)
-        wanted = self.exact if branch is None else self.exact - self._branch_product(x, branch)
-        self._prepared = (balance, dequantize(codes, scale), wanted, x, measured)
+        branch, (x, largest) = self.weight.branch(balance), self.searched.balanced(balance)
+        wanted = self.exact if branch is None else self.exact - _product(_product(x, branch[0]), branch[1])
+        self._prepared = (balance, dequantize(codes, scale), wanted, x, largest)
 
     def width_errors(
         self, balance: Balance, ranges: Sequence[ActivationRange]
@@ -171,20 +124,21 @@ class LayerSearch:
 
         A few widths are measured; those between fall as a constant factor a bit.
         """
-        residual, (x, measured) = self.weight.residual(balance), self._balanced_sample(self.whole, balance)
+        residual, (x, largest) = self.weight.residual(balance), self.searched.balanced(balance)
         weights, activations = {}, {}
         for bits, worth in _MEASURED.items():
             change = dequantize(*self.weight.rounded(balance, bits)) - residual
-            weights[bits] = self._relative(self._product(x, change))
+            weights[bits] = self._relative(_product(x, change))
             # The branch reads what is not rounded: only the residual meets the rounding's error.
             tried = [within for within in ranges if within.clip >= worth]
-            changes = (self._rounded_sample(x, measured, bits, within) - x for within in tried)
-            activations[bits] = min(self._relative(self._product(c, residual)) for c in changes)
+            changes = (self._rounded(x, largest, bits, within) - x for within in tried)
+            activations[bits] = min(self._relative(_product(c, residual)) for c in changes)
         return _between(weights), _between(activations)
 
-    def _rounded_sample(self, x: Tensor, measured: Tensor, bits: int, within: ActivationRange) -> Tensor:
-        measure, zero_point = per_image_scale if self.conv else per_token_scale, within.zero_point(bits)
-        steps = measure(measured, bits, within.clip, zero_point)
+    def _rounded(self, x: Tensor, largest: Tensor, bits: int, within: ActivationRange) -> Tensor:
+        """Rows as the codes stand for them, at scales of magnitudes [N, 1]."""
+        zero_point = within.zero_point(bits)
+        steps = per_token_scale(largest, bits, within.clip, zero_point)
         return dequantize(quantize(x, steps, bits, zero_point), steps)
 
     def _relative(self, missed: Tensor) -> float:
@@ -207,6 +161,11 @@ class LayerSearch:
         if branch := self.weight.branch(balance):
             built.set_branch(*branch)
         return built
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """Outputs [N, O] of rows [N, K] and a weight [O, ...] of as many columns."""
+    return x @ weight.flatten(1).float().t()
 
 
 def _between(measured: dict[int, float]) -> dict[int, float]:

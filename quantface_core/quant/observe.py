@@ -47,7 +47,7 @@ def calibrate(
     largest: dict[str, Tensor] = {}
 
     def watch(name: str, layer: Layer, x: Tensor) -> None:
-        top = _largest(layer, x.detach()).float()
+        top = channel_magnitudes(layer, x.detach()).float()
         largest[name] = top if name not in largest else largest[name].lerp(top, 1 - _MOMENTUM)
 
     def watched(model: nn.Module, batch: Any) -> Any:
@@ -71,19 +71,11 @@ def calibrate(
     return {name: ChannelStatistics(largest[name], fisher.get(name)) for name in layers if name in largest}
 
 
-def _largest(layer: nn.Module, x: Tensor) -> Tensor:
+def channel_magnitudes(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer's input's largest magnitudes, [C]; no copy is made of it."""
-    others = [dim for dim in range(x.ndim) if dim != _channel_dim(layer) % x.ndim]
+    channels = 1 if isinstance(layer, nn.Conv2d) else x.ndim - 1
+    others = [dim for dim in range(x.ndim) if dim != channels]
     return torch.maximum(x.amax(others), -x.amin(others)) if others else x.abs()
-
-
-def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer's input as rows [N, C]: a token, or a pixel, each."""
-    return (x.movedim(1, -1) if isinstance(layer, nn.Conv2d) else x).reshape(-1, x.shape[_channel_dim(layer)])
-
-
-def _channel_dim(layer: nn.Module) -> int:
-    return 1 if isinstance(layer, nn.Conv2d) else -1
 
 
 @contextmanager

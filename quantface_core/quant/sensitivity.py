@@ -21,12 +21,12 @@ from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
 from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, eval_mode, materialize, tensors_of
+from .input_sample import output_sides
 from .layer_search import ActivationRange, LayerSearch
 from .observe import ChannelStatistics, observe_inputs
 from .search import CLIPS, search
 
 PROBE_BITS = 4  # bits of weights and activations at which the output's error is measured
-_SEARCHED = 2  # images that a layer's own errors are measured on; the output's are on all
 _THOUSAND = 1000  # parts that progress is told in
 _LAYER_BYTES = 4  # of a scale or a bias
 _HALF = 2  # bytes of a float16
@@ -119,7 +119,7 @@ def measure_layers(
             return
         if progress:
             progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
-        one = LayerSearch(layer, formats[name], statistics[name], x[:_SEARCHED], config)
+        one = LayerSearch(layer, formats[name], statistics[name], x, config)
         balance, within = search([one], config)
         probes[name] = one.build(balance, within)
         clips = CLIPS if config.clipping else (1.0,)
@@ -164,8 +164,8 @@ def _macs(layer: Layer, x: Tensor) -> int:
     """Multiply-accumulates an image."""
     if isinstance(layer, nn.Linear):
         return x[0].numel() // x.shape[-1] * layer.weight.numel()
-    sides = [(x.shape[2 + i] + 2 * int(layer.padding[i]) - layer.kernel_size[i]) // layer.stride[i] + 1 for i in (0, 1)]
-    return sides[0] * sides[1] * layer.weight.numel()
+    height, width = output_sides(layer, x)
+    return height * width * layer.weight.numel()
 
 
 def _bias(layer: Layer) -> int:

@@ -12,8 +12,7 @@ import quantface_core as qf
 from quantface_core.kernels.quantize import largest_code, per_channel_scale, quantize
 from quantface_core.nn.swap import quant_layers
 from quantface_core.quant import compensate
-from quantface_core.quant.compensate import compensated_codes, feedback_codes, ridge
-from quantface_core.quant.rounding_sample import RoundingSample, sample_rows
+from quantface_core.quant.compensate import RoundingSample, compensated_codes, feedback_codes, ridge
 from quantface_core.types import ROUNDINGS
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 70), st.integers(2, 90), st.integers(3, 8), st.integers(0, 2**16))
@@ -107,24 +106,6 @@ def test_samples_that_tell_nothing_round_to_nearest_or_better(inputs: str) -> No
     if inputs in ("none", "zero", "nan"):
         assert torch.equal(codes, quantize(weight, scale, 4))
     assert int(codes.abs().max()) <= 7
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.integers(1, 2), st.integers(1, 3), st.integers(3, 9), st.integers(3, 8),
-    st.integers(1, 3), st.integers(1, 2), st.integers(0, 2),
-)  # fmt: skip
-def test_rows_of_a_convolution_give_its_outputs(
-    images: int, channels: int, height: int, width: int, kernel: int, stride: int, padding: int
-) -> None:
-    layer = nn.Conv2d(channels, 4, kernel, stride, padding, bias=False)
-    x = torch.randn(images, channels, height, width, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        y = layer(x)
-        sample = sample_rows(layer, x, y, 0)
-        assert len(sample.inputs) == y[:, 0].numel()
-        assert torch.allclose(sample.inputs @ layer.weight.flatten(1).t(), sample.target, atol=1e-5)
-    assert torch.equal(sample.target, y.movedim(1, -1).flatten(0, 2))
 
 
 def network() -> nn.Sequential:

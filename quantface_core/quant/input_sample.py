@@ -1,0 +1,119 @@
+"""What a layer's search and rounding see of its input, at any balance (DESIGN.md sections 3.1, 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.hadamard import Rotation, hadamard, rotate, rotation_signs
+from ..nn.swap import Layer
+from .balanced_weight import Balance
+
+_ROWS = 8192  # at most
+_NUMBERS = 1 << 25  # of all rows at most: 128 MB
+_STRIP = 1 << 18  # numbers of a map that are balanced at once, few enough to stay in the cache
+
+ChannelScale = Callable[[float | None], Tensor]  # the scale [C] of an exponent
+
+
+@dataclass(frozen=True)
+class InputSample:
+    """Rows of a layer's input, each all that one output reads, in the order of images: halves differ in them."""
+
+    rows: Tensor  # [N, C, taps] float32
+    images: Tensor  # [N] int64: the map each row is of; of rows that no map holds, each its own
+    scale_of: ChannelScale
+    magnitudes: ImageMagnitudes | None  # where an activation scale is a map's; None = a row's
+
+    def some(self, count: int, seed: int) -> InputSample:
+        """A seeded choice of at most `count` of its rows."""
+        chosen = _chosen(len(self.rows), count, seed).to(self.rows.device)
+        return replace(self, rows=self.rows[chosen], images=self.images[chosen])
+
+    def balanced(self, balance: Balance) -> tuple[Tensor, Tensor]:
+        """(rows [N, C * taps], columns in the order of a weight's; [N, 1] what their activation scales are of: the
+        largest magnitude of each row, or of its map)."""
+        scale = self.scale_of(balance.exponent)
+        rotation = Rotation(len(scale), balance.block, balance.seed)
+        rows = rotate(self.rows / scale[:, None], rotation, 1).flatten(1)
+        if self.magnitudes is None:
+            return rows, _magnitude(rows)[:, None]
+        return rows, self.magnitudes(balance.exponent, rotation)[self.images, None]
+
+
+class ImageMagnitudes:
+    """The largest magnitude of each of a convolution's input maps at any balance; what was asked before is known."""
+
+    def __init__(self, maps: Tensor, scale_of: ChannelScale) -> None:
+        """maps: [B, C, H, W]."""
+        self.maps, self.scale_of = maps.flatten(2), scale_of
+        self.by_channel = _magnitude(self.maps).float()
+        self._known: dict[tuple[float | None, Rotation], Tensor] = {}
+
+    def __call__(self, exponent: float | None, rotation: Rotation) -> Tensor:
+        """[B] float32."""
+        if (exponent, rotation) not in self._known:
+            scale = self.scale_of(exponent)
+            unrotated = rotation.block == 1
+            found = (self.by_channel / scale).amax(1) if unrotated else self._rotated(scale, rotation)
+            self._known[exponent, rotation] = found
+        return self._known[exponent, rotation]
+
+    def _rotated(self, scale: Tensor, rotation: Rotation) -> Tensor:
+        # A matrix a block that scales and mixes at once.
+        factors = (rotation_signs(rotation).to(scale) / scale).view(-1, 1, rotation.block)
+        mix = hadamard(rotation.block).to(scale).t() * factors
+        strips = self.maps.unflatten(1, (-1, rotation.block)).split(max(1, _STRIP // rotation.channels), -1)
+        return torch.stack([_magnitude((mix @ strip.float()).flatten(1)) for strip in strips]).amax(0)
+
+
+def _magnitude(x: Tensor) -> Tensor:
+    """The largest along the last dimension, without a copy."""
+    return torch.maximum(x.amax(-1), -x.amin(-1))
+
+
+def sample_input(layer: Layer, by_row: bool, x: Tensor, scale_of: ChannelScale, seed: int) -> InputSample:
+    """A seeded choice of rows of a layer's input, tokens [..., C] or maps [B, C, H, W].
+
+    by_row: whether an activation scale is a row's and not a map's; maps are kept if it is not.
+    """
+    x, most = x.detach(), max(1, min(_ROWS, _NUMBERS // layer.weight[0].numel()))
+    if isinstance(layer, nn.Conv2d):
+        height, width = output_sides(layer, x)
+        chosen = _chosen(len(x) * height * width, most, seed).to(x.device)
+        images = chosen // (height * width)
+        rows = _read(layer, x, images, chosen // width % height, chosen % width)
+    else:
+        tokens = x.reshape(-1, x.shape[-1])
+        images = _chosen(len(tokens), most, seed).to(x.device)
+        rows = tokens[images, :, None]
+    return InputSample(rows.float(), images, scale_of, None if by_row else ImageMagnitudes(x, scale_of))
+
+
+def _chosen(of: int, count: int, seed: int) -> Tensor:
+    return torch.randperm(of, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+
+
+def output_sides(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
+    """Height and width of what a convolution makes of maps [B, C, H, W]."""
+    height, width = (
+        (x.shape[2 + i] + 2 * int(layer.padding[i]) - layer.kernel_size[i]) // layer.stride[i] + 1 for i in (0, 1)
+    )
+    return height, width
+
+
+def _read(layer: nn.Conv2d, x: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """What a convolution's outputs at places [N] read of maps, [N, C, taps]: zeros beyond their borders."""
+    (tall, wide), down, right = x.shape[2:], _taps(layer, 0, row)[:, :, None], _taps(layer, 1, column)[:, None, :]
+    outside = (down < 0) | (down >= tall) | (right < 0) | (right >= wide)
+    read = x[image[:, None, None], :, down.clamp(0, tall - 1), right.clamp(0, wide - 1)]  # [N, kh, kw, C]
+    return read.masked_fill_(outside[..., None], 0).flatten(1, 2).transpose(1, 2).contiguous()
+
+
+def _taps(layer: nn.Conv2d, axis: int, at: Tensor) -> Tensor:
+    """Where along an axis a convolution's outputs at places [N] read, [N, taps]."""
+    taps = torch.arange(layer.kernel_size[axis], device=at.device) - int(layer.padding[axis])
+    return (at * layer.stride[axis])[:, None] + taps
