@@ -62,10 +62,10 @@ def dequantize(codes: Tensor, scale: Tensor) -> Tensor:
 
 def per_token_scale(x: Tensor, bits: int, clip: float = 1.0, zero_point: int | None = None) -> Tensor:
     """Dynamic activation scales of a linear: x [..., C] -> [..., 1] in the dtype of x, which they multiply."""
-    return _scale(_largest_of_token(x), largest_magnitude(bits, zero_point), clip)
+    return _scale(largest_of_token(x), largest_magnitude(bits, zero_point), clip)
 
 
-def _largest_of_token(x: Tensor) -> Tensor:
+def largest_of_token(x: Tensor) -> Tensor:
     """The largest magnitude along the last dimension, kept."""
     if x.dtype != torch.bfloat16:
         # Twice over what is there: quicker than once over a copy of its magnitudes.

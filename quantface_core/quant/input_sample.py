@@ -9,24 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.hadamard import Rotation, hadamard, rotate, rotation_signs
+from ..kernels.quantize import largest_of_token
 from ..nn.swap import Layer
+from ..types import LayerFormat
 from .balanced_weight import Balance
 
 _ROWS = 8192  # at most
 _NUMBERS = 1 << 25  # of all rows at most: 128 MB
-_STRIP = 1 << 18  # numbers of a map that are balanced at once, few enough to stay in the cache
+_STRIP = 1 << 18  # numbers of an image that are balanced at once, few enough to stay in the cache
 
 ChannelScale = Callable[[float | None], Tensor]  # the scale [C] of an exponent
 
 
 @dataclass(frozen=True)
 class InputSample:
-    """Rows of a layer's input, each all that one output reads, in the order of images: halves differ in them."""
+    """Rows of a layer's input, each all that one output reads; in the order of images, so that halves differ."""
 
     rows: Tensor  # [N, C, taps] float32
-    images: Tensor  # [N] int64: the map each row is of; of rows that no map holds, each its own
+    images: Tensor  # [N] int64, the image of a convolution's row, the token of a linear's
     scale_of: ChannelScale
-    magnitudes: ImageMagnitudes | None  # where an activation scale is a map's; None = a row's
+    magnitudes: ImageMagnitudes | None  # where activation scales are per image; None = per token or pixel
 
     def some(self, count: int, seed: int) -> InputSample:
         """A seeded choice of at most `count` of its rows."""
@@ -34,23 +36,23 @@ class InputSample:
         return replace(self, rows=self.rows[chosen], images=self.images[chosen])
 
     def balanced(self, balance: Balance) -> tuple[Tensor, Tensor]:
-        """(rows [N, C * taps], columns in the order of a weight's; [N, 1] what their activation scales are of: the
-        largest magnitude of each row, or of its map)."""
+        """(rows [N, C * taps], columns in the order of a weight's; the largest magnitudes [N, 1] that activation scales
+        follow from: each row's, or its image's)."""
         scale = self.scale_of(balance.exponent)
         rotation = Rotation(len(scale), balance.block, balance.seed)
         rows = rotate(self.rows / scale[:, None], rotation, 1).flatten(1)
         if self.magnitudes is None:
-            return rows, _magnitude(rows)[:, None]
+            return rows, largest_of_token(rows)
         return rows, self.magnitudes(balance.exponent, rotation)[self.images, None]
 
 
 class ImageMagnitudes:
-    """The largest magnitude of each of a convolution's input maps at any balance; what was asked before is known."""
+    """The largest magnitude of each image that a convolution reads, at any balance; what was asked before is known."""
 
-    def __init__(self, maps: Tensor, scale_of: ChannelScale) -> None:
-        """maps: [B, C, H, W]."""
-        self.maps, self.scale_of = maps.flatten(2), scale_of
-        self.by_channel = _magnitude(self.maps).float()
+    def __init__(self, images: Tensor, scale_of: ChannelScale) -> None:
+        """images: [B, C, H, W]."""
+        self.pixels, self.scale_of = images.flatten(2), scale_of
+        self.by_channel = largest_of_token(self.pixels)[..., 0].float()
         self._known: dict[tuple[float | None, Rotation], Tensor] = {}
 
     def __call__(self, exponent: float | None, rotation: Rotation) -> Tensor:
@@ -66,31 +68,27 @@ class ImageMagnitudes:
         # A matrix a block that scales and mixes at once.
         factors = (rotation_signs(rotation).to(scale) / scale).view(-1, 1, rotation.block)
         mix = hadamard(rotation.block).to(scale).t() * factors
-        strips = self.maps.unflatten(1, (-1, rotation.block)).split(max(1, _STRIP // rotation.channels), -1)
-        return torch.stack([_magnitude((mix @ strip.float()).flatten(1)) for strip in strips]).amax(0)
+        strips = self.pixels.unflatten(1, (-1, rotation.block)).split(max(1, _STRIP // rotation.channels), -1)
+        return torch.cat([largest_of_token((mix @ strip.float()).flatten(1)) for strip in strips], 1).amax(1)
 
 
-def _magnitude(x: Tensor) -> Tensor:
-    """The largest along the last dimension, without a copy."""
-    return torch.maximum(x.amax(-1), -x.amin(-1))
+def sample_input(layer: Layer, fmt: LayerFormat, x: Tensor, scale_of: ChannelScale) -> InputSample:
+    """A seeded choice of rows of a layer's input: of tokens [..., C], or of images [B, C, H, W].
 
-
-def sample_input(layer: Layer, by_row: bool, x: Tensor, scale_of: ChannelScale, seed: int) -> InputSample:
-    """A seeded choice of rows of a layer's input, tokens [..., C] or maps [B, C, H, W].
-
-    by_row: whether an activation scale is a row's and not a map's; maps are kept if it is not.
+    Images are kept where activation scales are per image: a linear's are per token, a 1x1 convolution's per pixel.
     """
     x, most = x.detach(), max(1, min(_ROWS, _NUMBERS // layer.weight[0].numel()))
     if isinstance(layer, nn.Conv2d):
         height, width = output_sides(layer, x)
-        chosen = _chosen(len(x) * height * width, most, seed).to(x.device)
+        chosen = _chosen(len(x) * height * width, most, fmt.seed).to(x.device)
         images = chosen // (height * width)
         rows = _read(layer, x, images, chosen // width % height, chosen % width)
     else:
         tokens = x.reshape(-1, x.shape[-1])
-        images = _chosen(len(tokens), most, seed).to(x.device)
+        images = _chosen(len(tokens), most, fmt.seed).to(x.device)
         rows = tokens[images, :, None]
-    return InputSample(rows.float(), images, scale_of, None if by_row else ImageMagnitudes(x, scale_of))
+    per_image = isinstance(layer, nn.Conv2d) and not fmt.per_pixel
+    return InputSample(rows.float(), images, scale_of, ImageMagnitudes(x, scale_of) if per_image else None)
 
 
 def _chosen(of: int, count: int, seed: int) -> Tensor:
@@ -98,7 +96,7 @@ def _chosen(of: int, count: int, seed: int) -> Tensor:
 
 
 def output_sides(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
-    """Height and width of what a convolution makes of maps [B, C, H, W]."""
+    """Height and width of what a convolution makes of images [B, C, H, W]."""
     height, width = (
         (x.shape[2 + i] + 2 * int(layer.padding[i]) - layer.kernel_size[i]) // layer.stride[i] + 1 for i in (0, 1)
     )
@@ -106,7 +104,7 @@ def output_sides(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
 
 
 def _read(layer: nn.Conv2d, x: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """What a convolution's outputs at places [N] read of maps, [N, C, taps]: zeros beyond their borders."""
+    """What a convolution's outputs at places [N] read of images, [N, C, taps]: zeros beyond their borders."""
     (tall, wide), down, right = x.shape[2:], _taps(layer, 0, row)[:, :, None], _taps(layer, 1, column)[:, None, :]
     outside = (down < 0) | (down >= tall) | (right < 0) | (right >= wide)
     read = x[image[:, None, None], :, down.clamp(0, tall - 1), right.clamp(0, wide - 1)]  # [N, kh, kw, C]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..kernels.bitpack import pack
 from ..kernels.quantize import ASYMMETRIC_BITS, dequantize, per_token_scale, quantize
@@ -57,8 +57,7 @@ class LayerSearch:
             weight = weight.flatten(1)
         consumers = weight if consumers is None else consumers.detach().float()
         self.weight = BalancedWeight(weight, fmt, statistics, config, consumers)
-        by_row = fmt.per_pixel or not isinstance(layer, nn.Conv2d)
-        self.sample = sample_input(layer, by_row, x, self.weight.channel_scale, fmt.seed)
+        self.sample = sample_input(layer, fmt, x, self.weight.channel_scale)
         self.searched = self.sample.some(_SEARCHED, fmt.seed)
         self.exact = _product(self.searched.rows.flatten(1), weight)
         self._errors: dict[tuple[Balance, ActivationRange], float] = {}

@@ -1,4 +1,4 @@
-"""What searches see of a layer's input: rows that give its outputs, magnitudes of whole maps."""
+"""What searches see of a layer's input: rows that give its outputs, magnitudes of whole images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from quantface_core.kernels.hadamard import Rotation, rotate
 from quantface_core.quant import input_sample
 from quantface_core.quant.balanced_weight import UNBALANCED, Balance
 from quantface_core.quant.input_sample import ImageMagnitudes, InputSample, sample_input
+from quantface_core.types import LayerFormat
 
 
 def ones(channels: int) -> input_sample.ChannelScale:
@@ -33,14 +34,14 @@ def test_rows_of_a_convolution_give_its_outputs(
     layer, x = nn.Conv2d(channels, 4, kernel, stride, padding, bias=False), drawn(images, channels, height, width)
     with torch.no_grad():
         outputs = layer(x).movedim(1, -1)
-        sample = sample_input(layer, False, x, ones(channels), 0)
+        sample = sample_input(layer, LayerFormat(4, 4), x, ones(channels))
         assert torch.allclose(sample.rows.flatten(1) @ layer.weight.flatten(1).t(), outputs.flatten(0, 2), atol=1e-5)
     assert torch.equal(sample.images.bincount(minlength=images), torch.full((images,), outputs[0, ..., 0].numel()))
 
 
 @pytest.mark.parametrize("block", [1, 8, 16])
 @pytest.mark.parametrize("exponent", [None, 0.5])
-def test_magnitudes_are_those_of_the_whole_balanced_map(
+def test_magnitudes_are_those_of_the_whole_balanced_image(
     block: int, exponent: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(input_sample, "_STRIP", 16 * 5)  # several strips, the last one short
@@ -51,13 +52,22 @@ def test_magnitudes_are_those_of_the_whole_balanced_map(
     assert torch.allclose(magnitudes(exponent, rotation), balanced.abs().amax((1, 2, 3)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("block", [1, 8])
+def test_balanced_rows_and_weight_have_the_product_of_both_as_they_were(block: int) -> None:
+    layer, x, scale = nn.Conv2d(8, 4, 3, bias=False), drawn(2, 8, 5, 5), drawn(8).exp()
+    rows, _ = sample_input(layer, LayerFormat(4, 4), x, lambda _: scale).balanced(Balance(0.5, block, 7))
+    weight = rotate(layer.weight.detach() * scale[:, None, None], Rotation(8, block, 7), 1)
+    outputs = layer(x).detach().movedim(1, -1).flatten(0, 2)
+    assert torch.allclose(rows @ weight.flatten(1).t(), outputs, atol=1e-5)
+
+
 def test_rows_are_measured_by_what_their_scale_is_of() -> None:
     x = drawn(2, 4, 6, 6)
     x[1] *= 100
-    maps = sample_input(nn.Conv2d(4, 2, 3), False, x, ones(4), 0)
+    maps = sample_input(nn.Conv2d(4, 2, 3), LayerFormat(4, 4), x, ones(4))
     _, largest = maps.balanced(UNBALANCED)
     assert torch.equal(largest[:, 0], x.abs().amax((1, 2, 3))[maps.images])
-    pixels = sample_input(nn.Conv2d(4, 2, 1), True, x, ones(4), 0)
+    pixels = sample_input(nn.Conv2d(4, 2, 1), LayerFormat(4, 4, per_pixel=True), x, ones(4))
     rows, largest = pixels.balanced(Balance(None, 4, 1))
     assert torch.equal(largest[:, 0], rows.abs().amax(1))
 
@@ -67,7 +77,7 @@ def test_a_choice_is_seeded_and_in_order(monkeypatch: pytest.MonkeyPatch) -> Non
     layer, x = nn.Linear(3, 2), drawn(2, 50, 3)
 
     def chosen(seed: int) -> InputSample:
-        return sample_input(layer, True, x, ones(3), seed)
+        return sample_input(layer, LayerFormat(4, 4, seed=seed), x, ones(3))
 
     assert chosen(0).rows.shape == (20, 3, 1)
     assert torch.equal(chosen(0).rows, chosen(0).rows)
