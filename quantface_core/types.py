@@ -199,7 +199,7 @@ class TrainerSettings:
 class DistillSettings:
     """What QD-LoRA trains and against what (DESIGN.md section 3.3)."""
 
-    fit: TrainerSettings = field(default_factory=TrainerSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
     rank: int = 16  # of the distillation branch; 0 = the quantization branch alone learns
     only_distillation: bool = False  # leave the quantization branch as it is
     learn_clips: bool = False  # train the activations' clipping ratios too
@@ -221,8 +221,8 @@ class LayerSensitivity:
     overhead: int  # bytes stored beside the integers
     fixed: int | None  # bits that no plan changes (first, last and time-embedding layers); None = free
     weight: Mapping[int, float]  # share of the error below that each weight width makes
-    activation: Mapping[int, float]  # the same of activations; both add up to 1 at the probe width
-    error: float  # picture's squared error over its variance, this layer alone at the probe width
+    activation: Mapping[int, float]  # the same of activations; both add up to 1 at the width that was measured
+    error: float  # picture's squared error over its variance, this layer alone at the probe width, or its fixed one
     perceptual: float  # the perceptual metric's loss there
 
 

@@ -24,7 +24,7 @@ _PRECISION = "of what is not integers (auto: bfloat16 where the device has it, e
 
 
 def add_parser(commands: Any) -> None:
-    fit, defaults = TrainerSettings(), DistillSettings()
+    train, defaults = TrainerSettings(), DistillSettings()
     parser = commands.add_parser(
         "distill",
         help="train a low-bit model's branches",
@@ -37,23 +37,23 @@ def add_parser(commands: Any) -> None:
     add_faces(parser, count=10_000)
     add("--validation", type=int, default=16, help="the last so many images validate (16); 0 = keep the last step")
     add("--mode", choices=("end-to-end", "blocks"), default="end-to-end", help="blocks: one at a time, little memory")
-    add("--steps", type=int, default=fit.steps, help=f"each block's in blocks mode ({fit.steps})")
-    add("--batch-size", type=int, default=fit.batch_size, help=f"of a process and an accumulation ({fit.batch_size})")
-    add("--accumulation", type=int, default=fit.accumulation, help="batches whose gradients are averaged (1)")
-    add("--learning-rate", type=float, default=fit.learning_rate, help=f"({fit.learning_rate:g})")
-    add("--warmup", type=int, default=fit.warmup, help=f"steps ({fit.warmup})")
-    add("--weight-decay", type=float, default=fit.weight_decay, help="AdamW's (0)")
-    add("--ema", type=float, default=fit.ema, help=f"of the averaged weights, which are kept ({fit.ema}); 0 = none")
-    add("--validate-every", type=int, default=fit.validate_every, help=f"steps ({fit.validate_every})")
-    add("--save-every", type=int, default=fit.save_every, help=f"steps ({fit.save_every})")
-    add("--patience", type=int, default=fit.patience, help="validations without gain before it stops (0 = never)")
+    add("--steps", type=int, default=train.steps, help=f"each block's in blocks mode ({train.steps})")
+    add("--batch-size", type=int, default=train.batch_size, help=f"a process and accumulation ({train.batch_size})")
+    add("--accumulation", type=int, default=train.accumulation, help="batches whose gradients are averaged (1)")
+    add("--learning-rate", type=float, default=train.learning_rate, help=f"({train.learning_rate:g})")
+    add("--warmup", type=int, default=train.warmup, help=f"steps ({train.warmup})")
+    add("--weight-decay", type=float, default=train.weight_decay, help="AdamW's (0)")
+    add("--ema", type=float, default=train.ema, help=f"of the averaged weights, which are kept ({train.ema}); 0 = none")
+    add("--validate-every", type=int, default=train.validate_every, help=f"steps ({train.validate_every})")
+    add("--save-every", type=int, default=train.save_every, help=f"steps ({train.save_every})")
+    add("--patience", type=int, default=train.patience, help="validations without gain before it stops (0 = never)")
     add("--rank", type=int, default=defaults.rank, help=f"of the distillation branch ({defaults.rank})")
     add("--merge-rank", type=int, default=0, help="merge the trained branches to this rank: a smaller file (0 = not)")
     add("--learn-clips", action="store_true", help="train the activations' clipping ratios too")
     add("--perceptual", default="", metavar="METRIC", help="a term of ms_ssim, lpips, ... beside the squares")
     add("--precision", choices=("auto", "bfloat16", "float32"), default=defaults.precision, help=_PRECISION)
     add("--checkpointing", action="store_true", help="compute activations twice to save memory")
-    add("--seed", type=int, default=fit.seed, help="of the images' order and the branch (0)")
+    add("--seed", type=int, default=train.seed, help="of the images' order and the branch (0)")
     add_device_argument(parser)
     add("--run", type=Path, dest="folder", help="curves, pictures and the state to go on from (OUTPUT.run)")
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     faces = face_source(arguments)
     given = {f.name: getattr(arguments, f.name) for f in fields(TrainerSettings)}
     chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
-    settings = DistillSettings(fit=TrainerSettings(**given), **{name: getattr(arguments, name) for name in chosen})
+    settings = DistillSettings(trainer=TrainerSettings(**given), **{name: getattr(arguments, name) for name in chosen})
     folder = arguments.folder or arguments.output.with_suffix(".run")
     device = launched_device() or resolve_device(arguments)
     with ProgressBars() as callbacks:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .tables import read_toml, value_of
+from .tables import read_toml, table_of, value_of
 
 _KINDS = ("restorers", "detectors")
 _PLAIN = re.compile(r"[\w][\w.+-]*")
@@ -93,15 +93,17 @@ def _read(path: Path) -> Catalogue:
         unknown = sorted(set(table) - set(_KINDS))
         if unknown:
             raise ConfigError(f"{unknown[0]}: sections are {' and '.join(_KINDS)}")
-        return {kind: {name: _entry(name, e) for name, e in table[kind].items()} for kind in table}
+        tables = {kind: table_of(kind, entries, "models by name") for kind, entries in table.items()}
+        return {kind: {name: _entry(name, e) for name, e in entries.items()} for kind, entries in tables.items()}
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 def _entry(name: str, table: Any) -> Entry:
-    originals = table.get("originals", {}) if isinstance(table, dict) else {}
+    table = table_of(name, table, ", ".join(field.name for field in fields(Entry)))
+    originals = table_of(f"{name}.originals", table.get("originals", {}), "files by part")
     checked = {part: _value(Remote, f"{name}.originals.{part}", remote) for part, remote in originals.items()}
-    entry: Entry = _value(Entry, name, {**table, "originals": checked} if isinstance(table, dict) else table)
+    entry: Entry = _value(Entry, name, {**table, "originals": checked})
     if not _PLAIN.fullmatch(entry.file):
         raise ConfigError(f"{name}.file: a plain file name, got {entry.file!r:.60}")
     if entry.bundled + bool(entry.repo) + bool(entry.originals) != 1:

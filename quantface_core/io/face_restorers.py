@@ -53,7 +53,7 @@ def architecture_of(path: Path) -> str | None:
         with path.open("rb") as file:
             header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LARGEST)))
         named = json.loads(header["__metadata__"]["config"]).get("architecture")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return named if isinstance(named, str) else None
 

@@ -54,7 +54,7 @@ def _settings(file: TensorFile) -> dict[str, Any]:
     """PEFT's configuration as diffusers keeps it in the metadata; empty where there is none."""
     try:
         found = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ModelError(f"{file.path}: its lora_adapter_metadata is not a table in JSON")

@@ -113,7 +113,7 @@ def _number(name: str, value: Any) -> float:
 def _parsed(text: str, kind: str, expected: set[str]) -> dict[str, Any]:
     try:
         table: Any = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"not JSON ({error})") from error
     if not isinstance(table, dict) or table.get("format") != kind:
         raise ConfigError(f"its format is not {kind!r}")

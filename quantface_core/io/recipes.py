@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigError, ModelError
 from ..types import Budget, DistillMode, DistillSettings, QuantizeSettings, TrainerSettings
-from .tables import read_toml, refuse_unknown, typed, value_of
+from .tables import read_toml, refuse_unknown, table_of, typed, value_of
 
 _FOLDER = Path(__file__).parent.parent / "recipes"
 _SECTIONS = {"source", "calibrate", "allocate", "distill", "evaluate"}
@@ -60,7 +60,7 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     refuse_unknown("", table, _SECTIONS)
     if not isinstance(table.get("source"), str):
         raise ConfigError("source: the name of a full-precision model")
-    sections = {key: dict(table.get(key, {})) for key in _SECTIONS - {"source"}}
+    sections = {key: dict(table_of(key, table.get(key, {}), "settings")) for key in _SECTIONS - {"source"}}
     own: dict[str, Any] = {}
     for section, key, kind in (
         ("calibrate", "images", int),
@@ -83,15 +83,16 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     distill = None
     if "distill" in table:
         steps = {f.name for f in fields(TrainerSettings)}
-        fit = {key: value for key, value in sections["distill"].items() if key in steps}
+        trainer = {key: value for key, value in sections["distill"].items() if key in steps}
         rest = {key: value for key, value in sections["distill"].items() if key not in steps}
-        distill = value_of(DistillSettings, "distill", {**rest, "fit": value_of(TrainerSettings, "distill", fit)})
+        rest["trainer"] = value_of(TrainerSettings, "distill", trainer)
+        distill = value_of(DistillSettings, "distill", rest)
     return Recipe(name, table["source"], quantize, budget=budget, distill=distill, **own)
 
 
 def _with_limits(section: dict[str, Any]) -> dict[str, Any]:
     """`limits = { "vae.decoder" = [6, 8] }` as the budget wants it."""
-    limits = section.get("limits", {})
+    limits = table_of("allocate.limits", section.get("limits", {}), "[least, most] bits by module")
     for module, pair in limits.items():
         if not isinstance(pair, list) or len(pair) != 2 or not all(type(bits) is int for bits in pair):
             raise ConfigError(f"allocate.limits.{module}: [least, most] bits")

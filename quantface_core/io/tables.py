@@ -31,14 +31,20 @@ def value_of(cls: type, name: str, table: object, kinds: Mapping[str, type] | No
     given, text.
     """
     known = {field.name: field for field in fields(cls)}
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{name}: a table of {', '.join(known)}")
+    table = table_of(name, table, ", ".join(known))
     refuse_unknown(f"{name}.", table, known)
     if missing := [n for n, field in known.items() if n not in table and _required(field)]:
         raise ConfigError(f"{name}.{missing[0]}: missing")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     wanted = {key: (kinds or {}).get(key) or _kind(known[key]) for key in values}
     return cls(**{key: typed(f"{name}.{key}", value, wanted[key]) for key, value in values.items()})
+
+
+def table_of(name: str, value: object, what: str) -> Mapping[str, Any]:
+    """A value that is a table. Raises ConfigError, in which `what` tells people what it holds."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: a table of {what}, got {value!r:.60}")
+    return value
 
 
 def _required(field: Any) -> bool:

@@ -84,7 +84,7 @@ def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None)
     if request.folder:
         run = [notes, images_sha256(val_images), _weights_sha256(restorer), _weights_sha256(teacher)]
         identity = hashlib.sha256(json.dumps(run).encode()).hexdigest()
-    training_run = TrainingRun(settings.fit.steps, callbacks, request.folder, identity)
+    training_run = TrainingRun(settings.trainer.steps, callbacks, request.folder, identity)
     with callbacks.cancellable(restorer, teacher):
         if request.mode == "blocks":
             reports = distill_blocks(restorer, teacher, learned, settings, training_run.trainer_callbacks())

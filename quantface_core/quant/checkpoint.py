@@ -223,7 +223,7 @@ def read_json(path: Path, text: str, what: str) -> Any:
     """A header's JSON. Raises ModelError."""
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: its {what} is not JSON ({error})") from error
 
 

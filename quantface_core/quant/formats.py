@@ -47,7 +47,7 @@ def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerForm
         return {}
     try:
         table: Any = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"layers: not JSON ({error})") from error
     if not isinstance(table, dict) or not table:
         raise ConfigError("layers: a table from layer names to formats")

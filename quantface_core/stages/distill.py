@@ -81,7 +81,7 @@ def distill(
         return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
 
     with _trainable_layers(restorer, settings, metrics=_branch_metrics(teacher, images, settings)):
-        trainer = Trainer(trainable_parameters(restorer, settings.only_distillation), settings.fit, len(images))
+        trainer = Trainer(trainable_parameters(restorer, settings.only_distillation), settings.trainer, len(images))
         if callbacks.resume:
             callbacks.resume(trainer)
         trainer.run(loss, validate if len(val_images) else None, callbacks.on_step, callbacks.on_save)
@@ -114,6 +114,8 @@ def distill_blocks(
             report = _distill_block(restorer, targets_of, name, settings, callbacks, metrics)
             if report:
                 reports[name] = report
+        if not reports:
+            raise UsageError("no layer has a low-rank branch to train: quantize with a rank above 0")
     except BaseException:
         revert_layers(restorer, before)  # the finished blocks too
         raise
@@ -162,7 +164,7 @@ def _distill_block(
         parameters = trainable_parameters(restorer, settings.only_distillation)
         if not parameters:
             return None
-        trainer = Trainer(parameters, settings.fit, len(targets_of.images), name)
+        trainer = Trainer(parameters, settings.trainer, len(targets_of.images), name)
         if callbacks.resume:
             callbacks.resume(trainer)
         trainer.run(loss, None, callbacks.on_step, callbacks.on_save)

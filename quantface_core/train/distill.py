@@ -25,7 +25,7 @@ from ..quant.quantize import chosen_names
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
 from ..types import DistillSettings
-from .trainer import Trainer
+from .trainer import Trainer, check_settings
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ class DistillReport:
 def resolved(settings: DistillSettings, device: torch.device) -> DistillSettings:
     """The settings as a device trains with them: an automatic precision is the one that it means.
 
-    A processor without bfloat16 takes ten times as long to compute in it. Raises UsageError for a rank below 0.
+    A processor without bfloat16 takes ten times as long to compute in it. Raises UsageError for what is out of bounds,
+    before anything is computed.
     """
+    check_settings(settings.trainer)
     if settings.rank < 0 or settings.merge_rank < 0:
         raise UsageError("rank and merge rank are at least 0")
     if settings.precision != "auto":
@@ -80,7 +82,7 @@ def distill(
 
     Takes batches, `forward` and patterns as `quantize` does; the patterns choose the layers that learn. The loss is
     the squared error of every floating-point tensor of the output, over its variance; a step sees
-    `settings.fit.batch_size` batches. `val_batches` choose the best step; without them the last one stays. Of the
+    `settings.trainer.batch_size` batches. `val_batches` choose the best step; without them the last one stays. Of the
     settings, those of latents, prompts, perceptual losses and checkpointing are a restorer's alone.
 
     Raises UsageError, ConfigError; interrupted or refused, the model stays as it was.
@@ -125,7 +127,7 @@ def distill(
     try:
         metrics = branch_metrics(teacher, batches, run, settings)
         with trainable_layers(model, settings, learning=learning, metrics=metrics):
-            trainer = Trainer(trainable_parameters(model, settings.only_distillation), settings.fit, len(batches))
+            trainer = Trainer(trainable_parameters(model, settings.only_distillation), settings.trainer, len(batches))
             if callbacks.resume:
                 callbacks.resume(trainer)
             trainer.run(loss, validate if val_batches else None, callbacks.on_step, callbacks.on_save)
@@ -159,7 +161,7 @@ def trainable_layers(
     """
     before, flags = quant_layers(model), {p: p.requires_grad for p in model.parameters()}
     try:
-        to_trainable(model, settings.rank, settings.learn_clips, settings.fit.seed, within, learning)
+        to_trainable(model, settings.rank, settings.learn_clips, settings.trainer.seed, within, learning)
         with torch.enable_grad():
             yield
         to_integers(model, settings.merge_rank, metrics)

@@ -30,6 +30,10 @@ Validate = Callable[[int], float]
 """Called with the number of steps done while the averaged weights are in place; higher is better."""
 
 
+_EPOCH_BITS = 20  # of the number that seeds an epoch's order
+_LARGEST_SEED = 2**43 - 1
+
+
 class Trainer:
     """One training run: AdamW, warm-up then cosine, averaged weights, early stop, exact resume."""
 
@@ -42,7 +46,7 @@ class Trainer:
         """
         if not parameters or count < 1:
             raise UsageError("nothing to train" if not parameters else "training needs at least one image")
-        _check(settings)
+        check_settings(settings)
         self.parameters, self.settings, self.count, self.name = dict(parameters), settings, count, name
         self.average = {name: p.detach().clone() for name, p in parameters.items()}
         self.best: dict[str, Tensor] | None = None
@@ -105,7 +109,7 @@ class Trainer:
         return torch.stack([orders[p // self.count][p % self.count] for p in places])[rank::world]
 
     def _order(self, epoch: int) -> Tensor:
-        generator = torch.Generator().manual_seed((self.settings.seed << 20) + epoch)
+        generator = torch.Generator().manual_seed((self.settings.seed << _EPOCH_BITS) + epoch)
         return torch.randperm(self.count, generator=generator)
 
     def _rate(self, step: int) -> float:
@@ -181,13 +185,16 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
 
-def _check(settings: TrainerSettings) -> None:
+def check_settings(settings: TrainerSettings) -> None:
+    """Raise UsageError naming the fields that are out of bounds."""
     counts = ("steps", "batch_size", "accumulation", "validate_every", "save_every")
     wrong = [name for name in counts if getattr(settings, name) < 1]
     if wrong:
         raise UsageError(f"{', '.join(wrong)}: at least 1")
     if settings.warmup < 0 or settings.weight_decay < 0:
         raise UsageError("warmup and weight decay are at least 0")
+    if not 0 <= settings.seed <= _LARGEST_SEED:
+        raise UsageError(f"a seed is a whole number from 0 to {_LARGEST_SEED}, got {settings.seed}")
     if not settings.learning_rate > 0 or not 0 <= settings.ema < 1:
         raise UsageError("the learning rate is above 0, the averaging from 0 to below 1")
 

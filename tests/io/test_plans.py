@@ -75,6 +75,12 @@ def test_the_wrong_field_of_a_layer_is_named(field: str, value: object) -> None:
         sensitivity_from_json(json.dumps(table))
 
 
+def test_a_number_of_too_many_digits_is_refused() -> None:
+    """Python's own limit, which is no error of JSON's."""
+    with pytest.raises(ConfigError, match="not JSON"):
+        plan_from_json("1" * 5000)
+
+
 @given(
     st.text()
     | st.recursive(st.none() | st.integers() | st.text(), lambda x: st.dictionaries(st.text(), x)).map(json.dumps)

@@ -49,7 +49,7 @@ def test_a_users_recipe(tmp_path: Path) -> None:
     assert recipe.budget == Budget(activation_bits=4.0, limits={"vae.decoder": (6, 8)})
     assert recipe.perceptual == "ssim"
     assert recipe.distill is not None
-    assert recipe.distill.fit.steps == 10
+    assert recipe.distill.trainer.steps == 10
     assert recipe.distill.perceptual == "ms_ssim"
     assert recipe.mode == "blocks"
 
@@ -65,6 +65,8 @@ def test_a_users_recipe(tmp_path: Path) -> None:
         ('mode = "blocks"', 'mode = "fast"', "distill.mode"),
         ('mode = "blocks"', 'precision = "half"', "distill.precision"),
         ("[calibrate]", "[calibrat]", "calibrat: not a field"),
+        ("[calibrate]", "[[calibrate]]", "calibrate: a table of settings"),
+        ('{ "vae.decoder" = [6, 8] }', "[1]", "allocate.limits: a table"),
     ],
 )
 def test_the_wrong_field_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -21,9 +21,11 @@ from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.train.trainer import Trainer
 from quantface_core.types import FLOAT_BRANCH, DistillSettings, QuantizeSettings, TrainerSettings
 
-FIT = TrainerSettings(steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
-SETTINGS = DistillSettings(FIT, rank=4, precision="float32")
-SHORT = replace(SETTINGS, fit=replace(FIT, steps=4, validate_every=2, save_every=2))
+TRAINER = TrainerSettings(
+    steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10
+)
+SETTINGS = DistillSettings(TRAINER, rank=4, precision="float32")
+SHORT = replace(SETTINGS, trainer=replace(TRAINER, steps=4, validate_every=2, save_every=2))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tiny: OneStepRestorer, low: O
 
 
 def test_stopped_blocks_go_on_to_the_same_weights(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
-    settings = replace(SHORT, fit=replace(SHORT.fit, steps=2, save_every=1))
+    settings = replace(SHORT, trainer=replace(SHORT.trainer, steps=2, save_every=1))
     whole, states = copy.deepcopy(low), dict[str, dict[str, Tensor]]()
     distill_blocks(whole, tiny, faces[:8], settings)
     third, steps = block_names(low)[2], list[str]()
@@ -137,7 +139,7 @@ def test_an_interrupt_leaves_the_restorer_as_it_was(
             raise KeyboardInterrupt
 
     settings, callbacks = (
-        replace(SHORT, fit=replace(SHORT.fit, steps=2 if mode == "blocks" else 4)),
+        replace(SHORT, trainer=replace(SHORT.trainer, steps=2 if mode == "blocks" else 4)),
         TrainerCallbacks(interrupt),
     )
     run = partial(distill_blocks, low, tiny, faces[:8], settings, callbacks)
@@ -154,7 +156,7 @@ def test_blocks_lower_their_losses_and_bring_the_picture_nearer(
     tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
 ) -> None:
     before = likeness(low, tiny, faces[8:])
-    settings = replace(SETTINGS, fit=replace(FIT, steps=12, learning_rate=1e-3))
+    settings = replace(SETTINGS, trainer=replace(TRAINER, steps=12, learning_rate=1e-3))
     reports = distill_blocks(low, tiny, faces[:8], settings)
     assert list(reports) == block_names(low)
     rooms = [name.split("_block")[0] for name in reports]
@@ -169,7 +171,7 @@ def test_blocks_lower_their_losses_and_bring_the_picture_nearer(
 def test_it_trains_on_a_gpu(blocks: bool, tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
     before, teacher = likeness(low, tiny, faces[8:]), copy.deepcopy(tiny).to("cuda")
     low.to("cuda")
-    settings = replace(SETTINGS, fit=replace(FIT, steps=12, learning_rate=1e-3), learn_clips=True)
+    settings = replace(SETTINGS, trainer=replace(TRAINER, steps=12, learning_rate=1e-3), learn_clips=True)
     if blocks:
         distill_blocks(low, teacher, faces[:8], settings)
     else:
@@ -191,7 +193,7 @@ def test_merged_branches_are_as_near_as_their_rank_allows(
 ) -> None:
     monkeypatch.setattr("quantface_core.train.distill.output_fisher", lambda *_: {})  # all outputs count alike
     branches_in_floats(low)  # whose rounding does not hide what merging loses
-    apart, settings = copy.deepcopy(low), replace(SHORT, fit=replace(SHORT.fit, steps=1))
+    apart, settings = copy.deepcopy(low), replace(SHORT, trainer=replace(SHORT.trainer, steps=1))
     distill(apart, tiny, faces[:4], faces[:0], settings)
     distill(low, tiny, faces[:4], faces[:0], replace(settings, merge_rank=4))
     assert {layer.format.rank for layer in quant_layers(low).values()} == {0, 4}
@@ -217,7 +219,7 @@ def test_merged_branches_are_as_near_as_their_rank_allows(
 def test_every_setting_trains(change: dict, tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
     before, branches = likeness(low, tiny, faces[8:]), stored(low)
     clips = {name: layer.format.clip for name, layer in quant_layers(low).items()}
-    settings = replace(SHORT, fit=replace(SHORT.fit, validate_every=4), **change)
+    settings = replace(SHORT, trainer=replace(SHORT.trainer, validate_every=4), **change)
     report = distill(low, tiny, faces[:8], faces[8:], settings)
     assert all(torch.isfinite(torch.tensor(report.losses)))
     assert likeness(low, tiny, faces[8:]) > before - 0.2
@@ -235,7 +237,7 @@ def test_it_runs_inside_inference_mode_as_a_node_does(tiny: OneStepRestorer, qua
         images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
         report = distill(low, teacher, images, images[:1], SHORT)
         assert report.losses[-1] < report.losses[0] * 2
-        reports = distill_blocks(low, teacher, images, replace(SHORT, fit=replace(SHORT.fit, steps=1)))
+        reports = distill_blocks(low, teacher, images, replace(SHORT, trainer=replace(SHORT.trainer, steps=1)))
         assert reports
         assert torch.isfinite(low(images)).all()
 
@@ -245,15 +247,22 @@ def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepResto
         distill(copy.deepcopy(tiny), tiny, faces, faces[:1], SHORT)
     with pytest.raises(UsageError, match="teacher is quantized"):
         distill(low, copy.deepcopy(low), faces, faces[:1], SHORT)
-    for change in ({"rank": -2}, {"merge_rank": -1}, {"fit": replace(SHORT.fit, warmup=-1)}):
+    for change in ({"rank": -2}, {"merge_rank": -1}, {"trainer": replace(SHORT.trainer, warmup=-1)}):
         with pytest.raises(UsageError, match="at least 0"):
             distill(low, tiny, faces, faces[:1], replace(SHORT, **change))
+    with pytest.raises(UsageError, match="a seed is"):
+        distill(low, tiny, faces, faces[:1], replace(SHORT, trainer=replace(SHORT.trainer, seed=2**43)))
+    bare = copy.deepcopy(tiny)
+    quantize_restorer(bare, calibrate_restorer(tiny, faces), faces, QuantizeSettings(rank=0))
+    for train in (distill_blocks, lambda *given: distill(*given[:3], faces[:1], given[3])):
+        with pytest.raises(UsageError, match=r"nothing to train|no layer has a low-rank branch"):
+            train(bare, tiny, faces, SHORT)
     with pytest.raises(UsageError, match="one image"):
         distill(low, tiny, faces[:0], faces[:1], SHORT)
     before = stored(low)
     with pytest.raises(ImageError, match="160 pixels"):
         distill(low, tiny, faces[:4], faces[:1], replace(SHORT, perceptual="ms_ssim"))
-    settings = replace(SHORT, fit=replace(SHORT.fit, steps=40, learning_rate=1e30, warmup=1))
+    settings = replace(SHORT, trainer=replace(SHORT.trainer, steps=40, learning_rate=1e30, warmup=1))
     with pytest.raises(QuantFaceError, match="diverged"):
         distill(low, tiny, faces[:4], faces[:0], settings)
     assert same(stored(low), before)

@@ -15,10 +15,10 @@ from quantface_core.nn.swap import quant_layers
 from quantface_core.train import distill as distill_module
 from quantface_core.train.distill import TrainerCallbacks
 
-FIT = qf.TrainerSettings(
+TRAINER = qf.TrainerSettings(
     steps=30, batch_size=2, learning_rate=3e-3, warmup=3, ema=0.8, validate_every=10, save_every=10
 )
-SETTINGS = qf.DistillSettings(FIT, rank=4, precision="float32")
+SETTINGS = qf.DistillSettings(TRAINER, rank=4, precision="float32")
 
 
 class Net(nn.Module):
@@ -80,7 +80,7 @@ def test_patterns_choose_what_learns(low: nn.Module, teacher: nn.Module, batches
 
 
 def test_the_same_seed_gives_the_same_weights(low: nn.Module, teacher: nn.Module, batches: list) -> None:
-    other, short = copy.deepcopy(low), replace(SETTINGS, fit=replace(FIT, steps=3))
+    other, short = copy.deepcopy(low), replace(SETTINGS, trainer=replace(TRAINER, steps=3))
     for model in (low, other):
         qf.distill(model, teacher, batches, short)
     assert all(torch.equal(a, b) for a, b in zip(low.state_dict().values(), other.state_dict().values(), strict=True))
@@ -119,7 +119,7 @@ def test_what_cannot_be_distilled_is_refused(low: nn.Module, teacher: nn.Module,
 def test_branches_merge_by_the_teachers_fisher_information(
     low: nn.Module, teacher: nn.Module, batches: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brief, given = replace(SETTINGS, fit=replace(FIT, steps=1)), []
+    brief, given = replace(SETTINGS, trainer=replace(TRAINER, steps=1)), []
     with_metrics = distill_module.to_integers
 
     def spy(model: nn.Module, rank: int, metrics: dict[str, torch.Tensor]) -> None:
