@@ -142,7 +142,7 @@ def measure_layers(
         layer, fmt = layers[layer_name], formats[layer_name]
         error, loss = judge.with_layer(layer_name, probes[layer_name])
         weights, activations = widths[layer_name]
-        whole = max(weights[PROBE_BITS] + activations[PROBE_BITS], 1e-20)
+        whole = max(weights[fmt.weight_bits] + activations[fmt.activation_bits], 1e-20)
         measured[layer_name] = LayerSensitivity(
             macs=macs[layer_name],
             parameters=layer.weight.numel(),
