@@ -91,7 +91,7 @@ class CalibrateAndBalance(io.ComfyNode):
         )
         source = face_inputs.source(faces, folder, count, find_faces, degrade)
         with torch.inference_mode(False), host.memory_given_back():
-            model = LoadedModel(f"fr_model: {fr_model.name}", copy.deepcopy(fr_model.ready()))
+            model = LoadedModel(f"fr_model: {fr_model.name}", copy.deepcopy(fr_model.ready()), fr_model.notes)
             callbacks = host.Progress().callbacks({"calibrate": (0, 0.2), "quantize": (0.2, 1)})
             result = quantize(QuantizeRequest(model, source, settings, plan), callbacks)
         reports = result.reports
@@ -101,7 +101,7 @@ class CalibrateAndBalance(io.ComfyNode):
         for r in sorted(reports, key=lambda r: -r.error_after)[:_WORST]:
             lines.append(f"{r.name}: {r.error_before:.2%} before, {r.error_after:.2%} after")
         return io.NodeOutput(
-            FRModel(name, result.model.restorer),
+            FRModel(name, result.model.restorer, result.model.notes),
             host.to_host(from_chart(draw_layers(reports))),
             "\n".join(lines),
             ui=previews.bits(made, {r.name: r.error_after for r in reports}, "layer's error after balancing"),

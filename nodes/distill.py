@@ -95,7 +95,7 @@ class QDLoRADistill(io.ComfyNode):
         if quant_layers(teacher.restorer):
             raise UsageError(f"teacher: {teacher.name} is quantized too, give the full-precision model")
         every = max(1, steps // _VALIDATIONS)
-        fit = TrainerSettings(
+        trainer = TrainerSettings(
             steps, batch_size, learning_rate=learning_rate, seed=seed,
             warmup=min(20, steps // 10), validate_every=every, save_every=every,
         )  # fmt: skip
@@ -103,14 +103,14 @@ class QDLoRADistill(io.ComfyNode):
         with torch.inference_mode(False), host.memory_given_back():
             host.load_together(fr_model, teacher)
             # What is trained is float32, whatever the model computes in otherwise.
-            learner = LoadedModel(fr_model.name, copy.deepcopy(fr_model.restorer).float())
+            learner = LoadedModel(fr_model.name, copy.deepcopy(fr_model.restorer).float(), fr_model.notes)
             source = face_inputs.source(faces, folder, count, find_faces, degrade)
             images = load_faces(source, learner.restorer.image_size, callbacks)
             request = DistillRequest(
                 learner,
                 LoadedModel(teacher.name, teacher.restorer),
                 images,
-                DistillSettings(fit=fit, rank=rank),
+                DistillSettings(trainer=trainer, rank=rank),
                 mode,
                 min(validation, len(images) // 2),
             )
@@ -118,7 +118,9 @@ class QDLoRADistill(io.ComfyNode):
             restorer = result.model.restorer.to(fr_model.restorer.dtype)
         name = f"{fr_model.name}-distilled"
         return io.NodeOutput(
-            FRModel(name, restorer), host.to_host(from_chart(result.chart)), f"{name}: {_report(result)}"
+            FRModel(name, restorer, result.model.notes),
+            host.to_host(from_chart(result.chart)),
+            f"{name}: {_report(result)}",
         )
 
 

@@ -141,11 +141,12 @@ class _Resident(torch.nn.Module):
 class FRModel:
     """The value of an FR_MODEL socket: a restorer in the care of the host's memory manager."""
 
-    def __init__(self, name: str, restorer: RestorerModel) -> None:
+    def __init__(self, name: str, restorer: RestorerModel, notes: Mapping[str, str] | None = None) -> None:
+        """`notes` say how it was made, for the file it may be saved to."""
         import comfy.model_management as management
         import comfy.model_patcher as patchers
 
-        self.name = name
+        self.name, self.notes = name, dict(notes or {})
         # Not CoreModelPatcher, which may be the one of dynamic VRAM: that uploads all buffers again before every run.
         load, offload = management.get_torch_device(), management.unet_offload_device()
         restorer.to(offload)  # where the host believes a model to be that it has not loaded

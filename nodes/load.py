@@ -96,6 +96,7 @@ class LoadModel(io.ComfyNode):
         import torch
 
         from ..quantface_core import load_restorer
+        from ..quantface_core.io.checkpoint import read_notes
         from ..quantface_core.io.model_menu import strip_mark
         from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
         from ..quantface_core.nn.swap import prefer
@@ -109,7 +110,9 @@ class LoadModel(io.ComfyNode):
         if asked and asked != backend_name(chosen):  # a shared workflow opens everywhere
             logging.warning("QuantFace: backend %s cannot run here, %s computes", asked, backend_name(chosen))
         with torch.inference_mode(False):
-            restorer = load_restorer(_file(model) or _fetched(name), dtype=host.compute_dtype(precision))
+            path = _file(model) or _fetched(name)
+            restorer = load_restorer(path, dtype=host.compute_dtype(precision))
             if asked:
                 prefer(restorer, chosen)
-        return io.NodeOutput(FRModel(name.removesuffix(".safetensors").removesuffix(".pth"), restorer))
+        label = name.removesuffix(".safetensors").removesuffix(".pth")
+        return io.NodeOutput(FRModel(label, restorer, read_notes(path)))

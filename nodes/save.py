@@ -47,5 +47,5 @@ class SaveModel(io.ComfyNode):
         path = host.target_file(name)
         if path.exists() and not overwrite:
             raise UsageError(f"name: {path.name} exists: choose another name, or switch on overwrite")
-        save_restorer(fr_model.restorer, path, notes={"quantface": __version__})
+        save_restorer(fr_model.restorer, path, notes={**fr_model.notes, "quantface": __version__})
         return io.NodeOutput(ui=ui.PreviewText(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB"))

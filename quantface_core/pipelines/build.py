@@ -19,7 +19,7 @@ import torch
 from ..charts import draw_bits, save_chart
 from ..errors import UsageError
 from ..io.catalogue import models_folder
-from ..io.checkpoint import load_restorer, read_notes
+from ..io.checkpoint import load_restorer
 from ..io.hub import locked
 from ..io.models import restorer_path, sha256
 from ..io.plans import load_plan, load_sensitivity
@@ -34,8 +34,6 @@ from .faces import FaceSource, load_faces
 from .models import LoadedModel, load_file, save_model
 from .pairs import find_pairs
 from .quantize import QuantizeRequest, images_sha256, quantize
-
-_LICENCE = "licence"
 
 
 @dataclass(frozen=True)
@@ -165,8 +163,7 @@ class _Build:
 
     def _finish(self, quantized: Path) -> None:
         recipe, low = self.recipe, load_file(self.recipe.name, quantized, self.request.device)
-        notes = {**low.notes, **{k: v for k, v in read_notes(self.source).items() if k == _LICENCE}}
-        low = replace(low, notes={**notes, "recipe": recipe.name})
+        low = replace(low, notes={**low.notes, "recipe": recipe.name})
         if recipe.distill:
             from .distill import DistillRequest, distill  # needs peft, which hosts that build without training lack
 

@@ -53,7 +53,9 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
             callbacks.stage("quantize", "layer"),
             request.plan,
         )
+    licence = {name: text for name, text in request.model.notes.items() if name == "licence"}
     notes = {
+        **licence,
         "quantface": __version__,
         "settings": json.dumps(asdict(settings)),
         "calibration_sha256": images_sha256(images),

@@ -20,7 +20,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 @pytest.fixture
 def workshop(tiny: OneStepRestorer, tmp_path: Path) -> Path:
-    save_restorer(tiny, tmp_path / "tiny.safetensors", torch.float32)
+    save_restorer(tiny, tmp_path / "tiny.safetensors", torch.float32, notes={"licence": "mine"})
     (tmp_path / "faces").mkdir()
     for seed in range(2):
         pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -42,6 +42,7 @@ def test_a_plan_and_a_model_of_its_bits(workshop: Path, device: str) -> None:
     layers = quant_layers(load_restorer(low))
     assert {n: (layer.format.weight_bits, layer.format.activation_bits) for n, layer in layers.items()} == widths
     assert read_notes(low)["calibration_sha256"]
+    assert read_notes(low)["licence"] == "mine"
 
 
 @pytest.mark.parametrize("name", ["calibrate", "allocate", "build"])

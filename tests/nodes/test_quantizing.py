@@ -63,6 +63,18 @@ def test_a_quantized_model_is_saved_listed_and_loaded(nodes: dict[str, Any], loa
         nodes["QuantFace_CalibrateBalance"].execute(low, bits="w4a4", **CALIBRATE)
 
 
+def test_a_saved_model_says_how_it_was_made(nodes: dict[str, Any], load: Any, full: Any) -> None:
+    """The licence of what it was made from, and the settings with their seeds, as the commands note them."""
+    full.notes["licence"] = "mine"
+    low = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w8a8", **CALIBRATE).args[0]
+    trained = nodes["QuantFace_QDLoRADistill"].execute(low, full, **TRAIN).args[0]
+    nodes["QuantFace_SaveModel"].execute(trained, name="noted", overwrite=True)
+    notes = load("noted.safetensors").notes
+    assert notes["licence"] == "mine"
+    assert json.loads(notes["settings"])["seed"] == CALIBRATE["seed"]
+    assert json.loads(notes["distill"])["trainer"]["seed"] == TRAIN["seed"]
+
+
 def test_calibrating_leaves_the_input_and_reports_layers(nodes: dict[str, Any], full: Any) -> None:
     before = _weights(full)
     result = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w6a6", **CALIBRATE)
