@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,14 +100,17 @@ class Scorecard:
             yield Pair(name, given * 2 - 1, original, reference)
 
     def _distances(self, folder: Path) -> dict[str, float | None]:
+        """FID of these pairs' pictures alone: `folder` may hold those of an earlier evaluation too."""
         found: dict[str, float | None] = {}
-        for name, references in self.fids.items():
-            if name in self.missing:
-                continue
-            try:
-                found[name] = frechet_distance(folder, references)
-            except UsageError as error:
-                self.missing[name] = str(error)
+        wanted = {name: references for name, references in self.fids.items() if name not in self.missing}
+        with tempfile.TemporaryDirectory() as copies:
+            for pair in self.pairs if wanted else ():
+                shutil.copy(folder / f"{pair}.png", copies)
+            for name, references in wanted.items():
+                try:
+                    found[name] = frechet_distance(Path(copies), references)
+                except UsageError as error:
+                    self.missing[name] = str(error)
         return found
 
     def _shown(self) -> list[tuple[str, str]]:

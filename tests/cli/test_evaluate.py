@@ -104,6 +104,8 @@ def test_fid_is_of_the_pictures_written_to_each_folder_given(
     means = json.loads((out / "evaluation.json").read_text())["models"]["tiny"]["means"]
     assert means == {"fid FFHQ": 3.0, "fid faces": 3.0}
     assert "| FID FFHQ down | FID faces down |" in (out / "table.md").read_text()
+    assert main([*command, "--fid-reference", str(faces), "--count", "2"]) == 0  # the third's picture still lies there
+    assert json.loads((out / "evaluation.json").read_text())["models"]["tiny"]["means"] == {"fid faces": 2.0}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "faces").symlink_to(faces)
     assert main([*command, "--fid-reference", str(faces), "--fid-reference", str(tmp_path / "other" / "faces")]) == 0
