@@ -40,10 +40,12 @@ def convert_entry(
                 files[part] = fetch(remote, folder / _stored(remote), notify, progress)
         digests = {path: sha256(path) for path in set(files.values())}
         checksums = {part: digests[path] for part, path in files.items()}
-        for remains in target.parent.glob(f".{target.stem}-*{target.suffix}"):  # of a run that was killed
-            remains.unlink()
+        # In a folder that no other run writes to: what a killed one left goes before the next, and with the folder.
+        made = folder / "converted"
+        shutil.rmtree(made, ignore_errors=True)
         notify(f"converting into {target}")
-        convert(files, target, {"licence": entry.licence, "originals": json.dumps(checksums)})
+        convert(files, made / target.name, {"licence": entry.licence, "originals": json.dumps(checksums)})
+        (made / target.name).replace(target)
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another model's originals may be there
             folder.parent.rmdir()

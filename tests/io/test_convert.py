@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -69,6 +71,24 @@ def test_a_missing_original_is_named_and_the_rest_kept(served: LocalHub, tmp_pat
     fetched = {path.rpartition("/")[2] for path in served.downloads()[before:]}
     assert file in fetched
     assert "diffusion_pytorch_model.safetensors" not in fetched
+
+
+def test_what_a_killed_conversion_left_goes_with_the_next(
+    served: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes, at full size. What another run writes into the models folder meanwhile is not its affair."""
+    with monkeypatch.context() as patched:
+        patched.setattr("quantface_core.io.osdface.write_tensors", lambda *_: os._exit(9))
+        run = multiprocessing.get_context("fork").Process(target=restorer_path, args=("osdface",))
+        run.start()
+        run.join()
+    assert run.exitcode == 9
+    models = tmp_path / "models"
+    assert list(models.rglob(".quantface-*.safetensors"))
+    (models / ".quantface-another.safetensors").touch()
+    path = restorer_path("osdface")
+    left = {p.name for p in models.rglob("*") if p.is_file() and p.suffix != ".lock"}
+    assert left == {path.name, ".quantface-another.safetensors"}
 
 
 def test_a_mirror_of_the_single_file_is_asked_for_it_once(
