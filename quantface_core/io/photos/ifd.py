@@ -74,22 +74,38 @@ def order_of(data: Buffer) -> Order:
 def directories(data: Buffer) -> Iterator[Directory]:
     """The directories of a classic or Big TIFF, or of EXIF, in their chain's order.
 
-    Tags that lie outside the data, or are of an unknown type, are left out. Raises ValueError where there is no
-    first directory.
+    Tags that lie outside the data, are of an unknown type, or with those before them hold more than the data, are
+    left out. Raises ValueError where there is no first directory.
     """
     order = order_of(data)
     big = struct.unpack(order + "H", data[2:4])[0] == 43
     (place,) = struct.unpack(order + "Q", data[8:16]) if big else struct.unpack(order + "L", data[4:8])
     seen: set[int] = set()
+    room = _Room(len(data))
     while place and place not in seen:
         seen.add(place)
-        directory, following = _read(data, place, order, big, CHILDREN)
+        directory, following = _read(data, place, order, big, CHILDREN, room)
         yield directory
         place = following
 
 
-def _read(data: Buffer, place: int, order: Order, big: bool, children: tuple[int, ...]) -> tuple[Directory, int]:
-    head, entry, room = ("Q", "HHQ8s", 8) if big else ("H", "HHL4s", 4)
+@dataclass
+class _Room:
+    """How many bytes all values may still have: none but hostile ones add up to more than the file."""
+
+    left: int
+
+    def take(self, count: int) -> bool:
+        """Whether they are to be had."""
+        enough = count <= self.left
+        self.left -= count * enough
+        return enough
+
+
+def _read(
+    data: Buffer, place: int, order: Order, big: bool, children: tuple[int, ...], room: _Room
+) -> tuple[Directory, int]:
+    head, entry, field_size = ("Q", "HHQ8s", 8) if big else ("H", "HHL4s", 4)
     try:
         (count,) = struct.unpack_from(order + head, data, place)
         if not 0 < count <= _MOST_ENTRIES:
@@ -105,22 +121,22 @@ def _read(data: Buffer, place: int, order: Order, big: bool, children: tuple[int
         if not length or length > len(data) or tag in directory.entries:
             continue
         (there,) = struct.unpack(order + ("Q" if big else "L"), inline)
-        value = inline[:length] if length <= room else bytes(data[there : there + length])
-        if len(value) < length:
+        if length > field_size and (there + length > len(data) or not room.take(length)):
             continue
+        value = inline[:length] if length <= field_size else bytes(data[there : there + length])
         directory.entries[tag] = Entry(kind, value)
-        if length <= room:
-            directory.where[tag] = start + (i + 1) * size - room
+        if length <= field_size:
+            directory.where[tag] = start + (i + 1) * size - field_size
         if tag in children:
             # A child names no further directory of its own kind: no circles.
             try:
-                child, _ = _read(data, directory.number(tag), order, big, tuple(c for c in children if c != tag))
+                child, _ = _read(data, directory.number(tag), order, big, tuple(c for c in children if c != tag), room)
             except ValueError:
                 continue
             directory.children[tag] = child
     directory.link = start + count * size
-    following = data[directory.link : directory.link + room]
-    return directory, struct.unpack(order + ("Q" if big else "L"), following)[0] if len(following) == room else 0
+    following = data[directory.link : directory.link + field_size]
+    return directory, struct.unpack(order + ("Q" if big else "L"), following)[0] if len(following) == field_size else 0
 
 
 def pack(directory: Directory, place: int, following: int = 0) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, PngImagePlugin, features
 
 from quantface_core.io.photos import Photo, exif, png, read_photo, write_photo
-from quantface_core.io.photos.ifd import Directory, Entry, header, pack
+from quantface_core.io.photos.ifd import Directory, Entry, directories, header, pack
 
 XMP = b"""<?xpacket begin='' id='W5M0MpCehiHzreSzNTczkc9d'?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
 xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/"
@@ -287,3 +287,13 @@ def test_every_format_is_turned_once(tmp_path: Path, name: str, save: Any, orien
     assert exif.orientation(kept) == 1
     if name != "a.avif":  # whose writer, Pillow's, puts the camera data anew
         assert tags(photo.exif)[0x013B].startswith("Jürgen".encode())
+
+
+def test_tags_that_share_their_bytes_hold_no_more_than_the_file() -> None:
+    """4,000 tags of the whole file each would be as many copies of it: 200 MB for this one."""
+    count, rest = 4000, 50_000
+    rows = b"".join(struct.pack("<HHLL", 0x8000 + tag, 7, rest, 8) for tag in range(count))
+    data = header("<") + struct.pack("<H", count) + rows + struct.pack("<L", 0) + bytes(rest)
+    (directory,) = directories(data)
+    held = sum(len(entry.data) for entry in directory.entries.values())
+    assert rest <= held <= len(data)
