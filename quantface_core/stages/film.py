@@ -92,7 +92,7 @@ class _Held:
     transforms: dict[int, Matrix] = field(default_factory=dict)  # from the frame to the crops of faces with a level
     steadied: Steadied = field(default_factory=Steadied)
     works: dict[int, _Work] = field(default_factory=dict)
-    gray: bool = False
+    gray: bool | None = None  # None where no face is restored: nobody looked
 
 
 def first_needed(first: int, smoothing: float) -> int:
@@ -233,7 +233,8 @@ class FilmRestorer:
         before = enlarged(before, self._options.upscale)
         patches, faces = [], []
         near = self._window[max(0, self._next - start - self._reach) : self._next - start + self._reach + 1]
-        gray = sum(one.gray for one in near) * 2 > len(near)
+        seen = [one.gray for one in near if one.gray is not None]
+        gray = sum(seen) * 2 > len(seen)
         for track, work in held.works.items():
             result, fine_detail, applied_strength = self._temporal_average(track, held.index)
             change = to_gray(result - work.before) if gray else result - work.before

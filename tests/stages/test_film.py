@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from quantface_core.errors import UsageError
 from quantface_core.faces.align import Matrix, compose, invert, resizing, shift, warp
@@ -99,6 +101,24 @@ def test_work_that_begins_later_gives_the_same_frames(whole: list[RestoredFrame]
     for a, b in zip(whole[first:], rest, strict=True):
         assert np.array_equal(a.pixels, b.pixels)
         assert a.faces == b.faces
+
+
+def test_a_black_and_white_film_stays_so_around_a_face_that_is_there_briefly() -> None:
+    """Frames without a face to restore are of no colour that anybody saw."""
+    seen = []
+    for i, one in enumerate(_film(16)):
+        gray = np.repeat(one.frame.rgb()[..., :1], 3, axis=2)  # type: ignore[union-attr]
+        there = 5 <= i < 11
+        seen.append(DetectedFrame(Still(gray), one.faces if there else [], one.appearances if there else []))
+
+    class Tint(Flicker):
+        def __call__(self, images: Tensor, seeds: object = None) -> Tensor:
+            return images + torch.tensor([0.2, 0.0, -0.2]).view(3, 1, 1)
+
+    frames = list(FilmRestorer(Tint(), FULL).restore(seen))  # type: ignore[arg-type]
+    assert any(frame.mask.any() for frame in frames)
+    for frame in frames:
+        assert np.ptp(frame.pixels, axis=2).max() == 0
 
 
 def test_few_frames_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
