@@ -8,18 +8,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import WriteError
+from ..errors import UsageError, WriteError
 
 Record = Mapping[str, Any]
+_RESULT = {"output", "settings", "size", "mtime_ns", "sha256", "error"}  # what a result's record has at least
+_STARTS = (b'{"output":"', b'{"settings":"')  # of lines, by which a torn one is known
 
 
 class Manifest:
-    """A file of JSON lines; of several lines on one output the last counts. Raises WriteError."""
+    """A file of JSON lines; of several lines on one output the last counts. Raises WriteError.
 
-    def __init__(self, path: Path) -> None:
-        """Read what there is. A line that a killed process left half-written is cut off."""
-        self._path = path
+    Each run tells its settings, then its results; one that it found there and leaves is told as `foreign`.
+    """
+
+    def __init__(self, path: Path, shown: str = "") -> None:
+        """Read what there is, a file that the user calls `shown`. A line that a killed process left half-written is
+        cut off. Raises UsageError for a file of another kind, and leaves it as it is.
+        """
+        self._path, self._shown = path, shown or str(path)
         self._records: dict[str, Record] = {}
+        self.begun = False  # whether a run has told its settings
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._read()
@@ -32,20 +40,21 @@ class Manifest:
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
-            for line in file:
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    record = None
-                if not isinstance(record, dict):
+            for number, line in enumerate(file, 1):
+                if _is_torn(line, first=number == 1):
                     break
+                if (record := _record(line)) is None:
+                    reason = f"line {number} is not of a manifest of QuantFace"
+                    raise UsageError(f"{self._shown}: {reason}: move the file, or choose another output folder")
+                self._know(record)
                 whole += len(line)
-                if "output" in record:
-                    self._records[record["output"]] = record
         os.truncate(self._path, whole)
 
-    def __len__(self) -> int:
-        return len(self._records)
+    def _know(self, record: Record) -> None:
+        if "output" in record:
+            self._records[record["output"]] = record
+        else:
+            self.begun = True
 
     def get(self, output: str) -> Record | None:
         """The last record of an output."""
@@ -53,8 +62,7 @@ class Manifest:
 
     def add(self, record: Record) -> None:
         """Append a line; it is there even if the process is killed right after."""
-        if "output" in record:
-            self._records[record["output"]] = record
+        self._know(record)
         try:
             self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
             self._file.flush()
@@ -63,3 +71,24 @@ class Manifest:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _is_torn(line: bytes, first: bool) -> bool:
+    """Whether a killed process wrote this; a first line could be all of a file of another kind."""
+    begins = any(line[: len(start)] == start[: len(line)] for start in _STARTS)
+    return not line.endswith(b"\n") and (begins or not first)
+
+
+def _record(line: bytes) -> Record | None:
+    """What a whole line tells; None where it is not a manifest's."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and _is_known(record) else None
+
+
+def _is_known(record: Record) -> bool:
+    if "output" not in record:
+        return record.keys() >= {"settings", "means"}
+    return isinstance(record["output"], str) and ("foreign" in record or record.keys() >= _RESULT)

@@ -46,6 +46,11 @@ class Place:
     def is_local(self) -> bool:
         return bool(self.store.type_name == "local")
 
+    @property
+    def real_path(self) -> str:
+        """The one path of whatever paths lead to it: without `..`, and on a disk without links."""
+        return os.path.realpath(self.path) if self.is_local else _normalised(self.path)
+
 
 def is_uri(name: str | Path) -> bool:
     """Whether a name says which store it is in."""
@@ -58,7 +63,7 @@ def locate(name: str, store: Any = None) -> Place:
     Raises UsageError for a store that is not known or not reached.
     """
     if store is not None:
-        return Place(store, name, name)
+        return Place(store, _normalised(name), name)
     if not is_uri(name):
         return Place(_local(), Path(name).absolute().as_posix(), name)
     shown, _, query = name.partition("?")
@@ -68,7 +73,11 @@ def locate(name: str, store: Any = None) -> Place:
         found, root = _reached(f"{scheme}{_SCHEME}{host}/{'?' if query else ''}{query}")
     except _UnreachedError as error:
         raise UsageError(f"{name}: no store that can be reached ({error})") from None
-    return Place(found, posixpath.join(root, unquote(path)).rstrip("/") or "/", shown)
+    return Place(found, _normalised(posixpath.join(root, unquote(path))) or "/", shown)
+
+
+def _normalised(path: str) -> str:
+    return posixpath.normpath(path) if path else ""
 
 
 class _UnreachedError(Exception):
@@ -106,6 +115,13 @@ def is_folder(place: Place) -> bool:
     from pyarrow import fs
 
     return bool(_file_info(place, place.path).type == fs.FileType.Directory)
+
+
+def is_there(place: Place) -> bool:
+    """Raises UsageError where the store does not answer."""
+    from pyarrow import fs
+
+    return bool(_file_info(place, place.path).type != fs.FileType.NotFound)
 
 
 def files_below(place: Place, recursive: bool) -> list[tuple[str, Stamp | None]]:
@@ -184,9 +200,12 @@ def _line(error: BaseException) -> str:
 
 
 def relative_names(paths: Iterable[str], folder: str) -> list[str]:
-    """Paths as names below a folder; whole, without a slash before them, where they are not below it."""
-    start = folder.rstrip("/") + "/"
-    return [path[len(start) :] if path.startswith(start) else path.lstrip("/").replace(":", "") for path in paths]
+    """Paths, normalised, as names below a folder; whole, without a slash before, where they are not below it."""
+    start = _normalised(folder).rstrip("/") + "/"
+    return [
+        path[len(start) :] if path.startswith(start) else path.lstrip("/").replace(":", "")
+        for path in map(_normalised, paths)
+    ]
 
 
 def suffix(name: str) -> str:

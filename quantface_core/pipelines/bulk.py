@@ -13,17 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import QuantFaceError, UsageError
 from ..io.checksum import sha256
-from ..io.manifest import Manifest
-from ..io.stores import GONE, Place, files_below, read, stamp, write
+from ..io.manifest import Manifest, Record
+from ..io.stores import GONE, Place, files_below, is_there, read, stamp, write
 from .archive import MANIFEST
 from .bulk_plan import BulkPhoto, BulkPlan
 from .bulk_worker import Attempts, BulkTask, Done, Worker
 from .callbacks import PipelineCallbacks, Progress
-from .done import is_done, record_of, settings_key, settings_of
+from .done import is_done, is_foreign, keep_foreign, record_of, settings_key, settings_of
 from .restore import PhotoResult, RestoreRequest
 
 _TOGETHER = 16  # photos that a worker is sent at once, which it reads, restores and writes side by side
@@ -47,7 +46,8 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
     """Each photo's result, as it is finished, each once; the output's manifest tells of it.
 
     A worker that is lost is replaced, and its photos are given to another; a photo that takes its worker down with it
-    is an error. Raises UsageError for a cluster that is not there, QuantFaceError where no worker starts, WriteError.
+    is an error. Raises UsageError for a cluster that is not there, an output that does not answer or whose manifest is
+    not QuantFace's, QuantFaceError where no worker starts, WriteError.
     """
     callbacks = callbacks or PipelineCallbacks()
     with _cluster(request.address), _manifest(request.plan.output) as manifest:
@@ -170,14 +170,17 @@ def _workers(request: BulkRequest) -> tuple[int, int]:
 
 def _pending(plan: BulkPlan, manifest: Manifest, key: str) -> list[BulkPhoto]:
     """The photos that are still to do; what lies there without a manifest is left, as by `restore_archive`."""
-    there, foreign = {name for name, _ in files_below(plan.output, recursive=True)}, len(manifest) == 0
+    there = {name for name, _ in files_below(plan.output, recursive=True)}
+    keep_foreign(manifest, (photo.name for photo in plan.photos if photo.name in there))
 
     def is_pending(photo: BulkPhoto) -> bool:
-        if photo.name not in there or (photo.compare and photo.compare not in there):
-            return True
         known = manifest.get(photo.name)
-        if known is None:
-            return not foreign
+        if known is None or photo.name not in there:
+            return True
+        if is_foreign(known):
+            return False
+        if photo.compare and photo.compare not in there:
+            return True
         source = plan.source(photo)
         found = photo.stamp or stamp(source)
         return found == GONE or not is_done(known, key, found, lambda: _digest(source))
@@ -195,17 +198,21 @@ class _StoredManifest(Manifest):
     """A manifest on this machine that a store gets a copy of now and then."""
 
     def __init__(self, path: Path, place: Place) -> None:
-        super().__init__(path)
-        self._local, self._place, self._saved = path, place, time.monotonic()
+        super().__init__(path, place.shown)
+        self._local, self._place, self._saved, self._is_saved = path, place, time.monotonic(), True
 
-    def add(self, record: Any) -> None:
+    def add(self, record: Record) -> None:
         super().add(record)
-        if time.monotonic() - self._saved > _SAVED_EVERY:
+        self._is_saved = False
+        # A run's settings at once: what it leaves when it is killed is known as ours by them.
+        if "output" not in record or time.monotonic() - self._saved > _SAVED_EVERY:
             self.save()
 
     def save(self) -> None:
-        write(self._place, self._local.read_bytes())
-        self._saved = time.monotonic()
+        """Give the store what was added."""
+        if not self._is_saved:
+            write(self._place, self._local.read_bytes())
+            self._saved, self._is_saved = time.monotonic(), True
 
 
 @contextmanager
@@ -221,7 +228,7 @@ def _manifest(output: Place) -> Iterator[Manifest]:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MANIFEST
-        if stamp(place) != GONE:
+        if is_there(place):
             path.write_bytes(read(place))
         stored = _StoredManifest(path, place)
         try:

@@ -66,7 +66,7 @@ def plan_bulk(
 
     Names are URIs or local paths, or paths within `store`, a pyarrow file system. Results mirror each folder; those of
     a table lie as they do below the table's own folder, or else under their whole path. Raises UsageError where there
-    is nothing, a store is not reached, or a result would overwrite a source.
+    is nothing, a store is not reached, or a result would overwrite a source or lie outside the output.
     """
     plan = BulkPlan(locate(output, store))
     if suffix(output) in WRITABLE:
@@ -77,8 +77,8 @@ def plan_bulk(
         before = len(wanted)
         for place, name, stamp in _found(argument, store, recursive, column, plan.skipped):
             number = _number(plan.stores, place.store)
-            if (number, place.path) not in seen:
-                seen.add((number, place.path))
+            if (key := (number, place.real_path)) not in seen:
+                seen.add(key)
                 plan.photos.append(BulkPhoto(number, place.path, place.shown, stamp))
                 wanted.append(PurePosixPath(name).with_name(result_name(PurePosixPath(name))))
         if len(wanted) == before and not plan.photos:
@@ -86,8 +86,10 @@ def plan_bulk(
     own = {path for number, path in seen if plan.stores[number].equals(plan.output.store)}
     named = []
     for photo, (target, side_by_side) in zip(plan.photos, distinct_names(wanted, compare), strict=True):
+        if ".." in target.parts:
+            raise UsageError(f"{photo.shown}: its result would lie outside {output}: give its path without ..")
         for path in (target, side_by_side):
-            if path and posixpath.join(plan.output.path, path.as_posix()) in own:
+            if path and (plan.output / path.as_posix()).real_path in own:
                 raise UsageError(f"{plan.output.shown}/{path} would overwrite a source photo: choose another --output")
         named.append(_named(photo, target, side_by_side))
     plan.photos = named

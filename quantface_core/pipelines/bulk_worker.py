@@ -55,6 +55,10 @@ class Attempts:
         self._counts[name] = self._counts.get(name, 0) + 1
         return self._counts[name]
 
+    def end(self, name: str) -> None:
+        """It came to an end: whatever else its worker is lost by, it was not this."""
+        self._counts.pop(name, None)
+
 
 class Worker:
     """Ray keeps one a process, and starts a lost one anew, with the work it had."""
@@ -84,6 +88,7 @@ class Worker:
     def _restored_alone(self, photo: BulkPhoto) -> Iterator[Done]:
         if self._begun(photo.name) <= _TRIES:
             yield from self._restored([photo])
+            self._ended(photo.name)
         else:
             reason = f"{photo.shown}: its worker was lost {_TRIES} times, by too little memory or a crash"
             yield Done(photo, PhotoResult(photo.shown, None, reason, 0.0), photo.stamp or Stamp(0, 0), "")
@@ -100,6 +105,11 @@ class Worker:
         import ray
 
         return int(ray.get(self._attempts.begin.remote(name)))
+
+    def _ended(self, name: str) -> None:
+        import ray
+
+        ray.get(self._attempts.end.remote(name))  # waited for, so that it counts before the next photo begins
 
     def _model(self, path: Path) -> Path:
         """The model's file: where the driver has it, or else a copy."""
@@ -130,9 +140,9 @@ class _StagedJob(Job):
         return cls(source, target, compare, photo, plan.source(photo), plan.output, {})
 
     def fetch(self) -> None:
+        found = self.photo.stamp or stamp(self.origin)  # first: a photo that changes while it is read is done again
         content = read(self.origin)
-        digest = hashlib.sha256(content).hexdigest()
-        self.read.update(stamp=self.photo.stamp or stamp(self.origin), digest=digest)
+        self.read.update(stamp=found, digest=hashlib.sha256(content).hexdigest())
         self.source.write_bytes(content)
 
     def deliver(self) -> None:

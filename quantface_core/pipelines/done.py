@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
 from .. import __version__
+from ..errors import QuantFaceError
 from ..io.checksum import sha256
-from ..io.manifest import Record
+from ..io.manifest import Manifest, Record
 from ..io.stores import Stamp
 from .restore import PhotoResult, RestoreRequest
 
@@ -36,11 +37,31 @@ def settings_key(settings: dict[str, Any]) -> str:
 
 
 def is_done(known: Record, key: str, found: Stamp, digest: Callable[[], str]) -> bool:
-    """Whether a record tells of this photo and these settings; `digest`, the photo's SHA-256, is asked for last."""
+    """Whether a result's record tells of this photo and these settings; `digest`, the photo's SHA-256, is asked for
+    last, and may raise QuantFaceError for one that cannot be read: that is not done, and its result tells why.
+    """
     if known["error"] or known["settings"] != key or found.size != known["size"]:
         return False
-    same_time = found.mtime_ns == known["mtime_ns"] and found.mtime_ns > 0
-    return same_time or digest() == known["sha256"]
+    if found.mtime_ns == known["mtime_ns"] and found.mtime_ns > 0:
+        return True
+    try:
+        return digest() == known["sha256"]
+    except QuantFaceError:
+        return False
+
+
+def keep_foreign(manifest: Manifest, there: Iterable[str]) -> None:
+    """Tell a manifest in which no run has begun of the results that lie there: they are not ours, and are left."""
+    if manifest.begun:
+        return
+    for output in there:
+        if manifest.get(output) is None:
+            manifest.add({"output": output, "foreign": True})
+
+
+def is_foreign(known: Record) -> bool:
+    """Whether a record tells of a result that lay there before the first run."""
+    return bool(known.get("foreign"))
 
 
 def record_of(result: PhotoResult, output: str, source: str, key: str, stamp: Stamp, digest: str) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +22,7 @@ from quantface_core.io.atomic import atomic_path
 from quantface_core.pipelines import restore as pipeline
 from quantface_core.pipelines.archive import restore_archive
 from quantface_core.pipelines.callbacks import PipelineCallbacks
-from quantface_core.pipelines.jobs import find_photos, plan_jobs
+from quantface_core.pipelines.jobs import Job, find_photos, plan_jobs
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest, restore
 from quantface_core.pipelines.restore_file import FileRequest, restore_file
 from quantface_core.types import Face, Pixels, RestoreOptions
@@ -57,10 +59,10 @@ def archive(tmp_path: Path) -> Path:
     return folder
 
 
-def asked(archive: Path, output: Path, **options: Any) -> RestoreRequest:
+def asked(archive: Path, output: Path, compare: bool = False, **options: Any) -> RestoreRequest:
     model = archive.parent / "model.safetensors"
     model.write_bytes(b"a model's bytes")
-    jobs = plan_jobs(find_photos([str(archive)], recursive=True), output, compare=False)
+    jobs = plan_jobs(find_photos([str(archive)], recursive=True), output, compare)
     chosen = RestoreOptions(**{"strength": 1.0, **options})
     return RestoreRequest(jobs, model, chosen, torch.device("cpu"))
 
@@ -162,10 +164,62 @@ def test_what_changed_is_done_again_and_nothing_else(archive: Path, tmp_path: Pa
     assert again(color="none") == set()
 
 
-def test_results_that_were_there_before_are_left(archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compare", [False, True])
+def test_results_that_were_there_before_are_left_ever_after(compare: bool, archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     target = out / "y0" / "m0" / "0.jpg"
     target.parent.mkdir(parents=True)
     target.write_bytes(b"made by other means")
     list(restore_archive(asked(archive, out), out))
-    assert target.read_bytes() == b"made by other means"
+    for name in ("1.jpg", "2.jpg"):  # photos that come later
+        Image.fromarray(np.full((70, 80, 3), 99, np.uint8)).save(archive / name)
+        list(restore_archive(asked(archive, out, compare), out))
+        assert target.read_bytes() == b"made by other means"
+    target.unlink()
+    list(restore_archive(asked(archive, out), out))
+    assert Image.open(target).size == (80, 60)
+
+
+def test_a_killed_run_s_results_are_not_taken_for_another_s(archive: Path, tmp_path: Path) -> None:
+    """It was killed with its first result written, of which no line tells."""
+    out = tmp_path / "out"
+    target = out / "y0" / "m0" / "0.jpg"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"of a killed run, unknown to the manifest")
+    (out / "manifest.jsonl").write_text('{"settings":"other than now","means":{}}\n')
+    list(restore_archive(asked(archive, out), out))
+    assert Image.open(target).size == (80, 60)
+
+
+def test_a_photo_that_cannot_be_read_does_not_end_the_run(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(archive / "y0" / "m0")  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as unreadable:
+        unreadable.bind("00.jpg")
+        out = tmp_path / "out"
+        results = list(restore_archive(asked(archive, out), out))
+        assert len(results) == COUNT + 1
+        failed = {result.source.name for result in results if result.error}
+        assert failed == {"00.jpg", "3.png", "7.png"}
+        (record,) = (record for record in records(out) if record["output"] == "y0/m0/00.jpg")
+        assert record["error"]
+        assert record["sha256"] == ""
+
+
+def test_the_digest_is_of_what_was_read(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, photo = tmp_path / "out", archive / "y0" / "m0" / "0.jpg"
+    before, read = hashlib.sha256(photo.read_bytes()).hexdigest(), pipeline.read_file
+
+    def changed_once_read(job: Job, *arguments: Any) -> Any:
+        found = read(job, *arguments)
+        if job.source == photo:
+            Image.fromarray(np.full((70, 80, 3), 99, np.uint8)).save(photo)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "read_file", changed_once_read)
+        list(restore_archive(asked(archive, out), out))
+    assert {record["output"]: record["sha256"] for record in records(out)}["y0/m0/0.jpg"] == before
+    again = {result.source for result in restore_archive(asked(archive, out), out) if not result.error}
+    assert again == {photo}

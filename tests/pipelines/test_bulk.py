@@ -18,11 +18,14 @@ from PIL import Image
 from quantface_core.cli.main import main
 from quantface_core.errors import UsageError
 from quantface_core.io.checkpoint import save_restorer
-from quantface_core.io.stores import Place, locate, read, stamp, write
+from quantface_core.io.stores import GONE, Place, locate, read, stamp, write
+from quantface_core.pipelines.archive import MANIFEST
 from quantface_core.pipelines.bulk import _manifest as bulk_manifest
+from quantface_core.pipelines.bulk import _pending as pending
 from quantface_core.pipelines.bulk_plan import plan_bulk
+from quantface_core.pipelines.done import record_of
 from quantface_core.pipelines.jobs import find_photos, plan_jobs
-from quantface_core.pipelines.restore import RestoreRequest, restore
+from quantface_core.pipelines.restore import PhotoResult, RestoreRequest, restore
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.types import RestoreOptions
 
@@ -30,6 +33,22 @@ pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
 from pyarrow import fs  # noqa: E402
 
 COUNT, BROKEN = 10, 4
+
+
+class SilentOnce:
+    """A store that does not answer the first question."""
+
+    def __init__(self, store: Any) -> None:
+        self._store, self._asked = store, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get_file_info(self, what: Any) -> Any:
+        if not self._asked:
+            self._asked = True
+            raise OSError("timed out")
+        return self._store.get_file_info(what)
 
 
 @pytest.fixture
@@ -85,14 +104,71 @@ def test_any_pyarrow_file_system_is_read_and_written(tmp_path: Path) -> None:
         locate("nonsense://bucket/photo.jpg")
 
 
+SETTINGS = {"settings": "key", "means": {}}
+
+
+def left(name: str) -> dict[str, Any]:
+    return {"output": name, "foreign": True}
+
+
+def told_in(output: Place) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in read(output / MANIFEST).splitlines()]
+
+
 def test_a_store_keeps_the_manifest_too() -> None:
     """Stores cannot append: the driver writes it whole."""
     output = Place(fs._MockFileSystem(), "out", "mock://out")
     for number in range(2):
         with bulk_manifest(output) as manifest:
-            assert len(manifest) == number
-            manifest.add({"output": f"{number}.png", "error": ""})
-    assert [json.loads(line)["output"] for line in read(output / "manifest.jsonl").splitlines()] == ["0.png", "1.png"]
+            assert (manifest.get("0.png") is None) == (number == 0)
+            manifest.add(left(f"{number}.png"))
+    assert told_in(output) == [left("0.png"), left("1.png")]
+
+
+def test_a_store_is_told_at_once_that_a_run_begins() -> None:
+    """What a run that is killed then leaves is known as its own."""
+    output = Place(fs._MockFileSystem(), "out", "mock://out")
+    with bulk_manifest(output) as manifest:
+        manifest.add(SETTINGS)
+        assert told_in(output) == [SETTINGS]
+
+
+def test_a_store_that_does_not_answer_keeps_its_manifest() -> None:
+    output = Place(fs._MockFileSystem(), "out", "mock://out")
+    with bulk_manifest(output) as manifest:
+        manifest.add(left("0.png"))
+    silent = replace(output, store=SilentOnce(output.store))
+    with pytest.raises(UsageError, match="timed out"), bulk_manifest(silent):
+        raise UsageError("refused")
+    assert told_in(output) == [left("0.png")]
+
+
+def test_a_run_that_does_nothing_writes_nothing() -> None:
+    output = Place(fs._MockFileSystem(), "out", "mock://out")
+    with pytest.raises(UsageError, match="refused"), bulk_manifest(output):
+        raise UsageError("refused")
+    assert stamp(output / MANIFEST) == GONE
+
+
+def test_a_store_s_file_that_is_no_manifest_is_left() -> None:
+    output = Place(fs._MockFileSystem(), "out", "mock://out")
+    write(output / MANIFEST, b"something else\n")
+    with pytest.raises(UsageError, match=r"^mock://out/manifest\.jsonl: line 1 "), bulk_manifest(output):
+        pass
+    assert read(output / MANIFEST) == b"something else\n"
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_results_that_were_there_before_are_left_ever_after(compare: bool) -> None:
+    store = fs._MockFileSystem()
+    for path in ("in/a.png", "in/b.png", "out/a.png"):
+        write(Place(store, path, ""), b"a picture")
+    for asks_to_compare in (False, compare):
+        plan = plan_bulk(["in"], "out", compare=asks_to_compare, store=store)
+        with bulk_manifest(plan.output) as manifest:
+            assert [photo.name for photo in pending(plan, manifest, "key")] == ["b.png"]
+            manifest.add(SETTINGS)
+            manifest.add(record_of(PhotoResult("b.png", None, "broken", 0.0), "b.png", "in/b.png", "key", GONE, ""))
 
 
 def test_what_is_missing_is_told_in_a_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,61 @@
+"""Places of stores: what a name leads to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantface_core.errors import UsageError
+from quantface_core.io.stores import Place, is_there, locate, relative_names, write
+
+pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
+from pyarrow import fs  # noqa: E402
+
+
+class SilentStore:
+    """One that does not answer."""
+
+    type_name = "silent"
+
+    def get_file_info(self, _: Any) -> Any:
+        raise OSError("timed out")
+
+
+def test_uris_and_names_within_a_store_are_normalised() -> None:
+    assert locate("mock:///set/../raw/./a.jpg").path == "raw/a.jpg"
+    assert locate("file:///set/%2E%2E/raw/").path == "/raw"
+    assert locate("set/../raw/a.jpg", fs._MockFileSystem()).path == "raw/a.jpg"
+    assert locate("", fs._MockFileSystem()).path == ""
+
+
+def test_a_local_name_means_what_the_system_means_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`..` behind a link is above what the link leads to."""
+    (tmp_path / "far" / "set").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "set")
+    (tmp_path / "far" / "a.jpg").write_bytes(b"a photo")
+    monkeypatch.chdir(tmp_path)
+    place = locate("link/../a.jpg")
+    assert is_there(place)
+    assert place.real_path == str(tmp_path.resolve() / "far" / "a.jpg")
+
+
+def test_what_is_not_there_is_told_from_what_is_not_answered() -> None:
+    store = fs._MockFileSystem()
+    place = Place(store, "a.bin", "mock://a.bin")
+    assert not is_there(place)
+    write(place, b"content")
+    assert is_there(place)
+    with pytest.raises(UsageError, match=r"silent://a\.bin: cannot look into it \(timed out\)"):
+        is_there(Place(SilentStore(), "a.bin", "silent://a.bin"))
+
+
+def test_names_below_a_folder_do_not_lead_out_of_it() -> None:
+    assert relative_names(["/set/../raw/a.jpg", "/set/x/../b.jpg", "/set/c.jpg"], "/set") == [
+        "raw/a.jpg",
+        "b.jpg",
+        "c.jpg",
+    ]
+    assert relative_names(["/set/a.jpg"], "/album/../set") == ["a.jpg"]
+    assert relative_names(["a.jpg"], "") == ["a.jpg"]

@@ -1,0 +1,48 @@
+"""What counts as done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantface_core.errors import ModelError
+from quantface_core.io.manifest import Manifest
+from quantface_core.io.stores import Stamp
+from quantface_core.pipelines.done import is_done, is_foreign, keep_foreign, record_of
+from quantface_core.pipelines.restore import PhotoResult
+
+KNOWN = record_of(PhotoResult("a.png", None, "", 1.0), "a.png", "in/a.png", "key", Stamp(7, 100), "digest")
+
+
+def test_the_same_photo_and_settings_are_done() -> None:
+    assert is_done(KNOWN, "key", Stamp(7, 100), lambda: "")
+    assert is_done(KNOWN, "key", Stamp(7, 200), lambda: "digest")
+    assert not is_done(KNOWN, "key", Stamp(7, 200), lambda: "another")
+    assert not is_done(KNOWN, "key", Stamp(8, 100), lambda: "digest")
+    assert not is_done(KNOWN, "other settings", Stamp(7, 100), lambda: "digest")
+    assert not is_done({**KNOWN, "error": "broken"}, "key", Stamp(7, 100), lambda: "digest")
+
+
+def test_a_photo_that_cannot_be_read_is_not_done() -> None:
+    def digest() -> str:
+        raise ModelError("a.png: cannot read (Input/output error)")
+
+    assert not is_done(KNOWN, "key", Stamp(7, 200), digest)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_lay_there_before_the_first_run_is_foreign(begun: bool, tmp_path: Path) -> None:
+    for _ in range(2):
+        manifest = Manifest(tmp_path / "manifest.jsonl")
+        if begun:
+            manifest.add({"settings": "key", "means": {}})
+        keep_foreign(manifest, ["a.png", "b.png"])
+        assert [is_foreign(manifest.get(name) or {}) for name in ("a.png", "b.png", "c.png")] == [
+            not begun,
+            not begun,
+            False,
+        ]
+        manifest.close()
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    assert len(lines) == 2
