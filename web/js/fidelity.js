@@ -20,10 +20,10 @@ function loaderOf(node) {
 
 function hasFidelity(node) {
   const slot = node.inputs?.findIndex(({ name }) => name === "fr_model") ?? -1;
-  if (slot < 0 || node.inputs[slot].link == null) return false;
+  if (slot < 0 || !node.isInputConnected(slot)) return false;
   const model = loaderOf(node.getInputNode(slot));
   const widget = model?.widgets?.find(({ name }) => name === "model");
-  const given = model?.inputs?.some(({ name, link }) => name === "model" && link != null);
+  const given = model?.inputs?.some(({ name }, slot) => name === "model" && model.isInputConnected(slot));
   return !widget || given || known.has(widget.value);
 }
 
@@ -40,7 +40,7 @@ function update(node) {
 }
 
 function everyNode(graph, act) {
-  for (const node of graph?._nodes ?? []) {
+  for (const node of graph?.nodes ?? []) {
     act(node);
     if (node.subgraph) everyNode(node.subgraph, act);
   }

@@ -6,7 +6,8 @@ import { COLOURS, element } from "./element.js";
 import * as fidelity from "./fidelity.js";
 import { slider } from "./slider.js";
 
-const chinese = () => String(app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "").startsWith("zh");
+const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "";
+const chinese = () => String(locale()).startsWith("zh");
 const words = (english, translated) => (chinese() ? translated : english);
 const address = ({ filename, subfolder, type }) =>
   api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
@@ -72,15 +73,20 @@ function attach(node, view) {
   node.setSize([Math.max(node.size[0], width, 340), Math.max(node.size[1], height)]);
 }
 
-// What the page keeps of a node's last run; a node in a subgraph is kept under the subgraph's name too.
-function keptOutput({ graph, id }) {
+// The name by which the page keeps what a node's last run gave; one in a subgraph has the subgraph's name too.
+function locator({ graph, id }) {
   const inside = graph?.rootGraph && graph !== graph.rootGraph;
-  return app.nodeOutputs?.[inside ? `${graph.id}:${id}` : String(id)];
+  return inside ? `${graph.id}:${id}` : String(id);
 }
+
+// Where Vue nodes find their previews; newer pages have no other way to it, and only mirror it in `app`.
+const outputStore = () =>
+  document.querySelector("#vue-app")?.__vue_app__?.config.globalProperties.$pinia?._s?.get("nodeOutput");
 
 // The pictures that the host showed while the node ran: the result takes their place.
 function dropPreviews(node) {
-  delete app.nodePreviewImages?.[String(node.id)];
+  outputStore()?.revokePreviewsByLocatorId?.(locator(node));
+  delete app.nodePreviewImages?.[locator(node)];
   node.imgs = undefined;
   const index = node.widgets.findIndex(({ name }) => name === "$$canvas-image-preview");
   if (index < 0) return;
@@ -130,7 +136,7 @@ app.registerExtension({
       let shown = false;
       for (const wait of [0, 100, 500, 2000]) {
         setTimeout(() => {
-          const output = keptOutput(this);
+          const output = app.nodeOutputs?.[locator(this)];
           if (shown || !this.quantface || !output) return;
           shown = true;
           view.show(this.quantface, output);
