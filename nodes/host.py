@@ -170,7 +170,8 @@ def load_together(*models: FRModel, faces: int = 1) -> None:
     """Bring models to the device that computes, and keep all of them there at once."""
     import comfy.model_management as management
 
-    need = max(_NEEDED * model.restorer.image_size**2 for model in models) * faces
+    kept = compute_device().type == "cuda"  # graphs keep one face's maps
+    need = max(_NEEDED * model.restorer.image_size**2 for model in models) * (faces + kept)
     management.load_models_gpu([model.patcher for model in models], memory_required=need, force_full_load=True)
 
 

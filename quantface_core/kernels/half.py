@@ -8,13 +8,14 @@ result, which a library gives as float16 again. So that it fits, weights are div
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import reference
+from .bitpack import packed_size
 from .quantize import largest_code, largest_magnitude
 from .weight import LowBitWeight
 from .weight_cache import can_cache_weights
@@ -31,6 +32,8 @@ def unavailable(device: torch.device) -> str | None:
         return "no NVIDIA GPU is to be used here"
     if torch.cuda.get_device_capability(device) < _CAPABILITY:
         return f"{torch.cuda.get_device_name(device)} multiplies float16 no faster than float32"
+    if not agrees(device):
+        return f"{torch.cuda.get_device_name(device)} gives wrong products of float16"
     return None
 
 
@@ -88,3 +91,23 @@ class Conv2d(reference.Conv2d):
         sums = F.conv2d(maps, self._carried(), None, self.stride, self.padding).float()
         product = sums * (self._carried.scale[:, None, None] * scale)
         return (product if self.bias is None else product + self.bias[:, None, None]).to(x.dtype)
+
+
+@cache
+def agrees(device: torch.device) -> bool:
+    """Whether a linear and a convolution are `reference`'s, to 11 bits: on GTX 16 cards float16 may give NaN."""
+    rows = torch.linspace(-3, 3, 64 * 64, device=device).sin().view(64, 64)
+    maps = rows.view(1, 64, 8, 8)
+    linear, square = (_weight(shape, device) for shape in ((64, 64), (64, 64, 3, 3)))
+    sides = (1, 1), (1, 1)
+    with torch.no_grad():
+        pairs = [
+            (Linear(linear, 4, 1.0)(rows), reference.Linear(linear, 4, 1.0)(rows)),
+            (Conv2d(square, 4, 1.0, *sides)(maps), reference.Conv2d(square, 4, 1.0, *sides)(maps)),
+        ]
+    return all(float((ours - theirs).abs().max()) <= 2**-9 * float(theirs.abs().max()) for ours, theirs in pairs)
+
+
+def _weight(shape: tuple[int, ...], device: torch.device) -> LowBitWeight:
+    packed = torch.arange(packed_size(torch.Size(shape).numel(), 4), device=device) * 37 % 256
+    return LowBitWeight(packed.to(torch.uint8), torch.ones(shape[0], device=device), 4, shape)

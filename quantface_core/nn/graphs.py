@@ -13,18 +13,31 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .constant_cache import constant_caches
 from .qlayer import QuantLayer
 
+_allowed = ContextVar("graphs_allowed", default=True)
 _LEAST = 6 << 30  # bytes of a device, below which it has no room for maps that stay
 Run = Callable[..., Any]
 """Called with a part's name, its function and that function's arguments."""
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """While it lasts, every part runs eagerly: a replay calls no hooks and follows no layer's own code."""
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
 
 
 class Recorder(Protocol):
@@ -37,21 +50,47 @@ class Recorder(Protocol):
 class CudaRecorder:
     """CUDA's graphs, which share their memory: one part is done when the next one begins."""
 
-    def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        with torch.cuda.device(device):
+            self._pool, self._side = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
 
     def capture(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            work()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            made = work()
-        graph.replay()
+        with torch.cuda.device(self._device):  # streams belong to one, and the current one may be another
+            self._warm_up(work)
+            graph = torch.cuda.CUDAGraph()
+            made = self._record(graph, work)
+            graph.replay()
         return made, graph.replay
+
+    def _warm_up(self, work: Callable[[], Any]) -> None:
+        """Make once what is made once, outside the graph; then free what the graph has to make for itself."""
+        self._side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side):
+            work()
+        torch.cuda.current_stream().wait_stream(self._side)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+    def _record(self, graph: torch.cuda.CUDAGraph, work: Callable[[], Any]) -> Any:
+        # Not `torch.cuda.graph`, which leaves the capture's stream in place where its end fails.
+        with torch.cuda.stream(self._side):
+            # Other threads may go on using the device meanwhile.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                return work()
+            finally:
+                self._end(graph)
+
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        try:
+            graph.capture_end()
+        except RuntimeError:
+            # torch's allocator would believe for ever that the capture goes on, and free nothing.
+            for give_back in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+                with suppress(RuntimeError, AttributeError):
+                    getattr(torch._C, give_back)(torch.cuda.current_device(), self._pool)
+            raise
 
 
 def cuda_recorder(device: torch.device) -> Recorder | None:
@@ -60,13 +99,15 @@ def cuda_recorder(device: torch.device) -> Recorder | None:
         return None
     if torch.cuda.is_current_stream_capturing() or torch.cuda.get_device_properties(device).total_memory < _LEAST:
         return None
-    return CudaRecorder()
+    return CudaRecorder(device)
 
 
 class Graphs:
     """The graphs of one model. A copy starts empty."""
 
-    failed = False  # of the process: what cannot be captured once will not be later
+    failed = (
+        False  # of the process: what cannot be captured once will not be later; a want of memory is the model's own
+    )
 
     def __init__(self, recorder: Callable[[torch.device], Recorder | None] = cuda_recorder) -> None:
         self._recorder_for, self._lock = recorder, threading.Lock()
@@ -81,45 +122,62 @@ class Graphs:
         self._captured: dict[Any, _Captured] = {}
         self._seen: set[Any] = set()
         self._state: _State | None = None
+        self._lacks_memory = False
 
     @contextmanager
     def running(self, model: nn.Module, device: torch.device, wanted: bool = True) -> Iterator[Run]:
         """Gives what runs parts of the model, by graph where it can; results hold until the part runs again."""
-        if not wanted or Graphs.failed or torch.is_grad_enabled() or not self._lock.acquire(blocking=False):
-            yield _eager
-            return
+        is_ours = self._lock.acquire(blocking=False)
         try:
-            if self._state is not None and not self._state.holds():
-                self.drop()
-            self._recorder = self._recorder or self._recorder_for(device)
-            yield _eager if self._recorder is None else lambda *given: self._run(model, *given)
+            yield self._runner(model, device) if is_ours and wanted and self._may_run() else _eager
         except torch.cuda.OutOfMemoryError:
-            self.drop()
+            if is_ours:
+                self.drop()
             raise
         finally:
-            self._lock.release()
+            if is_ours:
+                self._lock.release()
+
+    def _may_run(self) -> bool:
+        return _allowed.get() and not (Graphs.failed or self._lacks_memory or torch.is_grad_enabled())
+
+    def _runner(self, model: nn.Module, device: torch.device) -> Run:
+        if self._state is not None and not self._state.holds():
+            self.drop()
+        self._recorder = self._recorder or self._recorder_for(device)
+        return _eager if self._recorder is None else lambda *given: self._run(model, *given)
 
     def _run(self, model: nn.Module, part: str, work: Callable[..., Any], *given: Any) -> Any:
         inputs, form = tree_flatten(given)
-        key = part, repr(form), tuple((tuple(x.shape), x.dtype, x.stride()) for x in inputs)
+        shapes = tuple((tuple(x.shape), x.dtype, x.stride()) for x in inputs)
+        # Tensors of inference mode cannot be written to outside it.
+        key = part, repr(form), shapes, torch.is_inference_mode_enabled()
         if key in self._captured:
             return self._captured[key](inputs)
-        if Graphs.failed or key not in self._seen:
+        if self._recorder is None or key not in self._seen:
             self._seen.add(key)
             return work(*given)
+        captured = self._capture(lambda *held: work(*tree_unflatten(list(held), form)), inputs)
+        if captured is None:
+            return work(*given)
+        self._captured[key], self._state = captured, _State(model)
+        return captured.made
+
+    def _capture(self, work: Callable[..., Any], inputs: list[Tensor]) -> _Captured | None:
+        """None where it fails, and then nothing more is captured."""
         assert self._recorder
         try:
-            self._captured[key] = _Captured(
-                self._recorder, lambda *held: work(*tree_unflatten(list(held), form)), inputs
-            )
-        except Exception:  # the driver's, the allocator's, torch's: whatever it is, there is another way
-            Graphs.failed = True
-            self.drop()
-            if torch.cuda.is_available():
+            return _Captured(self._recorder, work, inputs)
+        except RuntimeError as error:  # the driver's, the allocator's, torch's; not a cancellation
+            lacks_memory = isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
+        # Only now, without the error: it holds the maps of what failed.
+        self.drop()
+        self._lacks_memory = lacks_memory
+        Graphs.failed = Graphs.failed or not lacks_memory
+        if torch.cuda.is_available():
+            with suppress(RuntimeError):
                 torch.cuda.empty_cache()
-            return work(*given)
-        self._state = _State(model)
-        return self._captured[key].made
+        return None
 
 
 def _eager(part: str, work: Callable[..., Any], *given: Any) -> Any:
@@ -141,10 +199,11 @@ class _Captured:
 
 
 class _State:
-    """What a graph counts on: a model's modules, where their tensors are, and the kernels of its low-bit layers.
+    """What a graph counts on: a model's modules, where their tensors are, the kernels of its low-bit layers, and what
+    its constant caches keep.
 
-    Compared before every face: as flat lists it takes a third of a millisecond. Kernels are held, so that what a graph
-    reads stays where it is until it is dropped.
+    Compared before every face: as flat lists it takes a third of a millisecond. Kernels and kept results are held, so
+    that what a graph reads stays where it is until it is dropped.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -152,6 +211,7 @@ class _State:
         self._children = [(m._modules, tuple(m._modules.items())) for m in modules if m._modules]
         self._kernels = [(m, m._kernel) for m in modules if isinstance(m, QuantLayer)]
         tables = [table for m in modules for table in (m._parameters, m._buffers)]
+        self._kept = [(cache, cache.kept) for cache in constant_caches(model)]
         self._tensors = [(table, name, _place(x)) for table in tables for name, x in table.items()]
 
     def holds(self) -> bool:
@@ -159,6 +219,7 @@ class _State:
         return (
             all(tuple(table.items()) == children for table, children in self._children)
             and all(layer._kernel is kernel for layer, kernel in self._kernels)
+            and all(cache.kept is kept and (kept is None or kept.is_current()) for cache, kept in self._kept)
             and all(_place(table.get(name)) == place for table, name, place in self._tensors)
         )
 

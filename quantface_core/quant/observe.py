@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..nn.graphs import without_graphs
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
 from .batches import Forward, Progress, call, eval_mode, materialize
@@ -104,7 +105,8 @@ def _observing(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tens
 
     hooks = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
     try:
-        yield
+        with without_graphs():  # they call no hooks
+            yield
     finally:
         for handle in hooks:
             handle.remove()

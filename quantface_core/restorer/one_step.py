@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ImageError, UsageError
 from ..nn.channels_last_norm import replace_norms
+from ..nn.constant_cache import constant_caches
 from ..nn.graphs import Graphs
 from .attention import AttentionProcessor
 from .configs import RestorerConfig
@@ -145,8 +146,10 @@ class OneStepRestorer(RestorerModel):
             return postprocess(run("decoder", self.decode, Latent(code, latent.maps)))
 
     def _apply(self, fn: Any, recurse: bool = True) -> OneStepRestorer:
-        """As of any module; graphs, which hold a device's memory, stay behind."""
+        """As of any module; graphs and what caches keep, which hold a device's memory, stay behind."""
         self.graphs.drop()
+        for cache in constant_caches(self):
+            cache.kept = None
         moved: OneStepRestorer = super()._apply(fn, recurse)
         return moved
 

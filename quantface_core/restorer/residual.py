@@ -43,13 +43,13 @@ class FusedResnetBlock(nn.Module):
         return norm_conv(self.conv2, self.norm2, self.nonlinearity, x, skip=skip)
 
     def _of_time(self, temb: Tensor) -> Tensor | None:
-        """What the layer makes of the time embedding, [B, O]: one step has one time, the same for every picture."""
+        """What the layer makes of the time embedding, [B or 1, O]: one step has one time, every picture's."""
         layer: Any = self.time_emb_proj
         if layer is None:
             return None
         if isinstance(layer, QuantLinear) and temb.device.type == "cpu":
             return layer.cached(self.nonlinearity(temb))
-        return self._time(temb, (layer,), lambda: layer(self.nonlinearity(temb)))
+        return self._time(temb, (layer,), lambda x: layer(self.nonlinearity(x)))
 
 
 def replace_residuals(model: nn.Module) -> None:

@@ -17,8 +17,8 @@ class TimeProjection(nn.Module):
         self.module, self._kept = module, ConstantCache()
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        """[B] -> [B, C] float32."""
-        return self._kept(timesteps, (), lambda: self.module(timesteps))
+        """[B] -> [B or 1, C] float32."""
+        return self._kept(timesteps, (), self.module)
 
 
 class TimeEmbedding(nn.Module):
@@ -30,10 +30,8 @@ class TimeEmbedding(nn.Module):
         self._kept = ConstantCache()
 
     def forward(self, sample: Tensor, condition: None = None) -> Tensor:
-        """[B, C] -> [B, T]."""
-        return self._kept(
-            sample, (self.linear_1, self.linear_2), lambda: self.linear_2(self.act(self.linear_1(sample)))
-        )
+        """[B, C] -> [B or 1, T]."""
+        return self._kept(sample, (self.linear_1, self.linear_2), lambda x: self.linear_2(self.act(self.linear_1(x))))
 
 
 def cache_time_embedding(unet: Any) -> None:

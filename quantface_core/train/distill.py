@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..kernels.dispatch import fast_dtype
+from ..nn.graphs import without_graphs
 from ..nn.swap import quant_layers, quantizable
 from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
 from ..quant.batches import Forward, call, device_of, eval_mode, materialize, tensors_of
@@ -162,7 +163,7 @@ def trainable_layers(
     before, flags = quant_layers(model), {p: p.requires_grad for p in model.parameters()}
     try:
         to_trainable(model, settings.rank, settings.learn_clips, settings.trainer.seed, within, learning)
-        with torch.enable_grad():
+        with torch.enable_grad(), without_graphs():  # which would keep what validation computed before a step
             yield
         to_integers(model, settings.merge_rank, metrics)
     except BaseException:

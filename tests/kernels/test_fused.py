@@ -5,6 +5,9 @@ Numbers are such that sums come out the same in any order: then everything is co
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -259,7 +262,22 @@ def test_weights_stay_packed_where_there_is_no_room(monkeypatch: pytest.MonkeyPa
         assert torch.equal(layer(x), reference.Linear(layer.weight, 4, 0.8)(x))
         assert layer._unpacked._kept is None
     assert torch.equal(layers[0].fused(x, LinearFusion(), layers[1:])[1], layers[1](x))
-    assert layers[0]._stacks[layers]._codes is None
+    assert layers[0]._stacks[layers[1:]]._codes is None
+
+
+def test_layers_that_are_one_product_go_with_their_model() -> None:
+    """At once, not when Python next looks for cycles: a host counts on the memory."""
+    draw = Draw(4)
+    layers = tuple(triton.Linear(draw.weight((8, 64)), 4, 0.8) for _ in range(3))
+    layers[0].fused(draw.eighths(5, 64), LinearFusion(), layers[1:])
+    layers[0].fused(draw.eighths(5, 64), LinearFusion())
+    gone = [weakref.ref(layer) for layer in layers]
+    gc.disable()
+    try:
+        del layers
+        assert not any(layer() for layer in gone)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("outputs", [3, 16, 64, 136, 300])

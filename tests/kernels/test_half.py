@@ -45,6 +45,18 @@ def test_the_largest_sums_fit() -> None:
     torch.testing.assert_close(found, reference.Linear(*given)(x), rtol=2**-10, atol=0)
 
 
+def test_a_card_whose_float16_is_broken_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert half.agrees.__wrapped__(torch.device("cpu"))
+    convolve = torch.nn.functional.conv2d
+
+    def broken(x: torch.Tensor, *given: object) -> torch.Tensor:
+        y = convolve(x, *given)
+        return y * torch.nan if x.dtype == torch.half else y
+
+    monkeypatch.setattr(half.F, "conv2d", broken)
+    assert not half.agrees.__wrapped__(torch.device("cpu"))
+
+
 def test_it_stands_in_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not on cpu" in str(half.unavailable(torch.device("cpu")))
     monkeypatch.setattr(torch.version, "cuda", "12.8")
@@ -54,6 +66,7 @@ def test_it_stands_in_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -
     for capability, name in (((7, 5), "half"), ((6, 1), "reference")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GeForce")
+        monkeypatch.setattr(half, "agrees", lambda _: True)
         from quantface_core.kernels import triton
 
         triton.unavailable.cache_clear()

@@ -20,7 +20,6 @@ from quantface_core.kernels import reference, triton
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.quantize import per_channel_scale, quantize
 from quantface_core.kernels.triton import launch
-from quantface_core.nn.constant_cache import ConstantCache
 from quantface_core.nn.swap import empty_like, is_pointwise, prepare, quantizable, swap
 from quantface_core.restorer import embedder
 from quantface_core.restorer.attention import AttentionProcessor
@@ -121,32 +120,6 @@ def test_a_block_gives_what_its_steps_do(name: str) -> None:
     assert found.shape == expected.shape
     assert not called  # computed in the passes of the layers that follow
     assert float((found - expected).norm()) < 3e-3 * float(expected.norm())
-
-
-@torch.no_grad()
-def test_a_block_s_time_is_kept_on_a_gpu() -> None:
-    """Till its weights are others; a stand-in for the device, whose tensors have no numbers."""
-    layer, kept, made = nn.Linear(4, 3), ConstantCache(), []
-    x = torch.randn(1, 4, device="meta")
-
-    def compute() -> Tensor:
-        made.append(torch.empty(1, 3, device="meta"))
-        return made[-1]
-
-    assert kept(x, (layer,), compute) is kept(torch.empty_like(x), (layer,), compute)
-    kept(x.expand(2, -1), (layer,), compute)
-    layer.weight = nn.Parameter(layer.weight.clone())
-    kept(x, (layer,), compute)
-    layer.weight.mul_(2)
-    kept(x, (layer,), compute)
-    assert len(made) == 4
-    low = low_bits(nn.Sequential(nn.Linear(16, 8)))
-    prepare(low, reference)
-    kept(x, tuple(low), compute)
-    kept(x, tuple(low), compute)
-    prepare(low, reference)
-    kept(x, tuple(low), compute)
-    assert len(made) == 6
 
 
 @torch.inference_mode()

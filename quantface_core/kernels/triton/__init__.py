@@ -61,6 +61,8 @@ def _does_not_work(device: torch.device) -> str | None:
 
         with torch.no_grad():
             right = agrees(device)
+    except torch.cuda.OutOfMemoryError:  # says nothing of Triton, and must not be kept as if it did
+        raise
     except Exception as error:  # Triton's own, the compiler's, the driver's: whatever it is, others compute instead
         return f"Triton cannot compile here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     return None if right else "its results are wrong here"

@@ -39,7 +39,7 @@ class Linear:
         self.branch: Branch | None = None
         self._unpacked = UnpackedWeight(weight)
         self._biases: dict[torch.dtype, Tensor | None] = {}
-        self._stacks: dict[tuple[Linear, ...], _Stack] = {}
+        self._stacks: dict[tuple[Linear, ...], _Stack] = {}  # by the layers beside this one
 
     def take_branch(self, stored: StoredBranch) -> None:
         """See `fusion.FusedLinear`."""
@@ -75,37 +75,39 @@ class Linear:
 
     def fused(self, x: Tensor, fusion: LinearFusion, others: tuple[Any, ...] = ()) -> list[Tensor]:
         """See `fusion.FusedLinear`: one product for all the layers."""
-        layers = (self, *others)
-        if layers not in self._stacks:
-            self._stacks[layers] = _Stack(layers)
-        stack = self._stacks[layers]
-        y = stack(x, fusion)
+        if others not in self._stacks:
+            self._stacks[others] = _Stack(self, others)
+        stack = self._stacks[others]
+        y = stack(self, x, fusion)
         return [y] if not others else list(y.split(stack.outputs, 1))
 
 
 class _Stack:
-    """Layers that read the same codes as one of all their outputs; their branches as one, zero where others are."""
+    """Layers that read the same codes as one of all their outputs; their branches as one, zero where others are.
 
-    def __init__(self, layers: tuple[Linear, ...]) -> None:
-        self.layers = layers
+    The first of them is given at each call: it keeps this, and a cycle would keep both beyond their model's unloading.
+    """
+
+    def __init__(self, first: Linear, others: tuple[Linear, ...]) -> None:
+        self._others, layers = others, (first, *others)
         self.outputs = [layer.weight.shape[0] for layer in layers]
         self.scale = torch.cat([layer.scale for layer in layers]) if len(layers) > 1 else layers[0].scale
         self._codes: Tensor | None = None
         self._made: dict[torch.dtype, tuple[Tensor | None, Tensor | None, Tensor | None]] = {}
         self._keeps: bool | None = None
 
-    def __call__(self, x: Tensor, fusion: LinearFusion) -> Tensor:
-        down, up, bias = self._tensors(x.dtype)
-        codes, scales, low = self.layers[0].rounded(x, fusion, down)
+    def __call__(self, first: Linear, x: Tensor, fusion: LinearFusion) -> Tensor:
+        down, up, bias = self._tensors(first, x.dtype)
+        codes, scales, low = first.rounded(x, fusion, down)
         skip = None if fusion.skip is None else fusion.skip.contiguous()
-        return linear_product(codes, self._weight(), self.scale, scales, bias, Epilogue(low, up, skip=skip))
+        return linear_product(codes, self._weight(first), self.scale, scales, bias, Epilogue(low, up, skip=skip))
 
-    def _weight(self) -> Tensor:
-        if len(self.layers) == 1:
-            return self.layers[0]._unpacked()
+    def _weight(self, first: Linear) -> Tensor:
+        if not self._others:
+            return first._unpacked()
         if self._codes is not None:
             return self._codes
-        weights = [layer.weight for layer in self.layers]
+        weights = [layer.weight for layer in (first, *self._others)]
         codes = torch.empty(sum(self.outputs), weights[0].shape[1], dtype=torch.int8, device=weights[0].packed.device)
         for weight, rows in zip(weights, codes.split(self.outputs), strict=True):
             unpacked(weight, rows)
@@ -114,18 +116,19 @@ class _Stack:
         self._codes = codes if self._keeps else None
         return codes
 
-    def _tensors(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def _tensors(self, first: Linear, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """All branches' down [r, K] and up [r, O], and all biases [O]."""
         if dtype not in self._made:
-            branches = [layer.branch for layer in self.layers]
+            layers = (first, *self._others)
+            branches = [layer.branch for layer in layers]
             down = up = bias = None
             if any(branches):
                 down = torch.cat([b.down(dtype) for b in branches if b])
                 rows = [b.up(dtype) if b else self.scale.new_zeros(0, n, dtype=dtype)
                         for b, n in zip(branches, self.outputs, strict=True)]  # fmt: skip
                 up = torch.block_diag(*rows)
-            if any(layer.bias is not None for layer in self.layers):
-                biases = [layer.bias_in(dtype) for layer in self.layers]
+            if any(layer.bias is not None for layer in layers):
+                biases = [layer.bias_in(dtype) for layer in layers]
                 none = [self.scale.new_zeros(n, dtype=dtype) for n in self.outputs]
                 bias = torch.cat([n if b is None else b for b, n in zip(biases, none, strict=True)])
             self._made[dtype] = down, up, bias
