@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 _STARTS, _RUNS = 120, 600  # seconds until it listens, and until a prompt is through
 _WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+_NESTED = "COMFY_DYNAMICCOMBO_V3"
 _MUTED = 2
 
 
@@ -116,7 +117,8 @@ class ComfyUI:
         for node in workflow["nodes"]:
             if node["mode"] == _MUTED or node["type"] not in self.nodes:
                 continue
-            inputs: dict[str, Any] = dict(zip(self._widgets(node["type"]), node["widgets_values"], strict=True))
+            # Newer hosts' own nodes have widgets at their end that a workflow says nothing of.
+            inputs: dict[str, Any] = dict(zip(self._widgets(node["type"]), node["widgets_values"], strict=False))
             inputs |= {i["name"]: sources[i["link"]] for i in node["inputs"] if i["link"] is not None}
             inputs.pop("upload", None)
             prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
@@ -128,7 +130,9 @@ class ComfyUI:
         for group in ("required", "optional"):
             for name, spec in self.nodes[kind]["input"].get(group, {}).items():
                 options = spec[1] if len(spec) > 1 else {}
-                if isinstance(spec[0], list) or spec[0] in _WIDGETS:
+                if spec[0] == _NESTED:  # a choice, and what the first of its options asks for
+                    names += [name, *(f"{name}.{below}" for below in options["options"][0]["inputs"]["required"])]
+                elif isinstance(spec[0], list) or spec[0] in _WIDGETS:
                     names.append(name)
                     if options.get("image_upload") or options.get("video_upload"):
                         names.append("upload")

@@ -15,6 +15,11 @@ import pytest
 from tests.nodes.comfyui import ROOT, ComfyUI
 from tests.nodes.page import Page, chromium
 
+_PREVIEWS = """() => {
+  const { id } = app.graph._nodes.find(({ type }) => /RestoreFace|PasteFaces/.test(type));
+  const images = document.querySelectorAll(`[data-node-id="${id}"] img:not(.quantface-slider img)`);
+  return images.length + (app.nodePreviewImages[id]?.length ?? 0);
+}"""
 _CANCELS_IN = 3.0  # seconds, with room for a busy machine
 
 
@@ -50,6 +55,7 @@ def test_a_template_opens_and_runs(page: Page, name: str) -> None:
     page.fit()
     page.shot(name)
     assert page.page.locator(".quantface-slider img").first.evaluate("image => image.naturalWidth") > 0
+    assert page.page.evaluate(_PREVIEWS) == 0  # shown while it ran
 
 
 def test_the_slider_follows_the_pointer_and_leaves_the_node_alone(page: Page) -> None:

@@ -19,11 +19,10 @@ _GROWTH = 50  # MB over the runs
 _RUNS = 20
 
 
-def test_the_pack_starts_fast_and_without_warnings(server: ComfyUI) -> None:
+def test_the_pack_starts_without_warnings(server: ComfyUI) -> None:
     log = server.log.read_text()
     line = next(line for line in log.splitlines() if line.rstrip().endswith("custom_nodes/QuantFace"))
     assert "FAILED" not in line
-    assert float(line.split()[0]) < 1
     assert "quantface" not in log.lower().replace(line.lower(), "")
 
 
