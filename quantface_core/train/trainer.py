@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import QuantFaceError, UsageError
+from ..runtime.backward import whole_or_forgotten
 from ..types import TrainerSettings
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class Trainer:
         total = torch.zeros(())
         for turn in range(settings.accumulation):
             part = loss(self.indices(step, turn)) / settings.accumulation
-            part.backward()
+            with whole_or_forgotten():
+                part.backward()
             total += part.detach().cpu()
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         _average([total, *gradients])
