@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import reference
-from .bitpack import packed_size
 from .quantize import largest_code, largest_magnitude
-from .weight import LowBitWeight
+from .weight import LowBitWeight, self_test_weight
 from .weight_cache import can_cache_weights
 
 _CAPABILITY = (7, 0)  # from which products of float16 are quicker than of float32
@@ -98,7 +97,7 @@ def agrees(device: torch.device) -> bool:
     """Whether a linear and a convolution are `reference`'s, to 11 bits: on GTX 16 cards float16 may give NaN."""
     rows = torch.linspace(-3, 3, 64 * 64, device=device).sin().view(64, 64)
     maps = rows.view(1, 64, 8, 8)
-    linear, square = (_weight(shape, device) for shape in ((64, 64), (64, 64, 3, 3)))
+    linear, square = (self_test_weight(shape, 4, device) for shape in ((64, 64), (64, 64, 3, 3)))
     sides = (1, 1), (1, 1)
     with torch.no_grad():
         pairs = [
@@ -106,8 +105,3 @@ def agrees(device: torch.device) -> bool:
             (Conv2d(square, 4, 1.0, *sides)(maps), reference.Conv2d(square, 4, 1.0, *sides)(maps)),
         ]
     return all(float((ours - theirs).abs().max()) <= 2**-9 * float(theirs.abs().max()) for ours, theirs in pairs)
-
-
-def _weight(shape: tuple[int, ...], device: torch.device) -> LowBitWeight:
-    packed = torch.arange(packed_size(torch.Size(shape).numel(), 4), device=device) * 37 % 256
-    return LowBitWeight(packed.to(torch.uint8), torch.ones(shape[0], device=device), 4, shape)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from .bitpack import unpack
+from .bitpack import packed_size, unpack
+from .quantize import largest_code
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,10 @@ class LowBitWeight:
     def codes(self) -> Tensor:
         """q, int8, in `shape`. Raises ConfigError when `packed` is not of that size."""
         return unpack(self.packed, self.bits, self.shape)
+
+
+def self_test_weight(shape: tuple[int, ...], bits: int, device: torch.device) -> LowBitWeight:
+    """A weight whose codes run through all values, of outputs near 1, for a backend to try itself on."""
+    packed = torch.arange(packed_size(torch.Size(shape).numel(), bits), device=device) * 37 % 256
+    scale = torch.full(shape[:1], 1 / largest_code(bits), device=device)
+    return LowBitWeight(packed.to(torch.uint8), scale, bits, shape)

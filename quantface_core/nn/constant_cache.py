@@ -13,7 +13,7 @@ from .qlayer import QuantLayer
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class CachedResult:
     """A result, and what it was made of."""
 
     result: Tensor  # [1, ...]
@@ -34,7 +34,7 @@ class ConstantCache:
     """
 
     def __init__(self) -> None:
-        self.kept: Kept | None = None
+        self.kept: CachedResult | None = None
 
     def __call__(self, x: Tensor, layers: Sequence[nn.Module], compute: Callable[[Tensor], Tensor]) -> Tensor:
         """What `compute` makes of x [B, ...], whose rows are the same and always were, and of the layers' weights.
@@ -45,7 +45,7 @@ class ConstantCache:
             return compute(x)
         of = (x.shape[1:], x.dtype, x.device)
         if not (self.kept and self.kept.of == of and _same(self.kept.layers, layers) and self.kept.is_current()):
-            self.kept = Kept(compute(x[:1]), of, layers, _marks(layers))
+            self.kept = CachedResult(compute(x[:1]), of, layers, _marks(layers))
         return self.kept.result
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -32,7 +32,7 @@ Run = Callable[..., Any]
 
 @contextmanager
 def without_graphs() -> Iterator[None]:
-    """While it lasts, every part runs eagerly: a replay calls no hooks and follows no layer's own code."""
+    """While it lasts, every part runs eagerly: a replay runs no Python, neither hooks nor a layer's own code."""
     token = _allowed.set(False)
     try:
         yield
@@ -105,9 +105,7 @@ def cuda_recorder(device: torch.device) -> Recorder | None:
 class Graphs:
     """The graphs of one model. A copy starts empty."""
 
-    failed = (
-        False  # of the process: what cannot be captured once will not be later; a want of memory is the model's own
-    )
+    failed = False  # of the process: what cannot be captured once will not be later, unless memory was short
 
     def __init__(self, recorder: Callable[[torch.device], Recorder | None] = cuda_recorder) -> None:
         self._recorder_for, self._lock = recorder, threading.Lock()

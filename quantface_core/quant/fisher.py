@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..nn.swap import Layer
-from ..runtime.backward import whole_or_forgotten
+from ..runtime.backward import graph_freed_on_error
 from ..runtime.inference import without_inference_mode
 from .batches import Forward, Progress, eval_mode, tensors_of
 from .compensate import damped_factor
@@ -44,7 +44,7 @@ def output_fisher(
     """
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, Tensor] = {}
-    with eval_mode(model), _frozen(model), _gradients(layers, sums), torch.enable_grad(), whole_or_forgotten():
+    with eval_mode(model), _frozen(model), _gradients(layers, sums), torch.enable_grad(), graph_freed_on_error():
         for i, batch in enumerate(batches):
             if progress:
                 progress(i, len(batches))

@@ -9,11 +9,11 @@ import torch
 
 
 @contextmanager
-def whole_or_forgotten() -> Iterator[None]:
-    """Around a backward pass: when it raises, nothing keeps its graph.
+def graph_freed_on_error() -> Iterator[None]:
+    """Around a backward pass: when it raises, its autograd graph is freed.
 
-    Autograd leaves what it had still to do in a queue of the thread, and with it all maps of the graph, gigabytes, till
-    the thread's next backward pass: here that is a pass through nothing.
+    The nodes that were still to run stay in the thread's ready queue, and with them every activation saved for them,
+    until the thread's next backward pass: here that is one through a constant.
     """
     try:
         yield

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import QuantFaceError, UsageError
-from ..runtime.backward import whole_or_forgotten
+from ..runtime.backward import graph_freed_on_error
 from ..types import TrainerSettings
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Trainer:
         total = torch.zeros(())
         for turn in range(settings.accumulation):
             part = loss(self.indices(step, turn)) / settings.accumulation
-            with whole_or_forgotten():
+            with graph_freed_on_error():
                 part.backward()
             total += part.detach().cpu()
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from quantface_core.runtime.backward import whole_or_forgotten
+from quantface_core.runtime.backward import graph_freed_on_error
 
 
 class _Kept(torch.autograd.Function):
@@ -36,7 +36,7 @@ def test_a_pass_that_is_cut_short_keeps_no_graph() -> None:
         weight = torch.ones(3, requires_grad=True)
         one, other = _Kept.apply(weight * 2), _Kept.apply(weight * 3)
         other.register_hook(stop)  # made last, it is gone back through first: the other waits
-        with whole_or_forgotten():
+        with graph_freed_on_error():
             (one * other).sum().backward()
 
     with pytest.raises(KeyboardInterrupt) as stopped:

@@ -81,16 +81,16 @@ def directories(data: Buffer) -> Iterator[Directory]:
     big = struct.unpack(order + "H", data[2:4])[0] == 43
     (place,) = struct.unpack(order + "Q", data[8:16]) if big else struct.unpack(order + "L", data[4:8])
     seen: set[int] = set()
-    room = _Room(len(data))
+    budget = _ByteBudget(len(data))
     while place and place not in seen:
         seen.add(place)
-        directory, following = _read(data, place, order, big, CHILDREN, room)
+        directory, following = _read(data, place, order, big, CHILDREN, budget)
         yield directory
         place = following
 
 
 @dataclass
-class _Room:
+class _ByteBudget:
     """How many bytes all values may still have: none but hostile ones add up to more than the file."""
 
     left: int
@@ -103,7 +103,7 @@ class _Room:
 
 
 def _read(
-    data: Buffer, place: int, order: Order, big: bool, children: tuple[int, ...], room: _Room
+    data: Buffer, place: int, order: Order, big: bool, children: tuple[int, ...], budget: _ByteBudget
 ) -> tuple[Directory, int]:
     head, entry, field_size = ("Q", "HHQ8s", 8) if big else ("H", "HHL4s", 4)
     try:
@@ -121,7 +121,7 @@ def _read(
         if not length or length > len(data) or tag in directory.entries:
             continue
         (there,) = struct.unpack(order + ("Q" if big else "L"), inline)
-        if length > field_size and (there + length > len(data) or not room.take(length)):
+        if length > field_size and (there + length > len(data) or not budget.take(length)):
             continue
         value = inline[:length] if length <= field_size else bytes(data[there : there + length])
         directory.entries[tag] = Entry(kind, value)
@@ -130,7 +130,9 @@ def _read(
         if tag in children:
             # A child names no further directory of its own kind: no circles.
             try:
-                child, _ = _read(data, directory.number(tag), order, big, tuple(c for c in children if c != tag), room)
+                child, _ = _read(
+                    data, directory.number(tag), order, big, tuple(c for c in children if c != tag), budget
+                )
             except ValueError:
                 continue
             directory.children[tag] = child

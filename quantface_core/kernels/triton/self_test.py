@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import reference
-from ..bitpack import packed_size
-from ..quantize import largest_code
-from ..weight import LowBitWeight
+from ..weight import self_test_weight
 from . import launch
 from .conv2d import Conv2d
 from .linear import Linear
@@ -36,7 +34,10 @@ def _layers(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     for bits, dtype in [(4, dtypes[0]), *((bits, dtypes[-1]) for bits in (3, 4, 6))]:
         x = maps.to(dtype)
         rows = x.permute(0, 2, 3, 1).reshape(-1, _CHANNELS)
-        linear, square = _weight((24, _CHANNELS), bits, device), _weight((24, _CHANNELS, 3, 3), bits, device)
+        linear, square = (
+            self_test_weight((24, _CHANNELS), bits, device),
+            self_test_weight((24, _CHANNELS, 3, 3), bits, device),
+        )
         yield Linear(linear, bits, 0.9)(rows), reference.Linear(linear, bits, 0.9)(rows)
         ours, theirs = (kind(square, bits, 0.9, *_SIDES) for kind in (Conv2d, reference.Conv2d))
         yield ours(x), theirs(x)
@@ -49,7 +50,7 @@ def _tiles(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     x = (torch.arange(150 * _CHANNELS, device=device) * 37 % 15 - 7).to(torch.int8)
     rows, maps = x.view(150, _CHANNELS), x.view(1, 15, 10, _CHANNELS)
     linear, square = (
-        _weight(shape, 4, device).codes() for shape in ((_OUTPUTS, _CHANNELS), (_OUTPUTS, _CHANNELS, 3, 3))
+        self_test_weight(shape, 4, device).codes() for shape in ((_OUTPUTS, _CHANNELS), (_OUTPUTS, _CHANNELS, 3, 3))
     )
     sums = reference.linear_sums(rows, linear, 4, 4)
     map_sums = reference.conv2d_sums(maps.permute(0, 3, 1, 2), square, 4, 4, 1, 1).permute(0, 2, 3, 1)
@@ -59,10 +60,3 @@ def _tiles(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         taps_first = square.permute(0, 2, 3, 1).contiguous()
         conv2d_product(maps, taps_first, ones, ones[:1], None, *_SIDES, y, tile=tile)
         yield y, map_sums
-
-
-def _weight(shape: tuple[int, ...], bits: int, device: torch.device) -> LowBitWeight:
-    size = packed_size(torch.Size(shape).numel(), bits)
-    packed = (torch.arange(size, device=device) * 37 % 256).to(torch.uint8)
-    scale = torch.full(shape[:1], 1 / largest_code(bits), device=device)
-    return LowBitWeight(packed, scale, bits, shape)
