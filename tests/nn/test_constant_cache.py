@@ -39,9 +39,9 @@ def test_a_result_is_kept_till_its_weights_are_others() -> None:
 def test_one_row_serves_batches_of_any_size() -> None:
     """A graph of one face goes on reading it after a batch."""
     cache, x = ConstantCache(), torch.randn(1, 4, device="meta")
-    one = cache(x, (), lambda x: x + 1)
-    assert cache(x.expand(3, -1), (), lambda x: x + 1) is one
+    one = cache(x.expand(3, -1), (), lambda x: x + 1)
     assert one.shape == (1, 4)
+    assert cache(x, (), lambda x: x + 1) is one
 
 
 def test_nothing_is_kept_on_a_processor_nor_for_gradients() -> None:
