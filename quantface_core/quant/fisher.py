@@ -18,6 +18,7 @@ from ..errors import UsageError
 from ..nn.swap import Layer
 from ..runtime.backward import graph_freed_on_error
 from ..runtime.inference import without_inference_mode
+from ..runtime.memory import released_memory
 from .batches import Forward, Progress, eval_mode, tensors_of
 from .compensate import damped_factor
 
@@ -27,6 +28,7 @@ _SMALLEST = 1e-20
 
 
 @without_inference_mode
+@released_memory()
 def output_fisher(
     model: nn.Module,
     batches: Sequence[Any],

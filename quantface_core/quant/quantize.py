@@ -18,7 +18,7 @@ from ..kernels.quantize import largest_code
 from ..nn.fold import fold_ahead, take_parameters
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, quantizable, swap
-from ..runtime.memory import kept_memory
+from ..runtime.memory import released_memory
 from ..types import BRANCH_BITS, BRANCHES, FLOAT_BRANCH, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
 from .fisher import FISHER_BATCHES
@@ -141,7 +141,7 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-@kept_memory()
+@released_memory()
 def quantize_layers(
     model: nn.Module,
     statistics: Mapping[str, ChannelStatistics],

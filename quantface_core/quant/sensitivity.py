@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..nn.qlayer import QuantLayer
 from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
-from ..runtime.memory import kept_memory
+from ..runtime.memory import kept_memory, released_memory
 from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, eval_mode, materialize, tensors_of
 from .input_sample import output_sides
@@ -129,7 +129,7 @@ def measure_layers(
         widths[name] = one.width_errors(balance, ranges)
         macs[name] = _macs(layer, x)
 
-    with observe_inputs({n: layers[n] for n in formats}, observed), eval_mode(model):
+    with released_memory(), observe_inputs({n: layers[n] for n in formats}, observed), eval_mode(model):
         for batch in batches:
             if len(probes) < len(formats):
                 (forward or call)(model, batch)

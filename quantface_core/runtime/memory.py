@@ -20,7 +20,7 @@ _KEPT = (1 << 31) - 1  # bytes
 _USUAL = 32 << 20  # bytes: what the allocator itself would have settled at among blocks of this size
 
 _lock = threading.Lock()
-_users = 0
+_keeping = _releasing = 0  # how many blocks of code ask for which
 
 
 @cache
@@ -34,23 +34,39 @@ def _glibc() -> Any:
 @contextmanager
 def kept_memory() -> Iterator[None]:
     """While it lasts, freed blocks stay with this process; at its end they are given back to the system."""
-    global _users
-    library = _glibc()
-    if library is None:
-        yield
-        return
-    with _lock:
-        if _users == 0:
-            _set(library, _KEPT)
-        _users += 1
+    _ask(keep=1)
     try:
         yield
     finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _set(library, _USUAL)
-                library.malloc_trim(0)
+        _ask(keep=-1)
+
+
+@contextmanager
+def released_memory() -> Iterator[None]:
+    """While it lasts, large freed blocks go back at once, inside `kept_memory` too.
+
+    For work whose blocks are of many sizes, as backward passes and a layer's search are: what fits into no hole that
+    others left is held beside it, at Stable Diffusion's size as much again.
+    """
+    _ask(release=1)
+    try:
+        yield
+    finally:
+        _ask(release=-1)
+
+
+def _ask(keep: int = 0, release: int = 0) -> None:
+    global _keeping, _releasing
+    if (library := _glibc()) is None:
+        return
+    with _lock:
+        before = _keeping > 0 and not _releasing
+        _keeping, _releasing = _keeping + keep, _releasing + release
+        after = _keeping > 0 and not _releasing
+        if after != before:
+            _set(library, _KEPT if after else _USUAL)
+        if before and not after:
+            library.malloc_trim(0)
 
 
 def _set(library: Any, threshold: int) -> None:

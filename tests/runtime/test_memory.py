@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from quantface_core.runtime.memory import kept_memory
+from quantface_core.quant.fisher import output_fisher
+from quantface_core.runtime import memory
+from quantface_core.runtime.memory import kept_memory, released_memory
 
 STATUS = Path("/proc/self/status")
 
@@ -24,6 +26,39 @@ def test_memory_is_given_back_at_the_end() -> None:
         maps = [torch.ones(64 << 20, dtype=torch.uint8) for _ in range(4)]
         del maps
     assert resident() < before + 64
+
+
+class Allocator:
+    """In the C library's place: what freed blocks do now, and how often all were given back."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.keeps, self.trims = False, 0
+        monkeypatch.setattr(memory, "_glibc", lambda: self)
+
+    def mallopt(self, _: int, threshold: int) -> None:
+        self.keeps = threshold > 1 << 30
+
+    def malloc_trim(self, _: int) -> None:
+        self.trims += 1
+
+
+def test_memory_is_released_inside_what_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocator = Allocator(monkeypatch)
+    with kept_memory():
+        assert allocator.keeps
+        with released_memory(), kept_memory(), released_memory():
+            assert (allocator.keeps, allocator.trims) == (False, 1)
+        assert allocator.keeps
+    assert (allocator.keeps, allocator.trims) == (False, 2)
+
+
+def test_a_backward_pass_keeps_no_freed_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocator, kept = Allocator(monkeypatch), []
+    layer = torch.nn.Linear(4, 4)
+    layer.register_forward_hook(lambda *_: kept.append(allocator.keeps))
+    with kept_memory():
+        output_fisher(layer, [torch.randn(3, 4)], {"layer": layer}, lambda model, x: model(x))
+    assert kept == [False]
 
 
 def test_an_error_passes_through() -> None:
