@@ -96,10 +96,10 @@ class LoadModel(io.ComfyNode):
         import torch
 
         from ..quantface_core import load_restorer
-        from ..quantface_core.io.checkpoint import read_notes
         from ..quantface_core.io.model_menu import strip_mark
         from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
         from ..quantface_core.nn.swap import prefer
+        from ..quantface_core.pipelines.models import notes_of
 
         host.require_valid(cls.validate_inputs(model))
         for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
@@ -115,4 +115,4 @@ class LoadModel(io.ComfyNode):
             if asked:
                 prefer(restorer, chosen)
         label = name.removesuffix(".safetensors").removesuffix(".pth")
-        return io.NodeOutput(FRModel(label, restorer, read_notes(path)))
+        return io.NodeOutput(FRModel(label, restorer, notes_of(path)))

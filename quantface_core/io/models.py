@@ -26,6 +26,7 @@ __all__ = [
     "own_models",
     "restorer_path",
     "sha256",
+    "stated_licence",
     "stored_at",
 ]
 
@@ -74,6 +75,11 @@ def detector_path(notify: Notify = to_stderr) -> Path:
 def stored_at(entry: Entry) -> Path:
     """Where an entry's file is, or will be."""
     return (_PACKAGE / "weights" if entry.bundled else models_folder()) / entry.file
+
+
+def stated_licence(path: Path) -> str:
+    """The licence that the catalogue states of a restorer's file; empty where it does not list the file."""
+    return next((e.licence for e in catalogue()["restorers"].values() if stored_at(e) == path), "")
 
 
 def own_models() -> dict[str, Path]:

@@ -10,6 +10,7 @@ import torch
 
 from ..errors import UsageError
 from ..io.checkpoint import load_restorer, read_notes, save_restorer
+from ..io.models import stated_licence
 from ..nn.swap import quant_layers
 from ..restorer import OneStepRestorer, RestorerModel
 
@@ -25,7 +26,13 @@ class LoadedModel:
 
 def load_file(name: str, path: Path, device: torch.device) -> LoadedModel:
     """A file's restorer, float32 between its integers, on a device. Raises ModelError."""
-    return LoadedModel(name, load_restorer(path, device), read_notes(path))
+    return LoadedModel(name, load_restorer(path, device), notes_of(path))
+
+
+def notes_of(path: Path) -> dict[str, str]:
+    """What a file says of how it was made; the catalogue's licence where it says none. Raises ModelError."""
+    licence = stated_licence(path)
+    return ({"licence": licence} if licence else {}) | read_notes(path)
 
 
 def save_model(model: LoadedModel, path: Path) -> None:
