@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import io
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantface_core.errors import ImageError, ModelError, QuantFaceError, UsageError
@@ -16,7 +17,7 @@ from .restore import choices, restore
 from .settings import NAMES, read_settings
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from quantface_core.io.photos import Photo
 
 _STATUS: dict[type[Exception], int] = {ImageError: 400, ModelError: 404, UsageError: 422, host.Interrupted: 409}
 
@@ -51,54 +52,59 @@ def add_routes(_: Any, app: Any) -> None:
 
 def answer(request: Any) -> dict[str, Any]:
     """What a request's picture becomes: base64 PNG, the faces, infotext. Raises QuantFaceError, host.Interrupted."""
-    import numpy as np
     from modules import call_queue, shared
-    from PIL import Image
 
     if not isinstance(request, dict):
         raise UsageError(f"give a JSON object with image, and any of {', '.join(NAMES)}")
     values = dict(request)
-    picture = decode(values.pop("image", None))
+    photo = decode(values.pop("image", None))
     settings = read_settings(values)
-    pixels = np.array(picture.convert("RGB"))
     with call_queue.queue_lock:
         shared.state.begin(job="QuantFace")
         shared.state.job_count = 1
         shared.state.nextjob()
         try:
-            result = restore(pixels, settings)
+            result = restore(photo.pixels, settings)
         finally:
             shared.state.end()
-    image = Image.fromarray(result.pixels)
-    if "A" in picture.getbands():
-        image.putalpha(picture.getchannel("A"))
     return {
-        "image": encode(image),
+        "image": encode(replace(photo, pixels=result.pixels)),
         "faces": [face.to_dict() for face in result.faces],
         "restored": list(result.restored),
         "info": settings.infotext(),
     }
 
 
-def decode(text: Any) -> Image.Image:
-    """A picture from base64, with or without the head of a data URL. Raises ImageError."""
-    from PIL import Image, ImageOps
+def decode(text: Any) -> Photo:
+    """A picture from base64, with or without the head of a data URL: upright, 8 bits a channel. Raises ImageError."""
+    from quantface_core.bit_depth import to_8_bits
+    from quantface_core.io.photos import read_photo
 
     if not isinstance(text, str) or not text:
         raise ImageError("image: give a picture as base64")
     try:
-        picture = Image.open(io.BytesIO(base64.b64decode(text.partition("base64,")[2] or text, validate=True)))
-        picture.load()
-        return ImageOps.exif_transpose(picture)
-    except (binascii.Error, ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"image: no picture that can be read ({error!s:.100})") from None
+        content = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
+    except ValueError as error:
+        raise ImageError(f"image: no picture in base64 ({error!s:.100})") from None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "image"
+        file.write_bytes(content)
+        try:
+            photo = read_photo(file)
+        except ImageError as error:  # who asked knows of no such file
+            raise ImageError(str(error).replace(str(file), "image")) from None
+    alpha = None if photo.alpha is None else to_8_bits(photo.alpha)
+    return replace(photo, pixels=to_8_bits(photo.pixels), alpha=alpha)
 
 
-def encode(picture: Image.Image) -> str:
-    """A picture as base64 of a PNG file."""
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+def encode(photo: Photo) -> str:
+    """A picture as base64 of a PNG file: transparency and colour profile, no camera data and no text."""
+    from quantface_core.io.photos import Photo, write_photo
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "image.png"
+        write_photo(Photo(photo.pixels, photo.alpha, photo.gray, photo.icc), file)
+        return base64.b64encode(file.read_bytes()).decode()
 
 
 def _answered(work: Callable[[], dict[str, Any]], response: Any) -> Any:

@@ -132,7 +132,7 @@ def _shown_settings(picture: Any) -> list[Any]:  # gradio evaluates what its han
     import gradio as gr
 
     try:
-        settings = read_infotext(_text(picture)) if picture is not None else None
+        settings = _told(picture) if picture is not None else None
     except QuantFaceError as error:
         host.report(f"the picture's settings: {error}")
         settings = None
@@ -148,9 +148,13 @@ def _shown_settings(picture: Any) -> list[Any]:  # gradio evaluates what its han
     ]  # fmt: skip
 
 
-def _text(picture: Image.Image) -> str:
-    """All that a picture says of how it was made."""
+def _told(picture: Image.Image) -> Settings | None:
+    """The settings a picture's text speaks of: this tab's before those it was generated with. Raises UsageError.
+
+    What one text leaves out is as usual there, whatever the other one says of it.
+    """
     from modules import images
 
     generated, others = images.read_info_from_image(picture)
-    return ", ".join(str(value) for value in (generated, others.get("postprocessing"), others.get("extras")) if value)
+    texts = (others.get("extras"), others.get("postprocessing"), generated)
+    return next((found for text in texts if text and (found := read_infotext(str(text)))), None)

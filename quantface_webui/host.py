@@ -33,7 +33,7 @@ def models_folders() -> list[Path]:
 
     chosen = getattr(shared.cmd_opts, "quantface_models_path", None) or os.environ.get("QUANTFACE_MODELS_DIR")
     usual = Path(paths.models_path) / FOLDER
-    return list(dict.fromkeys([Path(chosen), usual] if chosen else [usual]))
+    return list(dict.fromkeys([Path(chosen).expanduser(), usual] if chosen else [usual]))
 
 
 def use_models_folder() -> None:
@@ -49,10 +49,17 @@ def model_file(name: str) -> Path | None:
     first, others = relative.parts[:1], _other_folders()
     if relative.suffix == ".pth" and len(relative.parts) > 1 and first[0] in others:
         path = others[first[0]].joinpath(*relative.parts[1:])
-        return path if path.is_file() else None
+        return path if _is_file(path) else None
     if relative.suffix != ".safetensors":
         return None
-    return next((path for folder in models_folders() if (path := folder / relative).is_file()), None)
+    return next((path for folder in models_folders() if _is_file(path := folder / relative)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name longer than a folder can hold
+        return False
 
 
 def _other_folders() -> dict[str, Path]:

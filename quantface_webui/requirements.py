@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import sys
 
 _NEEDED = {  # by module
@@ -30,8 +31,19 @@ def missing_requirements() -> list[str]:
 
 def pip_constraints() -> str:
     """Every installed package at its version, as constraints for pip."""
-    found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
-    return "".join(f"{name}=={number}\n" for name, number in sorted(found.items()) if name and number)
+    found: dict[str, str] = {}
+    for dist in importlib.metadata.distributions():
+        name, number = dist.metadata["Name"], dist.version
+        if name and number and not _is_leftover(dist):
+            # The first on sys.path is the one that is imported; other spellings of its name are the same package.
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), f"{name}=={number}\n")
+    return "".join(sorted(found.values()))
+
+
+def _is_leftover(dist: importlib.metadata.Distribution) -> bool:
+    """Whether it is what pip could not remove: it renames a folder to begin with ~ first."""
+    folder = getattr(dist, "_path", None)  # None for finders other than Python's own
+    return folder is not None and folder.name.startswith("~")
 
 
 def _version(package: str) -> tuple[int, int]:

@@ -101,12 +101,19 @@ def _read(name: str, value: Any) -> Any:
         if isinstance(value, bool):
             raise TypeError
         if name == "faces":
-            return ",".join(str(int(v)) for v in value) if isinstance(value, list | tuple) else str(value).strip()
+            return ",".join(str(_whole(v)) for v in value) if isinstance(value, list | tuple) else str(value).strip()
         if name == "seed":
-            return None if value in ("", "None") or int(value) == -1 else int(value)
+            return None if value in ("", "None") or _whole(value) == -1 else _whole(value)
         if name in ("model", "color"):
             return str(value)
         return AUTO if name == "strength" and value == AUTO else float(value)
     except (TypeError, ValueError, OverflowError):
         kind = {"faces": "all, largest or positions", "seed": "a whole number", "strength": "auto or a number"}
         raise UsageError(f"{name} is {kind.get(name, 'a number')}, got {value!r:.60}") from None
+
+
+def _whole(value: Any) -> int:
+    """A whole number as JSON or text gives it, 2.0 too. Raises TypeError, ValueError, OverflowError."""
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError
+    return int(value)

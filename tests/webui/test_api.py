@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from quantface_core.errors import ImageError, ModelError, UsageError
 
@@ -21,17 +21,23 @@ def api(script: Any) -> Any:
     return api
 
 
-def encoded(pixels: np.ndarray, kind: str = "PNG") -> str:
+def encoded(picture: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(file, kind, **options)
     return base64.b64encode(file.getvalue()).decode()
+
+
+def opened(answer: dict[str, Any]) -> Image.Image:
+    """The PNG of an answer, as others read it."""
+    return Image.open(io.BytesIO(base64.b64decode(answer["image"])))
 
 
 def test_faces_are_the_librarys(
     api: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, expected: np.ndarray
 ) -> None:
     answer = api.answer({"image": f"data:image/png;base64,{encoded(astronaut)}", "model": model, "feather": 0.32})
-    assert np.array_equal(np.array(api.decode(answer["image"])), expected)
+    assert np.array_equal(opened(answer), expected)
     assert (len(answer["faces"]), answer["restored"]) == (1, [0])
     assert answer["info"] == {"QuantFace model": model}
     assert webui.state.jobs == ["QuantFace", "end"]
@@ -40,12 +46,35 @@ def test_faces_are_the_librarys(
 
 def test_transparency_and_turned_photos(api: Any, model: str, astronaut: np.ndarray) -> None:
     answer = api.answer({"image": encoded(np.dstack([astronaut, astronaut[..., 0]])), "model": model})
-    assert np.array_equal(np.array(api.decode(answer["image"]))[..., 3], astronaut[..., 0])
-    file = io.BytesIO()
+    assert np.array_equal(opened(answer).getchannel("A"), astronaut[..., 0])
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    Image.new("RGB", (40, 20)).save(file, "JPEG", exif=exif)
-    assert api.decode(base64.b64encode(file.getvalue()).decode()).size == (20, 40)
+    assert api.decode(encoded(Image.new("RGB", (40, 20)), "JPEG", exif=exif)).pixels.shape == (40, 20, 3)
+
+
+def test_sixteen_bits_are_scaled(api: Any) -> None:
+    """Not cut off: most of their values lie above 255."""
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    answer = api.answer({"image": encoded(levels.astype(np.uint16) * 257)})
+    assert np.array_equal(opened(answer).convert("L"), levels)
+
+
+@pytest.mark.parametrize(("mode", "kind", "clear"), [("P", "PNG", 1), ("P", "GIF", 1), ("RGB", "PNG", (0, 0, 255))])
+def test_a_clear_colour_stays_clear(api: Any, mode: str, kind: str, clear: Any) -> None:
+    picture = Image.new("P", (8, 8), 0)
+    picture.putpalette([255, 0, 0, 0, 0, 255])
+    picture.paste(1, (0, 0, 8, 4))
+    image = encoded(picture.convert(mode), kind, transparency=clear)
+    alpha = np.array(opened(api.answer({"image": image})).convert("RGBA"))[..., 3]
+    assert alpha[:4].max() == 0
+    assert alpha[4:].min() == 255
+
+
+def test_a_colour_profile_is_kept_while_it_describes_the_colours(api: Any) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for mode, kind, kept in (("RGB", "PNG", profile), ("CMYK", "JPEG", None), ("L", "PNG", None)):
+        answer = api.answer({"image": encoded(Image.new(mode, (8, 8)), kind, icc_profile=profile)})
+        assert opened(answer).info.get("icc_profile") == kept
 
 
 @pytest.mark.parametrize(
@@ -54,7 +83,7 @@ def test_transparency_and_turned_photos(api: Any, model: str, astronaut: np.ndar
         ([], UsageError, "give a JSON object"),
         ({}, ImageError, "give a picture as base64"),
         ({"image": "***"}, ImageError, "no picture"),
-        ({"image": base64.b64encode(b"text").decode()}, ImageError, "no picture"),
+        ({"image": base64.b64encode(b"text").decode()}, ImageError, "^image: damaged, or not a picture"),
         ({"image": 7}, ImageError, "give a picture"),
     ],
 )
@@ -68,8 +97,9 @@ def test_bad_settings_are_named(api: Any, webui: SimpleNamespace, astronaut: np.
     image = encoded(astronaut)
     with pytest.raises(UsageError, match="unknown setting 'colour'"):
         api.answer({"image": image, "colour": "none"})
-    with pytest.raises(ModelError, match="no model 'gone'"):
-        api.answer({"image": image, "model": "gone"})
+    for name in ("gone", "a" * 300 + ".safetensors", "GFPGAN/" + "a" * 300 + ".pth"):
+        with pytest.raises(ModelError, match=f"no model '{name}'"):
+            api.answer({"image": image, "model": name})
     assert not webui.modules.call_queue.queue_lock.locked()
 
 

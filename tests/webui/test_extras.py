@@ -147,36 +147,6 @@ def test_the_bar_counts_faces_and_is_left_as_it_was(
     assert (state.job_no, state.sampling_step, state.sampling_steps, state.textinfo) == (1, 0, 0, "photo.png")
 
 
-def test_settings_are_read_back_from_a_picture(script: Any, webui: SimpleNamespace, model: str) -> None:
-    source = webui.gradio.Textbox()
-    for callback in webui.callbacks["on_after_component"]:
-        callback(webui.gradio.Textbox(), elem_id="others")
-        callback(source, elem_id="extras_image")
-    extras = script.QuantFaceExtras()
-    extras.controls = extras.ui()
-    [(read, inputs, outputs)] = [
-        handler
-        for made in webui.gradio.Textbox.made
-        for handler in made.handlers
-        if made.options.get("elem_id") == "quantface_read"
-    ]
-    assert inputs == [source]
-    assert outputs == list(extras.controls.values())
-    image = Image.new("RGB", (8, 8))
-    assert read(image) == ["as it is"] * len(outputs)
-    assert read(None) == ["as it is"] * len(outputs)
-    image.info["extras"] = (
-        f'QuantFace model: {model}, QuantFace faces: "0,2", QuantFace strength: 0.4, QuantFace seed: 3'
-    )
-    shown = dict(zip(extras.controls, read(image), strict=True))
-    assert shown["model"] == model
-    assert (shown["enable"], shown["automatic"], shown["strength"]) == (True, False, 0.4)
-    assert (shown["faces"], shown["positions"], shown["seed"]) == ("positions", "0,2", 3)
-    image.info["extras"] = "QuantFace model: quantface-mini, QuantFace visibility: 7"
-    assert read(image) == ["as it is"] * len(outputs)
-    assert "visibility is between 0 and 1" in webui.reports[0][0]
-
-
 def test_two_pictures_at_once_wait_for_each_other(
     script: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, expected: np.ndarray
 ) -> None:

@@ -6,6 +6,7 @@ import configparser
 import runpy
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +54,19 @@ def test_only_what_is_missing_is_asked_for(absent: None, launched: list[str]) ->
     assert f"numpy=={np.__version__}\n" in constraints
 
 
+def test_packages_are_held_at_the_version_that_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind it on sys.path may be others of its name, in another spelling, and what pip could not remove."""
+    folders = [("first", "~me_pack-0.1", "Some.Pack"), ("first", "some_pack-2.0", "some_pack")]
+    folders += [("second", "Some_Pack-1.0", "Some-Pack"), ("second", "~one-0.1", "gone")]
+    for place, folder, name in folders:
+        path = tmp_path / place / f"{folder}.dist-info"
+        path.mkdir(parents=True)
+        version = folder.partition("-")[2]
+        (path / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "utf-8")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
+    assert requirements.pip_constraints() == "some_pack==2.0\n"
+
+
 def test_nothing_is_done_where_all_is_there(launched: list[str]) -> None:
     runpy.run_path(str(ROOT / "install.py"))
     assert launched == []
@@ -84,6 +98,20 @@ def test_the_command_line_takes_a_models_folder() -> None:
     runpy.run_path(str(ROOT / "preload.py"))["preload"](parser)
     assert parser.parse_args(["--quantface-models-path", "x"]).quantface_models_path == "x"
     assert parser.parse_args([]).quantface_models_path is None
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_a_models_folder_may_begin_with_the_home(
+    script: Any, webui: Any, tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell expands `--option=~/folder`, nor what a settings file says of the environment."""
+    from quantface_webui import host
+
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", "~/faces" if given == "environment" else "")
+    webui.shared.cmd_opts.quantface_models_path = "~/faces" if given == "option" else None
+    assert host.models_folders() == [tmp_path / "faces", webui.models]
 
 
 def test_metadata_can_be_read() -> None:

@@ -68,7 +68,7 @@ def test_the_api_restores_with_them(names: list[str], script: Any, astronaut: np
     request = {"image": base64.b64encode(file.getvalue()).decode(), "strength": 1}
     request["model"] = next(name for name in names if name.startswith(place))
     answers = [api.answer({**request, "fidelity": fidelity}) for fidelity in (0, 1)]
-    pictures = [np.array(api.decode(answer["image"])).astype(int) for answer in answers]
+    pictures = [api.decode(answer["image"]).pixels.astype(int) for answer in answers]
     assert answers[0]["restored"] == [0]
     assert np.abs(pictures[0] - astronaut)[30:190, 150:290].mean() > 3
     assert np.array_equal(*pictures) == (place == "GFPGAN")

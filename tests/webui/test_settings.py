@@ -49,6 +49,7 @@ def test_menus_and_json_give_the_same() -> None:
     assert read_settings({"faces": [0, 2], "seed": -1}) == read_settings({"faces": "0,2", "seed": None})
     assert read_settings({"faces": "0,2"}).options().faces == (0, 2)
     assert read_settings({"min_size": 32, "seed": 5}) == read_settings({"min_size": "32", "seed": "5"})
+    assert read_settings({"faces": [1.0, "2"], "seed": 5.0}) == read_settings({"faces": "1,2", "seed": 5})
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,11 @@ def test_menus_and_json_give_the_same() -> None:
         ({"faces": "first"}, "faces: all, largest, or positions"),
         ({"faces": [0, None]}, "faces is all, largest or positions"),
         ({"min_size": -1}, "min_size is a number of pixels"),
+        ({"faces": [1.5]}, r"faces is all, largest or positions, got \[1.5\]"),
+        ({"faces": [True]}, r"faces is all, largest or positions, got \[True\]"),
         ({"seed": 1.5e300}, "seed is a whole number"),
+        ({"seed": 1.7}, "seed is a whole number, got 1.7"),
+        ({"seed": float("inf")}, "seed is a whole number, got inf"),
         ({"colour": "none"}, "unknown setting 'colour'"),
     ],
 )

@@ -55,7 +55,7 @@ def test_no_face_is_no_error(hosted: WebUI) -> None:
     [
         ({"model": "gone"}, 404, "no model 'gone'"),
         ({"strength": 2}, 422, "strength is auto"),
-        ({"image": "AAAA"}, 400, "no picture"),
+        ({"image": "AAAA"}, 400, "not a picture"),
     ],
 )
 def test_bad_input_is_one_line(hosted: WebUI, photo: str, changed: dict[str, Any], status: int, message: str) -> None:
