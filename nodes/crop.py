@@ -106,20 +106,14 @@ class CropFaces(io.ComfyNode):
             taken.append(tuple(ordered[number] for number in numbers))
             pixels = to_pixels(frame)
             crops += [extract(pixels, face_transform(face, size), size) for face in taken[-1]]
-        if not crops:
-            return io.NodeOutput(
-                host.nothing(),
-                FaceCrops(image, taken),
-                host.nothing(),
-                report.text(),
-                ui=previews.notes_below(report.shown_notes()),
-            )
-        cut = stacked(crops)
-        masks = torch.from_numpy(soft_mask(size)).repeat(len(crops), 1, 1)
+        # Without a face a black stand-in, which Paste Faces ignores: the host would leave out, without a word, every
+        # node behind an output that has no value, and with Paste Faces the picture.
+        cut = stacked(crops) if crops else torch.zeros(1, size, size, 3)
+        masks = torch.from_numpy(soft_mask(size)).repeat(len(crops), 1, 1) if crops else torch.zeros(1, size, size)
         return io.NodeOutput(
             host.to_host(cut),
             FaceCrops(image, taken),
             host.to_host(masks),
             report.text(),
-            ui=previews.crops(cut, cls) | previews.notes_below(report.shown_notes()),
+            ui=previews.crops(cut[: len(crops)], cls) | previews.notes_below(report.shown_notes()),
         )

@@ -23,7 +23,8 @@ def inputs(count: int) -> list[io.Input]:
                        tooltip="Aligned faces, as blurred or noisy as those to restore; or give a folder."),
         io.String.Input("folder", default="",
                         tooltip="Pictures instead of the faces input: a path, or a folder in ComfyUI's input folder. "
-                        "With neither, the bundled portrait is used, to try things out."),
+                        "With neither, the bundled portrait is used, to try things out. New pictures are noticed where "
+                        "the folder is typed in, not where another node gives it."),
         io.Int.Input("count", default=count, min=1, max=100_000, tooltip="Use at most so many pictures."),
         io.Boolean.Input("find_faces", default=False,
                          tooltip="The pictures are photos: find every face in them and align it."),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
-_OTHERS = "facerestore_models"  # where other packs keep GFPGAN, RestoreFormer and CodeFormer
+OTHERS = "facerestore_models"  # where other packs keep GFPGAN, RestoreFormer and CodeFormer
 _NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512 (measured, H100)
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
@@ -67,7 +67,7 @@ def register_folder() -> None:
     folder_paths.add_model_folder_path(FOLDER, str(folder), is_default=not chosen)
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors", ".pth"})
-    folder_paths.add_model_folder_path(_OTHERS, str(Path(folder_paths.models_dir) / _OTHERS))
+    folder_paths.add_model_folder_path(OTHERS, str(Path(folder_paths.models_dir) / OTHERS))
     os.environ.setdefault("QUANTFACE_MODELS_DIR", paths[0])
 
 
@@ -80,7 +80,7 @@ def model_files() -> list[str]:
 
     names = {name: Path(name).parts for name in folder_paths.get_filename_list(FOLDER)}
     ours = [n for n, parts in names.items() if parts[0] != ORIGINALS and not any(p.startswith(".") for p in parts)]
-    others = [f"{_OTHERS}/{name}" for name in folder_paths.get_filename_list(_OTHERS)]
+    others = [f"{OTHERS}/{name}" for name in folder_paths.get_filename_list(OTHERS)]
     return [name for name in (*ours, *others) if _holds_restorer(name)]
 
 
@@ -88,7 +88,7 @@ def _holds_restorer(name: str) -> bool:
     """Whether a file may be one of ours, or is a published one: other things lie in these folders, too."""
     from ..quantface_core.io.face_restorers import architecture_in
 
-    if name.endswith(".safetensors") and not name.startswith(f"{_OTHERS}/"):
+    if name.endswith(".safetensors") and not name.startswith(f"{OTHERS}/"):
         return True
     path = model_file(name)
     return path is not None and architecture_in(path) is not None
@@ -98,8 +98,8 @@ def model_file(name: str) -> Path | None:
     """The file of a name that `model_files` gave; None when it is gone or is no such name."""
     import folder_paths
 
-    other = name.removeprefix(f"{_OTHERS}/")
-    path = folder_paths.get_full_path(FOLDER, name) if other == name else folder_paths.get_full_path(_OTHERS, other)
+    other = name.removeprefix(f"{OTHERS}/")
+    path = folder_paths.get_full_path(FOLDER, name) if other == name else folder_paths.get_full_path(OTHERS, other)
     return Path(path) if path else None
 
 

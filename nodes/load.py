@@ -12,21 +12,27 @@ from . import host
 from .host import FRModel, FRModelSocket, with_options
 
 PRECISIONS = ["auto", "float32", "bfloat16"]
+_made: dict[str, str] = {}  # models that this process fetched or built: the checksums of their files, by name
 
 
 def _file(model: str) -> Path | None:
     """The file of a choice; None when it is yet to be made. Raises ModelError."""
     from ..quantface_core.io.model_menu import choice_path
 
-    missing = f"model: {model} is not in models/{host.FOLDER}: put it there and press R to refresh"
+    folder = host.OTHERS if model.startswith(f"{host.OTHERS}/") else host.FOLDER
+    name = model.removeprefix(f"{host.OTHERS}/")
+    missing = f"model: {name} is not in models/{folder}: put it there and press R to refresh"
     return choice_path(model, host.model_file, missing)
 
 
 def _fetched(name: str) -> Path:
     """The file of a model that is made now, while the node's bar moves. Raises ModelError."""
+    from ..quantface_core.io.models import known_sha256
     from ..quantface_core.pipelines.child import fetch_in_child
 
-    return fetch_in_child(name, host.Progress().callbacks())
+    path = fetch_in_child(name, host.Progress().callbacks())
+    _made[name] = known_sha256(path)
+    return path
 
 
 class LoadModel(io.ComfyNode):
@@ -86,10 +92,13 @@ class LoadModel(io.ComfyNode):
         from ..quantface_core.io.model_menu import strip_mark
         from ..quantface_core.io.models import known_sha256
 
+        name = strip_mark(model or "")
         path = None if model is None else _file(model)  # None: another node gives it
-        if path is None:  # its name, when it is fetched or built at the run
-            return strip_mark(model or "")
-        return known_sha256(path)
+        if path is None:  # fetched or built at the run
+            return name
+        checksum = known_sha256(path)
+        # What a run made is what that run was asked for: the next one need not repeat it.
+        return name if _made.get(name) == checksum else checksum
 
     @classmethod
     def execute(cls, model: str, precision: str, backend: str) -> io.NodeOutput:

@@ -25,7 +25,12 @@ def before_after(before: torch.Tensor, after: torch.Tensor, cls: type, notes: Se
 
 
 def crops(frames: torch.Tensor, cls: type) -> dict[str, object]:
-    """The first of a node's pictures, in the host's own preview."""
+    """The first of a node's pictures, in the host's own preview; also of none.
+
+    The host reads from all results of a list of pictures what the first one has.
+    """
+    if not len(frames):
+        return {"images": [], "animated": (False,)}
     shown: dict[str, object] = ui.PreviewImage(frames[:_MOST], cls=cls).as_dict()
     return shown
 

@@ -88,7 +88,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )  # fmt: skip
 
     def preview(image: Any, cls: Any) -> SimpleNamespace:
-        return SimpleNamespace(as_dict=lambda: {"images": list(image)})
+        return SimpleNamespace(as_dict=lambda: {"images": list(image), "animated": (False,)})
 
     ui = SimpleNamespace(PreviewImage=preview, PreviewText=lambda text: text)
     cpu = torch.device("cpu")

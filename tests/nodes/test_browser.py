@@ -20,6 +20,12 @@ _PREVIEWS = """() => {
   const images = document.querySelectorAll(`[data-node-id="${id}"] img:not(.quantface-slider img)`);
   return images.length + (app.nodePreviewImages[id]?.length ?? 0);
 }"""
+_RESTORER = "app.graph._nodes.find(({ type }) => type === 'QuantFace_RestoreFace')"
+_HEIGHT = f"() => new Promise((told) => setTimeout(() => told({_RESTORER}.size[1]), 1000))"  # once it has settled
+_CHECKED = """() => {
+  const { changeTracker } = app.extensionManager.workflow.activeWorkflow;
+  (changeTracker.captureCanvasState ?? changeTracker.checkState).call(changeTracker);
+}"""  # as the page does after a click: what can be undone
 _CANCELS_IN = 3.0  # seconds, with room for a busy machine
 
 
@@ -108,6 +114,27 @@ def test_fidelity_shows_where_the_model_has_it(page: Page) -> None:
     page.shot("fidelity")
     page.widgets("QuantFace_LoadModel", model="facerestore_models/GFPGANv1.4.pth")
     assert page.page.evaluate(hidden)
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["canvas", "vue"])
+@pytest.mark.parametrize("enlarged", [0, 300])
+def test_a_node_keeps_its_height_when_its_workflow_is_read_again(page: Page, vue: bool, enlarged: int) -> None:
+    """Though "fidelity", which shows until the model is known, is hidden again."""
+    page.set("Comfy.VueNodes.Enabled", vue)
+    page.template("Restore a photo")
+    page.page.evaluate(f"(more) => {{ const n = {_RESTORER}; n.setSize([n.size[0], n.size[1] + more]); }}", enlarged)
+    heights = [page.page.evaluate(_HEIGHT)]
+    for _ in range(2):
+        page.page.evaluate("() => app.loadGraphData(structuredClone(app.graph.serialize()))")
+        heights.append(page.page.evaluate(_HEIGHT))
+    page.page.evaluate(_CHECKED)
+    page.page.evaluate(f"() => {{ {_RESTORER}.widgets.find(({{ name }}) => name === 'strength').value = 0.5; }}")
+    page.page.evaluate(_CHECKED)
+    page.command("Comfy.Undo")
+    assert page.page.evaluate(f"() => {_RESTORER}.widgets.find(({{ name }}) => name === 'strength').value") != 0.5
+    heights.append(page.page.evaluate(_HEIGHT))
+    page.set("Comfy.VueNodes.Enabled", bool(os.environ.get("COMFYUI_VUE")))
+    assert len(set(heights)) == 1, heights
 
 
 @pytest.mark.skipif("COMFYUI_SLOW" not in os.environ, reason="minutes: set COMFYUI_SLOW")

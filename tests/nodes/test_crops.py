@@ -98,12 +98,19 @@ def test_faces_of_a_batch_go_back_to_their_frames(crop: Any, paste: Any, photo: 
 def test_without_a_face_the_picture_goes_on(crop: Any, paste: Any, nodes: dict[str, Any], photo: torch.Tensor) -> None:
     gray = torch.full((1, 64, 64, 3), 0.3)
     crops, where, masks, _, ui = crop(gray)
-    assert {type(value).__name__ for value in (crops, masks)} == {"ExecutionBlocker"}
+    assert crops.shape == (1, 128, 128, 3)
+    assert masks.shape == (1, 128, 128)
+    assert not crops.any()
+    assert not masks.any()
     assert ui["quantface_notes"] == ["no face was found: lower min_confidence, or mark faces with face_mask"]
     ask = nodes["QuantFace_PasteFaces"].check_lazy_status
     assert ask(face_crops=where, crops=None) == []
     assert ask(face_crops=crop(photo)[1], crops=None) == ["crops"]
     assert torch.equal(paste(where, None)[0], gray)
+    assert torch.equal(paste(where, 1 - crops)[0], gray)  # treated all the same, for another node
+    told = crop(photo)[4]
+    assert ui["images"] == []
+    assert ui.keys() == told.keys()  # of a list of pictures the host reads those of the first from all
 
 
 def test_what_does_not_fit_is_told(crop: Any, paste: Any, three: torch.Tensor) -> None:

@@ -100,6 +100,17 @@ def test_the_workflows_are_there_in_order_with_their_thumbnails() -> None:
         assert path.with_suffix(".jpg").stat().st_size < 300_000
 
 
+def test_a_workflow_that_links_its_folder_says_that_new_pictures_are_not_noticed(nodes: dict[str, Any]) -> None:
+    """The host does not show a node what another one gives when it asks for changes."""
+    for path in WORKFLOWS:
+        listed = json.loads(path.read_text("utf-8"))["nodes"]
+        if any(i["name"] == "folder" and i["link"] for node in listed for i in node["inputs"]):
+            assert any("not noticed" in node["widgets_values"][0] for node in listed if node["type"] == "MarkdownNote")
+    folders = [i for node in nodes.values() for i in node.define_schema().inputs if i.id == "folder"]
+    assert folders
+    assert all("not where another node gives it" in i.options["tooltip"] for i in folders)
+
+
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda p: p.stem)
 def test_blueprints_fit_the_schemas(nodes: dict[str, Any], path: Path) -> None:
     blueprint = json.loads(path.read_text("utf-8"))

@@ -167,3 +167,27 @@ def test_a_picture_without_a_face_is_passed_on_by_the_pair(server: ComfyUI) -> N
     paths = Path("output", saved["subfolder"], saved["filename"]), Path("input", "portrait.png")
     made, given = (np.asarray(Image.open(server.base / path)) for path in paths)
     assert np.array_equal(made, given)
+
+
+def _pair(order: tuple[str, str]) -> dict[str, Any]:
+    """The pair of nodes for a list of two pictures: a portrait, of node 1, and a black one, of node 2."""
+    first, second = ([number, 0] for number in order)
+    find = {"faces": "all", "positions": "0", "order": "left-to-right", "min_confidence": 0.7, "min_size": 0}
+    cut = {"image": ["4", 0], "size": 128, "smoothing": 0.0, **find}
+    put = {"face_crops": ["5", 1], "crops": ["5", 0], "strength": 1.0, "color": "none", "feather": 0.32}
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "quantface_portrait.jpg"}},
+        "2": {"class_type": "EmptyImage", "inputs": {"width": 512, "height": 512, "batch_size": 1, "color": 0}},
+        "3": {"class_type": "ImageBatch", "inputs": {"image1": first, "image2": second}},
+        "4": {"class_type": "RebatchImages", "inputs": {"images": ["3", 0], "batch_size": 1}},
+        "5": {"class_type": "QuantFace_CropFaces", "inputs": cut},
+        "6": {"class_type": "QuantFace_PasteFaces", "inputs": put},
+        "7": {"class_type": "PreviewImage", "inputs": {"images": ["6", 0]}},
+    }
+
+
+@pytest.mark.parametrize("order", [("1", "2"), ("2", "1")], ids=["face first", "none first"])
+def test_the_pair_loses_no_picture_of_a_list(server: ComfyUI, order: tuple[str, str]) -> None:
+    outputs = server.run(_pair(order))
+    assert len(outputs["5"]["images"]) == 1
+    assert len(outputs["7"]["images"]) == 2

@@ -56,6 +56,17 @@ def test_a_model_is_fetched_and_is_local_then(nodes: dict[str, Any], hub: LocalH
     assert not hub.requests
 
 
+@pytest.mark.usefixtures("hub")
+def test_a_model_that_a_run_made_does_not_repeat_the_run(nodes: dict[str, Any], host: SimpleNamespace) -> None:
+    loader = nodes["QuantFace_LoadModel"]
+    before = loader.fingerprint_inputs(model="far (fetch)")
+    loader.execute(model="far (fetch)", precision="auto", backend="auto")
+    assert loader.fingerprint_inputs(model="far (fetch)") == before
+    assert loader.fingerprint_inputs(model="far (local)") == before
+    (host.models / "quantface" / "far.safetensors").write_bytes(b"another")
+    assert loader.fingerprint_inputs(model="far (local)") != before
+
+
 def test_cancel_ends_a_download(nodes: dict[str, Any], hub: LocalHub, host: SimpleNamespace) -> None:
     """One that takes seconds a piece, as far as anybody waits for it."""
 

@@ -42,7 +42,8 @@ def test_they_are_listed_without_a_setting(folder: Path, nodes: dict[str, Any]) 
     assert all(loader.validate_inputs(model=name) is True for name in names)
     assert len({loader.fingerprint_inputs(model=name) for name in names}) == 3
     gone = "facerestore_models/gone.pth"
-    assert "gone.pth is not in models/quantface" in loader.validate_inputs(model=gone)
+    assert "gone.pth is not in models/facerestore_models:" in loader.validate_inputs(model=gone)
+    assert "gone.pth is not in models/quantface:" in loader.validate_inputs(model="gone.pth")
 
 
 @pytest.mark.usefixtures("folder")

@@ -3,6 +3,7 @@ import { app } from "../../../scripts/app.js";
 
 const LOADER = "QuantFace_LoadModel", RESTORER = "QuantFace_RestoreFace";
 let known = new Set(); // models that have it, by their names in the loader's menu
+const saved = new WeakMap(); // heights of nodes that were just read from a workflow
 
 export function learn(definitions) {
   known = new Set(definitions[LOADER]?.input?.required?.model?.[1]?.fidelity ?? []);
@@ -30,12 +31,15 @@ function hasFidelity(node) {
 function update(node) {
   const widget = node.widgets?.find(({ name }) => name === "fidelity");
   if (!widget) return;
-  const hidden = !hasFidelity(node);
+  const hidden = !hasFidelity(node), read = saved.get(node);
+  saved.delete(node);
   if (Boolean(widget.hidden) === hidden) return;
   const [width, height] = node.size, before = node.computeSize()[1];
   widget.hidden = hidden; // the canvas's
   widget.options.hidden = hidden; // Vue nodes'
-  node.setSize([width, height + node.computeSize()[1] - before]);
+  const least = node.computeSize()[1];
+  // A height in a workflow is already without what is hidden.
+  node.setSize([width, read ? Math.max(read, least) : height + least - before]);
   node.setDirtyCanvas(true, true);
 }
 
@@ -59,6 +63,7 @@ export function follow(nodeType, name) {
   };
   nodeType.prototype.onConfigure = function (...given) {
     onConfigure?.apply(this, given);
+    if (name === RESTORER) saved.set(this, this.size[1]);
     updateAll();
   };
   nodeType.prototype.onNodeCreated = function (...given) {
