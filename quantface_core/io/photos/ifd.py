@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from mmap import mmap
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import Any, Literal
 
 Buffer = bytes | mmap
@@ -50,6 +52,9 @@ class Directory:
         """The first number of a tag that holds whole ones."""
         return int(next(iter(self.numbers(tag)), default))
 
+    def content(self, tag: int) -> bytes | None:
+        return self.entries[tag].data if tag in self.entries else None
+
     def patch(self, data: bytearray, tag: int, value: int) -> None:
         """Overwrite a whole number where `data`, of which this directory was read, has it."""
         kind = self.entries[tag].kind if tag in self.where else None
@@ -60,6 +65,13 @@ class Directory:
     def put(self, tag: int, kind: int, *numbers: int) -> None:
         unit = _UNITS[kind]
         self.entries[tag] = Entry(kind, struct.pack(self.order + unit * (len(numbers) // len(unit)), *numbers))
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap]:
+    """The bytes of a file that is not empty, of which only those looked at are read."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        yield data
 
 
 def order_of(data: Buffer) -> Order:

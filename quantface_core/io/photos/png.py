@@ -21,7 +21,9 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TEXT = (b"tEXt", b"zTXt", b"iTXt")
 MEANING = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sBIT")  # of the numbers, as colours
 XMP_KEY = b"XML:com.adobe.xmp"
+RAW_EXIF = "Raw profile type exif"
 _KEPT = (*TEXT, *MEANING, b"pHYs")
+_ELSEWHERE = (XMP_KEY + b"\0", RAW_EXIF.encode() + b"\0")  # texts that go into chunks of their own
 _HEADER = 33  # bytes of PNG before its second chunk: the signature, and IHDR
 _COMMON_MEANINGS = {(b"gAMA", struct.pack(">I", 45455))}
 _SRGB = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
@@ -45,13 +47,13 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def kept_chunks(path: Path) -> tuple[Chunk, ...]:
-    """What a PNG says of its meaning, resolution and history, to be written back as it is; XMP is not among it."""
+    """What a PNG says of its meaning, resolution and history, to be written back as it is, but for XMP and EXIF."""
     kept = []
     with path.open("rb") as file:
         for kind, length in chunks(file):
             if kind in _KEPT and length <= _MOST_KEPT:
                 content = file.read(length)
-                if len(content) == length and not content.startswith(XMP_KEY + b"\0"):
+                if len(content) == length and not content.startswith(_ELSEWHERE):
                     kept.append((kind, content))
     return tuple(kept)
 
@@ -134,3 +136,11 @@ def iptc_chunk(block: bytes) -> Chunk:
     wrapped = "\n".join(lines[i : i + 72] for i in range(0, len(lines), 72))
     raw = f"\niptc\n{len(block):8}\n{wrapped}\n".encode()
     return b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(raw)
+
+
+def from_raw(text: str) -> bytes:
+    """A profile as ImageMagick keeps it in text: its kind, its length, then hexadecimal; empty if damaged."""
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        return b""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import mmap
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,20 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ...bit_depth import to_8_bits
 from ...errors import ImageError
 from ..file_diagnosis import diagnose_image_file
-from . import exif, photo, png, tiff
+from . import boxes, exif, jpeg, metadata, photo, png, tiff
 from .colour import as_rgb
-from .ifd import Buffer, Directory, directories
-from .photo import RAW, READABLE, XMP_START, Metadata, Pages, Photo, check_size
+from .ifd import Buffer, Directory, directories, mapped
+from .photo import RAW, READABLE, Pages, Photo, check_size
 from .plugins import FORMATS, missing_plugin, register_plugins, stored_bits
 
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and Big
 _MOST_PAGES = 10_000
 _RAW_FILE = "a camera's raw file: develop it to TIFF, PNG or JPEG first"
-_TURN = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
-_IPTC_RESOURCE = 0x0404  # of Photoshop's block in JPEG
 
 
 def read_photo(path: Path) -> Photo:
@@ -81,11 +78,11 @@ def _read_frames(path: Path, image: Image.Image, most: int | None) -> tuple[Page
 
 
 def _read_tiff(path: Path, most: int | None) -> tuple[Pages, int]:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mapped(path) as data:
         found = list(islice(directories(data), _MOST_PAGES))
         if found and (tiff.is_raw(found[0]) or data[8:10] == b"CR"):
             raise ImageError(_RAW_FILE)
-        pages = [(i, page) for i, page in enumerate(found) if tiff.is_page(page)]
+        pages = tiff.pages(found)
         if not pages:
             raise ImageError("damaged: it has no page")
         sizes = [(page.number(tiff.WIDTH), page.number(tiff.HEIGHT)) for _, page in pages[:most]]
@@ -141,28 +138,32 @@ def _count(image: Image.Image) -> int:
 
 
 def _page(data: Buffer, index: int, directory: Directory) -> Photo:
-    turn = exif.orientation(directory)
+    said = metadata.of_tiff(directory)
+    packet = directory.content(tiff.XMP)
+    turn = exif.orientation(directory) if exif.ORIENTATION in directory.entries else metadata.turn_of_xmp(packet)
     if tiff.readable(directory):
-        found = _of_samples(tiff.read(data, directory), _bytes(directory, tiff.ICC))
+        found = _of_samples(tiff.read(data, directory), directory.content(tiff.ICC))
     else:
         # Pillow knows no such colours, and would clip them without a word.
         if max(directory.numbers(tiff.BITS, (1,))) > 8 or directory.number(tiff.FORMAT, 1) not in (1, 4):
             raise ImageError(f"{tiff.describe(directory)}: not read, convert it to RGB of 8 or 16 bits")
-        # Pillow turns some of these upright and others not: the tag is hidden from it.
+        # Pillow turns some of these upright and others not: the tag and XMP's word are hidden from it.
         content = bytearray(data[:])
         directory.patch(content, exif.ORIENTATION, 1)
+        if packet and said.xmp:
+            content = content.replace(packet, said.xmp)
         with Image.open(io.BytesIO(content), formats=["TIFF"]) as image:
             image.seek(index)
             found = _plain(image)
-    return replace(_turned(found, turn), exif=exif.from_tiff(directory), metadata=_of_tiff(directory))
+    return replace(_turned(found, turn), exif=exif.from_tiff(directory), metadata=said)
 
 
 def _of_samples(samples: tiff.Samples, icc: bytes | None) -> Photo:
     values, channels = samples.values, samples.values.shape[2]
     if channels == 4:
-        eight = values if values.dtype == np.uint8 else (values // 257).astype(np.uint8)
-        image, icc, notes = as_rgb(Image.fromarray(eight, "CMYK"), icc)
-        alpha = None if samples.alpha is None else (samples.alpha // (1 if eight is values else 257)).astype(np.uint8)
+        image, icc, notes = as_rgb(Image.fromarray(to_8_bits(values), "CMYK"), icc)
+        alpha = None if samples.alpha is None else to_8_bits(samples.alpha)
+        notes += ("16 bits a channel become 8",) if values.dtype == np.uint16 else ()
         return Photo(np.asarray(image), alpha, False, icc, notes=(*samples.notes, *notes))
     icc, notes = _fitting(icc, channels == 1)
     pixels = np.repeat(values, 3, axis=2) if channels == 1 else values
@@ -172,9 +173,10 @@ def _of_samples(samples: tiff.Samples, icc: bytes | None) -> Photo:
 def _photo(path: Path, image: Image.Image) -> Photo:
     """The picture that is open, at its frame."""
     image.load()  # some decoders turn the picture, and say so only afterwards
+    _complete(path, image)
     notes: tuple[str, ...] = ()
-    metadata = _metadata(path, image)
-    turn = image.getexif().get(exif.ORIENTATION) or _turn_of_xmp(_packet(image))
+    said = metadata.of_image(path, image)
+    turn = image.getexif().get(exif.ORIENTATION) or metadata.turn_of_xmp(metadata.packet(image))
     deep = None
     if image.format == "PNG":
         deep = _deep_png(path, image)
@@ -186,12 +188,27 @@ def _photo(path: Path, image: Image.Image) -> Photo:
     others = int(getattr(image, "n_frames", 1)) - 1
     if others > 0 and not _count(image) > 1:
         notes += (f"{others} more pictures or layers in the file (such as a gain or depth map) are left out",)
+    if image.format in ("JPEG", "MPO"):
+        with mapped(path) as data:
+            behind = jpeg.left_out(data, pictures=not others)
+        notes += (behind,) if behind else ()
     blob = image.info.get("exif")
-    upright = exif.upright(blob) if isinstance(blob, bytes) and blob else None
-    if blob and upright is None:
+    upright = exif.upright(blob) if isinstance(blob, bytes) else None
+    if blob is not None and upright is None:
         notes += ("camera data (EXIF) are damaged and left out",)
     found = _turned(found, turn if isinstance(turn, int) and turn in range(1, 9) else 1)
-    return replace(found, exif=upright, metadata=metadata, notes=(*found.notes, *notes))
+    return replace(found, exif=upright, metadata=said, notes=(*found.notes, *notes))
+
+
+def _complete(path: Path, image: Image.Image) -> None:
+    """What Pillow passes over, put where it keeps the like: ImageMagick's EXIF of PNG, JPEG 2000's profile."""
+    raw = image.info.pop(png.RAW_EXIF, None)
+    if isinstance(raw, str) and not image.info.get("exif"):
+        image.info["exif"] = png.from_raw(raw)
+    if image.format == "JPEG2000":
+        with mapped(path) as data:
+            icc = boxes.jp2_profile(data)
+        image.info.update({"icc_profile": icc} if icc else {})
 
 
 def _scale_clear(path: Path, image: Image.Image) -> None:
@@ -265,65 +282,3 @@ def _upright(data: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation in (3, 4, 7, 8):
         data = data[::-1]
     return np.ascontiguousarray(data)
-
-
-def _metadata(path: Path, image: Image.Image) -> Metadata:
-    info = image.info
-    photoshop = info.get("photoshop")
-    iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else None
-    comment = info.get("comment")
-    comment = comment.encode("utf-8", "replace") if isinstance(comment, str) else comment
-    chunks = png.kept_chunks(path) if image.format == "PNG" else ()
-    return Metadata(
-        dpi=_dpi(info.get("dpi")) if _tells_resolution(image) else None,
-        xmp=_xmp(_packet(image)),
-        iptc=iptc if isinstance(iptc, bytes) else None,
-        comment=comment if isinstance(comment, bytes) and image.format != "PNG" else None,
-        png=chunks,
-    )
-
-
-def _of_tiff(directory: Directory) -> Metadata:
-    return Metadata(
-        dpi=tiff.resolution(directory),
-        xmp=_xmp(_bytes(directory, tiff.XMP)),
-        iptc=_bytes(directory, tiff.IPTC),
-    )
-
-
-def _bytes(directory: Directory, tag: int) -> bytes | None:
-    return directory.entries[tag].data if tag in directory.entries else None
-
-
-def _tells_resolution(image: Image.Image) -> bool:
-    """Pillow says 72 dots an inch of a JPEG whose camera data say nothing."""
-    return image.format not in ("JPEG", "MPO") or image.info.get("jfif_unit") in (1, 2) or 282 in image.getexif()
-
-
-def _dpi(value: Any) -> tuple[float, float] | None:
-    try:
-        x, y = (float(v) for v in value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
-
-
-def _packet(image: Image.Image) -> bytes | None:
-    """XMP as it lies in the file, wherever this Pillow puts it."""
-    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    if not packet:
-        found = (s for name, s in getattr(image, "applist", ()) if name == "APP1" and s.startswith(XMP_START))
-        packet = next(found, b"")[len(XMP_START) :]
-    if isinstance(packet, str):
-        packet = packet.encode("utf-8", "surrogateescape")
-    return packet if isinstance(packet, bytes) and packet.strip(b"\0 ") else None
-
-
-def _turn_of_xmp(packet: bytes | None) -> int:
-    found = _TURN.search(packet or b"")
-    return int(found[2]) if found else 1
-
-
-def _xmp(packet: bytes | None) -> bytes | None:
-    """XMP with its own orientation reset."""
-    return _TURN.sub(rb"\g<1>1", packet) if packet else None

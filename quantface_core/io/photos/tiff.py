@@ -49,9 +49,10 @@ def is_raw(directory: Directory) -> bool:
     return DNG in directory.entries or bool(reduced and SUB_IFDS in directory.entries)
 
 
-def is_page(directory: Directory) -> bool:
-    """Whether a directory is a page of its own: no smaller copy, no mask of another."""
-    return not directory.number(SUBFILE) & 0b101 and WIDTH in directory.entries
+def pages(found: list[Directory]) -> list[tuple[int, Directory]]:
+    """The directories that are pages, with their numbers: no smaller copies unless all are, no masks of others."""
+    pictures = [(i, d) for i, d in enumerate(found) if WIDTH in d.entries and not d.number(SUBFILE) & 0b100]
+    return [(i, d) for i, d in pictures if not d.number(SUBFILE) & 1] or pictures
 
 
 def readable(directory: Directory) -> bool:

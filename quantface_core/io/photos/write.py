@@ -199,7 +199,7 @@ def _dropped_chunk_warnings(metadata: Metadata, name: str) -> Warnings:
         warnings += (f"text of PNG ({shown}) is left out: {name} has no place for it",)
     names = png.color_chunk_names(metadata.png)
     if names:
-        warnings += (f"PNG's colour chunks ({', '.join(names)}) are left out: {name} has no place for them",)
+        warnings += (f"what the colours mean ({', '.join(names)}) is left out: {name} has no place for it",)
     return warnings
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from quantface_core.errors import ImageError
-from quantface_core.io.photos import Pages, Photo, read_photo, write_pages, write_photo
+from quantface_core.io.photos import Pages, Photo, read_pages, read_photo, write_pages, write_photo
 from quantface_core.io.photos.ifd import Directory, header, pack
 
 tifffile = pytest.importorskip("tifffile")
@@ -268,3 +268,26 @@ def test_what_we_write_others_read(tmp_path: Path, colours: np.ndarray, pages: i
     write_photo(Photo((colours >> 8).astype(np.uint8), gray=False), tmp_path / "b.tif")
     with Image.open(tmp_path / "b.tif") as image:
         assert np.array_equal(np.asarray(image), colours >> 8)
+
+
+@pytest.mark.parametrize(("kinds", "pages"), [((1,), 1), ((0, 1), 1), ((1, 4), 1), ((4, 5, 0), 1), ((1, 1), 2)])
+def test_smaller_copies_are_pages_only_where_there_is_no_other(
+    tmp_path: Path, colours: np.ndarray, kinds: tuple[int, ...], pages: int
+) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for kind in kinds:
+            mask = kind & 4
+            shown = np.zeros((H, W), bool) if mask else colours
+            file.write(shown, photometric="minisblack" if mask else "rgb", subfiletype=kind)
+    found = read_pages(tmp_path / "a.tif").photos
+    assert len(found) == pages
+    assert np.array_equal(found[0].pixels, colours)
+
+
+def test_16_bit_inks_are_rounded_and_told(tmp_path: Path) -> None:
+    inks = np.random.default_rng(0).integers(0, 1 << 16, (20, 30, 4)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated")
+    tifffile.imwrite(tmp_path / "b.tif", np.rint(inks / 257).astype(np.uint8), photometric="separated")
+    deep, plain = read_photo(tmp_path / "a.tif"), read_photo(tmp_path / "b.tif")
+    assert np.array_equal(deep.pixels, plain.pixels)
+    assert deep.notes == (*plain.notes, "16 bits a channel become 8")
