@@ -51,6 +51,11 @@ class TrainableLayer(nn.Module):
         self.product.register_forward_pre_hook(lambda _, x: (self._rounded(x[0]),))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
+            return self._multiplied(x)
+        return self._multiplied(x.float()).to(x.dtype)  # the product is in float32, whatever the model is in
+
+    def _multiplied(self, x: Tensor) -> Tensor:
         if isinstance(self.source[0], QuantConv2d):
             return self.product(self.transform(x.movedim(1, -1)).movedim(-1, 1))
         if isinstance(self.source[0], QuantPointwiseConv2d):
@@ -150,28 +155,36 @@ def to_trainable(
     replace_by_name(
         model, {name: TrainableLayer(layer, learn_clips and name in learners) for name, layer in layers.items()}
     )
-    ranks = {f"{name}.product": layer.format.rank for name, layer in layers.items() if layer.format.rank}
-    if not ranks:
+    adapted = [name for name, layer in layers.items() if layer.format.rank]
+    if not adapted:
         return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        inject_adapter_in_model(_config(ranks), model, QUANTIZATION)
-        second = {name: rank for name in ranks if rank and name.removesuffix(".product") in learners}
-        if second:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two are meant
-                inject_adapter_in_model(_config(second), model, DISTILLATION)
-    for name in layers:
+    second = {name: rank for name in adapted if rank and name in learners}
+    _add_adapters(model, {name: layers[name].format.rank for name in adapted}, second, seed)
+    for name in adapted:
         trainable: Any = model.get_submodule(name)
         trainable.clip.requires_grad_(learn_clips and name in learners)  # PEFT has frozen all but its adapters
-    for name in ranks:
-        product: Any = model.get_submodule(name)
-        (down, up), started = layers[name.removesuffix(".product")].stored_branch(), product.lora_B[QUANTIZATION].weight
+        product, (down, up) = trainable.product, layers[name].stored_branch()
+        started = product.lora_B[QUANTIZATION].weight
         product.lora_A[QUANTIZATION].weight.data.copy_(down)
         started.data.copy_(up.view_as(started))
         product.set_adapter([QUANTIZATION, DISTILLATION] if name in second else [QUANTIZATION])
-        if name.removesuffix(".product") not in learners:
+        if name not in learners:
             product.requires_grad_(False)
+
+
+def _add_adapters(model: nn.Module, first: Mapping[str, int], second: Mapping[str, int], seed: int) -> None:
+    """Put the adapters on the products of trainable layers, of these ranks by layers' names, in place."""
+    # PEFT sees these layers alone: it takes names by their ends, and may have put adapters of its own on the model.
+    holder = nn.ModuleList([model.get_submodule(name) for name in first])
+    keys = {name: f"{index}.product" for index, name in enumerate(first)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(_config({keys[name]: rank for name, rank in first.items()}), holder, QUANTIZATION)
+        if second:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two are meant
+                ranks = {keys[name]: rank for name, rank in second.items()}
+                inject_adapter_in_model(_config(ranks), holder, DISTILLATION)
 
 
 def _config(ranks: dict[str, int]) -> LoraConfig:
@@ -206,16 +219,8 @@ def to_integers(model: nn.Module, rank: int = 0, metrics: Mapping[str, Tensor] |
     trained = {name: module for name, module in model.named_modules() if isinstance(module, TrainableLayer)}
     roots = {name: root.to(trained[name].clip.device) for name, root in (metrics or {}).items() if name in trained}
     replace_by_name(model, {name: layer.to_integers(rank, roots.get(name)) for name, layer in trained.items()})
-    _forget_adapters(model)
 
 
 def revert_layers(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """Put these very layers in their places again, in place: nothing was learned."""
     replace_by_name(model, layers)
-    _forget_adapters(model)
-
-
-def _forget_adapters(model: nn.Module) -> None:
-    """Remove what PEFT noted on the model: its adapters are gone with their layers."""
-    if hasattr(model, "peft_config"):
-        del model.peft_config

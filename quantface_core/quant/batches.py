@@ -15,6 +15,7 @@ Forward = Callable[[nn.Module, Any], Any]
 """Called with (model, batch), returns the model's output: for models that `call` does not know how to feed."""
 Progress = Callable[[int, int], None]
 """Called with (done, in all); an exception it raises stops the work."""
+_CONSTANT = 1e-6  # variance over mean square of what is constant but for a thousandth: an error over it means nothing
 
 
 def call(model: nn.Module, batch: Any) -> Any:
@@ -64,6 +65,19 @@ def tensors_of(output: Any) -> list[Tensor]:
         return [tensor for part in output for tensor in tensors_of(part)]
     parameters = getattr(output, "parameters", None)  # of a DiagonalGaussianDistribution: what it is made of
     return [parameters] if isinstance(parameters, Tensor) else []
+
+
+def output_scale(output: Tensor) -> Tensor:
+    """What an output's mean squared error is measured against, a scalar float32: its variance.
+
+    The mean square of a single number or a constant, which has no variance; 0 = leave the output out: zeros alone, or
+    empty.
+    """
+    if not output.numel():
+        return torch.zeros((), device=output.device)
+    exact = output.detach().float()
+    variance, power = exact.var(correction=0), exact.square().mean()
+    return torch.where(variance > _CONSTANT * power, variance, power)
 
 
 @contextmanager

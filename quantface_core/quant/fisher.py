@@ -19,12 +19,11 @@ from ..nn.swap import Layer
 from ..runtime.backward import graph_freed_on_error
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import released_memory
-from .batches import Forward, Progress, eval_mode, tensors_of
+from .batches import Forward, Progress, eval_mode, output_scale, tensors_of
 from .compensate import damped_factor
 
 FISHER_BATCHES = 8  # that gradients are taken of, at most: places and channels are many in each
 LARGEST = 2048  # outputs whose matrix is kept, 17 MB; of a wider layer its diagonal is
-_SMALLEST = 1e-20
 
 
 @without_inference_mode
@@ -51,7 +50,7 @@ def output_fisher(
             if progress:
                 progress(i, len(batches))
             try:
-                outputs = [t for t in tensors_of(forward(model, batch)) if t.requires_grad]
+                outputs = [t for t in tensors_of(forward(model, batch)) if t.requires_grad and output_scale(t)]
                 directions = [torch.randn(t.shape, generator=generator).to(t) / _size(t) for t in outputs]
                 if outputs:
                     torch.autograd.backward(outputs, directions)
@@ -84,7 +83,7 @@ def metric_root(fisher: Tensor, damping: float = 0.05) -> Tensor:
 
 def _size(output: Tensor) -> Tensor:
     """Of an output's errors, so that several outputs count alike."""
-    return (output.detach().float().var(correction=0) * output.numel()).clamp_min(_SMALLEST).sqrt()
+    return (output_scale(output) * output.numel()).sqrt()
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def distill(
             callbacks.on_validation_images(step, torch.stack([val_images, reference, made], 1))
         return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
 
-    with _trainable_layers(restorer, settings, metrics=_branch_metrics(teacher, images, settings)):
+    with _trainable_layers(restorer, settings, metrics=_branch_metrics(restorer, teacher, images, settings)):
         trainer = Trainer(trainable_parameters(restorer, settings.only_distillation), settings.trainer, len(images))
         if callbacks.resume:
             callbacks.resume(trainer)
@@ -108,7 +108,7 @@ def distill_blocks(
     if not isinstance(restorer, OneStepRestorer) or not isinstance(teacher, OneStepRestorer):
         raise UsageError(f"{restorer.config.name} is trained end to end: blocks are those of one-step models")
     before, targets_of, reports = quant_layers(restorer), TeacherActivations(teacher, images), {}
-    metrics = _branch_metrics(teacher, images, settings)
+    metrics = _branch_metrics(restorer, teacher, images, settings)
     try:
         for name in block_names(restorer):
             report = _distill_block(restorer, targets_of, name, settings, callbacks, metrics)
@@ -188,11 +188,13 @@ def _trainable_layers(
         restorer.eval()
 
 
-def _branch_metrics(teacher: OneStepRestorer, images: Tensor, settings: DistillSettings) -> dict[str, Tensor]:
+def _branch_metrics(
+    restorer: OneStepRestorer, teacher: OneStepRestorer, images: Tensor, settings: DistillSettings
+) -> dict[str, Tensor]:
     """See `branch_metrics`."""
     seen = images_at_once(teacher, images).to(teacher.device)
     with teacher.gradient_checkpointing():
-        return branch_metrics(teacher, seen.split(1), call, settings)
+        return branch_metrics(restorer, teacher, seen.split(1), call, settings)
 
 
 def _check_pair(restorer: RestorerModel, teacher: RestorerModel) -> None:

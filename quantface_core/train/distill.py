@@ -20,12 +20,13 @@ from ..kernels.dispatch import fast_dtype
 from ..nn.graphs import without_graphs
 from ..nn.swap import quant_layers, quantizable
 from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
-from ..quant.batches import Forward, call, device_of, eval_mode, materialize, tensors_of
+from ..quant.batches import Forward, call, device_of, eval_mode, materialize, output_scale, tensors_of
 from ..quant.fisher import FISHER_BATCHES, metric_root, output_fisher
 from ..quant.quantize import chosen_names
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
 from ..types import DistillSettings
+from .output_factors import output_factors
 from .trainer import Trainer, check_settings
 
 
@@ -82,7 +83,7 @@ def distill(
     """Train the branches of a quantized `model`, in place, until its outputs are those of `teacher`, its original.
 
     Takes batches, `forward` and patterns as `quantize` does; the patterns choose the layers that learn. The loss is
-    the squared error of every floating-point tensor of the output, over its variance; a step sees
+    the squared error of every floating-point tensor of the output, over its `output_scale`; a step sees
     `settings.trainer.batch_size` batches. `val_batches` choose the best step; without them the last one stays. Of the
     settings, those of latents, prompts, perceptual losses and checkpointing are a restorer's alone.
 
@@ -111,8 +112,7 @@ def distill(
         made = tensors_of(run(model, batch))
         if [t.shape for t in made] != [t.shape for t in exact]:
             raise UsageError("the model's output is not shaped as its teacher's: they are not the same architecture")
-        pairs = ((a.float(), b.to(a.device)) for a, b in zip(made, exact, strict=True))
-        return torch.stack([(a - b).square().mean() / b.var(correction=0).clamp_min(1e-12) for a, b in pairs]).mean()
+        return relative_error(made, exact)
 
     def loss(indices: Tensor) -> Tensor:
         with autocast(device_of(model), settings):
@@ -126,7 +126,7 @@ def distill(
     modes = [module for module in model.modules() if module.training]
     model.eval()  # dropout and batch statistics would be noise in what is learned
     try:
-        metrics = branch_metrics(teacher, batches, run, settings)
+        metrics = branch_metrics(model, teacher, batches, run, settings)
         with trainable_layers(model, settings, learning=learning, metrics=metrics):
             trainer = Trainer(trainable_parameters(model, settings.only_distillation), settings.trainer, len(batches))
             if callbacks.resume:
@@ -138,14 +138,29 @@ def distill(
     return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
 
 
+def relative_error(made: Sequence[Tensor], exact: Sequence[Tensor]) -> Tensor:
+    """The mean of outputs' squared errors over their `output_scale`, a scalar float32; 0 where all are left out."""
+    pairs = [(a.float(), b.to(a.device)) for a, b in zip(made, exact, strict=True)]
+    errors = [(a - b).square().mean() / scale for a, b in pairs if (scale := output_scale(b))]
+    # Nothing, that can still be differentiated.
+    return torch.stack(errors).mean() if errors else torch.stack([(0 * a).sum() for a, _ in pairs]).sum()
+
+
 def branch_metrics(
-    teacher: nn.Module, batches: Sequence[Any], forward: Forward, settings: DistillSettings
+    model: nn.Module, teacher: nn.Module, batches: Sequence[Any], forward: Forward, settings: DistillSettings
 ) -> dict[str, Tensor]:
-    """By layers' names, what of a merged branch counts: roots of the Fisher information; none where none is merged."""
+    """By names of a quantized model's layers, what of a merged branch counts; none where none is merged.
+
+    They are roots of the Fisher information of the teacher's outputs, over the factors of the model's own.
+    """
     if not settings.merge_rank:
         return {}
-    fisher = output_fisher(teacher, batches[:FISHER_BATCHES], quantizable(teacher), forward)
-    return {name: metric_root(matrix) for name, matrix in fisher.items()}
+    layers, low, roots = quantizable(teacher), quant_layers(model), dict[str, Tensor]()
+    for name, matrix in output_fisher(teacher, batches[:FISHER_BATCHES], layers, forward).items():
+        if name in low and torch.Size(low[name].shape).numel() == layers[name].weight.numel():
+            root, factors = metric_root(matrix), output_factors(low[name], layers[name]).cpu()
+            roots[name] = root / factors.view(-1, *[1] * (root.ndim - 1))
+    return roots
 
 
 @contextmanager

@@ -181,7 +181,8 @@ class Trainer:
         moments: dict[int, dict[str, Any]] = {}
         for index, (name, parameter) in enumerate(self.parameters.items()):
             self.average[name] = state[f"average.{name}"].to(parameter.device).clone()
-            moments[index] = {m: state[f"{m}.{name}"].clone() for m in ("step", "exp_avg", "exp_avg_sq")}
+            if f"step.{name}" in state:  # else it had no gradient yet, as of a layer that no batch has reached
+                moments[index] = {m: state[f"{m}.{name}"].clone() for m in ("step", "exp_avg", "exp_avg_sq")}
         if any(name.startswith("best.") for name in state):
             self.best = {n: state[f"best.{n}"].to(p.device).clone() for n, p in self.parameters.items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 import quantface_core as qf
@@ -90,3 +91,62 @@ def test_a_small_trained_branch_outlives_its_rounding_beside_a_large_one() -> No
     expected = transform.fold(learned)
     assert expected.norm() < before.norm() / 50
     assert (model[0].weight - before - expected).norm() < 0.25 * expected.norm()
+
+
+class Nested(nn.Module):
+    """Two layers, the name of one the end of the other's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(16, 16), nn.ModuleDict({"fc": nn.Linear(16, 16)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head["fc"](torch.relu(self.fc(x)))
+
+
+def test_adapters_are_put_on_layers_and_not_on_what_ends_in_their_names() -> None:
+    torch.manual_seed(0)
+    model, x = Nested().eval(), torch.randn(9, 16)
+    qf.quantize(model, [x], qf.QuantConfig(rank=4), include=["fc"])
+    qf.quantize(model, [x], qf.QuantConfig(rank=0), include=["head.fc"])
+    to_trainable(model, rank=4, learning=["fc"])
+    learned = trainable_parameters(model)
+    assert {name.split(".product")[0] for name in learned} == {"fc"}
+    with torch.no_grad():
+        for parameter in learned.values():
+            parameter.add_(0.1)
+    to_integers(model)
+    ranks = {name: layer.format.rank for name, layer in quant_layers(model).items()}
+    assert ranks == {"fc": 8, "head.fc": 0}
+
+
+def test_a_models_own_adapters_stay() -> None:
+    torch.manual_seed(0)
+    model, x = Nested().eval(), torch.randn(9, 16)
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["fc"], init_lora_weights=False), model, "mine")
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items() if ".mine." in name}
+    qf.quantize(model, [x], qf.QuantConfig(rank=4), exclude=["*lora*"])
+    prepare(model, reference)
+    expected = model(x)
+    to_trainable(model, rank=4)
+    torch.testing.assert_close(model(x), expected, atol=1e-2, rtol=1e-2)
+    assert not any(".mine." in name for name in trainable_parameters(model))
+    to_integers(model)
+    assert list(model.peft_config) == ["mine"]
+    assert len(own) == 4
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in own.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_model_in_half_precision_computes_in_it_outside_of_autocast(kind: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(2, 9, 32) if kind == "linear" else torch.randn(2, 32, 6, 7)).to(dtype)
+    model = nn.Sequential(copy.deepcopy(LAYERS[kind])).to(dtype).eval()
+    qf.quantize(model, [x], qf.QuantConfig(rank=4))
+    prepare(model, reference)
+    expected = model(x)
+    to_trainable(model, rank=4)
+    made = model(x)
+    assert made.dtype == dtype
+    assert (made.float() - expected.float()).norm() < 0.05 * expected.float().norm()

@@ -169,3 +169,20 @@ def test_statistics_are_the_same_where_gradients_are_taken(tiny: OneStepRestorer
     assert any(one.fisher is not None for one in with_gradients.values())
     for name, one in without.items():
         torch.testing.assert_close(with_gradients[name].largest, one.largest)
+
+
+@pytest.mark.parametrize("times", [1.0, 0.0])
+def test_an_output_of_one_number_takes_nothing_over(times: float) -> None:
+    class Score(nn.Module):
+        def __init__(self, body: nn.Module) -> None:
+            super().__init__()
+            self.body = body
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            made = self.body(x)
+            return made, made[..., 0].square().mean() * times
+
+    body, rows = network(), torch.randn(4, 50, 64)
+    without = output_fisher(body, [rows], quantizable(body), call)["0"].float()
+    with_score = output_fisher(Score(body), [rows], quantizable(body), call)["0"].float()
+    assert torch.nn.functional.cosine_similarity(with_score.flatten(), without.flatten(), dim=0) > 0.9

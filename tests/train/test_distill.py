@@ -13,7 +13,7 @@ import quantface_core as qf
 from quantface_core.errors import UsageError
 from quantface_core.nn.swap import quant_layers
 from quantface_core.train import distill as distill_module
-from quantface_core.train.distill import TrainerCallbacks
+from quantface_core.train.distill import TrainerCallbacks, relative_error
 
 TRAINER = qf.TrainerSettings(
     steps=30, batch_size=2, learning_rate=3e-3, warmup=3, ema=0.8, validate_every=10, save_every=10
@@ -129,5 +129,53 @@ def test_branches_merge_by_the_teachers_fisher_information(
     monkeypatch.setattr(distill_module, "to_integers", spy)
     qf.distill(copy.deepcopy(low), teacher, batches[:2], brief)
     qf.distill(low, teacher, batches[:2], replace(brief, merge_rank=4))
-    assert given == [(0, {}), (4, {"body.0": 24, "body.3": 24, "head": 5})]
+    assert given == [(0, {}), (4, {"body.0": 24, "body.3": 24})]
     assert {layer.format.rank for layer in quant_layers(low).values()} == {4}
+
+
+class Score(nn.Module):
+    """A net's maps, and one number of them."""
+
+    def __init__(self, net: nn.Module, times: float) -> None:
+        super().__init__()
+        self.net, self.times = net, times
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = self.net(x)["maps"]
+        return maps, maps.mean() * self.times
+
+
+@pytest.mark.parametrize("times", [1.0, 0.0])
+def test_an_output_of_one_number_takes_nothing_over(
+    times: float, low: nn.Module, teacher: nn.Module, batches: list[torch.Tensor]
+) -> None:
+    brief = replace(SETTINGS, trainer=replace(TRAINER, steps=1))
+    report = qf.distill(Score(low, times), Score(teacher, times), batches, brief, val_batches=batches[:1])
+    maps = teacher(batches[0])["maps"].detach()
+    assert report.losses[0] < 1  # errors of outputs like these are shares of the outputs
+    if not times:  # and zeros alone are no output at all
+        expected = relative_error([low(batches[0])["maps"].detach()], [maps])
+        assert report.scores[-1][1] == pytest.approx(-10 * float(expected.log10()), abs=0.2)
+
+
+def test_where_all_outputs_are_zero_nothing_is_learned() -> None:
+    made = torch.ones(3, requires_grad=True)
+    loss = relative_error([made], [torch.zeros(3)])
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert made.grad is not None
+    assert not made.grad.any()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_learns(
+    dtype: torch.dtype, precision: str, teacher: nn.Module, batches: list[torch.Tensor]
+) -> None:
+    exact = copy.deepcopy(teacher).to(dtype)
+    model, halves = copy.deepcopy(exact), [batch.to(dtype) for batch in batches]
+    qf.quantize(model, halves[:2], qf.QuantConfig(3, 4, rank=4, rounding="nearest"), exclude=["head"])
+    settings = replace(SETTINGS, precision=precision, trainer=replace(TRAINER, steps=10))
+    report = qf.distill(model, exact, halves[:8], settings, val_batches=halves[8:])
+    assert report.scores[-1][1] > report.scores[0][1]
+    assert model(halves[0])["maps"].dtype == dtype

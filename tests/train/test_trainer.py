@@ -207,3 +207,26 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(tmp_path: Path) -> 
     for found, wanted in zip(two["scores"], one.scores, strict=True):
         assert found == pytest.approx(wanted, rel=1e-4)
     assert two["weight"] == pytest.approx(parameters["weight"].tolist(), rel=1e-4)
+
+
+def test_a_run_goes_on_where_a_parameter_has_had_no_gradient_yet() -> None:
+    def sparse() -> tuple[dict[str, nn.Parameter], Callable[[Tensor], Tensor]]:
+        parameters, loss = line()
+        extra = parameters["extra"] = nn.Parameter(torch.ones(()))
+        # One image alone reaches it, after the first save: as of a layer that few batches pass.
+        return parameters, lambda indices: loss(indices) + (extra.square() if first_drawn_late in indices else 0)
+
+    order = Trainer(line()[0], SETTINGS, COUNT)
+    first_drawn_late = int(order.indices(2, 0)[0])
+    parameters, loss = sparse()
+    whole, states = Trainer(parameters, replace(SETTINGS, save_every=1), COUNT), list[dict[str, Tensor]]()
+    whole.run(loss, on_save=lambda at: states.append(at.state()))
+    assert "exp_avg.extra" not in states[1]
+    assert "exp_avg.extra" in states[2]
+    for state in states[1:3]:
+        others, loss = sparse()
+        trainer = Trainer(others, SETTINGS, COUNT)
+        trainer.resume(state)
+        trainer.run(loss)
+        assert trainer.losses == whole.losses
+        assert all(torch.equal(others[name], parameter) for name, parameter in parameters.items())
