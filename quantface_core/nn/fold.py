@@ -44,29 +44,34 @@ def fold(path: FoldPath) -> bool:
 
 
 def fold_ahead(paths: Iterable[FoldPath], built: Mapping[nn.Module, QuantLayer]) -> dict[nn.Module, nn.Module]:
-    """Fold into the low-bit layers that will take places, and into copies of other producers: the model stays as it is.
+    """Fold into the low-bit layers that will take places, and into copies of other modules: the model stays as it is.
 
-    `built` and the result say what takes over from what: whole layers, and a producer's parameters.
+    `built` and the result say what takes over from what: whole layers, and a module's tensors.
     """
     copies: dict[nn.Module, nn.Module] = {}
+
+    def ahead(module: nn.Module) -> nn.Module:
+        return built.get(module) or copies.get(module) or _copy(module)
+
     for path in paths:
-        producer = built.get(path.producer) or copies.get(path.producer) or _copy(path.producer)
-        if fold(FoldPath(producer, path.rows, [built.get(consumer, consumer) for consumer in path.consumers])):
-            copies[path.producer] = producer
-    return {producer: made for producer, made in copies.items() if producer not in built}
+        made = FoldPath(ahead(path.producer), path.rows, [ahead(consumer) for consumer in path.consumers])
+        if fold(made):
+            modules = zip((path.producer, *path.consumers), (made.producer, *made.consumers), strict=True)
+            copies.update((module, copied) for module, copied in modules if module not in built)
+    return copies
 
 
-def take_parameters(copies: Mapping[nn.Module, nn.Module]) -> None:
-    """Give every module its copy's own parameters."""
+def take_tensors(copies: Mapping[nn.Module, nn.Module]) -> None:
+    """Give every module its copy's own parameters and buffers."""
     for module, made in copies.items():
-        for name, parameter in made.named_parameters(recurse=False):
-            setattr(module, name, parameter)
+        for name, tensor in (*made.named_parameters(recurse=False), *made.named_buffers(recurse=False)):
+            setattr(module, name, tensor)
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """A module that shares the other's parameters until it is given its own."""
+    """A module that shares the other's parameters and buffers until it is given its own."""
     made = copy.copy(module)
-    made._parameters = dict(module._parameters)
+    made._parameters, made._buffers = dict(module._parameters), dict(module._buffers)
     return made
 
 

@@ -12,11 +12,12 @@ from ..types import BitPlan, Budget, QuantConfig
 from .batches import Forward, Progress, materialize
 from .bit_program import solve
 from .fisher import FISHER_BATCHES
-from .observe import calibrate
+from .observe import calibrate, uncompiled
 from .quantize import plan_formats
 from .sensitivity import PROBE_BITS, measure_layers
 
 
+@uncompiled()
 def allocate(
     model: nn.Module,
     batches: Iterable[Any],
@@ -31,7 +32,8 @@ def allocate(
     """The plan of least expected error of the model's output within a budget, for `quantize(..., plan=)`.
 
     Takes what `quantize` takes; the config's own widths do not count. Every layer is tried alone, with a run of the
-    model over all batches each: a few small ones do. `progress` counts thousandths. The model stays as it is. Raises
+    model over all batches each: a few small ones do. A budget of megabytes is of the tensors in a file that keeps
+    every dtype, as `save_quantized` does unless asked. `progress` counts thousandths. The model stays as it is. Raises
     UsageError, ConfigError.
     """
     batches = materialize(batches)

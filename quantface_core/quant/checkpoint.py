@@ -38,7 +38,7 @@ FORMAT, RESTORER = "quantface-model", "quantface"
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
 RESERVED = ("format", "version", "class", "family", "config", "layers")  # of the metadata; all else is notes
 _DIFFUSERS = "diffusers."
-_FLOATS = ("F32", "F16", "BF16")
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}  # dtypes of low-bit layers
 _SHOWN = 3  # names in an error message
 _MOST_LAYERS, _LARGEST = 512, 10_000_000  # of a configuration's whole numbers: it is not trusted
@@ -50,7 +50,8 @@ def save_quantized(
     """Write a quantized model atomically: low-bit layers as they are, other floating-point weights as `dtype`.
 
     None keeps every dtype: loaded, the model computes the same bits. `notes` (licence, settings, ...) go into the
-    metadata. Raises UsageError when no layer is quantized, ModelError when a weight does not fit `dtype`, WriteError.
+    metadata. Raises UsageError when no layer is quantized, ModelError when a weight does not fit `dtype` or the state
+    holds what is no tensor, WriteError.
     """
     if not quant_layers(model):
         raise UsageError(f"no layer of the {type(model).__name__} is quantized: call quantize first")
@@ -141,6 +142,8 @@ def _check_config(path: Path, config: Any) -> None:
 def write_model(model: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype | None) -> None:
     """Write a model's state atomically, floats of no low-bit layer as `dtype`. Raises ModelError, WriteError."""
     fixed, seen, state = stored_as_is(model), set[int](), model.state_dict()
+    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise ModelError(f"a file holds tensors alone, not what get_extra_state gives: {some(others)}")
     tensors: dict[str, Tensor] = {}
     for name, t in state.items():
         wanted = t.dtype if dtype is None or name in fixed or not t.is_floating_point() else dtype

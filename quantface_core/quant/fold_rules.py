@@ -63,10 +63,18 @@ def _path(producer: nn.Module, rows: slice, outputs: int, *consumers: nn.Module 
         yield FoldPath(producer, rows, linear)
 
 
+def _computes_as(module: nn.Module | None, *kinds: type[nn.Module]) -> bool:
+    """Whether a module has the forward of one of these: one of its own may read anything inside it once more."""
+    forward = getattr(type(module), "forward", None)
+    return any(forward is kind.forward for kind in kinds) and "forward" not in vars(module)
+
+
 def _is_linear(module: nn.Module | None) -> bool:
     """Of low bits, or a plain layer whose weight is a parameter of its own."""
-    plain = isinstance(module, nn.Linear | nn.Conv2d) and isinstance(module._parameters.get("weight"), nn.Parameter)
-    return plain or isinstance(module, QuantLayer)
+    if isinstance(module, QuantLayer):
+        return True
+    own = module is not None and isinstance(module._parameters.get("weight"), nn.Parameter)
+    return own and _computes_as(module, nn.Linear, nn.Conv2d)
 
 
 def _shape(layer: nn.Module) -> Sequence[int]:
@@ -75,7 +83,7 @@ def _shape(layer: nn.Module) -> Sequence[int]:
 
 def transformer_block(module: nn.Module) -> Iterator[FoldPath]:
     """Norms to what reads them, if neither modulated nor followed by positions; the gated half to its consumer."""
-    if not isinstance(module, BasicTransformerBlock):
+    if not isinstance(module, BasicTransformerBlock) or not _reads_as_its_class(module):
         return
     first, second = module.attn1, module.attn2
     if module.norm_type == "layer_norm" and module.pos_embed is None:
@@ -87,10 +95,17 @@ def transformer_block(module: nn.Module) -> Iterator[FoldPath]:
     yield from _gated(module.ff)
 
 
+def _reads_as_its_class(block: BasicTransformerBlock) -> bool:
+    # Not inherited: a forward over one that says so is another.
+    says_so = "is_plain_block" in vars(type(block)) and "forward" not in vars(block)
+    return says_so or _computes_as(block, BasicTransformerBlock)
+
+
 def _gated(block: FeedForward) -> Iterator[FoldPath]:
     """The half that is gated. Precondition: a gate; any other activation lies between, and is not linear."""
     gate, down = block.net[0], block.net[2]
-    if (type(gate) is GEGLU or getattr(gate, "gates_first_half", False)) and _is_linear(down):
+    gates = _computes_as(gate, GEGLU) or getattr(gate, "gates_first_half", False)
+    if gates and _is_linear(down) and _computes_as(block, FeedForward):
         yield from layer_path(gate.proj, down, linear=_shape(down)[1])
 
 
@@ -106,7 +121,7 @@ def attention(module: nn.Module) -> Iterator[FoldPath]:
 
 def transformer_2d(module: Any) -> Iterator[FoldPath]:
     """Norm to projection. Precondition: it reads maps, not patches or classes."""
-    if type(module) is Transformer2DModel and module.is_input_continuous:
+    if type(module) is Transformer2DModel and _computes_as(module, Transformer2DModel) and module.is_input_continuous:
         yield from norm_path(module.norm, module.proj_in)
 
 
@@ -115,7 +130,8 @@ DIFFUSERS: tuple[FoldRule, ...] = (transformer_block, transformer_2d, attention)
 
 def _is_plain(attn: processors.Attention) -> bool:
     known = type(attn.processor) in _PLAIN or getattr(attn.processor, "is_plain_attention", False)
-    return known and getattr(attn, "added_kv_proj_dim", None) is None and not getattr(attn, "fused_projections", False)
+    more = getattr(attn, "added_kv_proj_dim", None) is not None or getattr(attn, "fused_projections", False)
+    return known and not more and _computes_as(attn, processors.Attention)
 
 
 def _needs_context(attn: processors.Attention) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -60,17 +61,26 @@ def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerForm
 
 def low_bit_state(model: nn.Module, formats: dict[str, LayerFormat]) -> tuple[dict[str, Tensor], set[str]]:
     """What `state_dict` and `stored_as_is` will give once layers have these formats; their tensors without memory."""
-    state, fixed = dict(model.state_dict()), set()
+    fixed: set[str] = set()
     layers = quantizable(model)
     names = {layers[name]: name for name in formats}
+    state = state_beside(model, names)
     for alias, module in model.named_modules(remove_duplicate=False):  # a layer held twice is stored twice
         if module in names:
-            for key in module.state_dict():
-                del state[f"{alias}.{key}"]
             for key, tensor in empty_layer(layers[names[module]], formats[names[module]]).state_dict().items():
                 state[f"{alias}.{key}"] = tensor
                 fixed.add(f"{alias}.{key}")
     return state, fixed
+
+
+def state_beside(model: nn.Module, layers: Container[nn.Module]) -> dict[str, Tensor]:
+    """`state_dict` without what these layers hold, under whatever names."""
+    state: dict[str, Tensor] = dict(model.state_dict())
+    for alias, module in model.named_modules(remove_duplicate=False):
+        if module in layers:
+            for key in module.state_dict():
+                del state[f"{alias}.{key}"]
+    return state
 
 
 def empty_layer(layer: Layer, fmt: LayerFormat) -> QuantLayer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ def calibrate(
     def watched(model: nn.Module, batch: Any) -> Any:
         # Not in the backward pass: checkpointed blocks run their layers again there.
         with _observing(layers, watch):
-            return (forward or call)(model, batch)
+            return (forward or call)(model, _detached(batch))
 
     def differentiating(done: int, _: int) -> None:
         if progress:
@@ -70,6 +71,23 @@ def calibrate(
     if broken:
         raise UsageError(f"{broken[0]} read NaN or infinite values: calibrate in float32, on finite batches")
     return {name: ChannelStatistics(largest[name], fisher.get(name)) for name in layers if name in largest}
+
+
+def _detached(batch: Any) -> Any:
+    """A batch whose tensors take no gradient: they are the caller's, and may be made by a graph of the caller's."""
+    if isinstance(batch, Tensor):
+        return batch.detach() if batch.requires_grad else batch
+    if type(batch) is dict:
+        return {key: _detached(value) for key, value in batch.items()}
+    return type(batch)(map(_detached, batch)) if type(batch) in (tuple, list) else batch
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """While it lasts, what `torch.compile` gave runs as it is written: compiled code calls no hooks."""
+    stance = getattr(torch.compiler, "set_stance", None)  # from torch 2.6 on
+    with nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager"):
+        yield
 
 
 def channel_magnitudes(layer: nn.Module, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, UsageError
 from ..kernels.hadamard import largest_block
 from ..kernels.quantize import largest_code
-from ..nn.fold import fold_ahead, take_parameters
+from ..nn.fold import fold_ahead, take_tensors
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, quantizable, swap
 from ..runtime.memory import released_memory
@@ -23,13 +23,14 @@ from ..types import BRANCH_BITS, BRANCHES, FLOAT_BRANCH, ROUNDINGS, BitPlan, Lay
 from .batches import Forward, Progress, call, eval_mode, materialize
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
-from .observe import ChannelStatistics, calibrate, observe_inputs
+from .observe import ChannelStatistics, calibrate, observe_inputs, uncompiled
 from .search import quantize_group
 from .shared_inputs import shared_input_groups
 
 _LARGEST_SEED = 2**62  # layers count on from it
 
 
+@uncompiled()
 def quantize(
     model: nn.Module,
     batches: Iterable[Any],
@@ -186,5 +187,5 @@ def quantize_layers(
     if progress:
         progress(len(formats), len(formats))
     swap(model, done)
-    take_parameters(copies)
+    take_tensors(copies)
     return reports

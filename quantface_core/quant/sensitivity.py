@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
@@ -20,7 +21,8 @@ from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory, released_memory
 from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
-from .batches import Forward, Progress, call, eval_mode, materialize, tensors_of
+from .batches import Forward, Progress, call, eval_mode, materialize, output_scale, tensors_of
+from .formats import state_beside
 from .input_sample import output_sides
 from .layer_search import ActivationRange, LayerSearch
 from .observe import ChannelStatistics, observe_inputs
@@ -29,7 +31,6 @@ from .search import CLIPS, search
 PROBE_BITS = 4  # bits of weights and activations at which the output's error is measured
 _THOUSAND = 1000  # parts that progress is told in
 _LAYER_BYTES = 4  # of a scale or a bias
-_HALF = 2  # bytes of a float16
 
 
 class Judge(Protocol):
@@ -75,15 +76,17 @@ class OutputJudge:
         with replaced_layer(self._model, name, layer):
             made = [self._outputs(batch) for batch in self._batches]
         pairs = [pair for a, b in zip(made, self._exact, strict=True) for pair in zip(a, b, strict=True)]
-        return sum(relative_error(*pair) for pair in pairs) / len(pairs), 0.0
+        errors = [error for pair in pairs if (error := relative_error(*pair)) is not None]
+        return sum(errors) / max(1, len(errors)), 0.0
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
         return len(done) / len(names)
 
 
-def relative_error(output: Tensor, exact: Tensor) -> float:
-    """The mean squared error over the exact output's variance."""
-    return float((output - exact).square().mean() / exact.var(correction=0).clamp_min(1e-12))
+def relative_error(output: Tensor, exact: Tensor) -> float | None:
+    """The mean squared error over the exact output's variance (see `output_scale`); None = it has no scale."""
+    scale = output_scale(exact)
+    return float((output - exact).square().mean() / scale) if scale else None
 
 
 @kept_memory()
@@ -97,12 +100,14 @@ def measure_layers(
     name: str | None = None,
     forward: Forward | None = None,
     judge: Judge | None = None,
+    dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Sensitivity:
     """Measure the layers that have a format and statistics; the model stays as it is.
 
     A format of another weight width than `PROBE_BITS` is one that no plan changes. `name` is the model's, its class's
-    where none is given. `progress` counts thousandths of the expected time. Raises UsageError.
+    where none is given; `dtype` is that of the other floats in its file, None = as they are. `progress` counts
+    thousandths of the expected time. Raises UsageError.
     """
     batches = materialize(batches)
     config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS, rounding="nearest")
@@ -155,15 +160,20 @@ def measure_layers(
         )
     if progress:
         progress(_THOUSAND, _THOUSAND)
-    low = sum(layers[n].weight.numel() + _bias(layers[n]) for n in formats)
-    rest = _HALF * (sum(p.numel() for p in model.parameters()) - low)
+    rest = _stored_bytes(state_beside(model, {layers[n] for n in formats}).values(), dtype)
     return Sensitivity(name or type(model).__name__, judge.metric, rest, measured)
 
 
+def _stored_bytes(tensors: Iterable[Any], dtype: torch.dtype | None) -> int:
+    """Bytes of tensors in a file whose floats are of a dtype, None = their own; it holds nothing but tensors."""
+    kept = [t for t in tensors if isinstance(t, Tensor)]
+    return sum(t.numel() * (dtype or t.dtype if t.is_floating_point() else t.dtype).itemsize for t in kept)
+
+
 def _macs(layer: Layer, x: Tensor) -> int:
-    """Multiply-accumulates an image."""
+    """Multiply-accumulates an image; of one that comes without a batch, as a vector, those of one token."""
     if isinstance(layer, nn.Linear):
-        return x[0].numel() // x.shape[-1] * layer.weight.numel()
+        return max(1, x[0].numel() // x.shape[-1]) * layer.weight.numel()
     height, width = output_sides(layer, x)
     return height * width * layer.weight.numel()
 

@@ -54,6 +54,8 @@ class Transformer(nn.Module):
 class Block(BasicTransformerBlock):  # type: ignore[misc]
     """Diffusers' block, which where layers compute what is around them hands it on to them."""
 
+    is_plain_block = True  # see quant/fold_rules.py
+
     @classmethod
     def of(cls, block: BasicTransformerBlock) -> Block:
         """With the very layers of a plain block."""

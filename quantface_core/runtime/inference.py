@@ -19,29 +19,35 @@ def without_inference_mode(train: Callable[P, R]) -> Callable[P, R]:
     @wraps(train)
     def run(*arguments: P.args, **named: P.kwargs) -> R:
         with torch.inference_mode(False):
-            given: list[Any] = [_trainable(a) for a in arguments]
-            return train(*given, **{name: _trainable(a) for name, a in named.items()})
+            made: dict[Tensor, Tensor] = {}
+            given: list[Any] = [_trainable(a, made) for a in arguments]
+            return train(*given, **{name: _trainable(a, made) for name, a in named.items()})
 
     return run
 
 
-def _trainable(value: Any) -> Any:
+def _trainable(value: Any, made: dict[Tensor, Tensor]) -> Any:
     """A tensor, or a model whose tensors, made under inference mode are replaced by copies; a model in place.
 
-    Those in lists, tuples and dictionaries too.
+    Those in lists, tuples and dictionaries too. `made` holds every tensor's one copy: what shares it goes on to.
     """
     if type(value) in (list, tuple):
-        return type(value)(_trainable(part) for part in value)
+        return type(value)(_trainable(part, made) for part in value)
     if type(value) is dict:
-        return {key: _trainable(part) for key, part in value.items()}
+        return {key: _trainable(part, made) for key, part in value.items()}
     if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
+        return _copied(value, made)
     if isinstance(value, nn.Module):
         for module in value.modules():
-            for name, p in module._parameters.items():
-                if p is not None and p.is_inference():
-                    module._parameters[name] = nn.Parameter(p.clone(), requires_grad=False)
-            for name, b in module._buffers.items():
-                if b is not None and b.is_inference():
-                    module._buffers[name] = b.clone()
+            for tensors in (module._parameters, module._buffers):
+                tensors.update({name: _copied(t, made) for name, t in tensors.items() if t is not None})
     return value
+
+
+def _copied(tensor: Tensor, made: dict[Tensor, Tensor]) -> Any:
+    if not tensor.is_inference():
+        return tensor
+    if tensor not in made:
+        copy = tensor.clone()
+        made[tensor] = nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy
+    return made[tensor]

@@ -47,7 +47,15 @@ def measure_sensitivity(
     judging = PictureJudge if isinstance(restorer, OneStepRestorer) else WholePictureJudge
     judge = judging(restorer, images, perceptual)
     return measure_layers(
-        restorer, statistics, [images], formats, settings, name=restorer.config.name, judge=judge, progress=progress
+        restorer,
+        statistics,
+        [images],
+        formats,
+        settings,
+        name=restorer.config.name,
+        judge=judge,
+        dtype=restorer.file_dtype,
+        progress=progress,
     )
 
 

@@ -14,7 +14,7 @@ from quantface_core.kernels import reference
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.channel_transform import ChannelTransform
 from quantface_core.kernels.hadamard import largest_block
-from quantface_core.nn.fold import FoldPath, fold
+from quantface_core.nn.fold import FoldPath, fold, fold_ahead, take_tensors
 from quantface_core.nn.qlayer import QuantLayer
 from quantface_core.nn.swap import empty_like
 from quantface_core.types import LayerFormat
@@ -147,3 +147,21 @@ def test_a_model_of_inference_mode_is_folded_outside_of_it() -> None:
     assert fold(FoldPath(producer, ALL, [consumer]))
     with torch.inference_mode():
         assert torch.allclose(consumer(producer(x)), before, rtol=1e-5, atol=1e-4)
+
+
+def test_folded_ahead_low_bit_layers_change_when_they_take_their_tensors() -> None:
+    torch.manual_seed(0)
+    first, second, x = (
+        low_bit(nn.Linear(16, 24), powers(16)),
+        low_bit(nn.Linear(24, 10), powers(24)),
+        torch.randn(7, 16),
+    )
+    state = [{n: t.clone() for n, t in layer.state_dict().items()} for layer in (first, second)]
+    before = second(first(x))
+    copies = fold_ahead([FoldPath(first, ALL, [second])], {})
+    for layer, kept in zip((first, second), state, strict=True):
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in layer.state_dict().items())
+    assert torch.equal(second(first(x)), before)
+    take_tensors(copies)
+    assert is_rotation_alone(second)
+    assert torch.allclose(second(first(x)), before, rtol=1e-5, atol=1e-4)

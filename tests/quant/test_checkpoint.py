@@ -103,6 +103,39 @@ def test_other_weights_take_the_dtype_that_is_asked(own: Path, tmp_path: Path) -
     assert qf.load_quantized(tmp_path / "half", Masked()).second.weight.dtype == torch.float16
 
 
+def test_numbers_of_double_precision_are_kept(tmp_path: Path) -> None:
+    class Precise(Masked):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("betas", torch.linspace(0, 1, 9, dtype=torch.float64))
+            self.second.double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x).double()) + self.betas.sum()
+
+    model = Precise()
+    qf.quantize(model, ROWS, CONFIG, exclude=["second"])
+    qf.save_quantized(model, tmp_path / "file")
+    loaded = qf.load_quantized(tmp_path / "file", Precise())
+    assert loaded.betas.dtype == loaded.second.weight.dtype == torch.float64
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_state_that_is_no_tensor_is_refused_by_name(tmp_path: Path) -> None:
+    class Extra(Masked):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 3}
+
+        def set_extra_state(self, state: Any) -> None:
+            pass
+
+    model = Extra()
+    qf.quantize(model, ROWS, CONFIG)
+    with pytest.raises(ModelError, match=r"get_extra_state gives: _extra_state"):
+        qf.save_quantized(model, tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_class_that_is_not_of_diffusers_needs_a_skeleton(own: Path) -> None:
     with pytest.raises(ModelError, match="model="):
         qf.load_quantized(own)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from types import MethodType
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ import quantface_core as qf
 from quantface_core.nn.fold import multiply
 from quantface_core.nn.swap import quant_layers
 from quantface_core.quant.fold_rules import DIFFUSERS, fold_paths
+from quantface_core.restorer import transformer as restorer
 
 TOKENS = torch.randn(2, 24, 64, generator=torch.Generator().manual_seed(0))
 CONTEXT = torch.randn(2, 6, 48, generator=torch.Generator().manual_seed(1))
@@ -107,6 +110,67 @@ def test_a_context_that_may_be_left_out_keeps_the_norm_before_it() -> None:
     assert signal_to_noise(quantized(block, TOKENS), block, TOKENS) > 35
 
 
+class _NormReadTwice(BasicTransformerBlock):
+    def forward(self, x: torch.Tensor, *given: object, **named: object) -> torch.Tensor:
+        return super().forward(x, *given, **named) + self.norm1(x)
+
+
+class _ValuesReadTwice(Attention):
+    def forward(self, x: torch.Tensor, *given: object, **named: object) -> torch.Tensor:
+        return super().forward(x, *given, **named) + self.to_v(x)
+
+
+def _patched() -> BasicTransformerBlock:
+    block = BasicTransformerBlock(64, 4, 16, activation_fn="geglu")
+    block.forward = MethodType(_NormReadTwice.forward, _as(block, _NormReadTwice))
+    return block
+
+
+def _as(module: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    """The same module, of another class."""
+    made = kind.__new__(kind)
+    made.__dict__ = module.__dict__
+    return made
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _NormReadTwice(64, 4, 16, activation_fn="geglu"),
+        _patched,
+        lambda: _as(Block(activation_fn="geglu").block, type("Derived", (restorer.Block,), {})),
+        lambda: _ValuesReadTwice(64, heads=4, dim_head=16, norm_num_groups=8),
+    ],
+    ids=["subclass", "patched", "of a marked one", "attention"],
+)
+def test_a_forward_of_its_own_may_read_what_is_inside_once_more(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    module = make()
+    assert [path.producer for path in fold_paths(module, DIFFUSERS)] == (
+        [module.attn1.to_v] if hasattr(module, "attn1") else []
+    )
+
+
+def test_a_block_that_reads_its_norm_twice_keeps_its_output() -> None:
+    block = Block(activation_fn="geglu")
+    block.block = _as(block.block, _NormReadTwice)
+    assert signal_to_noise(quantized(block.eval(), TOKENS), block, TOKENS) > 35
+
+
+@pytest.mark.parametrize(
+    ("part", "producers"),
+    [("attn1.to_v", ["norm1", "attn1.to_v"]), ("ff", ["ff.net.0.proj"]), ("ff.net.0", ["ff.net.0.proj"])],
+)
+def test_parts_with_a_forward_of_their_own_are_passed_over(part: str, producers: list[str]) -> None:
+    """As an adapter's: it adds to the values what no scaled weight would scale."""
+    block = Block(activation_fn="geglu")
+    before = {path.producer for path in fold_paths(block, DIFFUSERS)}
+    module = block.block.get_submodule(part)
+    module.forward = module.forward
+    after = {path.producer for path in fold_paths(block, DIFFUSERS)}
+    assert before - after == {block.block.get_submodule(name) for name in producers}
+
+
 class _Reweighted(AttnProcessor):
     """A processor of one's own: who knows what it adds."""
 
@@ -139,3 +203,24 @@ def test_a_layer_left_in_floats_takes_the_balance_of_its_reader_over() -> None:
     assert list(quant_layers(model)) == ["block.attn1.to_out.0"]
     assert not torch.equal(model.block.attn1.to_v.weight, block.block.attn1.to_v.weight)
     assert signal_to_noise(model, block, TOKENS) > 35
+
+
+def test_cancelled_at_its_end_a_second_call_leaves_what_the_first_has_made() -> None:
+    """Layers of low bits already, which fold with those to come, as producers and as consumers."""
+    model, config = Block(activation_fn="geglu").eval(), qf.QuantConfig(8, 8, rank=0, search_rotation=False)
+    after = ["*.to_out", "*.to_q", "*.to_k", "block.ff.net.2"]
+    qf.quantize(model, [TOKENS], config, exclude=after)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def cancel(done: int, of: int) -> None:
+        if done == of:
+            raise KeyboardInterrupt
+
+    exact = copy.deepcopy(model)
+    with pytest.raises(KeyboardInterrupt):
+        qf.quantize(model, [TOKENS], config, include=after, progress=cancel)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    qf.quantize(model, [TOKENS], config, include=after)
+    folded = [name for name, tensor in model.state_dict().items() if name in before and tensor.equal(before[name])]
+    assert len(folded) < len(before) - len(after)  # something was to be lost
+    assert signal_to_noise(model, exact, TOKENS) > 35

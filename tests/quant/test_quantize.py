@@ -188,3 +188,28 @@ def test_pointwise_convolutions_get_a_scale_a_pixel() -> None:
 def test_a_plan_for_another_model_is_refused(uneven: nn.Module, images: list[torch.Tensor]) -> None:
     with pytest.raises(ConfigError, match="another model"):
         qf.quantize(network(), images, CONFIG, plan=qf.BitPlan("x", {"loud.0": (4, 4)}))
+
+
+def test_batches_take_no_gradient(images: list[torch.Tensor]) -> None:
+    made = images[1].clone().requires_grad_()
+    batches = [{"input": images[0].clone().requires_grad_()}, {"input": made * 2}]
+    qf.quantize(network(), batches, qf.QuantConfig(rank=2))
+    assert batches[0]["input"].grad is None
+    (batches[1]["input"].sum()).backward()  # its graph is the caller's still
+    assert torch.equal(made.grad, torch.full_like(made, 2))
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="from torch 2.6 on")
+def test_a_compiled_model_is_quantized_as_it_is_written(images: list[torch.Tensor]) -> None:
+    plain, compiled = network(), torch.compile(network(), backend="eager")
+    with torch.no_grad():
+        compiled(images[0])
+    plan = qf.allocate(compiled, images, qf.Budget(weight_bits=5), CONFIG)
+    assert plan.layers == {
+        f"_orig_mod.{n}": b for n, b in qf.allocate(plain, images, qf.Budget(weight_bits=5), CONFIG).layers.items()
+    }
+    qf.quantize(compiled, images, CONFIG)
+    qf.quantize(plain, images, CONFIG)
+    assert [name.removeprefix("_orig_mod.") for name in quant_layers(compiled)] == list(quant_layers(plain))
+    with torch.no_grad():
+        assert torch.equal(compiled._orig_mod(images[0]), plain(images[0]))
