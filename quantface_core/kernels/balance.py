@@ -35,7 +35,8 @@ def low_rank(weight: Tensor, rank: int, seed: int, root: Tensor | None = None) -
         return down, from_metric(up, root)
     flat = weight.flatten(1).float()
     width = min(rank + 8, *flat.shape)
-    basis = torch.randn(flat.shape[1], width, generator=torch.Generator().manual_seed(seed)).to(flat.device)
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(flat.shape[1], width, generator=generator, dtype=torch.float32).to(flat.device)
     basis = _orthonormal(flat @ basis)
     for _ in range(3):
         basis = _orthonormal(flat @ (flat.t() @ basis))

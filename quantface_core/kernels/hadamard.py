@@ -90,7 +90,7 @@ def random_signs(channels: int, seed: int) -> Tensor:
 def rotation_signs(rotation: Rotation) -> Tensor:
     """D: what a rotation multiplies channels by before it mixes them, [channels] float32; ones where it mixes none."""
     if rotation.block == 1:
-        return torch.ones(rotation.channels)
+        return torch.ones(rotation.channels, dtype=torch.float32)
     return random_signs(rotation.channels, rotation.seed).float()
 
 

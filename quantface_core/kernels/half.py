@@ -95,7 +95,7 @@ class Conv2d(reference.Conv2d):
 @cache
 def agrees(device: torch.device) -> bool:
     """Whether a linear and a convolution are `reference`'s, to 11 bits: on GTX 16 cards float16 may give NaN."""
-    rows = torch.linspace(-3, 3, 64 * 64, device=device).sin().view(64, 64)
+    rows = torch.linspace(-3, 3, 64 * 64, dtype=torch.float32, device=device).sin().view(64, 64)
     maps = rows.view(1, 64, 8, 8)
     linear, square = (self_test_weight(shape, 4, device) for shape in ((64, 64), (64, 64, 3, 3)))
     sides = (1, 1), (1, 1)

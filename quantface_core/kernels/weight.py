@@ -31,5 +31,5 @@ class LowBitWeight:
 def self_test_weight(shape: tuple[int, ...], bits: int, device: torch.device) -> LowBitWeight:
     """A weight whose codes run through all values, of outputs near 1, for a backend to try itself on."""
     packed = torch.arange(packed_size(torch.Size(shape).numel(), bits), device=device) * 37 % 256
-    scale = torch.full(shape[:1], 1 / largest_code(bits), device=device)
+    scale = torch.full(shape[:1], 1 / largest_code(bits), dtype=torch.float32, device=device)
     return LowBitWeight(packed.to(torch.uint8), scale, bits, shape)

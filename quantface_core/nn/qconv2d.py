@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +13,14 @@ from ..kernels.backend import Backend
 from ..kernels.fusion import Conv2dFusion, FusedConv2d
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
+from .autocast import autocasts, under_autocast
 from .qlayer import QuantLayer
 
 
 class QuantConv2d(QuantLayer):
-    """[B, C, H, W] -> [B, O, H', W'], per-image activation scales; see QuantLayer."""
+    """[B, C, H, W] or [C, H, W] -> [B, O, H', W'] or [O, H', W'], per-image activation scales; see QuantLayer."""
+
+    dilation, groups, padding_mode = (1, 1), 1, "zeros"
 
     def __init__(
         self,
@@ -27,7 +31,8 @@ class QuantConv2d(QuantLayer):
         padding: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__(shape, fmt, bias)
-        self.stride, self.padding = stride, padding
+        self.out_channels, self.in_channels, *_ = shape
+        self.kernel_size, self.stride, self.padding = shape[2:], stride, padding
         self._phases_of: dict[torch.dtype, list[Tensor]] = {}
         self.fuse_upsample = False  # whether `forward_upsampled` is what its place will call: see `swap`
 
@@ -55,6 +60,12 @@ class QuantConv2d(QuantLayer):
     @torch.no_grad()
     def forward(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
         """`fusion`: only of a layer that `fused.fuses`."""
+        if autocasts(x):
+            return under_autocast(partial(self.forward, fusion=fusion), x)
+        if x.ndim == 3:
+            return self.forward(x[None], fusion)[0]
+        if not len(x):  # has no largest magnitudes: whatever the weight, the result has its shape only
+            return F.conv2d(x, x.new_empty(self.shape), None, self.stride, self.padding)
         kernel = self.kernel()
         if isinstance(kernel, FusedConv2d):
             return kernel.fused(x, fusion or Conv2dFusion())
@@ -65,7 +76,9 @@ class QuantConv2d(QuantLayer):
     @torch.no_grad()
     def forward_upsampled(self, x: Tensor) -> Tensor:
         """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
-        if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1):
+        if autocasts(x):
+            return under_autocast(self.forward_upsampled, x)
+        if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1) or not len(x):
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         kernel = self.kernel()
         if isinstance(kernel, FusedConv2d):

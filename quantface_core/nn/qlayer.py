@@ -58,16 +58,16 @@ class QuantLayer(nn.Module):
         outputs, channels = shape[:2]
         count = torch.Size(shape).numel()
         self.register_buffer("packed", torch.zeros(packed_size(count, fmt.weight_bits), dtype=torch.uint8))
-        self.register_buffer("weight_scale", torch.ones(outputs))
-        self.register_buffer("channel_scale", torch.ones(channels))
-        self.register_buffer("bias", torch.zeros(outputs) if bias else None)
+        self.register_buffer("weight_scale", torch.ones(outputs, dtype=torch.float32))
+        self.register_buffer("channel_scale", torch.ones(channels, dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros(outputs, dtype=torch.float32) if bias else None)
         if fmt.rank:
             dtype = torch.float16 if fmt.branch_bits == FLOAT_BRANCH else torch.int8
             self.register_buffer("down", torch.zeros(fmt.rank, *shape[1:], dtype=dtype))
             self.register_buffer("up", torch.zeros(outputs, fmt.rank, dtype=dtype))
             if fmt.branch_bits != FLOAT_BRANCH:
-                self.register_buffer("down_scale", torch.ones(fmt.rank))
-                self.register_buffer("up_scale", torch.ones(outputs))
+                self.register_buffer("down_scale", torch.ones(fmt.rank, dtype=torch.float32))
+                self.register_buffer("up_scale", torch.ones(outputs, dtype=torch.float32))
         self._preferred: str | None = None
         # Made when it is prepared.
         self._kernel: Any = None
@@ -194,6 +194,11 @@ class QuantLayer(nn.Module):
             self._buffers[name] = None if buffer is None else buffer.to(device)
         self.release()
         return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """Values are copied into buffers that stay the same tensors: what was made of them has to go."""
+        super()._load_from_state_dict(*args)
+        self.release()
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies without the kernel: a backend's prepacked weight cannot be copied; it is made again on use."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..kernels.backend import Backend
 from ..kernels.fusion import FusedLinear, LinearFusion
 from ..types import LayerFormat
+from .autocast import autocasts, under_autocast
 from .qlayer import QuantLayer
 
 
@@ -19,6 +20,7 @@ class QuantLinear(QuantLayer):
 
     def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__(shape, fmt, bias)
+        self.out_features, self.in_features = shape[:2]
         self.codes_key: tuple[Any, ...] = ()  # what its activation codes depend on besides the input, once prepared
         self._cached: tuple[Tensor, Tensor] | None = None  # the last input and its result
 
@@ -42,6 +44,8 @@ class QuantLinear(QuantLayer):
 
     def cached(self, x: Tensor) -> Tensor:
         """As forward, of an input that is mostly the same as the last: its result is kept, and must not be changed."""
+        if autocasts(x):
+            return under_autocast(self.cached, x)
         self.kernel()
         if torch.is_grad_enabled() or x.device.type != "cpu":  # where comparing would wait for the device
             return self(x)
@@ -56,9 +60,11 @@ def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None 
     Low-bit layers of one `codes_key` have it balanced and rounded once: it costs nearly as much as a product.
     `fusion`: only of layers that `fused.fuses`; its `skip` of one layer alone.
     """
-    low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
-    if len(low) < len(layers):
+    if not all(isinstance(layer, QuantLinear) for layer in layers):
         return [layer(x) for layer in layers]
+    if autocasts(x):
+        return under_autocast(lambda cast: project(layers, cast, fusion), x)
+    low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
     if any(layer.codes_key != low[0][0].codes_key for layer, _ in low):
         return [y for layer, _ in low for y in project((layer,), x, fusion)]
     with torch.no_grad():
@@ -66,12 +72,12 @@ def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None 
         if isinstance(low[0][1], FusedLinear):
             first, *others = (kernel for _, kernel in low)
             made = first.fused(rows, fusion or LinearFusion(), tuple(others))
-            return [y.unflatten(0, x.shape[:-1]) for y in made]
+            return [y.view(*x.shape[:-1], y.shape[1]) for y in made]
         codes, results = low[0][1].codes(rows), []
         for layer, kernel in low:
             y: Tensor = kernel.product(*codes)
             if layer.format.rank:
                 down, up = layer.branch(x.dtype)
                 y.addmm_(rows @ down.t(), up)
-            results.append(y.unflatten(0, x.shape[:-1]))
+            results.append(y.view(*x.shape[:-1], y.shape[1]))
         return results

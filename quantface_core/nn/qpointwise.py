@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..types import LayerFormat
 from .qlinear import QuantLinear
 
 
 class QuantPointwiseConv2d(QuantLinear):
-    """[B, C, H, W] -> [B, O, H, W], channels last, per-pixel activation scales; stored as `QuantLinear`."""
+    """[B, C, H, W] or [C, H, W] -> [B, O, H, W] or [O, H, W], channels last, per-pixel activation scales.
+
+    Stored as `QuantLinear`.
+    """
+
+    kernel_size, stride, padding = (1, 1), (1, 1), (0, 0)
+    dilation, groups, padding_mode = (1, 1), 1, "zeros"
+
+    def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
+        super().__init__(shape, fmt, bias)
+        self.out_channels, self.in_channels = shape[:2]
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return super().forward(x.movedim(-3, -1)).movedim(-1, -3)

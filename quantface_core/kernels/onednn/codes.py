@@ -67,6 +67,7 @@ def _write_rounded(balanced: Tensor, scale: Tensor, bits: int, out: Tensor, zero
     # As above, in float32: the sum is rounded half to even, and its bits count the whole numbers.
     (lowest, highest), zero = code_range(bits, zero_point), byte_of_zero(bits, zero_point)
     middle = _BITS_OF_WHOLE + zero
+    balanced = balanced.float() if balanced.dtype == torch.float64 else balanced  # others divide in float32 uncopied
     steps = torch.div(balanced, scale.float()).add_(_WHOLE + zero)
     out.copy_(steps.view(torch.int32).clamp_(middle + lowest, middle + highest))
 

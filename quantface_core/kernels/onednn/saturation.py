@@ -30,7 +30,8 @@ def saturates() -> bool:
 def adds_up(code: int, weight: int) -> bool:
     """Whether a linear and a convolution of nothing but these give their sums."""
     channels, side = 64, 16
-    codes, scale = torch.full((side, side, channels), code, dtype=torch.uint8), torch.ones(channels)
+    codes = torch.full((side, side, channels), code, dtype=torch.uint8)
+    scale = torch.ones(channels, dtype=torch.float32)
     for taps in (1, 3):
         kernel = torch.full((channels, channels, taps, taps), weight, dtype=torch.int8)
         sums = Product(kernel, scale, None, (1, 1), 0)(codes, scale[:1], torch.float32)

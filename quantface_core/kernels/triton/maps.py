@@ -48,7 +48,7 @@ def _passed(x: Tensor, transform: ChannelTransform | None, factors: Tensor | Non
     blocks, tiles = triton.cdiv(channels, size), triton.cdiv(pixels, _ROWS)
     each = triton.cdiv(tiles, max(1, _PARTS // blocks))
     chunks = triton.cdiv(tiles, each)
-    largest = torch.empty(batch, chunks * blocks, device=x.device)
+    largest = torch.empty(batch, chunks * blocks, dtype=torch.float32, device=x.device)
     launch.start(
         _balanced, (chunks, blocks, batch), x, factors, scales, matrix, out, largest, pixels, channels, each,
         SILU=silu, CHANGES=changes, SIZE=size, BLOCK=max(16, triton.next_power_of_2(size)), ROWS=_ROWS,

@@ -35,7 +35,7 @@ def norm_factors(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: floa
     batch, channels, height, width = x.shape
     known = get_channel_sums(x)
     sums = channel_sums(x) if known is None else known
-    factors = torch.empty(batch, 2, channels, device=x.device)
+    factors = torch.empty(batch, 2, channels, dtype=torch.float32, device=x.device)
     size = channels // groups
     launch.start(
         _factors, (groups, batch), sums, weight, bias, factors, height * width, channels, size, sums.shape[1], eps,
@@ -50,7 +50,7 @@ def channel_sums(x: Tensor) -> Tensor:
     pixels = height * width
     high = max(_PIXELS, triton.cdiv(triton.cdiv(pixels, _SLABS), _PIXELS) * _PIXELS)
     slabs = triton.cdiv(pixels, high)
-    sums = torch.empty(batch, slabs, 2, channels, device=x.device)
+    sums = torch.empty(batch, slabs, 2, channels, dtype=torch.float32, device=x.device)
     launch.start(
         _sums, (slabs, triton.cdiv(channels, _CHANNELS), batch), x.permute(0, 2, 3, 1), sums, pixels, channels, high,
         CHANNELS=_CHANNELS, PIXELS=_PIXELS,

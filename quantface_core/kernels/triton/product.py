@@ -79,7 +79,8 @@ def conv2d_product(
     tile = tile or launch.tile_of(rows, outputs, channels, codes.device)
     slabs, whole = triton.cdiv(rows, tile.rows), tall * wide % tile.rows == 0
     rank = 0 if epilogue.low is None else epilogue.low.shape[3] // (4 if epilogue.grouped else 1)
-    made = torch.empty(slabs * (4 if phases else 1), 2, outputs, device=out.device) if sums and whole else None
+    shape = slabs * (4 if phases else 1), 2, outputs
+    made = torch.empty(shape, dtype=torch.float32, device=out.device) if sums and whole else None
     programs = slabs * triton.cdiv(outputs, tile.columns)
     taps = {"KH": weight.shape[-3], "KW": weight.shape[-2]}
     steps = taps["KH"] * taps["KW"] * triton.cdiv(channels, tile.step)

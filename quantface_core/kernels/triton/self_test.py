@@ -27,8 +27,9 @@ def agrees(device: torch.device) -> bool:
 
 def _layers(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """A linear, convolutions and a norm, at every width that packs in a way of its own and in both dtypes."""
-    maps = torch.linspace(-3, 3, _CHANNELS * 20, device=device).sin().view(1, 5, 4, _CHANNELS).permute(0, 3, 1, 2)
-    ones = torch.ones(_CHANNELS, device=device)
+    waves = torch.linspace(-3, 3, _CHANNELS * 20, dtype=torch.float32, device=device).sin()
+    maps = waves.view(1, 5, 4, _CHANNELS).permute(0, 3, 1, 2)
+    ones = torch.ones(_CHANNELS, dtype=torch.float32, device=device)
     yield group_norm(maps, 8, ones, ones, 1e-5), F.group_norm(maps, 8, ones, ones, 1e-5)
     dtypes = [torch.float32] if device.type == "cpu" else [torch.float32, torch.bfloat16]  # of the interpreter
     for bits, dtype in [(4, dtypes[0]), *((bits, dtypes[-1]) for bits in (3, 4, 6))]:
@@ -46,7 +47,7 @@ def _layers(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _tiles(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """The products of whole numbers that every tile gives, of which small layers use the smallest only."""
-    ones = torch.ones(_OUTPUTS, device=device)
+    ones = torch.ones(_OUTPUTS, dtype=torch.float32, device=device)
     x = (torch.arange(150 * _CHANNELS, device=device) * 37 % 15 - 7).to(torch.int8)
     rows, maps = x.view(150, _CHANNELS), x.view(1, 15, 10, _CHANNELS)
     linear, square = (
@@ -55,8 +56,8 @@ def _tiles(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     sums = reference.linear_sums(rows, linear, 4, 4)
     map_sums = reference.conv2d_sums(maps.permute(0, 3, 1, 2), square, 4, 4, 1, 1).permute(0, 2, 3, 1)
     for tile in launch.tiles_for(_OUTPUTS, _CHANNELS):
-        yield linear_product(rows, linear, ones, torch.ones(150, 1, device=device), None, tile=tile), sums
-        y = torch.empty(1, 15, 10, _OUTPUTS, device=device)
+        yield linear_product(rows, linear, ones, ones[:1].expand(150, 1).contiguous(), None, tile=tile), sums
+        y = ones.new_empty(1, 15, 10, _OUTPUTS)
         taps_first = square.permute(0, 2, 3, 1).contiguous()
         conv2d_product(maps, taps_first, ones, ones[:1], None, *_SIDES, y, tile=tile)
         yield y, map_sums
