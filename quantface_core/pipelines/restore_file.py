@@ -116,7 +116,8 @@ def write_file(request: FileRequest, read: ReadFile, results: Sequence[Restorati
         reports.append(_report(result, doubtful, options.strength == "auto"))
     warnings = _nothing_done(results, sum(len(report.doubtful) for report in reports))
     same_format = job.source.suffix.lower() == job.target.suffix.lower()
-    if not any(result.restored for result in results) and options.upscale == 1 and same_format:
+    unchanged = all(np.array_equal(r.pixels, p.pixels) for r, p in zip(results, pages.photos, strict=True))
+    if unchanged and same_format:
         _copy(job.source, job.target)
     else:
         done = tuple(

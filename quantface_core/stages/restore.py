@@ -29,6 +29,7 @@ Progress = Callable[[int, int], None]
 
 UPSCALES = (1, 2, 4)
 _LEFT = 0.08  # share of a change that nobody sees
+_GRAY = 0.004  # mean distance between a black and white picture's channels, of white: what compression leaves
 _BATCH, _SMALL = 4, 256  # faces at once; pixels of a side up to which a processor gains by it, measured
 _FILLED, _LARGE = 60, 512  # multiprocessors of a GPU that one face of this side keeps busy
 
@@ -135,7 +136,6 @@ def _restore(
         match_color(restored, crop, options.color)
         for restored, crop in zip(restore_crops(crops, restorer, options, progress), crops, strict=True)
     ]
-    gray = is_gray(pixels)
     base = enlarged(pixels, options.upscale) if background is None else background
     enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
     places = [compose(enlarge, invert(transform)) for transform in transforms]
@@ -143,12 +143,15 @@ def _restore(
     before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
     blends = [blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
     fine_details = [f and measure_damage(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
-    patches = []
+    patches, shares = [], []
     for a, b, (share, _), fine_detail, place in zip(before, restored, blends, fine_details, places, strict=True):
-        change = (to_gray(b - a) if gray else b - a) * share[..., None]
-        patches.append(Patch(change, mask, place, fine_detail))
+        change = to_gray(b - a) if is_gray(a) else b - a
+        if fine_detail and not fine_detail.damage and is_unchanged(measure_strength(b - a, share, mask)):
+            share, fine_detail = np.zeros_like(share), None  # as it was, to the bit
+        patches.append(Patch(change * share[..., None], mask, place, fine_detail))
+        shares.append(share)
     result, changed = paste(base, patches)
-    blend_masks = tuple(share for share, _ in blends)
+    blend_masks = tuple(shares)
     parts = zip(before, restored, blend_masks, strict=True)
     strengths = tuple(measure_strength(b - a, blend_mask, mask) for a, b, blend_mask in parts)
     shown = tuple(np.clip(r, 0, 1) for r in restored)
@@ -172,7 +175,7 @@ def describe_change(applied_strength: float, automatic: bool = True, removed_art
     if is_unchanged(applied_strength):
         if removed_artifacts:
             return f"{removed_artifacts} removed; left as it was otherwise"
-        return "left as it was: already sharp" if automatic else "left as it was"
+        return "left as it was: no gain expected" if automatic else "left as it was"
     return "restored" if applied_strength > 1 - _LEFT else f"restored by {applied_strength:.0%}"
 
 
@@ -260,12 +263,13 @@ def _run(
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 
-def is_gray(pixels: Pixels) -> bool:
-    """Whether the photo is black and white: its faces then stay so."""
+def is_gray(pixels: Pixels | Crop) -> bool:
+    """Whether a photo, or a face of one in 0 to 1, is black and white: restored, it stays so."""
+    whole = 1.0 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype.name).max
     sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)].astype(np.float32)
     red, green, blue = cv2.split(sample)  # numpy takes many times as long along an axis of three
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return float(spread.mean()) < 0.004 * np.iinfo(pixels.dtype).max
+    return float(spread.mean()) < _GRAY * whole
 
 
 def to_gray(change: Crop) -> Crop:

@@ -345,10 +345,14 @@ class TestPages:
 def test_a_face_left_as_it_was_is_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo, report = photos / "usnavy_grace_hopper.jpg", tmp_path / "report.json"
     assert main(["restore", str(photo), "--output", str(tmp_path), "--json", str(report)]) == 0
-    assert "face 0 left as it was: already sharp" in capsys.readouterr().err
+    assert "face 0 left as it was: no gain expected" in capsys.readouterr().err
+    assert (tmp_path / photo.name).read_bytes() == photo.read_bytes()
     entry = json.loads(report.read_text())["photos"][0]
-    assert entry["taken"][0] < 0.08
-    assert entry["done"] == ["left as it was: already sharp"]
+    assert entry["taken"] == [0.0]
+    assert entry["done"] == ["left as it was: no gain expected"]
     assert main(["restore", str(photo), "--output", str(tmp_path), "--json", str(report), "--strength", "1"]) == 0
     assert json.loads(report.read_text())["photos"][0]["taken"] == [1.0]
     assert "left as it was" not in capsys.readouterr().err
+    assert (tmp_path / photo.name).read_bytes() != photo.read_bytes()
+    assert main(["restore", str(photo), "--output", str(tmp_path), "--strength", "0"]) == 0
+    assert (tmp_path / photo.name).read_bytes() == photo.read_bytes()
