@@ -2,7 +2,7 @@
 
     python benchmarks/contact_sheet.py docs/contact_sheet.jpg [--model quantface-mini-w4a4]
 
-The first 24 test faces, degraded from clean to severe in turn; of each the input, the restored face, the original.
+The first 24 test faces at do_no_harm.py's levels in turn; of each the input, the restored face, the original.
 """
 
 from __future__ import annotations

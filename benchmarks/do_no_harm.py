@@ -1,8 +1,8 @@
-"""Is a restored face ever worse than it was, and is it still that person? From clean inputs to severe ones.
+"""Is a restored face ever worse than it was, and is it still that person? From clean inputs to severe.
 
     python benchmarks/do_no_harm.py [--models quantface-mini quantface-mini-w4a4] [--strengths 1 auto] [--faces N]
 
-Five fixed degradations of clean test faces, in the order of a camera's damage and by another recipe than any that was
+Six fixed degradations of clean test faces, in the order of a camera's damage and by another recipe than any that was
 trained on; each model is run through `restore_aligned`, as a user's would be. Prints one table a model.
 """
 
@@ -43,6 +43,7 @@ LEVELS = {
     "medium": Level(1.2, 2.5, 6.0, 75),
     "heavy": Level(2.5, 4.5, 10.0, 55),
     "severe": Level(4.0, 7.0, 14.0, 40),
+    "noisy": Level(1.2, 1.0, 12.0, 90),  # a little soft, at high ISO
 }
 
 

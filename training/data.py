@@ -44,9 +44,26 @@ def one_damage(severity: float, rng: np.random.Generator) -> Degradation:
     return replace(none, **changes[rng.integers(len(changes))])
 
 
+def soft_and_noisy(severity: float) -> Degradation:
+    """A photo at high ISO, or a scan: a little soft, with noise at its own resolution."""
+    s = severity
+    return Degradation(
+        blur_sigma=(0.5 + 0.3 * s, 1.2 + 1.8 * s),
+        downscale=(1.0, 1.2),
+        noise_sigma=(2 + 6 * s, 6 + 26 * s),
+        jpeg_quality=(75, 98),
+        second_order=0.0,
+        coarse_noise=0.3,
+        webp=0.1,
+    )
+
+
 def draw_recipe(severity: float, rng: np.random.Generator) -> Degradation:
-    """Mostly everything that a photo goes through at once; one time in four a single damage."""
-    return one_damage(severity, rng) if rng.random() < 0.25 else recipe_of(severity)
+    """Mostly everything that a photo goes through at once; one time in four a single damage, one in five noise."""
+    kind = rng.random()
+    if kind < 0.25:
+        return one_damage(severity, rng)
+    return soft_and_noisy(severity) if kind < 0.45 else recipe_of(severity)
 
 
 def load_faces(folder: Path) -> np.ndarray:
