@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .autocast import autocasts
 from .constant_cache import constant_caches
 from .qlayer import QuantLayer
 
@@ -148,8 +149,9 @@ class Graphs:
     def _run(self, model: nn.Module, part: str, work: Callable[..., Any], *given: Any) -> Any:
         inputs, form = tree_flatten(given)
         shapes = tuple((tuple(x.shape), x.dtype, x.stride()) for x in inputs)
-        # Tensors of inference mode cannot be written to outside it.
-        key = part, repr(form), shapes, torch.is_inference_mode_enabled()
+        # Tensors of inference mode cannot be written to outside it; under autocast other kernels run.
+        modes = torch.is_inference_mode_enabled(), any(autocasts(x) for x in inputs[:1])
+        key = part, repr(form), shapes, modes
         if key in self._captured:
             return self._captured[key](inputs)
         if self._recorder is None or key not in self._seen:

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from ..runtime.compiled import uncompiled
 from ..types import BitPlan, Budget, QuantConfig
 from .batches import Forward, Progress, materialize
 from .bit_program import solve
 from .fisher import FISHER_BATCHES
-from .observe import calibrate, uncompiled
+from .observe import calibrate
 from .quantize import plan_formats
 from .sensitivity import PROBE_BITS, measure_layers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,6 +78,14 @@ def output_scale(output: Tensor) -> Tensor:
     exact = output.detach().float()
     variance, power = exact.var(correction=0), exact.square().mean()
     return torch.where(variance > _CONSTANT * power, variance, power)
+
+
+def relative_error(made: Sequence[Tensor], exact: Sequence[Tensor]) -> Tensor:
+    """The mean of outputs' squared errors over their `output_scale`, a scalar float32; 0 where all are left out."""
+    pairs = [(a.float(), b.to(a.device)) for a, b in zip(made, exact, strict=True)]
+    errors = [(a - b).square().mean() / scale for a, b in pairs if (scale := output_scale(b))]
+    # Nothing, that can still be differentiated.
+    return torch.stack(errors).mean() if errors else torch.stack([(0 * a).sum() for a, _ in pairs]).sum()
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..errors import UsageError
 from ..nn.graphs import without_graphs
@@ -55,7 +55,7 @@ def calibrate(
     def watched(model: nn.Module, batch: Any) -> Any:
         # Not in the backward pass: checkpointed blocks run their layers again there.
         with _observing(layers, watch):
-            return (forward or call)(model, _detached(batch))
+            return (forward or call)(model, tree_map(_detached, batch))
 
     def differentiating(done: int, _: int) -> None:
         if progress:
@@ -73,21 +73,9 @@ def calibrate(
     return {name: ChannelStatistics(largest[name], fisher.get(name)) for name in layers if name in largest}
 
 
-def _detached(batch: Any) -> Any:
-    """A batch whose tensors take no gradient: they are the caller's, and may be made by a graph of the caller's."""
-    if isinstance(batch, Tensor):
-        return batch.detach() if batch.requires_grad else batch
-    if type(batch) is dict:
-        return {key: _detached(value) for key, value in batch.items()}
-    return type(batch)(map(_detached, batch)) if type(batch) in (tuple, list) else batch
-
-
-@contextmanager
-def uncompiled() -> Iterator[None]:
-    """While it lasts, what `torch.compile` gave runs as it is written: compiled code calls no hooks."""
-    stance = getattr(torch.compiler, "set_stance", None)  # from torch 2.6 on
-    with nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager"):
-        yield
+def _detached(value: Any) -> Any:
+    """Part of a batch, taking no gradient: it is the caller's, and may be made by a graph of the caller's."""
+    return value.detach() if isinstance(value, Tensor) and value.requires_grad else value
 
 
 def channel_magnitudes(layer: nn.Module, x: Tensor) -> Tensor:

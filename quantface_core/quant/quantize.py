@@ -18,12 +18,13 @@ from ..kernels.quantize import largest_code
 from ..nn.fold import fold_ahead, take_tensors
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, quantizable, swap
+from ..runtime.compiled import uncompiled
 from ..runtime.memory import released_memory
 from ..types import BRANCH_BITS, BRANCHES, FLOAT_BRANCH, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
-from .observe import ChannelStatistics, calibrate, observe_inputs, uncompiled
+from .observe import ChannelStatistics, calibrate, observe_inputs
 from .search import quantize_group
 from .shared_inputs import shared_input_groups
 

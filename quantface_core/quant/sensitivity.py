@@ -21,7 +21,7 @@ from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory, released_memory
 from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
-from .batches import Forward, Progress, call, eval_mode, materialize, output_scale, tensors_of
+from .batches import Forward, Progress, call, eval_mode, materialize, relative_error, tensors_of
 from .formats import state_beside
 from .input_sample import output_sides
 from .layer_search import ActivationRange, LayerSearch
@@ -64,8 +64,8 @@ class OutputJudge:
 
     def __init__(self, model: nn.Module, batches: Sequence[Any], forward: Forward) -> None:
         self._model, self._batches, self._forward = model, batches, forward
-        self._exact = [self._outputs(batch) for batch in batches]
-        if not any(self._exact):
+        self._exact = [output for batch in batches for output in self._outputs(batch)]
+        if not self._exact:
             raise UsageError("the model's output holds no floating-point tensor: give a `forward` that returns one")
 
     def _outputs(self, batch: Any) -> list[Tensor]:
@@ -74,19 +74,11 @@ class OutputJudge:
 
     def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
         with replaced_layer(self._model, name, layer):
-            made = [self._outputs(batch) for batch in self._batches]
-        pairs = [pair for a, b in zip(made, self._exact, strict=True) for pair in zip(a, b, strict=True)]
-        errors = [error for pair in pairs if (error := relative_error(*pair)) is not None]
-        return sum(errors) / max(1, len(errors)), 0.0
+            made = [output for batch in self._batches for output in self._outputs(batch)]
+        return float(relative_error(made, self._exact)), 0.0
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
         return len(done) / len(names)
-
-
-def relative_error(output: Tensor, exact: Tensor) -> float | None:
-    """The mean squared error over the exact output's variance (see `output_scale`); None = it has no scale."""
-    scale = output_scale(exact)
-    return float((output - exact).square().mean() / scale) if scale else None
 
 
 @kept_memory()

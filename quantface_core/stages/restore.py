@@ -143,20 +143,19 @@ def _restore(
     before = crops if background is None else [extract(base, invert(place), len(mask)) for place in places]
     blends = [blended(a, b, options.strength) for a, b in zip(before, restored, strict=True)]
     fine_details = [f and measure_damage(f, base, mask, place) for (_, f), place in zip(blends, places, strict=True)]
-    patches, shares = [], []
+    patches, shares, strengths = [], [], []
     for a, b, (share, _), fine_detail, place in zip(before, restored, blends, fine_details, places, strict=True):
-        change = to_gray(b - a) if is_gray(a) else b - a
-        if fine_detail and not fine_detail.damage and is_unchanged(measure_strength(b - a, share, mask)):
-            share, fine_detail = np.zeros_like(share), None  # as it was, to the bit
-        patches.append(Patch(change * share[..., None], mask, place, fine_detail))
+        change, strength = b - a, measure_strength(b - a, share, mask)
+        if fine_detail and not fine_detail.damage and is_unchanged(strength):
+            share, strength, fine_detail = np.zeros_like(share), 0.0, None  # as it was, to the bit
+        taken = (to_gray(change) if is_gray(a) else change) * share[..., None]
+        patches.append(Patch(taken, mask, place, fine_detail))
         shares.append(share)
+        strengths.append(strength)
     result, changed = paste(base, patches)
-    blend_masks = tuple(shares)
-    parts = zip(before, restored, blend_masks, strict=True)
-    strengths = tuple(measure_strength(b - a, blend_mask, mask) for a, b, blend_mask in parts)
     shown = tuple(np.clip(r, 0, 1) for r in restored)
     removed = tuple(fine_detail.damage if fine_detail else "" for fine_detail in fine_details)
-    return Restoration(result, changed, faces, chosen, tuple(crops), shown, blend_masks, strengths, removed)
+    return Restoration(result, changed, faces, chosen, tuple(crops), shown, tuple(shares), tuple(strengths), removed)
 
 
 def measure_strength(change: Crop, share: Crop, mask: Crop) -> float:

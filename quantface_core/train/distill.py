@@ -20,7 +20,7 @@ from ..kernels.dispatch import fast_dtype
 from ..nn.graphs import without_graphs
 from ..nn.swap import quant_layers, quantizable
 from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
-from ..quant.batches import Forward, call, device_of, eval_mode, materialize, output_scale, tensors_of
+from ..quant.batches import Forward, call, device_of, eval_mode, materialize, relative_error, tensors_of
 from ..quant.fisher import FISHER_BATCHES, metric_root, output_fisher
 from ..quant.quantize import chosen_names
 from ..runtime.inference import without_inference_mode
@@ -136,14 +136,6 @@ def distill(
         for module in modes:
             module.training = True
     return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
-
-
-def relative_error(made: Sequence[Tensor], exact: Sequence[Tensor]) -> Tensor:
-    """The mean of outputs' squared errors over their `output_scale`, a scalar float32; 0 where all are left out."""
-    pairs = [(a.float(), b.to(a.device)) for a, b in zip(made, exact, strict=True)]
-    errors = [(a - b).square().mean() / scale for a, b in pairs if (scale := output_scale(b))]
-    # Nothing, that can still be differentiated.
-    return torch.stack(errors).mean() if errors else torch.stack([(0 * a).sum() for a, _ in pairs]).sum()
 
 
 def branch_metrics(

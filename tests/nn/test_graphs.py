@@ -237,6 +237,15 @@ def test_a_graph_of_inference_mode_serves_no_other(graphs: Graphs) -> None:
             assert torch.equal(part("whole", model, x), model(x))
 
 
+def test_a_graph_from_outside_autocast_serves_none_inside(graphs: Graphs) -> None:
+    model, x = nn.Linear(4, 3), torch.randn(2, 4)
+    for _ in range(3):
+        run(graphs, model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(3):
+            assert run(graphs, model, x).dtype == torch.bfloat16
+
+
 def test_a_graph_keeps_what_a_constant_cache_gave_it(graphs: Graphs, recorder: Again) -> None:
     """Its memory must hold nothing else, and it is another once weights have changed in place."""
 

@@ -12,8 +12,9 @@ from torch import nn
 import quantface_core as qf
 from quantface_core.errors import UsageError
 from quantface_core.nn.swap import quant_layers
+from quantface_core.quant.batches import relative_error
 from quantface_core.train import distill as distill_module
-from quantface_core.train.distill import TrainerCallbacks, relative_error
+from quantface_core.train.distill import TrainerCallbacks
 
 TRAINER = qf.TrainerSettings(
     steps=30, batch_size=2, learning_rate=3e-3, warmup=3, ema=0.8, validate_every=10, save_every=10
