@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quantface_core import QuantConfig, quantize
 from quantface_core.quant.fisher import output_fisher
 from quantface_core.runtime import memory
 from quantface_core.runtime.memory import kept_memory, released_memory
@@ -59,6 +60,15 @@ def test_a_backward_pass_keeps_no_freed_maps(monkeypatch: pytest.MonkeyPatch) ->
     with kept_memory():
         output_fisher(layer, [torch.randn(3, 4)], {"layer": layer}, lambda model, x: model(x))
     assert kept == [False]
+
+
+def test_a_search_keeps_no_freed_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocator, kept = Allocator(monkeypatch), []
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64))
+    model.register_forward_hook(lambda *_: kept.append(allocator.keeps))
+    with kept_memory():
+        quantize(model, [torch.randn(3, 64)], QuantConfig(rank=0))
+    assert kept == [True, False]  # calibration, search
 
 
 def test_an_error_passes_through() -> None:

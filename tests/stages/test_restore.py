@@ -16,6 +16,7 @@ from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.restore import (
     default_batch_size,
     describe_change,
+    is_gray,
     restore_aligned,
     restore_crops,
     restore_photo,
@@ -119,12 +120,15 @@ class Red(Waxy):
 
 
 def test_a_colour_face_on_a_white_page_is_restored_in_colour(astronaut: np.ndarray, faces: tuple[Face, ...]) -> None:
-    page = np.full((3508, 2480, 3), 255, np.uint8)
-    page[: len(astronaut), : astronaut.shape[1]] = astronaut
+    photo, page = np.full_like(astronaut, 255), np.full((3508, 2480, 3), 255, np.uint8)
+    photo[30:220, 140:310] = astronaut[30:220, 140:310]
+    page[: len(photo), : photo.shape[1]] = photo
+    assert is_gray(page)
+    assert not is_gray(photo)
     options = RestoreOptions(strength=1, color="none")
     gray = np.repeat(astronaut[..., 1:2], 3, axis=2)
-    coloured = restore_photo(page, Red(), faces, options).pixels[: len(astronaut), : astronaut.shape[1]]
-    assert np.array_equal(coloured, restore_photo(astronaut, Red(), faces, options).pixels)
+    coloured = restore_photo(page, Red(), faces, options).pixels[: len(photo), : photo.shape[1]]
+    assert np.array_equal(coloured, restore_photo(photo, Red(), faces, options).pixels)
     assert np.ptp(coloured[100, 220].astype(int)) > 100
     assert np.ptp(restore_photo(gray, Red(), faces, options).pixels.astype(int), axis=2).max() <= 1
 
