@@ -78,6 +78,7 @@ class _Work:
     share: Crop
     applied_strength: float  # of its change by itself, 0 to 1
     noise: float  # of detail finer than the crop
+    gray: bool
     links: dict[int, Link]  # to the same face in frames around it, by their distance
 
 
@@ -92,7 +93,6 @@ class _Held:
     transforms: dict[int, Matrix] = field(default_factory=dict)  # from the frame to the crops of faces with a level
     steadied: Steadied = field(default_factory=Steadied)
     works: dict[int, _Work] = field(default_factory=dict)
-    gray: bool | None = None  # None where no face is restored: nobody looked
 
 
 def first_needed(first: int, smoothing: float) -> int:
@@ -186,7 +186,6 @@ class FilmRestorer:
             if not any(held.levels.values()):
                 continue
             pixels = held.frame.rgb()
-            held.gray = is_gray(pixels)
             pixels = held.steadied.over(pixels)
             bases[held.index] = enlarged(pixels, self._options.upscale)
             faces = dict(held.tracked)
@@ -208,7 +207,9 @@ class FilmRestorer:
             noise = measure_damage(fine_detail, base, self._mask, place).noise if fine_detail else 0.0
             level = held.levels[track]
             links = held.steadied.links.get(track, {})
-            held.works[track] = _Work(face, place, level, before, after, share, applied_strength, noise, links)
+            held.works[track] = _Work(
+                face, place, level, before, after, share, applied_strength, noise, is_gray(before), links
+            )
 
     def _transforms(self, held: _Held) -> dict[int, Matrix]:
         """From the frame's pixels, which may not be square, to the crops of the faces that are restored."""
@@ -232,12 +233,8 @@ class FilmRestorer:
         base = enlarged(held.steadied.over(before), self._options.upscale)
         before = enlarged(before, self._options.upscale)
         patches, faces = [], []
-        near = self._window[max(0, self._next - start - self._reach) : self._next - start + self._reach + 1]
-        seen = [one.gray for one in near if one.gray is not None]
-        gray = sum(seen) * 2 > len(seen)
         for track, work in held.works.items():
-            result, fine_detail, applied_strength = self._temporal_average(track, held.index)
-            change = to_gray(result - work.before) if gray else result - work.before
+            change, fine_detail, applied_strength = self._temporal_average(track, held.index)
             patches.append(Patch(change, self._mask, work.place, fine_detail))
             faces.append(RestoredFace(track, work.face, applied_strength))
             work.links.clear()  # large, and of this frame alone
@@ -251,7 +248,7 @@ class FilmRestorer:
         self._window = [held for held in self._window if held.index >= self._next - self._reach]
 
     def _temporal_average(self, track: int, index: int) -> tuple[Crop, FineDetail | None, float]:
-        """A face averaged with its neighbours in time: (crop, fine detail or None, applied strength)."""
+        """A face's change, averaged with its neighbours in time: (change, fine detail or None, applied strength)."""
         near = self._neighbours(track, index)
         weights = [gaussian(i - index, _SHARES * self._smoothing) for i, _ in near]
         total = sum(weights)
@@ -260,11 +257,15 @@ class FilmRestorer:
         works = {i - index: work for i, work in near if work}
         here = works[0]
         after = average_crops({offset: work.after for offset, work in works.items()}, here.links)
-        result = here.before + share[..., None] * (after - here.before)
+        change = share[..., None] * (after - here.before)
         noise = sum(weight * work.level * work.noise for weight, work in known)
         automatic = self._options.strength == "auto"
-        fine_detail = FineDetail(here.before, kept_detail(here.before, result), noise) if automatic else None
-        return result, fine_detail, measure_strength(after - here.before, share, self._mask)
+        fine_detail = (
+            FineDetail(here.before, kept_detail(here.before, here.before + change), noise) if automatic else None
+        )
+        if sum(work.gray for work in works.values()) * 2 > len(works):
+            change = to_gray(change)
+        return change, fine_detail, measure_strength(after - here.before, share, self._mask)
 
     def _neighbours(self, track: int, index: int) -> list[tuple[int, _Work | None]]:
         """A track's faces around a frame, as long as it is in every frame; None where it is not to be restored."""

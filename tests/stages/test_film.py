@@ -17,6 +17,7 @@ from quantface_core.faces.appearance import appearance_descriptor
 from quantface_core.faces.boxes import face_in_box
 from quantface_core.faces.paste import face_mask
 from quantface_core.stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_needed
+from quantface_core.stages.restore import is_gray
 from quantface_core.stages.steady import Steadier
 from quantface_core.types import Face, Pixels, RestoreOptions
 from tests.stages.flicker import Flicker
@@ -103,17 +104,35 @@ def test_work_that_begins_later_gives_the_same_frames(whole: list[RestoredFrame]
         assert a.faces == b.faces
 
 
+class Tint(Flicker):
+    """A restorer that paints."""
+
+    def __call__(self, images: Tensor, seeds: object = None) -> Tensor:
+        return images + torch.tensor([0.2, 0.0, -0.2]).view(3, 1, 1)
+
+
+def test_a_colour_face_in_gray_surroundings_is_restored_in_colour() -> None:
+    warm = np.array([1.1, 1.0, 0.9])
+
+    def run(page: int) -> RestoredFrame:
+        seen = []
+        for one in _film(6):
+            pixels = np.full((page, page, 3), 90, np.uint8)
+            pixels[:100, :200] = np.clip(one.frame.rgb() * warm, 0, 255)  # type: ignore[union-attr]
+            seen.append(DetectedFrame(Still(pixels), one.faces, one.appearances))
+        return list(FilmRestorer(Tint(), FULL).restore(seen))[3]  # type: ignore[arg-type]
+
+    assert is_gray(run(1000).before)
+    assert not is_gray(run(200).before)
+    assert np.array_equal(run(1000).pixels[:100, :200], run(200).pixels[:100, :200])
+
+
 def test_a_black_and_white_film_stays_so_around_a_face_that_is_there_briefly() -> None:
-    """Frames without a face to restore are of no colour that anybody saw."""
     seen = []
     for i, one in enumerate(_film(16)):
         gray = np.repeat(one.frame.rgb()[..., :1], 3, axis=2)  # type: ignore[union-attr]
         there = 5 <= i < 11
         seen.append(DetectedFrame(Still(gray), one.faces if there else [], one.appearances if there else []))
-
-    class Tint(Flicker):
-        def __call__(self, images: Tensor, seeds: object = None) -> Tensor:
-            return images + torch.tensor([0.2, 0.0, -0.2]).view(3, 1, 1)
 
     frames = list(FilmRestorer(Tint(), FULL).restore(seen))  # type: ignore[arg-type]
     assert any(frame.mask.any() for frame in frames)
