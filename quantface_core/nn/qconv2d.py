@@ -14,6 +14,7 @@ from ..kernels.fusion import Conv2dFusion, FusedConv2d
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .autocast import autocasts, under_autocast
+from .input_gradient import needs_gradient, with_input_gradient
 from .qlayer import QuantLayer
 
 
@@ -57,13 +58,23 @@ class QuantConv2d(QuantLayer):
         super().release()
         self._phases_of = {}
 
-    @torch.no_grad()
+    @torch.compiler.disable  # its kernels are compiled already, and prepared where no tracer follows
     def forward(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
         """`fusion`: only of a layer that `fused.fuses`."""
-        if autocasts(x):
-            return under_autocast(partial(self.forward, fusion=fusion), x)
         if x.ndim == 3:
             return self.forward(x[None], fusion)[0]
+        if needs_gradient(x):
+            return with_input_gradient(self._compute, self._input_gradient, x)
+        return self._compute(x, fusion)
+
+    def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        weight = self.weight.to(gradient.dtype)
+        return torch.nn.grad.conv2d_input(list(shape), weight, gradient, self.stride, self.padding)
+
+    @torch.no_grad()
+    def _compute(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
+        if autocasts(x):
+            return under_autocast(partial(self._compute, fusion=fusion), x)
         if not len(x):  # has no largest magnitudes: whatever the weight, the result has its shape only
             return F.conv2d(x, x.new_empty(self.shape), None, self.stride, self.padding)
         kernel = self.kernel()
@@ -73,11 +84,22 @@ class QuantConv2d(QuantLayer):
         low = F.conv2d(x, self.branch(x.dtype)[0], None, self.stride, self.padding) if self.format.rank else None
         return self._joined(y, low)
 
-    @torch.no_grad()
+    @torch.compiler.disable
     def forward_upsampled(self, x: Tensor) -> Tensor:
         """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
+        if needs_gradient(x):
+            return with_input_gradient(self._compute_upsampled, self._upsampled_gradient, x)
+        return self._compute_upsampled(x)
+
+    def _upsampled_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        batch, channels, height, width = shape
+        doubled = self._input_gradient(gradient, torch.Size((batch, channels, 2 * height, 2 * width)))
+        return F.avg_pool2d(doubled, 2) * 4
+
+    @torch.no_grad()
+    def _compute_upsampled(self, x: Tensor) -> Tensor:
         if autocasts(x):
-            return under_autocast(self.forward_upsampled, x)
+            return under_autocast(self._compute_upsampled, x)
         if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1) or not len(x):
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         kernel = self.kernel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..kernels.backend import Backend
 from ..kernels.fusion import FusedLinear, LinearFusion
 from ..types import LayerFormat
 from .autocast import autocasts, under_autocast
+from .input_gradient import needs_gradient, with_input_gradient
 from .qlayer import QuantLayer
 
 
@@ -39,8 +41,14 @@ class QuantLinear(QuantLayer):
             self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform, fmt.zero_point
         )
 
+    @torch.compiler.disable  # its kernels are compiled already, and prepared where no tracer follows
     def forward(self, x: Tensor) -> Tensor:
+        if needs_gradient(x):
+            return with_input_gradient(partial(QuantLinear.forward, self), self._input_gradient, x)
         return project((self,), x)[0]
+
+    def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        return (gradient @ self.weight.to(gradient.dtype)).view(shape)
 
     def cached(self, x: Tensor) -> Tensor:
         """As forward, of an input that is mostly the same as the last: its result is kept, and must not be changed."""
@@ -54,6 +62,7 @@ class QuantLinear(QuantLayer):
         return self._cached[1]
 
 
+@torch.compiler.disable
 def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None = None) -> list[Tensor]:
     """What linear layers make of one input [..., C], each [..., O].
 
@@ -62,6 +71,8 @@ def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None 
     """
     if not all(isinstance(layer, QuantLinear) for layer in layers):
         return [layer(x) for layer in layers]
+    if needs_gradient(x):
+        return [QuantLinear.forward(layer, x) for layer in layers]
     if autocasts(x):
         return under_autocast(lambda cast: project(layers, cast, fusion), x)
     low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]

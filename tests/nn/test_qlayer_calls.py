@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from quantface_core.kernels.balance import low_rank
@@ -58,12 +61,55 @@ def test_autocast_casts_what_a_layer_reads(low: QuantLayer, x: torch.Tensor, bac
     assert low(x).dtype == torch.float32
 
 
-def test_a_layer_under_autocast_compiles_whole(low: QuantLayer, x: torch.Tensor) -> None:
-    compiled = torch.compile(low, backend="eager", fullgraph=True)
+def test_a_compiled_model_computes_the_same(low: QuantLayer, x: torch.Tensor) -> None:
+    """Prepared by the first call or again after a move, whatever compiles what is around the layer."""
+    model = nn.Sequential(low, nn.SiLU())
+    compiled = torch.compile(model, backend="aot_eager")
+    with torch.no_grad():
+        assert torch.equal(compiled(x), model(x))
+        model.to(torch.bfloat16)
+        assert torch.equal(compiled(x.bfloat16()), model(x.bfloat16()))
+
+
+def test_a_compiled_layer_follows_autocast(low: QuantLayer, x: torch.Tensor) -> None:
+    compiled = torch.compile(low, backend="eager")
     with torch.no_grad():
         for wanted in (False, True, False):
             with torch.autocast("cpu", torch.bfloat16, enabled=wanted):
                 assert torch.equal(low(x), compiled(x))
+
+
+@pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])
+def test_gradients_by_the_input_are_those_of_the_layer_that_it_stands_for(
+    low: QuantLayer, x: torch.Tensor, backend
+) -> None:
+    def gradient(compute: Callable[[torch.Tensor], torch.Tensor], of: torch.Tensor) -> torch.Tensor:
+        of = of.clone().requires_grad_()
+        y = compute(of)
+        (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
+        assert of.grad is not None
+        return of.grad
+
+    low.prepare(backend)
+    convolution = isinstance(low, QuantConv2d)
+    weight = low.weight if convolution or type(low) is QuantLinear else low.weight[:, :, None, None]
+    exact = (
+        partial(F.linear, weight=weight) if x.ndim == 2 else partial(F.conv2d, weight=weight, padding=int(convolution))
+    )
+    torch.testing.assert_close(gradient(low, x), gradient(exact, x))
+    torch.testing.assert_close(gradient(low, x[0]), gradient(exact, x[:1])[0])
+    assert gradient(low, x.bfloat16()).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        made = gradient(low, x)
+    torch.testing.assert_close(made, gradient(exact, x), atol=0.1, rtol=0.05)
+    if convolution:
+        doubled = partial(F.interpolate, scale_factor=2.0)
+        torch.testing.assert_close(gradient(low.forward_upsampled, x), gradient(lambda t: exact(doubled(t)), x))
+    elif type(low) is QuantLinear:
+        torch.testing.assert_close(
+            gradient(lambda t: torch.cat(project((low, low), t)), x),
+            gradient(lambda t: torch.cat([exact(t)] * 2), x),
+        )
 
 
 def test_layers_under_autocast_may_share_codes_and_stand_beside_others() -> None:

@@ -1,0 +1,37 @@
+"""Gradients by the input of a frozen low-bit layer: those of the float layer that it stands for.
+
+Rounding passes them on as it stands (straight-through), and the integers take none: `trainable.py` is for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def needs_gradient(x: Tensor) -> bool:
+    return torch.is_grad_enabled() and x.requires_grad
+
+
+def with_input_gradient(
+    compute: Callable[[Tensor], Tensor], gradient: Callable[[Tensor, torch.Size], Tensor], x: Tensor
+) -> Tensor:
+    """compute(x), computed without gradients; `gradient` makes that of x from the result's and x's shape."""
+    made: Tensor = _InputGradient.apply(x, compute, gradient)
+    return made
+
+
+class _InputGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, compute: Callable[[Tensor], Tensor], gradient: Callable[[Tensor, torch.Size], Tensor]
+    ) -> Tensor:
+        ctx.gradient, ctx.shape = gradient, x.shape
+        return compute(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.gradient(gradients[0], ctx.shape), None, None
