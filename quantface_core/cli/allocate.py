@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..io.atomic import check_writable
+from ..io.atomic import check_report
 from ..types import Budget, QuantizeSettings
 from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
@@ -56,9 +56,10 @@ def _limit(text: str) -> tuple[str, tuple[int, int]]:
 def run(arguments: argparse.Namespace) -> int:
     from ..pipelines.allocate import AllocateRequest, allocate, check_budget
 
+    written: list[Path] = []
     for option in ("output", "chart", "sensitivity"):
-        if path := getattr(arguments, option):
-            check_writable(path, f"--{option}")
+        check_report(getattr(arguments, option), written, f"--{option}")
+        written += [path for path in [getattr(arguments, option)] if path]
     if arguments.chart and arguments.chart.suffix.lower() != ".png":
         raise UsageError(f"--chart {arguments.chart}: a chart is written as .png")
     budget = Budget(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..io.atomic import check_writable
+from ..io.atomic import check_report
 from ..io.stores import is_uri
 from ..types import RestoreOptions
 from .results import report_results
@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     if arguments.device in ("cuda", "mps") and not (arguments.device == "cuda" and arguments.gpus):
         raise UsageError("with --ray, --gpus SHARE says how much of a GPU each worker gets")
     check_installed()
-    if arguments.json:
-        check_writable(arguments.json, "--json")
     output = str(arguments.output)
     plan = plan_bulk(arguments.photos, output, arguments.recursive, arguments.compare, arguments.column)
+    results = (Path(output, name) for photo in plan.photos for name in (photo.target, photo.compare) if name)
+    check_report(arguments.json, (*(Path(photo.shown) for photo in plan.photos), *results))
 
     def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
         request = RestoreRequest(

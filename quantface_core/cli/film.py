@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 
 from .. import __version__
 from ..errors import UsageError
-from ..io.atomic import atomic_path, check_writable
+from ..io.atomic import atomic_path, check_report
 from ..io.video.info import VIDEO_SUFFIXES
 from ..types import RestoreOptions
 from .devices import resolve_device
 from .progress import ProgressBars
+
+_FASTEST = 1000  # frames a second
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--codec", help="of the result: h264, hevc, vp9, ... (the film's own)")
     add("--crf", type=int, help="the codec's quality, smaller = better (shows no difference)")
     add("--frames", action="store_true", help="the folder named holds a film's numbered frames")
-    add("--fps", type=Fraction, metavar="RATE", help="frames a second of numbered frames (25)")
+    add("--fps", type=_rate, metavar="RATE", help="frames a second of numbered frames (25)")
 
 
 def _seconds(text: str) -> Fraction:
@@ -40,6 +43,17 @@ def _seconds(text: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 1:20 or 80.5") from None
     return sum((part * 60**power for power, part in enumerate(reversed(parts))), Fraction(0))
+
+
+def _rate(text: str) -> Fraction:
+    """`25`, `30000/1001` -> frames a second."""
+    try:
+        rate = Fraction(text)
+        if not 0 < rate <= _FASTEST:
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate such as 25 or 30000/1001, at most {_FASTEST}") from None
+    return rate
 
 
 def is_asked(arguments: argparse.Namespace) -> bool:
@@ -54,7 +68,7 @@ def is_asked(arguments: argparse.Namespace) -> bool:
 
 def _is_film(name: str, arguments: argparse.Namespace) -> bool:
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return arguments.frames or arguments.output.suffix.lower() in VIDEO_SUFFIXES
     return path.suffix.lower() in VIDEO_SUFFIXES
 
@@ -71,8 +85,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         raise UsageError("--compare and --aligned are for photos")
     if not source.is_dir() and (output.is_dir() or not output.suffix):
         output = output / source.name
-    if arguments.json:
-        check_writable(arguments.json, "--json")
+    check_report(arguments.json, (source, output))
     with ProgressBars() as callbacks:
         model = model_path(arguments.model, callbacks)
         device = resolve_device(arguments)

@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except QuantFaceError as error:
         print(f"quantface: {error}", file=sys.stderr)
         return FAILED
+    except OSError as error:  # of a name, before anything was read or written
+        print(f"quantface: {error.filename or ''}: {error.strerror or error}".replace(" : ", " "), file=sys.stderr)
+        return FAILED
     except RuntimeError as error:  # a GPU's: torch is not imported for its class, nor has Apple's one
         if "out of memory" not in str(error):
             raise

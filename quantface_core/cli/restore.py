@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..faces.select import ORDERS, parse_positions
-from ..io.atomic import check_writable
+from ..io.atomic import check_report
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..runtime.threads import wait_passively
 from ..types import DEFAULT_RESTORER, RestoreOptions
@@ -21,7 +21,6 @@ from .results import report_results
 
 if TYPE_CHECKING:
     from ..pipelines.callbacks import PipelineCallbacks
-    from ..pipelines.jobs import Job
     from ..pipelines.restore import PhotoResult
 
 _MODEL = f"a known model's name, or a file; GFPGAN's, RestoreFormer's and CodeFormer's too ({DEFAULT_RESTORER})"
@@ -89,18 +88,18 @@ def _faces(text: str) -> str | tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore every photo; one that fails is reported and the rest goes on. Returns the exit status."""
-    if film.is_asked(arguments):
-        return film.run(arguments, _options(arguments))
     if arguments.ray:
         return bulk.run(arguments, _options(arguments))
     bulk.check(arguments)
+    if film.is_asked(arguments):
+        return film.run(arguments, _options(arguments))
     from ..pipelines.jobs import find_photos, plan_jobs
 
-    found = find_photos(arguments.photos, arguments.recursive)
+    found = find_photos(arguments.photos, arguments.recursive, arguments.output)
     jobs = plan_jobs(found, arguments.output, arguments.compare)
     if arguments.skip_existing and jobs[0].target == arguments.output:
         raise UsageError(f"--skip-existing is for a folder of results, and --output {arguments.output} is a file")
-    _check_report(arguments.json, jobs)
+    check_report(arguments.json, (path for job in jobs for path in (job.source, job.target, job.compare)))
     if len(jobs) > 1:
         wait_passively()  # before torch loads
     options = _options(arguments)
@@ -136,11 +135,3 @@ def _options(arguments: argparse.Namespace) -> RestoreOptions:
     if arguments.threads is not None and arguments.threads < 1:
         raise UsageError(f"--threads is at least 1, got {arguments.threads}")
     return replace(options, batch_size=1) if arguments.low_memory else options
-
-
-def _check_report(report: Path | None, jobs: list[Job]) -> None:
-    pictures = {path.resolve() for job in jobs for path in (job.source, job.target, job.compare) if path}
-    if report and report.resolve() in pictures:
-        raise UsageError(f"--json {report} would overwrite a picture: choose another name")
-    if report:
-        check_writable(report, "--json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,24 @@ def check_writable(path: Path, option: str) -> None:
         raise UsageError(f"{option} {path}: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{option} {path}: {folder} may not be written to")
+
+
+def file_identity(path: Path) -> Hashable:
+    """What all names of one file have in common: through links and mounts, and on disks that ignore case."""
+    try:
+        found = path.stat()
+    except OSError:  # no such file yet
+        return path.resolve()
+    return (found.st_dev, found.st_ino) if found.st_ino else path.resolve()
+
+
+def check_report(report: Path | None, spared: Iterable[Path | None], option: str = "--json") -> None:
+    """Raise UsageError where a report cannot be written, or would overwrite what the work reads or makes."""
+    if report is None:
+        return
+    check_writable(report, option)
+    if file_identity(report) in {file_identity(path) for path in spared if path is not None}:
+        raise UsageError(f"{option} {report} would overwrite what is read or made here: choose another name")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ..errors import ImageError, QuantFaceError, UsageError
 from ..faces.appearance import appearance_descriptor
 from ..faces.cuts import is_cut, thumb_of
 from ..faces.detect import FaceDetector
+from ..io.atomic import file_identity
 from ..io.models import detector_path
 from ..io.video import FilmReader
 from ..io.video.numbered import NumberedFrames
@@ -75,7 +76,7 @@ def restore_film(request: FilmRequest, callbacks: PipelineCallbacks | None = Non
 def _check(request: FilmRequest) -> None:
     if request.end is not None and request.end <= (request.start or 0):
         raise UsageError(f"--to {float(request.end):g} s is not after --from {float(request.start or 0):g} s")
-    if request.output.resolve() == request.source.resolve():
+    if file_identity(request.output) == file_identity(request.source):
         raise UsageError(f"{request.output} is the film itself: choose another --output")
 
 

@@ -151,7 +151,7 @@ class FolderSink:
     codec = "pictures"
 
     def __init__(self, output: Path, source: NumberedFrames) -> None:
-        """Raises UsageError where results would overwrite their sources."""
+        """Raises UsageError for an output that is a file."""
         if output.exists() and not output.is_dir():
             raise UsageError(f"--output {output} is a file: name a folder, or a film")
         self._output, self._source = output, source

@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TypeVar
 
 from ..errors import UsageError
+from ..io.atomic import file_identity
 from ..io.photos import RAW, READABLE, WRITABLE
 
 _NOT_FOLDERS = (*READABLE, *RAW, ".eps", ".pdf", ".svg")  # suffixes of files: no folder is meant by such a name
@@ -47,19 +48,19 @@ class FoundPhotos:
         return f"skipped: {'; '.join(reasons)}" if reasons else ""
 
 
-def find_photos(arguments: Sequence[str], recursive: bool = False) -> FoundPhotos:
+def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path | None = None) -> FoundPhotos:
     """Expand files, folders and patterns, in order, each photo once; subfolders only when `recursive`.
 
-    A name that is neither stays in the list and fails when it is read, so that the rest goes on. Raises
-    UsageError for a folder or pattern without pictures.
+    A folder in them that is the `output` holds results, and is passed over. A name that is neither stays in the list
+    and fails when it is read, so that the rest goes on. Raises UsageError for a folder or pattern without pictures.
     """
     found, seen = FoundPhotos(), set[Path]()
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
-            photos = list(_of_folder(path, recursive, found))
-        elif not path.exists() and glob.has_magic(argument):
-            matches = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if p.is_file())
+        if os.path.isdir(path):  # unlike Path's, these do not raise for names too long and folders that are closed
+            photos = list(_of_folder(path, recursive, found, output and file_identity(output)))
+        elif not os.path.exists(path) and glob.has_magic(argument):
+            matches = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if os.path.isfile(p))
             photos = [p for p in matches if not _is_side_file(p, found.skipped)]
         else:
             photos = [path]
@@ -70,22 +71,24 @@ def find_photos(arguments: Sequence[str], recursive: bool = False) -> FoundPhoto
             if photo.resolve() not in seen:
                 seen.add(photo.resolve())
                 found.photos.append(photo)
-                found.places[photo] = photo.parent.relative_to(path) if path.is_dir() else Path()
+                found.places[photo] = photo.parent.relative_to(path) if os.path.isdir(path) else Path()
     return found
 
 
-def _of_folder(folder: Path, recursive: bool, found: FoundPhotos) -> Iterator[Path]:
+def _of_folder(folder: Path, recursive: bool, found: FoundPhotos, output: Hashable) -> Iterator[Path]:
     """The pictures of a folder, and of those in it; counts what is none."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise UsageError(f"{folder}: cannot look into it ({error.strerror})") from None
     for path in entries:
-        if path.is_dir():
+        if os.path.isdir(path):
             if path.name.startswith("."):
                 continue
-            if recursive and not path.is_symlink():  # a link may lead in a circle
-                yield from _of_folder(path, recursive, found)
+            if recursive and file_identity(path) == output:
+                found.skipped["folders of results (the --output)"] += 1
+            elif recursive and not path.is_symlink():  # a link may lead in a circle
+                yield from _of_folder(path, recursive, found, output)
             else:
                 found.skipped["folders (--recursive goes into them)"] += 1
         elif is_picture(path, found.skipped):
@@ -120,19 +123,19 @@ def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
     """
     photos = found.photos
     suffix = output.suffix.lower()
-    single = suffix in WRITABLE and not output.is_dir()
-    if suffix in _NOT_FOLDERS and not single and not output.is_dir():
+    single = suffix in WRITABLE and not os.path.isdir(output)
+    if suffix in _NOT_FOLDERS and not single and not os.path.isdir(output):
         raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE)}, or name a folder")
     if single and len(photos) > 1:
         raise UsageError(f"--output {output} is one file, but there are {len(photos)} photos: name a folder")
-    if not single and output.exists() and not output.is_dir():
+    if not single and os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"--output {output} is a file that is no picture: name a folder, or use {', '.join(WRITABLE)}")
-    sources = {photo.resolve() for photo in photos}
+    sources = {file_identity(photo) for photo in photos}
     wanted = (output if single else output / found.places.get(photo, Path()) / result_name(photo) for photo in photos)
     jobs = []
     for photo, (target, side_by_side) in zip(photos, distinct_names(wanted, compare), strict=True):
         for path in (target, side_by_side):
-            if path is not None and path.resolve() in sources:
+            if path is not None and file_identity(path) in sources:
                 raise UsageError(f"{path} would overwrite a source photo: choose another --output")
         jobs.append(Job(photo, target, side_by_side))
     return jobs
@@ -144,17 +147,24 @@ def result_name(photo: PurePath) -> str:
 
 
 def distinct_names(wanted: Iterable[_Name], compare: bool = False) -> Iterator[tuple[_Name, _Name | None]]:
-    """Results' names, and those of their comparisons where asked for; a second of the same name gets a number."""
-    taken: set[_Name | None] = set()
+    """Results' names, and those of their comparisons where asked for; a second of the same name gets a number.
+
+    Names that differ in case alone are the same, as they are on the disks of macOS and Windows.
+    """
+    taken: set[str] = set()
     for name in wanted:
         target, side_by_side = name, _compared(name) if compare else None
         number = 2
-        while taken & {target, side_by_side}:
+        while taken & _folded(target, side_by_side):
             target = _numbered(name, number)
             side_by_side = _compared(target) if compare else None
             number += 1
-        taken |= {target, side_by_side} - {None}
+        taken |= _folded(target, side_by_side)
         yield target, side_by_side
+
+
+def _folded(*names: PurePath | None) -> set[str]:
+    return {str(name).casefold() for name in names if name is not None}
 
 
 def _compared(path: _Name) -> _Name:

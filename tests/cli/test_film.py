@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("av")
 
-from quantface_core.cli.film import _seconds
+from quantface_core.cli.film import _rate, _seconds
 from quantface_core.cli.main import main
 from quantface_core.io.video import FilmReader
 from quantface_core.pipelines import film, restore
@@ -31,6 +31,13 @@ def test_times_are_read() -> None:
     for text in ("", "1:2:3:4", "-3", "soon", "1/0"):
         with pytest.raises(ArgumentTypeError):
             _seconds(text)
+
+
+def test_rates_are_read() -> None:
+    assert [_rate(text) for text in ("25", "30000/1001", "0.5")] == [25, Fraction(30000, 1001), Fraction(1, 2)]
+    for text in ("0", "-3", "1/0", "1e400", "nan", "fast"):
+        with pytest.raises(ArgumentTypeError):
+            _rate(text)
 
 
 @pytest.mark.usefixtures("instant")
@@ -54,6 +61,8 @@ def test_a_film_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["film.mp4", "--compare"], "are for photos"),
         (["film.mp4", "--codec", "h266"], "choose one of"),
         (["film.mp4", "--smoothing", "-1"], "smoothing is a number of frames"),
+        (["film.mp4", "--json", "film.mp4"], "would overwrite what is read or made here"),
+        (["film.mp4", "--json", "out.mkv"], "would overwrite what is read or made here"),
     ],
 )
 @pytest.mark.usefixtures("instant")

@@ -48,6 +48,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--chart", "c.jpg"], ".png"),
         (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--chart", "file/c.png"], "file"),
         (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--perceptual", "x"], "x"),
+        (
+            ["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--sensitivity", "a.json"],
+            "would overwrite what is read or made here",
+        ),
         (["build", "mini-w4a4", "--test", "gone", "-o", "a.safetensors"], "no such folder"),
         (["build", "mini-w4a4", "--test", "empty", "-o", "a.safetensors"], "no pictures there"),
         (["build", "mini-w4a4", "-o", "file/a.safetensors"], "file is a file, not"),

@@ -185,7 +185,23 @@ def test_a_report_may_not_overwrite_a_photo(tmp_path: Path, capsys: pytest.Captu
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     command = ["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "a.png")]
     assert main(command) == 2
-    assert "would overwrite a picture" in capsys.readouterr().err
+    assert "would overwrite what is read or made here" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs folders that are closed to this user")
+def test_a_closed_folder_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "closed").mkdir(mode=0o000)
+    assert main(["restore", str(tmp_path / "closed" / "a.png"), "-o", str(tmp_path / "out")]) == 1
+    assert "a.png" in capsys.readouterr().err
+
+
+def test_a_name_too_long_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (
+        ["info", "x" * 300],
+        ["evaluate", "quantface-mini", "--lq", "x" * 300, "-o", str(tmp_path / "o")],
+    ):
+        assert main(command) in (1, 2)
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

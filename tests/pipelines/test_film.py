@@ -210,6 +210,7 @@ def test_a_folder_of_numbered_frames(tmp_path: Path) -> None:
     for number, pixels in enumerate(pictures(14)):
         cv2.imwrite(str(folder / f"f_{number + 8}.png"), pixels[..., ::-1])
     (folder / "notes.txt").write_text("no frame")
+    (folder / "._f_8.png").write_bytes(b"macOS's")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     result = restore_film(request(folder, whole))
     assert result.frames == 14
@@ -227,6 +228,9 @@ def test_a_folder_of_numbered_frames(tmp_path: Path) -> None:
     assert FilmReader(tmp_path / "out.mp4").info.rate == 10
     picture = cv2.imread(str(whole / "f_10.png"))[..., ::-1]
     assert np.abs(shown[2] - picture).mean() < 4
+    shutil.copy(folder / "f_10.png", folder / "f_10.ppm")
+    with pytest.raises(UsageError, match="the results of 2 pictures would be called f_10.png"):
+        restore_film(request(folder, tmp_path / "none"))
     shutil.rmtree(folder)
     folder.mkdir()
     with pytest.raises(UsageError, match="end in a number"):

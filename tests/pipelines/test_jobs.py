@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,34 @@ def test_a_source_is_never_overwritten(folder: Path) -> None:
         plan_jobs(given(folder / "b.png"), folder / "sub" / ".." / "b.png", compare=False)
     with pytest.raises(UsageError, match="would overwrite a source"):
         plan_jobs(given(folder / "b.png", folder / "b_compare.png"), folder.parent / "out" / ".." / "in", compare=True)
+
+
+def test_a_source_is_known_by_another_name(folder: Path, tmp_path: Path) -> None:
+    """Another name of the same file, as a mount or a disk that ignores case gives it."""
+    (tmp_path / "out").mkdir()
+    os.link(folder / "b.png", tmp_path / "out" / "b.png")
+    with pytest.raises(UsageError, match="would overwrite a source"):
+        plan_jobs(given(folder / "b.png"), tmp_path / "out", compare=False)
+
+
+def test_results_lie_apart_on_disks_that_ignore_case(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub" / "A.jpg").write_bytes(b"")
+    jobs = plan_jobs(given(folder / "a.JPG", folder / "sub" / "A.jpg"), tmp_path / "out", compare=False)
+    assert names([job.target for job in jobs]) == ["a.JPG", "A_2.jpg"]
+
+
+def test_results_are_not_restored_again(folder: Path) -> None:
+    (folder / "restored").mkdir()
+    (folder / "restored" / "a.JPG").write_bytes(b"")
+    found = find_photos([str(folder)], recursive=True, output=folder / "sub" / ".." / "restored")
+    assert names(found.photos) == ["a.JPG", "b.png", "b.png", "c.png"]
+    assert found.skipped["folders of results (the --output)"] == 1
+    assert names(find_photos([str(folder / "restored")], output=folder / "restored").photos) == ["a.JPG"]
+
+
+def test_a_name_too_long_to_be_fails_when_it_is_read(folder: Path) -> None:
+    name = "x" * 300 + ".png"
+    assert names(find_photos([name, str(folder / "b.png")]).photos) == [name, "b.png"]
 
 
 def test_outputs_that_cannot_be(folder: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ class SegmentWriter:
         self._written = self._count = 0
         self._size = stored_size(info, encoder, factor)
         self._container = self._av.open(str(path), "w", format="matroska")
-        self._stream = self._container.add_stream(encoder.name, rate=self._rate, options=_options(encoder, info, path))
+        self._stream = self._container.add_stream(encoder.name, rate=self._rate, options=_options(encoder, info))
         context = self._stream.codec_context
         context.width, context.height = self._size
         context.pix_fmt, context.time_base = self._coded, 1 / self._rate
@@ -197,7 +197,7 @@ def nominal_rate(info: FilmInfo, encoder: Encoder) -> Fraction:
     return rate
 
 
-def _options(encoder: Encoder, info: FilmInfo, path: Path) -> dict[str, str]:
+def _options(encoder: Encoder, info: FilmInfo) -> dict[str, str]:
     options = dict(encoder.options)
     if encoder.by_quantizer:
         options |= {"flags": "+qscale", "global_quality": str(_QSCALE * (encoder.crf or 2))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -46,12 +47,15 @@ class NumberedFrames:
     def __init__(self, folder: Path, rate: Fraction) -> None:
         """Raises UsageError for a folder without such pictures, ImageError for a first one that cannot be read."""
         self.path = folder
-        found = [
-            (int(m[1]), p) for p in folder.iterdir() if p.suffix.lower() in READABLE and (m := _NUMBER.search(p.name))
-        ]
+        pictures = [p for p in folder.iterdir() if p.suffix.lower() in READABLE and not p.name.startswith(".")]
+        found = [(int(number[1]), path) for path in pictures if (number := _NUMBER.search(path.name))]
         self.paths = [path for _, path in sorted(found)]
         if not self.paths:
             raise UsageError(f"{folder}: no pictures whose names end in a number, such as frame_0001.png")
+        names = Counter(map(self.name, range(len(self.paths))))
+        name, count = names.most_common(1)[0]
+        if count > 1:
+            raise UsageError(f"{folder}: the results of {count} pictures would be called {name}: keep one of them")
         first = read_photo(self.paths[0])
         height, width = first.pixels.shape[:2]
         bits = 8 if first.pixels.dtype == np.uint8 else 16
