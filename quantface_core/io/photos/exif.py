@@ -47,9 +47,14 @@ def orientation(directory: Directory) -> int:
     return int(values[0]) if values and values[0] in range(1, 9) else 1
 
 
+def descriptive(directory: Directory) -> Directory:
+    """Without the tags that say how a picture's pixels are stored, which are another file's business."""
+    return chosen(directory, _DESCRIPTIVE)
+
+
 def from_tiff(directory: Directory) -> bytes | None:
     """The descriptive tags of a TIFF's directory as EXIF; None where it has none."""
-    kept = chosen(directory, _DESCRIPTIVE)
+    kept = descriptive(directory)
     if ORIENTATION in kept.entries:
         kept.put(ORIENTATION, SHORT, 1)
     return header(kept.order) + pack(kept, 8) if kept.entries or kept.children else None
@@ -59,7 +64,7 @@ def parse(blob: bytes) -> Directory | None:
     """The first directory of EXIF, with its children."""
     try:
         return next(directories(blob.removeprefix(PREFIX)), None)
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, OverflowError):
         return None
 
 

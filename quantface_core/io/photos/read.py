@@ -176,7 +176,9 @@ def _photo(path: Path, image: Image.Image) -> Photo:
     _complete(path, image)
     notes: tuple[str, ...] = ()
     said = metadata.of_image(path, image)
-    turn = image.getexif().get(exif.ORIENTATION) or metadata.turn_of_xmp(metadata.packet(image))
+    blob = image.info.get("exif")
+    camera = exif.parse(blob) if isinstance(blob, bytes) else None  # Pillow raises where it is damaged
+    turn = exif.orientation(camera) if camera and exif.ORIENTATION in camera.entries else None
     deep = None
     if image.format == "PNG":
         deep = _deep_png(path, image)
@@ -192,11 +194,10 @@ def _photo(path: Path, image: Image.Image) -> Photo:
         with mapped(path) as data:
             behind = jpeg.left_out(data, pictures=not others)
         notes += (behind,) if behind else ()
-    blob = image.info.get("exif")
     upright = exif.upright(blob) if isinstance(blob, bytes) else None
     if blob is not None and upright is None:
         notes += ("camera data (EXIF) are damaged and left out",)
-    found = _turned(found, turn if isinstance(turn, int) and turn in range(1, 9) else 1)
+    found = _turned(found, turn or metadata.turn_of_xmp(metadata.packet(image)))
     return replace(found, exif=upright, metadata=said, notes=(*found.notes, *notes))
 
 

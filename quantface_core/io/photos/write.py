@@ -176,6 +176,7 @@ def _encode_tiff(pages: Pages) -> tuple[bytes, Warnings]:
         if directory is None or (stored and directory.order != stored[0][1].order):
             directory = Directory(stored[0][1].order if stored else "<")
             warnings |= {"camera data (EXIF) are damaged and left out"} if photo.exif else set()
+        directory = exif.descriptive(directory)
         metadata = photo.metadata
         if metadata.dpi:
             tiff.put_resolution(directory, metadata.dpi)

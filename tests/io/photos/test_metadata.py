@@ -108,6 +108,28 @@ def test_damaged_camera_data_cost_nothing_but_themselves(tmp_path: Path, picture
     assert any("EXIF" in note for note in photo.notes)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_what_is_no_camera_data_costs_nothing_but_itself(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
+    source = tmp_path / f"a{suffix}"
+    Image.fromarray(picture).save(source, exif=b"Exif\0\0no exif at all")
+    photo = read_photo(source)
+    assert photo.exif is None
+    assert photo.notes == ("camera data (EXIF) are damaged and left out",)
+
+
+def test_tags_of_stored_pixels_do_not_get_into_a_tiff(tmp_path: Path, picture: np.ndarray) -> None:
+    """Pillow takes a TIFF's whole directory for camera data of the JPEG that it writes."""
+    data = Image.Exif()
+    for tag, value in {338: 2, 339: 2, 266: 2, 254: 4, 322: 16, 50706: b"\1\4\0\0", 271: "Maker"}.items():
+        data[tag] = value
+    Image.fromarray(picture).save(tmp_path / "a.png", exif=data)
+    assert write_photo(read_photo(tmp_path / "a.png"), tmp_path / "a.tif") == ()
+    with Image.open(tmp_path / "a.tif") as image:
+        assert np.array_equal(np.asarray(image), picture)
+        assert image.getexif()[271] == "Maker"
+    assert np.array_equal(read_photo(tmp_path / "a.tif").pixels, picture)
+
+
 @pytest.mark.parametrize("maker", [True, False])
 def test_camera_data_too_large_for_jpeg(tmp_path: Path, picture: np.ndarray, maker: bool) -> None:
     directory = exif.parse(camera())
