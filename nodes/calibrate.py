@@ -28,7 +28,7 @@ class CalibrateAndBalance(io.ComfyNode):
         return host.schema(
             node_id="QuantFace_CalibrateBalance",
             display_name="Calibrate & Balance",
-            description="Turns a full-precision face restorer into one of 4 to 8 bit integers.",
+            description="Turns a full-precision face restorer into one of 3 to 8 bit integers.",
             search_aliases=["quantize", "compress", "calibrate", "w4a4", "quantface"],
             has_intermediate_output=True,  # its chart is shown where nothing had to be computed again, too
             inputs=[

@@ -98,7 +98,8 @@ class CropFaces(io.ComfyNode):
         report.note(check_choice(found, options, boxes, marks))
         taken: FacesByImage = []
         crops: list[NDArray[np.float32]] = []
-        for frame, here in zip(pictures, smooth_tracks(found, smoothing), strict=True):
+        tracked = smooth_tracks(found, smoothing, (to_pixels(frame) for frame in pictures))
+        for frame, here in zip(pictures, tracked, strict=True):
             host.stop_if_cancelled()
             ordered = sort_faces(here, options)
             numbers = select_faces(ordered, options)

@@ -237,11 +237,11 @@ class Progress:
         self._bar = comfy.utils.ProgressBar(1)
         self._place = 0, 1
 
-    def __call__(self, done: int, total: int, preview: NDArray[np.uint8] | None = None) -> None:
-        """`preview`: a picture [H, W, 3] shown on the node."""
+    def __call__(self, done: int, total: int, preview: NDArray[np.uint8] | None = None, preview_side: int = 0) -> None:
+        """`preview`: a picture [H, W, 3] shown on the node, no longer than `preview_side`; 0 = as it is."""
         stop_if_cancelled()
         self._place = done, max(1, total)
-        self._bar.update_absolute(*self._place, None if preview is None else _preview(preview))
+        self._bar.update_absolute(*self._place, None if preview is None else _preview(preview, preview_side))
 
     def callbacks(self, shares: Mapping[str, tuple[float, float]] | None = None) -> PipelineCallbacks:
         """What a pipeline is given. Stages take `shares` of the bar, 0 to 1, by name; without, each takes all of it."""
@@ -269,11 +269,11 @@ class Progress:
         return report
 
 
-def _preview(pixels: NDArray[np.uint8]) -> tuple[str, Image, int]:
+def _preview(pixels: NDArray[np.uint8], side: int) -> tuple[str, Image, int]:
     from PIL.Image import fromarray
 
     picture = fromarray(pixels)
-    return "JPEG", picture, max(picture.size)
+    return "JPEG", picture, side or max(picture.size)
 
 
 def to_host(images: torch.Tensor) -> torch.Tensor:

@@ -39,8 +39,7 @@ class ImageBatch:
         self.count = len(self.image)
         # Pictures of which nothing may change: no face is looked for there.
         self.dark = [self.mask is not None and not (of_frame(self.mask, i) > 0).any() for i in range(self.count)]
-        self.frames: list[torch.Tensor] = []
-        self.changed: list[torch.Tensor] = []
+        self._made: dict[str, torch.Tensor] = {}
         self.crops: list[NDArray[np.float32]] = []
         self.report = Report(done)
         if all(self.dark):
@@ -83,8 +82,27 @@ class ImageBatch:
             self.report.picture(result.faces, result.restored, changed, words)
         if within is not None and result.restored and not area.any():
             self.report.note("mask: no face is where it is white")
-        self.changed.append(area)
+        self._keep("changed", index, area)
         self.crops += result.restored_crops
         alpha = None if self.alpha is None else of_frame(self.alpha, index)
-        self.frames.append(with_alpha(picture, alpha))
-        return self.frames[-1]
+        return self._keep("pictures", index, with_alpha(picture, alpha))
+
+    def _keep(self, name: str, index: int, made: torch.Tensor) -> torch.Tensor:
+        """A frame's result at its place in the batch, which is there from the first on: a film is not held twice."""
+        if self.count == 1:
+            self._made[name] = made[None]
+        elif name not in self._made:
+            self._made[name] = torch.empty(self.count, *made.shape)
+        if self.count > 1:
+            self._made[name][index] = made
+        return self._made[name][index]
+
+    @property
+    def pictures(self) -> torch.Tensor:
+        """What came out, [B, H, W, 3 or 4]."""
+        return self._made["pictures"]
+
+    @property
+    def changed(self) -> torch.Tensor:
+        """Where it may differ from what went in, [B, H, W] in 0 to 1."""
+        return self._made["changed"]

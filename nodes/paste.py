@@ -11,7 +11,7 @@ from . import host, previews
 from .crop import FaceCrops
 from .host import CropsSocket, advanced
 from .image_batch import ImageBatch
-from .pictures import as_pictures, batch_of
+from .pictures import as_pictures
 
 
 class PasteFaces(io.ComfyNode):
@@ -73,12 +73,11 @@ class PasteFaces(io.ComfyNode):
             ordered = sort_faces(faces, options)  # as the library will count them, in whatever order they were cut
             batch.restore(index, ordered, _Treated([own[id(face)] for face in ordered]), options)
             bar(index + 1, batch.count)
-        pictures = batch_of(batch.frames)
         return io.NodeOutput(
-            host.to_host(pictures),
-            host.to_host(batch_of(batch.changed)),
+            host.to_host(batch.pictures),
+            host.to_host(batch.changed),
             batch.report.text(),
-            ui=previews.before_after(batch.image, pictures, cls, batch.report.shown_notes()),
+            ui=previews.before_after(batch.image, batch.pictures, cls, batch.report.shown_notes()),
         )
 
 

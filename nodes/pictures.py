@@ -113,11 +113,6 @@ def merged(
     return picture, area
 
 
-def batch_of(frames: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Frames of one shape as a batch; a single one is not copied, for it may be huge."""
-    return frames[0][None] if len(frames) == 1 else torch.stack(list(frames))
-
-
 def stacked(crops: Sequence[NDArray[np.float32]]) -> torch.Tensor:
     """Crops, at least one, as a batch [N, S, S, 3]."""
     return torch.from_numpy(np.stack(crops)).float()

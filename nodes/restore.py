@@ -19,10 +19,11 @@ from .face_detection import (
 )
 from .host import FRModel, FRModelSocket, advanced
 from .image_batch import ImageBatch
-from .pictures import as_masks, batch_of, stacked, to_pixels
+from .pictures import as_masks, stacked, to_pixels
 
 BLENDS = ["auto", "strength"]
 _LOOKING = 0.1  # of the progress bar, for finding the faces
+_PREVIEW = 512  # pixels of a frame that is shown while others are made
 
 
 class RestoreFace(io.ComfyNode):
@@ -133,13 +134,12 @@ class RestoreFace(io.ComfyNode):
                 picture = batch.restore(
                     index, here, restorer, options, bar.callbacks({"restore": (start, start + share)})
                 )
-                preview = (picture[..., :3].numpy() * 255).astype("uint8") if batch.count > 1 else None
-                bar(round(1000 * (start + share)), 1000, preview)
-        pictures = batch_of(batch.frames)
+                preview = (picture[..., :3].clamp(0, 1) * 255).byte().numpy() if batch.count > 1 else None
+                bar(round(1000 * (start + share)), 1000, preview, _PREVIEW)
         return io.NodeOutput(
-            host.to_host(pictures),
+            host.to_host(batch.pictures),
             host.to_host(stacked(batch.crops)) if batch.crops else host.nothing(),
-            host.to_host(batch_of(batch.changed)),
+            host.to_host(batch.changed),
             batch.report.text(),
-            ui=previews.before_after(batch.image, pictures, cls, batch.report.shown_notes()),
+            ui=previews.before_after(batch.image, batch.pictures, cls, batch.report.shown_notes()),
         )

@@ -45,14 +45,16 @@ def _controls() -> dict[str, Any]:
         with ui_components.FormRow():
             model = gr.Dropdown(choices(), value=choice(usual.model), label="QuantFace model")
             ui_common.create_refresh_button(model, lambda: None, lambda: {"choices": choices()}, "quantface_refresh")
-            read = ui_components.ToolButton("↙️", elem_id="quantface_read", tooltip="Take the source picture's settings")
+            if _source is not None:  # not where the host shows us beside generation
+                tip = "Take the source picture's settings"
+                read = ui_components.ToolButton("↙️", elem_id="quantface_read", tooltip=tip)
         with ui_components.FormRow():
             visibility = gr.Slider(0, 1, usual.visibility, step=0.01, label="QuantFace visibility")
             automatic = gr.Checkbox(True, label="Automatic strength")
-            strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", visible=False)
+            strength = gr.Slider(0, 1, 1, step=0.05, label="Strength")
         with ui_components.FormRow():
             faces = gr.Radio(["all", "largest", _POSITIONS], value="all", label="Faces")
-            positions = gr.Textbox("0", label="Positions from the left, such as 0,2", visible=False)
+            positions = gr.Textbox("0", label="Positions from the left, such as 0,2")
             color = gr.Radio(list(COLORS), value=usual.color, label="Colours of the picture")
         with ui_components.FormRow():
             min_size = gr.Slider(0, 1024, numbers.min_size, step=1, label="Smallest face (pixels)")
@@ -61,8 +63,6 @@ def _controls() -> dict[str, Any]:
             seed = gr.Number(-1, precision=0, label="Seed of the faces (-1: none)")
             fidelity = gr.Slider(0, 1, usual.fidelity, step=0.05, label="CodeFormer fidelity", visible=False)
     # No server is asked for it twice: what is hidden keeps its value.
-    automatic.change(lambda on: gr.update(visible=not on), [automatic], [strength], show_progress=False)
-    faces.change(lambda which: gr.update(visible=which == _POSITIONS), [faces], [positions], show_progress=False)
     model.change(lambda name: gr.update(visible=offers_fidelity(name)), [model], [fidelity], show_progress=False)
     made = {
         "model": model, "visibility": visibility, "automatic": automatic, "strength": strength, "faces": faces,

@@ -96,6 +96,8 @@ def add_infotext(p: Any) -> None:
     """Add to a generated picture's infotext how its faces are restored."""
     from modules import shared
 
+    for name in NAMES:  # the cells of a grid, and a job that is used again, hold one set of parameters
+        p.extra_generation_params.pop(infotext_name(name), None)
     if p.restore_faces and shared.opts.face_restoration_model == NAME:
         try:
             p.extra_generation_params |= settings().infotext()

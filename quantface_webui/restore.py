@@ -88,7 +88,7 @@ def _fetched(name: str, progress: host.Progress) -> Path:
 def _detector() -> FaceDetector:
     from quantface_core import FaceDetector, detector_path
 
-    return FaceDetector(detector_path())
+    return FaceDetector(detector_path(), host.stop_if_interrupted)
 
 
 def _faces(

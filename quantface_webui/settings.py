@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from quantface_core.errors import UsageError
+from quantface_core.faces.select import parse_positions
 from quantface_core.io.model_menu import strip_mark
 from quantface_core.types import DEFAULT_RESTORER, RestoreOptions
 
@@ -24,7 +25,7 @@ class Settings:
 
     model: str = DEFAULT_RESTORER  # a name or file that the menu offers
     visibility: float = 1.0  # of the restored picture over the one that was, 0 to 1
-    faces: str = "all"  # "all", "largest", or positions such as "0,2", from the left
+    faces: str = "all"  # "all", "largest", or positions such as "0,2-4", from the left
     strength: float | str = AUTO  # 0 = the face as it was, 1 = fully restored; "auto" = the library's choice
     color: str = "wavelet"  # how restored faces take on the picture's colours: one of COLORS
     min_size: float = 0.0  # pixels; smaller faces are left alone
@@ -45,13 +46,12 @@ class Settings:
             raise UsageError(f"min_size is a number of pixels from 0, got {self.min_size}")
         if self.seed is not None and not 0 <= self.seed < 2**62:
             raise UsageError(f"seed is a whole number from 0 to 2^62, got {self.seed}")
-        if self.faces not in ("all", "largest") and not re.fullmatch(r"\d{1,4}( *, *\d{1,4})*", self.faces):
-            raise UsageError(f"faces: all, largest, or positions such as 0,2; got {self.faces!r}")
+        _chosen(self.faces)
 
     def options(self) -> RestoreOptions:
         """The library's options."""
         return RestoreOptions(
-            faces=self.faces if self.faces in ("all", "largest") else tuple(int(p) for p in self.faces.split(",")),
+            faces=_chosen(self.faces),
             min_size=self.min_size,
             min_confidence=self.min_confidence,
             color=self.color,
@@ -94,6 +94,16 @@ def read_infotext(text: str) -> Settings | None:
 def infotext_name(field: str) -> str:
     """The name of a field in infotext."""
     return _PREFIX + field.replace("_", " ")
+
+
+def _chosen(faces: str) -> str | tuple[int, ...]:
+    """As the library has it. Raises UsageError."""
+    if faces in ("all", "largest"):
+        return faces
+    try:
+        return parse_positions(faces)
+    except UsageError:
+        raise UsageError(f"faces: all, largest, or positions such as 0,2-4; got {faces!r:.60}") from None
 
 
 def _read(name: str, value: Any) -> Any:

@@ -95,6 +95,13 @@ def test_faces_of_a_batch_go_back_to_their_frames(crop: Any, paste: Any, photo: 
     assert torch.equal(picture[1, ..., :3], frames[1])
 
 
+def test_no_face_is_carried_over_a_cut(crop: Any, photo: torch.Tensor) -> None:
+    bright = torch.full_like(photo, 0.9)
+    shots = torch.cat([photo] * 4 + [bright] * 2 + [1 - (1 - photo) * 0.5] * 3)
+    _, where, *_ = crop(shots, smoothing=2.0)
+    assert [len(faces) for faces in where.faces] == [1] * 4 + [0] * 2 + [1] * 3
+
+
 def test_without_a_face_the_picture_goes_on(crop: Any, paste: Any, nodes: dict[str, Any], photo: torch.Tensor) -> None:
     gray = torch.full((1, 64, 64, 3), 0.3)
     crops, where, masks, _, ui = crop(gray)

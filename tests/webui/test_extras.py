@@ -161,15 +161,6 @@ def test_two_pictures_at_once_wait_for_each_other(
     assert all(np.array_equal(pixels, expected) for pixels in made)
 
 
-def test_hidden_controls_appear_when_they_count(extras: Any, webui: SimpleNamespace) -> None:
-    [(strength, _, _)] = extras.controls["automatic"].handlers
-    [(positions, _, _)] = extras.controls["faces"].handlers
-    assert strength(False)["visible"]
-    assert not strength(True)["visible"]
-    assert positions("positions")["visible"]
-    assert not positions("all")["visible"]
-
-
 def test_a_page_that_cannot_have_the_controls_is_left_whole(
     script: Any, webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

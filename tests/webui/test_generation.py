@@ -84,6 +84,9 @@ def test_a_generated_picture_tells_what_reads_back(page: Any, script: Any, model
         "quantface_strength": "0.5",
         "quantface_seed": "7",
     }
+    p.restore_faces = False  # the next cell of a grid, which shares the parameters
+    script.QuantFaceInfotext().process(p)
+    assert p.extra_generation_params == {}
 
 
 def test_another_version_starts_afresh(script: Any, webui: SimpleNamespace) -> None:

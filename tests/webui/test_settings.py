@@ -74,3 +74,9 @@ def test_menus_and_json_give_the_same() -> None:
 def test_what_makes_no_sense_is_named(values: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_settings(values)
+
+
+def test_positions_are_the_librarys() -> None:
+    assert Settings(faces="0,2-4").options().faces == (0, 2, 3, 4)
+    with pytest.raises(UsageError, match="positions such as"):
+        Settings(faces="4-2")
