@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_input
 
 from ..kernels.backend import Backend
 from ..kernels.fusion import Conv2dFusion, FusedConv2d
@@ -15,6 +16,7 @@ from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .autocast import autocasts, under_autocast
 from .input_gradient import needs_gradient, with_input_gradient
+from .never_compiled import never_compiled
 from .qlayer import QuantLayer
 
 
@@ -58,7 +60,7 @@ class QuantConv2d(QuantLayer):
         super().release()
         self._phases_of = {}
 
-    @torch.compiler.disable  # its kernels are compiled already, and prepared where no tracer follows
+    @never_compiled  # its kernels are compiled already, and prepared where no tracer follows
     def forward(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
         """`fusion`: only of a layer that `fused.fuses`."""
         if x.ndim == 3:
@@ -69,7 +71,7 @@ class QuantConv2d(QuantLayer):
 
     def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         weight = self.weight.to(gradient.dtype)
-        return torch.nn.grad.conv2d_input(list(shape), weight, gradient, self.stride, self.padding)
+        return conv2d_input(list(shape), weight, gradient, self.stride, self.padding)
 
     @torch.no_grad()
     def _compute(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
@@ -84,7 +86,7 @@ class QuantConv2d(QuantLayer):
         low = F.conv2d(x, self.branch(x.dtype)[0], None, self.stride, self.padding) if self.format.rank else None
         return self._joined(y, low)
 
-    @torch.compiler.disable
+    @never_compiled
     def forward_upsampled(self, x: Tensor) -> Tensor:
         """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
         if needs_gradient(x):

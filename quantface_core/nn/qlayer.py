@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,9 @@ def _branch_values(
 
 
 class QuantLayer(nn.Module):
-    """Buffers of a low-bit layer, in the dtypes a checkpoint stores. Integers pass no gradients on: see trainable.py.
+    """Buffers of a low-bit layer, in the dtypes a checkpoint stores, which take no gradients: see trainable.py.
+
+    Those of the input pass through: see input_gradient.py.
 
     packed [bytes] uint8, weight_scale [O] float32, channel_scale [C] float32, bias [O] float32 or None,
     down [rank, C, *kernel] and up [O, rank] where the format has a rank: float16, or int8 with down_scale [rank] and
@@ -195,9 +198,29 @@ class QuantLayer(nn.Module):
         self.release()
         return self
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        """Values are copied into buffers that stay the same tensors: what was made of them has to go."""
-        super()._load_from_state_dict(*args)
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """The format goes into the state's metadata: without it the tensors mean nothing."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if hasattr(destination, "_metadata"):
+            destination._metadata[prefix[:-1]]["format"] = asdict(self.format)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], strict: bool, *messages: list[str]
+    ) -> None:
+        """Refuses tensors of another format, where the state says theirs.
+
+        Values are copied into buffers that stay the same tensors: what was made of them has to go.
+        """
+        theirs = local_metadata.get("format", {})
+        ours = {key: value for key, value in asdict(self.format).items() if theirs.get(key, value) != value}
+        if ours:
+            differing = ", ".join(f"{key} {theirs[key]}, here {value}" for key, value in ours.items())
+            messages[-1].append(
+                f"{prefix[:-1]} was quantized to another format ({differing}): load_quantized fills a model "
+                "of full precision, whatever the format."
+            )
+            return
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *messages)
         self.release()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ..kernels.fusion import FusedLinear, LinearFusion
 from ..types import LayerFormat
 from .autocast import autocasts, under_autocast
 from .input_gradient import needs_gradient, with_input_gradient
+from .never_compiled import never_compiled
 from .qlayer import QuantLayer
 
 
@@ -41,7 +42,7 @@ class QuantLinear(QuantLayer):
             self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform, fmt.zero_point
         )
 
-    @torch.compiler.disable  # its kernels are compiled already, and prepared where no tracer follows
+    @never_compiled  # its kernels are compiled already, and prepared where no tracer follows
     def forward(self, x: Tensor) -> Tensor:
         if needs_gradient(x):
             return with_input_gradient(partial(QuantLinear.forward, self), self._input_gradient, x)
@@ -62,7 +63,7 @@ class QuantLinear(QuantLayer):
         return self._cached[1]
 
 
-@torch.compiler.disable
+@never_compiled
 def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None = None) -> list[Tensor]:
     """What linear layers make of one input [..., C], each [..., O].
 
@@ -72,7 +73,7 @@ def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None 
     if not all(isinstance(layer, QuantLinear) for layer in layers):
         return [layer(x) for layer in layers]
     if needs_gradient(x):
-        return [QuantLinear.forward(layer, x) for layer in layers]
+        return [QuantLinear.forward(layer, x) for layer in layers if isinstance(layer, QuantLinear)]
     if autocasts(x):
         return under_autocast(lambda cast: project(layers, cast, fusion), x)
     low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
