@@ -83,6 +83,25 @@ def test_the_slider_follows_the_pointer_and_leaves_the_node_alone(page: Page) ->
     page.shot("slider")
 
 
+def test_the_canvas_pans_and_zooms_over_the_slider(page: Page) -> None:
+    page.fit("QuantFace_RestoreFace")
+    view = "() => [...app.canvas.ds.offset, app.canvas.ds.scale]"
+    box = page.page.locator(".quantface-slider [role=slider]").bounding_box()
+    mouse, x, y = page.page.mouse, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    left, top, scale = page.page.evaluate(view)
+    mouse.move(x, y)
+    mouse.down(button="middle")
+    mouse.move(x + 60, y + 40, steps=4)
+    mouse.up(button="middle")
+    page.page.wait_for_timeout(300)
+    moved = page.page.evaluate(view)
+    assert moved[0] - left > 20
+    assert moved[1] - top > 10
+    mouse.wheel(0, -120)
+    page.page.wait_for_timeout(500)
+    assert page.page.evaluate(view)[2] > scale
+
+
 def test_the_slider_keeps_its_pictures_while_another_tab_is_open(page: Page) -> None:
     page.command("Comfy.NewBlankWorkflow")
     assert not page.page.evaluate("() => app.graph._nodes.some((node) => node.type.startsWith('QuantFace_'))")

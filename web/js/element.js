@@ -1,4 +1,6 @@
 // Small helpers to build elements; colours are the page's own, so that every theme fits.
+import { app } from "../../../scripts/app.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 export function element(name, style = {}, attributes = {}, ...children) {
@@ -26,9 +28,24 @@ export const COLOURS = {
   value: "#10b981",
 };
 
-// The node must not be dragged, nor the canvas panned, by what happens inside.
+// The node must not be dragged, nor the canvas panned, by what happens inside; the wheel and the middle button are the
+// canvas's all the same. Vue nodes hand these on by themselves.
 export function keepPointer(target) {
-  for (const kind of ["pointerdown", "pointermove", "mousedown"]) {
-    target.addEventListener(kind, (event) => event.stopPropagation());
+  for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown"]) {
+    target.addEventListener(kind, (event) => {
+      const middle = event.button === 1 || event.buttons & 4;
+      if (kind !== "pointerup") event.stopPropagation();
+      if (middle && kind !== "mousedown") toCanvas(event);
+    });
   }
+  target.addEventListener("wheel", (event) => {
+    const { scrollHeight, clientHeight } = event.target;
+    if (!(scrollHeight > clientHeight + 1)) toCanvas(event);
+  }, { passive: false });
+}
+
+function toCanvas(event) {
+  if (globalThis.LiteGraph?.vueNodesMode) return;
+  event.preventDefault();
+  app.canvas.canvas.dispatchEvent(new event.constructor(event.type, event));
 }

@@ -2,7 +2,7 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { bitsChart } from "./bits.js";
-import { COLOURS, element } from "./element.js";
+import { COLOURS, element, keepPointer } from "./element.js";
 import * as fidelity from "./fidelity.js";
 import { slider } from "./slider.js";
 
@@ -40,6 +40,7 @@ const lines = {
     const told = element("div", {
       font: "12px sans-serif", color: COLOURS.text, whiteSpace: "pre-line", overflowY: "auto", height: "100%",
     }, { class: "quantface-notes", role: "status" });
+    keepPointer(told);
     return { element: told, show: (notes) => { told.textContent = notes.map((note) => `\u26a0 ${note}`).join("\n"); } };
   },
   show: (widget, output) => widget.show(output.quantface_notes ?? []),
