@@ -60,7 +60,7 @@ def ms_ssim(pictures: Tensor, references: Tensor) -> Tensor:
     if min(pictures.shape[-2:]) <= (_WINDOW - 1) * 2 ** (len(_WEIGHTS) - 1):
         raise ImageError(f"MS-SSIM needs more than 160 pixels a side, got {list(pictures.shape[-2:])}")
     a, b = _luma(pictures), _luma(references)
-    score = torch.ones(len(a), device=a.device)
+    score = torch.ones(len(a), dtype=a.dtype, device=a.device)
     for i, weight in enumerate(_WEIGHTS):
         full, contrast = _similarity(a, b)
         score = score * (full if i == len(_WEIGHTS) - 1 else contrast).clamp_min(1e-6) ** weight
@@ -83,13 +83,13 @@ LOWER_BETTER = frozenset({"gmsd"})
 
 
 def _luma(pictures: Tensor) -> Tensor:
-    weights = torch.tensor(_LUMA, device=pictures.device).view(1, 3, 1, 1)
+    weights = torch.tensor(_LUMA, dtype=torch.float32, device=pictures.device).view(1, 3, 1, 1)
     return (pictures.float() * weights).sum(1, keepdim=True)
 
 
 def _gradient(x: Tensor) -> Tensor:
     """Magnitude of the Prewitt gradient of [B, 1, H, W]."""
-    across = torch.tensor([[1.0, 0.0, -1.0]] * 3, device=x.device).view(1, 1, 3, 3) / 3
+    across = torch.tensor([[1.0, 0.0, -1.0]] * 3, dtype=x.dtype, device=x.device).view(1, 1, 3, 3) / 3
     parts = F.conv2d(x, torch.cat([across, across.transpose(2, 3)]), padding=1)
     return (parts.square().sum(1) + _TINY / 255**2).sqrt()
 

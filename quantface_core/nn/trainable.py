@@ -9,7 +9,8 @@ PEFT carries the adapters: `quantization` starts as the branch that the layer wa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +45,7 @@ class TrainableLayer(nn.Module):
         super().__init__()
         self.source = [layer]  # in a list, so that it is no submodule: its integers are what is saved again
         self.transform = ChannelTransform(layer.channel_scale, layer.rotation)
-        clip = torch.tensor(layer.format.clip, device=layer.packed.device)
+        clip = torch.tensor(layer.format.clip, dtype=torch.float32, device=layer.packed.device)
         self.clip = nn.Parameter(clip, requires_grad=learn_clip)
         self.product: Any = _float_product(layer)
         # A hook, because the adapters beside the product read what is not rounded.
@@ -177,14 +178,26 @@ def _add_adapters(model: nn.Module, first: Mapping[str, int], second: Mapping[st
     # PEFT sees these layers alone: it takes names by their ends, and may have put adapters of its own on the model.
     holder = nn.ModuleList([model.get_submodule(name) for name in first])
     keys = {name: f"{index}.product" for index, name in enumerate(first)}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _draws_of(seed):
         inject_adapter_in_model(_config({keys[name]: rank for name, rank in first.items()}), holder, QUANTIZATION)
         if second:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two are meant
                 ranks = {keys[name]: rank for name, rank in second.items()}
                 inject_adapter_in_model(_config(ranks), holder, DISTILLATION)
+
+
+@contextmanager
+def _draws_of(seed: int) -> Iterator[None]:
+    """While it lasts, what PEFT draws is of this seed alone, in float32 whatever torch's default dtype is."""
+    default = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 def _config(ranks: dict[str, int]) -> LoraConfig:

@@ -98,8 +98,10 @@ class TrainingRun:
                 if (file.metadata() or {}).get("run") != self.identity:
                     raise UsageError(f"{self.folder} holds a run of other models, settings or images: name another")
                 trainer.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError) as error:
+        except (SafetensorError, OSError) as error:
             raise ModelError(f"{path}: damaged ({error}): delete it to begin anew") from error
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
         self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
         if trainer.losses and is_main_process():
             self._report(trainer)

@@ -74,7 +74,7 @@ def output_scale(output: Tensor) -> Tensor:
     empty.
     """
     if not output.numel():
-        return torch.zeros((), device=output.device)
+        return torch.zeros((), dtype=torch.float32, device=output.device)
     exact = output.detach().float()
     variance, power = exact.var(correction=0), exact.square().mean()
     return torch.where(variance > _CONSTANT * power, variance, power)

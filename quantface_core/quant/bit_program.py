@@ -8,9 +8,11 @@ s.t.  budgets on average activation bits (by multiply-accumulates), average weig
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
+from numbers import Real
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:  # asked for by those who allocate alone: a host that restores
 _SECONDS = 20  # after which the best plan so far is taken
 _GAP = 1e-3  # relative, to the best possible: the measurement is coarser
 _MEGA = 1e6
+_BUDGETS = ("activation_bits", "weight_bits", "megabytes", "operations")
 _ROUNDING = 1e-9  # of sums over layers: a budget may be the least that there is
 
 Widths = tuple[int, int]
@@ -42,8 +45,10 @@ class _Limit:
 def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     """The plan of least expected error within a budget.
 
-    Raises UsageError when the budget cannot be met, naming the nearest that can; QuantFaceError without PuLP.
+    Raises UsageError for a budget that `check_budget` refuses or that cannot be met, naming the nearest that can;
+    QuantFaceError without PuLP.
     """
+    check_budget(budget)
     pulp = _pulp()
     layers = sensitivity.layers
     if not layers:
@@ -77,6 +82,30 @@ def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     for name, (weight_bits, activation_bits) in picked:
         plan[name] = plan[name][0] + weight_bits, plan[name][1] + activation_bits
     return BitPlan(sensitivity.model, {name: Bits(*widths) for name, widths in plan.items()})
+
+
+def check_budget(budget: Budget) -> None:
+    """Raise UsageError for a budget that limits nothing, or naming the field that is not what `Budget` says."""
+    if not isinstance(budget, Budget):
+        raise UsageError(f"a budget is a Budget, such as Budget(weight_bits=4.5), got {budget!r}")
+    given = {name: value for name in _BUDGETS if (value := getattr(budget, name)) is not None}
+    if not given:
+        raise UsageError("give at least one budget: activation bits, weight bits, megabytes or operations")
+    for name, value in given.items():
+        if not _is_number(value) or value <= 0:
+            raise UsageError(f"{name}: a budget is a number above 0, or None, got {value!r}")
+    if not _is_number(budget.perceptual_weight) or budget.perceptual_weight < 0:
+        raise UsageError(f"perceptual_weight is a number of at least 0, got {budget.perceptual_weight!r}")
+    if not isinstance(budget.limits, Mapping):
+        raise UsageError(f'limits are (least, most) by module, such as {{"vae": (6, 8)}}, got {budget.limits!r}')
+    for module, pair in budget.limits.items():
+        whole = isinstance(pair, tuple | list) and len(pair) == 2 and all(type(bits) is int for bits in pair)
+        if not whole or not BITS.start <= pair[0] <= pair[1] < BITS.stop:
+            raise UsageError(f"the limit of {module!r} is (least, most) of {widths_in_words()}, got {pair!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _pulp() -> ModuleType:
@@ -129,7 +158,7 @@ def _loss(layer: LayerSensitivity, widths: Widths, budget: Budget) -> float:
 
 
 def _limits(sensitivity: Sensitivity, budget: Budget) -> list[_Limit]:
-    """Every budget that is set. Raises UsageError when none is."""
+    """Every budget that is set."""
     layers = sensitivity.layers
     operations = sum(layer.macs for layer in layers.values())
     parameters = sum(layer.parameters for layer in layers.values())
@@ -147,8 +176,6 @@ def _limits(sensitivity: Sensitivity, budget: Budget) -> list[_Limit]:
     if budget.operations is not None:
         each = {name: layer.macs / operations / 64 for name, layer in layers.items()}
         limits.append(_Limit(budget.operations, "of 8-bit operations", lambda n, w: each[n] * w[0] * w[1]))
-    if not limits:
-        raise UsageError("give at least one budget: activation bits, weight bits, megabytes or operations")
     return limits
 
 
@@ -178,10 +205,9 @@ def uniform(sensitivity: Sensitivity, weight_bits: int, activation_bits: int) ->
 def summarize(plan: BitPlan, sensitivity: Sensitivity) -> dict[str, float]:
     """What a plan spends: average bits, MB, operations against 8 bits, and its expected error (a share of variance)."""
     everything = Budget(activation_bits=8.0, weight_bits=8.0, megabytes=0.0, operations=1.0)
-    names = ("activation_bits", "weight_bits", "megabytes", "operations")
     spent = {
         key: limit.fixed + sum(limit.cost(name, plan.layers[name]) for name in sensitivity.layers)
-        for key, limit in zip(names, _limits(sensitivity, everything), strict=True)
+        for key, limit in zip(_BUDGETS, _limits(sensitivity, everything), strict=True)
     }
     plain = Budget(perceptual_weight=0.0)
     spent["error"] = sum(_loss(layer, plan.layers[n], plain) for n, layer in sensitivity.layers.items())

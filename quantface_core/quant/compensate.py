@@ -106,7 +106,7 @@ def ridge(x: Tensor, error: Tensor, moments: Tensor) -> Tensor:
         if left < least:
             best, least = strength, left
     if best is None:
-        return torch.zeros(error.shape[1], x.shape[1], device=x.device)
+        return x.new_zeros(error.shape[1], x.shape[1])
     return _RidgeSolver(x, error, moments)(best).t()
 
 
@@ -128,7 +128,7 @@ class _RidgeSolver:
     def __call__(self, strength: float) -> Tensor:
         factor = damped_factor(self.gram, strength * self.mean)
         if factor is None:
-            return torch.zeros(self.x.shape[1], self.right.shape[1], device=self.x.device)
+            return self.x.new_zeros(self.x.shape[1], self.right.shape[1])
         solved = torch.cholesky_solve(self.right, factor)
         return self.x.t() @ solved if self.wide else solved
 

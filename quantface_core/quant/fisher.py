@@ -51,7 +51,7 @@ def output_fisher(
                 progress(i, len(batches))
             try:
                 outputs = [t for t in tensors_of(forward(model, batch)) if t.requires_grad and output_scale(t)]
-                directions = [torch.randn(t.shape, generator=generator).to(t) / _size(t) for t in outputs]
+                directions = [_drawn(t, generator) / _size(t) for t in outputs]
                 if outputs:
                     torch.autograd.backward(outputs, directions)
             except RuntimeError as error:
@@ -78,7 +78,12 @@ def metric_root(fisher: Tensor, damping: float = 0.05) -> Tensor:
         return (exact / exact.mean() + damping).sqrt().float()
     exact /= exact.diagonal().mean()
     factor = damped_factor(exact, damping)
-    return torch.eye(len(exact)) if factor is None else factor.float()
+    return torch.eye(len(exact), dtype=torch.float32) if factor is None else factor.float()
+
+
+def _drawn(like: Tensor, generator: torch.Generator) -> Tensor:
+    """A random direction of an output; drawn in float32, so that it does not follow from torch's default dtype."""
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
 
 
 def _size(output: Tensor) -> Tensor:

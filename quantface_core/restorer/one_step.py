@@ -194,5 +194,5 @@ def _act_in_place(model: nn.Module) -> None:
 
 def _noise(seeds: Sequence[int], like: Tensor) -> Tensor:
     """Standard normal noise, one seed an image; drawn on the CPU so that every device gets the same."""
-    draws = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(draws).to(like)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randn(like.shape[1:], generator=g, dtype=torch.float32) for g in generators]).to(like)

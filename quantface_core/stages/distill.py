@@ -131,8 +131,6 @@ def _distill_outputs(
     callbacks: TrainerCallbacks,
 ) -> DistillReport:
     """As any model is distilled: each output's squared error over its variance. Raises UsageError."""
-    if settings.perceptual:
-        raise UsageError(f"{restorer.config.name} learns without a perceptual loss: leave it out")
 
     def outputs(model: Any, batch: Tensor) -> Any:
         return model.outputs(batch.to(model.device))

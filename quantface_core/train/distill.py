@@ -29,6 +29,9 @@ from ..types import DistillSettings
 from .output_factors import output_factors
 from .trainer import Trainer, check_settings
 
+_PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+_ONE_STEP = ("latent_weight", "prompt_weight", "perceptual", "perceptual_weight", "checkpointing")
+
 
 @dataclass(frozen=True)
 class TrainerCallbacks:
@@ -55,12 +58,14 @@ class DistillReport:
 def resolved(settings: DistillSettings, device: torch.device) -> DistillSettings:
     """The settings as a device trains with them: an automatic precision is the one that it means.
 
-    A processor without bfloat16 takes ten times as long to compute in it. Raises UsageError for what is out of bounds,
-    before anything is computed.
+    A processor without bfloat16 takes ten times as long to compute in it. Raises UsageError for what is out of bounds
+    or unknown, before anything is computed.
     """
     check_settings(settings.trainer)
     if settings.rank < 0 or settings.merge_rank < 0:
         raise UsageError("rank and merge rank are at least 0")
+    if settings.precision not in _PRECISIONS:
+        raise UsageError(f"precision is one of {', '.join(_PRECISIONS)}, got {settings.precision!r}")
     if settings.precision != "auto":
         return settings
     return replace(settings, precision=str(fast_dtype(device)).removeprefix("torch."))
@@ -84,12 +89,13 @@ def distill(
 
     Takes batches, `forward` and patterns as `quantize` does; the patterns choose the layers that learn. The loss is
     the squared error of every floating-point tensor of the output, over its `output_scale`; a step sees
-    `settings.trainer.batch_size` batches. `val_batches` choose the best step; without them the last one stays. Of the
-    settings, those of latents, prompts, perceptual losses and checkpointing are a restorer's alone.
+    `settings.trainer.batch_size` batches. `val_batches` choose the best step; without them the last one stays.
+    Settings of latents, prompts, perceptual losses and checkpointing, which one-step restorers alone have, are refused.
 
     Raises UsageError, ConfigError; interrupted or refused, the model stays as it was.
     """
     settings, callbacks = resolved(settings or DistillSettings(), device_of(model)), callbacks or TrainerCallbacks()
+    _refuse_settings_of_one_step_restorers(settings)
     run, batches, val_batches = forward or call, materialize(batches), list(val_batches)
     low = quant_layers(model)
     if not low:
@@ -136,6 +142,14 @@ def distill(
         for module in modes:
             module.training = True
     return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
+
+
+def _refuse_settings_of_one_step_restorers(settings: DistillSettings) -> None:
+    """Raise UsageError naming those that are not at their default."""
+    plain = DistillSettings()
+    given = [name for name in _ONE_STEP if getattr(settings, name) != getattr(plain, name)]
+    if given:
+        raise UsageError(f"{', '.join(given)}: settings of one-step restorers alone, leave them at their defaults")
 
 
 def branch_metrics(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import QuantFaceError, UsageError
 from ..runtime.backward import graph_freed_on_error
 from ..types import TrainerSettings
+from .trainer_state import MOMENTS, check_state, settings_state
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -123,7 +124,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * self._rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros(())
+        total = torch.zeros((), dtype=torch.float32)
         for turn in range(settings.accumulation):
             part = loss(self.indices(step, turn)) / settings.accumulation
             with graph_freed_on_error():
@@ -157,8 +158,9 @@ class Trainer:
             parameter.copy_(values[name])
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a later run needs to go on, as tensors."""
-        state = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
+        """Everything a later run needs to go on, as tensors, and the settings that it needs to be of."""
+        state = settings_state(self.settings, self.count)
+        state["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         state["scores"] = torch.tensor(self.scores, dtype=torch.float64).view(-1, 2)
         for name, parameter in self.parameters.items():
             state[f"parameter.{name}"] = parameter.detach()
@@ -170,11 +172,12 @@ class Trainer:
         return {name: t.clone().contiguous() for name, t in state.items()}
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state()` of a run with the same settings. Raises UsageError when it is another run's."""
-        for name, parameter in self.parameters.items():
-            saved = state.get(f"parameter.{name}")
-            if saved is None or saved.shape != parameter.shape:
-                raise UsageError(f"the saved state is of another run ({name}): use another folder")
+        """Go on from `state()` of a run with the same settings; when to save may differ.
+
+        Raises UsageError naming the setting or parameter by which it is another run's, ModelError where it is
+        damaged; the trainer is then as it was. That the loss is the same is the caller's to see to.
+        """
+        check_state(state, self.parameters, self.settings, self.count)
         self.losses = state["losses"].tolist()
         self.scores = [(int(step), float(score)) for step, score in state["scores"]]
         self._put({name: state[f"parameter.{name}"] for name in self.parameters})
@@ -182,7 +185,7 @@ class Trainer:
         for index, (name, parameter) in enumerate(self.parameters.items()):
             self.average[name] = state[f"average.{name}"].to(parameter.device).clone()
             if f"step.{name}" in state:  # else it had no gradient yet, as of a layer that no batch has reached
-                moments[index] = {m: state[f"{m}.{name}"].clone() for m in ("step", "exp_avg", "exp_avg_sq")}
+                moments[index] = {m: state[f"{m}.{name}"].clone() for m in MOMENTS}
         if any(name.startswith("best.") for name in state):
             self.best = {n: state[f"best.{n}"].to(p.device).clone() for n, p in self.parameters.items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from quantface_core.errors import UsageError
+from quantface_core.errors import ModelError, UsageError
 from quantface_core.nn.swap import quant_layers
 from quantface_core.pipelines.distill import DistillRequest, DistillResult, distill
 from quantface_core.pipelines.models import LoadedModel
@@ -48,6 +50,19 @@ def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path:
     for model, taught_by, held in ((other, tiny, images[2:]), (low, teacher, images[2:]), (low, tiny, images[:1])):
         with pytest.raises(UsageError, match="other models"):
             train(copy.deepcopy(model), taught_by, images[:2], held, SETTINGS, tmp_path / "run")
+
+
+def test_a_state_that_lacks_something_is_refused_by_its_files_name(tiny: OneStepRestorer, tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
+    quantize_restorer(low, statistics, images[:1], QuantizeSettings(4, 4, rank=4))
+    train(copy.deepcopy(low), tiny, images[:1], images[:0], SETTINGS, tmp_path)
+    file = tmp_path / "state.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    save_file({name: t for name, t in load_file(file).items() if name != "losses"}, file, metadata)
+    with pytest.raises(ModelError, match=r"state.safetensors: the saved state lacks losses: delete it"):
+        train(low, tiny, images[:1], images[:0], SETTINGS, tmp_path)
 
 
 def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_path: Path) -> None:

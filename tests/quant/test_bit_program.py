@@ -100,6 +100,27 @@ def test_what_cannot_be_solved_is_refused(budget: Budget, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"weight_bits": 4.5}, "a Budget, such as"),
+        (Budget(weight_bits=float("nan")), "weight_bits: .* above 0, or None, got nan"),
+        (Budget(megabytes=float("inf")), "megabytes: .* got inf"),
+        (Budget(operations=-1), "operations: .* got -1"),
+        (Budget(activation_bits="4"), "activation_bits: .* got '4'"),
+        (Budget(weight_bits=5, perceptual_weight=None), "perceptual_weight .* got None"),
+        (Budget(weight_bits=5, limits=[("unet", (3, 4))]), "by module"),
+        (Budget(weight_bits=5, limits={"unet": 4}), "limit of 'unet' is .* 3 to 8 bits, got 4"),
+        (Budget(weight_bits=5, limits={"unet": (4.0, 6.0)}), r"got \(4.0, 6.0\)"),
+        (Budget(weight_bits=5, limits={"unet": (1, 12)}), r"got \(1, 12\)"),
+        (Budget(weight_bits=5, limits={"unet": (6, 4)}), r"got \(6, 4\)"),
+    ],
+)
+def test_what_is_no_budget_is_refused(budget: Budget, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        solve(NETWORK, budget)
+
+
+@pytest.mark.parametrize(
     "budget",
     [
         Budget(activation_bits=4.6, weight_bits=5.2),

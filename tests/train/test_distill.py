@@ -60,6 +60,7 @@ def error(model: nn.Module, teacher: nn.Module, batches: list[torch.Tensor]) -> 
 
 
 def test_outputs_come_nearer_and_only_branches_change(low: nn.Module, teacher: nn.Module, batches: list) -> None:
+    low.head.requires_grad_(True)
     before, state = error(low, teacher, batches[8:]), copy.deepcopy(low.state_dict())
     report = qf.distill(low, teacher, batches[:8], SETTINGS, val_batches=batches[8:])
     assert error(low, teacher, batches[8:]) < 0.8 * before
@@ -115,6 +116,25 @@ def test_what_cannot_be_distilled_is_refused(low: nn.Module, teacher: nn.Module,
     qf.quantize(flat, batches[:1], qf.QuantConfig(rank=0))
     with pytest.raises(UsageError, match="rank above 0"):
         qf.distill(flat, teacher, batches, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *(({"precision": given}, f"auto, float32, bfloat16, float16, got '{given}'") for given in ("bf16", "int8")),
+        ({"precision": torch.bfloat16}, "got torch.bfloat16"),
+        ({"perceptual": "ms_ssim", "checkpointing": True}, "perceptual, checkpointing: settings of one-step"),
+        ({"latent_weight": 0.2}, "latent_weight: settings of one-step"),
+    ],
+)
+def test_settings_that_it_does_not_have_are_refused_before_anything_is_computed(
+    change: dict, words: str, low: nn.Module, teacher: nn.Module, batches: list
+) -> None:
+    def never(*_: object) -> None:
+        pytest.fail("it was computed")
+
+    with pytest.raises(UsageError, match=words):
+        qf.distill(low, teacher, batches, replace(SETTINGS, **change), forward=never)
 
 
 def test_branches_merge_by_the_teachers_fisher_information(

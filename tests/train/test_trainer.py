@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantface_core.errors import QuantFaceError, UsageError
+from quantface_core.errors import ModelError, QuantFaceError, UsageError
 from quantface_core.train.trainer import Trainer
 from quantface_core.types import TrainerSettings
 
@@ -107,6 +107,47 @@ def test_a_state_is_a_copy_and_another_runs_is_refused() -> None:
     other = Trainer({"weight": nn.Parameter(torch.zeros(5))}, SETTINGS, COUNT)
     with pytest.raises(UsageError, match=r"another run \(weight\)"):
         other.resume(states[0])
+
+
+def test_a_state_of_other_settings_or_parameters_is_refused_and_changes_nothing() -> None:
+    parameters, loss = line()
+    states: list[dict[str, Tensor]] = []
+    Trainer(parameters, SETTINGS, COUNT).run(loss, on_save=lambda at: states.append(at.state()))
+    state = states[0]
+    for change, words in (
+        ({"steps": 40}, r"steps 12, not 40"),
+        ({"learning_rate": 1e-4}, r"learning_rate 0.05, not 0.0001"),
+        ({"seed": 2**43 - 1}, r"seed 0, not 8796093022207"),
+    ):
+        other = Trainer(line()[0], replace(SETTINGS, **change), COUNT)
+        with pytest.raises(UsageError, match=words):
+            other.resume(state)
+        assert other.losses == []
+    with pytest.raises(UsageError, match="images 10, not 11"):
+        Trainer(line()[0], SETTINGS, COUNT + 1).resume(state)
+    with pytest.raises(UsageError, match=r"another run \(bias\)"):
+        Trainer({"weight": line()[0]["weight"]}, SETTINGS, COUNT).resume(state)
+    earlier = {name: t for name, t in state.items() if not name.startswith("settings.")}
+    for accepted, settings in ((state, replace(SETTINGS, save_every=1)), (earlier, replace(SETTINGS, steps=40))):
+        trainer = Trainer(line()[0], settings, COUNT)
+        trainer.resume(accepted)
+        assert trainer.done == 5
+
+
+@pytest.mark.parametrize("lost", ["losses", "scores", "average.bias", "best.weight", "exp_avg_sq.weight", "step.bias"])
+def test_a_state_that_lacks_something_is_refused_and_changes_nothing(lost: str) -> None:
+    parameters, loss = line()
+    states: list[dict[str, Tensor]] = []
+    Trainer(parameters, SETTINGS, COUNT).run(
+        loss, validate_of(parameters), on_save=lambda at: states.append(at.state())
+    )
+    del states[0][lost]
+    parameters, _ = line()
+    trainer = Trainer(parameters, SETTINGS, COUNT)
+    with pytest.raises(ModelError, match=f"lacks {lost}: delete it"):
+        trainer.resume(states[0])
+    assert not any(parameter.any() for parameter in parameters.values())
+    assert trainer.losses == []
 
 
 def test_every_image_comes_once_an_epoch_in_an_order_of_the_seed() -> None:

@@ -108,7 +108,7 @@ def _edges(architecture: str, network: Any) -> tuple[str, ...]:
 def _drawn(seeds: Sequence[int], like: Sequence[Tensor]) -> list[Tensor]:
     """Standard normal noise shaped as this, one seed an image; drawn on the CPU so that every device gets the same."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return [torch.cat([torch.randn(t.shape, generator=g) for g in generators]).to(t) for t in like]
+    return [torch.cat([torch.randn(t.shape, generator=g, dtype=torch.float32) for g in generators]).to(t) for t in like]
 
 
 def _without_unused(gfpgan: Any) -> None:

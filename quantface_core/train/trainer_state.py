@@ -1,0 +1,50 @@
+"""What a training run's saved state has to hold, and which run's it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError, UsageError
+from ..types import TrainerSettings
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's of a parameter; none before it has had a gradient
+_FREE = {"save_every"}  # of the settings: what is trained does not follow from it
+
+
+def settings_state(settings: TrainerSettings, count: int) -> dict[str, Tensor]:
+    """What a run follows from, `count` images among it, as scalars, float64, which holds every seed exactly."""
+    numbers = {**asdict(settings), "images": count}
+    return {f"settings.{n}": torch.tensor(x, dtype=torch.float64) for n, x in numbers.items() if n not in _FREE}
+
+
+def check_state(
+    state: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], settings: TrainerSettings, count: int
+) -> None:
+    """Raise UsageError naming by what a state is another run's, ModelError naming what it lacks.
+
+    One without settings, of an earlier version, is taken for a run of these.
+    """
+    for key, wanted in settings_state(settings, count).items():
+        if key in state and float(state[key]) != float(wanted):
+            name = key.removeprefix("settings.")
+            raise UsageError(
+                f"the saved state is of another run ({name} {float(state[key]):.15g}, not {float(wanted):.15g}): "
+                "go on with its settings, or begin anew"
+            )
+    saved = {n.removeprefix("parameter."): t.shape for n, t in state.items() if n.startswith("parameter.")}
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    other = [name for name in {**shapes, **saved} if saved.get(name) != shapes.get(name)]
+    if other:
+        raise UsageError(f"the saved state is of another run ({other[0]}): go on with its settings, or begin anew")
+    kinds = ["average", "best"] if any(name.startswith("best.") for name in state) else ["average"]
+    needed = ["losses", "scores", *(f"{kind}.{name}" for kind in kinds for name in parameters)]
+    for name in parameters:
+        moments = [f"{moment}.{name}" for moment in MOMENTS]
+        needed += moments if any(moment in state for moment in moments) else []
+    lacking = [name for name in needed if name not in state]
+    if lacking:
+        raise ModelError(f"the saved state lacks {', '.join(lacking[:3])}: delete it to begin anew")
