@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..io.atomic import check_report
-from ..io.stores import is_uri
+from ..io.stores import is_uri, suffix
+from ..io.video.info import VIDEO_SUFFIXES
 from ..types import RestoreOptions
 from .results import report_results
 
 if TYPE_CHECKING:
+    from ..pipelines.bulk_plan import BulkPlan
     from ..pipelines.callbacks import PipelineCallbacks
     from ..pipelines.restore import PhotoResult
 
@@ -53,11 +56,13 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
 
     if arguments.device in ("cuda", "mps") and not (arguments.device == "cuda" and arguments.gpus):
         raise UsageError("with --ray, --gpus SHARE says how much of a GPU each worker gets")
+    is_film = any(suffix(name) in VIDEO_SUFFIXES for name in arguments.photos)
+    if is_film or arguments.resume or arguments.begin is not None or arguments.end is not None:
+        raise UsageError("--ray is for photos: restore a film by a command without it")
     check_installed()
     output = str(arguments.output)
     plan = plan_bulk(arguments.photos, output, arguments.recursive, arguments.compare, arguments.column)
-    results = (Path(output, name) for photo in plan.photos for name in (photo.target, photo.compare) if name)
-    check_report(arguments.json, (*(Path(photo.shown) for photo in plan.photos), *results))
+    check_report(arguments.json, chain(map(Path, arguments.photos), _files(plan)))
 
     def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
         request = RestoreRequest(
@@ -77,6 +82,13 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     reasons = [f"{count} {why}" for why, count in sorted(plan.skipped.items())]
     summary = f"skipped: {'; '.join(reasons)}" if reasons else ""
     return report_results(work, len(plan.photos), plan.skipped, summary, arguments, options)
+
+
+def _files(plan: BulkPlan) -> Iterator[Path]:
+    """What the run reads and makes on this machine's disks."""
+    for photo in plan.photos:
+        results = (plan.output / name for name in (photo.name, photo.compare) if name)
+        yield from (Path(place.path) for place in (plan.source(photo), *results) if place.is_local)
 
 
 def output_place(text: str) -> Path | str:

@@ -73,6 +73,14 @@ def _is_film(name: str, arguments: argparse.Namespace) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def _files(source: Path, output: Path) -> list[Path]:
+    """What is read and made: the films, and numbered frames in their folders."""
+    from ..pipelines.jobs import result_name
+
+    frames = [Path(name) for name in os.listdir(source)] if source.is_dir() else []
+    return [source, output, *(source / frame for frame in frames), *(output / result_name(frame) for frame in frames)]
+
+
 def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     """Restore the film. Returns the exit status."""
     from ..io.models import sha256
@@ -85,7 +93,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         raise UsageError("--compare and --aligned are for photos")
     if not source.is_dir() and (output.is_dir() or not output.suffix):
         output = output / source.name
-    check_report(arguments.json, (source, output))
+    check_report(arguments.json, _files(source, output))
     with ProgressBars() as callbacks:
         model = model_path(arguments.model, callbacks)
         device = resolve_device(arguments)

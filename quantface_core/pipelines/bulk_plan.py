@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import UsageError
+from ..io.atomic import file_identity
 from ..io.photos import READABLE, WRITABLE
 from ..io.stores import (
     TABLES,
@@ -23,7 +24,7 @@ from ..io.stores import (
     relative_names,
     suffix,
 )
-from .jobs import distinct_names, find_photos, is_picture, result_name
+from .jobs import RESULTS, distinct_names, find_photos, is_picture, result_name
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def plan_bulk(
     seen = set[tuple[int, str]]()
     for argument in sources:
         before = len(wanted)
-        for place, name, stamp in _found(argument, store, recursive, column, plan.skipped):
+        for place, name, stamp in _found(argument, store, recursive, column, plan):
             number = _number(plan.stores, place.store)
             if (key := (number, place.real_path)) not in seen:
                 seen.add(key)
@@ -83,13 +84,14 @@ def plan_bulk(
                 wanted.append(PurePosixPath(name).with_name(result_name(PurePosixPath(name))))
         if len(wanted) == before and not plan.photos:
             raise UsageError(f"{argument}: no pictures there ({', '.join(READABLE)}; tables: {', '.join(TABLES)})")
-    own = {path for number, path in seen if plan.stores[number].equals(plan.output.store)}
+    beside = [plan.stores[photo.store].equals(plan.output.store) for photo in plan.photos]
+    own = {_identity(plan.source(photo)) for photo, near in zip(plan.photos, beside, strict=True) if near}
     named = []
     for photo, (target, side_by_side) in zip(plan.photos, distinct_names(wanted, compare), strict=True):
         if ".." in target.parts:
             raise UsageError(f"{photo.shown}: its result would lie outside {output}: give its path without ..")
         for path in (target, side_by_side):
-            if path and (plan.output / path.as_posix()).real_path in own:
+            if path and _identity(plan.output / path.as_posix()) in own:
                 raise UsageError(f"{plan.output.shown}/{path} would overwrite a source photo: choose another --output")
         named.append(_named(photo, target, side_by_side))
     plan.photos = named
@@ -101,29 +103,43 @@ def _named(photo: BulkPhoto, target: PurePosixPath, side_by_side: PurePosixPath 
     return BulkPhoto(photo.store, photo.path, photo.shown, photo.stamp, target.as_posix(), compare)
 
 
-def _found(argument: str, store: Any, recursive: bool, column: str, skipped: Counter[str]) -> _Found:
+def _identity(place: Place) -> Hashable:
+    return file_identity(Path(place.path)) if place.is_local else place.real_path
+
+
+def _found(argument: str, store: Any, recursive: bool, column: str, plan: BulkPlan) -> _Found:
     if suffix(argument) in TABLES:
         yield from _of_table(locate(argument, store), store, column)
     elif store is None and not is_uri(argument):
-        found = find_photos([argument], recursive)
-        skipped.update(found.skipped)
+        found = find_photos([argument], recursive, Path(plan.output.path) if plan.output.is_local else None)
+        plan.skipped.update(found.skipped)
         for photo in found.photos:
             yield locate(str(photo)), (found.places[photo] / photo.name).as_posix(), None
     else:
-        yield from _of_store(locate(argument, store), recursive, skipped)
+        yield from _of_store(locate(argument, store), recursive, plan)
 
 
-def _of_store(place: Place, recursive: bool, skipped: Counter[str]) -> _Found:
+def _of_store(place: Place, recursive: bool, plan: BulkPlan) -> _Found:
     if not is_folder(place):
         yield place, posixpath.basename(place.path), None
         return
+    results, skipped = _results_below(place, plan.output), plan.skipped
     for name, stamp in files_below(place, recursive):
         if any(part.startswith(".") for part in posixpath.dirname(name).split("/")):
             continue
-        if stamp is None:
+        if recursive and f"{name}/".startswith(results):
+            skipped[RESULTS] = 1
+        elif stamp is None:
             skipped["folders (--recursive goes into them)"] += 1
         elif is_picture(PurePosixPath(name), skipped):
             yield place / name, name, stamp
+
+
+def _results_below(place: Place, output: Place) -> str:
+    """What the names of results below a place begin with; of none where the output is not in it."""
+    if not output.store.equals(place.store):
+        return "../"
+    return posixpath.relpath(output.real_path or ".", place.real_path or ".") + "/"
 
 
 def _of_table(table: Place, store: Any, column: str) -> _Found:

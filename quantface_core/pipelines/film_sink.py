@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UsageError
-from ..io.atomic import atomic_path, check_writable
+from ..io.atomic import atomic_path, check_writable, file_identity
 from ..io.video import (
     WRITABLE_VIDEO_SUFFIXES,
     FilmReader,
@@ -151,9 +151,13 @@ class FolderSink:
     codec = "pictures"
 
     def __init__(self, output: Path, source: NumberedFrames) -> None:
-        """Raises UsageError for an output that is a file."""
+        """Raises UsageError for an output that is a file, or whose pictures are sources."""
         if output.exists() and not output.is_dir():
             raise UsageError(f"--output {output} is a file: name a folder, or a film")
+        sources = {file_identity(path) for path in source.paths}
+        results = (output / source.name(number) for number in range(len(source.paths)))
+        if found := next((path for path in results if file_identity(path) in sources), None):
+            raise UsageError(f"{found} would overwrite a source picture: choose another --output")
         self._output, self._source = output, source
 
     def describe(self) -> dict[str, Any]:

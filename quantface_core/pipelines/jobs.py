@@ -15,6 +15,9 @@ from ..io.atomic import file_identity
 from ..io.photos import RAW, READABLE, WRITABLE
 
 _NOT_FOLDERS = (*READABLE, *RAW, ".eps", ".pdf", ".svg")  # suffixes of files: no folder is meant by such a name
+RESULTS = "folders of results (the --output)"
+"""Why a folder is passed over."""
+
 _LONGEST = 255  # bytes of a name, on the file systems in use
 _Name = TypeVar("_Name", bound=PurePath)
 
@@ -86,7 +89,7 @@ def _of_folder(folder: Path, recursive: bool, found: FoundPhotos, output: Hashab
             if path.name.startswith("."):
                 continue
             if recursive and file_identity(path) == output:
-                found.skipped["folders of results (the --output)"] += 1
+                found.skipped[RESULTS] += 1
             elif recursive and not path.is_symlink():  # a link may lead in a circle
                 yield from _of_folder(path, recursive, found, output)
             else:

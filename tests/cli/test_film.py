@@ -63,6 +63,8 @@ def test_a_film_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["film.mp4", "--smoothing", "-1"], "smoothing is a number of frames"),
         (["film.mp4", "--json", "film.mp4"], "would overwrite what is read or made here"),
         (["film.mp4", "--json", "out.mkv"], "would overwrite what is read or made here"),
+        (["frames", "--frames", "--json", "frames/f_1.bmp"], "would overwrite what is read or made here"),
+        (["frames", "--frames", "--json", "out/f_1.png"], "would overwrite what is read or made here"),
     ],
 )
 @pytest.mark.usefixtures("instant")
@@ -76,6 +78,8 @@ def test_misuse_is_status_2_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "film.mp4", steps=(512,) * 3)
     (tmp_path / "photo.jpg").write_bytes(b"")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "f_1.bmp").write_bytes(b"")
     assert main(["restore", *arguments, "-o", "out.mkv" if "film.mp4" in arguments else "out"]) == 2
     assert message in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "photo.jpg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "frames", "photo.jpg"]

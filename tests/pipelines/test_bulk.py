@@ -180,8 +180,27 @@ def test_what_is_missing_is_told_in_a_line(folder: Path, tmp_path: Path, capsys:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
         assert main(["restore", str(folder), "-r", "--ray", address, "-o", str(tmp_path / "out")]) == 2
-    assert "nothing answers there" in capsys.readouterr().err
+        assert "nothing answers there" in capsys.readouterr().err
+        assert main(["restore", str(folder), "-r", "--ray", address, "-o", "mock://out"]) == 2
+        assert "nothing answers there" in capsys.readouterr().err
     assert not (tmp_path / "out" / "y0").exists()
+
+
+def test_what_cannot_go_with_ray_is_refused_first(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray.data", reason="needs the extra ray")
+    photo, out = folder / "y0" / "0.png", tmp_path / "out"
+    before = photo.read_bytes()
+    (table := tmp_path / "list.csv").write_text(f"path\n{photo}\n")
+    command = ["restore", "--ray", "local", "-r", "-o", str(out)]
+    for sources, report in ((folder, photo), (folder, out / "y0" / "0.png"), (table, photo), (table, table)):
+        assert main([*command, str(sources), "--json", str(report)]) == 2
+        assert "would overwrite what is read or made here" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+    for films in (["film.mp4"], [str(folder), "--resume"], [str(folder), "--from", "1"]):
+        assert main([*command, *films]) == 2
+        assert "--ray is for photos" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

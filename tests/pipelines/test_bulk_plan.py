@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from quantface_core.errors import UsageError
 from quantface_core.io.stores import Place, write
 from quantface_core.pipelines.bulk_plan import plan_bulk
+from quantface_core.pipelines.jobs import RESULTS
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
 from pyarrow import fs  # noqa: E402
@@ -52,6 +54,29 @@ def test_the_photo_behind_a_link_is_a_source_too(album: Path) -> None:
     (links / "a.jpg").symlink_to(album / "a.jpg")
     with pytest.raises(UsageError, match="would overwrite a source"):
         plan_bulk([str(links)], str(album))
+
+
+def test_a_photo_by_another_name_is_a_source_too(album: Path) -> None:
+    """Another name of the same file, as a mount or a disk that ignores case gives it."""
+    (out := album.parent / "out").mkdir()
+    os.link(album / "a.jpg", out / "a.jpg")
+    with pytest.raises(UsageError, match="would overwrite a source"):
+        plan_bulk([str(album)], str(out))
+
+
+def test_results_are_not_restored_again(album: Path) -> None:
+    (album / "out").mkdir()
+    (album / "out" / "a.jpg").write_bytes(b"a result")
+    store = fs._MockFileSystem()
+    for name in ("in/a.jpg", "in/out/a.jpg", "in/outer/b.jpg"):
+        write(Place(store, name, ""), b"a picture")
+    for plan, wanted in (
+        (plan_bulk([str(album)], str(album / "out"), recursive=True), ["a.jpg"]),
+        (plan_bulk([f"file://{album}"], f"file://{album}/out", recursive=True), ["a.jpg"]),
+        (plan_bulk(["in"], "in/out", recursive=True, store=store), ["a.jpg", "outer/b.jpg"]),
+    ):
+        assert [photo.name for photo in plan.photos] == wanted
+        assert plan.skipped[RESULTS] == 1
 
 
 def test_a_link_is_read_and_written_by_its_own_name(album: Path) -> None:

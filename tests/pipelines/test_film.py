@@ -228,6 +228,10 @@ def test_a_folder_of_numbered_frames(tmp_path: Path) -> None:
     assert FilmReader(tmp_path / "out.mp4").info.rate == 10
     picture = cv2.imread(str(whole / "f_10.png"))[..., ::-1]
     assert np.abs(shown[2] - picture).mean() < 4
+    shutil.move(folder / "f_10.png", stopped / "f_10.png")
+    (folder / "f_10.png").symlink_to(stopped / "f_10.png")
+    with pytest.raises(UsageError, match=r"f_10\.png would overwrite a source picture"):
+        restore_film(request(folder, stopped))
     shutil.copy(folder / "f_10.png", folder / "f_10.ppm")
     with pytest.raises(UsageError, match="results of 2 pictures would be called f_10"):
         restore_film(request(folder, tmp_path / "none"))
