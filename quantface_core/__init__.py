@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 from .errors import ConfigError, ImageError, ModelError, QuantFaceError, UsageError, WriteError
 from .types import (
     BitPlan,
+    Bits,
     Budget,
     DistillSettings,
     Face,
     LayerReport,
+    LayerSensitivity,
     QuantConfig,
     Restoration,
     RestoreOptions,
+    Sensitivity,
     TrainerSettings,
 )
 
@@ -27,38 +30,53 @@ if TYPE_CHECKING:
     from .io.checkpoint import load_restorer, save_restorer
     from .io.models import detector_path, restorer_path
     from .io.photos import Photo, read_photo, write_photo
-    from .quant.allocate import allocate
+    from .io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
+    from .kernels.dispatch import register_backend
+    from .quant.allocate import allocate, describe_plan, measure_sensitivity, solve_plan, summarize_plan
     from .quant.checkpoint import load_quantized, save_quantized
     from .quant.quantize import quantize
     from .restorer import OneStepRestorer, RestorerConfig
     from .stages.restore import restore_aligned, restore_photo
-    from .train.distill import DistillReport, distill
+    from .train.distill import DistillReport, TrainerCallbacks, distill
+    from .train.trainer import Trainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "FaceDetector": "faces.detect",
-    "OneStepRestorer": "restorer",
-    "Photo": "io.photos",
-    "RestorerConfig": "restorer",
     "allocate": "quant.allocate",
-    "DistillReport": "train.distill",
+    "describe_plan": "quant.allocate",
     "detector_path": "io.models",
     "distill": "train.distill",
+    "DistillReport": "train.distill",
+    "FaceDetector": "faces.detect",
+    "load_plan": "io.plans",
     "load_quantized": "quant.checkpoint",
     "load_restorer": "io.checkpoint",
+    "load_sensitivity": "io.plans",
+    "measure_sensitivity": "quant.allocate",
+    "OneStepRestorer": "restorer",
+    "Photo": "io.photos",
     "quantize": "quant.quantize",
     "read_photo": "io.photos",
+    "register_backend": "kernels.dispatch",
     "restore_aligned": "stages.restore",
     "restore_photo": "stages.restore",
     "restorer_path": "io.models",
+    "RestorerConfig": "restorer",
+    "save_plan": "io.plans",
     "save_quantized": "quant.checkpoint",
     "save_restorer": "io.checkpoint",
+    "save_sensitivity": "io.plans",
+    "solve_plan": "quant.allocate",
+    "summarize_plan": "quant.allocate",
+    "Trainer": "train.trainer",
+    "TrainerCallbacks": "train.distill",
     "write_photo": "io.photos",
 }
 
 __all__ = [
     "BitPlan",
+    "Bits",
     "Budget",
     "ConfigError",
     "DistillReport",
@@ -67,6 +85,7 @@ __all__ = [
     "FaceDetector",
     "ImageError",
     "LayerReport",
+    "LayerSensitivity",
     "ModelError",
     "OneStepRestorer",
     "Photo",
@@ -75,22 +94,34 @@ __all__ = [
     "Restoration",
     "RestoreOptions",
     "RestorerConfig",
+    "Sensitivity",
+    "Trainer",
+    "TrainerCallbacks",
     "TrainerSettings",
     "UsageError",
     "WriteError",
     "__version__",
     "allocate",
+    "describe_plan",
     "detector_path",
     "distill",
+    "load_plan",
     "load_quantized",
     "load_restorer",
+    "load_sensitivity",
+    "measure_sensitivity",
     "quantize",
     "read_photo",
+    "register_backend",
     "restore_aligned",
     "restore_photo",
     "restorer_path",
+    "save_plan",
     "save_quantized",
     "save_restorer",
+    "save_sensitivity",
+    "solve_plan",
+    "summarize_plan",
     "write_photo",
 ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,20 @@ def test_every_public_name_exists() -> None:
         assert getattr(quantface_core, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = quantface_core.nonsense
+
+
+def _own_classes(hint: object) -> Iterator[type]:
+    """The core's classes in an annotation, a callback's arguments too."""
+    if isinstance(hint, type) and hint.__module__.startswith("quantface_core."):
+        yield hint
+    for part in hint if isinstance(hint, list) else typing.get_args(hint):
+        yield from _own_classes(part)
+
+
+VERBS = ["quantize", "measure_sensitivity", "solve_plan", "summarize_plan", "allocate", "distill", "TrainerCallbacks"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_a_public_verb_takes_and_gives_is_public(verb: str) -> None:
+    hints = typing.get_type_hints(getattr(quantface_core, verb))
+    assert {c.__name__ for hint in hints.values() for c in _own_classes(hint)} <= set(quantface_core.__all__)

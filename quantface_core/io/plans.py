@@ -55,24 +55,24 @@ def sensitivity_from_json(text: str) -> Sensitivity:
     return Sensitivity(table["model"], table["perceptual"], int(rest), layers)
 
 
-def save_plan(plan: BitPlan, path: Path) -> None:
+def save_plan(plan: BitPlan, path: str | Path) -> None:
     """Write a plan atomically. Raises WriteError."""
-    _write(path, plan_to_json(plan))
+    _write(Path(path), plan_to_json(plan))
 
 
-def load_plan(path: Path) -> BitPlan:
+def load_plan(path: str | Path) -> BitPlan:
     """Read a plan. Raises ModelError when it is missing or not one."""
-    return _loaded(path, plan_from_json)
+    return _loaded(Path(path), plan_from_json)
 
 
-def save_sensitivity(sensitivity: Sensitivity, path: Path) -> None:
+def save_sensitivity(sensitivity: Sensitivity, path: str | Path) -> None:
     """Write sensitivities atomically. Raises WriteError."""
-    _write(path, sensitivity_to_json(sensitivity))
+    _write(Path(path), sensitivity_to_json(sensitivity))
 
 
-def load_sensitivity(path: Path) -> Sensitivity:
+def load_sensitivity(path: str | Path) -> Sensitivity:
     """Read sensitivities. Raises ModelError when they are missing or none."""
-    return _loaded(path, sensitivity_from_json)
+    return _loaded(Path(path), sensitivity_from_json)
 
 
 def _row(layer: LayerSensitivity) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a backend is: the contract that `reference`, `onednn`, `triton` and `half` keep, and their names.
 
-To add one: a folder beside those that keeps `Backend`, and its name in `NAMES`.
+To add one: a folder beside those that keeps `Backend`, and its name in `NAMES`; from outside, `register_backend`.
 """
 
 from __future__ import annotations

@@ -14,10 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantface_core.errors import UsageError
-from quantface_core.kernels import reference
+from quantface_core.kernels import dispatch, reference
 from quantface_core.kernels.backend import CHOICES, NAMES
 from quantface_core.kernels.bitpack import pack
-from quantface_core.kernels.dispatch import BACKENDS, choose_backend, preferred_backend
+from quantface_core.kernels.dispatch import (
+    BACKENDS,
+    backend_name,
+    choose_backend,
+    preferred_backend,
+    register_backend,
+)
 from quantface_core.kernels.quantize import ASYMMETRIC_BITS, BITS, code_range, largest_code, largest_magnitude
 from quantface_core.kernels.weight import LowBitWeight
 
@@ -162,6 +168,28 @@ def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pyt
         choose_backend(CPU, "tpu")
     with pytest.raises(UsageError, match="onednn cannot run here: it computes on the CPU"):
         choose_backend(torch.device("meta"), "onednn")
+
+
+def test_a_backend_of_others_is_chosen_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUANTFACE_BACKEND", raising=False)
+    monkeypatch.setattr(dispatch, "BACKENDS", dict(BACKENDS))
+    mine, before = ModuleType("mine"), choose_backend(CPU)
+    with pytest.raises(UsageError, match="'mine' has no Linear, Conv2d, unavailable, supports"):
+        register_backend("mine", mine)
+    vars(mine).update({name: getattr(reference, name) for name in ("Linear", "Conv2d", "unavailable", "supports")})
+    register_backend("mine", mine)
+    assert choose_backend(CPU) is before
+    assert choose_backend(CPU, "mine") is preferred_backend(CPU, "mine") is mine
+    monkeypatch.setenv("QUANTFACE_BACKEND", "mine")
+    assert choose_backend(CPU) is mine
+    assert backend_name(mine) == "mine"
+    monkeypatch.delenv("QUANTFACE_BACKEND")
+    assert preferred_backend(CPU, "another process's") is before
+    for taken in ("mine", "reference", "auto"):
+        with pytest.raises(UsageError, match="already"):
+            register_backend(taken, mine)
+    with pytest.raises(UsageError, match=r"use auto, .*, mine"):
+        choose_backend(CPU, "tpu")
 
 
 def test_sums_that_saturate_are_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""Bits allocated to any model: one measurement, any budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import quantface_core as qf
+
+CONFIG = qf.QuantConfig(rank=2)
+BUDGETS = [qf.Budget(weight_bits=4.5, activation_bits=5), qf.Budget(megabytes=0.0017)]
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [layer for _ in range(3) for layer in (nn.Linear(16, 16), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Linear(16, 8)).eval()
+
+
+def batches() -> list[torch.Tensor]:
+    return [torch.randn(32, 16, generator=torch.Generator().manual_seed(1))]
+
+
+def test_one_kept_measurement_answers_every_budget_as_allocate_does(tmp_path: Path) -> None:
+    file = f"{tmp_path}/sensitivity.json"
+    qf.save_sensitivity(qf.measure_sensitivity(model(), batches(), CONFIG), file)
+    kept = qf.load_sensitivity(file)
+    plans = [qf.solve_plan(kept, budget) for budget in BUDGETS]
+    assert plans[0] != plans[1]
+    assert plans == [qf.allocate(model(), batches(), budget, CONFIG) for budget in BUDGETS]
+    spent = qf.summarize_plan(plans[0], kept)
+    assert spent["weight_bits"] <= 4.5
+    assert spent["activation_bits"] <= 5
+    assert f"{spent['weight_bits']:.2f} weight bits" in qf.describe_plan(plans[0], kept)
+    assert qf.summarize_plan(plans[1], kept)["megabytes"] <= 0.0017
+    qf.save_plan(plans[0], f"{tmp_path}/plan.json")
+    assert qf.load_plan(f"{tmp_path}/plan.json") == plans[0]
+
+
+def test_a_budget_that_is_none_is_refused_before_the_model_runs() -> None:
+    def forward(_: nn.Module, __: object) -> object:
+        pytest.fail("the model ran")
+
+    with pytest.raises(qf.UsageError, match="at least one budget"):
+        qf.allocate(model(), batches(), qf.Budget(), CONFIG, forward=forward)
