@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError, ModelError
 from ..types import Face, Pixels
+from . import onnx
 from .align import Matrix, compose, face_transform, footprint, invert, shift, template_distance, warp
 from .boxes import Box, box_of_landmarks, face_in_box
 
@@ -67,16 +68,6 @@ def _quiet_opencv() -> Iterator[None]:
         logging.setLogLevel(level)
 
 
-def opencv_file(model: Path) -> tuple[str, str] | tuple[str, NDArray[np.uint8], NDArray[np.uint8]]:
-    """What names an ONNX file for OpenCV: its path, or its bytes where the path is beyond ASCII.
-
-    OpenCV opens files by names in Windows' code page.
-    """
-    if str(model).isascii() or not model.is_file():
-        return str(model), ""
-    return "onnx", np.fromfile(model, np.uint8), np.empty(0, np.uint8)
-
-
 class FaceDetector:
     """YuNet, loaded once. Not safe to share between threads."""
 
@@ -91,8 +82,7 @@ class FaceDetector:
         self._poll, self._search_pixels = poll, search_pixels
         try:
             with _quiet_opencv():
-                file = opencv_file(model)
-                self._net = cv2.FaceDetectorYN.create(*file, (320, 320), _LOWEST_SCORE, 0.4, 5000)  # type: ignore[call-overload]
+                self._net = onnx.load(cv2.FaceDetectorYN.create, model, (320, 320), _LOWEST_SCORE, 0.4, 5000)
         except cv2.error as error:
             raise ModelError(f"{model} is not a face detector that OpenCV can load: {error.err}") from error
 

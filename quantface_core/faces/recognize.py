@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..types import Face, Pixels
-from .detect import opencv_file
+from . import onnx
 
 RECOGNIZER_FILE, RECOGNIZER_REPO = "face_recognition_sface_2021dec.onnx", "opencv/face_recognition_sface"
 
@@ -21,7 +21,7 @@ class FaceRecognizer:
     def __init__(self, model: Path) -> None:
         """Load the ONNX file. Raises ModelError when OpenCV cannot."""
         try:
-            self._net = cv2.FaceRecognizerSF.create(*opencv_file(model))  # type: ignore[call-overload]
+            self._net = onnx.load(cv2.FaceRecognizerSF.create, model)
         except cv2.error as error:
             raise ModelError(f"{model} is not a face recogniser that OpenCV can load: {error.err}") from error
 

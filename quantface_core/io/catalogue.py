@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .tables import read_toml, table_of, value_of
+from .tables import read_toml, refuse_unknown, table_of, value_of
+
+PARTS = ("unet", "vae", "embedder", "projection", "lora")
+"""The originals that a restorer is built from; unet and vae may be one file."""
 
 _KINDS = ("restorers", "detectors")
 _PLAIN = re.compile(r"[\w][\w.+-]*")
@@ -103,6 +106,10 @@ def _entry(name: str, table: Any) -> Entry:
     table = table_of(name, table, ", ".join(field.name for field in fields(Entry)))
     originals = table_of(f"{name}.originals", table.get("originals", {}), "files by part")
     checked = {part: _value(Remote, f"{name}.originals.{part}", remote) for part, remote in originals.items()}
+    if checked:
+        refuse_unknown(f"{name}.originals.", checked, PARTS)
+        if missing := [part for part in PARTS if part not in checked]:
+            raise ConfigError(f"{name}.originals.{missing[0]}: missing; a model is built from {', '.join(PARTS)}")
     entry: Entry = _value(Entry, name, {**table, "originals": checked})
     if not _PLAIN.fullmatch(entry.file):
         raise ConfigError(f"{name}.file: a plain file name, got {entry.file!r:.60}")

@@ -22,10 +22,9 @@ from ..quant.checkpoint import RESTORER
 from ..quant.formats import VERSIONS
 from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
+from .catalogue import PARTS
 from .lora import find_lora_pairs, merge_lora
 from .tensor_files import TensorFile, open_tensors, write_tensors
-
-PARTS = ("unet", "vae", "embedder", "projection", "lora")
 
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 # What the published embedder holds and its code never reads: the second norm of each of its attentions.
@@ -50,7 +49,7 @@ def convert(
     notes: Mapping[str, str] | None = None,
     config: RestorerConfig | None = None,
 ) -> None:
-    """Write the restorer that `files` (see PARTS; unet and vae may be one file) make up to `target`.
+    """Write the restorer that `files` (by part, see PARTS; unet and vae may be one file) make up to `target`.
 
     Raises ModelError naming missing, extra or misshapen tensors; then nothing is written.
     """

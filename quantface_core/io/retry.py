@@ -15,12 +15,18 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def retry(work: Callable[[], Any], progress: Callable[[], int], advice: str) -> Any:
-    """Try, and try again after a passing failure; attempts that brought something on do not count."""
+    """Try, and try again after a passing failure; attempts that brought something on do not count.
+
+    Raises ModelError with `advice` once it is given up. What is no failure of the Hub, its client or the system ends it
+    at once, as it was raised: a progress callback's, say.
+    """
     waits, before = iter(_WAITS), progress()
     while True:
         try:
             return work()
-        except Exception as error:  # the client raises its own, its transport's and the system's errors
+        except Exception as error:
+            if not _of_client(error):
+                raise
             if not _passing(error):
                 raise ModelError(explained(error, advice)) from error
             if progress() > before:
@@ -33,6 +39,22 @@ def retry(work: Callable[[], Any], progress: Callable[[], int], advice: str) -> 
 
 def status_of(error: Exception) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _of_client(error: Exception) -> bool:
+    """Whether it is of the Hub's client, the system, or an answer that makes no sense.
+
+    The client's version decides what carries its requests, and whether that raises OSError or errors of its own.
+    """
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    transport = _package(type(get_session()))
+    mine = any(_package(kind) == transport for kind in type(error).__mro__)
+    return mine or isinstance(error, (OSError, ValueError)) or status_of(error) is not None
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
 
 
 def _passing(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import os
 import posixpath
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -161,6 +162,9 @@ def write(place: Place, content: bytes) -> None:
         if not at_once:
             store.move(draft, place.path)
     except OSError as error:
+        if not at_once:
+            with suppress(OSError):
+                store.delete_file(draft)
         raise WriteError(f"{place.shown}: cannot write ({_line(error)})") from None
 
 

@@ -19,7 +19,7 @@ else:  # pragma: no cover
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """A file as tables. Raises ConfigError, in which `what` names the file to people."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark before it
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the {what} ({error})") from error
 

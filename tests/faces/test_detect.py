@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,23 +130,6 @@ def test_each_of_a_crowd_s_finds_is_measured_once(monkeypatch: pytest.MonkeyPatc
     crowd = [face_in_box((30.0 * (i % 20), 30.0 * (i // 20), 20.0, 20.0)) for i in range(400)]
     assert len(merge(crowd)) == 400
     assert len(measured) == 400
-
-
-def test_the_package_may_lie_under_any_name(
-    detector: FaceDetector, astronaut: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As Windows has it, where OpenCV opens no names beyond ASCII."""
-    copied = tmp_path / "Jürgen" / detector_path().name
-    copied.parent.mkdir()
-    shutil.copy(detector_path(), copied)
-    create = cv2.FaceDetectorYN.create
-
-    def windows(model: str, *others: Any) -> Any:
-        assert model.isascii()
-        return create(model, *others)
-
-    monkeypatch.setattr(cv2.FaceDetectorYN, "create", windows)
-    assert FaceDetector(copied)(astronaut) == detector(astronaut)
 
 
 def test_a_file_that_is_no_detector(tmp_path: Path) -> None:

@@ -16,6 +16,14 @@ repo = "me/mine"
 path = "folder/model.safetensors"
 licence = "MIT"
 """
+BUILT = """
+[restorers.mine]
+file = "mine.safetensors"
+licence = "MIT"
+[restorers.mine.originals.{}]
+repo = "a/b"
+paths = ["model.safetensors"]
+"""
 
 
 @pytest.fixture
@@ -57,6 +65,8 @@ def test_the_models_folder_s_catalogue_comes_first_and_the_named_one_last(own: P
         (ENTRY + "sha256 = 'abc'", r"mine\.sha256: 64 hexadecimal digits"),
         (ENTRY.replace('licence = "MIT"', ""), "licence"),
         (ENTRY.replace('repo = "me/mine"', "[restorers.mine.originals.unet]\nrepo = 'a/b'"), r"unet\.path: not a"),
+        (BUILT.format("unet"), r"mine\.originals\.vae: missing; a model is built from unet, vae, embedder"),
+        (BUILT.format("text_encoder"), r"mine\.originals\.text_encoder: not a field; known are embedder"),
     ],
 )
 def test_a_broken_catalogue_names_file_and_field(own: Path, text: str, message: str) -> None:
@@ -64,6 +74,11 @@ def test_a_broken_catalogue_names_file_and_field(own: Path, text: str, message: 
     with pytest.raises(ConfigError, match=message) as caught:
         catalogue()
     assert str(own) in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_catalogue(own: Path) -> None:
+    own.write_text(ENTRY.lstrip(), "utf-8-sig")
+    assert catalogue()["restorers"]["mine"].licence == "MIT"
 
 
 def test_a_named_catalogue_that_is_missing_is_told(own: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quantface_core.errors import UsageError
+from quantface_core.errors import UsageError, WriteError
 from quantface_core.io.stores import Place, is_there, locate, relative_names, write
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
@@ -49,6 +49,13 @@ def test_what_is_not_there_is_told_from_what_is_not_answered() -> None:
     assert is_there(place)
     with pytest.raises(UsageError, match=r"silent://a\.bin: cannot look into it \(timed out\)"):
         is_there(Place(SilentStore(), "a.bin", "silent://a.bin"))
+
+
+def test_a_file_that_cannot_be_written_leaves_no_draft(tmp_path: Path) -> None:
+    (tmp_path / "taken" / "inside").mkdir(parents=True)  # a file cannot take a folder's name
+    with pytest.raises(WriteError, match="cannot write"):
+        write(locate(str(tmp_path / "taken")), b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_names_below_a_folder_do_not_lead_out_of_it() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,11 +84,11 @@ def _read_tiff(path: Path, most: int | None) -> tuple[Pages, int]:
         pages = tiff.pages(found)
         if not pages:
             raise ImageError("damaged: it has no page")
-        sizes = [(page.number(tiff.WIDTH), page.number(tiff.HEIGHT)) for _, page in pages[:most]]
+        sizes = [(page.number(tiff.WIDTH), page.number(tiff.HEIGHT)) for page in pages[:most]]
         for width, height in sizes:
             check_size(width, height)
         check_size(*max(sizes, key=lambda size: size[0] * size[1]), len(sizes))
-        return Pages(tuple(_page(data, i, page) for i, page in pages[:most])), len(pages)
+        return Pages(tuple(_page(data, page) for page in pages[:most])), len(pages)
 
 
 @contextmanager
@@ -137,7 +136,7 @@ def _count(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1)) if image.format in _ANIMATED else 1
 
 
-def _page(data: Buffer, index: int, directory: Directory) -> Photo:
+def _page(data: Buffer, directory: Directory) -> Photo:
     said = metadata.of_tiff(directory)
     packet = directory.content(tiff.XMP)
     turn = exif.orientation(directory) if exif.ORIENTATION in directory.entries else metadata.turn_of_xmp(packet)
@@ -148,12 +147,7 @@ def _page(data: Buffer, index: int, directory: Directory) -> Photo:
         if max(directory.numbers(tiff.BITS, (1,))) > 8 or directory.number(tiff.FORMAT, 1) not in (1, 4):
             raise ImageError(f"{tiff.describe(directory)}: not read, convert it to RGB of 8 or 16 bits")
         # Pillow turns some of these upright and others not: the tag and XMP's word are hidden from it.
-        content = bytearray(data[:])
-        directory.patch(content, exif.ORIENTATION, 1)
-        if packet and said.xmp:
-            content = content.replace(packet, said.xmp)
-        with Image.open(io.BytesIO(content), formats=["TIFF"]) as image:
-            image.seek(index)
+        with Image.open(tiff.alone(data, directory), formats=["TIFF"]) as image:
             found = _plain(image)
     return replace(_turned(found, turn), exif=exif.from_tiff(directory), metadata=said)
 

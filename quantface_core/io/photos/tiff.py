@@ -1,4 +1,4 @@
-"""TIFF's pixels as numbers, whatever their depth and layout; and TIFF written with all a photo carries.
+"""TIFF's tags, and its pixels as numbers, whatever their depth and layout.
 
 Pillow knows no colour above 8 bits, and OpenCV misreads planar and inverted pictures without an error. Here
 libtiff, inside Pillow, only decompresses: each plane is shown to it as a gray picture of bytes. What those bytes
@@ -8,10 +8,10 @@ mean is decided here. `tifffile` would do it too, but needs imagecodecs' 26 MB f
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,20 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from ...errors import ImageError
-from .ifd import ASCII, BYTE, LONG, RATIONAL, SHORT, UNDEFINED, Buffer, Directory, Entry, header, pack
+from .exif import ORIENTATION
+from .ifd import CHILDREN, LONG, SHORT, Buffer, Directory, chosen, header, pack
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, DESCRIPTION = 254, 256, 257, 258, 259, 262, 266, 270
 STRIPS, SAMPLES, ROWS, STRIP_BYTES, X_DPI, Y_DPI, PLANAR, DPI_UNIT = 273, 277, 278, 279, 282, 283, 284, 296
 PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SUB_IFDS, EXTRA, FORMAT = 317, 322, 323, 324, 325, 330, 338, 339
 LEAST_SAMPLE, MOST_SAMPLE, XMP, IPTC, ICC, DNG = 340, 341, 700, 33723, 34675, 50706
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
-_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _CMYK: 4}
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
+DEFLATE, HORIZONTAL, FLOATING = 8, 2, 3  # a compression and two predictors
+_COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, CMYK: 4}
 _BYTE_CODECS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate twice, PackBits, LZMA, ZSTD
-_DEFLATE, _HORIZONTAL, _FLOATING = 8, 2, 3
-_STRIP = 1 << 20  # bytes of a strip that is written, about
+_UNCOMPRESSED, _OLD_JPEG = 1, 6
+_UNTOLD = 1 << 32  # bytes, more than any block has
 _FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}
 
 
@@ -49,10 +51,10 @@ def is_raw(directory: Directory) -> bool:
     return DNG in directory.entries or bool(reduced and SUB_IFDS in directory.entries)
 
 
-def pages(found: list[Directory]) -> list[tuple[int, Directory]]:
-    """The directories that are pages, with their numbers: no smaller copies unless all are, no masks of others."""
-    pictures = [(i, d) for i, d in enumerate(found) if WIDTH in d.entries and not d.number(SUBFILE) & 0b100]
-    return [(i, d) for i, d in pictures if not d.number(SUBFILE) & 1] or pictures
+def pages(found: list[Directory]) -> list[Directory]:
+    """The directories that are pages: no smaller copies unless all are, no masks of others."""
+    pictures = [d for d in found if WIDTH in d.entries and not d.number(SUBFILE) & 0b100]
+    return [d for d in pictures if not d.number(SUBFILE) & 1] or pictures
 
 
 def readable(directory: Directory) -> bool:
@@ -89,7 +91,7 @@ def read(data: Buffer, directory: Directory) -> Samples:
     kind = (extra[0] if extra else 2) if samples > colours else None
     picture = values[..., :colours]
     white = np.iinfo(picture.dtype).max
-    if photometric == _WHITE_IS_ZERO:
+    if photometric == WHITE_IS_ZERO:
         picture = white - picture
     alpha = values[..., colours].copy() if kind in (1, 2) else None
     if kind == 1 and alpha is not None:
@@ -156,11 +158,11 @@ def _plane(data: Buffer, directory: Directory, samples: int, index: int, planes:
     found = _decompressed(data, directory, (blocks * across * pixel, height), across * pixel, index, planes)
     rows = found.reshape(height, blocks, across * pixel)
     predictor = directory.number(PREDICTOR, 1)
-    if predictor == _FLOATING and kind == "f":
+    if predictor == FLOATING and kind == "f":
         values = _unpredicted_floats(rows, samples, stored.itemsize)
     else:
         values = rows.view(stored).astype(stored.newbyteorder("="))
-        if predictor == _HORIZONTAL and kind != "f":
+        if predictor == HORIZONTAL and kind != "f":
             lanes = values.reshape(height, blocks, across, samples)
             values = np.add.accumulate(lanes, axis=2, dtype=values.dtype)
         elif predictor != 1:
@@ -180,90 +182,82 @@ def _decompressed(
     data: Buffer, directory: Directory, size: tuple[int, int], block: int, index: int, planes: int
 ) -> NDArray[np.uint8]:
     """The bytes of a plane, by showing it to libtiff as a gray picture of `size` in blocks `block` bytes wide."""
-    tiled = TILES in directory.entries
-    places, lengths = (directory.numbers(t) for t in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)))
+    places, lengths = _blocks(directory)
     each = len(places) // planes
+    mine = slice(index * each, (index + 1) * each)
     shown = Directory("<")
     for tag, value in ((WIDTH, size[0]), (HEIGHT, size[1]), (BITS, 8), (PHOTOMETRIC, 1), (SAMPLES, 1)):
         shown.put(tag, LONG, value)
-    shown.put(COMPRESSION, SHORT, directory.number(COMPRESSION, 1))
+    shown.put(COMPRESSION, SHORT, directory.number(COMPRESSION, _UNCOMPRESSED))
     shown.put(FILL_ORDER, SHORT, directory.number(FILL_ORDER, 1))
-    if tiled:
+    if TILES in directory.entries:
         shown.put(TILE_WIDTH, LONG, block)
         shown.put(TILE_HEIGHT, LONG, directory.number(TILE_HEIGHT))
+        shown.put(TILES, LONG)
     else:
         shown.put(ROWS, LONG, min(directory.number(ROWS, size[1]), size[1]))
-    mine = slice(index * each, (index + 1) * each)
-    if not each or max(places) >= 1 << 32:
-        raise ImageError("damaged: it does not say where its pixels lie" if not each else "larger than 4 GB")
-    shown.put(TILES if tiled else STRIPS, LONG, *places[mine])
-    if len(lengths) == len(places):
-        shown.put(TILE_BYTES if tiled else STRIP_BYTES, LONG, *lengths[mine])
-    place = len(data) + len(data) % 2
-    content = b"".join([header("<", place), data[8:], b"\0" * (place - len(data)), pack(shown, place)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+        image = TiffImagePlugin.TiffImageFile(_file(data, shown, places[mine], lengths[mine]))
         pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.shape != size[::-1]:
         raise ImageError("damaged: its pixels are not where it says")
     return pixels
 
 
-def write(pages: list[tuple[NDArray[Any], Directory]], colours: list[int]) -> bytes:
-    """A TIFF of pages [H, W, C] uint8 or uint16, Deflate; `colours` of C are gray or RGB, a channel beyond is alpha.
+def alone(data: Buffer, directory: Directory) -> io.BytesIO:
+    """A page as a file of its own, without what says how to turn it. Raises ImageError and ValueError."""
+    tags = chosen(directory, directory.entries.keys() - {ORIENTATION, XMP, SUB_IFDS, *CHILDREN})
+    if directory.number(COMPRESSION) == _OLD_JPEG:  # whose tags are places of the file
+        place = len(data) + len(data) % 2
+        whole = (header(tags.order, place), data[8:], b"\0" * (place - len(data)), pack(tags, place))
+        return io.BytesIO(b"".join(whole))
+    return _file(data, tags, *_blocks(directory))
 
-    Each page comes with further tags; all are in the first one's byte order.
+
+def _blocks(directory: Directory) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where a page's strips or tiles lie, and their bytes at most. Raises ImageError where it does not say."""
+    tiled = TILES in directory.entries
+    places, lengths = (directory.numbers(t) for t in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)))
+    if not places:
+        raise ImageError("damaged: it does not say where its pixels lie")
+    told = lengths if len(lengths) == len(places) else (0,) * len(places)
+    least = 0
+    if directory.number(COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:  # then what is told may be wrong
+        height = directory.number(HEIGHT)
+        rows = directory.number(TILE_HEIGHT) if tiled else min(directory.number(ROWS, height), height)
+        bits = max(directory.numbers(BITS, (1,))) * directory.number(SAMPLES, 1)
+        least = rows * -(-directory.number(TILE_WIDTH if tiled else WIDTH) * bits // 8)
+    return places, tuple(max(length, least) or _UNTOLD for length in told)  # some writers leave them 0
+
+
+def _file(data: Buffer, tags: Directory, places: Sequence[int], lengths: Sequence[int]) -> io.BytesIO:
+    """A TIFF of one page, which has the blocks at `places` of `data`; each ends where the next begins, if not before.
+
+    They keep their order, so that what reaches over its end finds there what it found in `data`.
     """
-    order = pages[0][1].order
-    body = bytearray(header(order))
-    link = 4  # where the place of the next directory has to be written
-    for (pixels, tags), count in zip(pages, colours, strict=True):
-        if tags.order != order:
-            raise ValueError("pages of two byte orders")
-        directory = _stored(body, pixels, tags, count)
-        body += b"\0" * (len(body) % 2)
-        struct.pack_into(order + "L", body, link, len(body))
-        link = len(body) + 2 + 12 * len(directory.entries.keys() | directory.children.keys())
-        body += pack(directory, len(body))
-    return bytes(body)
-
-
-def _stored(body: bytearray, pixels: NDArray[Any], tags: Directory, colours: int) -> Directory:
-    """Append a page's strips to the file; returns its directory."""
-    height, width, channels = pixels.shape
-    rows = max(1, _STRIP // (width * channels * pixels.dtype.itemsize))
-    places, lengths = [], []
-    for top in range(0, height, rows):
-        strip = pixels[top : top + rows]
-        less = strip.copy()
-        less[:, 1:] -= strip[:, :-1]
-        packed = zlib.compress(less.astype(pixels.dtype.newbyteorder(tags.order)).tobytes())
-        places.append(len(body))
-        lengths.append(len(packed))
-        body += packed
-    page = Directory(tags.order, dict(tags.entries), dict(tags.children))
-    page.put(WIDTH, LONG, width)
-    page.put(HEIGHT, LONG, height)
-    page.put(BITS, SHORT, *[pixels.dtype.itemsize * 8] * channels)
-    page.put(COMPRESSION, SHORT, _DEFLATE)
-    page.put(PHOTOMETRIC, SHORT, _RGB if colours == 3 else _BLACK_IS_ZERO)
-    page.put(STRIPS, LONG, *places)
-    page.put(SAMPLES, SHORT, channels)
-    page.put(ROWS, LONG, min(rows, height))
-    page.put(STRIP_BYTES, LONG, *lengths)
-    page.put(PLANAR, SHORT, 1)
-    page.put(PREDICTOR, SHORT, _HORIZONTAL)
-    if channels > colours:
-        page.put(EXTRA, SHORT, 2)
-    return page
-
-
-def put_resolution(directory: Directory, dpi: tuple[float, float]) -> None:
-    """Dots an inch, to a thousandth."""
-    for tag, value in zip((X_DPI, Y_DPI), dpi, strict=True):
-        directory.put(tag, RATIONAL, round(value * 1000), 1000)
-    directory.put(DPI_UNIT, SHORT, 2)
+    if not places or not 0 <= min(places) <= max(places) < len(data):
+        raise ImageError("damaged: its pixels are not where it says")
+    starts = sorted(set(places))
+    room = dict(zip(starts, np.diff([*starts, len(data)]).tolist(), strict=True))
+    lengths = [min(length, room[place]) for place, length in zip(places, lengths, strict=True)]
+    longest = dict.fromkeys(starts, 0)
+    for place, length in zip(places, lengths, strict=True):
+        longest[place] = max(longest[place], length)
+    place_tag, length_tag = (TILES, TILE_BYTES) if TILES in tags.entries else (STRIPS, STRIP_BYTES)
+    tags.put(length_tag, LONG, *lengths)
+    tags.put(place_tag, LONG, *[0] * len(places))  # for now: they follow from the directory's length
+    ends = list(accumulate(longest.values(), initial=8 + len(pack(tags, 8))))
+    if ends[-1] >= 1 << 32:
+        raise ImageError("larger than 4 GB")
+    moved = dict(zip(starts, ends[:-1], strict=True))
+    tags.put(place_tag, LONG, *(moved[place] for place in places))
+    file = io.BytesIO()
+    file.write(header(tags.order) + pack(tags, 8))
+    for start, length in longest.items():
+        file.write(data[start : start + length])
+    file.seek(0)
+    return file
 
 
 def resolution(directory: Directory) -> tuple[float, float] | None:
@@ -273,13 +267,3 @@ def resolution(directory: Directory) -> tuple[float, float] | None:
     if inches is None or len(x) < 2 or len(y) < 2 or not x[1] or not y[1] or not x[0] or not y[0]:
         return None
     return x[0] / x[1] * inches, y[0] / y[1] * inches
-
-
-def put_bytes(directory: Directory, tag: int, value: bytes | None) -> None:
-    """A tag of bytes, as XMP's, IPTC's and the profile's are."""
-    if value:
-        directory.entries[tag] = Entry(BYTE if tag == XMP else UNDEFINED, value)
-
-
-def put_text(directory: Directory, tag: int, value: bytes) -> None:
-    directory.entries[tag] = Entry(ASCII, value.rstrip(b"\0") + b"\0")

@@ -16,7 +16,7 @@ from PIL import Image
 from ...bit_depth import to_8_bits
 from ...errors import ImageError
 from ..atomic import atomic_path
-from . import exif, png, tiff
+from . import exif, png, tiff, tiff_write
 from .colour import space, to_srgb
 from .ifd import Directory
 from .photo import JPEG, PNG, TIFF, WEBP, WRITABLE, XMP_START, Metadata, Pages, Photo, check_size
@@ -137,7 +137,7 @@ def _with_resolution(blob: bytes | None, dpi: tuple[float, float]) -> bytes | No
     if blob is not None:
         return blob
     directory = Directory("<")
-    tiff.put_resolution(directory, dpi)
+    tiff_write.put_resolution(directory, dpi)
     return exif.from_tiff(directory)
 
 
@@ -179,17 +179,17 @@ def _encode_tiff(pages: Pages) -> tuple[bytes, Warnings]:
         directory = exif.descriptive(directory)
         metadata = photo.metadata
         if metadata.dpi:
-            tiff.put_resolution(directory, metadata.dpi)
+            tiff_write.put_resolution(directory, metadata.dpi)
         for tag, value in ((tiff.XMP, metadata.xmp), (tiff.IPTC, metadata.iptc), (tiff.ICC, photo.icc)):
-            tiff.put_bytes(directory, tag, value)
+            tiff_write.put_bytes(directory, tag, value)
         if metadata.comment and tiff.DESCRIPTION not in directory.entries:
-            tiff.put_text(directory, tiff.DESCRIPTION, metadata.comment)
+            tiff_write.put_text(directory, tiff.DESCRIPTION, metadata.comment)
         elif metadata.comment:
             warnings.add("the comment is left out: TIFF holds one description, and there is one")
         warnings |= set(_dropped_chunk_warnings(metadata, "TIFF"))
         stored.append((_stack_alpha(photo), directory))
         colours.append(1 if photo.gray else 3)
-    return tiff.write(stored, colours), tuple(sorted(warnings))
+    return tiff_write.write(stored, colours), tuple(sorted(warnings))
 
 
 def _dropped_chunk_warnings(metadata: Metadata, name: str) -> Warnings:

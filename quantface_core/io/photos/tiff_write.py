@@ -1,0 +1,101 @@
+"""TIFF written with all that a photo carries."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .ifd import ASCII, BYTE, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, header, pack
+from .tiff import (
+    BITS,
+    BLACK_IS_ZERO,
+    COMPRESSION,
+    DEFLATE,
+    DPI_UNIT,
+    EXTRA,
+    HEIGHT,
+    HORIZONTAL,
+    PHOTOMETRIC,
+    PLANAR,
+    PREDICTOR,
+    RGB,
+    ROWS,
+    SAMPLES,
+    STRIP_BYTES,
+    STRIPS,
+    WIDTH,
+    X_DPI,
+    XMP,
+    Y_DPI,
+)
+
+_STRIP = 1 << 20  # bytes of a strip, about
+
+
+def write(pages: list[tuple[NDArray[Any], Directory]], colours: list[int]) -> bytes:
+    """A TIFF of pages [H, W, C] uint8 or uint16, Deflate; `colours` of C are gray or RGB, a channel beyond is alpha.
+
+    Each page comes with further tags; all are in the first one's byte order.
+    """
+    order = pages[0][1].order
+    body = bytearray(header(order))
+    link = 4  # where the place of the next directory has to be written
+    for (pixels, tags), count in zip(pages, colours, strict=True):
+        if tags.order != order:
+            raise ValueError("pages of two byte orders")
+        directory = _stored(body, pixels, tags, count)
+        body += b"\0" * (len(body) % 2)
+        struct.pack_into(order + "L", body, link, len(body))
+        link = len(body) + 2 + 12 * len(directory.entries.keys() | directory.children.keys())
+        body += pack(directory, len(body))
+    return bytes(body)
+
+
+def _stored(body: bytearray, pixels: NDArray[Any], tags: Directory, colours: int) -> Directory:
+    """Append a page's strips to the file; returns its directory."""
+    height, width, channels = pixels.shape
+    rows = max(1, _STRIP // (width * channels * pixels.dtype.itemsize))
+    places, lengths = [], []
+    for top in range(0, height, rows):
+        strip = pixels[top : top + rows]
+        less = strip.copy()
+        less[:, 1:] -= strip[:, :-1]
+        packed = zlib.compress(less.astype(pixels.dtype.newbyteorder(tags.order)).tobytes())
+        places.append(len(body))
+        lengths.append(len(packed))
+        body += packed
+    page = Directory(tags.order, dict(tags.entries), dict(tags.children))
+    page.put(WIDTH, LONG, width)
+    page.put(HEIGHT, LONG, height)
+    page.put(BITS, SHORT, *[pixels.dtype.itemsize * 8] * channels)
+    page.put(COMPRESSION, SHORT, DEFLATE)
+    page.put(PHOTOMETRIC, SHORT, RGB if colours == 3 else BLACK_IS_ZERO)
+    page.put(STRIPS, LONG, *places)
+    page.put(SAMPLES, SHORT, channels)
+    page.put(ROWS, LONG, min(rows, height))
+    page.put(STRIP_BYTES, LONG, *lengths)
+    page.put(PLANAR, SHORT, 1)
+    page.put(PREDICTOR, SHORT, HORIZONTAL)
+    if channels > colours:
+        page.put(EXTRA, SHORT, 2)
+    return page
+
+
+def put_resolution(directory: Directory, dpi: tuple[float, float]) -> None:
+    """Dots an inch, to a thousandth."""
+    for tag, value in zip((X_DPI, Y_DPI), dpi, strict=True):
+        directory.put(tag, RATIONAL, round(value * 1000), 1000)
+    directory.put(DPI_UNIT, SHORT, 2)
+
+
+def put_bytes(directory: Directory, tag: int, value: bytes | None) -> None:
+    """A tag of bytes, as XMP's, IPTC's and the profile's are."""
+    if value:
+        directory.entries[tag] = Entry(BYTE if tag == XMP else UNDEFINED, value)
+
+
+def put_text(directory: Directory, tag: int, value: bytes) -> None:
+    directory.entries[tag] = Entry(ASCII, value.rstrip(b"\0") + b"\0")

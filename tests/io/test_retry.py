@@ -1,0 +1,49 @@
+"""Which errors of a download are waited out, and which end it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub.utils import get_session
+
+from quantface_core.errors import ModelError
+from quantface_core.io import retry as module
+from quantface_core.io.catalogue import Remote
+from quantface_core.io.hub import fetch
+from quantface_core.io.retry import retry
+from tests.io.local_hub import LocalHub
+
+
+class Cancelled(Exception):  # noqa: N818
+    """A caller's own."""
+
+
+def test_a_progress_callback_that_raises_ends_the_download(hub: LocalHub, tmp_path: Path) -> None:
+    hub.files["someone/model/model.safetensors"] = bytes(100_000)
+    told: list[str] = []
+    calls: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        calls.append(done)
+        raise Cancelled("the user pressed stop")
+
+    with pytest.raises(Cancelled, match="pressed stop"):
+        fetch(Remote("someone/model", ("model.safetensors",)), tmp_path / "model.safetensors", told.append, progress)
+    assert len(calls) == 1
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_errors_of_whatever_carries_requests_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    carrier = type("CarrierError", (Exception,), {"__module__": type(get_session()).__module__})
+    for error in (carrier("cut off"), ConnectionResetError("cut off"), ValueError("cut off: no JSON")):
+        tries = []
+
+        def work(error: Exception = error, tries: list[int] = tries) -> None:
+            tries.append(1)
+            raise error
+
+        with pytest.raises(ModelError, match="cut off"):
+            retry(work, lambda: 0, "https://huggingface.co/someone/model")
+        assert len(tries) == 3
