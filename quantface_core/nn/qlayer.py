@@ -201,8 +201,9 @@ class QuantLayer(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """The format goes into the state's metadata: without it the tensors mean nothing."""
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if hasattr(destination, "_metadata"):
-            destination._metadata[prefix[:-1]]["format"] = asdict(self.format)
+        metadata = getattr(destination, "_metadata", None)  # a caller's own dictionary has none
+        if metadata is not None:
+            metadata[prefix[:-1]]["format"] = asdict(self.format)
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], strict: bool, *messages: list[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -16,23 +17,49 @@ from .qpointwise import QuantPointwiseConv2d
 from .replace import replace_by_name
 
 Layer = nn.Linear | nn.Conv2d
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# Hooks defined in these change nothing that a layer computes: the library's look on, torch's make its weight.
+_KNOWN_HOOKS = (__name__.rpartition("nn.")[0], "torch.nn.utils.")
 
 
 def quantizable(model: nn.Module) -> dict[str, Layer]:
-    """Linears and ungrouped, undilated, zero-padded convolutions by name, in the model's order.
+    """Linears and ungrouped, undilated, zero-padded 2D convolutions by name, in the model's order.
 
     Not the model itself, which has no place to put another in, nor layers that compute in a way of their own.
     """
-    return {name: module for name, module in model.named_modules() if name and _fits(module)}
+    return {name: layer for name, layer in _layers(model).items() if not _obstacle(layer)}
 
 
-def _fits(module: nn.Module) -> bool:
-    if type(module).forward not in (nn.Linear.forward, nn.Conv2d.forward):
-        return False
-    if isinstance(module, nn.Conv2d):
-        plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
-        return plain and not isinstance(module.padding, str)
-    return isinstance(module, nn.Linear)
+def never_quantized(model: nn.Module) -> dict[str, str]:
+    """The other linears and convolutions by name, and what they are, such as "a grouped convolution"."""
+    return {name: what for name, layer in _layers(model).items() if (what := _obstacle(layer))}
+
+
+def is_patched(module: nn.Module) -> bool:
+    """Whether calling a module does more than its class says: a forward in place of its own, or somebody's hook."""
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    known = (str(getattr(hook, "__module__", "")).startswith(_KNOWN_HOOKS) for hook in hooks)
+    return "forward" in vars(module) or not all(known)
+
+
+def _layers(model: nn.Module) -> dict[str, Any]:
+    return {n: module for n, module in model.named_modules() if n and isinstance(module, (nn.Linear, *_CONVOLUTIONS))}
+
+
+def _obstacle(layer: Any) -> str:
+    """What a layer is that keeps it in full precision, in words; empty = nothing."""
+    if type(layer).forward not in (nn.Linear.forward, nn.Conv2d.forward):
+        return f"a {type(layer).__name__}"
+    if is_patched(layer):
+        return "a layer with a replaced forward" if "forward" in vars(layer) else "a layer with hooks"
+    if isinstance(layer, nn.Linear):
+        return ""
+    if layer.groups > 1:
+        return "a grouped convolution"
+    if layer.dilation != (1, 1):
+        return "a dilated convolution"
+    padding = layer.padding if isinstance(layer.padding, str) else layer.padding_mode
+    return "" if padding == "zeros" else f"a convolution of padding {padding!r}"
 
 
 def is_pointwise(layer: nn.Module) -> bool:

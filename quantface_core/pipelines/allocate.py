@@ -13,6 +13,7 @@ from ..charts import draw_bits, save_chart
 from ..errors import UsageError
 from ..io.plans import load_sensitivity, save_plan, save_sensitivity
 from ..metrics.by_name import full_reference
+from ..quant.bit_program import check_budget as check_budget
 from ..quant.bit_program import describe, solve
 from ..stages.quantize import calibrate_restorer
 from ..stages.sensitivity import measure_sensitivity
@@ -57,15 +58,6 @@ class AllocateResult:
 def check_metric(perceptual: str) -> None:
     """Raise UsageError for a metric that cannot be had, before the minutes of measuring."""
     full_reference(perceptual)
-
-
-def check_budget(budget: Budget) -> None:
-    """Raise UsageError for a budget that limits nothing, or by a number that is none."""
-    given = (budget.activation_bits, budget.weight_bits, budget.megabytes, budget.operations)
-    if not any(value is not None for value in given):
-        raise UsageError("give at least one budget: activation bits, weight bits, megabytes or operations")
-    if wrong := [value for value in given if value is not None and not 0 < value < float("inf")]:
-        raise UsageError(f"a budget is a number above 0, got {wrong[0]}")
 
 
 def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None) -> Sensitivity:

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from ..errors import ConfigError, ModelError, UsageError, WriteError
 from ..io.atomic import atomic_path
 from ..io.file_diagnosis import diagnose_model_file
-from ..nn.swap import quant_layers
+from ..kernels.dispatch import choose_backend
+from ..nn.swap import prefer, quant_layers
+from ..runtime.compiled import original
 from .formats import (
     VERSIONS,
     add_low_bit_layers,
@@ -38,7 +40,7 @@ FORMAT, RESTORER = "quantface-model", "quantface"
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
 RESERVED = ("format", "version", "class", "family", "config", "layers")  # of the metadata; all else is notes
 _DIFFUSERS = "diffusers."
-_FLOATS = ("F64", "F32", "F16", "BF16")
+_FLOATS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}  # dtypes of low-bit layers
 _SHOWN = 3  # names in an error message
 _MOST_LAYERS, _LARGEST = 512, 10_000_000  # of a configuration's whole numbers: it is not trusted
@@ -50,15 +52,18 @@ def save_quantized(
     """Write a quantized model atomically: low-bit layers as they are, other floating-point weights as `dtype`.
 
     None keeps every dtype: loaded, the model computes the same bits. `notes` (licence, settings, ...) go into the
-    metadata. Raises UsageError when no layer is quantized, ModelError when a weight does not fit `dtype` or the state
-    holds what is no tensor, WriteError.
+    metadata. Diffusers' models are loaded from the file alone, unless they hold more than their configuration says, as
+    adapters. Raises UsageError when no layer is quantized, `dtype` is no float's or a note no text, ModelError when a
+    weight does not fit `dtype` or the state holds what is no tensor, WriteError.
     """
+    model = original(model)
     if not quant_layers(model):
         raise UsageError(f"no layer of the {type(model).__name__} is quantized: call quantize first")
     described = {"format": FORMAT, "class": f"{type(model).__module__}.{type(model).__qualname__}"}
     if _diffusers_class(type(model).__name__) is type(model):
         config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}  # type: ignore[arg-type]
-        described |= {"class": f"{_DIFFUSERS}{type(model).__name__}", "config": json.dumps(config)}
+        if _is_as_configured(model, config):
+            described |= {"class": f"{_DIFFUSERS}{type(model).__name__}", "config": json.dumps(config)}
     write_model(model, Path(path), {**(notes or {}), **described}, dtype)
 
 
@@ -67,14 +72,24 @@ def load_quantized(
     model: nn.Module | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    backend: str | None = None,
 ) -> nn.Module:
     """Read a quantized model, in evaluation mode and without gradients; its other weights as `dtype`, None = as stored.
 
     A file of a diffusers model builds it. Any other needs `model`, one of the same architecture before it was
-    quantized, which is filled in place, whatever its weights. Raises ModelError when the file is missing, damaged, or
-    of another architecture; `model` then stays as it was.
+    quantized, which is filled in place, whatever its weights. `backend` names who computes its low-bit layers, one of
+    ours or one that is registered; None = the fastest. Raises ModelError when the file is missing, damaged, or of
+    another architecture; UsageError when `model` is quantized already, `dtype` is no float's, `device` is not here, or
+    `backend` cannot run on it; `model` then stays as it was.
     """
-    path = Path(path)
+    path, given = Path(path), model
+    _refuse_dtype(dtype)
+    _refuse_device(device)
+    chosen = choose_backend(torch.device(device), backend) if backend else None
+    if model is not None:
+        model = original(model)
+        if quant_layers(model):
+            raise UsageError("the model to fill is quantized already: give one in full precision")
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), FORMAT)
         if model is None:
@@ -89,7 +104,21 @@ def load_quantized(
     refuse_scales(path, tensors, fixed)
     add_low_bit_layers(model, formats)
     model.load_state_dict(tensors, assign=True)
-    return model.to(device).requires_grad_(False).eval()
+    if chosen:
+        prefer(model, chosen)
+    return (model if given is None else given).to(device).requires_grad_(False).eval()
+
+
+def _refuse_dtype(dtype: torch.dtype | None) -> None:
+    if dtype is not None and dtype not in _FLOATS:
+        raise UsageError(f"a dtype is {', '.join(map(str, _FLOATS))} or None, got {dtype!r:.40}")
+
+
+def _refuse_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # the first of a torch that was built without it
+        raise UsageError(f"the device {device} cannot be used here ({str(error).splitlines()[0]})") from error
 
 
 def _moved(tensor: Tensor, device: str | torch.device, dtype: torch.dtype | None) -> Tensor:
@@ -103,12 +132,23 @@ def _diffusers_class(name: str) -> Any:
     return found if isinstance(found, type) and issubclass(found, diffusers.ModelMixin) else None
 
 
+def _is_as_configured(model: Any, config: dict[str, Any]) -> bool:
+    """Whether a quantized diffusers model's class builds what holds the same tensors: adapters add some."""
+    try:
+        with building(Path()), torch.device("meta"):
+            built = type(model).from_config(config)
+        expected, _ = low_bit_state(built, formats_from_json(formats_to_json(model), built))
+    except (ConfigError, ModelError):
+        return False
+    return {name: t.shape for name, t in expected.items()} == {name: t.shape for name, t in model.state_dict().items()}
+
+
 def _built(path: Path, metadata: Mapping[str, str]) -> nn.Module:
     """The architecture of a diffusers model, without memory for its weights. Raises ModelError."""
     name = metadata.get("class", "")
     found = _diffusers_class(name.removeprefix(_DIFFUSERS)) if name.startswith(_DIFFUSERS) else None
     if found is None or "config" not in metadata:
-        raise ModelError(f"{path} holds a {name:.80}, not a model of this diffusers: load_quantized(path, model=...)")
+        raise ModelError(f"{path} holds a {name:.80}, no model that diffusers builds: load_quantized(path, model=...)")
     config = read_json(path, metadata["config"], "configuration")
     _check_config(path, config)
     with building(path), torch.device("meta"):
@@ -140,7 +180,13 @@ def _check_config(path: Path, config: Any) -> None:
 
 
 def write_model(model: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype | None) -> None:
-    """Write a model's state atomically, floats of no low-bit layer as `dtype`. Raises ModelError, WriteError."""
+    """Write a model's state atomically, floats of no low-bit layer as `dtype`.
+
+    Raises UsageError for a dtype or metadata that no file holds, ModelError, WriteError.
+    """
+    _refuse_dtype(dtype)
+    if others := [key for key, value in metadata.items() if not isinstance(value, str)]:
+        raise UsageError(f"notes are texts, not numbers or tables: {some(others)}")
     fixed, seen, state = stored_as_is(model), set[int](), model.state_dict()
     if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
         raise ModelError(f"a file holds tensors alone, not what get_extra_state gives: {some(others)}")
@@ -152,6 +198,8 @@ def write_model(model: nn.Module, path: Path, metadata: Mapping[str, str], dtype
             tensor = tensor.clone()  # the format has no tensors that share memory
         seen.add(tensor.data_ptr())
         tensors[name] = tensor
+    if others := [name for name, t in tensors.items() if t.is_floating_point() and t.dtype not in _FLOATS]:
+        raise ModelError(f"no file holds {tensors[others[0]].dtype}, give dtype=torch.float16 or alike: {some(others)}")
     parameters = {name for name, _ in model.named_parameters()}
     broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
     # A table of a mask may well hold infinity.
@@ -251,7 +299,7 @@ def check_layout(path: Path, file: Any, expected: Mapping[str, Tensor], fixed: s
             raise ModelError(f"{path}: {name} has shape {found.get_shape()}, expected {list(tensor.shape)}")
         if name not in fixed and not tensor.is_floating_point():
             continue  # a table of whole numbers has the dtype that its model gave it
-        known = [_STORED[tensor.dtype]] if name in fixed else list(_FLOATS)
+        known = [_STORED[tensor.dtype]] if name in fixed else list(_FLOATS.values())
         if found.get_dtype() not in known:
             raise ModelError(f"{path}: {name} is {found.get_dtype()}, expected {' or '.join(known)}")
 

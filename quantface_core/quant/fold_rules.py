@@ -18,6 +18,7 @@ from torch import nn
 
 from ..nn.fold import FoldPath
 from ..nn.qlayer import QuantLayer
+from ..nn.swap import is_patched
 
 FoldRule = Callable[[nn.Module], Iterator[FoldPath]]
 
@@ -41,9 +42,9 @@ def fold_paths(model: nn.Module, rules: Sequence[FoldRule]) -> list[FoldPath]:
 
 
 def norm_path(norm: nn.Module | None, *consumers: nn.Module | None) -> Iterator[FoldPath]:
-    """From a norm to all that read it. Precondition: it has weights of its own, one a channel."""
+    """From a norm to all that read it. Precondition: it has weights of its own, one a channel, and no hooks."""
     weight = norm._parameters.get("weight") if isinstance(norm, nn.LayerNorm | nn.GroupNorm) else None
-    if norm is not None and weight is not None and weight.ndim == 1:
+    if norm is not None and weight is not None and weight.ndim == 1 and not is_patched(norm):
         yield from _path(norm, _ALL, len(weight), *consumers)
 
 
@@ -64,15 +65,18 @@ def _path(producer: nn.Module, rows: slice, outputs: int, *consumers: nn.Module 
 
 
 def _computes_as(module: nn.Module | None, *kinds: type[nn.Module]) -> bool:
-    """Whether a module has the forward of one of these: one of its own may read anything inside it once more."""
+    """Whether a module has the forward of one of these: one of its own may read anything inside it once more.
+
+    A hook may do anything with what goes in or comes out.
+    """
     forward = getattr(type(module), "forward", None)
-    return any(forward is kind.forward for kind in kinds) and "forward" not in vars(module)
+    return module is not None and any(forward is kind.forward for kind in kinds) and not is_patched(module)
 
 
 def _is_linear(module: nn.Module | None) -> bool:
     """Of low bits, or a plain layer whose weight is a parameter of its own."""
     if isinstance(module, QuantLayer):
-        return True
+        return not is_patched(module)
     own = module is not None and isinstance(module._parameters.get("weight"), nn.Parameter)
     return own and _computes_as(module, nn.Linear, nn.Conv2d)
 
@@ -91,13 +95,14 @@ def transformer_block(module: nn.Module) -> Iterator[FoldPath]:
             yield from norm_path(module.norm1, first.to_q, first.to_k, first.to_v)
         if second is not None and _reads_directly(second) and _needs_context(second):
             yield from norm_path(module.norm2, second.to_q)
-        yield from norm_path(module.norm3, getattr(module.ff.net[0], "proj", None))
+        if _computes_as(module.ff, FeedForward) and not is_patched(module.ff.net[0]):
+            yield from norm_path(module.norm3, getattr(module.ff.net[0], "proj", None))
     yield from _gated(module.ff)
 
 
 def _reads_as_its_class(block: BasicTransformerBlock) -> bool:
     # Not inherited: a forward over one that says so is another.
-    says_so = "is_plain_block" in vars(type(block)) and "forward" not in vars(block)
+    says_so = "is_plain_block" in vars(type(block)) and not is_patched(block)
     return says_so or _computes_as(block, BasicTransformerBlock)
 
 
@@ -105,7 +110,7 @@ def _gated(block: FeedForward) -> Iterator[FoldPath]:
     """The half that is gated. Precondition: a gate; any other activation lies between, and is not linear."""
     gate, down = block.net[0], block.net[2]
     gates = _computes_as(gate, GEGLU) or getattr(gate, "gates_first_half", False)
-    if gates and _is_linear(down) and _computes_as(block, FeedForward):
+    if gates and not is_patched(gate) and _is_linear(down) and _computes_as(block, FeedForward):
         yield from layer_path(gate.proj, down, linear=_shape(down)[1])
 
 

@@ -6,6 +6,7 @@ layer's copies exist at a time. The model itself changes only at the end, all at
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,11 +18,12 @@ from ..kernels.hadamard import largest_block
 from ..kernels.quantize import largest_code
 from ..nn.fold import fold_ahead, take_tensors
 from ..nn.qlayer import QuantLayer
-from ..nn.swap import Layer, is_pointwise, quantizable, swap
+from ..nn.swap import Layer, is_pointwise, never_quantized, quantizable, swap
 from ..runtime.compiled import uncompiled
 from ..runtime.memory import released_memory
 from ..types import BRANCH_BITS, BRANCHES, FLOAT_BRANCH, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
 from .batches import Forward, Progress, call, eval_mode, materialize
+from .checkpoint import some
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
 from .observe import ChannelStatistics, calibrate, observe_inputs
@@ -43,18 +45,25 @@ def quantize(
     plan: BitPlan | None = None,
     progress: Progress | None = None,
 ) -> list[LayerReport]:
-    """Calibrate any model on `batches`, then balance and quantize its linears and convolutions, in place.
+    """Calibrate any model on `batches`, then balance and quantize its linears and 2D convolutions, in place.
 
     A batch is a tensor, a tuple of arguments or a mapping of keywords; `forward(model, batch)` feeds the model
     otherwise. `include` and `exclude` are patterns of layers' names (`*` stands for anything): what is quantized, and
     what of that is not. `plan` (from `allocate`) goes before the config's widths. The searches see the first batch,
-    and of the others what it takes to reach every layer. Layers that no batch reaches stay as they are.
+    and of the others what it takes to reach every layer.
+
+    What stays in full precision is told by a warning, unless excluded: convolutions that are grouped, dilated,
+    transposed, not of 2D or not padded by zeros as numbers say; layers with hooks, or with a forward of their class's
+    or their own, such as offloading gives them (take it off first); layers that no batch called, such as the output
+    layer of `nn.MultiheadAttention`, which reads its weights itself.
 
     Returns a report a layer. Refused (UsageError, ConfigError) or interrupted, the model stays as it was.
     """
-    config, batches = config or QuantConfig(), materialize(batches)
+    config, batches = QuantConfig() if config is None else config, materialize(batches)
+    staying = never_quantized(model)
     if not quantizable(model):
-        raise UsageError(f"{type(model).__name__} has no linear or convolution inside that can be quantized")
+        why = f" ({_described(staying)})" if staying else ""
+        raise UsageError(f"{type(model).__name__} has no linear or convolution inside that can be quantized{why}")
     formats = plan_formats(model, config, plan, include, exclude)
     count = len(batches)
 
@@ -67,7 +76,17 @@ def quantize(
             progress(count + done, count + len(formats))
 
     statistics = calibrate(model, batches, forward, calibrating, FISHER_BATCHES * config.wants_fisher)
+    chosen = _chosen(staying, include, exclude)
+    staying = {name: what for name, what in staying.items() if name in chosen}
+    staying |= {name: "a layer that no batch called" for name in formats if name not in statistics}
+    if staying:
+        message = f"chosen layers stay in full precision ({len(staying)}): {_described(staying)}"
+        warnings.warn(message, stacklevel=3)  # the caller's line, past what `uncompiled` puts between
     return quantize_layers(model, statistics, batches, formats, config, forward=forward, progress=searching)
+
+
+def _described(layers: Mapping[str, str]) -> str:
+    return some([f"{name} is {what}" for name, what in layers.items()])
 
 
 def plan_formats(
@@ -81,12 +100,14 @@ def plan_formats(
 
     Raises ConfigError for a config that is out of bounds, a plan for another model, a pattern that no layer has.
     """
+    if plan is not None and not isinstance(plan, BitPlan):
+        raise ConfigError(f"a plan is a BitPlan, as allocate gives it, got {plan!r:.40}")
     layers, widths = quantizable(model), dict(plan.layers) if plan else {}
     unknown = sorted(set(widths) - set(layers))
     if unknown:
         raise ConfigError(f"the plan is for another model: there is no layer {unknown[0]}")
     check_config(config)
-    chosen = chosen_names(list(layers), include, exclude)
+    chosen = chosen_names(list(layers), include, exclude, never_quantized(model))
     formats: dict[str, LayerFormat] = {}
     first = {name: group[0] for group in shared_input_groups(model) for name in group}
     for index, (name, layer) in enumerate(layers.items()):
@@ -109,6 +130,11 @@ def plan_formats(
 
 def check_config(config: QuantConfig) -> None:
     """Raise ConfigError naming the field that is out of bounds."""
+    if not isinstance(config, QuantConfig):
+        raise ConfigError(f"a config is a QuantConfig, such as QuantConfig(rank=16), got {config!r:.40}")
+    for field in ("weight_bits", "activation_bits", "branch_bits", "rank", "block", "seed"):
+        if type(value := getattr(config, field)) is not int:
+            raise ConfigError(f"{field} is a whole number, got {value!r:.40}")
     for bits in (config.weight_bits, config.activation_bits):
         largest_code(bits)
     if config.rank < 0 or config.block < 1 or config.seed < 0:
@@ -123,18 +149,32 @@ def check_config(config: QuantConfig) -> None:
         raise ConfigError(f"branch_bits are {' or '.join(map(str, BRANCH_BITS))}, got {config.branch_bits!r:.40}")
 
 
-def chosen_names(names: Sequence[str], include: Sequence[str] | None, exclude: Sequence[str] | None) -> set[str]:
+def chosen_names(
+    names: Sequence[str],
+    include: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    others: Mapping[str, str] | None = None,
+) -> set[str]:
     """The names that a pattern of `include` (None = all) fits and none of `exclude`.
 
-    A pattern fits a layer, or the module that layers are in: `vae.decoder` or `*.attn1`. Raises ConfigError when one
-    fits nothing.
+    A pattern fits a layer, or the module that layers are in: `vae.decoder` or `*.attn1`. `others` are layers that
+    cannot be chosen, only excluded, and what they are. Raises ConfigError when a pattern fits nothing.
     """
+    others = others or {}
     for given in (include, exclude):
         if isinstance(given, str):
             raise ConfigError(f"include and exclude are lists of patterns: give [{given!r}]")
         for pattern in given or ():
-            if not any(_fits(name, pattern) for name in names):
-                raise ConfigError(f"no layer fits the pattern {pattern!r}; there is such as {', '.join(names[:3])}")
+            other = next((name for name in others if _fits(name, pattern)), None)
+            if any(_fits(name, pattern) for name in names) or (other and given is exclude):
+                continue
+            if other:
+                raise ConfigError(f"{other} is {others[other]}, which stays in full precision")
+            raise ConfigError(f"no layer fits the pattern {pattern!r}; there is such as {', '.join(names[:3])}")
+    return _chosen(names, include, exclude)
+
+
+def _chosen(names: Iterable[str], include: Sequence[str] | None, exclude: Sequence[str] | None) -> set[str]:
     included = {n for n in names if include is None or any(_fits(n, pattern) for pattern in include)}
     return {n for n in included if not any(_fits(n, pattern) for pattern in exclude or ())}
 
@@ -189,4 +229,5 @@ def quantize_layers(
         progress(len(formats), len(formats))
     swap(model, done)
     take_tensors(copies)
+    model.requires_grad_(False)  # as of a model that is loaded; what trains is `distill`'s choice
     return reports

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,6 +45,22 @@ def test_a_loaded_state_is_what_computes(low: QuantLayer, x: torch.Tensor) -> No
     assert not torch.equal(low(x), before)
     low.load_state_dict(state)
     assert torch.equal(low(x), before)
+
+
+def test_a_state_of_another_format_is_refused_and_one_that_names_none_is_loaded(
+    low: QuantLayer, x: torch.Tensor, tmp_path: Path
+) -> None:
+    torch.save(nn.Sequential(low).state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    model = nn.Sequential(low.like(replace(low.format, seed=7)))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(RuntimeError, match=r"0 was quantized to another format \(seed 0, here 7\): load_quantized"):
+        model.load_state_dict(state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    model.load_state_dict(dict(state))
+    same = nn.Sequential(low.like(low.format))
+    same.load_state_dict(state)
+    assert torch.equal(same(x), low(x))
 
 
 @pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])

@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -20,6 +21,7 @@ from torch import nn
 import quantface_core as qf
 from quantface_core.errors import ModelError, QuantFaceError, UsageError
 from quantface_core.io.checkpoint import read_notes
+from quantface_core.kernels import reference
 from quantface_core.nn.swap import is_pointwise, quant_layers, quantizable
 from quantface_core.restorer import OneStepRestorer
 
@@ -136,6 +138,62 @@ def test_state_that_is_no_tensor_is_refused_by_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_compiled_model_is_written_and_filled_as_what_was_compiled(file: Path, own: Path, tmp_path: Path) -> None:
+    model = torch.compile(autoencoder(), backend="eager")
+    qf.quantize(model, IMAGES, CONFIG)
+    qf.save_quantized(model, tmp_path / "compiled", notes={"licence": "test"})
+    assert (tmp_path / "compiled").read_bytes() == file.read_bytes()
+    filled = torch.compile(Masked(), backend="eager")
+    assert qf.load_quantized(own, filled) is filled
+    with torch.no_grad():
+        assert torch.equal(filled(ROWS[0]), qf.load_quantized(own, Masked())(ROWS[0]))
+
+
+def test_a_model_with_adapters_comes_back_by_a_skeleton_that_has_them(tmp_path: Path) -> None:
+    def adapted() -> AutoencoderKL:
+        model = autoencoder()
+        torch.manual_seed(1)
+        model.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+        return model.eval()
+
+    model = adapted()
+    qf.quantize(model, IMAGES, CONFIG, include=["decoder"])
+    qf.save_quantized(model, tmp_path / "file")
+    assert "config" not in metadata(tmp_path / "file")
+    with pytest.raises(ModelError, match=r"load_quantized\(path, model="):
+        qf.load_quantized(tmp_path / "file")
+    with torch.no_grad():
+        assert torch.equal(qf.load_quantized(tmp_path / "file", adapted())(IMAGES[0]).sample, model(IMAGES[0]).sample)
+
+
+def test_dtypes_and_notes_that_no_file_holds_are_refused(own: Path, tmp_path: Path) -> None:
+    model: Any = qf.load_quantized(own, Masked())
+    for dtype in (torch.int8, torch.float8_e4m3fn, "float16"):
+        for refused in (
+            lambda dtype: qf.save_quantized(model, tmp_path / "file", dtype),
+            lambda dtype: qf.load_quantized(own, Masked(), dtype=dtype),
+        ):
+            with pytest.raises(UsageError, match=r"a dtype is torch.float64, .* or None"):
+                refused(dtype)
+    with pytest.raises(UsageError, match="notes are texts, not numbers or tables: steps"):
+        qf.save_quantized(model, tmp_path / "file", notes={"licence": "mit", "steps": 3})  # type: ignore[dict-item]
+    model.second.to(torch.float8_e4m3fn)
+    with pytest.raises(ModelError, match=r"no file holds torch.float8_e4m3fn, give .*: second.weight, second.bias"):
+        qf.save_quantized(model, tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nowhere"])
+def test_a_device_that_is_not_here_is_refused(own: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"the device {device} cannot be used here"):
+        qf.load_quantized(own, Masked(), device=device)
+
+
+def test_a_quantized_model_is_not_filled(own: Path) -> None:
+    with pytest.raises(UsageError, match="quantized already"):
+        qf.load_quantized(own, qf.load_quantized(own, Masked()))
+
+
 def test_a_class_that_is_not_of_diffusers_needs_a_skeleton(own: Path) -> None:
     with pytest.raises(ModelError, match="model="):
         qf.load_quantized(own)
@@ -172,9 +230,9 @@ def test_readers_send_each_other_their_files(file: Path) -> None:
     [
         ({"format": None}, "not a QuantFace checkpoint"),
         ({"version": "4"}, "update QuantFace"),
-        ({"class": "diffusers.os"}, "not a model of this diffusers"),
-        ({"class": "diffusers.DiffusionPipeline"}, "not a model of this diffusers"),
-        ({"class": "os.system"}, "not a model of this diffusers"),
+        ({"class": "diffusers.os"}, "no model that diffusers builds"),
+        ({"class": "diffusers.DiffusionPipeline"}, "no model that diffusers builds"),
+        ({"class": "os.system"}, "no model that diffusers builds"),
         ({"config": "["}, "not JSON"),
         ({"config": "[]"}, "no table"),
         ({"config": '{"layers_per_block": 1000000000}'}, "layers_per_block is out of bounds"),
@@ -281,3 +339,19 @@ def test_the_bundled_files_are_read_and_written_as_they_always_were(name: str, t
     assert metadata(tmp_path / "again") == metadata(path)
     if quant_layers(model):  # the other is older than the order of its notes
         assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_the_named_backend_computes_a_loaded_model(tmp_path: Path) -> None:
+    def net() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8)).eval()
+
+    model, batch = net(), torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    qf.quantize(model, [batch], qf.QuantConfig(rank=2, rounding="nearest"))
+    qf.save_quantized(model, tmp_path / "file")
+    loaded = qf.load_quantized(tmp_path / "file", net(), backend="reference")
+    assert all(isinstance(layer.kernel(), reference.Linear) for layer in quant_layers(loaded).values())
+    fresh = net()
+    with pytest.raises(qf.UsageError, match="unknown backend 'tpu'"):
+        qf.load_quantized(tmp_path / "file", fresh, backend="tpu")
+    assert not quant_layers(fresh)

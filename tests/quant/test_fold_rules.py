@@ -159,14 +159,25 @@ def test_a_block_that_reads_its_norm_twice_keeps_its_output() -> None:
 
 @pytest.mark.parametrize(
     ("part", "producers"),
-    [("attn1.to_v", ["norm1", "attn1.to_v"]), ("ff", ["ff.net.0.proj"]), ("ff.net.0", ["ff.net.0.proj"])],
+    [
+        ("norm1", ["norm1"]),
+        ("attn1.to_v", ["norm1", "attn1.to_v"]),
+        ("ff", ["norm3", "ff.net.0.proj"]),
+        ("ff.net.0", ["norm3", "ff.net.0.proj"]),
+    ],
 )
-def test_parts_with_a_forward_of_their_own_are_passed_over(part: str, producers: list[str]) -> None:
+@pytest.mark.parametrize("hooked", [False, True])
+def test_parts_with_hooks_or_a_forward_of_their_own_are_passed_over(
+    part: str, producers: list[str], hooked: bool
+) -> None:
     """As an adapter's: it adds to the values what no scaled weight would scale."""
     block = Block(activation_fn="geglu")
     before = {path.producer for path in fold_paths(block, DIFFUSERS)}
     module = block.block.get_submodule(part)
-    module.forward = module.forward
+    if hooked:
+        module.register_forward_hook(lambda _, __, output: output.relu())
+    else:
+        module.forward = module.forward
     after = {path.producer for path in fold_paths(block, DIFFUSERS)}
     assert before - after == {block.block.get_submodule(name) for name in producers}
 

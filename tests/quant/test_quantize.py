@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,6 +14,7 @@ from torch import nn
 
 import quantface_core as qf
 from quantface_core.errors import ConfigError, UsageError
+from quantface_core.nn.cancel_hooks import cancel_hooks
 from quantface_core.nn.swap import quant_layers, quantizable
 from quantface_core.quant.observe import calibrate
 from quantface_core.quant.quantize import plan_formats, quantize_layers
@@ -55,6 +59,21 @@ def test_configs_out_of_bounds_are_refused(change: dict, images: list[torch.Tens
         qf.quantize(network(), images, replace(CONFIG, **change))
 
 
+@pytest.mark.parametrize("field", ["weight_bits", "activation_bits", "branch_bits", "rank", "block", "seed"])
+@pytest.mark.parametrize("value", [4.0, "4", True])
+def test_configs_of_other_types_are_refused_by_field(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{field} is a whole number, got {value!r}"):
+        plan_formats(network(), replace(CONFIG, **{field: value}))
+
+
+def test_tables_are_no_config_and_no_plan(images: list[torch.Tensor]) -> None:
+    for table in ({"rank": 4}, {}):
+        with pytest.raises(ConfigError, match="a config is a QuantConfig"):
+            qf.quantize(network(), images, table)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="a plan is a BitPlan"):
+            qf.quantize(network(), images, plan=table)  # type: ignore[arg-type]
+
+
 def test_batches_are_arguments_keywords_or_what_forward_makes_of_them(images: list[torch.Tensor]) -> None:
     models = [network() for _ in range(4)]
     qf.quantize(models[0], images, CONFIG)
@@ -84,9 +103,70 @@ def test_layers_that_no_batch_reaches_and_those_of_their_own_kind_stay(images: l
 
     model = Net().eval()
     exact = model(images[0])
-    reports = qf.quantize(model, images, qf.QuantConfig(8, 8, rank=0))
+    with pytest.warns(
+        UserWarning, match=r"\(4\): doubled is a Doubled, grouped is a grouped conv.* and 1 more$"
+    ) as told:
+        reports = qf.quantize(model, images, qf.QuantConfig(8, 8, rank=0))
+    assert [warning.filename for warning in told] == [__file__]
     assert {r.name for r in reports} == {"body.0", "body.2", "body.4"} == set(quant_layers(model))
     assert torch.allclose(model(images[0]), exact, atol=0.1)
+
+
+KINDS = {
+    "a dilated convolution": nn.Conv2d(3, 3, 3, padding=2, dilation=2),
+    "a grouped convolution": nn.Conv2d(3, 3, 3, padding=1, groups=3),
+    "a convolution of padding 'same'": nn.Conv2d(3, 3, 3, padding="same"),
+    "a convolution of padding 'reflect'": nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
+    "a ConvTranspose2d": nn.ConvTranspose2d(3, 3, 1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_that_stay_are_named_unless_excluded(kind: str, images: list[torch.Tensor]) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(OrderedDict(odd=copy.deepcopy(KINDS[kind]), plain=network())).eval()
+
+    with pytest.warns(UserWarning, match=f"odd is {kind}"):
+        qf.quantize(build(), images, CONFIG)
+    with pytest.raises(ConfigError, match=f"odd is {kind}, which stays in full precision"):
+        qf.quantize(build(), images, CONFIG, include=["odd"])
+    for given in ({"exclude": ["odd"]}, {"include": ["plain"]}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            qf.quantize(build(), images, CONFIG, **given)
+
+
+def _hooked(layer: nn.Module) -> None:
+    layer.register_forward_hook(lambda _, __, output: 10 * output)
+
+
+def _hooked_before(layer: nn.Module) -> None:
+    layer.register_forward_pre_hook(lambda _, given: (3 * given[0],))
+
+
+def _replaced(layer: nn.Module) -> None:
+    forward = layer.forward
+    layer.forward = lambda x: 10 * forward(x)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("patch", [_hooked, _hooked_before, _replaced])
+def test_patched_layers_stay_and_are_named(patch: Callable[[nn.Module], None], images: list[torch.Tensor]) -> None:
+    """Their hooks would be lost with them: the output was a tenth."""
+    model = network()
+    patch(model[2])
+    with torch.no_grad():
+        exact = model(images[0])
+        with pytest.warns(UserWarning, match="2 is a layer with"):
+            assert [report.name for report in qf.quantize(model, images, qf.QuantConfig(8, 8, rank=0))] == ["0", "4"]
+        assert float((model(images[0]) - exact).norm() / exact.norm()) < 0.1
+
+
+def test_hooks_that_only_look_or_make_the_weight_keep_no_layer() -> None:
+    model = network()
+    before = list(quantizable(model))
+    torch.nn.utils.spectral_norm(model[4])
+    with cancel_hooks(lambda: None, model):
+        assert list(quantizable(model)) == before
 
 
 def test_a_layer_held_twice_is_replaced_twice(images: list[torch.Tensor]) -> None:
@@ -97,16 +177,19 @@ def test_a_layer_held_twice_is_replaced_twice(images: list[torch.Tensor]) -> Non
     assert not quantizable(model)
 
 
-def test_gradients_flow_around_integers_not_through_them(images: list[torch.Tensor]) -> None:
+def test_what_stays_in_floats_takes_gradients_where_asked(images: list[torch.Tensor]) -> None:
     model = network()
     qf.quantize(model, images, CONFIG, exclude=["4"])
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    model[4].requires_grad_(True)
     model(images[0]).sum().backward()
     assert model[4].weight.grad is not None
 
 
 @pytest.mark.parametrize("model", [nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))])
 def test_nothing_to_quantize_is_said(model: nn.Module) -> None:
-    with pytest.raises(UsageError, match="no linear or convolution"):
+    why = r" \(0 is a grouped convolution\)" if isinstance(model, nn.Sequential) else "$"
+    with pytest.raises(UsageError, match=f"no linear or convolution inside that can be quantized{why}"):
         qf.quantize(model, [torch.zeros(1, 4, 4, 4)])
 
 
@@ -205,11 +288,8 @@ def test_a_compiled_model_is_quantized_as_it_is_written(images: list[torch.Tenso
     with torch.no_grad():
         compiled(images[0])
     plan = qf.allocate(compiled, images, qf.Budget(weight_bits=5), CONFIG)
-    assert plan.layers == {
-        f"_orig_mod.{n}": b for n, b in qf.allocate(plain, images, qf.Budget(weight_bits=5), CONFIG).layers.items()
-    }
-    qf.quantize(compiled, images, CONFIG)
-    qf.quantize(plain, images, CONFIG)
-    assert [name.removeprefix("_orig_mod.") for name in quant_layers(compiled)] == list(quant_layers(plain))
+    assert plan.layers == qf.allocate(plain, images, qf.Budget(weight_bits=5), CONFIG).layers
+    for model in (compiled, plain):
+        assert [report.name for report in qf.quantize(model, images, CONFIG, plan=plan, exclude=["0"])] == ["2", "4"]
     with torch.no_grad():
-        assert torch.equal(compiled._orig_mod(images[0]), plain(images[0]))
+        assert torch.equal(compiled(images[0]), plain(images[0]))
