@@ -1,7 +1,7 @@
 """Train the blend network: how much of a restored face to take, by pixel (quantface_core/faces/blend.py).
 
-    python training/blend.py pairs --models quantface-mini quantface-mini-w4a4 --faces ../shared/faces/train --count 600 --output pairs
-    python training/blend.py train pairs/*.npz --output blend.safetensors
+    python training/blend.py pairs --models quantface-mini-w4a4 quantface-mini --faces ../shared/faces/train --count 2400 --output pairs.npz
+    python training/blend.py train pairs.npz --output blend.safetensors
 
 `pairs` degrades clean faces evenly from clean to severe, restores them, and keeps (degraded, restored, original).
 `train` also plays other restorers by altering the restored faces: smoothed, sharpened, shifted, recoloured, better
@@ -18,12 +18,25 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from data import draw_recipe, jitter_light, load_faces, split, to_tensor
+from data import (
+    jitter_light,
+    load_faces,
+    nearly_clean,
+    one_damage,
+    recipe_of,
+    sharp_and_noisy,
+    slightly_soft,
+    small_and_noisy,
+    soft_and_noisy,
+    split,
+    tiny,
+    to_tensor,
+)
 from safetensors.torch import save_file
 from torch import Tensor
 
 from quantface_core import load_restorer, restorer_path
-from quantface_core.degrade import degrade
+from quantface_core.degrade import Degradation, degrade
 from quantface_core.faces.blend import BlendNetwork
 from quantface_core.faces.color import match_color
 from quantface_core.io.atomic import atomic_path
@@ -32,8 +45,27 @@ from quantface_core.metrics.builtin import psnr
 SEED = 20262
 _FLOOR = 2e-6  # squared error (57 dB) below which nobody sees a difference
 _WORST = 4.0  # of a loss in logarithms: beyond, a face teaches no more than that it is bad
-_GOOD = (28.0, 40.0)  # dB of inputs that are nearly good, where a wrong share is seen most: drawn three times as often
+_GOOD = 28.0  # dB from which inputs are nearly good, where a wrong share is seen most: drawn three times as often
 _PATCH = 32  # pixels; the blend is judged region by region
+
+
+def draw_condition(severity: float, rng: np.random.Generator) -> Degradation:
+    """What a photo has been through: everything at once, a single damage, noise of three kinds, or next to nothing."""
+    kinds = {
+        recipe_of: 0.17,
+        soft_and_noisy: 0.1,
+        small_and_noisy: 0.13,
+        sharp_and_noisy: 0.07,
+        slightly_soft: 0.14,
+        nearly_clean: 0.22,
+        tiny: 0.1,
+    }
+    kind = rng.random()
+    for recipe, probability in kinds.items():
+        if kind < probability:
+            return recipe(severity)
+        kind -= probability
+    return one_damage(severity, rng)
 
 
 def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -46,7 +78,7 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> n
         clean = faces[rng.integers(len(faces))]
         if rng.random() < 0.5:
             clean = jitter_light(clean, rng)
-        bad = degrade(clean, int(rng.integers(2**31)), draw_recipe(float(severity), rng))
+        bad = degrade(clean, int(rng.integers(2**31)), draw_condition(float(severity), rng))
         with torch.inference_mode():
             restored = restorers[index % len(restorers)](to_tensor(bad)[None])[0].permute(1, 2, 0).numpy() / 2 + 0.5
         restored = match_color(restored, bad.astype(np.float32) / 255, "wavelet")
@@ -59,7 +91,7 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> n
 def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray, stranger: np.ndarray,
                        nonsense: bool, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
     """What another restorer might have made: all [H, W, 3] float32 in 0 to 1; about half stay as they are."""
-    kind = rng.choice(8, p=[0.5, 0.1, 0.1, 0.05, 0.05, 0.12, 0.04, 0.04])
+    kind = rng.choice(9, p=[0.45, 0.08, 0.08, 0.04, 0.04, 0.11, 0.04, 0.04, 0.12])
     if kind > 5 and not nonsense:
         return restored
     if kind == 1:
@@ -78,13 +110,25 @@ def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray,
     if kind == 7:
         noise = rng.normal(rng.uniform(0.2, 0.8), rng.uniform(0, 0.3), restored.shape)
         return cv2.GaussianBlur(noise.astype(np.float32), (0, 0), rng.uniform(0.3, 4))
+    if kind == 8:  # as random weights make it, once its colours are taken from the input
+        noise = cv2.GaussianBlur(rng.normal(0, 1, restored.shape).astype(np.float32), (0, 0), rng.uniform(0.6, 6))
+        return rng.choice([bad, restored]) + rng.uniform(0.03, 0.3) * noise / max(float(noise.std()), 1e-6)
     return restored
+
+
+def in_other_light(row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same face before, after and in truth [3, H, W, 3], in another contrast and brightness, or black and white."""
+    if rng.random() < 0.1:
+        row = row.mean(-1, keepdims=True).repeat(3, -1)
+    if rng.random() < 0.5:
+        row = (row - 0.5) * rng.uniform(0.6, 1.2) + 0.5 + rng.uniform(-0.12, 0.12)
+    return row[:, :, ::-1] if rng.random() < 0.5 else row
 
 
 def draw_weights(pairs: np.ndarray) -> np.ndarray:
     """How likely each pair is drawn."""
-    scores = psnr(*(torch.from_numpy(pairs[:, i]).flatten(1) / 255 for i in (0, 2))).numpy()
-    weights = np.where((scores > _GOOD[0]) & (scores < _GOOD[1]), 3.0, 1.0)
+    scores = np.array([float(psnr(*(torch.from_numpy(row[i])[None] / 255 for i in (0, 2)))) for row in pairs])
+    weights = np.where(scores > _GOOD, 3.0, 1.0)
     return weights / weights.sum()
 
 
@@ -96,8 +140,8 @@ def batch(pairs: np.ndarray, weights: np.ndarray, size: int, step: int, nonsense
         bad, restored, clean = pairs[index].astype(np.float32) / 255
         stranger = pairs[rng.integers(len(pairs)), 1].astype(np.float32) / 255
         restored = as_other_restorers(bad, restored, clean, stranger, nonsense, rng).clip(0, 1)
-        row = np.stack([bad, restored.astype(np.float32), clean])
-        rows.append(row[:, :, ::-1] if rng.random() < 0.5 else row)
+        row = in_other_light(np.stack([bad, restored.astype(np.float32), clean]), rng)
+        rows.append(row.clip(0, 1).astype(np.float32))
     return [torch.from_numpy(np.ascontiguousarray(x)) for x in np.stack(rows).transpose(1, 0, 4, 2, 3)]
 
 

@@ -58,6 +58,54 @@ def soft_and_noisy(severity: float) -> Degradation:
     )
 
 
+def small_and_noisy(severity: float) -> Degradation:
+    """A small face of a noisy photo: the noise is enlarged with it, and looks like detail."""
+    s = severity
+    return Degradation(
+        blur_sigma=(0.3, 0.8 + 1.2 * s),
+        downscale=(1.0, 3.2),
+        noise_sigma=(1 + 3 * s, 4 + 16 * s),
+        jpeg_quality=(78, 97),
+        second_order=0.0,
+        coarse_noise=0.2,
+        webp=0.1,
+    )
+
+
+def tiny(severity: float) -> Degradation:
+    """A face of few pixels, as in a picture of a group."""
+    s = severity
+    return Degradation(
+        (0.0, 1 + 2 * s), 0.5, (4.0, 5 + 9 * s), (0.0, 3 + 7 * s), jpeg_quality=(55, 96), second_order=0.2,
+        coarse_noise=0.3, webp=0.05,
+    )  # fmt: skip
+
+
+def sharp_and_noisy(severity: float) -> Degradation:
+    """A sharp photo with the noise of its sensor, from none to strong."""
+    s = severity
+    return Degradation(
+        (0.0, 0.4), 0.5, (1.0, 1.0), (1 + 4 * s, 3 + 19 * s), jpeg_quality=(88, 99), second_order=0.0, coarse_noise=0.2
+    )
+
+
+def slightly_soft(severity: float) -> Degradation:
+    """A good photo that a site has made a little smaller."""
+    s = severity
+    return Degradation(
+        (0.0, 0.1 + 0.5 * s), 0.5, (1.0, 1.0 + 0.3 * s), (0.0, 0.3 + 1.5 * s), jpeg_quality=(86, 99),
+        second_order=0.0, webp=0.2, sharpen=0.1,
+    )  # fmt: skip
+
+
+def nearly_clean(severity: float) -> Degradation:
+    """A sharp photo as a camera stores it: what a restorer had better leave alone."""
+    s = severity
+    return Degradation(
+        (0.0, 0.1 + 0.3 * s), 0.5, (1.0, 1.0), (0.0, 0.2 + 1.2 * s), jpeg_quality=(91, 100), second_order=0.0, webp=0.1
+    )
+
+
 def draw_recipe(severity: float, rng: np.random.Generator) -> Degradation:
     """Mostly everything that a photo goes through at once; one time in four a single damage, one in five noise."""
     kind = rng.random()
