@@ -93,7 +93,8 @@ class AllocateBits(io.ComfyNode):
         faces: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         from ..quantface_core.io.plans import plan_to_json
-        from ..quantface_core.pipelines.allocate import AllocateRequest, allocate, check_budget, check_metric
+        from ..quantface_core.pipelines.allocate import AllocateRequest, allocate, check_metric
+        from ..quantface_core.quant.bit_program import check_budget
         from ..quantface_core.types import Budget, QuantizeSettings
 
         budget = Budget(

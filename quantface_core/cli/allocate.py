@@ -54,7 +54,8 @@ def _limit(text: str) -> tuple[str, tuple[int, int]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..pipelines.allocate import AllocateRequest, allocate, check_budget
+    from ..pipelines.allocate import AllocateRequest, allocate
+    from ..quant.bit_program import check_budget
 
     written: list[Path] = []
     for option in ("output", "chart", "sensitivity"):

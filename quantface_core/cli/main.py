@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"quantface: {error}", file=sys.stderr)
         return FAILED
     except OSError as error:  # of a name, before anything was read or written
-        print(f"quantface: {error.filename or ''}: {error.strerror or error}".replace(" : ", " "), file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"quantface: {place}{error.strerror or error}", file=sys.stderr)
         return FAILED
     except RuntimeError as error:  # a GPU's: torch is not imported for its class, nor has Apple's one
         if "out of memory" not in str(error):

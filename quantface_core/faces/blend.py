@@ -74,7 +74,7 @@ def _block(inputs: int, outputs: int, stride: int = 1, depth: int = 2) -> nn.Seq
 
 def load_blend(path: Path) -> BlendNetwork:
     """A trained network from a safetensors file. Raises ModelError."""
-    network = BlendNetwork()
+    network = BlendNetwork().float()  # whatever torch's default dtype is
     try:
         network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
     except (OSError, SafetensorError, RuntimeError) as error:

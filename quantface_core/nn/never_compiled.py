@@ -1,4 +1,7 @@
-"""Layers whose kernels are compiled already, inside a model that `torch.compile` is given."""
+"""Low-bit layers inside a model that `torch.compile` is given: their kernels are compiled already.
+
+A compiler cannot follow how they are prepared, and knows no prepacked weights.
+"""
 
 from __future__ import annotations
 

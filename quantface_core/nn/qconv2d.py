@@ -60,7 +60,7 @@ class QuantConv2d(QuantLayer):
         super().release()
         self._phases_of = {}
 
-    @never_compiled  # its kernels are compiled already, and prepared where no tracer follows
+    @never_compiled
     def forward(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
         """`fusion`: only of a layer that `fused.fuses`."""
         if x.ndim == 3:

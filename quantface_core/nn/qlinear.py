@@ -42,7 +42,7 @@ class QuantLinear(QuantLayer):
             self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform, fmt.zero_point
         )
 
-    @never_compiled  # its kernels are compiled already, and prepared where no tracer follows
+    @never_compiled
     def forward(self, x: Tensor) -> Tensor:
         if needs_gradient(x):
             return with_input_gradient(partial(QuantLinear.forward, self), self._input_gradient, x)

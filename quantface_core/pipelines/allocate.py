@@ -13,8 +13,7 @@ from ..charts import draw_bits, save_chart
 from ..errors import UsageError
 from ..io.plans import load_sensitivity, save_plan, save_sensitivity
 from ..metrics.by_name import full_reference
-from ..quant.bit_program import check_budget as check_budget
-from ..quant.bit_program import describe, solve
+from ..quant.bit_program import check_budget, describe, solve
 from ..stages.quantize import calibrate_restorer
 from ..stages.sensitivity import measure_sensitivity
 from ..types import BitPlan, Budget, QuantizeSettings, Sensitivity

@@ -85,3 +85,15 @@ def test_a_damaged_network_is_refused(tmp_path: Path) -> None:
 
 def test_the_bundled_network_is_small() -> None:
     assert BUNDLED.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_it_does_not_depend_on_the_default_dtype(test_faces: list[Path], dtype: torch.dtype) -> None:
+    face = unit(test_faces[0])
+    smooth = cv2.GaussianBlur(face, (0, 0), 2)
+    expected = blend(face, smooth, load_blend(BUNDLED)).share
+    try:
+        torch.set_default_dtype(dtype)
+        assert np.array_equal(blend(face, smooth, load_blend(BUNDLED)).share, expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

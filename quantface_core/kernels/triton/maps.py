@@ -63,7 +63,7 @@ def image_codes(
     """Codes of what `balanced` gives, and the images' scales: [B, H, W, C] int8, [B] float32."""
     batch, count = len(x), x[0].numel()
     pieces = triton.cdiv(triton.cdiv(count, _PIECE), _PROGRAMS)
-    codes, scales = torch.empty_like(x, dtype=torch.int8), torch.empty(batch, device=x.device)
+    codes, scales = torch.empty_like(x, dtype=torch.int8), torch.empty(batch, dtype=torch.float32, device=x.device)
     launch.start(
         _image_codes, (triton.cdiv(count, _PIECE * pieces), batch), x, largest, codes, scales, count, pieces,
         largest.shape[1], **rounding(x.dtype, bits, clip, zero_point), PIECE=_PIECE,
