@@ -64,6 +64,7 @@ class CropFaces(io.ComfyNode):
                 CropsSocket.Output("face_crops", display_name="FACE_CROPS"),
                 io.Mask.Output("masks", display_name="face masks"),
                 io.String.Output("report", display_name="report"),
+                io.Image.Output("faces", display_name="faces"),
             ],
         )  # fmt: skip
 
@@ -107,8 +108,8 @@ class CropFaces(io.ComfyNode):
             taken.append(tuple(ordered[number] for number in numbers))
             pixels = to_pixels(frame)
             crops += [extract(pixels, face_transform(face, size), size) for face in taken[-1]]
-        # Without a face a black stand-in, which Paste Faces ignores: the host would leave out, without a word, every
-        # node behind an output that has no value, and with Paste Faces the picture.
+        # What goes to Paste Faces has a black stand-in where there is no face, which it ignores: the host would leave
+        # out, without a word, every node behind an output that has no value, and with Paste Faces the picture.
         cut = stacked(crops) if crops else torch.zeros(1, size, size, 3)
         masks = torch.from_numpy(soft_mask(size)).repeat(len(crops), 1, 1) if crops else torch.zeros(1, size, size)
         return io.NodeOutput(
@@ -116,5 +117,6 @@ class CropFaces(io.ComfyNode):
             FaceCrops(image, taken),
             host.to_host(masks),
             report.text(),
+            host.to_host(cut) if crops else host.nothing(),
             ui=previews.crops(cut[: len(crops)], cls) | previews.notes_below(report.shown_notes()),
         )

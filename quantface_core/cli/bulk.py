@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     check_installed()
     output = str(arguments.output)
     plan = plan_bulk(arguments.photos, output, arguments.recursive, arguments.compare, arguments.column)
-    check_report(arguments.json, chain(map(Path, arguments.photos), _files(plan)))
+    check_report(arguments.json, chain(map(Path, (*arguments.photos, arguments.model)), _files(plan)))
 
     def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
         request = RestoreRequest(

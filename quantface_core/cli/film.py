@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         raise UsageError("--compare and --aligned are for photos")
     if not source.is_dir() and (output.is_dir() or not output.suffix):
         output = output / source.name
-    check_report(arguments.json, _files(source, output))
+    check_report(arguments.json, (*_files(source, output), Path(arguments.model)))
     with ProgressBars() as callbacks:
         model = model_path(arguments.model, callbacks)
         device = resolve_device(arguments)

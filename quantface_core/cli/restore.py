@@ -99,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = plan_jobs(found, arguments.output, arguments.compare)
     if arguments.skip_existing and jobs[0].target == arguments.output:
         raise UsageError(f"--skip-existing is for a folder of results, and --output {arguments.output} is a file")
-    check_report(arguments.json, (path for job in jobs for path in (job.source, job.target, job.compare)))
+    files = (path for job in jobs for path in (job.source, job.target, job.compare))
+    check_report(arguments.json, (*files, Path(arguments.model)))
     if len(jobs) > 1:
         wait_passively()  # before torch loads
     options = _options(arguments)

@@ -18,6 +18,8 @@ _NOT_FOLDERS = (*READABLE, *RAW, ".eps", ".pdf", ".svg")  # suffixes of files: n
 RESULTS = "folders of results (the --output)"
 """Why a folder is passed over."""
 
+_CLOSED = "folders that cannot be looked into"
+
 _LONGEST = 255  # bytes of a name, on the file systems in use
 _Name = TypeVar("_Name", bound=PurePath)
 
@@ -54,17 +56,21 @@ class FoundPhotos:
 def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path | None = None) -> FoundPhotos:
     """Expand files, folders and patterns, in order, each photo once; subfolders only when `recursive`.
 
-    A folder in them that is the `output` holds results, and is passed over. A name that is neither stays in the list
-    and fails when it is read, so that the rest goes on. Raises UsageError for a folder or pattern without pictures.
+    A folder in them that is the `output` holds results, and is passed over, as is one that is closed. A name that is
+    neither stays in the list and fails when it is read, so that the rest goes on. Raises UsageError for a folder or
+    pattern without pictures, and for a folder that is named and closed.
     """
     found, seen = FoundPhotos(), set[Path]()
+    results = output and file_identity(output)
     for argument in arguments:
         path = Path(argument)
         if os.path.isdir(path):  # unlike Path's, these do not raise for names too long and folders that are closed
-            photos = list(_of_folder(path, recursive, found, output and file_identity(output)))
+            photos = list(_of_folder(path, _entries(path), recursive, found, results))
         elif not os.path.exists(path) and glob.has_magic(argument):
             matches = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if os.path.isfile(p))
             photos = [p for p in matches if not _is_side_file(p, found.skipped)]
+            if "**" in path.parts:
+                photos = list(_beside_results(photos, path, found, results))
         else:
             photos = [path]
         if not photos:
@@ -78,12 +84,17 @@ def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path 
     return found
 
 
-def _of_folder(folder: Path, recursive: bool, found: FoundPhotos, output: Hashable) -> Iterator[Path]:
-    """The pictures of a folder, and of those in it; counts what is none."""
+def _entries(folder: Path) -> list[Path]:
     try:
-        entries = sorted(folder.iterdir())
+        return sorted(folder.iterdir())
     except OSError as error:
         raise UsageError(f"{folder}: cannot look into it ({error.strerror})") from None
+
+
+def _of_folder(
+    folder: Path, entries: list[Path], recursive: bool, found: FoundPhotos, output: Hashable
+) -> Iterator[Path]:
+    """The pictures of a folder, and of those in it; counts what is none."""
     for path in entries:
         if os.path.isdir(path):
             if path.name.startswith("."):
@@ -91,11 +102,27 @@ def _of_folder(folder: Path, recursive: bool, found: FoundPhotos, output: Hashab
             if recursive and file_identity(path) == output:
                 found.skipped[RESULTS] += 1
             elif recursive and not path.is_symlink():  # a link may lead in a circle
-                yield from _of_folder(path, recursive, found, output)
+                try:
+                    inner = _entries(path)
+                except UsageError:
+                    found.skipped[_CLOSED] += 1
+                    continue
+                yield from _of_folder(path, inner, recursive, found, output)
             else:
                 found.skipped["folders (--recursive goes into them)"] += 1
         elif is_picture(path, found.skipped):
             yield path
+
+
+def _beside_results(photos: list[Path], pattern: Path, found: FoundPhotos, output: Hashable) -> Iterator[Path]:
+    """Those of a pattern's photos that do not lie in the output, when it is below where `**` begins to search."""
+    start = len(pattern.parts[: pattern.parts.index("**")])
+    folders = {folder: file_identity(folder) == output for photo in photos for folder in photo.parents}
+    results = {folder for folder, is_output in folders.items() if is_output and len(folder.parts) > start}
+    found.skipped[RESULTS] += len(results)
+    for photo in photos:
+        if results.isdisjoint(photo.parents):
+            yield photo
 
 
 def is_picture(path: PurePath, skipped: Counter[str]) -> bool:

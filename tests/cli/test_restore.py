@@ -181,10 +181,13 @@ def test_what_would_be_too_large_enlarged_is_refused_first(
     assert listing(tmp_path) == ["a.png"]
 
 
-def test_a_report_may_not_overwrite_a_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["a.png", "model.safetensors"])
+def test_a_report_may_not_overwrite_what_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    command = ["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "a.png")]
-    assert main(command) == 2
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    model = ["--model", str(tmp_path / "model.safetensors")]
+    out = ["-o", str(tmp_path / "out"), "--json", str(tmp_path / name)]
+    assert main(["restore", str(tmp_path / "a.png"), *model, *out]) == 2
     assert "would overwrite what is read or made here" in capsys.readouterr().err
 
 

@@ -46,7 +46,8 @@ def three(photo: torch.Tensor) -> torch.Tensor:
 
 
 def test_what_comes_back_as_it_went_out_changes_nothing(crop: Any, paste: Any, three: torch.Tensor) -> None:
-    crops, where, masks, report, _ = crop(three)
+    crops, where, masks, report, faces, _ = crop(three)
+    assert torch.equal(faces, crops)
     assert crops.shape == (3, 128, 128, 3)
     assert masks.shape == (3, 128, 128)
     assert report.splitlines()[0] == "picture 0: 3 of 3 faces cropped"
@@ -86,7 +87,7 @@ def test_crops_come_back_at_another_size_and_onto_an_enlarged_background(
 def test_faces_of_a_batch_go_back_to_their_frames(crop: Any, paste: Any, photo: torch.Tensor) -> None:
     frames = torch.cat([photo, torch.full_like(photo, 0.5), photo.flip(2)])
     alpha = torch.ones_like(frames[..., :1])
-    crops, where, _, _, ui = crop(torch.cat([frames, alpha], dim=-1))
+    crops, where, *_, ui = crop(torch.cat([frames, alpha], dim=-1))
     assert len(crops) == 2
     assert len(ui["images"]) == 2
     picture, changed, *_ = paste(where, crops * 0)
@@ -104,7 +105,8 @@ def test_no_face_is_carried_over_a_cut(crop: Any, photo: torch.Tensor) -> None:
 
 def test_without_a_face_the_picture_goes_on(crop: Any, paste: Any, nodes: dict[str, Any], photo: torch.Tensor) -> None:
     gray = torch.full((1, 64, 64, 3), 0.3)
-    crops, where, masks, _, ui = crop(gray)
+    crops, where, masks, _, faces, ui = crop(gray)
+    assert type(faces).__name__ == "ExecutionBlocker"  # no black picture that Save Image would save
     assert crops.shape == (1, 128, 128, 3)
     assert masks.shape == (1, 128, 128)
     assert not crops.any()
@@ -115,7 +117,7 @@ def test_without_a_face_the_picture_goes_on(crop: Any, paste: Any, nodes: dict[s
     assert ask(face_crops=crop(photo)[1], crops=None) == ["crops"]
     assert torch.equal(paste(where, None)[0], gray)
     assert torch.equal(paste(where, 1 - crops)[0], gray)  # treated all the same, for another node
-    told = crop(photo)[4]
+    told = crop(photo)[-1]
     assert ui["images"] == []
     assert ui.keys() == told.keys()  # of a list of pictures the host reads those of the first from all
 
@@ -137,12 +139,12 @@ def test_what_does_not_fit_is_told(crop: Any, paste: Any, three: torch.Tensor) -
 def test_segs_name_faces_where_boxes_are(crop: Any, photo: torch.Tensor) -> None:
     """As Impact Pack gives them: the size of their picture, and segments with corners."""
     segment = SimpleNamespace(bbox=[175, 60, 275, 180], confidence=0.9, label="face")
-    by_box, _, _, told, _ = crop(photo, boxes=[{"x": 175, "y": 60, "width": 100, "height": 120}])
-    by_segs, _, _, report, _ = crop(photo, boxes=((512, 512), [segment]))
+    by_box, _, _, told, *_ = crop(photo, boxes=[{"x": 175, "y": 60, "width": 100, "height": 120}])
+    by_segs, _, _, report, *_ = crop(photo, boxes=((512, 512), [segment]))
     assert torch.equal(by_segs, by_box)
     assert report == told
     halved = SimpleNamespace(bbox=np.array([87.5, 30, 137.5, 90]), confidence=0.9, label="face")
     assert torch.equal(crop(photo, boxes=((256, 256), [halved]))[0], by_box)
-    assert crop(photo, boxes=((512, 512), []))[4]["quantface_notes"] == ["no face: nothing is marked by boxes"]
+    assert crop(photo, boxes=((512, 512), []))[-1]["quantface_notes"] == ["no face: nothing is marked by boxes"]
     with pytest.raises(Exception, match="boxes"):
         crop(photo, boxes=((512, 512), ["face"]))

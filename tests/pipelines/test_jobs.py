@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,34 @@ def test_results_are_not_restored_again(folder: Path) -> None:
     assert names(found.photos) == ["a.JPG", "b.png", "b.png", "c.png"]
     assert found.skipped["folders of results (the --output)"] == 1
     assert names(find_photos([str(folder / "restored")], output=folder / "restored").photos) == ["a.JPG"]
+
+
+def test_a_pattern_that_searches_folders_passes_over_results(folder: Path) -> None:
+    (folder / "restored" / "of").mkdir(parents=True)
+    for name in ("b.png", "of/c.png"):
+        (folder / "restored" / name).write_bytes(b"")
+    output = folder / "restored"
+    found = find_photos([str(folder / "**" / "*.png")], output=output)
+    assert [path.relative_to(folder).as_posix() for path in found.photos] == ["b.png", "sub/b.png", "sub/c.png"]
+    assert found.skipped["folders of results (the --output)"] == 1
+    named = find_photos([str(output / "**" / "*.png")], output=output)
+    assert names(named.photos) == ["b.png", "c.png"]
+
+
+def test_a_closed_folder_in_a_folder_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Path.iterdir
+
+    def closed(path: Path) -> Iterator[Path]:
+        if path.name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return look(path)
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    found = find_photos([str(folder)], recursive=True)
+    assert names(found.photos) == ["a.JPG", "b.png"]
+    assert found.skipped["folders that cannot be looked into"] == 1
+    with pytest.raises(UsageError, match="sub: cannot look into it"):
+        find_photos([str(folder / "sub")])
 
 
 def test_a_name_too_long_to_be_fails_when_it_is_read(folder: Path) -> None:
