@@ -214,7 +214,7 @@ class DistillSettings:
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """What one layer's widths cost and what they do to the picture."""
+    """What one layer's widths cost and what they do to the model's output."""
 
     macs: int  # multiply-accumulates an image
     parameters: int  # of the weight
@@ -222,16 +222,16 @@ class LayerSensitivity:
     fixed: int | None  # bits that no plan changes (first, last and time-embedding layers); None = free
     weight: Mapping[int, float]  # share of the error below that each weight width makes
     activation: Mapping[int, float]  # the same of activations; both add up to 1 at the width that was measured
-    error: float  # picture's squared error over its variance, this layer alone at the probe width, or its fixed one
-    perceptual: float  # the perceptual metric's loss there
+    error: float  # the output's squared error over its variance, this layer alone at the probe width, or its fixed one
+    perceptual: float  # the perceptual metric's loss there; 0 = none
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A restorer's layers in the order of the network; measured once, solved for any budget."""
+    """A model's layers in the order of the network; measured once, solved for any budget."""
 
-    model: str  # the configuration's name
-    perceptual: str  # the metric's name
+    model: str  # a restorer's configuration's name, any other's class
+    perceptual: str  # the metric's name; empty = none
     rest_bytes: int  # of a file beside its low-bit layers
     layers: Mapping[str, LayerSensitivity]
 
@@ -252,5 +252,5 @@ class Budget:
 class BitPlan:
     """Every layer's widths, by name."""
 
-    model: str  # the configuration's name it was made for
+    model: str  # the one it was made for: a restorer's configuration's name, any other's class
     layers: Mapping[str, Bits]

@@ -17,7 +17,7 @@ from .bit_program import solve as solve_plan
 from .bit_program import summarize as summarize_plan
 from .fisher import FISHER_BATCHES
 from .observe import calibrate
-from .quantize import plan_formats
+from .quantize import check_config, plan_formats
 from .sensitivity import PROBE_BITS, measure_layers
 
 __all__ = ["allocate", "describe_plan", "measure_sensitivity", "solve_plan", "summarize_plan"]
@@ -42,7 +42,9 @@ def measure_sensitivity(
     ConfigError.
     """
     batches = materialize(batches)
-    config = replace(config or QuantConfig(), weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
+    config = QuantConfig() if config is None else config
+    check_config(config)
+    config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
     formats = plan_formats(model, config, None, include, exclude)
     statistics = calibrate(model, batches, forward, fisher_batches=FISHER_BATCHES * config.wants_fisher)
     return measure_layers(model, statistics, batches, formats, config, forward=forward, progress=progress)

@@ -46,3 +46,12 @@ def test_a_budget_that_is_none_is_refused_before_the_model_runs() -> None:
 
     with pytest.raises(qf.UsageError, match="at least one budget"):
         qf.allocate(model(), batches(), qf.Budget(), CONFIG, forward=forward)
+
+
+def test_a_config_that_is_none_is_refused_before_the_model_runs() -> None:
+    def forward(_: nn.Module, __: object) -> object:
+        pytest.fail("the model ran")
+
+    for config, why in (({"rank": 4}, "a config is a QuantConfig"), (qf.QuantConfig(rank=-1), "rank and seed")):
+        with pytest.raises(qf.ConfigError, match=why):
+            qf.measure_sensitivity(model(), batches(), config, forward=forward)  # type: ignore[arg-type]
