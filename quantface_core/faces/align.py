@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..types import Face, Pixels
+from .area import Area
 
 Matrix = NDArray[np.float64]
 """A 2x3 affine map of pixel coordinates, [x', y'] = M [x, y, 1]."""
@@ -97,17 +98,14 @@ def shift(x: float, y: float) -> Matrix:
     return np.array([[1, 0, x], [0, 1, y]], dtype=float)
 
 
-def footprint(matrix: Matrix, size: int, width: int, height: int, margin: int = 0) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what a square of `size` covers after `matrix`, clipped to the picture.
-
-    The rectangle is half open and empty (left >= right) when the square lies wholly outside.
-    """
+def footprint(matrix: Matrix, size: int, width: int, height: int, margin: int = 0) -> Area:
+    """What a square of `size` covers after `matrix`, clipped to the picture; empty when it lies wholly outside."""
     corners = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5, size - 0.5]])
     mapped = corners @ matrix[:, :2].T + matrix[:, 2]
     low, high = np.floor(mapped.min(0) + 0.5) - margin, np.ceil(mapped.max(0) + 0.5) + margin
     left, top = np.clip(low, 0, [width, height]).astype(int)
     right, bottom = np.clip(high, 0, [width, height]).astype(int)
-    return int(left), int(top), int(right), int(bottom)
+    return Area(int(left), int(top), int(right), int(bottom))
 
 
 def warp(image: NDArray[Any], matrix: Matrix, width: int, height: int, border: int) -> NDArray[Any]:
@@ -121,6 +119,11 @@ def warp(image: NDArray[Any], matrix: Matrix, width: int, height: int, border: i
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=border)
 
 
+def warp_into(area: Area, image: NDArray[Any], matrix: Matrix, border: int) -> NDArray[Any]:
+    """An area of what an image is after `matrix`, [height, width, ...]."""
+    return warp(image, compose(shift(-area.left, -area.top), matrix), *area.size, border)
+
+
 def extract(pixels: Pixels, matrix: Matrix, size: int) -> NDArray[np.float32]:
     """Cut a face out of a photo: [H, W, 3] -> [size, size, 3] float32 in 0 to 1, mirrored past the border.
 
@@ -129,9 +132,11 @@ def extract(pixels: Pixels, matrix: Matrix, size: int) -> NDArray[np.float32]:
     height, width = pixels.shape[:2]
     scale = magnification(matrix)
     margin = int(np.ceil(4 / min(scale, 1.0)))
-    left, top, right, bottom = footprint(invert(matrix), size, width, height, margin)
-    if left >= right or top >= bottom:
+    area = footprint(invert(matrix), size, width, height, margin)
+    if area.is_empty:
         raise ImageError("a face lies wholly outside the photo")
-    region = pixels[top:bottom, left:right].astype(np.float32) / np.iinfo(pixels.dtype).max
-    crop = warp(region, compose(matrix, shift(left, top)), size, size, cv2.BORDER_REFLECT_101)
+    white, place = np.float32(np.iinfo(pixels.dtype).max), compose(matrix, shift(area.left, area.top))
+    # One channel after the other: a large photo in float takes gigabytes.
+    channels = (np.divide(pixels[(*area.pixels, i)], white, dtype=np.float32) for i in range(3))
+    crop = np.stack([warp(channel, place, size, size, cv2.BORDER_REFLECT_101) for channel in channels], axis=2)
     return np.clip(crop, 0, 1)

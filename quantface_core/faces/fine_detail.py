@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Pixels
-from .align import Matrix, compose, footprint, magnification, shift, warp
+from .align import Matrix, footprint, magnification, warp_into
+from .area import Area
 
 Plane = NDArray[np.float32]
 
@@ -43,33 +44,34 @@ def measure_damage(fine_detail: FineDetail, photo: Pixels, mask: Plane, to_photo
     """The same with its damage measured inside the crop's mask [S, S]; none where the photo is no finer."""
     if magnification(to_photo) <= 1:
         return fine_detail
-    height, width = photo.shape[:2]
-    left, top, right, bottom = footprint(to_photo, len(mask), width, height)
-    if left >= right or top >= bottom:
+    face = footprint(to_photo, len(mask), photo.shape[1], photo.shape[0])
+    if face.is_empty:
         return fine_detail
-    place = compose(shift(-left, -top), to_photo)
-    region = photo[top:bottom, left:right]
-    if _repeated(region) >= magnification(to_photo):  # finer ones hold what the crop does not
+    if _repeated(photo[face.pixels]) >= magnification(to_photo):  # finer ones hold what the crop does not
         return replace(fine_detail, blocks=True)
-    inside = warp(mask, place, right - left, bottom - top, cv2.BORDER_CONSTANT) > 0.5
-    energy = _energy(_detail(region, fine_detail.crop, place), place)[inside]
+    energies = []
+    for tile in face.tiles():
+        inside = warp_into(tile, mask, to_photo, cv2.BORDER_CONSTANT) > 0.5
+        energies.append(_detail_and_energy(tile, face, photo, fine_detail.crop, to_photo)[1][inside])
+    energy = np.concatenate(energies)
     noise = float(np.sqrt(np.percentile(energy, _FLATTEST))) if energy.size else 0.0
     return replace(fine_detail, noise=noise if noise > _GRAIN[0] else 0.0)
 
 
-def removed_detail(region: Pixels, fine_detail: FineDetail, place: Matrix) -> NDArray[np.float32]:
-    """What a region [h, w, 3] of the photo loses of its finer detail, in shares of full white."""
-    height, width = region.shape[:2]
-    detail = _detail(region, fine_detail.crop, place)
+def removed_detail(area: Area, photo: Pixels, fine_detail: FineDetail, to_photo: Matrix) -> NDArray[np.float32]:
+    """What an area of the photo loses of its finer detail, [h, w, 3] in shares of full white."""
     if fine_detail.blocks:
-        return detail
-    keep = np.clip(warp(fine_detail.keep, place, width, height, cv2.BORDER_REPLICATE), 0, 1)
+        return _detail(area, photo, fine_detail.crop, to_photo)
+    keep = np.clip(warp_into(area, fine_detail.keep, to_photo, cv2.BORDER_REPLICATE), 0, 1)
     if fine_detail.noise:
+        face = footprint(to_photo, len(fine_detail.crop), photo.shape[1], photo.shape[0])
+        detail, energy = _detail_and_energy(area, face, photo, fine_detail.crop, to_photo)
         ramp = min(1.0, (fine_detail.noise - _GRAIN[0]) / (_GRAIN[1] - _GRAIN[0]))
-        energy = np.maximum(_energy(detail, place), 1e-9)
-        keep = keep * (1 - ramp * np.minimum(1, _SUPPRESSION * fine_detail.noise**2 / energy))
-    lost: NDArray[np.float32] = (1 - keep)[..., None] * detail
-    return lost
+        keep *= 1 - ramp * np.minimum(1, _SUPPRESSION * fine_detail.noise**2 / np.maximum(energy, 1e-9))
+    else:
+        detail = _detail(area, photo, fine_detail.crop, to_photo)
+    detail *= (1 - keep)[..., None]
+    return detail
 
 
 def _repeated(region: Pixels) -> float:
@@ -84,14 +86,19 @@ def _repeated(region: Pixels) -> float:
     return min(times)
 
 
-def _detail(region: Pixels, crop: NDArray[np.float32], place: Matrix) -> NDArray[np.float32]:
-    coarse = warp(crop, place, region.shape[1], region.shape[0], cv2.BORDER_REPLICATE)
-    detail: NDArray[np.float32] = region.astype(np.float32) / np.iinfo(region.dtype).max - coarse
+def _detail(area: Area, photo: Pixels, crop: NDArray[np.float32], to_photo: Matrix) -> NDArray[np.float32]:
+    detail = np.divide(photo[area.pixels], np.float32(np.iinfo(photo.dtype).max), dtype=np.float32)
+    detail -= warp_into(area, crop, to_photo, cv2.BORDER_REPLICATE)
     return detail
 
 
-def _energy(detail: NDArray[np.float32], place: Matrix) -> Plane:
-    """Mean square of detail around every pixel, over two pixels of the crop."""
-    side = max(5, int(2 * magnification(place)) | 1)
+def _detail_and_energy(
+    area: Area, face: Area, photo: Pixels, crop: NDArray[np.float32], to_photo: Matrix
+) -> tuple[NDArray[np.float32], Plane]:
+    """Detail, and its mean square around every pixel over two pixels of the crop, where the face goes on."""
+    side = max(5, int(2 * magnification(to_photo)) | 1)
+    seen = area.grown(side // 2).overlap(face)
+    detail = _detail(seen, photo, crop, to_photo)
     energy: Plane = cv2.blur(np.square(detail).mean(2), (side, side))
-    return energy
+    within = area.seen_from(seen).pixels
+    return detail[within], energy[within]

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Pixels
-from .align import Matrix, compose, footprint, magnification, shift, warp
+from .align import Matrix, footprint, magnification, warp_into
+from .area import Area
 from .fine_detail import FineDetail, removed_detail
-
-Region = tuple[slice, slice]
 
 # The mask's ellipse in shares of the crop's side: an FFHQ-aligned head from hairline to below the chin.
 _CENTRE, _RADII = (0.5, 0.53), (0.43, 0.46)
@@ -53,45 +53,35 @@ def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.fl
     result does not depend on the order. Pixels with mask 0 keep their exact values.
     """
     height, width = base.shape[:2]
-    covered, weight = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    placed = []
-    for patch in patches:
-        size = len(patch.mask)
-        left, top, right, bottom = footprint(patch.to_photo, size, width, height)
-        if left >= right or top >= bottom:
-            continue
-        place = compose(shift(-left, -top), patch.to_photo)
+    faces = [footprint(patch.to_photo, len(patch.mask), width, height) for patch in patches]
+    result, mask = base.copy(), np.zeros((height, width), np.float32)
+    for tile in Area(0, 0, width, height).tiles():
+        overlaps = zip(patches, (face.overlap(tile) for face in faces), strict=True)
+        if parts := [(patch, part) for patch, part in overlaps if not part.is_empty]:
+            area = reduce(Area.around, (part for _, part in parts))
+            result[area.pixels], mask[area.pixels] = _pasted(base, area, parts)
+    return result, mask
+
+
+def _pasted(base: Pixels, area: Area, parts: Sequence[tuple[Patch, Area]]) -> tuple[Pixels, NDArray[np.float32]]:
+    """An area of the photo with the patches' parts in it, and its mask."""
+    width, height = area.size
+    covered, weight = np.zeros((2, height, width), np.float32)
+    total = np.zeros((height, width, 3), np.float32)
+    for patch, part in parts:
         # Replicated past the crop: a face mask ends at 0 there, an aligned picture's stays 1.
-        soft = warp(patch.mask, place, right - left, bottom - top, cv2.BORDER_REPLICATE)
+        soft = warp_into(part, patch.mask, patch.to_photo, cv2.BORDER_REPLICATE)
         soft = np.where(soft > 1 / 512, np.minimum(soft, 1), 0).astype(np.float32)
-        change = warp(patch.change, place, right - left, bottom - top, cv2.BORDER_REPLICATE)
-        region = np.s_[top:bottom, left:right]
+        change = warp_into(part, patch.change, patch.to_photo, cv2.BORDER_REPLICATE)
         if patch.fine_detail is not None and magnification(patch.to_photo) > 1:
-            change -= removed_detail(base[region], patch.fine_detail, place)
+            change -= removed_detail(part, base, patch.fine_detail, patch.to_photo)
         fineness = soft / magnification(patch.to_photo) ** 2
-        covered[region] += soft
-        weight[region] += fineness
-        placed.append((region, fineness[..., None] * change))
-    result = base.copy()
-    white = np.iinfo(base.dtype).max
-    for region, _ in placed:
-        # Region by region, so that a photo of 100 megapixels needs no second one in float.
-        total = np.zeros_like(base[region], np.float32)
-        for other, change in placed:
-            _add_overlap(total, region, other, change)
-        touched = weight[region] > 0
-        share = np.minimum(covered[region], 1) / np.where(touched, weight[region], 1)
-        value = base[region].astype(np.float32) + total * share[..., None] * white
-        result[region][touched] = np.clip(np.rint(value[touched]), 0, white).astype(base.dtype)
-    return result, np.minimum(covered, 1)
-
-
-def _add_overlap(total: NDArray[np.float32], region: Region, other: Region, change: NDArray[np.float32]) -> None:
-    """Add to `total`, which covers `region`, the part of `change`, which covers `other`, that they share."""
-    starts = [max(a.start, b.start) for a, b in zip(region, other, strict=True)]
-    stops = [max(start, min(a.stop, b.stop)) for start, a, b in zip(starts, region, other, strict=True)]
-    here, there = (
-        tuple(slice(start - own.start, stop - own.start) for start, stop, own in zip(starts, stops, owner, strict=True))
-        for owner in (region, other)
-    )
-    total[here] += change[there]
+        here = part.seen_from(area).pixels
+        covered[here] += soft
+        weight[here] += fineness
+        total[here] += fineness[..., None] * change
+    white, pixels = np.iinfo(base.dtype).max, base[area.pixels]
+    touched = weight > 0
+    share = np.minimum(covered, 1) / np.where(touched, weight, 1)
+    value = np.clip(np.rint(pixels + total * share[..., None] * white), 0, white).astype(base.dtype)
+    return np.where(touched[..., None], value, pixels), np.minimum(covered, 1)

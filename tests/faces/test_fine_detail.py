@@ -10,6 +10,7 @@ import pytest
 
 from quantface_core.faces import fine_detail as module
 from quantface_core.faces.align import Matrix, extract, invert, whole_transform
+from quantface_core.faces.area import Area
 from quantface_core.faces.fine_detail import FineDetail, removed_detail
 from quantface_core.faces.paste import face_mask
 from quantface_core.io.photos import read_photo
@@ -25,6 +26,10 @@ def measured(photo: Pixels) -> tuple[FineDetail, Matrix]:
     return module.measure_damage(
         FineDetail(crop, np.ones((_CROP, _CROP), np.float32)), photo, face_mask(_CROP), to_photo
     ), to_photo
+
+
+def removed(photo: Pixels, fine_detail: FineDetail, place: Matrix) -> np.ndarray:
+    return removed_detail(Area(0, 0, photo.shape[1], photo.shape[0]), photo, fine_detail, place)
 
 
 def grainy(photo: Pixels, sigma: float, size: float = 0.0) -> Pixels:
@@ -44,7 +49,7 @@ def portraits(train_faces: Path) -> list[Pixels]:
 def test_a_sharp_portrait_has_no_noise_and_loses_nothing(portraits: list[Pixels], index: int) -> None:
     fine_detail, place = measured(portraits[index])
     assert fine_detail.noise == 0
-    assert not removed_detail(portraits[index], fine_detail, place).any()
+    assert not removed(portraits[index], fine_detail, place).any()
 
 
 @pytest.mark.parametrize("index", _FACES)
@@ -53,7 +58,7 @@ def test_noise_is_measured_and_goes(portraits: list[Pixels], index: int, sigma: 
     clean, noisy = portraits[index], grainy(portraits[index], sigma, size)
     fine_detail, place = measured(noisy)
     assert fine_detail.noise * 255 == pytest.approx(sigma, rel=0.5)
-    kept = noisy / 255 - removed_detail(noisy, fine_detail, place)
+    kept = noisy / 255 - removed(noisy, fine_detail, place)
     before, after = (float(np.square(x - clean / 255).mean()) for x in (noisy / 255, kept))
     assert after < 0.5 * before
 
@@ -63,7 +68,7 @@ def test_edges_stand_out_of_noise_and_stay() -> None:
     photo[:, 200:204] = 220  # a hair, finer than the crop
     noisy = grainy(photo, 12)
     fine_detail, place = measured(noisy)
-    kept = noisy - 255 * removed_detail(noisy, fine_detail, place)
+    kept = noisy - 255 * removed(noisy, fine_detail, place)
     assert kept[100:400, 201:203].mean() > 190
     assert kept[100:400, 300:400].std() < 0.5 * noisy[100:400, 300:400].std()
 
@@ -87,7 +92,7 @@ def test_of_repeated_pixels_nothing_stays(portraits: list[Pixels], index: int, s
     blocks = cv2.resize(small, clean.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     fine_detail, place = measured(blocks)
     assert fine_detail.damage == "blocks"
-    kept = np.rint(blocks - 255 * removed_detail(blocks, fine_detail, place)).clip(0, 255)
+    kept = np.rint(blocks - 255 * removed(blocks, fine_detail, place)).clip(0, 255)
     before, after = (float(np.square(x - clean.astype(float)).mean()) for x in (blocks, kept))
     assert after < before
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantface_core.faces import area
 from quantface_core.faces.align import extract, invert
-from quantface_core.faces.fine_detail import FineDetail
+from quantface_core.faces.fine_detail import FineDetail, measure_damage
 from quantface_core.faces.paste import Patch, face_mask, paste
 
 SIZE = 64
@@ -106,3 +109,41 @@ def test_a_face_before_a_larger_one_is_pasted_as_its_own() -> None:
     assert result[middle].min() > 100 + 0.9 * 0.2 * 255
     beside = (mask > 0.999) & (np.abs(np.indices((side, side)) - 2.5 * SIZE).max(0) > SIZE // 2)
     assert (result[beside] == 49).all()
+
+
+@pytest.fixture
+def two_of_a_grainy_photo() -> tuple[np.ndarray, list[Patch]]:
+    """A photo, and two faces on it that overlap, with noise to be removed."""
+    photo = np.random.default_rng(3).integers(64, 192, (300, 400, 3), np.uint8)
+    patches = []
+    for i, to_photo in enumerate((place(4, 0.3, 60, 20), place(3, -0.2, 180, 60))):
+        crop = extract(photo, invert(to_photo), SIZE)
+        fine_detail = FineDetail(crop, np.full((SIZE, SIZE), 0.7, np.float32), noise=6 / 255)
+        patches.append(Patch(noise(i, (SIZE, SIZE, 3)) * 0.2 - 0.1, face_mask(SIZE), to_photo, fine_detail))
+    return photo, patches
+
+
+def test_where_a_tile_ends_is_not_seen(
+    two_of_a_grainy_photo: tuple[np.ndarray, list[Patch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, mask = paste(*two_of_a_grainy_photo)
+    monkeypatch.setattr(area, "_TILE", 57)
+    tiled, tiled_mask = paste(*two_of_a_grainy_photo)
+    assert np.abs(tiled.astype(int) - whole).max() <= 1  # a warp's places are rounded from its corner
+    assert np.abs(tiled_mask - mask).max() < 0.01
+    assert np.array_equal(tiled_mask > 0, mask > 0)
+    assert (whole != two_of_a_grainy_photo[0]).mean() > 0.3
+
+
+def test_a_large_photo_takes_little_memory() -> None:
+    side = 2048
+    photo = np.random.default_rng(4).integers(64, 192, (side, side, 3), np.uint8)
+    to_photo = place(side / SIZE, 0, side / SIZE / 2, side / SIZE / 2)
+    tracemalloc.start()
+    crop = extract(photo, invert(to_photo), SIZE)
+    fine_detail = FineDetail(crop, np.ones((SIZE, SIZE), np.float32))
+    fine_detail = measure_damage(fine_detail, photo, face_mask(SIZE), to_photo)
+    paste(photo, [Patch(np.zeros_like(crop), face_mask(SIZE), to_photo, fine_detail)])
+    assert fine_detail.damage == "noise"
+    assert tracemalloc.get_traced_memory()[1] / side**2 < 30  # bytes a pixel; 70 in one piece
+    tracemalloc.stop()
