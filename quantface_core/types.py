@@ -148,7 +148,7 @@ class QuantConfig:
     rank: int = 32  # of the low-rank branch beside the integers, at most half of a layer's channels; 0 = none
     branch_bits: int = 8  # of its numbers, in BRANCH_BITS
     seed: int = 0  # of rotation signs and of calibration crops
-    rounding: Rounding = "compensated"  # of weights; "nearest" is quicker
+    rounding: Rounding = "compensated"  # of weights: compensated as GPTQ does; "nearest" is quicker
     branch: Branch = "fisher"  # "svd" needs no gradients, which take memory
 
     @property

@@ -44,7 +44,7 @@ from quantface_core.metrics.builtin import psnr
 
 SEED = 20262
 _FLOOR = 2e-6  # squared error (57 dB) below which nobody sees a difference
-_WORST = 4.0  # of a loss in logarithms: beyond, it grows with its logarithm alone, and what is hopeless teaches little
+_WORST = 4.0  # of a loss in logarithms: beyond, a face teaches no more than that it is bad
 _GOOD = 28.0  # dB from which inputs are nearly good, where a wrong share is seen most: drawn three times as often
 _PATCH = 32  # pixels; the blend is judged region by region
 
@@ -160,11 +160,8 @@ def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: 
         mine, before, after = ((e + _FLOOR).log() for e in errors)
         return (mine - torch.minimum(before, after)) + harm * (mine - before).relu()
 
-    def bounded(loss: Tensor) -> Tensor:
-        return torch.where(loss < _WORST, loss, _WORST * (1 + (loss.clamp_min(_WORST) / _WORST).log()))
-
-    whole = bounded(log_ratio([e.mean((1, 2, 3)) for e in squared]))
-    local = bounded(log_ratio([F.avg_pool2d(e, _PATCH) for e in squared]))
+    whole = log_ratio([e.mean((1, 2, 3)) for e in squared]).clamp_max(_WORST)
+    local = log_ratio([F.avg_pool2d(e, _PATCH) for e in squared]).clamp_max(_WORST)
     lost = (sharpness(clean) / sharpness(blended).clamp_min(1e-4)).log().relu()
     # A saturated share would learn no more.
     return whole.mean() + 0.5 * local.mean() + sharp * lost.mean() + 2e-3 * logit.square().mean()

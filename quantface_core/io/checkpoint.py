@@ -12,21 +12,21 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ModelError
 from ..kernels.dispatch import fast_dtype
-from ..quant.checkpoint import (
+from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
+from ..quant.model_file import (
     RESTORER,
     building,
+    check_device,
+    check_dtype,
     check_layout,
     opened,
     read_header,
     read_json,
-    refuse_scales,
-    some,
+    read_tensors,
     write_model,
 )
-from ..quant.checkpoint import read_notes as read_own_notes
-from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
+from ..quant.model_file import read_notes as read_own_notes
 from ..restorer.families import DEFAULT, family
 from ..restorer.interface import Config, RestorerModel
 from .face_restorers import architecture_in, read_published, say_licence
@@ -49,14 +49,14 @@ def save_restorer(
     """Write a restorer atomically: its float weights as `dtype`, its low-bit layers as they are.
 
     None is what the restorer says, float16 or float32. `notes` (licence, training, ...) go into the metadata beside
-    the configuration, and the licence that a family knows by itself. Raises ModelError when a weight does not fit
-    `dtype`, WriteError when the file cannot be written.
+    the configuration, and the licence that a family knows by itself. Raises UsageError for a note that is no text or
+    named as the format's own, ModelError when a weight does not fit `dtype`, WriteError.
     """
     described = {"format": RESTORER, "config": json.dumps((config or model.config).to_dict())}
     if model.family != DEFAULT:
         described["family"] = model.family
     licence = {"licence": model.licence} if model.licence else {}
-    write_model(model, Path(path), {**licence, **(notes or {}), **described}, dtype or model.file_dtype)
+    write_model(model, Path(path), described, {**licence, **(notes or {})}, dtype or model.file_dtype)
 
 
 def load_restorer(
@@ -71,9 +71,12 @@ def load_restorer(
     What published files are is in `face_restorers.py`; such a one is read as a whole.
     `only` names the beginnings of the tensors to read; the rest of the model then stays empty (on "meta").
 
-    Raises ModelError when the file is missing, truncated, of another kind, or not what it says it is.
+    Raises ModelError when the file is missing, truncated, of another kind, or not what it says it is; UsageError when
+    `dtype` is no float's or `device` is not here.
     """
     path = Path(path)
+    check_dtype(dtype)
+    check_device(device)
     if published := architecture_in(path):
         return read_published(path, published, device, dtype or torch.float32)
     with opened(path) as file:
@@ -88,16 +91,9 @@ def load_restorer(
         if dtype is None:
             dtype = fast_dtype(torch.device(device)) if fixed else torch.float32
         check_layout(path, file, model.state_dict(), fixed)
-        # Copied, or the mapped file would stay in memory beside the layers whose layout changes below.
-        tensors = {
-            name: file.get_tensor(name).to(device, None if name in fixed else dtype, copy=name not in fixed)
-            for name in file.keys()  # noqa: SIM118
-            if name.startswith(only)
-        }
-    broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
-    if broken:
-        raise ModelError(f"{path}: damaged, not finite: {some(broken)}")
-    refuse_scales(path, tensors, fixed)
+        chosen = [name for name in file.keys() if name.startswith(only)]  # noqa: SIM118
+        parameters = [name for name, _ in model.named_parameters()]
+        tensors = read_tensors(path, file, chosen, fixed, parameters, device, dtype)
     model.to(dtype).load_state_dict(tensors, strict=False, assign=True)  # the layout was checked
     tensors.clear()
     # Convolutions on CPU run up to three times faster on channels-last weights.

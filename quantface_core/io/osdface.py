@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from ..quant.checkpoint import RESTORER
 from ..quant.formats import VERSIONS
+from ..quant.model_file import RESTORER
 from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
 from .atomic import atomic_path
 from .catalogue import PARTS

@@ -32,8 +32,9 @@ def moved(batch: Any, device: torch.device) -> Any:
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: moved(value, device) for key, value in batch.items()}
-    if type(batch) in (tuple, list):
-        return type(batch)(moved(value, device) for value in batch)
+    if isinstance(batch, tuple | list):
+        values = [moved(value, device) for value in batch]
+        return type(batch)(*values) if hasattr(batch, "_fields") else type(batch)(values)
     return batch
 
 
@@ -46,9 +47,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def materialize(batches: Iterable[Any]) -> list[Any]:
-    """Batches that can be gone through more than once. Raises UsageError when there is none, or a bare tensor."""
-    if isinstance(batches, Tensor):
-        raise UsageError("batches are several: give [images], or images.split(1), not one tensor")
+    """Batches that can be gone through more than once. Raises UsageError when there is none, or one in their place."""
+    if isinstance(batches, Tensor | Mapping | str):
+        one = "tensor" if isinstance(batches, Tensor) else type(batches).__name__
+        raise UsageError(f"batches are several: give [batch], or images.split(1), not one {one}")
     kept = list(batches)
     if not kept:
         raise UsageError("give at least one batch")

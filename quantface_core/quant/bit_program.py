@@ -99,6 +99,8 @@ def check_budget(budget: Budget) -> None:
     if not isinstance(budget.limits, Mapping):
         raise UsageError(f'limits are (least, most) by module, such as {{"vae": (6, 8)}}, got {budget.limits!r}')
     for module, pair in budget.limits.items():
+        if not isinstance(module, str):
+            raise UsageError(f"a limit is of a module, by its name, got {module!r:.40}")
         whole = isinstance(pair, tuple | list) and len(pair) == 2 and all(type(bits) is int for bits in pair)
         if not whole or not BITS.start <= pair[0] <= pair[1] < BITS.stop:
             raise UsageError(f"the limit of {module!r} is (least, most) of {widths_in_words()}, got {pair!r}")
@@ -119,7 +121,7 @@ def _pulp() -> ModuleType:
 def _solver(pulp: ModuleType) -> pulp.LpSolver:
     """HiGHS where it is installed, else CBC: the system's, or the one that PuLP before 4 brings.
 
-    Each gives the same plan every time.
+    Each gives the same plan every time it is done before its time is up.
     """
     options = {"msg": False, "timeLimit": _SECONDS, "gapRel": _GAP}
     bundled = getattr(pulp, "PULP_CBC_CMD", None)
@@ -141,7 +143,7 @@ def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[list[Wi
         if _within(name, module):
             low, high = max(low, least), min(high, most)
     if low > high:
-        raise UsageError(f"the limits leave {name} no width between {low} and {high}")
+        raise UsageError(f"the limits leave {name} no width: at least {low} bits and at most {high}")
     widths = range(low, high + 1)
     if budget.operations is not None:
         return [list(product(widths, widths))]
@@ -160,8 +162,8 @@ def _loss(layer: LayerSensitivity, widths: Widths, budget: Budget) -> float:
 def _limits(sensitivity: Sensitivity, budget: Budget) -> list[_Limit]:
     """Every budget that is set."""
     layers = sensitivity.layers
-    operations = sum(layer.macs for layer in layers.values())
-    parameters = sum(layer.parameters for layer in layers.values())
+    operations = sum(layer.macs for layer in layers.values()) or 1
+    parameters = sum(layer.parameters for layer in layers.values()) or 1
     rest = sensitivity.rest_bytes + sum(layer.overhead for layer in layers.values())
     limits = []
     if budget.activation_bits is not None:
@@ -226,7 +228,7 @@ def describe(plan: BitPlan, sensitivity: Sensitivity) -> str:
 
 def parse_limit(text: str) -> tuple[str, tuple[int, int]]:
     """`vae.decoder=6-8` -> (module, (least, most)); `=6` alone is both. Raises UsageError."""
-    module, _, widths = text.strip().partition("=")
+    module, _, widths = (part.strip() for part in text.partition("="))
     low, _, high = widths.partition("-")
     try:
         least, most = int(low), int(high or low)

@@ -36,8 +36,8 @@ def output_fisher(
     progress: Progress | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """The Fisher information [O, O] (or its diagonal, [O]) float16 of each layer's output channels, by name, on the
-    processor and with a diagonal of mean 1.
+    """The Fisher information of each layer's output channels, by name, on the processor and with a diagonal of mean 1:
+    [O, O] float16, or of layers wider than `LARGEST` the diagonal alone, [O] float32.
 
     One run forth and back a batch; the directions are drawn with `seed`. Layers that no gradient reaches are absent:
     before a choice of codes, or where the output does not depend on them. Raises UsageError for a model that cannot
@@ -66,9 +66,13 @@ def output_fisher(
 
 
 def _compact(total: Tensor) -> Tensor:
-    """Half the memory: of a Stable Diffusion's layers all are kept until the last is quantized."""
-    diagonal = total if total.ndim == 1 else total.diagonal()
-    return (total / diagonal.mean()).half().cpu()
+    """A matrix in half the memory: of a Stable Diffusion's layers all are kept until the last is quantized.
+
+    A diagonal is small and may be of more outputs than float16 counts to.
+    """
+    if total.ndim == 1:
+        return (total / total.mean()).cpu()
+    return (total / total.diagonal().mean()).half().cpu()
 
 
 def metric_root(fisher: Tensor, damping: float = 0.05) -> Tensor:
@@ -76,7 +80,7 @@ def metric_root(fisher: Tensor, damping: float = 0.05) -> Tensor:
     exact = fisher.double()
     if exact.ndim == 1:
         return (exact / exact.mean() + damping).sqrt().float()
-    exact /= exact.diagonal().mean()
+    exact = exact / exact.diagonal().mean()
     factor = damped_factor(exact, damping)
     return torch.eye(len(exact), dtype=torch.float32) if factor is None else factor.float()
 

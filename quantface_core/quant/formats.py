@@ -74,12 +74,12 @@ def low_bit_state(model: nn.Module, formats: dict[str, LayerFormat]) -> tuple[di
 
 
 def state_beside(model: nn.Module, layers: Container[nn.Module]) -> dict[str, Tensor]:
-    """`state_dict` without what these layers hold, under whatever names."""
+    """`state_dict` without what these layers hold, under whatever names they are held."""
     state: dict[str, Tensor] = dict(model.state_dict())
     for alias, module in model.named_modules(remove_duplicate=False):
         if module in layers:
             for key in module.state_dict():
-                del state[f"{alias}.{key}"]
+                state.pop(f"{alias}.{key}", None)  # a hook may have renamed it
     return state
 
 

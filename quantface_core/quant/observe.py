@@ -48,14 +48,19 @@ def calibrate(
     layers = quantizable(model)
     largest: dict[str, Tensor] = {}
 
-    def watch(name: str, layer: Layer, x: Tensor) -> None:
-        top = channel_magnitudes(layer, x.detach()).float()
-        largest[name] = top if name not in largest else largest[name].lerp(top, 1 - _MOMENTUM)
-
     def watched(model: nn.Module, batch: Any) -> Any:
+        tops: dict[str, Tensor] = {}
+
+        def watch(name: str, layer: Layer, x: Tensor) -> None:
+            top = channel_magnitudes(layer, x.detach()).float()
+            tops[name] = torch.maximum(tops[name], top) if name in tops else top
+
         # Not in the backward pass: checkpointed blocks run their layers again there.
         with _observing(layers, watch):
-            return (forward or call)(model, tree_map(_detached, batch))
+            output = (forward or call)(model, tree_map(_detached, batch))
+        for name, top in tops.items():
+            largest[name] = largest[name].lerp(top, 1 - _MOMENTUM) if name in largest else top
+        return output
 
     def differentiating(done: int, _: int) -> None:
         if progress:

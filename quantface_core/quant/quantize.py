@@ -21,11 +21,22 @@ from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, never_quantized, quantizable, swap
 from ..runtime.compiled import uncompiled
 from ..runtime.memory import released_memory
-from ..types import BRANCH_BITS, BRANCHES, FLOAT_BRANCH, ROUNDINGS, BitPlan, LayerFormat, LayerReport, QuantConfig
+from ..types import (
+    BITS,
+    BRANCH_BITS,
+    BRANCHES,
+    FLOAT_BRANCH,
+    ROUNDINGS,
+    BitPlan,
+    LayerFormat,
+    LayerReport,
+    QuantConfig,
+    widths_in_words,
+)
 from .batches import Forward, Progress, call, eval_mode, materialize
-from .checkpoint import some
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
+from .model_file import some
 from .observe import ChannelStatistics, calibrate, observe_inputs
 from .search import quantize_group
 from .shared_inputs import shared_input_groups
@@ -106,6 +117,9 @@ def plan_formats(
     unknown = sorted(set(widths) - set(layers))
     if unknown:
         raise ConfigError(f"the plan is for another model: there is no layer {unknown[0]}")
+    for name, pair in widths.items():
+        if any(type(bits) is not int or bits not in BITS for bits in pair):
+            raise ConfigError(f"the plan gives {name} {tuple(pair)!r:.40}: widths are {widths_in_words()}")
     check_config(config)
     chosen = chosen_names(list(layers), include, exclude, never_quantized(model))
     formats: dict[str, LayerFormat] = {}
@@ -204,7 +218,7 @@ def quantize_layers(
     formats = {name: fmt for name, fmt in formats.items() if name in statistics}
     if not formats:
         raise UsageError("nothing to quantize: no chosen layer was reached by a batch")
-    consumers = {name: group for group in shared_input_groups(model) for name in group}
+    consumers = {name: group for group in shared_input_groups(model, statistics) for name in group}
     done: dict[str, QuantLayer] = {}
     reports: list[LayerReport] = []
 

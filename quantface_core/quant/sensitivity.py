@@ -7,6 +7,7 @@ product each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -138,6 +139,10 @@ def measure_layers(
             progress(_THOUSAND // 2 + int(share * _THOUSAND) // 2, _THOUSAND)
         layer, fmt = layers[layer_name], formats[layer_name]
         error, loss = judge.with_layer(layer_name, probes[layer_name])
+        if not math.isfinite(error + loss):
+            raise UsageError(
+                f"the output is not finite with {layer_name} alone at {PROBE_BITS} bits: exclude it, or use float32"
+            )
         weights, activations = widths[layer_name]
         whole = max(weights[fmt.weight_bits] + activations[fmt.activation_bits], 1e-20)
         measured[layer_name] = LayerSensitivity(

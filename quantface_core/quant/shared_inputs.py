@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from .observe import ChannelStatistics
 
-def shared_input_groups(model: nn.Module) -> list[list[str]]:
-    """Names of the layers of each group, in the model's order; a layer is in one group at most."""
+
+def shared_input_groups(model: nn.Module, statistics: Mapping[str, ChannelStatistics] | None = None) -> list[list[str]]:
+    """Names of the layers of each group, in the model's order; a layer is in one group at most.
+
+    Without `statistics`, those that may share. With them, those that did: an attention whose class says nothing of a
+    context may be called with one, which keys and values then read in place of the queries' input.
+    """
     groups = []
     for name, module in model.named_modules():
         if isinstance(module, Attention):
             parts = ("to_k", "to_v") if module.is_cross_attention else ("to_q", "to_k", "to_v")
             linears = [part for part in parts if isinstance(getattr(module, part, None), nn.Module)]
-            groups.append([f"{name}.{part}" if name else part for part in linears])
+            group = [f"{name}.{part}" if name else part for part in linears]
+            groups += [group] if statistics is None else _by_input(group, statistics)
     return [group for group in groups if group]
+
+
+def _by_input(group: list[str], statistics: Mapping[str, ChannelStatistics]) -> list[list[str]]:
+    """The layers that read one input have one set of largest magnitudes, to the bit; others practically never."""
+    parts: list[list[str]] = []
+    for name in group:
+        if name not in statistics:
+            continue
+        largest = statistics[name].largest
+        same = (part for part in parts if torch.equal(statistics[part[0]].largest, largest))
+        if part := next(same, None):
+            part.append(name)
+        else:
+            parts.append([name])
+    return parts

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from quantface_core.errors import ModelError
+from quantface_core.errors import ModelError, UsageError
 from quantface_core.io.checkpoint import load_restorer, save_restorer
 from quantface_core.io.models import restorer_path
 from quantface_core.restorer import OneStepRestorer
@@ -167,3 +168,21 @@ def test_no_such_file_or_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "no.safetensors", tmp_path):
         with pytest.raises(ModelError):
             load_restorer(path)
+
+
+def test_a_file_that_is_overwritten_takes_nothing_from_a_model_in_use(tmp_path: Path) -> None:
+    bundled = restorer_path("quantface-mini-w4a4")
+    shutil.copy(bundled, tmp_path / "file")
+    loaded, wanted = load_restorer(tmp_path / "file").state_dict(), load_restorer(bundled).state_dict()
+    with (tmp_path / "file").open("r+b") as file:  # in place, as cp does
+        file.write(bytes(bundled.stat().st_size))
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in loaded.items())
+
+
+def test_notes_and_settings_that_no_file_holds_are_refused(tiny: OneStepRestorer, tmp_path: Path, file: Path) -> None:
+    with pytest.raises(UsageError, match="the format's own, give the notes others: family"):
+        save_restorer(tiny, tmp_path / "file", notes={"family": "portraits"})
+    with pytest.raises(UsageError, match="a dtype is"):
+        load_restorer(file, dtype=torch.int8)
+    with pytest.raises(UsageError, match="the device nowhere cannot be used here"):
+        load_restorer(file, "nowhere")

@@ -55,3 +55,20 @@ def test_a_config_that_is_none_is_refused_before_the_model_runs() -> None:
     for config, why in (({"rank": 4}, "a config is a QuantConfig"), (qf.QuantConfig(rank=-1), "rank and seed")):
         with pytest.raises(qf.ConfigError, match=why):
             qf.measure_sensitivity(model(), batches(), config, forward=forward)  # type: ignore[arg-type]
+
+
+def test_a_layer_without_which_nothing_is_finite_is_named() -> None:
+    class Rooted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.inner(x)
+            return (y - floor).sqrt()
+
+    floor = 0.0
+    with torch.no_grad():
+        floor = float(model()(batches()[0]).min())
+    with pytest.raises(qf.UsageError, match="not finite with inner"):
+        qf.measure_sensitivity(Rooted(), batches(), CONFIG)

@@ -113,6 +113,7 @@ def test_what_cannot_be_solved_is_refused(budget: Budget, words: str) -> None:
         (Budget(weight_bits=5, limits={"unet": (4.0, 6.0)}), r"got \(4.0, 6.0\)"),
         (Budget(weight_bits=5, limits={"unet": (1, 12)}), r"got \(1, 12\)"),
         (Budget(weight_bits=5, limits={"unet": (6, 4)}), r"got \(6, 4\)"),
+        (Budget(weight_bits=5, limits={3: (4, 4)}), "a limit is of a module, by its name, got 3"),
     ],
 )
 def test_what_is_no_budget_is_refused(budget: Budget, words: str) -> None:
@@ -166,6 +167,13 @@ def test_without_pulp_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 def test_limits_read_as_they_are_typed() -> None:
     assert parse_limit(" vae.decoder=6-8") == ("vae.decoder", (6, 8))
     assert parse_limit("unet=4") == ("unet", (4, 4))
+    assert parse_limit("vae = 6 - 8") == ("vae", (6, 8))
     for wrong in ("unet", f"unet={BITS.start - 1}-4", "unet=8-3", "=4", "unet=a"):
         with pytest.raises(UsageError, match="MODULE=LOW-HIGH"):
             parse_limit(wrong)
+
+
+def test_layers_that_cost_nothing_are_solved() -> None:
+    layers = {name: replace(layer, macs=0, parameters=0) for name, layer in NETWORK.layers.items()}
+    for budget in (Budget(activation_bits=4), Budget(weight_bits=4), Budget(operations=0.5)):
+        assert set(solve(replace(NETWORK, layers=layers), budget).layers) == set(layers)

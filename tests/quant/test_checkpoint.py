@@ -177,6 +177,9 @@ def test_dtypes_and_notes_that_no_file_holds_are_refused(own: Path, tmp_path: Pa
                 refused(dtype)
     with pytest.raises(UsageError, match="notes are texts, not numbers or tables: steps"):
         qf.save_quantized(model, tmp_path / "file", notes={"licence": "mit", "steps": 3})  # type: ignore[dict-item]
+    for name in ("family", "layers", "config", "format"):
+        with pytest.raises(UsageError, match=f"these names are the format's own, give the notes others: {name}"):
+            qf.save_quantized(model, tmp_path / "file", notes={"licence": "mit", name: "mine"})
     model.second.to(torch.float8_e4m3fn)
     with pytest.raises(ModelError, match=r"no file holds torch.float8_e4m3fn, give .*: second.weight, second.bias"):
         qf.save_quantized(model, tmp_path / "file")
@@ -355,3 +358,49 @@ def test_the_named_backend_computes_a_loaded_model(tmp_path: Path) -> None:
     with pytest.raises(qf.UsageError, match="unknown backend 'tpu'"):
         qf.load_quantized(tmp_path / "file", fresh, backend="tpu")
     assert not quant_layers(fresh)
+
+
+def test_an_infinite_scale_is_refused(own: Path, tmp_path: Path) -> None:
+    tensors = load_file(own)
+    tensors["first.weight_scale"][0] = float("inf")
+    save_file(tensors, tmp_path / "file", metadata(own))
+    with pytest.raises(ModelError, match=r"not finite: first\.weight_scale"):
+        qf.load_quantized(tmp_path / "file", Masked())
+
+
+def test_buffers_that_share_memory_in_part_are_written_apart(tmp_path: Path) -> None:
+    model = Masked()
+    model.register_buffer("part", model.mask[1:])
+    qf.quantize(model, ROWS, CONFIG)
+    qf.save_quantized(model, tmp_path / "file")
+    skeleton = Masked()
+    skeleton.register_buffer("part", torch.zeros(7))
+    assert torch.equal(qf.load_quantized(tmp_path / "file", skeleton).part, model.part)
+
+
+def test_a_state_that_is_renamed_is_refused(tmp_path: Path) -> None:
+    model = Masked()
+    qf.quantize(model, ROWS, CONFIG, exclude=["second"])
+
+    def rename(module: nn.Module, state: dict[str, Any], prefix: str, local: Any) -> None:
+        state["other"] = state.pop("second.weight")
+
+    model._register_state_dict_hook(rename)
+    with pytest.raises(ModelError, match=r"leaves out or renames some of its own: second\.weight"):
+        qf.save_quantized(model, tmp_path / "file")
+
+
+def test_a_configuration_that_is_no_json_is_left_out(tmp_path: Path) -> None:
+    model = autoencoder()
+    model.register_to_config(kind=torch.float16)
+    qf.quantize(model, IMAGES, CONFIG)
+    qf.save_quantized(model, tmp_path / "file")
+    with torch.no_grad():
+        loaded: Any = qf.load_quantized(tmp_path / "file", autoencoder())
+        assert torch.equal(loaded(IMAGES[0]).sample, model(IMAGES[0]).sample)
+
+
+def test_a_skeleton_without_memory_is_filled_on_the_processor(own: Path) -> None:
+    model: Any = qf.load_quantized(own, Masked().to("meta"))
+    with torch.no_grad():
+        assert torch.equal(model(ROWS[0]), qf.load_quantized(own, Masked())(ROWS[0]))

@@ -16,8 +16,8 @@ import quantface_core as qf
 from quantface_core.nn.fold import FoldPath, fold
 from quantface_core.nn.qlayer import QuantLayer
 from quantface_core.nn.swap import quant_layers
-from quantface_core.quant.checkpoint import RESERVED
 from quantface_core.quant.formats import VERSIONS
+from quantface_core.quant.model_file import RESERVED
 from quantface_core.types import LayerFormat
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text("utf-8")

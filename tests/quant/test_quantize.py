@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import nn
 
 import quantface_core as qf
@@ -271,6 +272,9 @@ def test_pointwise_convolutions_get_a_scale_a_pixel() -> None:
 def test_a_plan_for_another_model_is_refused(uneven: nn.Module, images: list[torch.Tensor]) -> None:
     with pytest.raises(ConfigError, match="another model"):
         qf.quantize(network(), images, CONFIG, plan=qf.BitPlan("x", {"loud.0": (4, 4)}))
+    for widths in ((1, 4), (4, 9), ("4", 4)):
+        with pytest.raises(ConfigError, match=r"the plan gives 2 .*: widths are"):
+            plan_formats(network(), CONFIG, qf.BitPlan("x", {"2": widths}))  # type: ignore[dict-item]
 
 
 def test_batches_take_no_gradient(images: list[torch.Tensor]) -> None:
@@ -293,3 +297,45 @@ def test_a_compiled_model_is_quantized_as_it_is_written(images: list[torch.Tenso
         assert [report.name for report in qf.quantize(model, images, CONFIG, plan=plan, exclude=["0"])] == ["2", "4"]
     with torch.no_grad():
         assert torch.equal(compiled(images[0]), plain(images[0]))
+
+
+class Attending(nn.Module):
+    """An attention whose class says nothing of a context, and that is given one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.attn = Attention(query_dim=64, heads=2, dim_head=32)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        return self.attn(x, encoder_hidden_states=context)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("has_context", [True, False])
+def test_keys_and_values_are_searched_on_what_they_read(has_context: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, context = torch.randn(2, 64, 64, generator=generator).relu(), torch.randn(2, 64, 64, generator=generator)
+    batch, model = (x, context) if has_context else (x,), Attending().eval()
+    exact = {name: getattr(model.attn, name)(batch[-1]).detach() for name in ("to_k", "to_v")}
+    reports = {report.name: report for report in qf.quantize(model, [batch], qf.QuantConfig(rank=0))}
+    for name, wanted in exact.items():
+        error = (getattr(model.attn, name)(batch[-1]) - wanted).square().mean() / wanted.square().mean()
+        assert float(error) == pytest.approx(reports[f"attn.{name}"].error_after, rel=0.05)
+        assert float(error) < 0.03
+    points = [reports[f"attn.{name}"].format.zero_point for name in ("to_q", "to_k", "to_v")]
+    assert points[1] == points[2]
+    assert (points[0] == points[1]) != has_context  # one input is rounded once, for all
+
+
+def test_a_layer_that_runs_twice_a_batch_is_ready_for_its_largest_input() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x) + self.layer(x / 100)  # type: ignore[no-any-return]
+
+    x = torch.ones(4, 8)
+    largest = calibrate(Twice().eval(), [x] * 30)["layer"].largest
+    torch.testing.assert_close(largest, torch.ones(8))

@@ -1,0 +1,87 @@
+"""Diffusers' models as files describe them: by their class and configuration, of which they are built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, ModelError
+from .formats import formats_from_json, formats_to_json, low_bit_state
+from .model_file import building, read_json
+
+_DIFFUSERS = "diffusers."
+_MOST_LAYERS, _LARGEST = 512, 10_000_000  # of a configuration's whole numbers: it is not trusted
+
+
+def describe(model: nn.Module) -> dict[str, str]:
+    """Class and configuration of a model, for a file's metadata; of one that they alone would not build, the class."""
+    described = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    if _diffusers_class(type(model).__name__) is not type(model):
+        return described
+    config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}  # type: ignore[arg-type]
+    try:
+        text = json.dumps(config)
+    except TypeError:  # registered by hand
+        return described
+    if not _is_as_configured(model, json.loads(text)):
+        return described
+    return {"class": f"{_DIFFUSERS}{type(model).__name__}", "config": text}
+
+
+def _diffusers_class(name: str) -> Any:
+    """A model class of diffusers by name; None = there is none."""
+    found = getattr(diffusers, name, None)
+    return found if isinstance(found, type) and issubclass(found, diffusers.ModelMixin) else None
+
+
+def _is_as_configured(model: Any, config: dict[str, Any]) -> bool:
+    """Whether a quantized diffusers model's class builds what holds the same tensors: adapters add some."""
+    try:
+        with building(Path()), torch.device("meta"):
+            built = type(model).from_config(config)
+        expected, _ = low_bit_state(built, formats_from_json(formats_to_json(model), built))
+    except (ConfigError, ModelError):
+        return False
+    return {name: t.shape for name, t in expected.items()} == {name: t.shape for name, t in model.state_dict().items()}
+
+
+def build(path: Path, metadata: Mapping[str, str]) -> nn.Module:
+    """The architecture of a diffusers model, without memory for its weights. Raises ModelError."""
+    name = metadata.get("class", "")
+    found = _diffusers_class(name.removeprefix(_DIFFUSERS)) if name.startswith(_DIFFUSERS) else None
+    if found is None or "config" not in metadata:
+        raise ModelError(f"{path} holds a {name:.80}, no model that diffusers builds: load_quantized(path, model=...)")
+    config = read_json(path, metadata["config"], "configuration")
+    _check_config(path, config)
+    with building(path), torch.device("meta"):
+        model: nn.Module = found.from_config(config)
+    if _computes_at_start(model):
+        # Tables that no file holds are made by the constructor, so it runs in earnest: once it is known to succeed.
+        with building(path), torch.random.fork_rng(devices=[]):
+            model = found.from_config(config)
+    return model
+
+
+def _computes_at_start(model: nn.Module) -> bool:
+    """Whether a model without memory lacks more than what its state holds."""
+    state = set(model.state_dict())
+    if any(name not in state for name, _ in model.named_buffers()):
+        return True
+    return any(isinstance(value, Tensor) for module in model.modules() for value in vars(module).values())
+
+
+def _check_config(path: Path, config: Any) -> None:
+    """Refuse a configuration that would build for ever: the file's own words are not trusted."""
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: its configuration is no table")
+    for key, value in config.items():
+        values = value if isinstance(value, list) else [value]
+        most = _MOST_LAYERS if "layers" in key else _LARGEST
+        if len(values) > _MOST_LAYERS or any(isinstance(v, int | float) and abs(v) > most for v in values):
+            raise ModelError(f"{path}: its configuration's {key:.80} is out of bounds")
