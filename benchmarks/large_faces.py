@@ -1,9 +1,10 @@
 """What becomes of a face larger than the restorer's crop: noise, grain, blocks and compression finer than the crop.
 
-    python benchmarks/large_faces.py [--model quantface-mini-w4a4] [--side 1024] [--faces N] [--picture FOLDER]
+    python benchmarks/large_faces.py [--model quantface-mini-w4a4] [--side 1024] [--picture FOLDER]
 
-Large portraits, damaged at their own size only, restored at strength auto. "finest" is the deviation of what lies
-beyond the crop's 256 pixels; a sharp portrait must keep all of it, noise and block edges must go.
+Large portraits of test faces, which nothing was trained on, damaged at their own size only, restored at strength auto.
+"finest" is the deviation of what lies beyond the crop's 256 pixels; a sharp portrait must keep all of it, noise and
+block edges must go.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from quantface_core.stages.restore import describe_change
 from quantface_core.types import DEFAULT_RESTORER
 
 Photo = NDArray[np.uint8]
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "faces" / "large"
+FACES = Path(__file__).resolve().parents[2] / "shared" / "faces"
 DAMAGES = ("none", "noise 12", "noise 30", "grain 15", "blocks 128", "blocks 200", "JPEG 8")
 
 
@@ -60,11 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=DEFAULT_RESTORER)
     parser.add_argument("--side", type=int, default=1024)
-    parser.add_argument("--faces", type=int, default=8)
     parser.add_argument("--picture", type=Path, help="folder for a before and after of every damage")
     arguments = parser.parse_args()
     restorer, size = load_restorer(restorer_path(arguments.model), dtype=None), (arguments.side,) * 2
-    files = sorted(FOLDER.glob("*.jpg"))[: arguments.faces]
+    files = sorted(path for path in (FACES / "large").glob("*.jpg") if (FACES / "test" / path.name).exists())
     originals = [cv2.resize(read_photo(f).pixels, size, interpolation=cv2.INTER_CUBIC) for f in files]
     rows: list[list[str | float]] = []
     for damage in DAMAGES:

@@ -40,7 +40,7 @@ class AllocateBits(io.ComfyNode):
                 io.Float.Input("weight_bits", default=4.0, min=0.0, max=8.0, step=0.05,
                                tooltip="Average at most, weighed by parameters; 0 = no limit."),
                 io.Float.Input("megabytes", default=0.0, min=0.0, max=100_000.0, step=0.1,
-                               tooltip="Size of the file at most; 0 = no limit."),
+                               tooltip="Size of the file's numbers at most, its header adds a little; 0 = no limit."),
                 io.Float.Input("operations", default=0.0, min=0.0, max=1.0, step=0.01,
                                tooltip="Bit operations at most, 1 = as many as with 8 bits everywhere; 0 = no limit."),
                 io.String.Input("limits", default="", multiline=True,

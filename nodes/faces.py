@@ -20,7 +20,7 @@ def inputs(count: int) -> list[io.Input]:
     """The four inputs that name faces."""
     return [
         io.Image.Input("faces", optional=True,
-                       tooltip="Aligned faces, as blurred or noisy as those to restore; or give a folder."),
+                       tooltip="Aligned faces, clean ones with degrade on; or give a folder."),
         io.String.Input("folder", default="",
                         tooltip="Pictures instead of the faces input: a path, or a folder in ComfyUI's input folder. "
                         "With neither, the bundled portrait is used, to try things out. New pictures are noticed where "
@@ -29,7 +29,8 @@ def inputs(count: int) -> list[io.Input]:
         io.Boolean.Input("find_faces", default=False,
                          tooltip="The pictures are photos: find every face in them and align it."),
         io.Boolean.Input("degrade", default=True,
-                         tooltip="The faces are clean: blur and compress them first. Off when they are bad already."),
+                         tooltip="The faces are clean: blur and compress them first. Off when they are as bad as those to "
+                         "restore."),
     ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class RestoreFace(io.ComfyNode):
                                "and after, and closes short gaps; 2 is a good start. 0 = each picture by itself."),
                 advanced(io.Int.Input("batch_size", default=0, min=0, max=64,
                                       tooltip="Faces at once: 0 = as many as are quick on your device. Less needs less "
-                                      "memory; the picture stays the same.")),
+                                      "memory; the picture stays the same but for rounding.")),
                 io.Combo.Input("blend", options=BLENDS, default="auto",
                                tooltip="auto: of each restored face takes what helps, pixel by pixel, and leaves sharp "
                                "faces as they are. strength: the same share everywhere, as set in strength."),

@@ -242,7 +242,7 @@ class Budget:
 
     activation_bits: float | None = None  # average, weighed by multiply-accumulates
     weight_bits: float | None = None  # average, weighed by parameters
-    megabytes: float | None = None  # of the file, 10^6 bytes
+    megabytes: float | None = None  # of the file's tensors, 10^6 bytes; its header comes beside them
     operations: float | None = None  # sum of multiply-accumulates x weight bits x activation bits; 1 = all at 8
     limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # module (such as vae.decoder): least, most
     perceptual_weight: float = 0.1  # mu: the perceptual loss beside the relative squared error

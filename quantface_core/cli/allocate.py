@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
     add_faces(parser, count=16)
     add("--activation-bits", type=float, help="average at most, weighed by multiply-accumulates; such as 3.98")
     add("--weight-bits", type=float, help="average at most, weighed by parameters; such as 4.0")
-    add("--megabytes", type=float, help="size of the file at most")
+    add("--megabytes", type=float, help="size of the file's numbers at most; its header adds a little")
     add("--operations", type=float, help="bit operations at most, as a share of all at 8 bits; such as 0.3")
     add(
         "--limit",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("many machines", "--ray ADDRESS s3://bucket/photos --output s3://bucket/restored")
     add = group.add_argument
-    add("--ray", metavar="ADDRESS", help="a Ray cluster's host:port, auto, or local = this machine (quantface[ray])")
+    add("--ray", metavar="ADDRESS", help="a Ray cluster's host:port, auto, or local = this machine (needs ray[data])")
     add("--actors", type=_positive, metavar="N", help="workers, each with the model in memory (one a machine)")
     add("--gpus", type=float, default=0.0, metavar="SHARE", help="of a GPU for each worker, such as 0.5 (0 = CPU)")
     add("--column", default="path", help="of tables (.parquet, .csv, .jsonl): where the photos' paths are (path)")

@@ -38,12 +38,22 @@ def add_parser(commands: Any) -> None:
     add("--validation", type=int, default=16, help="the last so many images validate (16); 0 = keep the last step")
     add("--mode", choices=("end-to-end", "blocks"), default="end-to-end", help="blocks: one at a time, little memory")
     add("--steps", type=int, default=train.steps, help=f"each block's in blocks mode ({train.steps})")
-    add("--batch-size", type=int, default=train.batch_size, help=f"a process and accumulation ({train.batch_size})")
+    add(
+        "--batch-size",
+        type=int,
+        default=train.batch_size,
+        help=f"faces of one gradient ({train.batch_size})",
+    )
     add("--accumulation", type=int, default=train.accumulation, help="batches whose gradients are averaged (1)")
-    add("--learning-rate", type=float, default=train.learning_rate, help=f"({train.learning_rate:g})")
+    add("--learning-rate", type=float, default=train.learning_rate, help=f"AdamW's ({train.learning_rate:g})")
     add("--warmup", type=int, default=train.warmup, help=f"steps ({train.warmup})")
     add("--weight-decay", type=float, default=train.weight_decay, help="AdamW's (0)")
-    add("--ema", type=float, default=train.ema, help=f"of the averaged weights, which are kept ({train.ema}); 0 = none")
+    add(
+        "--ema",
+        type=float,
+        default=train.ema,
+        help=f"decay of the weights' average, which is saved ({train.ema})",
+    )
     add("--validate-every", type=int, default=train.validate_every, help=f"steps ({train.validate_every})")
     add("--save-every", type=int, default=train.save_every, help=f"steps ({train.save_every})")
     add("--patience", type=int, default=train.patience, help="validations without gain before it stops (0 = never)")

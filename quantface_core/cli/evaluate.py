@@ -25,15 +25,19 @@ def add_parser(commands: Any) -> None:
     add("models", nargs="+", metavar="MODEL", help="known models' names or .safetensors files, a row each")
     add("--lq", type=Path, required=True, help="folder of aligned, degraded faces")
     add("--gt", type=Path, help="folder of their originals, of the same names (suffixes may differ)")
-    add("--degrade", action="store_true", help="the faces of --lq are clean: degrade them with seeds, and hold against")
+    add(
+        "--degrade",
+        action="store_true",
+        help="the faces of --lq are clean: degrade them with seeds, and judge by them",
+    )
     add("--reference", metavar="MODEL", help="the full-precision model: a row of its own, and PSNR to its pictures")
     add(
         "--metrics",
         nargs="+",
         default=["all"],
         metavar="NAME",
-        help="all (psnr ssim ms_ssim and the paper's: clipiqa dists lpips maniqa musiq niqe deg lmd fid), or names, "
-        "those of pyiqa too",
+        help="all (psnr psnr_full ssim ms_ssim and the paper's: clipiqa dists lpips maniqa musiq niqe deg lmd fid), or "
+        "names, those of pyiqa too",
     )
     add("--fid-reference", type=Path, action="append", default=[], metavar="DIR", help="pictures for FID, or FFHQ")
     add("--count", type=int, help="at most this many faces")

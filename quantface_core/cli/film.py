@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with a film that was stopped")
     add("--smoothing", type=float, default=2.0, metavar="FRAMES", help="steadies faces; 0 = each frame by itself (2)")
     add("--codec", help="of the result: h264, hevc, vp9, ... (the film's own)")
-    add("--crf", type=int, help="the codec's quality, smaller = better (shows no difference)")
+    add("--crf", type=int, help="the codec's quality, smaller = better (so fine that no difference is seen)")
     add("--frames", action="store_true", help="the folder named holds a film's numbered frames")
     add("--fps", type=_rate, metavar="RATE", help="frames a second of numbered frames (25)")
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+_EXPLAINED = """
+--model NAME takes any of these. fetch and build are done first, which needs a network; build may take an hour.
+train wants faces: quantface build NAME --images FOLDER."""
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("models", help="list models by name", description=__doc__)
@@ -14,22 +18,36 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..io.catalogue import catalogue, models_folder, user_catalogues
     from ..io.models import own_models, stored_at
-    from ..io.recipes import known_recipes
+    from ..io.recipes import known_recipes, load_recipe
 
-    rows = [("NAME", "", "HERE", "SIZE", "LICENCE")]
-    for name, entry in catalogue()["restorers"].items():
+    rows = [("NAME", "HOW", "HERE", "SIZE", "FROM", "LICENCE")]
+    entries, own = catalogue()["restorers"], own_models()
+    for name, entry in entries.items():
         path = stored_at(entry)
         size = path.stat().st_size if path.is_file() else entry.size
-        origin = f"huggingface.co/{entry.repo}" if entry.repo else entry.kind
-        rows.append((name, origin, "yes" if path.is_file() else "no", f"{size / 1e6:,.0f} MB", entry.licence))
-    own, recipes = own_models(), known_recipes()
-    for name in [*recipes, *(name for name in own if name not in recipes)]:
-        kind, here = "recipe" if name in recipes else "yours", "yes" if name in own else "no"
-        rows.append((name, kind, here, f"{own[name].stat().st_size / 1e6:,.0f} MB" if name in own else "", ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        how = "bundled" if entry.bundled else "fetch" if entry.repo else "build"
+        origin = f"huggingface.co/{entry.repo}" if entry.repo else "" if entry.bundled else "its authors' files"
+        rows.append((name, how, _yes(path.is_file()), _megabytes(size), origin, entry.licence))
+    for name in known_recipes():
+        recipe = load_recipe(name)
+        licence = entries[recipe.source].licence if recipe.source in entries else ""
+        size = _megabytes(own[name].stat().st_size) if name in own else ""
+        rows.append((name, "train" if recipe.distill else "build", _yes(name in own), size, recipe.source, licence))
+    for name in (name for name in own if name not in known_recipes()):
+        rows.append((name, "local", "yes", _megabytes(own[name].stat().st_size), "", ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
     for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip())
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]).rstrip())
+    print(_EXPLAINED)
     print(f"\nmodels folder: {models_folder()}")
     for path in user_catalogues():
         print(f"your catalogue: {path}")
     return 0
+
+
+def _yes(there: bool) -> str:
+    return "yes" if there else "no"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

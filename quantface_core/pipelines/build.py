@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..charts import draw_bits, save_chart
-from ..errors import UsageError
+from ..errors import ModelError, UsageError
 from ..io.catalogue import models_folder
 from ..io.checkpoint import load_restorer
 from ..io.hub import locked
@@ -88,16 +88,23 @@ def build(request: BuildRequest, callbacks: PipelineCallbacks | None = None) -> 
 
 
 def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
-    """What a shipped recipe makes, in the models folder, made first when it is not there. Raises QuantFaceError.
+    """What a shipped recipe makes, in the models folder, made first when it is not there, unless it is to be trained.
 
-    Two processes at once make it once.
+    Two processes at once make it once. Raises QuantFaceError.
     """
     callbacks = callbacks or PipelineCallbacks()
     output = models_folder() / f"{name}.safetensors"
     with locked(output, callbacks.notify):
         if not output.is_file():
+            recipe = load_recipe(name)
+            if recipe.distill:
+                command = f"quantface build {name} --images FOLDER --output {output}"
+                raise ModelError(f"{name} is to be trained on faces first: {command}")
+            callbacks.notify(
+                f"{name} is built from {recipe.source} first, which may take an hour, into {output}"
+            )
             work = output.with_suffix(".build")
-            build(BuildRequest(load_recipe(name), output, work, choose_device("auto")), callbacks)
+            build(BuildRequest(recipe, output, work, choose_device("auto")), callbacks)
             shutil.rmtree(work, ignore_errors=True)
     return output
 

@@ -114,7 +114,7 @@ def check_installed() -> None:
         import pyarrow  # noqa: F401
         import ray.data  # noqa: F401
     except ImportError:
-        raise UsageError("--ray needs Ray: pip install 'quantface[ray]'") from None
+        raise UsageError("--ray needs Ray: pip install 'ray[data]'") from None
 
 
 @contextmanager

@@ -223,7 +223,8 @@ def describe(plan: BitPlan, sensitivity: Sensitivity) -> str:
         f"{spent[key]:.2f} {unit} (uniform 4 bits: {even[key]:.2f})"
         for key, unit in (("activation_bits", "activation bits"), ("weight_bits", "weight bits"), ("megabytes", "MB"))
     ]
-    return f"{', '.join(pairs)}; expected error {spent['error'] / max(even['error'], 1e-20):.2f} of it"
+    share = spent["error"] / max(even["error"], 1e-20)
+    return f"{', '.join(pairs)}; expected error {share:.2f} of uniform 4 bits'"
 
 
 def parse_limit(text: str) -> tuple[str, tuple[int, int]]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import quantface_core
 from quantface_core.cli.main import main
 from quantface_core.io.checkpoint import load_restorer, read_notes, save_restorer
 from quantface_core.io.plans import load_plan
@@ -149,3 +150,13 @@ def test_a_changed_recipe_goes_on_from_what_is_the_same(workshop: Path, unbroken
 def test_without_a_recipe_the_known_ones_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build"]) == 0
     assert "mini-w4a4" in capsys.readouterr().out.split()
+
+
+def test_a_recipe_that_trains_is_not_begun_by_a_command_that_restores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
+    photo = Path(quantface_core.__file__).parent / "assets" / "astronaut.jpg"
+    assert main(["restore", str(photo), "--model", "mini-w4a4", "-o", str(tmp_path / "a.png")]) == 1
+    assert "mini-w4a4 is to be trained on faces first: quantface build mini-w4a4 --images" in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,5 +147,7 @@ def test_restoring_with_a_recipe_s_name_makes_its_model_first(
     assert main([*command, "--low-memory"]) == 0
     assert (tmp_path / "restored.png").read_bytes() == first
     assert main(["models"]) == 0
-    assert "osdface-quick        recipe   yes" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "osdface-quick is built from osdface first" in printed.err
+    assert re.search(r"osdface-quick +build +yes +.* MB +osdface", printed.out)
     assert main(["info", "osdface-quick"]) == 0

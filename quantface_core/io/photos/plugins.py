@@ -24,9 +24,9 @@ def missing_plugin(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(16)
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
-        return 'HEIC is read with a plugin: pip install pillow-heif (or "quantface[heic]")'
+        return "HEIC is read with a plugin: pip install pillow-heif"
     if start.startswith((jxl.CODESTREAM, jxl.CONTAINER)) and "JXL" not in Image.OPEN:
-        return 'JPEG XL is read with a plugin: pip install pillow-jxl-plugin (or "quantface[jxl]")'
+        return "JPEG XL is read with a plugin: pip install pillow-jxl-plugin"
     return None
 
 

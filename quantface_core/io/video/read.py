@@ -31,7 +31,7 @@ def require_av() -> Any:
     try:
         import av
     except ImportError:
-        raise QuantFaceError("films need PyAV: pip install 'quantface[video]'") from None
+        raise QuantFaceError("films need PyAV: pip install 'av>=16'") from None
     av.logging.set_level(None)  # its decoders' complaints; what matters is counted and told
     return av
 

@@ -44,5 +44,5 @@ def _module(architecture: str) -> Any:
         why = f" ({type(error).__name__}: {error})".replace("\n", " ") if not isinstance(error, ImportError) else ""
         raise ModelError(
             f"{architecture} needs {_PACKAGES[extra].replace(' ', ' and ')}{why}: "
-            f"pip install {_PACKAGES[extra]}, or quantface[{extra}]"
+            f"pip install {_PACKAGES[extra]}"
         ) from error
