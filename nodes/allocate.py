@@ -110,7 +110,7 @@ class AllocateBits(io.ComfyNode):
             result.plan,
             host.to_host(from_chart(result.chart)),
             f"{result.summary}\n{plan_to_json(result.plan)}",
-            ui=previews.bits(result.plan, losses, "picture's error with this layer alone at 4 bits"),
+            ui=previews.bits(result.plan, losses, "alone"),
         )
 
 

@@ -105,5 +105,5 @@ class CalibrateAndBalance(io.ComfyNode):
             FRModel(name, result.model.restorer, result.model.notes),
             host.to_host(from_chart(draw_layers(reports))),
             "\n".join(lines),
-            ui=previews.bits(made, {r.name: r.error_after for r in reports}, "layer's error after balancing"),
+            ui=previews.bits(made, {r.name: r.error_after for r in reports}, "balanced"),
         )

@@ -50,6 +50,6 @@ def _shown(frames: torch.Tensor) -> torch.Tensor:
 
 
 def bits(plan: BitPlan, values: Mapping[str, float], meaning: str) -> dict[str, object]:
-    """For the chart: each layer's widths and a value that `meaning` names, in the order of the network."""
+    """For the chart: each layer's widths and a value that `meaning` names to the page, in the order of the network."""
     layers = [[name, *widths, values.get(name)] for name, widths in plan.layers.items()]
     return {"quantface_bits": [{"meaning": meaning, "layers": layers}]}

@@ -65,11 +65,11 @@ export function bitsChart(words) {
       layers = given;
       hint.style.display = "none";
       for (const each of marks) each.style.display = "block";
-      stage.setAttribute("aria-label", meaning);
+      stage.setAttribute("aria-label", words[meaning]);
       mark = svg("rect", { y: 0, height: HEIGHT, fill: COLOURS.text, opacity: "0.18" });
       drawing.replaceChildren(mark, ...rules(), ...bars(layers), ...values(layers));
       legend.replaceChildren(
-        key(COLOURS.weights, words.weights), key(COLOURS.activations, words.activations), key(COLOURS.value, meaning),
+        key(COLOURS.weights, words.weights), key(COLOURS.activations, words.activations), key(COLOURS.value, words[meaning]),
       );
       tell(0);
     },

@@ -25,8 +25,14 @@ const comparison = (left, right) => ({
 const bits = {
   height: 240,
   make: () => bitsChart(words(
-    { empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "bits" },
-    { empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: "位" },
+    {
+      empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "bits",
+      alone: "picture's error with this layer alone at 4 bits", balanced: "layer's error after balancing",
+    },
+    {
+      empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: "位",
+      alone: "仅此层为 4 位时图像的误差", balanced: "平衡后该层的误差",
+    },
   )),
   show: (widget, output) => {
     if (output.quantface_bits) widget.show(output.quantface_bits[0]);
