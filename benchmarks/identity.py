@@ -19,7 +19,7 @@ class Identity:
     def __init__(self) -> None:
         weights = find_spec("face_recognition_models")  # its own import wants setuptools' pkg_resources
         if weights is None or find_spec("dlib") is None:
-            sys.exit('identity needs dlib and its weights: pip install dlib-bin face-recognition-models')
+            sys.exit("identity needs dlib and its weights: pip install dlib-bin face-recognition-models")
         import dlib
 
         folder = Path(weights.submodule_search_locations[0]) / "models"

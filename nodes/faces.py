@@ -29,8 +29,8 @@ def inputs(count: int) -> list[io.Input]:
         io.Boolean.Input("find_faces", default=False,
                          tooltip="The pictures are photos: find every face in them and align it."),
         io.Boolean.Input("degrade", default=True,
-                         tooltip="The faces are clean: blur and compress them first. Off when they are as bad as those to "
-                         "restore."),
+                         tooltip="The faces are clean: blur and compress them first. Off when they are as bad as those "
+                         "to restore."),
     ]  # fmt: skip
 
 

@@ -28,12 +28,13 @@ def run(arguments: argparse.Namespace) -> int:
         how = "bundled" if entry.bundled else "fetch" if entry.repo else "build"
         origin = f"huggingface.co/{entry.repo}" if entry.repo else "" if entry.bundled else "its authors' files"
         rows.append((name, how, _yes(path.is_file()), _megabytes(size), origin, entry.licence))
-    for name in known_recipes():
+    recipes = known_recipes()
+    for name in recipes:
         recipe = load_recipe(name)
         licence = entries[recipe.source].licence if recipe.source in entries else ""
-        size = _megabytes(own[name].stat().st_size) if name in own else ""
-        rows.append((name, "train" if recipe.distill else "build", _yes(name in own), size, recipe.source, licence))
-    for name in (name for name in own if name not in known_recipes()):
+        file = _megabytes(own[name].stat().st_size) if name in own else ""
+        rows.append((name, "train" if recipe.distill else "build", _yes(name in own), file, recipe.source, licence))
+    for name in (name for name in own if name not in recipes):
         rows.append((name, "local", "yes", _megabytes(own[name].stat().st_size), "", ""))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     for row in rows:

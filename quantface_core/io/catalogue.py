@@ -103,9 +103,11 @@ def _read(path: Path) -> Catalogue:
 
 
 def _entry(name: str, table: Any) -> Entry:
+    if not _PLAIN.fullmatch(name):  # its originals lie in a folder of that name
+        raise ConfigError(f"{name!r:.60}: a plain name, of letters, digits, dots, dashes and underlines")
     table = table_of(name, table, ", ".join(field.name for field in fields(Entry)))
     originals = table_of(f"{name}.originals", table.get("originals", {}), "files by part")
-    checked = {part: _value(Remote, f"{name}.originals.{part}", remote) for part, remote in originals.items()}
+    checked = {part: _remote(f"{name}.originals.{part}", remote) for part, remote in originals.items()}
     if checked:
         refuse_unknown(f"{name}.originals.", checked, PARTS)
         if missing := [part for part in PARTS if part not in checked]:
@@ -116,6 +118,13 @@ def _entry(name: str, table: Any) -> Entry:
     if entry.bundled + bool(entry.repo) + bool(entry.originals) != 1:
         raise ConfigError(f"{name}: exactly one of repo, originals and bundled")
     return entry
+
+
+def _remote(name: str, table: Any) -> Remote:
+    remote: Remote = _value(Remote, name, table)
+    if not remote.paths:
+        raise ConfigError(f"{name}.paths: at least one")
+    return remote
 
 
 def _value(cls: type, name: str, table: Any) -> Any:

@@ -22,7 +22,7 @@ def sha256(path: Path) -> str:
 
 
 def known_sha256(path: Path) -> str:
-    """`sha256` of a file that is asked for again and again: read once, until its size or a time of it changes.
+    """`sha256` of a file that is asked for again and again: read once, until it is another, by size and times.
 
     Raises ModelError when it cannot be read.
     """
@@ -30,8 +30,9 @@ def known_sha256(path: Path) -> str:
         found = path.stat()
     except OSError as error:
         raise ModelError(f"{path}: cannot read ({error.strerror})") from error
-    # The change time too: a copy may bring another file's size and modification time.
-    return _sha256_of(path.resolve(), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    # A copy may bring another file's size and modification time: then its number, or the change time, is another.
+    # On Windows, whose files tell when they were made instead, one that was written over in place is not noticed.
+    return _sha256_of(path.resolve(), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 @lru_cache(maxsize=64)

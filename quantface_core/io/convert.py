@@ -8,10 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import ModelError
 from .catalogue import Entry, Remote
 from .checksum import sha256
-from .hub import Progress, fetch, locked
+from .hub import Progress, check_space, fetch, locked
 
 
 def convert_entry(
@@ -31,7 +30,8 @@ def convert_entry(
         size = sum({remote.paths: remote.size for remote in entry.originals.values()}.values())
         notify(f"{name} is built from its authors' files: about {size / 1e9:.1f} GB to fetch, kept in {target.parent}")
         notify(f"licence: {entry.licence}; {entry.source}")
-        _check_space(size + entry.size, folder, target.parent)
+        arrived = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+        check_space(name, size + entry.size - arrived, target.parent)
         files: dict[str, Path] = {}
         for part, remote in entry.originals.items():
             if part == "vae" and "unet" in files and holds_autoencoder(files["unet"]):
@@ -55,13 +55,3 @@ def convert_entry(
 def _stored(remote: Remote) -> str:
     """A local name that two parts share when they come out of the same file."""
     return f"{remote.repo}/{remote.paths[0]}".replace("/", "--")
-
-
-def _check_space(needed: int, folder: Path, disk: Path) -> None:
-    here = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
-    free = shutil.disk_usage(disk).free
-    if needed - here > free:
-        raise ModelError(
-            f"{(needed - here) / 1e9:.1f} GB are needed on the disk of {disk}, {free / 1e9:.1f} GB are free: make "
-            "room, or keep the models folder on another disk"
-        )

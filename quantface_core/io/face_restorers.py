@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 
@@ -31,6 +30,7 @@ KEYS = {
     "RestoreFormer": (b"encoder.down.0.block.0.norm1.weight", b"quantize.embedding.weight", b"decoder.conv_out.weight"),
     "CodeFormer": (b"ft_layers.0.self_attn.in_proj_weight", b"position_emb", b"quantize.embedding.weight"),
 }
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the averaged weights where there are both
 _START = 1 << 22  # bytes of a file's start or of its index, in which all keys are
 _LARGEST = 100_000_000  # bytes of a safetensors file's header: the format's own limit
 _WORDS = 160  # characters of another library's error
@@ -137,29 +137,14 @@ def _described(path: Path, architecture: str, tensors: Mapping[str, Tensor]) -> 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """The published tensors by name, without what they are wrapped in. Raises ModelError."""
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    state: Any
+    from .tensor_files import read_pickle
+
     try:
-        if path.suffix.lower() == ".safetensors":
-            state = load_file(path)
-        else:
-            with path.open("rb") as file:
-                mapped = zipfile.is_zipfile(file)
-            # A string, which alone torch 2.1 maps; and by keywords, for A1111's own torch.load has another order.
-            state = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{path}: refused, it holds more than weights: such a file can run code") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
+        tensors = load_file(path) if path.suffix.lower() == ".safetensors" else read_pickle(path, _WRAPPERS)
+    except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged, or still downloading ({' '.join(str(error).split())[:_WORDS]})") from error
-    if not isinstance(state, Mapping):  # A1111's torch.load gives None for what it takes for unsafe
-        raise ModelError(f"{path}: refused, it is not plain weights, or damaged")
-    for wrapper in ("params_ema", "params", "state_dict", "model"):  # the averaged weights where there are both
-        if isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-            break
-    tensors = {k: t for k, t in state.items() if isinstance(k, str) and isinstance(t, torch.Tensor)}
     prefix = next((p for p in ("module.", "netG.") if all(name.startswith(p) for name in tensors)), "")
     return {name.removeprefix(prefix): t for name, t in tensors.items() if t.is_floating_point()}

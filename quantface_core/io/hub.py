@@ -23,7 +23,7 @@ from ..errors import ModelError
 from .atomic import atomic_path
 from .catalogue import Remote
 from .checksum import sha256
-from .retry import PAST_THE_END, retry, status_of
+from .retry import PAST_THE_END, CallersError, retry, status_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -65,7 +65,8 @@ def fetch(remote: Remote, target: Path, notify: Callable[[str], None], progress:
         part = target.with_name(f".{target.name}.{(found.sha256 or found.blob)[:12]}.part")
         for stale in set(target.parent.glob(f".{target.name}.*.part")) - {part}:
             stale.unlink(missing_ok=True)
-        _check_space(found, part)
+        arrived = part.stat().st_size if part.exists() else 0
+        check_space(found.name, found.size - arrived, target.parent)
         notify(f"fetching {found.name}: {found.size / 1e6:,.1f} MB, licence: {found.licence}")
         _download(found, part, progress)
         _verify(found, remote, part)
@@ -130,13 +131,13 @@ def hub_endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
-def _check_space(found: HubFile, part: Path) -> None:
-    missing = found.size - (part.stat().st_size if part.exists() else 0)
-    free = shutil.disk_usage(part.parent).free
-    if missing > free:
+def check_space(name: str, needed: int, folder: Path) -> None:
+    """Raise ModelError unless the folder's disk has room for so many bytes more, which `name` needs."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
         raise ModelError(
-            f"{found.name} needs {missing / 1e6:,.0f} MB more on the disk of {part.parent}, {free / 1e6:,.0f} MB are "
-            "free: make room, or keep the models folder on another disk"
+            f"{name} needs {needed / 1e6:,.0f} MB more on the disk of {folder}, {free / 1e6:,.0f} MB are free: make "
+            "room, or keep the models folder on another disk"
         )
 
 
@@ -150,7 +151,10 @@ class _GrowingFile(io.BufferedWriter):
     def write(self, data: Buffer) -> int:
         written = super().write(data)
         if self._progress:
-            self._progress(min(self.tell(), self._total), self._total)
+            try:
+                self._progress(min(self.tell(), self._total), self._total)
+            except Exception as error:
+                raise CallersError(error) from error
         return written
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError
+from .tables import table_of, typed
 from .tensor_files import TensorFile
 
 _DOWN, _UP = ("lora_A", "lora.down", "lora_down"), ("lora_B", "lora.up", "lora_up")
@@ -23,6 +25,21 @@ class LoraPair:
     down: str
     up: str
     scale: float  # alpha / rank
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """PEFT's, as diffusers keeps them in a file's metadata."""
+
+    alpha: float | None  # None = the rank: an update counts as it is
+    own: Mapping[re.Pattern[str], float]  # alphas of layers that have another
+    by_root: bool  # scaled by the rank's root
+
+    def scale(self, layer: str, rank: int, alpha: float | None) -> float:
+        """How much a layer's pair counts; `alpha` is what the file says beside it."""
+        if alpha is None:
+            alpha = next((alpha for pattern, alpha in self.own.items() if pattern.fullmatch(layer)), self.alpha)
+        return (rank if alpha is None else alpha) / (rank**0.5 if self.by_root else rank)
 
 
 def find_lora_pairs(file: TensorFile) -> dict[str, LoraPair]:
@@ -43,31 +60,37 @@ def find_lora_pairs(file: TensorFile) -> dict[str, LoraPair]:
     settings = _settings(file)
     found = {}
     for layer, pair in pairs.items():
-        rank = file.shapes[pair["down"]][0]
-        alpha = float(file.read(alphas[layer])) if layer in alphas else _alpha(settings, layer, rank)
-        root = rank**0.5 if settings.get("unet.use_rslora") else rank
-        found[layer] = LoraPair(pair["down"], pair["up"], alpha / root)
+        shape, beside = file.shapes[pair["down"]], alphas.get(layer)
+        if len(shape) < 2 or math.prod(shape) == 0:
+            raise ModelError(f"{file.path}: damaged, {pair['down']} {list(shape)} has no rank")
+        if beside and math.prod(file.shapes[beside]) != 1:
+            raise ModelError(f"{file.path}: damaged, {beside} {list(file.shapes[beside])} is no number")
+        scale = settings.scale(layer, shape[0], file.read(beside).item() if beside else None)
+        found[layer] = LoraPair(pair["down"], pair["up"], scale)
     return found
 
 
-def _settings(file: TensorFile) -> dict[str, Any]:
-    """PEFT's configuration as diffusers keeps it in the metadata; empty where there is none."""
+def _settings(file: TensorFile) -> _Settings:
+    """Raises ModelError for settings that are none."""
     try:
         found = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ModelError(f"{file.path}: its lora_adapter_metadata is not a table in JSON")
-    return found
+        table = table_of("settings", found, "PEFT's")
+        alpha = table.get("unet.lora_alpha")
+        own = table_of("unet.alpha_pattern", table.get("unet.alpha_pattern") or {}, "alphas by layer")
+        return _Settings(
+            None if alpha is None else _finite("unet.lora_alpha", alpha),
+            {re.compile(rf"(.*\.)?({key})"): _finite(f"unet.alpha_pattern.{key}", value) for key, value in own.items()},
+            bool(table.get("unet.use_rslora")),
+        )
+    except (ValueError, OverflowError, RecursionError, ConfigError, re.error) as error:
+        raise ModelError(f"{file.path}: damaged, its lora_adapter_metadata cannot be used ({error})") from error
 
 
-def _alpha(settings: dict[str, Any], layer: str, rank: int) -> float:
-    """The layer's alpha; without any word of it, the rank: the update counts as it is."""
-    own = settings.get("unet.alpha_pattern") or {}
-    for pattern, alpha in own.items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", layer):
-            return float(alpha)
-    return float(settings.get("unet.lora_alpha") or rank)
+def _finite(name: str, value: object) -> float:
+    number: float = typed(name, value, float)
+    if not math.isfinite(number):
+        raise ConfigError(f"{name}: a number expected, got {number}")
+    return number
 
 
 def merge_lora(weight: Tensor, update: LoraPair, file: TensorFile) -> Tensor:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from ..errors import UsageError, WriteError
 
@@ -18,22 +21,35 @@ _STARTS = (b'{"output":"', b'{"settings":"')  # of lines, by which a torn one is
 class Manifest:
     """A file of JSON lines; of several lines on one output the last counts. Raises WriteError.
 
+    One process at a time works with it, until it closes it or ends.
+
     Each run tells its settings, then its results; one that it found there and leaves is told as `foreign`.
     """
 
     def __init__(self, path: Path, shown: str = "") -> None:
         """Read what there is, a file that the user calls `shown`. A line that a killed process left half-written is
-        cut off. Raises UsageError for a file of another kind, and leaves it as it is.
+        cut off. Raises UsageError for a file of another kind, and leaves it as it is, or one in another's hands.
         """
         self._path, self._shown = path, shown or str(path)
         self._records: dict[str, Record] = {}
         self.begun = False  # whether a run has told its settings
-        try:
+        with self._writing(), ExitStack() as stack:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock(stack)
             self._read()
-            self._file = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise WriteError(f"{path}: cannot write ({error.strerror})") from None
+            # Not buffered: what a full disk does not take is not kept to be written, and fail, again.
+            self._file = stack.enter_context(path.open("ab", buffering=0))
+            self._open = stack.pop_all()
+
+    def _lock(self, stack: ExitStack) -> None:
+        """Keep other processes out; the system lets them in when this one ends, however it does."""
+        lock = FileLock(self._path.with_name(f".{self._path.name}.lock"), timeout=0, thread_local=False)
+        try:
+            with suppress(NotImplementedError):  # by a file system that has no locks
+                stack.enter_context(lock)
+        except TimeoutError:
+            remedy = "wait for it, or choose another output folder"
+            raise UsageError(f"{self._shown}: another process works on this folder: {remedy}") from None
 
     def _read(self) -> None:
         whole = 0
@@ -48,7 +64,8 @@ class Manifest:
                     raise UsageError(f"{self._shown}: {reason}: move the file, or choose another output folder")
                 self._know(record)
                 whole += len(line)
-        os.truncate(self._path, whole)
+        if whole < self._path.stat().st_size:
+            os.truncate(self._path, whole)
 
     def _know(self, record: Record) -> None:
         if "output" in record:
@@ -62,15 +79,22 @@ class Manifest:
 
     def add(self, record: Record) -> None:
         """Append a line; it is there even if the process is killed right after."""
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        with self._writing():
+            while line:
+                line = line[self._file.write(line) :]
         self._know(record)
-        try:
-            self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise WriteError(f"{self._path}: cannot write ({error.strerror})") from None
 
     def close(self) -> None:
-        self._file.close()
+        with self._writing():
+            self._open.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WriteError(f"{self._path}: cannot write ({error.strerror})") from None
 
 
 def _is_torn(line: bytes, first: bool) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..errors import ConfigError, ModelError
@@ -25,8 +25,9 @@ _MARK = re.compile(r" \((bundled|local|fetch|build)\)$")
 
 def menu_choices(find: Find, files: Iterable[str] = ()) -> list[str]:
     """Models by name, marked by what choosing one takes, the default first; then the host's other files."""
-    known = known_files()
-    marks = {name: _mark(name, file, find) for name, file in known.items()}
+    entries = _entries()
+    known = _known_files(entries)
+    marks = {name: _mark(entries.get(name), file, find) for name, file in known.items()}
     names = sorted(known, key=lambda name: (name != DEFAULT_RESTORER, _ORDER.index(marks[name])))
     # One with a bundled model's file name is another model: that is in the package.
     listed = {file for name, file in known.items() if marks[name] != "bundled"}
@@ -43,20 +44,24 @@ def choice_path(choice: str, find: Find, missing: str = "") -> Path | None:
 
     Raises ModelError when there is no such model, in a host's own words `missing`, or its file is damaged.
     """
-    name, known = strip_mark(choice), known_files()
+    name, entries = strip_mark(choice), _entries()
+    known = _known_files(entries)
     if name not in known:
         path = find(choice) or find(choice.replace("\\", "/"))  # saved on Windows
         if path is None:
             there = f"there are {', '.join(known)}, and the files in the models folder"
             raise ModelError(missing or f"no model {choice!r}: {there}")
         return path
-    entry, path = _entries().get(name), find(known[name])
+    entry, path = entries.get(name), find(known[name])
     return restorer_path(name) if entry and (entry.bundled or (path and entry.sha256)) else path
 
 
 def known_files() -> dict[str, str]:
     """The files of all models that have names: the catalogues', and what shipped recipes make of those."""
-    entries = _entries()
+    return _known_files(_entries())
+
+
+def _known_files(entries: Mapping[str, Entry]) -> dict[str, str]:
     files = {name: entry.file for name, entry in entries.items()}
     for name in known_recipes():
         recipe = load_recipe(name)
@@ -75,9 +80,8 @@ def _entries() -> dict[str, Entry]:
         return shipped_catalogue()["restorers"]
 
 
-def _mark(name: str, file: str, find: Find) -> str:
+def _mark(entry: Entry | None, file: str, find: Find) -> str:
     """`bundled` with the package; `local`: there already; `fetch`: from the Hub; `build`: from its authors' files."""
-    entry = _entries().get(name)
     if entry and entry.bundled:
         return "bundled"
     if find(file):

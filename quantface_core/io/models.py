@@ -48,8 +48,9 @@ def restorer_path(name: str, notify: Notify = to_stderr, progress: Progress | No
     A file that is not there is fetched, or built from its authors' files, first. The checksum of a named
     file is verified, so that a damaged download or package is never used.
     """
-    if name.lower().endswith(_MODEL_SUFFIXES) or os.sep in name:
-        path = Path(name) if Path(name).is_file() else own_models().get(name)
+    if name.lower().endswith(_MODEL_SUFFIXES) or Path(name).name != name:
+        given, own = Path(os.path.expanduser(name)), own_models()
+        path = given if given.is_file() else own.get(name) or own.get(name.removesuffix(".safetensors"))
         if path is None:
             raise ModelError(f"{name}: no such model file")
         return path

@@ -135,7 +135,7 @@ def _loaded(path: Path, parse: Any) -> Any:
     try:
         if path.stat().st_size > _LARGEST:
             raise ModelError(f"{path}: too large to be a plan or sensitivities")
-        return parse(path.read_text("utf-8"))
+        return parse(path.read_text("utf-8-sig"))  # some editors put a byte order mark before it
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:

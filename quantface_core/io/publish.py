@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError, UsageError
 from ..types import Bits
@@ -52,14 +49,15 @@ sha256 of `{file}`: `{checksum}`
 
 def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation: Path | None = None) -> str:
     """The model card of a file, Markdown. Raises ModelError; UsageError when its licence is not clear."""
+    from ..nn.swap import quant_layers
     from ..restorer import OneStepRestorer
-    from .checkpoint import load_restorer
+    from .checkpoint import load_restorer, read_notes
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise UsageError(f"--repo {repo}: USER/NAME")
     restorer = load_restorer(path)  # whole and sound, or an error
     config, one_step = restorer.config, isinstance(restorer, OneStepRestorer)
-    notes = _metadata(path)
+    notes = read_notes(path)
     noted = notes.get("licence", "")
     unclear = not noted or "not stated" in noted
     if unclear and not may_share:
@@ -70,7 +68,7 @@ def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation
     given = licence or (noted if not unclear else "")
     if not re.fullmatch(r"[A-Za-z0-9.+-]+", given):
         raise UsageError(f"the file notes the licence {noted!r}: name the one you give it, --licence apache-2.0")
-    layers = json.loads(notes.get("layers", "{}"))
+    layers = {name: layer.format.bits for name, layer in quant_layers(restorer).items()}
     return _CARD.format(
         licence=given.lower(),
         title=repo.partition("/")[2],
@@ -99,8 +97,8 @@ def _evaluation(folder: Path) -> str:
         ) from None
 
 
-def _table(path: Path, layers: dict[str, Any], notes: dict[str, str]) -> str:
-    modules = Counter((n.split(".")[0], str(Bits(f["weight_bits"], f["activation_bits"]))) for n, f in layers.items())
+def _table(path: Path, layers: Mapping[str, Bits], notes: Mapping[str, str]) -> str:
+    modules = Counter((name.split(".")[0], str(bits)) for name, bits in layers.items())
     rows = [("file", f"{path.stat().st_size / 1e6:.1f} MB")]
     rows += [(f"{module}, {bits}", f"{count} layers") for (module, bits), count in sorted(modules.items())]
     rows += [(key, notes[key]) for key in ("recipe", "quantface") if key in notes]
@@ -122,11 +120,3 @@ def publish(path: Path, repo: str, text: str, private: bool = False) -> str:
     except Exception as error:  # the client raises its own, its transport's and the system's errors
         raise ModelError(explained(error, f"upload {path.name} by hand at https://huggingface.co/{repo}")) from error
     return str(address)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot read ({error})") from error

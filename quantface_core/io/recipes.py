@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, ModelError
-from ..types import Budget, DistillMode, DistillSettings, QuantizeSettings, TrainerSettings
+from ..errors import ConfigError, ModelError, UsageError
+from ..quant.bit_program import check_budget
+from ..types import (
+    BITS,
+    Budget,
+    DistillMode,
+    DistillSettings,
+    QuantizeSettings,
+    TrainerSettings,
+    widths_in_words,
+)
 from .tables import read_toml, refuse_unknown, table_of, typed, value_of
 
 _FOLDER = Path(__file__).parent.parent / "recipes"
@@ -41,7 +49,7 @@ def known_recipes() -> list[str]:
 
 def load_recipe(name: str) -> Recipe:
     """A shipped recipe by name, or a TOML file. Raises ModelError, ConfigError naming the field."""
-    path = Path(name) if name.endswith(".toml") or os.sep in name else _FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") or Path(name).name != name else _FOLDER / f"{name}.toml"
     if not path.exists():
         if path.parent != _FOLDER:
             raise ModelError(f"{path}: no such recipe")
@@ -68,18 +76,23 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         ("distill", "mode", str),
         ("distill", "faces", int),
         ("distill", "validation", int),
-        ("evaluate", "metrics", list),
+        ("evaluate", "metrics", tuple),
     ):
         if key in sections[section] and (section, key) != ("distill", "perceptual"):
             own[key] = typed(f"{section}.{key}", sections[section].pop(key), kind)
+    for section, key, least in (("calibrate", "images", 1), ("distill", "faces", 1), ("distill", "validation", 0)):
+        if own.get(key, least) < least:
+            raise ConfigError(f"{section}.{key}: at least {least}, got {own[key]}")
     if own.get("mode", "end-to-end") not in ("end-to-end", "blocks"):
         raise ConfigError("distill.mode: end-to-end or blocks")
     if sections["distill"].get("precision", "auto") not in ("auto", "bfloat16", "float32"):
         raise ConfigError("distill.precision: auto, bfloat16 or float32")
-    own["metrics"] = tuple(own.get("metrics", ()))
     refuse_unknown("evaluate.", sections["evaluate"], set())
     quantize = value_of(QuantizeSettings, "calibrate", sections["calibrate"])
-    budget = value_of(Budget, "allocate", _with_limits(sections["allocate"])) if "allocate" in table else None
+    for key in ("weight_bits", "activation_bits", "edge_bits"):
+        if getattr(quantize, key) not in BITS:
+            raise ConfigError(f"calibrate.{key}: {widths_in_words()}, got {getattr(quantize, key)}")
+    budget = _budget(sections["allocate"]) if "allocate" in table else None
     distill = None
     if "distill" in table:
         steps = {f.name for f in fields(TrainerSettings)}
@@ -90,10 +103,16 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     return Recipe(name, table["source"], quantize, budget=budget, distill=distill, **own)
 
 
-def _with_limits(section: dict[str, Any]) -> dict[str, Any]:
-    """`limits = { "vae.decoder" = [6, 8] }` as the budget wants it."""
+def _budget(section: dict[str, Any]) -> Budget:
+    """A budget whose `limits = { "vae.decoder" = [6, 8] }` are pairs."""
     limits = table_of("allocate.limits", section.get("limits", {}), "[least, most] bits by module")
     for module, pair in limits.items():
         if not isinstance(pair, list) or len(pair) != 2 or not all(type(bits) is int for bits in pair):
             raise ConfigError(f"allocate.limits.{module}: [least, most] bits")
-    return {**section, "limits": {module: tuple(pair) for module, pair in limits.items()}}
+    pairs = {module: tuple(pair) for module, pair in limits.items()}
+    budget: Budget = value_of(Budget, "allocate", {**section, "limits": pairs})
+    try:
+        check_budget(budget)
+    except UsageError as error:
+        raise ConfigError(f"allocate: {error}") from None
+    return budget

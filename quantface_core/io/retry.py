@@ -12,18 +12,29 @@ from ..errors import ModelError
 PAST_THE_END = 416  # the status of a range that a file does not have
 _WAITS = (1, 4)  # seconds between attempts that got no further; the client itself waits on 429
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_THE_DISK = (errno.EIO, errno.EROFS, errno.EFBIG)
+
+
+class CallersError(Exception):
+    """Carries an error of the caller's own through the Hub's client, which might take it for one of its requests."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def retry(work: Callable[[], Any], progress: Callable[[], int], advice: str) -> Any:
     """Try, and try again after a passing failure; attempts that brought something on do not count.
 
     Raises ModelError with `advice` once it is given up. What is no failure of the Hub, its client or the system ends it
-    at once, as it was raised: a progress callback's, say.
+    at once, as it was raised, and so does what a CallersError carries: a progress callback's, say.
     """
     waits, before = iter(_WAITS), progress()
     while True:
         try:
             return work()
+        except CallersError as carried:
+            raise carried.error from carried.error.__cause__
         except Exception as error:
             if not _of_client(error):
                 raise
@@ -61,10 +72,15 @@ def _passing(error: Exception) -> bool:
     """Whether trying again may help."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    if isinstance(error, OfflineModeIsEnabled) or getattr(error, "errno", None) in _FULL:
+    if isinstance(error, OfflineModeIsEnabled) or getattr(error, "errno", None) in _FULL or _is_local(error):
         return False
     status = status_of(error)
     return status is None or status == 429 or status >= 500
+
+
+def _is_local(error: Exception) -> bool:
+    """Whether the machine's own files are the trouble: requests name none."""
+    return isinstance(error, OSError) and (bool(error.filename) or error.errno in _OF_THE_DISK)
 
 
 def explained(error: Exception, advice: str) -> str:
@@ -76,6 +92,9 @@ def explained(error: Exception, advice: str) -> str:
         return f"offline mode is on (HF_HUB_OFFLINE) and the file is not here: turn it off, or {_lower(advice)}"
     if getattr(error, "errno", None) in _FULL:
         return f"the disk is full: make room, then {again}"
+    if isinstance(error, OSError) and _is_local(error):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}cannot use the disk ({error.strerror}): check its rights and its health, then {again}"
     if status in (401, 403):
         return f"the Hub denies access ({status}): accept the terms at {_page(advice)}, then `hf auth login`"
     if status == 404:

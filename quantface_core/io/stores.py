@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from urllib.request import url2pathname
 
 from ..errors import ImageError, UsageError, WriteError
 
-_WHOLE_AT_ONCE = ("s3", "gcs", "abfs", "py::fsspec+s3", "py::fsspec+memory")  # a file is there once it is closed
+_WHOLE_AT_ONCE = {"s3", "gcs", "abfs", "memory"}  # stores where a file is there once it is closed
 _SCHEME = "://"
 TABLES = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}  # suffix -> pyarrow's format
 
@@ -70,6 +71,8 @@ def locate(name: str, store: Any = None) -> Place:
     shown, _, query = name.partition("?")
     scheme, _, rest = shown.partition(_SCHEME)
     host, _, path = rest.partition("/")
+    if scheme == "file" and not host:  # whose paths begin with a drive on Windows, not with a slash
+        return Place(_local(), _normalised(Path(url2pathname(f"/{path}")).as_posix()), shown)
     try:
         found, root = _reached(f"{scheme}{_SCHEME}{host}/{'?' if query else ''}{query}")
     except _UnreachedError as error:
@@ -103,11 +106,18 @@ def _local() -> Any:
     return fs.LocalFileSystem()
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """What stores raise; the first is no OSError for a name that cannot be one."""
+    from pyarrow import ArrowException
+
+    return ArrowException, OSError
+
+
 def stamp(place: Place) -> Stamp:
     """A file's stamp; GONE where there is none or its store does not answer."""
     try:
         return _stamp(place.store.get_file_info(place.path))
-    except OSError:
+    except _refusals():
         return GONE
 
 
@@ -145,14 +155,14 @@ def read(place: Place) -> bytes:
             return bytes(stream.read())
     except FileNotFoundError:
         raise ImageError(f"{place.shown}: no such file") from None
-    except OSError as error:
+    except _refusals() as error:
         raise ImageError(f"{place.shown}: cannot read ({_line(error)})") from None
 
 
 def write(place: Place, content: bytes) -> None:
     """Write a file that is whole or not there. Raises WriteError with its name."""
     store, folder = place.store, posixpath.dirname(place.path)
-    at_once = store.type_name in _WHOLE_AT_ONCE
+    at_once = not _WHOLE_AT_ONCE.isdisjoint(_protocols(store))
     draft = place.path if at_once else posixpath.join(folder, f".quantface-{secrets.token_hex(8)}")
     try:
         if not at_once:
@@ -161,16 +171,22 @@ def write(place: Place, content: bytes) -> None:
             stream.write(content)
         if not at_once:
             store.move(draft, place.path)
-    except OSError as error:
+    except _refusals() as error:
         if not at_once:
-            with suppress(OSError):
+            with suppress(*_refusals()):
                 store.delete_file(draft)
         raise WriteError(f"{place.shown}: cannot write ({_line(error)})") from None
 
 
+def _protocols(store: Any) -> set[str]:
+    """What a store calls itself; one of fsspec's may have several names."""
+    found = getattr(getattr(getattr(store, "handler", None), "fs", None), "protocol", store.type_name)
+    return {found} if isinstance(found, str) else set(found)
+
+
 def read_column(place: Place, column: str) -> list[str]:
     """A column of text of a table: Parquet, CSV, or lines of JSON. Raises UsageError."""
-    from pyarrow import ArrowException, dataset, types
+    from pyarrow import dataset, types
 
     if stamp(place) == GONE:
         raise UsageError(f"{place.shown}: there is no such table")
@@ -183,14 +199,14 @@ def read_column(place: Place, column: str) -> list[str]:
         if not (types.is_string(kind) or types.is_large_string(kind)):
             raise UsageError(f"{place.shown}: its column {column!r} is no text but {kind}")
         return [text for text in table.to_table(columns=[column])[column].to_pylist() if text]
-    except (ArrowException, OSError) as error:
+    except _refusals() as error:
         raise UsageError(f"{place.shown}: no table that can be read ({_line(error)})") from None
 
 
 def _file_info(place: Place, what: Any) -> Any:
     try:
         return place.store.get_file_info(what)
-    except OSError as error:
+    except _refusals() as error:
         raise UsageError(f"{place.shown}: cannot look into it ({_line(error)})") from None
 
 
@@ -214,4 +230,4 @@ def relative_names(paths: Iterable[str], folder: str) -> list[str]:
 
 def suffix(name: str) -> str:
     """Of a path or URI, small, with its dot."""
-    return os.path.splitext(name.split("?")[0])[1].lower()
+    return os.path.splitext(name.split("?")[0] if is_uri(name) else name)[1].lower()

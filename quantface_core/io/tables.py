@@ -25,7 +25,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def value_of(cls: type, name: str, table: object, kinds: Mapping[str, type] | None = None) -> Any:
-    """A dataclass made of a table, its lists as tuples. Raises ConfigError that names the field, `name` before it.
+    """A dataclass made of a table. Raises ConfigError that names the field, `name` before it.
 
     A field is of the type of its default; of `kinds` where it is named there; else a number, or, when it has to be
     given, text.
@@ -35,9 +35,8 @@ def value_of(cls: type, name: str, table: object, kinds: Mapping[str, type] | No
     refuse_unknown(f"{name}.", table, known)
     if missing := [n for n, field in known.items() if n not in table and _required(field)]:
         raise ConfigError(f"{name}.{missing[0]}: missing")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    wanted = {key: (kinds or {}).get(key) or _kind(known[key]) for key in values}
-    return cls(**{key: typed(f"{name}.{key}", value, wanted[key]) for key, value in values.items()})
+    wanted = {key: (kinds or {}).get(key) or _kind(known[key]) for key in table}
+    return cls(**{key: typed(f"{name}.{key}", value, wanted[key]) for key, value in table.items()})
 
 
 def table_of(name: str, value: object, what: str) -> Mapping[str, Any]:
@@ -59,12 +58,15 @@ def _kind(field: Any) -> type:
 
 
 def typed(name: str, value: Any, kind: type) -> Any:
-    """A value of a type; a whole number will do for any number. Raises ConfigError."""
+    """A value of a type; a whole number will do for any number, a tuple is a list of texts. Raises ConfigError."""
     if kind is float and type(value) is int:
         return float(value)
+    if kind is tuple:
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise ConfigError(f"{name}: a list of texts expected, got {value!r:.60}")
+        return tuple(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        wanted = "list" if kind is tuple else kind.__name__
-        raise ConfigError(f"{name}: {wanted} expected, got {value!r:.60}")
+        raise ConfigError(f"{name}: {kind.__name__} expected, got {value!r:.60}")
     return value
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from ..errors import ModelError
 
+_WORDS = 160  # characters of another library's error
+
 
 class TensorFile:
     """Names, shapes and, one at a time, tensors of an open file."""
@@ -26,8 +28,9 @@ class TensorFile:
         self.path, self.shapes, self._read, self.metadata = path, shapes, read, metadata
 
     def read(self, name: str) -> Tensor:
-        """One tensor as float32 on the CPU. Raises ModelError when it is not finite."""
-        tensor: Tensor = self._read(name).to(torch.float32)
+        """One tensor as float32 on the CPU. Raises ModelError when it cannot be read or is not finite."""
+        with _named(self.path):
+            tensor: Tensor = self._read(name).to(torch.float32)
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{self.path}: damaged, {name} is not finite")
         return tensor
@@ -36,44 +39,58 @@ class TensorFile:
 @contextmanager
 def open_tensors(path: Path) -> Iterator[TensorFile]:
     """Open a safetensors file, or a pickle with `weights_only`. Raises ModelError when it is neither."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-        if start[8:9] == b"{":
-            with safe_open(path, framework="pt") as opened:
+    with ExitStack() as stack:
+        with _named(path):
+            with path.open("rb") as file:
+                start = file.read(9)
+            if start[8:9] == b"{":
+                opened = stack.enter_context(safe_open(path, framework="pt"))
                 names = list(opened.keys())
                 shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
-                yield TensorFile(path, shapes, opened.get_tensor, opened.metadata() or {})
-        else:
-            tensors = _unpickled(path)
-            yield TensorFile(path, {n: tuple(t.shape) for n, t in tensors.items()}, tensors.__getitem__, {})
+                found = TensorFile(path, shapes, opened.get_tensor, opened.metadata() or {})
+            else:
+                tensors = read_pickle(path)
+                shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+                found = TensorFile(path, shapes, tensors.__getitem__, {})
+        yield found
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in errors of reading it."""
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged, or no file of tensors ({_first_line(error)})") from error
 
 
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = _load(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path}: damaged, or more than tensors in it ({_first_line(error)})") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping):
-        raise ModelError(f"{path}: a table of tensors expected, found {type(loaded).__name__}")
-    return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
+def read_pickle(path: Path, wrappers: Iterable[str] = ("state_dict",)) -> dict[str, Tensor]:
+    """A pickle's tensors by name, out of the first of the `wrappers` that it has. Raises ModelError.
 
-
-def _load(path: Path) -> Any:
+    Weights alone are read, and stay on the disk unless the file is older than torch 1.6.
+    """
     try:
-        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, SafetensorError):
-        # A pickle older than torch 1.6 cannot stay on the disk; one misnamed is taken for its suffix.
         with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            mapped = file.read(4) == b"PK\3\4"
+            file.seek(0)
+            # A name, which alone torch maps, unless it would be taken for its suffix; and by keywords, for A1111's own
+            # torch.load has another order.
+            named = path.suffix.lower() != ".safetensors"
+            source: Any = str(path) if named else file
+            loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped and named)
+    except pickle.UnpicklingError as error:
+        reason = "refused, it holds more than weights (such a file can run code), or is damaged"
+        raise ModelError(f"{path}: {reason}") from error
+    except Exception as error:  # a damaged pickle raises whatever its instructions come to
+        raise ModelError(f"{path}: damaged, or still downloading ({_first_line(error)})") from error
+    if not isinstance(loaded, Mapping):  # A1111's torch.load gives None for what it takes for unsafe
+        raise ModelError(f"{path}: refused, it is not plain weights, or damaged")
+    state = next((loaded[name] for name in wrappers if isinstance(loaded.get(name), Mapping)), loaded)
+    return {name: tensor for name, tensor in state.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_WORDS]
 
 
 def write_tensors(

@@ -26,7 +26,7 @@ def restore_archive(
     """`restore` of the photos that `folder`'s manifest does not know as done; each is told in it once it is written.
 
     Where there is no manifest, results that lie in the folder are left as they are, then and ever after. Raises as
-    `restore` does, WriteError, and UsageError for a manifest that is not QuantFace's.
+    `restore` does, WriteError, and UsageError for a manifest that is not QuantFace's, or in another process's hands.
     """
     callbacks = callbacks or PipelineCallbacks()
     manifest = Manifest(folder / MANIFEST)

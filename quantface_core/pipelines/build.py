@@ -26,6 +26,7 @@ from ..io.plans import load_plan, load_sensitivity
 from ..io.recipes import Recipe, load_recipe
 from ..quant.bit_program import describe
 from ..runtime.device import choose_device
+from ..train.settings import resolved
 from ..types import BitPlan
 from .allocate import AllocateRequest, MeasureRequest, allocate, measure
 from .callbacks import PipelineCallbacks
@@ -61,6 +62,8 @@ class BuildResult:
 
 def check_build(request: BuildRequest) -> None:
     """Raise UsageError for what would otherwise show after the work."""
+    if request.recipe.distill:
+        resolved(request.recipe.distill, request.device)
     if request.test:
         find_pairs(request.test, None, request.degrade, None)
         if not request.recipe.metrics:
@@ -100,9 +103,7 @@ def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
             if recipe.distill:
                 command = f"quantface build {name} --images FOLDER --output {output}"
                 raise ModelError(f"{name} is to be trained on faces first: {command}")
-            callbacks.notify(
-                f"{name} is built from {recipe.source} first, which may take an hour, into {output}"
-            )
+            callbacks.notify(f"{name} is built from {recipe.source} first, which may take an hour, into {output}")
             work = output.with_suffix(".build")
             build(BuildRequest(recipe, output, work, choose_device("auto")), callbacks)
             shutil.rmtree(work, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..restorer import RestorerModel
-from ..stages.distill import DistillReport, distill_blocks, resolved
+from ..stages.distill import DistillReport, distill_blocks
 from ..stages.distill import distill as distill_end_to_end
+from ..train.settings import resolved
 from ..train.trainer import is_main_process
 from ..types import DistillMode, DistillSettings
 from .callbacks import PipelineCallbacks
@@ -55,13 +57,14 @@ class DistillResult:
 
     @property
     def scores(self) -> tuple[tuple[int, float], ...]:
-        """(steps done, PSNR in dB to the teacher) of validations."""
+        """(steps done, dB to the teacher) of validations, as in `DistillReport`."""
         return list(self.reports.values())[-1].scores if self.reports else ()
 
     @property
     def advice(self) -> str:
         """What to do where no validation was better than the model that training started from; else empty."""
-        if len(self.scores) < 2 or max(score for _, score in self.scores[1:]) >= self.scores[0][1]:
+        first, *later = [score for _, score in self.scores] or [math.nan]
+        if not later or math.isnan(first) or any(score >= first for score in later):
             return ""
         return "no step was better than the start, which is kept: try a lower learning rate or more faces"
 

@@ -20,8 +20,9 @@ from ..quant.batches import call, tensors_of
 from ..restorer import OneStepRestorer, RestorerModel
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
-from ..train.distill import DistillReport, TrainerCallbacks, autocast, branch_metrics, resolved, trainable_layers
+from ..train.distill import DistillReport, TrainerCallbacks, autocast, branch_metrics, trainable_layers
 from ..train.distill import distill as distill_any
+from ..train.settings import resolved
 from ..train.trainer import Trainer
 from ..types import DistillSettings
 from .block_targets import TeacherActivations, block_names

@@ -7,35 +7,33 @@ needed: the target is what the full-precision model makes of the same batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..kernels.dispatch import fast_dtype
 from ..nn.graphs import without_graphs
 from ..nn.swap import quant_layers, quantizable
 from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
 from ..quant.batches import Forward, call, device_of, eval_mode, materialize, relative_error, tensors_of
 from ..quant.fisher import FISHER_BATCHES, metric_root, output_fisher
 from ..quant.quantize import chosen_names
+from ..runtime.compiled import original, uncompiled
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
 from ..types import DistillSettings
 from .output_factors import output_factors
-from .trainer import Trainer, check_settings
-
-_PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-_ONE_STEP = ("latent_weight", "prompt_weight", "perceptual", "perceptual_weight", "checkpointing")
+from .settings import refuse_settings_of_one_step_restorers, resolved
+from .trainer import Trainer
 
 
 @dataclass(frozen=True)
 class TrainerCallbacks:
-    """Callbacks of a training run. An exception that one raises stops the work; the restorer stays as it was.
+    """Callbacks of a training run. An exception that one raises stops the work; the model stays as it was.
 
     In blocks mode every block has a `Trainer` of its own, named for it.
     """
@@ -52,25 +50,12 @@ class DistillReport:
     """How a run went."""
 
     losses: tuple[float, ...]  # one a step
-    scores: tuple[tuple[int, float], ...]  # (steps done, PSNR in dB to the teacher over the held-out images)
+    # (steps done, dB to the teacher over what is held out): PSNR of one-step restorers' pictures; of any other model's
+    # outputs -10 log10 of `relative_error`, which is of their variance and not of a picture's range.
+    scores: tuple[tuple[int, float], ...]
 
 
-def resolved(settings: DistillSettings, device: torch.device) -> DistillSettings:
-    """The settings as a device trains with them: an automatic precision is the one that it means.
-
-    A processor without bfloat16 takes ten times as long to compute in it. Raises UsageError for what is out of bounds
-    or unknown, before anything is computed.
-    """
-    check_settings(settings.trainer)
-    if settings.rank < 0 or settings.merge_rank < 0:
-        raise UsageError("rank and merge rank are at least 0")
-    if settings.precision not in _PRECISIONS:
-        raise UsageError(f"precision is one of {', '.join(_PRECISIONS)}, got {settings.precision!r}")
-    if settings.precision != "auto":
-        return settings
-    return replace(settings, precision=str(fast_dtype(device)).removeprefix("torch."))
-
-
+@uncompiled()
 @kept_memory()
 @without_inference_mode
 def distill(
@@ -95,8 +80,9 @@ def distill(
     Raises UsageError, ConfigError; interrupted or refused, the model stays as it was.
     """
     settings, callbacks = resolved(settings or DistillSettings(), device_of(model)), callbacks or TrainerCallbacks()
-    _refuse_settings_of_one_step_restorers(settings)
-    run, batches, val_batches = forward or call, materialize(batches), list(val_batches)
+    refuse_settings_of_one_step_restorers(settings)
+    teacher, run, batches = original(teacher), forward or call, materialize(batches)
+    val_batches = [] if isinstance(val_batches, Sized) and not len(val_batches) else materialize(val_batches)
     low = quant_layers(model)
     if not low:
         raise UsageError("the model to distill is in full precision: quantize it first")
@@ -142,14 +128,6 @@ def distill(
         for module in modes:
             module.training = True
     return DistillReport(tuple(trainer.losses), tuple(trainer.scores))
-
-
-def _refuse_settings_of_one_step_restorers(settings: DistillSettings) -> None:
-    """Raise UsageError naming those that are not at their default."""
-    plain = DistillSettings()
-    given = [name for name in _ONE_STEP if getattr(settings, name) != getattr(plain, name)]
-    if given:
-        raise UsageError(f"{', '.join(given)}: settings of one-step restorers alone, leave them at their defaults")
 
 
 def branch_metrics(

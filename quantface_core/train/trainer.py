@@ -1,9 +1,9 @@
 """Train parameters on a loss, step by step: the loop that every kind of distillation shares.
 
-A run is a pure function of its settings: the order of images depends on seed and step alone, so a run that
-stopped and goes on from its saved state ends with the same weights. Under `accelerate launch` (or
-torchrun) every process takes its share of each batch and gradients are averaged: two processes do what
-one does with twice the batch.
+A run is a pure function of its settings and the number of processes: the order of images depends on seed and step
+alone, so a run that stopped and goes on from its saved state ends with the same weights. Under `accelerate launch`
+(or torchrun) every process takes its share of each step's images and gradients are averaged, zeros where a process
+has none: two processes do what one does with twice the batch, where a loss is the mean of its images' losses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import QuantFaceError, UsageError
 from ..runtime.backward import graph_freed_on_error
 from ..types import TrainerSettings
+from .settings import check_settings
 from .trainer_state import MOMENTS, check_state, settings_state
 
 if TYPE_CHECKING:
@@ -29,11 +30,8 @@ if TYPE_CHECKING:
 Loss = Callable[[Tensor], Tensor]
 """Indices of images [B] int64 -> a scalar."""
 Validate = Callable[[int], float]
-"""Called with the number of steps done while the averaged weights are in place; higher is better."""
-
-
+"""Called with the number of steps done while the averaged weights are in place; higher is better, NaN no score."""
 _EPOCH_BITS = 20  # of the number that seeds an epoch's order
-_LARGEST_SEED = 2**43 - 1
 
 
 class Trainer:
@@ -67,7 +65,7 @@ class Trainer:
     def finished(self) -> bool:
         """Whether all steps are done, or the last `patience` validations brought nothing better."""
         patience, scores = self.settings.patience, [score for _, score in self.scores]
-        stale = patience > 0 and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
+        stale = patience > 0 and len(scores) > patience and _best(scores[-patience:]) <= _best(scores[:-patience])
         return self.done >= self.settings.steps or stale
 
     def run(
@@ -97,7 +95,7 @@ class Trainer:
     def _validate(self, validate: Validate) -> None:
         with self.averaged():
             score = validate(self.done)
-        if score >= max((s for _, s in self.scores), default=-math.inf):
+        if score >= _best(s for _, s in self.scores):
             self.best = {name: p.clone() for name, p in self.average.items()}
         self.scores.append((self.done, score))
 
@@ -130,8 +128,7 @@ class Trainer:
             with graph_freed_on_error():
                 part.backward()
             total += part.detach().cpu()
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        _average([total, *gradients])
+        _average(total, self.parameters.values())
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         # Before the optimizer's step: weights that are not finite would be saved.
         if not torch.isfinite(total) or not torch.isfinite(norm):
@@ -159,7 +156,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything a later run needs to go on, as tensors, and the settings that it needs to be of."""
-        state = settings_state(self.settings, self.count)
+        state = settings_state(self.settings, self.count, _process()[1])
         state["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         state["scores"] = torch.tensor(self.scores, dtype=torch.float64).view(-1, 2)
         for name, parameter in self.parameters.items():
@@ -172,12 +169,12 @@ class Trainer:
         return {name: t.clone().contiguous() for name, t in state.items()}
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state()` of a run with the same settings; when to save may differ.
+        """Go on from `state()` of a run with the same settings and processes; when to save may differ.
 
         Raises UsageError naming the setting or parameter by which it is another run's, ModelError where it is
         damaged; the trainer is then as it was. That the loss is the same is the caller's to see to.
         """
-        check_state(state, self.parameters, self.settings, self.count)
+        check_state(state, self.parameters, settings_state(self.settings, self.count, _process()[1]))
         self.losses = state["losses"].tolist()
         self.scores = [(int(step), float(score)) for step, score in state["scores"]]
         self._put({name: state[f"parameter.{name}"] for name in self.parameters})
@@ -191,18 +188,9 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
 
-def check_settings(settings: TrainerSettings) -> None:
-    """Raise UsageError naming the fields that are out of bounds."""
-    counts = ("steps", "batch_size", "accumulation", "validate_every", "save_every")
-    wrong = [name for name in counts if getattr(settings, name) < 1]
-    if wrong:
-        raise UsageError(f"{', '.join(wrong)}: at least 1")
-    if settings.warmup < 0 or settings.weight_decay < 0:
-        raise UsageError("warmup and weight decay are at least 0")
-    if not 0 <= settings.seed <= _LARGEST_SEED:
-        raise UsageError(f"a seed is a whole number from 0 to {_LARGEST_SEED}, got {settings.seed}")
-    if not settings.learning_rate > 0 or not 0 <= settings.ema < 1:
-        raise UsageError("the learning rate is above 0, the averaging from 0 to below 1")
+def _best(scores: Iterable[float]) -> float:
+    """The highest; -inf where there is none."""
+    return max((score for score in scores if not math.isnan(score)), default=-math.inf)
 
 
 def _process() -> tuple[int, int]:
@@ -226,17 +214,26 @@ def _launched() -> PartialState:
     return state
 
 
-def _average(tensors: list[Tensor]) -> None:
-    """Replace each tensor by its mean over all processes, in place."""
+def _average(loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the loss and the parameters' gradients by their means over all processes, in place.
+
+    A gradient that a process lacks counts as zeros, as of a layer that its images do not reach; that all lack stays so.
+    """
     if _process()[1] == 1:
         return
     from accelerate.utils import reduce
 
+    parameters = list(parameters)
+    reached = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32)
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    tensors = [loss, reached, *gradients]  # of the same sizes in every process
     # At once, because every round between processes costs more than what it carries; on the launcher's device,
     # because a GPU's processes cannot exchange what lies in memory.
     flat = reduce(torch.cat([t.detach().flatten().float().to(_launched().device) for t in tensors]), "mean")
     for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
+    for parameter, gradient, share in zip(parameters, gradients, reached, strict=True):
+        parameter.grad = gradient if share else None
 
 
 def is_main_process() -> bool:

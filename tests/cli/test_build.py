@@ -160,3 +160,11 @@ def test_a_recipe_that_trains_is_not_begun_by_a_command_that_restores(
     assert main(["restore", str(photo), "--model", "mini-w4a4", "-o", str(tmp_path / "a.png")]) == 1
     assert "mini-w4a4 is to be trained on faces first: quantface build mini-w4a4 --images" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_recipe_s_numbers_are_checked_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = RECIPE.format(source="quantface-mini").replace("steps = 4", "steps = 0")
+    (tmp_path / "recipe.toml").write_text(text)
+    assert main(["build", str(tmp_path / "recipe.toml"), "-o", str(tmp_path / "a.safetensors")]) == 2
+    assert "steps is a whole number from 1" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from quantface_core.errors import WriteError
-from quantface_core.io.atomic import atomic_path
+from quantface_core.errors import UsageError, WriteError
+from quantface_core.io.atomic import atomic_path, check_writable
 
 
 def test_success_replaces_and_makes_folders(tmp_path: Path) -> None:
@@ -50,3 +51,35 @@ def test_an_error_of_the_file_system_is_told_as_one_of_writing(tmp_path: Path) -
     with pytest.raises(WriteError, match=r"y\.txt: cannot write .No space left"):
         write(tmp_path / "y.txt", OSError(28, "No space left on device"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    real, link = tmp_path / "disk" / "real.txt", tmp_path / "link.txt"
+    link.symlink_to(real)
+    for text in ("first", "second"):  # it is not there at first
+        with atomic_path(link) as temporary:
+            assert temporary.parent == real.parent
+            temporary.write_text(text)
+        assert link.is_symlink()
+        assert real.read_text() == text
+
+
+def test_permissions_stay(tmp_path: Path) -> None:
+    target = tmp_path / "private.txt"
+    target.touch(mode=0o600)
+    with atomic_path(target) as temporary:
+        temporary.write_text("mine")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_the_mask_is_never_set_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("other threads' files are open to all"))
+    with atomic_path(tmp_path / "file.txt") as temporary:
+        temporary.write_text("text")
+
+
+def test_a_name_too_long_is_refused_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "report.json", "--json")
+    with pytest.raises(UsageError, match=r"--json .*a name too long for a file"):
+        check_writable(tmp_path / ("a" * 300), "--json")

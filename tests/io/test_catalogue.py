@@ -58,6 +58,12 @@ def test_the_models_folder_s_catalogue_comes_first_and_the_named_one_last(own: P
         ("[[restorers]]", "restorers: a table of models"),
         ("restorers = 3", "restorers: a table of models"),
         ('[restorers.mine]\nfile = "a.safetensors"\noriginals = ["a"]', r"mine\.originals: a table of files"),
+        (ENTRY.replace("[restorers.mine]", '[restorers.".."]'), r"'\.\.': a plain name"),
+        (BUILT.format("unet").replace('["model.safetensors"]', "[]"), r"originals\.unet\.paths: at least one"),
+        (
+            BUILT.format("unet").replace('["model.safetensors"]', "[1]"),
+            r"unet\.paths: a list of texts",
+        ),
         (ENTRY + "colour = 'red'", r"mine\.colour: not a field; known are"),
         (ENTRY.replace('"me/mine"', "3"), r"mine\.repo: str expected, got 3"),
         (ENTRY.replace('"mine.safetensors"', '"../mine.safetensors"'), r"mine\.file: a plain file name"),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from quantface_core.errors import UsageError, WriteError
 from quantface_core.io.manifest import Manifest
+from quantface_core.pipelines.jobs import find_photos
 
 SETTINGS = {"settings": "x", "means": {}}
 
@@ -105,3 +110,84 @@ def test_where_it_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot write"):
         Manifest(tmp_path / "file" / "manifest.jsonl")
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """The second would cut off what the first is just writing."""
+    path = tmp_path / "manifest.jsonl"
+    first = Manifest(path)
+    first.add(SETTINGS)
+    with path.open("a") as half:
+        half.write('{"output":"b","sett')
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"manifest\.jsonl: another process works on this folder: wait for it"):
+        Manifest(path)
+    assert path.read_bytes() == before
+    first.close()
+    Manifest(path).close()
+    assert path.read_text() == lines(SETTINGS)
+
+
+def test_a_file_that_is_refused_is_free_again(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("something else\n")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="line 1 is not of a manifest"):
+            Manifest(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs kill -9")
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    code = (
+        "import os, sys, pathlib; from quantface_core.io.manifest import Manifest\n"
+        "held = Manifest(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], cwd=Path(__file__).parents[2])
+    assert killed.returncode == -9
+    Manifest(path).close()
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lockless(_: FileLock, *__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(FileLock, "acquire", lockless)
+    Manifest(tmp_path / "manifest.jsonl").close()
+
+
+def test_the_lock_is_no_picture(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path / "manifest.jsonl")
+    (tmp_path / "a.png").touch()
+    assert find_photos([str(tmp_path)], recursive=True).photos == [tmp_path / "a.png"]
+    manifest.close()
+
+
+def test_a_whole_file_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "manifest.jsonl"
+    path.write_text(lines(SETTINGS))
+    monkeypatch.setattr(os, "truncate", lambda *_: pytest.fail("nothing is torn"))
+    Manifest(path).close()
+
+
+def test_a_full_disk_is_told_once_and_its_record_is_not_known(tmp_path: Path) -> None:
+    """The process is one of its own, for its files may not grow."""
+    code = """
+import pathlib, resource, signal, sys
+from quantface_core.errors import WriteError
+from quantface_core.io.manifest import Manifest
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+manifest = Manifest(pathlib.Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))
+try:
+    manifest.add({"output": "a.png", "foreign": True})
+except WriteError as error:
+    print(error)
+manifest.close()
+assert manifest.get("a.png") is None
+"""
+    pytest.importorskip("resource", reason="needs a limit of files")
+    path = str(tmp_path / "manifest.jsonl")
+    told = subprocess.run([sys.executable, "-c", code, path], cwd=Path(__file__).parents[2], capture_output=True)
+    assert told.returncode == 0, told.stderr
+    assert b"manifest.jsonl: cannot write (File too large)" in told.stdout

@@ -51,3 +51,11 @@ def test_a_choice_s_file_whatever_its_mark(folder: Path) -> None:
 def test_plain_names() -> None:
     assert strip_mark("osdface-w4a4 (build)") == strip_mark("osdface-w4a4") == "osdface-w4a4"
     assert strip_mark("my (best) model.safetensors") == "my (best) model.safetensors"
+
+
+def test_a_catalogue_that_cannot_be_read_is_told_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("QUANTFACE_CATALOGUE", str(folder / "gone.toml"))
+    assert "osdface (build)" in menu_choices(find_in(folder))
+    assert len(caplog.messages) == 1

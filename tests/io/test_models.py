@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -93,7 +94,7 @@ def test_a_file_named_like_a_bundled_model_is_apart(
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("quantface-mini")]
     assert {row[0]: row[1] for row in rows if "w4a4" not in row[0]} == {
         "quantface-mini": "bundled",
-        "quantface-mini.safetensors": "yours",
+        "quantface-mini.safetensors": "local",
     }
 
 
@@ -148,3 +149,31 @@ def test_own_files_in_the_models_folder_have_names(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
     (tmp_path / "mine.safetensors").touch()
     assert restorer_path("mine") == tmp_path / "mine.safetensors"
+
+
+def test_own_files_are_found_by_their_file_names_and_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    file = tmp_path / "mine.safetensors"
+    file.touch()
+    assert restorer_path("mine.safetensors") == restorer_path("~/mine.safetensors") == file
+    with pytest.raises(ModelError, match="no such model file"):
+        restorer_path("elsewhere/mine.safetensors")
+
+
+def test_another_file_of_the_same_size_and_times_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where the change time is the one when a file was made, which a copy may bring too."""
+    file, other = tmp_path / "model.safetensors", tmp_path / "other.safetensors"
+    file.write_bytes(b"first")
+    other.write_bytes(b"other")
+    real = Path.stat
+
+    def same_times(path: Path) -> SimpleNamespace:
+        found = real(path)
+        return SimpleNamespace(st_size=found.st_size, st_mtime_ns=1, st_ctime_ns=1, st_ino=found.st_ino)
+
+    monkeypatch.setattr(Path, "stat", same_times)
+    first = known_sha256(file)
+    other.replace(file)
+    assert known_sha256(file) == sha256(file) != first

@@ -94,3 +94,8 @@ def test_noise_is_refused_not_crashed_on(text: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         load_plan(tmp_path / "none.json")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_plan(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(plan_to_json(PLAN), "utf-8-sig")
+    assert load_plan(tmp_path / "plan.json") == PLAN

@@ -14,6 +14,7 @@ from quantface_core.io.models import sha256
 from quantface_core.io.publish import card, publish
 from quantface_core.restorer import OneStepRestorer
 from tests.io.local_hub import Fault, LocalHub
+from tests.published import FILES
 
 
 def saved(tiny: OneStepRestorer, path: Path, licence: str) -> Path:
@@ -81,3 +82,8 @@ def test_the_hub_s_refusal_is_told(
     with pytest.raises(ModelError, match=message):
         publish(path, "me/tiny", "card")
     assert hub.files == {}
+
+
+def test_a_published_file_notes_nothing(published: Path) -> None:
+    with pytest.raises(UsageError, match="licence is: not noted"):
+        card(published / FILES["GFPGAN"], "me/x", "mit", may_share=False)

@@ -47,3 +47,37 @@ def test_errors_of_whatever_carries_requests_are_waited_out(monkeypatch: pytest.
         with pytest.raises(ModelError, match="cut off"):
             retry(work, lambda: 0, "https://huggingface.co/someone/model")
         assert len(tries) == 3
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError("its window is gone"), ValueError("its own")])
+def test_a_callback_s_error_is_its_own_whatever_it_is(hub: LocalHub, tmp_path: Path, error: Exception) -> None:
+    hub.files["someone/model/model.safetensors"] = bytes(100_000)
+    calls: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        calls.append(done)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        fetch(Remote("someone/model", ("model.safetensors",)), tmp_path / "m.safetensors", print, progress)
+    assert caught.value is error
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied", "a.part"), r"^a\.part: cannot use the disk \(Permission denied\)"),
+        (OSError(5, "Input/output error"), r"^cannot use the disk \(Input/output error\)"),
+    ],
+)
+def test_the_disk_s_trouble_is_told_at_once_and_as_its_own(
+    error: OSError, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("waited"))
+
+    def work() -> None:
+        raise error
+
+    with pytest.raises(ModelError, match=told):
+        retry(work, lambda: 0, "https://huggingface.co/someone/model")

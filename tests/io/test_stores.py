@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from quantface_core.errors import UsageError, WriteError
-from quantface_core.io.stores import Place, is_there, locate, relative_names, write
+from quantface_core.errors import ImageError, UsageError, WriteError
+from quantface_core.io import stores
+from quantface_core.io.stores import GONE, Place, is_there, locate, read, relative_names, stamp, suffix, write
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
 from pyarrow import fs  # noqa: E402
@@ -66,3 +67,37 @@ def test_names_below_a_folder_do_not_lead_out_of_it() -> None:
     ]
     assert relative_names(["/set/a.jpg"], "/album/../set") == ["a.jpg"]
     assert relative_names(["a.jpg"], "") == ["a.jpg"]
+
+
+def test_a_question_mark_is_a_part_of_a_local_name() -> None:
+    assert suffix("who?.jpg") == ".jpg"
+    assert suffix("/a/what? me.CSV") == ".csv"
+    assert suffix("s3://bucket/a.jpg?region=eu.west") == ".jpg"
+
+
+def test_a_uri_of_this_machine_s_files_is_read_by_its_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert locate("file:///set/a%20b.jpg").path == "/set/a b.jpg"
+    monkeypatch.setattr(stores, "url2pathname", lambda path: path.lstrip("/"))  # as on Windows
+    assert locate("file:///C:/set/../raw").path == "C:/raw"
+
+
+@pytest.mark.parametrize(("protocol", "moves"), [("memory", 0), (("s3", "s3a"), 0), ("sftp", 1)])
+def test_a_store_that_shows_whole_files_alone_gets_them_at_once(protocol: str | tuple[str, ...], moves: int) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory", skip_instance_cache=True)
+    memory.store, memory.protocol, moved, move = {}, protocol, [], memory.mv
+    memory.mv = lambda *names, **options: (moved.append(names), move(*names, **options))
+    write(locate("bucket/a.png", fs.PyFileSystem(fs.FSSpecHandler(memory))), b"content")
+    assert len(moved) == moves
+    assert [bytes(file.getvalue()) for file in memory.store.values()] == [b"content"]
+
+
+def test_a_name_that_cannot_be_one_is_told_as_any_other() -> None:
+    place = locate("a\0b.jpg")
+    assert stamp(place) == GONE
+    with pytest.raises(ImageError, match="cannot read"):
+        read(place)
+    with pytest.raises(WriteError, match="cannot write"):
+        write(place, b"content")
+    with pytest.raises(UsageError, match="cannot look into it"):
+        is_there(place)

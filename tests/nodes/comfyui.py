@@ -81,6 +81,13 @@ class ComfyUI:
         assert "prompt_id" in answer, json.dumps(answer, indent=1)
         return str(answer["prompt_id"])
 
+    def clear(self) -> None:
+        """Stop what runs and what waits: of a prompt with a wrong input the host runs the other outputs."""
+        while any(self.get("/queue").values()):
+            self.post("/queue", {"clear": True})
+            self.post("/interrupt", {})
+            time.sleep(0.2)
+
     def finished(self, prompt_id: str, seconds: float = _RUNS) -> dict[str, Any]:
         """The history of a prompt, once it is through."""
         end = time.monotonic() + seconds

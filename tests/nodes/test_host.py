@@ -60,6 +60,7 @@ WRONG = [
 @pytest.mark.parametrize(("workflow", "name", "value", "told"), WRONG, ids=lambda value: str(value)[:12])
 def test_a_wrong_input_is_marked_once(server: ComfyUI, workflow: str, name: str, value: str, told: str) -> None:
     refused = server.post("/prompt", {"prompt": server.workflow(workflow, **{name: value})})
+    server.clear()
     assert refused["node_errors"]
     for node in refused["node_errors"].values():
         (error,) = node["errors"]

@@ -248,9 +248,9 @@ def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepResto
     with pytest.raises(UsageError, match="teacher is quantized"):
         distill(low, copy.deepcopy(low), faces, faces[:1], SHORT)
     for change in ({"rank": -2}, {"merge_rank": -1}, {"trainer": replace(SHORT.trainer, warmup=-1)}):
-        with pytest.raises(UsageError, match="at least 0"):
+        with pytest.raises(UsageError, match="a whole number from 0 to"):
             distill(low, tiny, faces, faces[:1], replace(SHORT, **change))
-    with pytest.raises(UsageError, match="a seed is"):
+    with pytest.raises(UsageError, match="seed is a whole number"):
         distill(low, tiny, faces, faces[:1], replace(SHORT, trainer=replace(SHORT.trainer, seed=2**43)))
     bare = copy.deepcopy(tiny)
     quantize_restorer(bare, calibrate_restorer(tiny, faces), faces, QuantizeSettings(rank=0))

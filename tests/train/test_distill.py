@@ -112,6 +112,9 @@ def test_what_cannot_be_distilled_is_refused(low: nn.Module, teacher: nn.Module,
         qf.distill(low, low, batches)
     with pytest.raises(UsageError, match="not the same architecture"):
         qf.distill(low, nn.Sequential(nn.Flatten(), nn.Linear(12 * 64, 2)), batches, SETTINGS)
+    for given in (batches[0], {"x": batches[0]}):
+        with pytest.raises(UsageError, match="batches are several"):
+            qf.distill(low, teacher, batches, SETTINGS, val_batches=given)
     flat = copy.deepcopy(teacher)
     qf.quantize(flat, batches[:1], qf.QuantConfig(rank=0))
     with pytest.raises(UsageError, match="rank above 0"):
@@ -121,10 +124,13 @@ def test_what_cannot_be_distilled_is_refused(low: nn.Module, teacher: nn.Module,
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        *(({"precision": given}, f"auto, float32, bfloat16, float16, got '{given}'") for given in ("bf16", "int8")),
+        *(({"precision": given}, f"auto, float32, bfloat16, got '{given}'") for given in ("bf16", "float16")),
         ({"precision": torch.bfloat16}, "got torch.bfloat16"),
         ({"perceptual": "ms_ssim", "checkpointing": True}, "perceptual, checkpointing: settings of one-step"),
         ({"latent_weight": 0.2}, "latent_weight: settings of one-step"),
+        ({"prompt_weight": torch.nan}, "prompt_weight is a number from 0 to"),
+        ({"perceptual_weight": -1.0}, "perceptual_weight is a number from 0 to"),
+        ({"merge_rank": 2.5}, "merge_rank is a whole number from 0 to"),
     ],
 )
 def test_settings_that_it_does_not_have_are_refused_before_anything_is_computed(
@@ -152,6 +158,19 @@ def test_branches_merge_by_the_teachers_fisher_information(
     qf.distill(low, teacher, batches[:2], replace(brief, merge_rank=4))
     assert given == [(0, {}), (4, {"body.0": 24, "body.3": 24})]
     assert {layer.format.rank for layer in quant_layers(low).values()} == {4}
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="from torch 2.6 on")
+def test_a_compiled_pair_learns_as_the_plain_one(low: nn.Module, teacher: nn.Module, batches: list) -> None:
+    settings = replace(SETTINGS, trainer=replace(TRAINER, steps=3), merge_rank=4)
+    plain, compiled = copy.deepcopy(low), torch.compile(low, backend="eager")
+    with torch.no_grad():
+        compiled(batches[0])
+    for model, exact in ((plain, teacher), (compiled, torch.compile(teacher, backend="eager"))):
+        qf.distill(model, exact, batches, settings, include=["body.0"])
+    assert all(torch.equal(t, plain.state_dict()[name]) for name, t in low.state_dict().items())
+    with torch.no_grad():
+        assert torch.equal(compiled.eval()(batches[0])["maps"], plain.eval()(batches[0])["maps"])
 
 
 class Score(nn.Module):

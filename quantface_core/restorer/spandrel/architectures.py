@@ -43,6 +43,5 @@ def _module(architecture: str) -> Any:
     except Exception as error:  # a torchvision that is not for this torch raises all kinds
         why = f" ({type(error).__name__}: {error})".replace("\n", " ") if not isinstance(error, ImportError) else ""
         raise ModelError(
-            f"{architecture} needs {_PACKAGES[extra].replace(' ', ' and ')}{why}: "
-            f"pip install {_PACKAGES[extra]}"
+            f"{architecture} needs {_PACKAGES[extra].replace(' ', ' and ')}{why}: pip install {_PACKAGES[extra]}"
         ) from error
