@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python benchmarks/block_mode.py [--steps 5] [--batch-size 1] [--work FOLDER] [--tiny]
 
-Weights are random, the low-bit model's too (w4a4 with rank-16 branches, as `speed.py` makes it): neither time nor
+Weights are random, the low-bit model's too (w4a4 with low-rank branches, as `speed.py` makes it): neither time nor
 memory depends on them. Teacher, low-bit model and training are a process each, so that peaks are their own; a
 block's row shows the peak up to its end. `--work` keeps the two models (4.5 GB), `--tiny` tries the script at narrow
 widths.

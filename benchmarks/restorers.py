@@ -3,7 +3,7 @@
     python benchmarks/restorers.py [--models GFPGAN RestoreFormer CodeFormer] [--bits w8a8 w4a4] [--runs 3]
 
 Needs spandrel and, for CodeFormer, spandrel-extra-arches. Networks are of the published sizes with random weights,
-normal, and low-bit layers have rotation (64) and a rank-16 branch. Every precision restores a face in turn by one
+normal, and low-bit layers have rotation (64) and a low-rank branch. Every precision restores a face in turn by one
 thread, and the median of the turns' processor seconds is told: neighbours on the machine change those little.
 """
 

@@ -4,12 +4,12 @@
         [--device cuda] [--faces 4]
 
 Weights are random, OSDFace's own were not at hand: normal, as rotation makes them, or speed would depend on them (of
-6-bit convolutions, by how many numbers `kernels/onednn/point.py` multiplies apart). Low-bit layers have
-rotation (64), scales and a rank-16 branch, as `quantface calibrate` makes them, and compute between layers in bfloat16
+6-bit convolutions, by how many numbers `kernels/onednn/point.py` multiplies apart). Low-bit layers have rotation (64),
+scales and a rank-32 branch in 8 bits, as `quantface calibrate` makes them, and compute between layers in bfloat16
 where the device has it. Every row is a process of its own that loads a file; times are medians after a warm-up, and of
-several such processes, in rounds: on a shared machine one process may be a tenth faster than the next.
-With `--device cuda` memory is the GPU's. QUANTFACE_BACKEND names another backend than the best. ONEDNN_MAX_CPU_ISA does
-not make a processor with matrix units (AMX) like one without: Intel's bfloat16 is slower than its float32 then.
+several such processes, in rounds: on a shared machine one process may be a tenth faster than the next. With `--device
+cuda` memory is the GPU's. QUANTFACE_BACKEND names another backend than the best. ONEDNN_MAX_CPU_ISA does not make a
+processor with matrix units (AMX) like one without: Intel's bfloat16 is slower than its float32 then.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..quantface_core.kernels.backend import CHOICES as BACKENDS
+from ..quantface_core.types import PRECISIONS
 from . import host
 from .host import FRModel, FRModelSocket, with_options
 
-PRECISIONS = ["auto", "float32", "bfloat16"]
 _made: dict[str, str] = {}  # models that this process fetched or built: the checksums of their files, by name
 
 
@@ -59,7 +59,7 @@ class LoadModel(io.ComfyNode):
                 with_options(model, fidelity=[name for name in files if has_fidelity(host.model_file(name))]),
                 io.Combo.Input(
                     "precision",
-                    options=PRECISIONS,
+                    options=list(PRECISIONS),
                     default="auto",
                     tooltip="Of what is not integers. auto: bfloat16 on GPUs that have it and, for low-bit models, on "
                     "processors that have it; else float32.",

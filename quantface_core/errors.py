@@ -5,6 +5,8 @@ Every message is one line that names what is wrong and what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class QuantFaceError(Exception):
     """Anything this library refuses to do; the message is meant for the user."""
@@ -28,3 +30,9 @@ class WriteError(QuantFaceError):
 
 class UsageError(QuantFaceError):
     """A command or call that cannot be carried out as asked."""
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few of what a message names, and how many more there are."""
+    shown = ", ".join(names[:most]) or "none"
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

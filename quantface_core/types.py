@@ -33,6 +33,9 @@ FLOAT_BRANCH = 16
 """Bits of a low-rank branch whose numbers are floats; in all others of `BRANCH_BITS` they are integers."""
 BRANCH_BITS = (8, FLOAT_BRANCH)
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""Of what is computed between integers, and of autocast in training; auto = bfloat16 where the device has it."""
+
 DEFAULT_RESTORER = "quantface-mini-w4a4"
 """The bundled model that is used when none is named."""
 

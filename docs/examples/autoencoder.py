@@ -29,7 +29,8 @@ def main() -> None:
     qf.quantize(model, batches(), qf.QuantConfig(weight_bits=8, activation_bits=8, rank=0), include=["decoder"])
     qf.save_quantized(model, "decoder-w8a8.safetensors")
     again = qf.load_quantized("decoder-w8a8.safetensors")
-    print(torch.equal(model(batches()[0]).sample, again(batches()[0]).sample))
+    same = torch.equal(model(batches()[0]).sample, again(batches()[0]).sample)
+    print(f"the loaded model gives the same numbers: {same}")
 
 
 if __name__ == "__main__":

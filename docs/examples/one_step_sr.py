@@ -56,7 +56,8 @@ def main() -> None:
     qf.quantize(model, batches(), qf.QuantConfig(rank=8), exclude=["*conv_in", "*conv_out", "unet.time_embedding"])
     qf.save_quantized(model, "sr-w4a4.safetensors")
     again = qf.load_quantized("sr-w4a4.safetensors", build())
-    print(torch.equal(model(batches()[0]), again(batches()[0])))
+    same = torch.equal(model(batches()[0]), again(batches()[0]))
+    print(f"the loaded model gives the same numbers: {same}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def main() -> None:
     qf.quantize(model, batches(), qf.QuantConfig(rank=8), include=["transformer_blocks"])
     qf.save_quantized(model, "pixart-w4a4.safetensors")
     again = qf.load_quantized("pixart-w4a4.safetensors")
-    print(torch.equal(model(**batches()[0]).sample, again(**batches()[0]).sample))
+    same = torch.equal(model(**batches()[0]).sample, again(**batches()[0]).sample)
+    print(f"the loaded model gives the same numbers: {same}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def main() -> None:
     qf.quantize(model, batches(), qf.QuantConfig(weight_bits=4, activation_bits=4, rank=4), exclude=["head", "tail"])
     qf.save_quantized(model, "tiny-sr-w4a4.safetensors")
     again = qf.load_quantized("tiny-sr-w4a4.safetensors", build())  # its own class gives the skeleton
-    print(torch.equal(model(batches()[0]), again(batches()[0])))
+    same = torch.equal(model(batches()[0]), again(batches()[0]))
+    print(f"the loaded model gives the same numbers: {same}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..types import DistillSettings, TrainerSettings
+from ..types import PRECISIONS, DistillSettings, TrainerSettings
 from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
@@ -61,7 +61,7 @@ def add_parser(commands: Any) -> None:
     add("--merge-rank", type=int, default=0, help="merge the trained branches to this rank: a smaller file (0 = not)")
     add("--learn-clips", action="store_true", help="train the activations' clipping ratios too")
     add("--perceptual", default="", metavar="METRIC", help="a term of ms_ssim, lpips, ... beside the squares")
-    add("--precision", choices=("auto", "bfloat16", "float32"), default=defaults.precision, help=_PRECISION)
+    add("--precision", choices=PRECISIONS, default=defaults.precision, help=_PRECISION)
     add("--checkpointing", action="store_true", help="compute activations twice to save memory")
     add("--seed", type=int, default=train.seed, help="of the images' order and the branch (0)")
     add_device_argument(parser)

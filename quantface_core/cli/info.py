@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{average:.2f} bits a low-bit weight on average")
     groups = Counter((n.split(".")[0], str(x.format.bits)) for n, x in layers.items())
     for (part, bits), count in sorted(groups.items()):
-        print(f"  {part:10s} {bits}  {count} layers")
+        print(f"  {part:10s} {bits}  {count} {'layer' if count == 1 else 'layers'}")
     if arguments.layers:
         for name, layer in layers.items():
             fmt = layer.format

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 _EXPLAINED = """
---model NAME takes any of these. fetch and build are done first, which needs a network; build may take an hour.
-train wants faces: quantface build NAME --images FOLDER."""
+--model NAME takes any of these: fetch and build are done first; build may take an hour. train wants faces:
+quantface build NAME --images FOLDER --output MODELS_FOLDER/NAME.safetensors"""
 
 
 def add_parser(commands: Any) -> None:

@@ -14,7 +14,7 @@ from ..faces.select import ORDERS, parse_positions
 from ..io.atomic import check_report
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
 from ..runtime.threads import wait_passively
-from ..types import DEFAULT_RESTORER, RestoreOptions
+from ..types import DEFAULT_RESTORER, PRECISIONS, RestoreOptions
 from . import bulk, film
 from .devices import add_device_argument, resolve_device
 from .results import report_results
@@ -56,9 +56,9 @@ def add_parser(commands: Any) -> None:
     add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
     add_device_argument(parser)
     add("--backend", choices=BACKEND_CHOICES, default="auto", help="what computes low-bit layers (auto)")
-    add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=_PRECISION)
+    add("--precision", choices=PRECISIONS, default="auto", help=_PRECISION)
     add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
-    add("--low-memory", action="store_true", help="one face at once, one part of the model in memory; slower")
+    add("--low-memory", action="store_true", help="one face at once, one part of the model in memory, read each time")
     add("--threads", type=int, metavar="N", help="threads of the processor to use (as many as it has)")
     add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
     film.add_options(parser)

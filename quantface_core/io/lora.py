@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, some
 from .tables import table_of, typed
 from .tensor_files import TensorFile
 
@@ -56,7 +56,7 @@ def find_lora_pairs(file: TensorFile) -> dict[str, LoraPair]:
     strange += [key for layer, key in alphas.items() if layer not in pairs]
     strange += [key for pair in pairs.values() if len(pair) < 2 for key in pair.values()]
     if strange or not pairs:
-        raise ModelError(f"{file.path}: not pairs of low-rank weights: {', '.join(sorted(strange)[:3]) or 'empty'}")
+        raise ModelError(f"{file.path}: not pairs of low-rank weights: {some(sorted(strange)) if strange else 'empty'}")
     settings = _settings(file)
     found = {}
     for layer, pair in pairs.items():

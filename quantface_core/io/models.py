@@ -64,7 +64,8 @@ def restorer_path(name: str, notify: Notify = to_stderr, progress: Progress | No
             raise ModelError(f"{name} is not here yet: make it with `quantface build {name}`, then name its file")
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ModelError(f"unknown model {name!r}.{hint} Known: {', '.join(known)}; or give a file")
+        names = ", ".join((*known, *known_recipes()))
+        raise ModelError(f"unknown model {name!r}.{hint} Known: {names}; or give a file")
     return _located(name, known[name], notify, progress)
 
 

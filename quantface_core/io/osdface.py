@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import ModelError, some
 from ..quant.formats import VERSIONS
 from ..quant.model_file import RESTORER
 from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
@@ -66,7 +66,7 @@ def convert(
         pairs, lora = find_lora_pairs(opened["lora"]), opened["lora"]
         strays = sorted(layer for layer in pairs if f"{layer}.weight" not in expected)
         if strays:
-            raise ModelError(f"{lora.path}: the UNet has no {_some(strays)}")
+            raise ModelError(f"{lora.path}: the UNet has no {some(strays)}")
 
         def tensors() -> Iterator[Tensor]:
             for name, shape in expected.items():
@@ -146,7 +146,7 @@ def _check(
     if missing or extra:
         names = ", ".join(sorted({path.name for path in files.values()}))
         strange = [f"{sources[name][1]} in {sources[name][0].path.name}" for name in extra]
-        raise ModelError(f"{names}: tensors missing: {_some(missing)}; not expected: {_some(strange)}")
+        raise ModelError(f"{names}: tensors missing: {some(missing)}; not expected: {some(strange)}")
     for name, shape in expected.items():
         file, theirs = sources[name]
         if _trimmed(file.shapes[theirs]) != _trimmed(shape):
@@ -159,7 +159,3 @@ def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
-
-
-def _some(names: list[str]) -> str:
-    return (", ".join(names[:3]) or "none") + (f" and {len(names) - 3} more" if len(names) > 3 else "")

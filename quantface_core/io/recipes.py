@@ -12,6 +12,7 @@ from ..errors import ConfigError, ModelError, UsageError
 from ..quant.bit_program import check_budget
 from ..types import (
     BITS,
+    PRECISIONS,
     Budget,
     DistillMode,
     DistillSettings,
@@ -85,8 +86,8 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
             raise ConfigError(f"{section}.{key}: at least {least}, got {own[key]}")
     if own.get("mode", "end-to-end") not in ("end-to-end", "blocks"):
         raise ConfigError("distill.mode: end-to-end or blocks")
-    if sections["distill"].get("precision", "auto") not in ("auto", "bfloat16", "float32"):
-        raise ConfigError("distill.precision: auto, bfloat16 or float32")
+    if sections["distill"].get("precision", "auto") not in PRECISIONS:
+        raise ConfigError(f"distill.precision: one of {', '.join(PRECISIONS)}")
     refuse_unknown("evaluate.", sections["evaluate"], set())
     quantize = value_of(QuantizeSettings, "calibrate", sections["calibrate"])
     for key in ("weight_bits", "activation_bits", "edge_bits"):

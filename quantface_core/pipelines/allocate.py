@@ -100,4 +100,6 @@ def allocate(request: AllocateRequest) -> AllocateResult:
         save_plan(plan, request.output)
     if request.chart:
         save_chart(chart, request.chart)
-    return AllocateResult(plan, describe(plan, request.sensitivity), chart)
+    free = request.budget.activation_bits is None and request.budget.operations is None
+    summary = describe(plan, request.sensitivity) + ("; activations were not limited" if free else "")
+    return AllocateResult(plan, summary, chart)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, some
 from ..kernels.hadamard import has_hadamard
 from ..kernels.quantize import code_range
 from ..nn.qlayer import QuantLayer
@@ -55,7 +55,7 @@ def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerForm
     known = quantizable(model)
     unknown = sorted(str(name) for name in set(table) - set(known))
     if unknown:
-        raise ConfigError(f"layers: the model has no {', '.join(unknown[:3])}")
+        raise ConfigError(f"layers: the model has no {some(unknown)}")
     return {name: _checked(name, known[name], fields) for name, fields in table.items()}
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import ConfigError, ModelError, UsageError, WriteError
+from ..errors import ConfigError, ModelError, UsageError, WriteError, some
 from ..io.atomic import atomic_path
 from ..io.file_diagnosis import diagnose_model_file
 from ..nn.swap import quant_layers
@@ -29,7 +29,6 @@ READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
 RESERVED = ("format", "version", "class", "family", "config", "layers")  # of the metadata; all else is notes
 _FLOATS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}  # dtypes of low-bit layers
-_SHOWN = 3  # names in an error message
 
 
 def check_dtype(dtype: torch.dtype | None) -> None:
@@ -218,9 +217,3 @@ def read_tensors(
     if broken := check_scales(tensors, fixed & set(tensors)):
         raise ModelError(f"{path}: damaged, scales are zero or negative: {some(broken)}")
     return tensors
-
-
-def some(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(names[:_SHOWN]) or "none"
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

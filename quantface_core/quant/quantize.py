@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError, UsageError
+from ..errors import ConfigError, UsageError, some
 from ..kernels.hadamard import largest_block
 from ..kernels.quantize import largest_code
 from ..nn.fold import fold_ahead, take_tensors
@@ -36,7 +36,6 @@ from ..types import (
 from .batches import Forward, Progress, call, eval_mode, materialize
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
-from .model_file import some
 from .observe import ChannelStatistics, calibrate, observe_inputs
 from .search import quantize_group
 from .shared_inputs import shared_input_groups

@@ -8,9 +8,8 @@ import torch
 
 from ..errors import UsageError
 from ..kernels.dispatch import fast_dtype
-from ..types import DistillSettings, TrainerSettings
+from ..types import PRECISIONS, DistillSettings, TrainerSettings
 
-_PRECISIONS = ("auto", "float32", "bfloat16")
 _FROM_ONE = {"steps", "batch_size", "accumulation", "validate_every", "save_every"}  # other numbers: from 0
 _LARGEST_COUNT = 2**43 - 1  # of a seed: beside an epoch's bits, and exact in float64
 _LARGEST_NUMBER = 1e30  # of a learning rate: AdamW divides it, in float32
@@ -43,8 +42,8 @@ def resolved(settings: DistillSettings, device: torch.device) -> DistillSettings
     """
     check_settings(settings.trainer)
     check_settings(settings)
-    if settings.precision not in _PRECISIONS:
-        raise UsageError(f"precision is one of {', '.join(_PRECISIONS)}, got {settings.precision!r}")
+    if settings.precision not in PRECISIONS:
+        raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, got {settings.precision!r}")
     if settings.precision != "auto":
         return settings
     return replace(settings, precision=str(fast_dtype(device)).removeprefix("torch."))

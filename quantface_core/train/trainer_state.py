@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, UsageError, some
 from ..types import TrainerSettings
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's of a parameter; none before it has had a gradient
@@ -54,10 +54,10 @@ def check_state(
 def _require(state: Mapping[str, Tensor], needed: Mapping[str, _Shape]) -> None:
     lacking = [name for name in needed if name not in state]
     if lacking:
-        raise ModelError(f"the saved state lacks {', '.join(lacking[:3])}: delete it to begin anew")
+        raise ModelError(f"the saved state lacks {some(lacking)}: delete it to begin anew")
     damaged = [name for name, shape in needed.items() if not _fits(state[name].shape, shape)]
     if damaged:
-        raise ModelError(f"the saved state is damaged ({', '.join(damaged[:3])}): delete it to begin anew")
+        raise ModelError(f"the saved state is damaged ({some(damaged)}): delete it to begin anew")
 
 
 def _fits(shape: _Shape, wanted: _Shape) -> bool:
