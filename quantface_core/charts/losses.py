@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -16,7 +17,7 @@ _SMOOTHED = 24  # a running median looks at this share of the steps done
 def draw_losses(losses: Sequence[float], scores: Sequence[tuple[int, float]], total: int) -> Array:
     """Losses of the steps done and (steps done, PSNR in dB) of validations, of `total` steps; [520, 1000, 3]."""
     canvas = Canvas(_WIDTH, _HEIGHT)
-    done = len(losses)
+    done, scores = len(losses), [(step, score) for step, score in scores if not math.isnan(score)]
     smooth = _running_median(losses, max(5, done // _SMOOTHED))
     x = Scale(0, max(total, done, 1), _LEFT, _RIGHT)
     y = log_scale([*losses, *smooth], _BOTTOM, _TOP)

@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     from ..pipelines.fetch import model_path
     from ..pipelines.film import FilmRequest, restore_film
     from ..pipelines.restore import ready
+    from ..runtime.threads import compute_by
 
     source, output = Path(arguments.photos[0]), arguments.output
     if arguments.compare or arguments.aligned:
@@ -94,6 +95,8 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     if not source.is_dir() and (output.is_dir() or not output.suffix):
         output = output / source.name
     check_report(arguments.json, (*_files(source, output), Path(arguments.model)))
+    if arguments.threads:
+        compute_by(arguments.threads)
     with ProgressBars() as callbacks:
         model = model_path(arguments.model, callbacks)
         device = resolve_device(arguments)

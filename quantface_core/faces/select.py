@@ -14,6 +14,7 @@ _ORDERS = {
 }
 ORDERS = tuple(_ORDERS)
 _MOST = 9999  # the last position there may be: a photo has fewer faces, and a mistyped range does not fill the memory
+_DIGITS = 20  # of a number that is read at all
 
 
 def parse_positions(text: str) -> tuple[int, ...]:
@@ -21,7 +22,7 @@ def parse_positions(text: str) -> tuple[int, ...]:
     positions: list[int] = []
     for part in filter(None, map(str.strip, text.split(","))):
         ends = [end.strip() for end in part.split("-")]
-        if len(ends) > 2 or not all(end.isdecimal() for end in ends):
+        if len(ends) > 2 or not all(end.isdecimal() and len(end) < _DIGITS for end in ends):
             raise UsageError(f"positions {text!r}: give whole numbers from 0, and ranges, such as 0,2 or 0-3")
         first, last = int(ends[0]), int(ends[-1])
         if not first <= last <= _MOST:

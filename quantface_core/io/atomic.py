@@ -39,8 +39,8 @@ def file_identity(path: Path) -> Hashable:
     try:
         found = path.stat()
     except OSError:  # no such file yet
-        return path.resolve()
-    return (found.st_dev, found.st_ino) if found.st_ino else path.resolve()
+        return _real(path)
+    return (found.st_dev, found.st_ino) if found.st_ino else _real(path)
 
 
 def check_report(report: Path | None, spared: Iterable[Path | None], option: str = "--json") -> None:
@@ -77,7 +77,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 def _real(path: Path) -> Path:
     """Where a file is, behind all links."""
-    return Path(os.path.realpath(path))
+    return Path(os.path.realpath(path))  # unlike Path's, it does not raise for links that lead in a circle
 
 
 @contextmanager

@@ -6,6 +6,7 @@ a part begins with a key frame, and what is done to its first frame depends on f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -90,7 +91,8 @@ class _Run:
         self._begin = None if request.start is None else round((info.start + request.start) / info.time_base)
         self._end = None if request.end is None else round((info.start + request.end) / info.time_base)
         self._sink: Sink = _sink(request, self._source)
-        folder = request.output.with_name(f"{request.output.name}.part")
+        output = Path(os.path.abspath(request.output))  # the current folder has no name of its own
+        folder = output.with_name(f"{output.name}.part")
         resumed = folder.exists()
         self._state = FilmState(folder, _settings(request, self._source, self._sink), request.resume)
         try:
@@ -250,8 +252,10 @@ def _settings(request: FilmRequest, source: FilmReader | NumberedFrames, sink: S
         "film": source.fingerprint(),
         "model": request.model,
         "device": str(request.restorer.device),
+        "precision": str(getattr(request.restorer, "dtype", None)),
         "options": asdict(request.options),
         "smoothing": request.smoothing,
+        "rate": str(source.info.rate),
         "range": [None if t is None else str(t) for t in (request.start, request.end)],
         "output": sink.describe(),
     }

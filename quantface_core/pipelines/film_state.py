@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,8 @@ class FilmState:
 
     def _check(self, wanted: Mapping[str, Any]) -> None:
         try:
-            kept = json.loads((self.folder / _SETTINGS).read_text("utf-8"))
-        except (OSError, ValueError):
+            kept = dict(json.loads((self.folder / _SETTINGS).read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
             raise UsageError(f"{self.folder} is not the state of a film: delete it, or name another output") from None
         other = [name for name in sorted({*kept, *wanted}) if kept.get(name) != wanted.get(name)]
         if other:
@@ -103,16 +104,23 @@ class FilmState:
         return count
 
     def found(self) -> Iterator[FrameDetections]:
-        """What was found in the frames so far, in order."""
+        """What was found in the frames so far, in order. Raises UsageError where it cannot be read."""
         self._file.flush()
         with (self.folder / _FOUND).open(encoding="utf-8") as file:
             for line, _ in zip(file, range(self.found_count), strict=False):
-                yield FrameDetections.parse(line)
+                try:
+                    found = FrameDetections.parse(line)
+                except (ValueError, TypeError, LookupError):
+                    raise UsageError(f"{self.folder} is damaged: delete it to begin anew") from None
+                yield found
 
     def add(self, found: FrameDetections) -> None:
         """Keep what was found in the next frame."""
-        self._file.write(found.to_line() + "\n")
-        self._file.flush()
+        try:
+            self._file.write(found.to_line() + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise WriteError(f"{self.folder}: cannot write ({error.strerror})") from error
         self.found_count += 1
 
     def part(self, number: int, suffix: str) -> Path:
@@ -137,7 +145,8 @@ class FilmState:
         return told
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # of a full disk: what could not be kept is found again
+            self._file.close()
 
     def remove(self) -> None:
         """The film is finished."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path 
     neither stays in the list and fails when it is read, so that the rest goes on. Raises UsageError for a folder or
     pattern without pictures, and for a folder that is named and closed.
     """
-    found, seen = FoundPhotos(), set[Path]()
+    found, seen = FoundPhotos(), set[str]()
     results = output and file_identity(output)
     for argument in arguments:
         path = Path(argument)
@@ -77,8 +78,9 @@ def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path 
             summary = found.summary()
             raise UsageError(f"{argument}: no pictures there ({summary or ', '.join(READABLE)})")
         for photo in photos:
-            if photo.resolve() not in seen:
-                seen.add(photo.resolve())
+            real = os.path.realpath(photo)
+            if real not in seen:
+                seen.add(real)
                 found.photos.append(photo)
                 found.places[photo] = photo.parent.relative_to(path) if os.path.isdir(path) else Path()
     return found
@@ -179,22 +181,26 @@ def result_name(photo: PurePath) -> str:
 def distinct_names(wanted: Iterable[_Name], compare: bool = False) -> Iterator[tuple[_Name, _Name | None]]:
     """Results' names, and those of their comparisons where asked for; a second of the same name gets a number.
 
-    Names that differ in case alone are the same, as they are on the disks of macOS and Windows.
+    Names that differ in case alone, or in how an accent is put together, are the same, as they are on the disks of
+    macOS and Windows.
     """
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # that a name gets next, of the names there were
     for name in wanted:
         target, side_by_side = name, _compared(name) if compare else None
-        number = 2
+        (folded,) = _folded(name)
+        number = numbers.get(folded, 2)
         while taken & _folded(target, side_by_side):
             target = _numbered(name, number)
             side_by_side = _compared(target) if compare else None
             number += 1
+        numbers[folded] = number
         taken |= _folded(target, side_by_side)
         yield target, side_by_side
 
 
 def _folded(*names: PurePath | None) -> set[str]:
-    return {str(name).casefold() for name in names if name is not None}
+    return {unicodedata.normalize("NFC", str(name)).casefold() for name in names if name is not None}
 
 
 def _compared(path: _Name) -> _Name:

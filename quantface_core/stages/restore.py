@@ -81,6 +81,7 @@ def restore_aligned(
 
 def check_options(options: RestoreOptions) -> None:
     """Raise UsageError naming the first option that makes no sense."""
+    select_faces(sort_faces((), options), options)
     if options.strength != "auto" and not (_is_number(options.strength) and 0 <= options.strength <= 1):
         raise UsageError(f"strength is auto, or between 0 and 1, got {options.strength!r}")
     if options.upscale not in UPSCALES:

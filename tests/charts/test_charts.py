@@ -89,6 +89,7 @@ def test_losses_fill_the_picture_as_steps_are_done() -> None:
 )
 def test_a_run_is_drawn_from_its_first_step(losses: list[float], scores: list[tuple[int, float]]) -> None:
     assert draw_losses(losses, scores, 3).shape == (520, 1000, 3)
+    assert draw_losses(losses, [*scores, (3, math.nan)], 3).shape == (520, 1000, 3)
 
 
 def test_faces_keep_their_pixels() -> None:

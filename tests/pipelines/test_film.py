@@ -12,15 +12,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("av")
 
-from quantface_core.errors import ImageError, UsageError
+from quantface_core.errors import ImageError, UsageError, WriteError
 from quantface_core.faces.boxes import face_in_box
 from quantface_core.io.video import FilmReader
 from quantface_core.pipelines import film
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
 from quantface_core.pipelines.film import FilmRequest, restore_film
+from quantface_core.pipelines.film_state import FilmState, FrameDetections
 from quantface_core.types import Face, Pixels, RestoreOptions
 from tests.io.video.made import SUBTITLES, chapters_of, make, packet_times, subtitles_of, with_subtitles
 from tests.stages.flicker import Flicker
@@ -165,7 +167,34 @@ def test_another_setting_is_not_mixed_into_a_film(source: Path, tmp_path: Path) 
         restore_film(request(source, output))
     with pytest.raises(UsageError, match="another output, smoothing"):
         restore_film(request(source, output, resume=True, smoothing=2.0, crf=30))
+    low = request(source, output, resume=True)
+    low.restorer.dtype = torch.bfloat16  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="another precision"):
+        restore_film(low)
     assert output.read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [("settings.json", "[1]", "is not the state of a film"), ("found.jsonl", "[1, 0]\n", "is damaged: delete it")],
+)
+def test_a_damaged_state_is_told(source: Path, tmp_path: Path, file: str, content: str, words: str) -> None:
+    output = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_film(request(source, output), stop_after(10))
+    (tmp_path / "out.mp4.part" / file).write_text(content)
+    with pytest.raises(UsageError, match=words):
+        restore_film(request(source, output, resume=True))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk to write to")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    state = FilmState(tmp_path / "state", {}, resume=False)
+    state.close()
+    state._file = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
+    with pytest.raises(WriteError, match="No space left"):
+        state.add(FrameDetections(0, False, (), ()))
+    state.close()
 
 
 def test_a_range(source: Path, tmp_path: Path) -> None:
@@ -204,7 +233,7 @@ def test_what_a_container_refuses_shows_before_the_work(source: Path, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_numbered_frames(tmp_path: Path) -> None:
+def test_a_folder_of_numbered_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for number, pixels in enumerate(pictures(14)):
@@ -222,6 +251,10 @@ def test_a_folder_of_numbered_frames(tmp_path: Path) -> None:
     assert names == sorted(path.name for path in stopped.iterdir())
     for name in names:
         assert (whole / name).read_bytes() == (stopped / name).read_bytes()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    restore_film(request(folder, Path(".")))
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == names
     restore_film(request(folder, tmp_path / "out.mp4", rate=Fraction(10)))
     shown = decoded(tmp_path / "out.mp4")
     assert len(shown) == 14

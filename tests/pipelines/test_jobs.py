@@ -8,7 +8,7 @@ import pytest
 
 from quantface_core.errors import UsageError
 from quantface_core.io.atomic import atomic_path
-from quantface_core.pipelines.jobs import FoundPhotos, find_photos, plan_jobs
+from quantface_core.pipelines.jobs import FoundPhotos, distinct_names, find_photos, plan_jobs
 
 
 @pytest.fixture
@@ -127,6 +127,21 @@ def test_results_lie_apart_on_disks_that_ignore_case(folder: Path, tmp_path: Pat
     (folder / "sub" / "A.jpg").write_bytes(b"")
     jobs = plan_jobs(given(folder / "a.JPG", folder / "sub" / "A.jpg"), tmp_path / "out", compare=False)
     assert names([job.target for job in jobs]) == ["a.JPG", "A_2.jpg"]
+    accents = [Path("caf\u00e9.png"), Path("cafe\u0301.png")]
+    assert [target.name for target, _ in distinct_names(accents)] == ["caf\u00e9.png", "cafe\u0301_2.png"]
+
+
+def test_many_results_of_one_name_are_numbered_on(tmp_path: Path) -> None:
+    wanted = [tmp_path / "a.png"] * 20_000 + [tmp_path / "a_3.png", tmp_path / "a.png"]
+    found = [target.stem for target, _ in distinct_names(wanted)]
+    assert len(set(found)) == len(wanted)
+    assert found[:3] == ["a", "a_2", "a_3"]
+    assert found[-2:] == ["a_3_2", "a_20001"]
+
+
+def test_a_link_that_leads_to_itself_is_one_photo_that_fails(folder: Path) -> None:
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    assert "loop.png" in names(find_photos([str(folder / "loop.png"), str(folder)]).photos)
 
 
 def test_results_are_not_restored_again(folder: Path) -> None:

@@ -332,6 +332,8 @@ def test_what_is_no_photo_is_refused(tiny: OneStepRestorer, pixels: np.ndarray) 
         {"batch_size": -1},
         {"seed": -1},
         {"color": "sepia"},
+        {"faces": "biggest"},
+        {"order": "loudest"},
     ],
 )
 def test_options_out_of_range_are_refused(tiny: OneStepRestorer, options: dict[str, object]) -> None:
