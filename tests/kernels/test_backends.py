@@ -144,6 +144,24 @@ def test_all_zero_activations_give_zero(place) -> None:
     assert not backend.Conv2d(weight, 4, 0.9, (1, 1), (1, 1))(torch.zeros(2, 16, 5, 5, device=device)).any()
 
 
+@pytest.mark.parametrize("zero_point", [None, *range(8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_halves_go_to_the_even_code_whatever_the_zero_point(place, dtype: torch.dtype, zero_point: int | None) -> None:
+    backend, device = place
+    highest = code_range(4, zero_point)[1]
+    x = torch.tensor([[highest, *(half + 0.5 for half in range(highest))]], dtype=dtype)  # a scale of 1
+    x = F.pad(x, (0, 16 - x.shape[1]))
+    codes = torch.eye(16, dtype=torch.int8)
+    weight = LowBitWeight(pack(codes, 4), torch.ones(16), 4, (16, 16))
+    made = backend.Linear(on(device, weight), 4, 1.0, zero_point=zero_point)(x.to(device))
+    assert torch.equal(made.cpu(), x.round())
+    weight = LowBitWeight(pack(codes.view(16, 16, 1, 1), 4), torch.ones(16), 4, (16, 16, 1, 1))
+    made = backend.Conv2d(on(device, weight), 4, 1.0, (1, 1), (0, 0), zero_point=zero_point)(
+        x.to(device)[..., None, None]
+    )
+    assert torch.equal(made.cpu()[..., 0, 0], x.round())
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_no_number_stays_none(place, dtype: torch.dtype, broken: float) -> None:

@@ -64,12 +64,15 @@ def _write_steps(steps: Tensor, bits: int, out: Tensor, zero_point: int | None) 
 
 
 def _write_rounded(balanced: Tensor, scale: Tensor, bits: int, out: Tensor, zero_point: int | None) -> None:
-    # As above, in float32: the sum is rounded half to even, and its bits count the whole numbers.
+    # As above, in float32: the sum is rounded half to even, and its bits count the whole numbers. An odd zero would
+    # make even what is odd, so its last one comes after the rounding.
     (lowest, highest), zero = code_range(bits, zero_point), byte_of_zero(bits, zero_point)
-    middle = _BITS_OF_WHOLE + zero
+    even = zero - zero % 2
+    middle = _BITS_OF_WHOLE + even
     balanced = balanced.float() if balanced.dtype == torch.float64 else balanced  # others divide in float32 uncopied
-    steps = torch.div(balanced, scale.float()).add_(_WHOLE + zero)
-    out.copy_(steps.view(torch.int32).clamp_(middle + lowest, middle + highest))
+    steps = torch.div(balanced, scale.float()).add_(_WHOLE + even)
+    codes = steps.view(torch.int32).clamp_(middle + lowest, middle + highest)
+    out.copy_(codes.add_(1) if zero % 2 else codes)
 
 
 def write_dtype(x: Tensor) -> torch.dtype:
