@@ -74,7 +74,8 @@ class Linear(reference.Linear):
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
         sums = (codes.half() @ self._carried().t()).float()
-        return reference.scale_rows((sums * self._carried.scale).to(scale.dtype), scale, self.bias)
+        product = (sums * self._carried.scale).to(reference.product_dtype(scale.dtype))
+        return reference.scale_rows(product, scale, self.bias)
 
 
 class Conv2d(reference.Conv2d):

@@ -58,11 +58,17 @@ def _nothing(x: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.int32, device=x.device)
 
 
+def product_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What sums times their weights' scales are rounded to, for a result of a dtype: float16 may not hold them yet."""
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
 def scale_rows(product: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    """Rows [N, O] times their tokens' scales [N, 1], plus bias [O]; in place, in the dtype of the rows."""
+    """Rows [N, O] times their tokens' scales [N, 1], plus bias [O], in the dtype of the scales; the rows are lost."""
+    by = scale.to(product.dtype)
     if bias is None:
-        return product.mul_(scale)
-    return torch.addcmul(bias.to(product.dtype), product, scale, out=product)
+        return product.mul_(by).to(scale.dtype)
+    return torch.addcmul(bias.to(product.dtype), product, by, out=product).to(scale.dtype)
 
 
 def unavailable(device: torch.device) -> str | None:
@@ -102,7 +108,7 @@ class Linear:
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
         sums = linear_sums(codes, self.weight.codes(), self.activation_bits, self.weight.bits)
-        return scale_rows((sums.float() * self.weight.scale.float()).to(scale.dtype), scale, self.bias)
+        return scale_rows((sums.float() * self.weight.scale.float()).to(product_dtype(scale.dtype)), scale, self.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(*self.codes(x))

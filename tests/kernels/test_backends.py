@@ -162,6 +162,19 @@ def test_halves_go_to_the_even_code_whatever_the_zero_point(place, dtype: torch.
     assert torch.equal(made.cpu()[..., 0, 0], x.round())
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_sums_beyond_float16_are_scaled_before_they_are_rounded(place, bits: int, has_bias: bool) -> None:
+    backend, device = place
+    k = 4096
+    weight = LowBitWeight(pack(torch.full((16, k), 7, dtype=torch.int8), 4), torch.full((16,), 0.03), 4, (16, k))
+    x, bias = torch.full((2, k), 0.01, dtype=torch.float16), torch.full((16,), 0.5) if has_bias else None
+    on_device = None if bias is None else bias.to(device)
+    made = backend.Linear(on(device, weight), bits, 1.0, bias=on_device)(x.to(device)).cpu()
+    assert made.dtype == torch.float16
+    torch.testing.assert_close(made.float(), torch.full((2, 16), k * 0.01 * 0.21 + 0.5 * has_bias), rtol=2e-3, atol=0)
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_no_number_stays_none(place, dtype: torch.dtype, broken: float) -> None:

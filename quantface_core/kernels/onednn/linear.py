@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..channel_transform import ChannelTransform
 from ..quantize import byte_of_zero, per_token_scale
-from ..reference import scale_rows
+from ..reference import product_dtype, scale_rows
 from ..weight import LowBitWeight
 from .codes import pieces, write_dtype, write_token_codes
 from .rows import Rows
@@ -44,7 +44,8 @@ class Linear:
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
         product = self.rows(codes, self.zero, self.scale, write_dtype(scale))
-        return scale_rows(product.to(scale.dtype), scale, self._bias(scale.dtype))
+        product = product.to(product_dtype(scale.dtype))
+        return scale_rows(product, scale, self._bias(product.dtype))
 
     def _bias(self, dtype: torch.dtype) -> Tensor | None:
         if dtype not in self._biases:

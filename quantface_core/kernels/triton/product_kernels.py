@@ -70,8 +70,9 @@ def linear(
         )
     dtype = out.dtype.element_ty
     scale = tl.load(w_scale + column, mask=column < outputs, other=0.0)
-    # Rounded where the reference rounds.
-    y = (sums.to(tl.float32) * scale[None, :]).to(dtype).to(tl.float32)
+    y = sums.to(tl.float32) * scale[None, :]
+    if dtype != tl.float16:  # rounded where the reference rounds
+        y = y.to(dtype).to(tl.float32)
     by = tl.load(x_scale + row, mask=row < count, other=0.0).to(tl.float32)[:, None]
     if bias is None:
         y = y * by
