@@ -87,7 +87,7 @@ class CropFaces(io.ComfyNode):
         boxes: Any = None,
     ) -> io.NodeOutput:
         from ..quantface_core import RestoreOptions
-        from ..quantface_core.faces.align import extract, face_transform
+        from ..quantface_core.faces.align import extract, face_transform, is_in_view
         from ..quantface_core.faces.paste import face_mask as soft_mask
         from ..quantface_core.faces.select import select_faces, sort_faces
         from ..quantface_core.faces.track import smooth_tracks
@@ -103,7 +103,8 @@ class CropFaces(io.ComfyNode):
         for frame, here in zip(pictures, tracked, strict=True):
             host.stop_if_cancelled()
             ordered = sort_faces(here, options)
-            numbers = select_faces(ordered, options)
+            height, width = frame.shape[:2]
+            numbers = [n for n in select_faces(ordered, options) if is_in_view(ordered[n], width, height)]
             report.picture(ordered, numbers, numbers)
             taken.append(tuple(ordered[number] for number in numbers))
             pixels = to_pixels(frame)

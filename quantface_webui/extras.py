@@ -117,6 +117,8 @@ def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, Re
     import numpy as np
     from PIL import Image
 
+    if "transparency" in picture.info:  # of a palette, or one colour's
+        picture = picture.convert("RGBA")
     result = restore(np.array(picture.convert("RGB")), settings)
     if not result.restored:
         return picture, result

@@ -27,7 +27,11 @@ def restorer(path: Path, device: torch.device) -> Iterator[RestorerModel]:
         model = _loaded(path, device)
         host.make_room(path.stat().st_size + _NEEDED * model.image_size**2, device)
         if not _is_on(model, device):  # moving, even to where it is, would pack its integers again
-            model.to(device)
+            try:
+                model.to(device)
+            except BaseException:  # no memory for all of it: half of it there is of no use to anybody
+                drop()
+                raise
         try:
             yield model
         finally:

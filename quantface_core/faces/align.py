@@ -17,6 +17,8 @@ Matrix = NDArray[np.float64]
 
 Landmarks = tuple[tuple[float, float], ...]
 
+_VIEW = 256  # pixels of a crop by which a face is in view or not, whatever it is then cut out at
+
 # Where FFHQ-aligned portraits have their landmarks, in shares of the crop's side: the convention of the
 # field's restorers, and within 0.5 % of the mean of the faces that quantface-mini was trained on.
 FFHQ_TEMPLATE = (
@@ -54,6 +56,11 @@ def face_transform(face: Face, size: int) -> Matrix:
     """The map from the photo's pixels to a crop of `size` pixels a side."""
     # A template coordinate is a place on the square; pixel centres lie half a pixel inside it.
     return similarity(np.array(face.landmarks), FFHQ_TEMPLATE * size - 0.5)
+
+
+def is_in_view(face: Face, width: int, height: int) -> bool:
+    """Whether any of what a crop would hold of a face lies in a picture."""
+    return not footprint(invert(face_transform(face, _VIEW)), _VIEW, width, height).is_empty
 
 
 def template_distance(landmarks: Landmarks) -> float:
@@ -116,6 +123,8 @@ def warp(image: NDArray[Any], matrix: Matrix, width: int, height: int, border: i
         size = [max(1, round(side * shrink)) for side in (image.shape[1], image.shape[0])]
         matrix = compose(matrix, invert(_scaling(size[0] / image.shape[1], size[1] / image.shape[0])))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    if min(image.shape[:2]) == 1:  # has nothing to mirror, which OpenCV would look for without end
+        border = cv2.BORDER_REPLICATE if border == cv2.BORDER_REFLECT_101 else border
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=border)
 
 

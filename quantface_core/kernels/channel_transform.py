@@ -21,7 +21,9 @@ class ChannelTransform:
     def _tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The factors and the block's matrix."""
         if dtype not in self._cast:
-            self._cast[dtype] = self.factors.to(dtype), hadamard(self.rotation.block).to(self.factors.device, dtype)
+            with torch.inference_mode(False):  # what is made in it takes no part in a training that follows
+                matrix = hadamard(self.rotation.block).to(self.factors.device, dtype, copy=True)
+                self._cast[dtype] = self.factors.to(dtype, copy=True), matrix
         return self._cast[dtype]
 
     def scales(self, dtype: torch.dtype) -> Tensor:

@@ -44,9 +44,10 @@ class ConstantCache:
         if torch.is_grad_enabled() or x.device.type == "cpu":
             return compute(x)
         of = (x.shape[1:], x.dtype, x.device)
-        if not (self.kept and self.kept.of == of and _same(self.kept.layers, layers) and self.kept.is_current()):
-            self.kept = CachedResult(compute(x[:1]), of, layers, _marks(layers))
-        return self.kept.result
+        kept = self.kept  # another thread may put its own there meanwhile
+        if not (kept and kept.of == of and _same(kept.layers, layers) and kept.is_current()):
+            kept = self.kept = CachedResult(compute(x[:1]), of, layers, _marks(layers))
+        return kept.result
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ConstantCache, ()

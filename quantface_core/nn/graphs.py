@@ -149,8 +149,9 @@ class Graphs:
     def _run(self, model: nn.Module, part: str, work: Callable[..., Any], *given: Any) -> Any:
         inputs, form = tree_flatten(given)
         shapes = tuple((tuple(x.shape), x.dtype, x.stride()) for x in inputs)
-        # Tensors of inference mode cannot be written to outside it; under autocast other kernels run.
-        modes = torch.is_inference_mode_enabled(), any(autocasts(x) for x in inputs[:1])
+        # Tensors of inference mode cannot be written to outside it; under autocast other kernels run, by its dtype.
+        cast = [torch.get_autocast_dtype(x.device.type) for x in inputs[:1] if autocasts(x)]
+        modes = torch.is_inference_mode_enabled(), *cast
         key = part, repr(form), shapes, modes
         if key in self._captured:
             return self._captured[key](inputs)

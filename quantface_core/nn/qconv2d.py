@@ -89,6 +89,8 @@ class QuantConv2d(QuantLayer):
     @never_compiled
     def forward_upsampled(self, x: Tensor) -> Tensor:
         """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
+        if x.ndim == 3:
+            return self.forward_upsampled(x[None])[0]
         if needs_gradient(x):
             return with_input_gradient(self._compute_upsampled, self._upsampled_gradient, x)
         return self._compute_upsampled(x)

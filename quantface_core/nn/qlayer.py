@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -25,6 +26,8 @@ from ..kernels.hadamard import Rotation
 from ..kernels.quantize import dequantize
 from ..kernels.weight import LowBitWeight
 from ..types import FLOAT_BRANCH, LayerFormat
+
+_preparing = threading.RLock()  # of all layers: a kernel is made of several parts, and two threads may ask for one
 
 
 def _branch_values(
@@ -156,15 +159,16 @@ class QuantLayer(nn.Module):
 
     def prepare(self, backend: Backend, preferred: bool = False) -> None:
         """Make ready to run on a backend: prepack what it wants prepacked, once; `preferred`: see `prefer`."""
-        if preferred:
-            self.prefer(backend)
-        self.release()
-        self._transform = ChannelTransform(self.channel_scale, self.rotation)
-        self._made_of = tuple(self._buffers.values())
-        exact = backend.supports(self.format.weight_bits, self.format.activation_bits)
-        self._kernel = self._make_kernel(backend if exact else reference)
-        if self.format.rank and isinstance(self._kernel, FusedConv2d | FusedLinear):
-            self._kernel.take_branch(self._branch_reader())
+        with _preparing:
+            if preferred:
+                self.prefer(backend)
+            self.release()
+            self._transform = ChannelTransform(self.channel_scale, self.rotation)
+            self._made_of = tuple(self._buffers.values())
+            exact = backend.supports(self.format.weight_bits, self.format.activation_bits)
+            self._kernel = self._make_kernel(backend if exact else reference)
+            if self.format.rank and isinstance(self._kernel, FusedConv2d | FusedLinear):
+                self._kernel.take_branch(self._branch_reader())
 
     def _make_kernel(self, backend: Backend) -> Any:
         raise NotImplementedError
@@ -182,9 +186,19 @@ class QuantLayer(nn.Module):
     def kernel(self) -> Any:
         """The prepared kernel; prepares the preferred or the fastest backend on first use, and again when buffers are
         others: a host's memory manager may put its own in their places, past `_apply`."""
-        if self._kernel is None or any(a is not b for a, b in zip(self._made_of, self._buffers.values(), strict=True)):
-            self.prepare(preferred_backend(self.packed.device, self._preferred))
+        if not self._is_prepared():
+            with _preparing:
+                if not self._is_prepared():
+                    self.prepare(preferred_backend(self.packed.device, self._preferred))
         return self._kernel
+
+    def _is_prepared(self) -> bool:
+        buffers = tuple(self._buffers.values())
+        return (
+            self._kernel is not None
+            and len(buffers) == len(self._made_of)
+            and all(a is b for a, b in zip(self._made_of, buffers, strict=True))
+        )
 
     def release(self) -> None:
         """Forget the prepared kernel and all that was made of the buffers; made again on the next use."""
@@ -226,7 +240,7 @@ class QuantLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies without the kernel: a backend's prepacked weight cannot be copied; it is made again on use."""
-        return {**self.__dict__, "_kernel": None, "_made_of": ()}
+        return {**self.__dict__, "_kernel": None, "_made_of": (), "_transform": None, "_branch": {}}
 
     def extra_repr(self) -> str:
         return f"{list(self.shape)}, {self.format}"

@@ -58,9 +58,10 @@ class QuantLinear(QuantLayer):
         self.kernel()
         if torch.is_grad_enabled() or x.device.type != "cpu":  # where comparing would wait for the device
             return self(x)
-        if self._cached is None or self._cached[0].dtype != x.dtype or not torch.equal(self._cached[0], x):
-            self._cached = x.clone(), self(x)
-        return self._cached[1]
+        kept = self._cached  # another thread may put its own there meanwhile
+        if kept is None or kept[0].dtype != x.dtype or not torch.equal(kept[0], x):
+            kept = self._cached = x.clone(), self(x)
+        return kept[1]
 
 
 @never_compiled

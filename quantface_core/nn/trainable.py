@@ -49,7 +49,7 @@ class TrainableLayer(nn.Module):
         self.clip = nn.Parameter(clip, requires_grad=learn_clip)
         self.product: Any = _float_product(layer)
         # A hook, because the adapters beside the product read what is not rounded.
-        self.product.register_forward_pre_hook(lambda _, x: (self._rounded(x[0]),))
+        self.product.register_forward_pre_hook(self._round_input)  # a method, which a deep copy has its own of
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
@@ -62,6 +62,9 @@ class TrainableLayer(nn.Module):
         if isinstance(self.source[0], QuantPointwiseConv2d):
             return self.product(self.transform(x.movedim(1, -1))).movedim(-1, 1)
         return self.product(self.transform(x))
+
+    def _round_input(self, _: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (self._rounded(given[0]),)
 
     def _rounded(self, x: Tensor) -> Tensor:
         layer = self.source[0]
@@ -142,7 +145,7 @@ def to_trainable(
     within: str = "",
     learning: Collection[str] | None = None,
 ) -> None:
-    """Replace the low-bit layers of `model` (or of its part named `within`) by trainable ones, in place.
+    """Replace the low-bit layers of `model`, those whose names begin with `within`, by trainable ones, in place.
 
     `rank` of the distillation branch, 0 = none. Layers without a quantization branch get no adapter. `learning` names
     the layers that learn, None = all: the others pass gradients on. Afterwards only the adapters (and the clips, if

@@ -85,7 +85,16 @@ def restore_with(
     """`restore` by a restorer that is loaded already, as the request's model would be by `ready`."""
     callbacks = callbacks or PipelineCallbacks()
     detect = None if request.aligned else _Detectors()
-    within = PipelineCallbacks(notify=callbacks.notify, check_cancelled=callbacks.check_cancelled)
+    cancelled: list[BaseException] = []
+
+    def check() -> None:
+        try:
+            callbacks.check()
+        except BaseException as error:
+            cancelled.append(error)
+            raise
+
+    within = PipelineCallbacks(notify=callbacks.notify, check_cancelled=callbacks.check_cancelled and check)
     total = len(request.jobs)
     # A reader finds faces by its share of the cores; from one photo to the next, freed memory stays here.
     with opencv_threads(_CORES // _READERS), kept_memory(), _Pool(_READERS) as readers, _Pool(1) as writer:
@@ -99,6 +108,8 @@ def restore_with(
                 callbacks.progress(Progress("restore", number, total, "photo", photo.job.source.name))
                 reading.extend(islice(coming, 1))
                 photo.restore(within, writer)
+                if cancelled:  # no error of this photo's
+                    raise cancelled[0]
                 writing.append(photo)
                 number += 1
                 while writing and (len(writing) > _BEHIND or writing[0].is_written()):

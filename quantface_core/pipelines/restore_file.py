@@ -143,7 +143,9 @@ def _restored(
         check_size(width * upscale, height * upscale)
     except ImageError as error:
         raise ImageError(f"{request.job.source}: enlarged, {error}") from None
-    return restore_picture(PictureRequest(photo.pixels, request.restorer, faces, request.options), callbacks)
+    result = restore_picture(PictureRequest(photo.pixels, request.restorer, faces, request.options), callbacks)
+    # A file may have many pages, and a page many faces: nothing here shows them by themselves.
+    return replace(result, crops=(), restored_crops=(), blend_masks=())
 
 
 def _report(result: Restoration, doubtful: tuple[Face, ...], automatic: bool) -> PageReport:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import ImageError, QuantFaceError, UsageError
-from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
+from ..faces.align import Matrix, compose, extract, face_transform, invert, is_in_view, resizing, whole_transform
 from ..faces.blend import blend
 from ..faces.color import METHODS, match_color
 from ..faces.fine_detail import FineDetail, measure_damage
@@ -44,9 +44,10 @@ def restore_photo(
 ) -> Restoration:
     """Restore the given faces of an RGB photo [H, W, 3], uint8 or uint16.
 
-    `faces` come from a detector or from the user; the options choose among them. A photo without faces
-    comes back as it was, upscaled if asked. `background` is the same photo enlarged by other means (same
-    dtype), onto which the faces are pasted instead of our own enlargement. Raises ImageError and UsageError.
+    `faces` come from a detector or from the user; the options choose among them. A photo without faces comes back as it
+    was, upscaled if asked, and so does a face that lies wholly outside. `background` is the same photo enlarged by
+    other means (same dtype), onto which the faces are pasted instead of our own enlargement. Raises ImageError,
+    UsageError, and as `restore_crops` does.
     """
     options = options or RestoreOptions()
     check_options(options)
@@ -54,7 +55,8 @@ def restore_photo(
     if background is not None:
         _check_background(pixels, background, options)
     ordered = sort_faces(faces, options)
-    chosen = select_faces(ordered, options)
+    height, width = pixels.shape[:2]
+    chosen = tuple(i for i in select_faces(ordered, options) if is_in_view(ordered[i], width, height))
     size = restorer.image_size
     transforms = [face_transform(ordered[i], size) for i in chosen]
     return _restore(
@@ -209,8 +211,8 @@ def restore_crops(
     """Run the restorer over aligned crops [S, S, 3] in 0 to 1, in batches that halve when memory runs out.
 
     With `seeds`, one a crop, latents are sampled; without, the options' seed counts up from crop to crop.
-    Raises ImageError on NaN, UsageError where a fidelity is asked of a restorer that has none, QuantFaceError with
-    advice when even one face does not fit.
+    Raises UsageError where a fidelity is asked of a restorer that has none, QuantFaceError with advice when even one
+    face does not fit, or what the model gives is not finite.
     """
     if options.fidelity is not None and getattr(restorer, "fidelity", None) is None:
         raise UsageError("this model has no fidelity to choose: CodeFormer has")
@@ -260,6 +262,10 @@ def _run(
             outputs = restorer(images, seeds, batch_size)
         else:
             outputs = restorer(images, seeds, **choice)
+    if not torch.isfinite(outputs).all():
+        raise QuantFaceError(
+            "what the model made of a face is not finite: give precision float32, or fetch the model again"
+        )
     return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
 
 

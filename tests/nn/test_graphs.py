@@ -244,6 +244,9 @@ def test_a_graph_from_outside_autocast_serves_none_inside(graphs: Graphs) -> Non
     with torch.autocast("cpu", torch.bfloat16):
         for _ in range(3):
             assert run(graphs, model, x).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.float16):
+        for _ in range(3):
+            assert run(graphs, model, x).dtype == torch.float16
 
 
 def test_a_graph_keeps_what_a_constant_cache_gave_it(graphs: Graphs, recorder: Again) -> None:

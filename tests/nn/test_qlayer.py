@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -107,6 +111,32 @@ def test_scales_keep_their_dtype_and_copies_compute_the_same() -> None:
     assert twin.weight_scale.dtype == torch.float32
     assert twin.packed.dtype == torch.uint8
     assert torch.equal(twin(x), expected)
+
+
+def test_a_copy_holds_no_more_than_the_layer_did() -> None:
+    low, _ = balanced(nn.Linear(64, 8), 4, 5)
+    before = len(pickle.dumps(low))
+    low(torch.randn(3, 64))
+    assert len(pickle.dumps(low)) < 1.2 * before
+
+
+def test_threads_that_ask_at_once_prepare_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    low, _ = balanced(nn.Linear(64, 8), 4, 5)
+    x, made, make = torch.randn(3, 64), [], QuantLinear._make_kernel
+    with torch.no_grad():
+        expected = low(x)
+    low.release()
+
+    def slowly(layer: QuantLinear, backend: Any) -> Any:
+        made.append(layer)
+        time.sleep(0.05)
+        return make(layer, backend)
+
+    monkeypatch.setattr(QuantLinear, "_make_kernel", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: low(x).detach(), range(4)))
+    assert len(made) == 1
+    assert all(torch.equal(result, expected) for result in results)
 
 
 def test_a_preferred_backend_is_kept_when_a_model_moves() -> None:

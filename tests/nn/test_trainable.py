@@ -150,3 +150,33 @@ def test_a_model_in_half_precision_computes_in_it_outside_of_autocast(kind: str,
     made = model(x)
     assert made.dtype == dtype
     assert (made.float() - expected.float()).norm() < 0.05 * expected.float().norm()
+
+
+def in_training(x: torch.Tensor, learn_clips: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(copy.deepcopy(LAYERS["linear"])).eval()
+    qf.quantize(model, [x], qf.QuantConfig(rank=2))
+    to_trainable(model, 2, learn_clips=learn_clips)
+    return model
+
+
+def test_a_deep_copy_rounds_by_its_own_clip() -> None:
+    x = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
+    model = in_training(x, learn_clips=True)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        copied[0].clip.fill_(0.1)  # type: ignore[operator]
+    assert not torch.equal(copied(x), model(x))
+    copied(x).sum().backward()
+    assert copied[0].clip.grad is not None
+    assert model[0].clip.grad is None
+
+
+def test_a_layer_that_ran_in_inference_mode_is_trained_all_the_same() -> None:
+    x = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
+    model = in_training(x)
+    with torch.inference_mode():
+        model(x)
+    x.requires_grad_()
+    model(x).sum().backward()
+    assert x.grad is not None

@@ -148,3 +148,14 @@ def test_segs_name_faces_where_boxes_are(crop: Any, photo: torch.Tensor) -> None
     assert crop(photo, boxes=((512, 512), []))[-1]["quantface_notes"] == ["no face: nothing is marked by boxes"]
     with pytest.raises(Exception, match="boxes"):
         crop(photo, boxes=((512, 512), ["face"]))
+
+
+def test_a_face_that_left_the_picture_is_left_out_of_both(crop: Any, paste: Any, photo: torch.Tensor) -> None:
+    inside = {"x": 175, "y": 60, "width": 100, "height": 120}
+    edge = {"x": 500, "y": 60, "width": 100, "height": 120}
+    crops, where, *_ = crop(photo, boxes=[edge, inside])
+    treated = crops.clone()
+    treated[-1 if len(crops) == 1 else 0] = 0
+    picture, _, report, _ = paste(where, treated)
+    assert f"of {len(crops)} faces pasted" in report
+    assert float(picture[0, 120, 225].max()) < 0.02

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from quantface_core.degrade import degrade
 from quantface_core.errors import ImageError, QuantFaceError, UsageError
+from quantface_core.faces.boxes import face_in_box
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.photos import read_photo
 from quantface_core.restorer import OneStepRestorer
@@ -339,3 +341,30 @@ def test_what_is_no_photo_is_refused(tiny: OneStepRestorer, pixels: np.ndarray) 
 def test_options_out_of_range_are_refused(tiny: OneStepRestorer, options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(options)).split("_")[0].replace("color", "colour")):
         restore_photo(np.zeros((8, 8, 3), np.uint8), tiny, [], RestoreOptions(**options))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (3, 40)])
+def test_pictures_of_a_pixel_s_width_come_back(mini: OneStepRestorer, shape: tuple[int, int]) -> None:
+    photo = np.full((*shape, 3), 90, np.uint8)
+    face = face_in_box((-5.0, -5.0, 20.0, 20.0))
+    assert restore_photo(photo, mini, [face]).pixels.shape == photo.shape
+
+
+def test_a_face_that_leaves_the_photo_is_restored_until_it_is_outside(mini: OneStepRestorer) -> None:
+    photo = np.full((200, 200, 3), 90, np.uint8)
+    inside = face_in_box((60.0, 60.0, 60.0, 80.0))
+    counts = []
+    for left in np.arange(220, 260, 8.25):
+        result = restore_photo(photo, mini, [inside, face_in_box((float(left), 60.0, 60.0, 80.0))])
+        counts.append(len(result.restored))
+    assert counts[0] == 2
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 1
+
+
+@pytest.mark.parametrize("strength", ["auto", 1.0])
+def test_what_is_not_finite_is_never_pasted(tiny: OneStepRestorer, strength: float | str) -> None:
+    broken = copy.deepcopy(tiny)
+    broken.forward = lambda images, *_: torch.full_like(images, float("nan"))  # type: ignore[method-assign]
+    with pytest.raises(QuantFaceError, match="not finite"):
+        restore_aligned(np.full((64, 64, 3), 90, np.uint8), broken, RestoreOptions(strength=strength))

@@ -55,6 +55,17 @@ def test_visibility_and_transparency(extras: Any, model: str, astronaut: np.ndar
     assert pp.info["QuantFace visibility"] == "0.5"
 
 
+def test_a_palette_s_transparency_stays(extras: Any, model: str, astronaut: np.ndarray) -> None:
+    image = Image.fromarray(astronaut).quantize(64)
+    image.info["transparency"] = 3
+    clear = np.array(image.convert("RGBA"))[..., 3]
+    pp = picture(image)
+    extras.process(pp, **values(extras, model=model))
+    assert pp.info["QuantFace restored"] == "1 of 1 faces"
+    assert np.array_equal(np.array(pp.image)[..., 3], clear)
+    pp.image.save(io.BytesIO(), "PNG")
+
+
 @pytest.mark.parametrize("off", [{"enable": None}, {"enable": False}, {"enable": True, "visibility": 0}])
 def test_off_is_off(extras: Any, astronaut: np.ndarray, off: dict[str, Any]) -> None:
     """The host's API gives None for every control."""
@@ -238,6 +249,28 @@ class TestMemory:
         with pytest.raises(ZeroDivisionError):
             restore._with_memory(webui.models / model, lambda given: given)
         assert webui.moves == []
+
+
+def test_a_model_that_moved_in_part_is_loaded_anew(
+    script: Any, webui: SimpleNamespace, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from quantface_webui import model_cache
+
+    path = webui.models / model
+    with model_cache.restorer(path, torch.device("cpu")) as first:
+        pass
+
+    def runs_out(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(first.vae, "_apply", runs_out)
+    with pytest.raises(torch.cuda.OutOfMemoryError), model_cache.restorer(path, torch.device("meta")):
+        pass
+    with model_cache.restorer(path, torch.device("cpu")) as other:
+        assert {p.device.type for p in other.parameters()} == {"cpu"}
+    model_cache.drop()
 
 
 def test_a_model_stays_until_its_file_changes(script: Any, webui: SimpleNamespace, model: str, tiny: Any) -> None:
