@@ -49,7 +49,7 @@ def as_masks(masks: torch.Tensor | None) -> torch.Tensor | None:
 
     if masks is None:
         return None
-    if masks.ndim < 2 or 0 in masks.shape:
+    if not 2 <= masks.ndim <= 4 or 0 in masks.shape or (masks.ndim == 4 and masks.shape[1] != 1):
         raise ImageError(f"masks are [count, height, width] and not empty, got {list(masks.shape)}")
     return masks.detach().float().reshape(-1, *masks.shape[-2:])
 

@@ -37,7 +37,7 @@ def add_routes(_: Any, app: Any) -> None:
     async def restore_route(request: Any) -> Any:
         try:
             values = await request.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             values = None
         return await run_in_threadpool(_answered, lambda: answer(values), JSONResponse)
 

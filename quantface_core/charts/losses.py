@@ -20,7 +20,7 @@ def draw_losses(losses: Sequence[float], scores: Sequence[tuple[int, float]], to
     done, scores = len(losses), [(step, score) for step, score in scores if not math.isnan(score)]
     smooth = _running_median(losses, max(5, done // _SMOOTHED))
     x = Scale(0, max(total, done, 1), _LEFT, _RIGHT)
-    y = log_scale([*losses, *smooth], _BOTTOM, _TOP)
+    y = log_scale([*losses, *(loss for _, loss in smooth)], _BOTTOM, _TOP)
     right = linear_scale([score for _, score in scores], _BOTTOM, _TOP) if scores else None
     canvas.text(_LEFT, 16, f"Step {done} of {total}", size=20)
     canvas.box(x(done), _TOP, _RIGHT, _BOTTOM, BAND)  # what is to come
@@ -29,11 +29,12 @@ def draw_losses(losses: Sequence[float], scores: Sequence[tuple[int, float]], to
         canvas.line([(x(value), _BOTTOM), (x(value), _BOTTOM + 4)], SOFT)
         canvas.text(x(value), _BOTTOM + 8, label, anchor="ma", color=SOFT)
     canvas.text((_LEFT + _RIGHT) / 2, _BOTTOM + 32, "steps", anchor="ma", color=INK)
-    for values, color, width in ((losses, PALE_BLUE, 1.0), (smooth, BLUE, 2.5)):
+    for curve, color, width in ((enumerate(losses, 1), PALE_BLUE, 1.0), (smooth, BLUE, 2.5)):
+        points = [(x(step), y(loss)) for step, loss in curve]
         if done == 1:
-            canvas.dot(x(1), y(values[0]), width, color)
+            canvas.dot(*points[0], width, color)
         elif done:
-            canvas.line([(x(i + 1), y(v)) for i, v in enumerate(values)], color, width)
+            canvas.line(points, color, width)
     if right:
         points = [(x(step), right(score)) for step, score in scores]
         canvas.line(points, VERMILION, 1.5) if len(points) > 1 else None
@@ -43,10 +44,10 @@ def draw_losses(losses: Sequence[float], scores: Sequence[tuple[int, float]], to
     return canvas.finish()
 
 
-def _draw_legend(canvas: Canvas, smooth: Sequence[float], scores: Sequence[tuple[int, float]]) -> None:
+def _draw_legend(canvas: Canvas, smooth: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]]) -> None:
     if smooth:
         canvas.line([(_LEFT, 64), (_LEFT + 24, 64)], BLUE, 2.5)
-        canvas.text(_LEFT + 32, 64, f"loss, running median: {smooth[-1]:.3g}", size=15, anchor="lm", color=SOFT)
+        canvas.text(_LEFT + 32, 64, f"loss, running median: {smooth[-1][1]:.3g}", size=15, anchor="lm", color=SOFT)
     if scores:
         best = max(score for _, score in scores)
         text = f"validation: {scores[-1][1]:.2f} dB, best {best:.2f} dB"
@@ -55,6 +56,10 @@ def _draw_legend(canvas: Canvas, smooth: Sequence[float], scores: Sequence[tuple
         canvas.text(_LEFT + 412, 64, text, size=15, anchor="lm", color=SOFT)
 
 
-def _running_median(values: Sequence[float], width: int) -> list[float]:
-    """The median of the last `width` values at every place."""
-    return [median(values[max(0, i + 1 - width) : i + 1]) for i in range(len(values))]
+def _running_median(losses: Sequence[float], width: int) -> list[tuple[int, float]]:
+    """(steps done, the median of the last `width` losses), up to the last step, at most one a pixel of the chart.
+
+    A long run's chart is drawn again and again while it trains, so its cost may not grow as the square of the steps.
+    """
+    done, apart = len(losses), -(-len(losses) // (_RIGHT - _LEFT)) or 1
+    return [(step, median(losses[max(0, step - width) : step])) for step in range(done, 0, -apart)][::-1]

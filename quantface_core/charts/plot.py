@@ -22,7 +22,9 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value; values past the ends stop there."""
+        """The pixel of a value; values past the ends stop there, and what is no number lies at the low one."""
+        if math.isnan(value):
+            return self.start
         low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, max(value, self.floor)))
         share = (at - low) / (high - low)
         return self.start + (self.stop - self.start) * min(max(share, 0.0), 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -34,11 +35,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=_rate, metavar="RATE", help="frames a second of numbered frames (25)")
 
 
+def _fraction(text: str) -> Fraction:
+    """`80.5`, `30000/1001`; no exponent, by which a few letters are a number that fills the memory."""
+    if not re.fullmatch(r"[0-9./]{1,40}", text):
+        raise ValueError
+    return Fraction(text)
+
+
 def _seconds(text: str) -> Fraction:
     """`80`, `1:20`, `0:01:20.5` -> seconds."""
     try:
-        parts = [Fraction(part) for part in text.split(":")]
-        if not 1 <= len(parts) <= 3 or min(parts) < 0:
+        parts = [_fraction(part) for part in text.split(":")]
+        if len(parts) > 3:
             raise ValueError
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 1:20 or 80.5") from None
@@ -48,7 +56,7 @@ def _seconds(text: str) -> Fraction:
 def _rate(text: str) -> Fraction:
     """`25`, `30000/1001` -> frames a second."""
     try:
-        rate = Fraction(text)
+        rate = _fraction(text)
         if not 0 < rate <= _FASTEST:
             raise ValueError
     except (ValueError, ZeroDivisionError):
@@ -83,10 +91,11 @@ def _files(source: Path, output: Path) -> list[Path]:
 
 def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     """Restore the film. Returns the exit status."""
-    from ..io.models import sha256
+    from ..pipelines.done import settings_of
     from ..pipelines.fetch import model_path
-    from ..pipelines.film import FilmRequest, restore_film
-    from ..pipelines.restore import ready
+    from ..pipelines.film import restore_film
+    from ..pipelines.film_request import FilmRequest
+    from ..pipelines.restore import RestoreRequest, ready
     from ..runtime.threads import compute_by
 
     source, output = Path(arguments.photos[0]), arguments.output
@@ -100,11 +109,15 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     with ProgressBars() as callbacks:
         model = model_path(arguments.model, callbacks)
         device = resolve_device(arguments)
+        backend, precision, low_memory = arguments.backend, arguments.precision, arguments.low_memory
+        asked = RestoreRequest(
+            (), model, options, device, backend, precision, low_memory=low_memory, threads=arguments.threads
+        )
         request = FilmRequest(
             source,
             output,
-            ready(model, device, arguments.backend, arguments.precision, arguments.low_memory),
-            sha256(model),
+            ready(model, device, backend, precision, low_memory),
+            settings_of(asked),
             options,
             smoothing=arguments.smoothing,
             codec=arguments.codec,

@@ -18,14 +18,16 @@ Box = tuple[float, float, float, float]
 # The box of an upright face in shares of its FFHQ-aligned crop's side: left, top, width, height. Mean of
 # YuNet's boxes over portraits of ../shared/faces/large, which differ by 0.04 from face to face.
 _BOX_IN_CROP = (0.25, 0.16, 0.50, 0.77)
+_FARTHEST = 1e7  # pixels from a picture's corner
 _SPECK = 8  # pixels; an area of a mask that is narrower is no face
 
 
 def face_in_box(box: Box) -> Face:
     """An upright face that fills a box, landmarks where an average face has them. Raises UsageError."""
     left, top, width, height = box
-    if not np.isfinite(box).all() or width <= 0 or height <= 0:
-        raise UsageError(f"a face's box needs a width and a height above 0, got {width:g}x{height:g}")
+    if not all(abs(value) <= _FARTHEST for value in box) or width <= 0 or height <= 0:
+        numbers = ", ".join(f"{value:g}" for value in box)
+        raise UsageError(f"a face's box is left, top, and a width and height above 0, in pixels, got {numbers}")
     # Other detectors' boxes have other shapes: their area tells the size, their middle the place.
     side = float(np.sqrt(width * height / (_BOX_IN_CROP[2] * _BOX_IN_CROP[3])))
     middle = np.array([left + width / 2, top + height / 2])

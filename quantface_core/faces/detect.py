@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -53,19 +53,31 @@ def _turn(eighth: int) -> Matrix:
 _TURNS = [_turn(eighth) for eighth in _ALL_EIGHTHS]
 
 
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """OpenCV 5 warns about its target at every input size; that is no news to a user."""
-    logging = getattr(cv2.utils, "logging", None)
-    if logging is None:  # OpenCV 4.8, which does not warn
-        yield
-        return
-    level = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_ERROR)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(level)
+class _QuietOpenCV:
+    """OpenCV 5 warns about its target at every input size; that is no news to a user.
+
+    How much it says is one setting of the whole process: the first thread within changes it, the last sets it back.
+    """
+
+    def __init__(self) -> None:
+        self._logging = getattr(cv2.utils, "logging", None)  # OpenCV 4.8 has none, and does not warn
+        self._lock, self._within, self._level = Lock(), 0, 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._within += 1
+            if self._within == 1 and self._logging:
+                self._level = self._logging.getLogLevel()
+                self._logging.setLogLevel(self._logging.LOG_LEVEL_ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within and self._logging:
+                self._logging.setLogLevel(self._level)
+
+
+_quiet_opencv = _QuietOpenCV()
 
 
 class FaceDetector:
@@ -81,7 +93,7 @@ class FaceDetector:
         """
         self._poll, self._search_pixels = poll, search_pixels
         try:
-            with _quiet_opencv():
+            with _quiet_opencv:
                 self._net = onnx.load(cv2.FaceDetectorYN.create, model, (320, 320), _LOWEST_SCORE, 0.4, 5000)
         except cv2.error as error:
             raise ModelError(f"{model} is not a face detector that OpenCV can load: {error.err}") from error
@@ -212,7 +224,7 @@ class FaceDetector:
 
     def _detected(self, tile: NDArray[Any], corner: NDArray[Any], factor: NDArray[np.float64]) -> list[Face]:
         self._poll()
-        with _quiet_opencv():
+        with _quiet_opencv:
             self._net.setInputSize(tile.shape[1::-1])
             rows = self._net.detect(tile)[1]
         found = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 
 from ..charts import draw_bits, save_chart
 from ..errors import ModelError, UsageError
+from ..io.atomic import atomic_path
 from ..io.catalogue import models_folder
 from ..io.checkpoint import load_restorer
 from ..io.hub import locked
@@ -104,8 +106,14 @@ def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
                 command = f"quantface build {name} --images FOLDER --output {output}"
                 raise ModelError(f"{name} is to be trained on faces first: {command}")
             callbacks.notify(f"{name} is built from {recipe.source} first, which may take an hour, into {output}")
+            # All is written in a folder that this lock guards, so that what a killed process left there is nobody's.
             work = output.with_suffix(".build")
-            build(BuildRequest(recipe, output, work, choose_device("auto")), callbacks)
+            for left in work.glob(".quantface-*"):
+                with suppress(OSError):
+                    left.unlink()
+            made = build(BuildRequest(recipe, work / output.name, work, choose_device("auto")), callbacks)
+            with atomic_path(output) as temporary:
+                made.path.replace(temporary)
             shutil.rmtree(work, ignore_errors=True)
     return output
 

@@ -26,6 +26,8 @@ from ..io.stores import (
 )
 from .jobs import RESULTS, distinct_names, find_photos, is_picture, result_name
 
+_NO_NAMES = ("", ".", "..")  # last parts of paths, of folders alone
+
 
 @dataclass(frozen=True)
 class BulkPhoto:
@@ -75,14 +77,15 @@ def plan_bulk(
     wanted: list[PurePosixPath] = []
     seen = set[tuple[int, str]]()
     for argument in sources:
-        before = len(wanted)
+        is_empty = True
         for place, name, stamp in _found(argument, store, recursive, column, plan):
+            is_empty = False
             number = _number(plan.stores, place.store)
             if (key := (number, place.real_path)) not in seen:
                 seen.add(key)
                 plan.photos.append(BulkPhoto(number, place.path, place.shown, stamp))
                 wanted.append(PurePosixPath(name).with_name(result_name(PurePosixPath(name))))
-        if len(wanted) == before and not plan.photos:
+        if is_empty:
             raise UsageError(f"{argument}: no pictures there ({', '.join(READABLE)}; tables: {', '.join(TABLES)})")
     beside = [plan.stores[photo.store].equals(plan.output.store) for photo in plan.photos]
     own = {_identity(plan.source(photo)) for photo, near in zip(plan.photos, beside, strict=True) if near}
@@ -109,7 +112,7 @@ def _identity(place: Place) -> Hashable:
 
 def _found(argument: str, store: Any, recursive: bool, column: str, plan: BulkPlan) -> _Found:
     if suffix(argument) in TABLES:
-        yield from _of_table(locate(argument, store), store, column)
+        yield from _of_table(locate(argument, store), store, column, plan.skipped)
     elif store is None and not is_uri(argument):
         found = find_photos([argument], recursive, Path(plan.output.path) if plan.output.is_local else None)
         plan.skipped.update(found.skipped)
@@ -142,16 +145,22 @@ def _results_below(place: Place, output: Place) -> str:
     return posixpath.relpath(output.real_path or ".", place.real_path or ".") + "/"
 
 
-def _of_table(table: Place, store: Any, column: str) -> _Found:
+def _of_table(table: Place, store: Any, column: str, skipped: Counter[str]) -> _Found:
     folder = posixpath.dirname(table.path)
-    for text in read_column(table, column):
-        if is_uri(text) or text.startswith("/"):
+    for row in read_column(table, column):
+        # On Windows a local table's rows have its separators and drives, which the stores' paths do not.
+        written = None if is_uri(row) or not table.is_local else Path(row)
+        text = written.as_posix() if written else row
+        if is_uri(row) or text.startswith("/") or (written and written.is_absolute()):
             place = locate(text, store)
         else:
-            path = posixpath.normpath(posixpath.join(folder, text))
-            place = Place(table.store, path, text)
+            place = Place(table.store, posixpath.normpath(posixpath.join(folder, text)), row)
         beside = folder if place.store.equals(table.store) else ""
-        yield place, relative_names([place.path], beside)[0], None
+        name = relative_names([place.path], beside)[0]
+        if not name or posixpath.basename(text) in _NO_NAMES:
+            skipped["rows of tables that name no file"] += 1
+        else:
+            yield place, name, None
 
 
 def _number(stores: list[Any], store: Any) -> int:

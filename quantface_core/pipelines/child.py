@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +28,7 @@ _ROOT = Path(__file__).parents[2]
 # Not -m: the Python of ComfyUI's portable version looks neither in the working folder nor in PYTHONPATH.
 _CALL = "import sys; sys.path.insert(0, sys.argv[1]); from quantface_core.pipelines.child import main; sys.exit(main())"
 _PAUSE = 0.2  # seconds between looks
+_PATIENCE = 10.0  # seconds that an ended child has to remove what it has half written, which may be gigabytes
 
 
 def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Path:
@@ -40,6 +43,9 @@ def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Path:
                 time.sleep(_PAUSE)
         except BaseException:
             child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_PATIENCE)
+            child.kill()
             raise
         received.drain()
     received.forward(callbacks)
@@ -94,6 +100,7 @@ def main() -> int:
     """The child: its arguments are where this package is, and the model's name."""
     from ..runtime.threads import spin_briefly
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, which half-written files are removed upon
     spin_briefly()  # before torch loads
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what anything else prints goes beside the events

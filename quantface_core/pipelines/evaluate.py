@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ..io.checkpoint import load_restorer
 from ..io.models import detector_path, models_folder
 from ..stages.evaluate import PAPER, Tools
 from .callbacks import PipelineCallbacks
+from .jobs import distinct_names
 from .pairs import find_pairs
 from .scorecard import Row, Scorecard
 
@@ -64,12 +66,8 @@ def evaluate(request: EvaluateRequest, callbacks: PipelineCallbacks | None = Non
         callbacks.notify(f"warning: {len(unpaired)} files have no partner and are left out: {shown}")
     names = [name for given in request.metrics for name in ((*_BUILTIN, *PAPER) if given == _ALL else (given,))]
     card = Scorecard(pairs, request.degrade, names, request.fid_reference, _tools(request))
-    for name in sorted(request.models, key=lambda name: name != request.reference):
-        restorer = load_restorer(request.models[name], request.device)
-        row = _row_name(name, request.models)
-        folder = request.output / "restored" / row.replace("/", "_")
-        with callbacks.cancellable(restorer):
-            card.add(Row(row, request.models[name], folder, name == request.reference), restorer, callbacks)
+    for row in _rows(request):
+        _judge(row, request.device, card, callbacks)
     report = {"settings": request.settings(), **card.report(), "unpaired": unpaired}
     _write_text(request.output / "evaluation.json", json.dumps(report, indent=2))
     _write_text(request.output / "table.md", card.table())
@@ -80,6 +78,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _rows(request: EvaluateRequest) -> list[Row]:
+    """A row a model, the reference's first, each with a folder of its own below the output."""
+    models = sorted(request.models.items(), key=lambda model: model[0] != request.reference)
+    titles = [_row_name(name, request.models) for name, _ in models]
+    # Where a name is a path, none of its separators, nor a drive's colon, may lead the pictures elsewhere.
+    folders = distinct_names(PurePath(re.sub(r"[^\w.-]", "_", title)) for title in titles)
+    return [
+        Row(title, path, request.output / "restored" / folder, name == request.reference)
+        for title, (name, path), (folder, _) in zip(titles, models, folders, strict=True)
+    ]
+
+
+def _judge(row: Row, device: torch.device, card: Scorecard, callbacks: PipelineCallbacks) -> None:
+    """Add one model's row; the model goes with this call, for two at a time may be more than the memory holds."""
+    restorer = load_restorer(row.file, device)
+    with callbacks.cancellable(restorer):
+        card.add(row, restorer, callbacks)
 
 
 def _row_name(name: str, chosen: Collection[str]) -> str:

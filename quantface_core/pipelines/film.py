@@ -7,56 +7,30 @@ a part begins with a key frame, and what is done to its first frame depends on f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from fractions import Fraction
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from .. import __version__
-from ..errors import ImageError, QuantFaceError, UsageError
+from ..errors import ImageError
 from ..faces.appearance import appearance_descriptor
 from ..faces.cuts import is_cut, thumb_of
 from ..faces.detect import FaceDetector
-from ..io.atomic import file_identity
 from ..io.models import detector_path
-from ..io.video import FilmReader
-from ..io.video.numbered import NumberedFrames
-from ..restorer import Restorer
 from ..stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_needed, square_width
-from ..types import Face, Pixels, RestoreOptions
+from ..types import Pixels
 from .callbacks import PipelineCallbacks, Progress
-from .film_report import FilmResult, build_result
-from .film_sink import FolderSink, Sink, VideoSink
+from .film_report import FilmResult, build_result, record_of
+from .film_request import FilmRequest, check_request, open_sink, open_source, settings_of
 from .film_state import FilmState, FrameDetections
 
 PART = 48
 """Frames that are lost at most when a run is stopped; each part begins with a key frame."""
 
 _SEARCH_PIXELS = 1280 * 720  # at which a frame is searched for faces
-_FOLDER_RATE = Fraction(25)  # frames a second of numbered pictures, unless the user says
-
-
-@dataclass(frozen=True, eq=False)
-class FilmRequest:
-    """Which film, with which model, and how."""
-
-    source: Path  # a film, or a folder of numbered pictures
-    output: Path  # a film, or a folder for numbered pictures
-    restorer: Restorer
-    model: str  # what tells the model from any other, such as its file's sha256
-    options: RestoreOptions = RestoreOptions()  # noqa: RUF009 - frozen; positions of faces count the film's tracks
-    detector: Callable[[Pixels], Sequence[Face]] | None = None  # None = the bundled one, at film's size
-    smoothing: float = 2.0  # frames, the width of what steadies faces; 0 = each frame by itself
-    codec: str | None = None  # None = the film's own
-    crf: int | None = None  # the encoder's quality; None = one that shows no difference
-    start: Fraction | None = None  # seconds of the film; None = its beginning
-    end: Fraction | None = None  # seconds of the film; None = its end
-    rate: Fraction | None = None  # frames a second of numbered pictures
-    resume: bool = False  # go on with a run that was stopped
 
 
 def film_detector() -> FaceDetector:
@@ -70,15 +44,8 @@ def restore_film(request: FilmRequest, callbacks: PipelineCallbacks | None = Non
     Whatever stops it, what is done is put together as a film that plays, and kept for `resume`.
     """
     callbacks = callbacks or PipelineCallbacks()
-    _check(request)
+    check_request(request)
     return _Run(request, callbacks).run()
-
-
-def _check(request: FilmRequest) -> None:
-    if request.end is not None and request.end <= (request.start or 0):
-        raise UsageError(f"--to {float(request.end):g} s is not after --from {float(request.start or 0):g} s")
-    if file_identity(request.output) == file_identity(request.source):
-        raise UsageError(f"{request.output} is the film itself: choose another --output")
 
 
 class _Run:
@@ -86,15 +53,15 @@ class _Run:
         self._request, self._callbacks = request, callbacks
         self._records: list[dict[str, Any]] = []  # of the part that is being made
         self._detect = request.detector or film_detector()
-        self._source: FilmReader | NumberedFrames = _opened(request)
+        self._source = open_source(request)
         info = self._source.info
         self._begin = None if request.start is None else round((info.start + request.start) / info.time_base)
         self._end = None if request.end is None else round((info.start + request.end) / info.time_base)
-        self._sink: Sink = _sink(request, self._source)
+        self._sink = open_sink(request, self._source)
         output = Path(os.path.abspath(request.output))  # the current folder has no name of its own
         folder = output.with_name(f"{output.name}.part")
         resumed = folder.exists()
-        self._state = FilmState(folder, _settings(request, self._source, self._sink), request.resume)
+        self._state = FilmState(folder, settings_of(request, self._source, self._sink), request.resume)
         try:
             if not resumed:
                 self._try_out()
@@ -104,22 +71,23 @@ class _Run:
 
     def run(self) -> FilmResult:
         source, state, sink = self._source, self._state, self._sink
-        for note in (*source.info.notes, *sink.notes):
-            self._callbacks.notify(f"{source.path}: {note}")
-        try:
-            with self._callbacks.cancellable(self._request.restorer):
-                self._work()
-        except BaseException:
-            self._keep()
-            raise
-        if not state.parts_done():
+        with closing(state):
+            for note in (*source.info.notes, *sink.notes):
+                self._callbacks.notify(f"{source.path}: {note}")
+            try:
+                with self._callbacks.cancellable(self._request.restorer):
+                    self._work()
+            except BaseException:
+                self._keep()
+                raise
+            if not state.parts_done():
+                state.remove()
+                raise ImageError(f"{source.path}: no frame between --from and --to")
+            sink.join(state)
+            damaged = [f"{source.damaged} damaged pieces are left out"] if source.damaged else []
+            result = build_result(self._request.output, source.info, sink, state, damaged)
             state.remove()
-            raise ImageError(f"{source.path}: no frame between --from and --to")
-        sink.join(state)
-        damaged = [f"{source.damaged} damaged pieces are left out"] if source.damaged else []
-        result = build_result(self._request.output, source.info, sink, state, damaged)
-        state.remove()
-        return result
+            return result
 
     def _work(self) -> None:
         state, sink, total = self._state, self._sink, self._expected()
@@ -131,8 +99,8 @@ class _Run:
         for restored in restorer.restore(self._seen(first), first):
             if not self._records:
                 sink.begin(state, part)
+            self._records.append(record_of(restored))  # before the frame: one that is written has its time
             sink.add(restored)
-            self._records.append(_record(restored))
             self._tell(restored, total)
             if len(self._records) == PART:
                 self._close(part)
@@ -152,10 +120,8 @@ class _Run:
                 self._callbacks.notify(f"{self._request.output} holds what is done; --resume goes on")
             elif not self._state.found_count:
                 self._state.remove()
-        except QuantFaceError as error:  # what stopped the run comes first
+        except Exception as error:  # what stopped the run comes first
             self._callbacks.notify(f"what is done could not be put together: {error}")
-        finally:
-            self._state.close()
 
     def _seen(self, first: int) -> Iterator[DetectedFrame]:
         """Every frame with its faces, those that are long done from memory."""
@@ -225,42 +191,3 @@ class _Run:
         if frame is None:
             raise ImageError(f"{self._source.path}: no frame between --from and --to")
         self._sink.try_out(self._state, frame)
-
-
-def _opened(request: FilmRequest) -> FilmReader | NumberedFrames:
-    if not request.source.is_dir():
-        return FilmReader(request.source)
-    return NumberedFrames(request.source, request.rate or _FOLDER_RATE)
-
-
-def _sink(request: FilmRequest, source: FilmReader | NumberedFrames) -> Sink:
-    if request.output.suffix and not request.output.is_dir():
-        return VideoSink(request.output, source, request.options.upscale, request.codec, request.crf, _range(request))
-    if isinstance(source, FilmReader):
-        raise UsageError(f"--output {request.output}: name a film, such as restored{request.source.suffix}")
-    return FolderSink(request.output, source)
-
-
-def _range(request: FilmRequest) -> tuple[Fraction, Fraction | None] | None:
-    return None if request.start is None and request.end is None else (request.start or Fraction(0), request.end)
-
-
-def _settings(request: FilmRequest, source: FilmReader | NumberedFrames, sink: Sink) -> dict[str, Any]:
-    """All that the result's frames depend on."""
-    return {
-        "quantface": __version__,
-        "film": source.fingerprint(),
-        "model": request.model,
-        "device": str(request.restorer.device),
-        "precision": str(getattr(request.restorer, "dtype", None)),
-        "options": asdict(request.options),
-        "smoothing": request.smoothing,
-        "rate": str(source.info.rate),
-        "range": [None if t is None else str(t) for t in (request.start, request.end)],
-        "output": sink.describe(),
-    }
-
-
-def _record(restored: RestoredFrame) -> dict[str, Any]:
-    faces = [[f.track, round(f.applied_strength, 4), *(round(v, 1) for v in f.face.box)] for f in restored.faces]
-    return {"pts": restored.frame.pts, "faces": faces}  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.video import FilmInfo
+from ..stages.film import RestoredFrame
 from ..stages.restore import describe_change
 from .film_sink import Sink
 from .film_state import FilmState
@@ -47,6 +48,12 @@ class FilmResult:
         return {**asdict(self), "output": str(self.output)}
 
 
+def record_of(restored: RestoredFrame) -> dict[str, Any]:
+    """What is kept of a frame until the film is finished."""
+    faces = [[f.track, round(f.applied_strength, 4), *(round(v, 1) for v in f.face.box)] for f in restored.faces]
+    return {"pts": restored.frame.pts, "faces": faces}  # type: ignore[attr-defined]
+
+
 def build_result(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnings: Sequence[str]) -> FilmResult:
     """The result of a finished film, from the records of its segments: what each frame's faces were and got."""
     cuts = [found.pts for found in state.found() if found.cut]
@@ -79,8 +86,8 @@ def build_result(output: Path, info: FilmInfo, sink: Sink, state: FilmState, war
         output=output,
         frames=len(times),
         seconds=round(seconds, 3),
-        width=info.width,
-        height=info.height,
+        width=sink.size[0],
+        height=sink.size[1],
         codec=sink.codec,
         shots=len(cuts) + 1,
         tracks=tuple(tracks),

@@ -35,6 +35,7 @@ class Sink(Protocol):
 
     notes: tuple[str, ...]
     codec: str  # of what comes out
+    size: tuple[int, int]  # of its pictures: width, height
 
     def describe(self) -> dict[str, Any]:
         """What the result depends on, for the state."""
@@ -82,7 +83,10 @@ class VideoSink:
         self.notes = tuple(check_container(suffix, info))
         if self.codec != info.codec and codec is None and self._original:
             self.notes += (f"its codec {info.codec} becomes {self.codec}",)
-        if stored_size(info, self._encoder, factor) != (info.width * factor, info.height * factor):
+        if isinstance(source, NumberedFrames) and source.transparent:
+            self.notes += ("transparency is left out",)
+        self.size = stored_size(info, self._encoder, factor)
+        if self.size != (info.width * factor, info.height * factor):
             self.notes += (f"{self.codec} knows even sizes alone: its last row or column is there twice",)
         self._writer: SegmentWriter | None = None
 
@@ -123,9 +127,10 @@ class VideoSink:
 
     def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
         parts = [_part(state, number) for number in range(state.parts_done())]
-        if self._writer is not None and records:
-            writer, self._writer = self._writer, None
-            writer.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()  # though it is empty: Windows removes no open file
+        if writer is not None and writer.count:
             parts.append(Part(state.folder / _PARTIAL, [r["pts"] for r in records], writer.delay))
         if parts:
             self._write(parts, stopped=True)
@@ -150,7 +155,7 @@ class FolderSink:
     notes: tuple[str, ...] = ()
     codec = "pictures"
 
-    def __init__(self, output: Path, source: NumberedFrames) -> None:
+    def __init__(self, output: Path, source: NumberedFrames, factor: int) -> None:
         """Raises UsageError for an output that is a file, or whose pictures are sources."""
         if output.exists() and not output.is_dir():
             raise UsageError(f"--output {output} is a file: name a folder, or a film")
@@ -159,6 +164,7 @@ class FolderSink:
         if found := next((path for path in results if file_identity(path) in sources), None):
             raise UsageError(f"{found} would overwrite a source picture: choose another --output")
         self._output, self._source = output, source
+        self.size = source.info.width * factor, source.info.height * factor
 
     def describe(self) -> dict[str, Any]:
         return {"codec": self.codec}

@@ -11,19 +11,20 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from ..errors import UsageError, WriteError
 from ..faces.appearance import Appearance
 from ..io.atomic import atomic_path
 from ..types import Face
 
-_SETTINGS, _FOUND = "settings.json", "found.jsonl"
+_SETTINGS, _FOUND, _LOCK = "settings.json", "found.jsonl", ".lock"
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,15 @@ class FrameDetections:
 
 
 class FilmState:
-    """The folder. Raises WriteError where it cannot be written."""
+    """The folder. Raises WriteError where it cannot be written.
+
+    One process at a time works with it, until it closes it or ends.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
-        """Begin, or go on with `resume`. Raises UsageError when what is there does not fit what is asked."""
+        """Begin, or go on with `resume`. Raises UsageError when what is there does not fit what is asked,
+        or is in another's hands.
+        """
         self.folder = folder
         wanted = json.loads(json.dumps(settings))
         if folder.exists():
@@ -71,16 +77,27 @@ class FilmState:
                 raise UsageError(f"{folder} holds an unfinished run: --resume goes on with it; or delete it")
             self._check(wanted)
         else:
-            try:
+            with self._writing():
                 folder.mkdir(parents=True)
-            except OSError as error:
-                raise WriteError(f"{folder}: cannot make it ({error.strerror})") from None
             with atomic_path(folder / _SETTINGS) as temporary:
                 temporary.write_text(json.dumps(wanted, indent=1), "utf-8")
-        for left in folder.glob(".quantface-*"):  # of a killed process
-            left.unlink()
-        self.found_count = self._mend()
-        self._file = (folder / _FOUND).open("a", encoding="utf-8")
+        with self._writing(), ExitStack() as stack:
+            self._lock(stack)
+            for left in folder.glob(".quantface-*"):  # of a killed process
+                left.unlink()
+            self.found_count = self._mend()
+            self._file = stack.enter_context((folder / _FOUND).open("a", encoding="utf-8"))
+            self._open = stack.pop_all()
+
+    def _lock(self, stack: ExitStack) -> None:
+        """Keep other processes out; the system lets them in when this one ends, however it does."""
+        lock = FileLock(self.folder / _LOCK, timeout=0, thread_local=False)
+        try:
+            with suppress(NotImplementedError):  # by a file system that has no locks
+                stack.enter_context(lock)
+        except TimeoutError:
+            remedy = "wait for it, or choose another output"
+            raise UsageError(f"{self.folder}: another process works on this film: {remedy}") from None
 
     def _check(self, wanted: Mapping[str, Any]) -> None:
         try:
@@ -116,11 +133,9 @@ class FilmState:
 
     def add(self, found: FrameDetections) -> None:
         """Keep what was found in the next frame."""
-        try:
+        with self._writing():
             self._file.write(found.to_line() + "\n")
             self._file.flush()
-        except OSError as error:
-            raise WriteError(f"{self.folder}: cannot write ({error.strerror})") from error
         self.found_count += 1
 
     def part(self, number: int, suffix: str) -> Path:
@@ -146,9 +161,17 @@ class FilmState:
 
     def close(self) -> None:
         with suppress(OSError):  # of a full disk: what could not be kept is found again
-            self._file.close()
+            self._open.close()
 
     def remove(self) -> None:
         """The film is finished."""
         self.close()
-        shutil.rmtree(self.folder)
+        with self._writing():
+            shutil.rmtree(self.folder)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WriteError(f"{self.folder}: cannot write ({error.strerror})") from None

@@ -37,10 +37,14 @@ class QuantizeResult:
 
 
 def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = None) -> QuantizeResult:
-    """Calibrate and quantize a restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""
+    """Calibrate and quantize a restorer. Raises QuantFaceError.
+
+    Interrupted or refused, it stays as it was; where only its file cannot be written, it is quantized.
+    """
     callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
     require_full_precision(request.model)
     images = load_faces(request.faces, restorer.image_size, callbacks)
+    checksum = images_sha256(images)
     # Every part by its name, for the file's notes: a later version may have others.
     settings = replace(request.settings, parts=request.settings.parts or restorer.parts)
     with callbacks.cancellable(restorer):
@@ -58,7 +62,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
         **licence,
         "quantface": __version__,
         "settings": json.dumps(asdict(settings)),
-        "calibration_sha256": images_sha256(images),
+        "calibration_sha256": checksum,
         "reports": json.dumps([asdict(report) for report in reports]),
     }
     model = replace(request.model, notes=notes)
@@ -69,4 +73,4 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
 
 def images_sha256(images: Tensor) -> str:
     """SHA-256 of a float tensor's bytes [N, 3, S, S], which identifies calibration images in a file's notes."""
-    return hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    return hashlib.sha256(images.detach().cpu().numpy().tobytes()).hexdigest()

@@ -33,8 +33,8 @@ class _StopError(Exception):
 class TeacherActivations:
     """Runs a teacher through its blocks over images [N, 3, S, S] in [-1, 1] at its native size.
 
-    Only the part that holds a block runs: what the parts before it hand over is made once an image and kept,
-    0.5 MB a face at 512 pixels. Each image goes alone, so that it is batch-invariant.
+    Only the part that holds a block runs: what the parts before it hand over is made once an image and kept
+    in main memory, 0.5 MB a face at 512 pixels. Each image goes alone, so that it is batch-invariant.
     """
 
     def __init__(self, teacher: OneStepRestorer, images: Tensor) -> None:
@@ -78,8 +78,9 @@ class TeacherActivations:
         """What `make` gives for each image, stacked; made once."""
         for index in indices.tolist():
             if (what, index) not in self._before:
-                self._before[what, index] = make(torch.tensor([index]))
-        return [torch.cat(parts) for parts in zip(*(self._before[what, i] for i in indices.tolist()), strict=True)]
+                self._before[what, index] = tuple(part.cpu() for part in make(torch.tensor([index])))
+        kept = [self._before[what, index] for index in indices.tolist()]
+        return [torch.cat(parts).to(self.teacher.device) for parts in zip(*kept, strict=True)]
 
     def _encoded(self, indices: Tensor) -> tuple[Tensor, ...]:
         image = self.images[indices].to(self.teacher.device, self.teacher.dtype)

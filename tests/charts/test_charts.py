@@ -12,6 +12,7 @@ from PIL import Image
 
 from quantface_core.charts import draw_bits, draw_faces, draw_layers, draw_losses, save_chart
 from quantface_core.charts.canvas import BLUE, PALE_BLUE, SOFT, VERMILION
+from quantface_core.charts.losses import _running_median
 from quantface_core.errors import ImageError, UsageError, WriteError
 from quantface_core.types import BitPlan, LayerFormat, LayerReport, LayerSensitivity, Sensitivity
 
@@ -85,11 +86,26 @@ def test_losses_fill_the_picture_as_steps_are_done() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "scores"),
-    [([], []), ([0.1], []), ([0.1, 0.1], [(2, 30.0)]), ([0.0, 1e-9, 1.0], [(1, 20.0), (3, 35.0)])],
+    [
+        ([], []),
+        ([0.1], []),
+        ([0.1, 0.1], [(2, 30.0)]),
+        ([0.0, 1e-9, 1.0], [(1, 20.0), (3, 35.0)]),
+        ([1, math.nan, 2], []),
+    ],
 )
 def test_a_run_is_drawn_from_its_first_step(losses: list[float], scores: list[tuple[int, float]]) -> None:
     assert draw_losses(losses, scores, 3).shape == (520, 1000, 3)
     assert draw_losses(losses, [*scores, (3, math.nan)], 3).shape == (520, 1000, 3)
+
+
+@pytest.mark.parametrize("done", [0, 1, 30, 5000])
+def test_a_long_run_s_median_is_taken_at_no_more_places_than_are_drawn(done: int) -> None:
+    losses = np.random.default_rng(0).random(done).tolist()
+    medians = _running_median(losses, 20)
+    assert len(medians) == (done if done < 800 else 715)  # every 7th of 5000, on 820 pixels
+    assert [step for step, _ in medians[-1:]] == [done][: len(losses)]
+    assert all(loss == np.median(losses[max(0, step - 20) : step]) for step, loss in medians)
 
 
 def test_faces_keep_their_pixels() -> None:

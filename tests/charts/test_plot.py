@@ -12,6 +12,7 @@ def test_a_logarithmic_scale_gives_every_decade_the_same_room() -> None:
     assert [round(scale(10.0**-e)) for e in range(7)] == [0, 100, 200, 300, 400, 500, 600]
     assert scale(0.0) == 600
     assert scale(5.0) == 0
+    assert scale(math.nan) == 600
 
 
 @pytest.mark.parametrize("values", [[1.0], [0.0], [], [1e-9, 1.0], [3e-4, 3.1e-4], [math.inf, 2.0], [math.nan]])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from quantface_core.cli.main import main
-from quantface_core.io.checkpoint import save_restorer
+from quantface_core.io.checkpoint import load_restorer, save_restorer
 from quantface_core.io.models import sha256
+from quantface_core.pipelines.evaluate import EvaluateRequest, evaluate
 from quantface_core.restorer import OneStepRestorer
 
 
@@ -110,6 +115,30 @@ def test_fid_is_of_the_pictures_written_to_each_folder_given(
     (tmp_path / "other" / "faces").symlink_to(faces)
     assert main([*command, "--fid-reference", str(faces), "--fid-reference", str(tmp_path / "other" / "faces")]) == 0
     assert len(json.loads((out / "evaluation.json").read_text())["models"]["tiny"]["means"]) == 2  # of one name
+
+
+def test_each_model_has_a_folder_below_the_output_and_is_alone_in_memory(
+    model: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where names are paths, of Windows too, that differ in their separators alone."""
+    held: list[weakref.ref[Any]] = []
+
+    def load(*given: Any) -> OneStepRestorer:
+        gc.collect()
+        assert not any(restorer() for restorer in held)
+        held.append(weakref.ref(restorer := load_restorer(*given)))
+        return restorer
+
+    monkeypatch.setattr("quantface_core.pipelines.evaluate.load_restorer", load)
+    paths = ["x_m/m_m", "x/m/m_m", "C:\\x\\m", str(tmp_path / "C" / "m_m")]
+    out = tmp_path / "out"
+    request = EvaluateRequest(
+        dict.fromkeys(paths, model), faces, out, torch.device("cpu"), metrics=("psnr_full",), reference=paths[0]
+    )
+    assert set(evaluate(request).report["models"]) == set(paths)
+    folders = list((out / "restored").iterdir())
+    assert [len(list(folder.glob("*.png"))) for folder in folders] == [3] * len(paths)
+    assert {"x_m_m_m", "x_m_m_m_2"} < {folder.name for folder in folders}
 
 
 def test_misuse_is_told(model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

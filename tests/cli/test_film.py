@@ -13,8 +13,9 @@ pytest.importorskip("av")
 
 from quantface_core.cli.film import _rate, _seconds
 from quantface_core.cli.main import main
+from quantface_core.errors import UsageError
 from quantface_core.io.video import FilmReader
-from quantface_core.pipelines import film, restore
+from quantface_core.pipelines import film, film_request, restore
 from tests.io.video.made import make
 from tests.pipelines.test_film import Blobs, pictures
 from tests.stages.flicker import Flicker
@@ -28,14 +29,14 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_times_are_read() -> None:
     assert [_seconds(text) for text in ("80", "1:20", "0:01:20.5")] == [80, 80, Fraction(161, 2)]
-    for text in ("", "1:2:3:4", "-3", "soon", "1/0"):
+    for text in ("", "1:2:3:4", "1:-3", "soon", "1/0", "1e999999999", "9" * 5000):
         with pytest.raises(ArgumentTypeError):
             _seconds(text)
 
 
 def test_rates_are_read() -> None:
     assert [_rate(text) for text in ("25", "30000/1001", "0.5")] == [25, Fraction(30000, 1001), Fraction(1, 2)]
-    for text in ("0", "-3", "1/0", "1e400", "nan", "fast"):
+    for text in ("0", "-3", "1/0", "1e999999999", "nan", "fast"):
         with pytest.raises(ArgumentTypeError):
             _rate(text)
 
@@ -51,6 +52,24 @@ def test_a_film_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert told["frames"] == 8
     assert [track["shot"] for track in told["tracks"]] == [0, 1]
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_film_is_told_how_its_faces_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[film_request.FilmRequest] = []
+
+    def refuse(request: film_request.FilmRequest, _: object) -> None:
+        asked.append(request)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(film, "restore_film", refuse)
+    make(tmp_path / "film.mp4", steps=(512,) * 3)
+    how = ["--backend", "reference", "--precision", "bfloat16", "--low-memory"]
+    assert main(["restore", str(tmp_path / "film.mp4"), "-o", str(tmp_path / "out.mp4"), *how]) == 2
+    told = asked[0].settings
+    assert {told["backend"], told["precision"], told["low_memory"]} == {"reference", "bfloat16", True}
+    assert told["threads"] is None
+    assert len(told["model"]["sha256"]) == 64
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def test_a_box_gives_a_face_of_its_size_in_its_middle() -> None:
     np.testing.assert_allclose(larger, points * 2)
 
 
-@pytest.mark.parametrize("box", [(0.0, 0.0, 0.0, 5.0), (0.0, 0.0, -3.0, 5.0), (0.0, float("nan"), 4.0, 5.0)])
+@pytest.mark.parametrize(
+    "box", [(0.0, 0.0, 0.0, 5.0), (0.0, 0.0, -3.0, 5.0), (0.0, float("nan"), 4.0, 5.0), (0, 0, 1e9, 1)]
+)
 def test_a_box_without_a_size_is_refused(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(UsageError, match="box"):
         face_in_box(box)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import cv2
@@ -268,3 +269,27 @@ def test_the_box_fits_the_face_that_was_settled_on(detector: FaceDetector, astro
         x, y = np.mean(face.landmarks, axis=0)
         assert abs(x - left - width / 2) < 0.3 * face.size
         assert abs(y - top - height / 2) < 0.3 * face.size
+
+
+@pytest.mark.skipif(not hasattr(cv2.utils, "logging"), reason="OpenCV 4.8 does not warn")
+def test_opencv_says_what_it_said_before_once_all_threads_are_done() -> None:
+    logging = cv2.utils.logging
+    before = logging.setLogLevel(logging.LOG_LEVEL_WARNING)
+    first, second = Event(), Event()
+
+    def search() -> None:
+        with detect._quiet_opencv:
+            first.set()
+            second.wait(10)
+
+    try:
+        thread = Thread(target=search)
+        thread.start()
+        first.wait(10)
+        with detect._quiet_opencv:  # enters second and leaves last
+            second.set()
+            thread.join()
+            assert logging.getLogLevel() == logging.LOG_LEVEL_ERROR
+        assert logging.getLogLevel() == logging.LOG_LEVEL_WARNING
+    finally:
+        logging.setLogLevel(before)

@@ -504,3 +504,11 @@ def test_a_missing_requirement_is_told_at_the_start(host: SimpleNamespace, monke
     monkeypatch.setitem(sys.modules, "packed", importlib.util.module_from_spec(spec))
     with pytest.raises(ImportError, match=r"peft: .*-m pip install -r .*requirements\.txt"):
         spec.loader.exec_module(sys.modules["packed"])
+
+
+@pytest.mark.parametrize("shape", [(4,), (0, 4), (2, 4, 4, 3), (1, 1, 1, 4, 4)])
+def test_what_is_no_mask_is_refused(nodes: dict[str, Any], shape: tuple[int, ...]) -> None:
+    as_masks = sys.modules[nodes["QuantFace_CropFaces"].__module__].as_masks
+    with pytest.raises(Exception, match="masks are"):
+        as_masks(torch.ones(shape))
+    assert as_masks(torch.ones(2, 1, 4, 5)).shape == (2, 4, 5)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
 from quantface_core.errors import UsageError
-from quantface_core.io.stores import Place, write
+from quantface_core.io.stores import Place, locate, write
+from quantface_core.pipelines import bulk_plan
 from quantface_core.pipelines.bulk_plan import plan_bulk
 from quantface_core.pipelines.jobs import RESULTS
 
@@ -109,3 +111,31 @@ def test_what_would_lie_outside_the_output_is_refused() -> None:
     write(Place(store, "set/list.csv", ""), b"path\n../../raw/a.jpg\n")
     with pytest.raises(UsageError, match=r"\.\./\.\./raw/a\.jpg: its result would lie outside out"):
         plan_bulk(["set/list.csv"], "out", store=store)
+
+
+def test_rows_that_name_no_file_are_left_out_and_told(album: Path) -> None:
+    rows = ("/", ".", "..", "sub/..", "file:///", "a.jpg")
+    plan = plan_bulk([table(album, *rows)], str(album.parent / "out"))
+    assert [photo.name for photo in plan.photos] == ["a.jpg"]
+    assert list(plan.skipped.values()) == [5]
+
+
+def test_an_argument_without_pictures_is_refused_wherever_it_stands(album: Path) -> None:
+    (album.parent / "empty").mkdir()
+    empty, full = f"file://{album.parent}/empty", table(album, "a.jpg")
+    for sources in ([empty, full], [full, empty], [full, table(album.parent / "roots", "/")]):
+        with pytest.raises(UsageError, match="no pictures there"):
+            plan_bulk(sources, str(album.parent / "out"))
+    assert len(plan_bulk([full, str(album)], str(album.parent / "out")).photos) == 1  # known already, but there
+
+
+def test_rows_of_windows_are_read_as_it_writes_them(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(album)
+    monkeypatch.setattr(bulk_plan, "Path", PureWindowsPath)
+    place = locate(table(album.parent / "set", "C:\\photos\\a.jpg", "sub\\a.jpg", "..\\b.jpg"))
+    found = [(place.path, name) for place, name, _ in bulk_plan._of_table(place, None, "path", Counter())]
+    assert found == [
+        (f"{album}/C:/photos/a.jpg", f"{album}/C/photos/a.jpg".lstrip("/")),  # here no drive is known
+        (f"{album.parent}/set/sub/a.jpg", "sub/a.jpg"),
+        (f"{album.parent}/b.jpg", f"{album.parent}/b.jpg".lstrip("/")),
+    ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,10 +20,13 @@ pytest.importorskip("av")
 
 from quantface_core.errors import ImageError, UsageError, WriteError
 from quantface_core.faces.boxes import face_in_box
-from quantface_core.io.video import FilmReader
+from quantface_core.io.video import FilmReader, SegmentWriter
+from quantface_core.io.video.numbered import NumberedFrames
 from quantface_core.pipelines import film
 from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
-from quantface_core.pipelines.film import FilmRequest, restore_film
+from quantface_core.pipelines.film import restore_film
+from quantface_core.pipelines.film_request import FilmRequest
+from quantface_core.pipelines.film_sink import VideoSink
 from quantface_core.pipelines.film_state import FilmState, FrameDetections
 from quantface_core.types import Face, Pixels, RestoreOptions
 from tests.io.video.made import SUBTITLES, chapters_of, make, packet_times, subtitles_of, with_subtitles
@@ -60,7 +65,7 @@ class Blobs:
 
 def request(source: Path, output: Path, **more: Any) -> FilmRequest:
     options = {"options": RestoreOptions(strength=1.0, color="none"), "detector": Blobs(), "smoothing": 1.0, **more}
-    return FilmRequest(source, output, Flicker(), "flicker", **options)  # type: ignore[arg-type]
+    return FilmRequest(source, output, Flicker(), **{"settings": {"model": "flicker"}, **options})  # type: ignore[arg-type]
 
 
 def stop_after(frames: int) -> PipelineCallbacks:
@@ -81,6 +86,18 @@ def same(a: Path, b: Path) -> bool:
     return len(first) == len(second) and all(
         x.pts == y.pts and all(map(np.array_equal, x.planes, y.planes)) for x, y in zip(first, second, strict=True)
     )
+
+
+def calls(patch: pytest.MonkeyPatch, of: type, name: str) -> list[Any]:
+    """The objects whose method is called from now on, in order."""
+    called, method = [], getattr(of, name)
+
+    def listed(self: Any, *rest: Any) -> Any:
+        called.append(self)
+        return method(self, *rest)
+
+    patch.setattr(of, name, listed)
+    return called
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +184,8 @@ def test_another_setting_is_not_mixed_into_a_film(source: Path, tmp_path: Path) 
         restore_film(request(source, output))
     with pytest.raises(UsageError, match="another output, smoothing"):
         restore_film(request(source, output, resume=True, smoothing=2.0, crf=30))
+    with pytest.raises(UsageError, match="another low_memory"):
+        restore_film(request(source, output, resume=True, settings={"model": "flicker", "low_memory": True}))
     low = request(source, output, resume=True)
     low.restorer.dtype = torch.bfloat16  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match="another precision"):
@@ -194,7 +213,71 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     state._file = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
     with pytest.raises(WriteError, match="No space left"):
         state.add(FrameDetections(0, False, (), ()))
-    state.close()
+    with suppress(OSError):
+        state._file.close()
+
+
+def test_a_state_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    FilmState(tmp_path / "state", {}, resume=False).close()
+    (tmp_path / "state" / "found.jsonl").unlink()
+    (tmp_path / "state" / "found.jsonl").mkdir()
+    with pytest.raises(WriteError, match="cannot write"):
+        FilmState(tmp_path / "state", {}, resume=True)
+
+
+def test_two_runs_do_not_share_a_state(source: Path, whole: Path, tmp_path: Path) -> None:
+    output, refused = tmp_path / "out.mp4", []
+
+    def meanwhile(told: Progress) -> None:
+        if told.done == 10:
+            with pytest.raises(UsageError, match="another process works on this film"):
+                restore_film(request(source, output, resume=True))
+            refused.append(told.done)
+
+    restore_film(request(source, output), PipelineCallbacks(meanwhile))
+    assert refused
+    assert same(output, whole)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_stopped_while_a_frame_is_written(
+    source: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    output, add, seen = tmp_path / "out.mp4", VideoSink.add, []
+
+    def stopped(sink: VideoSink, restored: Any) -> None:
+        seen.append(restored)
+        if early:
+            raise KeyboardInterrupt
+        add(sink, restored)
+        if len(seen) == 11:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoSink, "add", stopped)
+    opened, closed = (calls(monkeypatch, SegmentWriter, name) for name in ("__init__", "close"))
+    with pytest.raises(KeyboardInterrupt):
+        restore_film(request(source, output))
+    assert closed == opened
+    assert output.exists() != early
+    assert early or len(decoded(output)) == 11
+    monkeypatch.undo()
+    monkeypatch.setattr(film, "PART", 8)
+    restore_film(request(source, output, resume=True))
+    assert same(output, whole)
+
+
+def test_what_stops_a_run_is_told_whatever_else_goes_wrong(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bool:
+        raise IndexError("broken")
+
+    told: list[str] = []
+    monkeypatch.setattr(VideoSink, "keep", broken)
+    callbacks = replace(stop_after(10), notify=told.append)
+    with pytest.raises(KeyboardInterrupt):
+        restore_film(request(source, tmp_path / "out.mp4"), callbacks)
+    assert "could not be put together: broken" in told[-1]
 
 
 def test_a_range(source: Path, tmp_path: Path) -> None:
@@ -205,6 +288,9 @@ def test_a_range(source: Path, tmp_path: Path) -> None:
     assert result.frames == len(inside)
     with pytest.raises(UsageError, match="is not after"):
         restore_film(request(source, tmp_path / "b.mkv", start=Fraction(2), end=Fraction(1)))
+    for beyond in ({"start": Fraction(10**16)}, {"end": Fraction(10**400)}):
+        with pytest.raises(UsageError, match="at most 10000000 seconds"):
+            restore_film(request(source, tmp_path / "b.mkv", **beyond))
     with pytest.raises(ImageError, match="no frame between"):
         restore_film(request(source, tmp_path / "c.mkv", start=Fraction(70), end=Fraction(80)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv"]
@@ -231,6 +317,37 @@ def test_what_a_container_refuses_shows_before_the_work(source: Path, tmp_path: 
         restore_film(request(source, source, detector=detector))
     assert detector.asked == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_enlarged_frames_keep_their_transparency(tmp_path: Path) -> None:
+    folder, double = tmp_path / "in", RestoreOptions(strength=1.0, color="none", upscale=2)
+    folder.mkdir()
+    alpha = np.repeat(np.uint8([[0, 255]]), 63, axis=1).repeat(95, axis=0)
+    for number, pixels in enumerate(pictures(3)):
+        cv2.imwrite(str(folder / f"f_{number}.png"), np.dstack([pixels[:95, :126, ::-1], alpha]))
+    result = restore_film(request(folder, tmp_path / "out", options=double))
+    made = cv2.imread(str(tmp_path / "out" / "f_1.png"), cv2.IMREAD_UNCHANGED)
+    assert made.shape == (190, 252, 4)
+    assert (result.width, result.height, result.warnings) == (252, 190, ())
+    assert made[:, :124, 3].max() == 0
+    assert made[:, 128:, 3].min() == 255
+    result = restore_film(request(folder, tmp_path / "out.mp4", options=double))
+    assert decoded(tmp_path / "out.mp4")[0].shape[1::-1] == (result.width, result.height) == (252, 190)
+    assert result.warnings == ("transparency is left out",)
+    result = restore_film(request(folder, tmp_path / "odd.mp4", codec="h264"))
+    assert decoded(tmp_path / "odd.mp4")[0].shape[1::-1] == (result.width, result.height)
+
+
+def test_frames_made_anew_are_others(tmp_path: Path) -> None:
+    for name, value in (("f_1.bmp", 0), ("f_2.bmp", 0)):
+        cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), value, np.uint8))
+    before = NumberedFrames(tmp_path, Fraction(25)).fingerprint()
+    assert NumberedFrames(tmp_path, Fraction(25)).fingerprint() == before
+    found = (tmp_path / "f_2.bmp").stat()
+    cv2.imwrite(str(tmp_path / "f_2.bmp"), np.full((8, 8, 3), 255, np.uint8))
+    os.utime(tmp_path / "f_2.bmp", ns=(found.st_atime_ns, found.st_mtime_ns + 10**9))
+    assert (tmp_path / "f_2.bmp").stat().st_size == found.st_size
+    assert NumberedFrames(tmp_path, Fraction(25)).fingerprint() != before
 
 
 def test_a_folder_of_numbered_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

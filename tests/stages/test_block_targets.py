@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,3 +67,13 @@ def test_the_parts_before_a_block_run_once_an_image(tiny: OneStepRestorer, faces
     for hook in hooks:
         hook.remove()
     assert sorted(runs) == ["embedder"] * 3 + ["encoder"] * 3 + ["unet"] * 3
+
+
+def test_what_is_kept_lies_in_main_memory(faces: Tensor) -> None:
+    """That of ten thousand faces would fill a GPU."""
+    teacher: Any = SimpleNamespace(device=torch.device("meta"))
+    made: Any = (SimpleNamespace(cpu=lambda: torch.ones(1)),)  # on a GPU
+    activations = TeacherActivations(teacher, faces)
+    (given,) = activations._made("encoded", lambda _: made, torch.tensor([0, 2]))
+    assert (given.device, given.shape) == (teacher.device, (2,))
+    assert all(part.device.type == "cpu" for parts in activations._before.values() for part in parts)

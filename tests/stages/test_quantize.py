@@ -23,6 +23,8 @@ from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
 from quantface_core.kernels.dispatch import BACKENDS
 from quantface_core.nn.swap import prepare, quant_layers, quantizable
+from quantface_core.pipelines.models import LoadedModel
+from quantface_core.pipelines.quantize import QuantizeRequest, images_sha256, quantize
 from quantface_core.quant.shared_inputs import shared_input_groups
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer, restorer_formats
@@ -120,6 +122,27 @@ def test_an_interrupt_leaves_the_model_as_it_was(tiny: OneStepRestorer, faces: t
         quantize_restorer(model, statistics, faces[:1], SETTINGS, stop)
     assert not quant_layers(model)
     assert torch.equal(model(faces), tiny(faces))
+
+
+def test_a_batch_that_gradients_are_kept_for_calibrates_too(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
+    batch, plain = faces.clone().requires_grad_(), replace(SETTINGS, scaling=False, clipping=False, rank=0)
+    result = quantize(QuantizeRequest(LoadedModel("tiny", copy.deepcopy(tiny)), batch, plain))
+    assert result.model.notes["calibration_sha256"] == images_sha256(faces)
+
+
+def test_a_refused_batch_leaves_the_model_as_it_was(
+    tiny: OneStepRestorer, faces: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose checksum cannot be had."""
+
+    def refuse(_: torch.Tensor) -> str:
+        raise UsageError("no checksum")
+
+    monkeypatch.setattr("quantface_core.pipelines.quantize.images_sha256", refuse)
+    model = copy.deepcopy(tiny)
+    with pytest.raises(UsageError):
+        quantize(QuantizeRequest(LoadedModel("tiny", model), faces, replace(SETTINGS, rank=0)))
+    assert not quant_layers(model)
 
 
 def test_the_same_seed_gives_the_same_integers(tiny: OneStepRestorer, faces: torch.Tensor) -> None:

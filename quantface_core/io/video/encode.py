@@ -125,8 +125,9 @@ class SegmentWriter:
         self._av = require_av()
         self._info, self._coded = info, stored_format(info, encoder)
         self.delay = 0  # frames that a player has to decode ahead
+        self.count = 0  # frames taken
         self._rate = nominal_rate(info, encoder)
-        self._written = self._count = 0
+        self._written = 0
         self._size = stored_size(info, encoder, factor)
         self._container = self._av.open(str(path), "w", format="matroska")
         self._stream = self._container.add_stream(encoder.name, rate=self._rate, options=_options(encoder, info))
@@ -144,16 +145,17 @@ class SegmentWriter:
     def close(self) -> None:
         """Finish the file. Raises WriteError."""
         try:
-            self._mux(self._encoded(None) if self._count else [])
+            self._mux(self._encoded(None) if self.count else [])
         finally:
             self._container.close()
 
     def add(self, planes: Sequence[Plane]) -> None:
         """The next frame, upright, at its final size. Raises WriteError."""
         frame = self._frame(planes)
-        frame.pts, frame.time_base = self._count, 1 / self._rate
-        self._count += 1
-        self._mux(self._encoded(frame))
+        frame.pts, frame.time_base = self.count, 1 / self._rate
+        packets = self._encoded(frame)
+        self.count += 1
+        self._mux(packets)
 
     def _encoded(self, frame: Any) -> list[Any]:
         try:

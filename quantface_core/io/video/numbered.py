@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ...errors import ImageError, UsageError
@@ -60,12 +61,14 @@ class NumberedFrames:
         height, width = first.pixels.shape[:2]
         bits = 8 if first.pixels.dtype == np.uint8 else 16
         coding = Coding("rgb", True, bits)
+        self.transparent = first.alpha is not None
         pix_fmt = "gbrp" if bits == 8 else "gbrp16le"
         self.info = FilmInfo(width, height, rate, 1 / rate, len(self.paths), "pictures", pix_fmt, coding)
 
     def fingerprint(self) -> str:
-        """What tells the folder's pictures from others, at once: their names and sizes."""
-        listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in self.paths)
+        """What tells the folder's pictures from others, at once: their names, sizes and times."""
+        found = [(path.name, path.stat()) for path in self.paths]
+        listing = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in found)
         return hashlib.sha256(listing.encode()).hexdigest()
 
     def frames(self, start: int | None = None) -> Iterator[NumberedFrame]:
@@ -88,6 +91,8 @@ class NumberedFrames:
 
 
 def write_numbered(frame: NumberedFrame, pixels: Pixels, path: Path) -> None:
-    """Write a picture as its source was, with other pixels. Raises WriteError."""
-    alpha = frame.photo.alpha if pixels.shape == frame.photo.pixels.shape else None
+    """Write a picture as its source was, with other pixels, enlarged or not. Raises WriteError."""
+    alpha = frame.photo.alpha
+    if alpha is not None and alpha.shape != pixels.shape[:2]:
+        alpha = cv2.resize(alpha, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     write_photo(replace(frame.photo, pixels=pixels, alpha=alpha), path)

@@ -48,7 +48,6 @@ class FilmReader:
             if first is None:
                 raise ImageError("no frame of it can be decoded")
             self.info = _info(container, stream, first)
-        self.damaged = 0
 
     def fingerprint(self) -> str:
         """What tells the film's file from another, at once: its size, its beginning and its end."""
@@ -62,8 +61,9 @@ class FilmReader:
     def frames(self, start: int | None = None) -> Iterator[Frame]:
         """All frames, or those from timestamp `start` on. Raises ImageError.
 
-        What is damaged is left out, and counted in `damaged`.
+        What is damaged is left out, and counted in `damaged`, by every call anew.
         """
+        self.damaged = 0
         with self._told(), self._opened() as (container, stream):
             if start is not None:
                 container.seek(start, stream=stream)

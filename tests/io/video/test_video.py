@@ -187,6 +187,20 @@ def test_a_damaged_tail_is_left_out(tmp_path: Path) -> None:
     assert times == sorted(set(times))
 
 
+def test_damaged_pieces_are_counted_once(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", steps=(512,) * 50, options={"g": "5"}, size=(160, 120))
+    noisy = np.frombuffer((tmp_path / "a.mp4").read_bytes(), np.uint8).copy()
+    begin, end = len(noisy) * 2 // 5, len(noisy) // 2
+    noisy[begin:end] = np.random.default_rng(0).integers(0, 256, end - begin)
+    (tmp_path / "b.mp4").write_bytes(noisy.tobytes())
+    reader = FilmReader(tmp_path / "b.mp4")
+    frames = len(list(reader.frames()))
+    damaged = reader.damaged
+    assert damaged > 0
+    assert len(list(reader.frames())) == frames
+    assert reader.damaged == damaged
+
+
 def test_codecs_qualities_and_containers(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", sound=True)
     info = FilmReader(tmp_path / "a.mp4").info

@@ -1,0 +1,33 @@
+"""A model that a shipped recipe makes: what a killed process left of it goes, and nothing that others write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantface_core.io.recipes import known_recipes, load_recipe
+from quantface_core.pipelines import build as built
+from quantface_core.pipelines.build import BuildRequest, BuildResult, build_named
+from quantface_core.pipelines.callbacks import PipelineCallbacks
+
+
+def test_a_killed_build_s_half_files_are_removed_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = next(name for name in known_recipes() if not load_recipe(name).distill)
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path))
+    (work := tmp_path / f"{name}.build").mkdir()
+    for half in (work / ".quantface-a.safetensors", others := tmp_path / ".quantface-b.safetensors"):
+        half.write_bytes(b"half a model")
+
+    def build(request: BuildRequest, _: PipelineCallbacks) -> BuildResult:
+        assert not list(work.iterdir())
+        assert request.output.parent == work  # where a temporary file of it is, too
+        request.output.write_bytes(b"a model")
+        return BuildResult(request.output, request.output)
+
+    monkeypatch.setattr(built, "build", build)
+    path = build_named(name)
+    assert path.read_bytes() == b"a model"
+    assert {p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")} == {path.name, others.name}
