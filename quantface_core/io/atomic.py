@@ -87,3 +87,12 @@ def _removed_on_failure(temporary: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the file system refuses while it lasts is a WriteError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path}: cannot write ({error.strerror})") from None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from ..errors import UsageError, WriteError
+from ..errors import UsageError
+from .atomic import writing
+from .process_lock import only_process
 
 Record = Mapping[str, Any]
 _RESULT = {"output", "settings", "size", "mtime_ns", "sha256", "error"}  # what a result's record has at least
@@ -33,23 +33,14 @@ class Manifest:
         self._path, self._shown = path, shown or str(path)
         self._records: dict[str, Record] = {}
         self.begun = False  # whether a run has told its settings
-        with self._writing(), ExitStack() as stack:
+        refusal = f"{self._shown}: another process works on this folder: wait for it, or choose another output folder"
+        with writing(path), ExitStack() as stack:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock(stack)
+            stack.enter_context(only_process(path.with_name(f".{path.name}.lock"), refusal))
             self._read()
             # Not buffered: what a full disk does not take is not kept to be written, and fail, again.
             self._file = stack.enter_context(path.open("ab", buffering=0))
             self._open = stack.pop_all()
-
-    def _lock(self, stack: ExitStack) -> None:
-        """Keep other processes out; the system lets them in when this one ends, however it does."""
-        lock = FileLock(self._path.with_name(f".{self._path.name}.lock"), timeout=0, thread_local=False)
-        try:
-            with suppress(NotImplementedError):  # by a file system that has no locks
-                stack.enter_context(lock)
-        except TimeoutError:
-            remedy = "wait for it, or choose another output folder"
-            raise UsageError(f"{self._shown}: another process works on this folder: {remedy}") from None
 
     def _read(self) -> None:
         whole = 0
@@ -80,21 +71,14 @@ class Manifest:
     def add(self, record: Record) -> None:
         """Append a line; it is there even if the process is killed right after."""
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        with self._writing():
+        with writing(self._path):
             while line:
                 line = line[self._file.write(line) :]
         self._know(record)
 
     def close(self) -> None:
-        with self._writing():
+        with writing(self._path):
             self._open.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise WriteError(f"{self._path}: cannot write ({error.strerror})") from None
 
 
 def _is_torn(line: bytes, first: bool) -> bool:

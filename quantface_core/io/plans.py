@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from .atomic import atomic_path
 
 _PLAN, _SENSITIVITY, _VERSION = "quantface-plan", "quantface-sensitivity", 1
 _KEYS = {"macs": "multiplications"}  # of files, where they are not the fields' names
+_MOST = 2**63  # of a number of a file
 _LARGEST = 100_000_000  # bytes of a file that is read: far more than any model's layers need
 
 
@@ -105,7 +105,7 @@ def _layer(name: str, row: Any) -> LayerSensitivity:
 
 
 def _number(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value < math.inf:
+    if type(value) not in (int, float) or not 0 <= value < _MOST:
         raise ConfigError(f"{name}: a number of at least 0, got {value!r:.40}")
     return value
 

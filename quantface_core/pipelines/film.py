@@ -24,7 +24,7 @@ from ..stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_need
 from ..types import Pixels
 from .callbacks import PipelineCallbacks, Progress
 from .film_report import FilmResult, build_result, record_of
-from .film_request import FilmRequest, check_request, open_sink, open_source, settings_of
+from .film_request import FilmRequest, check_request, film_settings, open_sink, open_source
 from .film_state import FilmState, FrameDetections
 
 PART = 48
@@ -61,7 +61,7 @@ class _Run:
         output = Path(os.path.abspath(request.output))  # the current folder has no name of its own
         folder = output.with_name(f"{output.name}.part")
         resumed = folder.exists()
-        self._state = FilmState(folder, settings_of(request, self._source, self._sink), request.resume)
+        self._state = FilmState(folder, film_settings(request, self._source, self._sink), request.resume)
         try:
             if not resumed:
                 self._try_out()

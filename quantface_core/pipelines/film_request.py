@@ -70,7 +70,7 @@ def _range(request: FilmRequest) -> tuple[Fraction, Fraction | None] | None:
     return None if request.start is None and request.end is None else (request.start or Fraction(0), request.end)
 
 
-def settings_of(request: FilmRequest, source: FilmReader | NumberedFrames, sink: Sink) -> dict[str, Any]:
+def film_settings(request: FilmRequest, source: FilmReader | NumberedFrames, sink: Sink) -> dict[str, Any]:
     """All that the result's frames depend on."""
     dtype = getattr(request.restorer, "dtype", None)  # what `auto` became; None = told when its parts are loaded
     return {

@@ -11,17 +11,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
-from ..errors import UsageError, WriteError
+from ..errors import UsageError
 from ..faces.appearance import Appearance
-from ..io.atomic import atomic_path
+from ..io.atomic import atomic_path, writing
+from ..io.process_lock import only_process
 from ..types import Face
 
 _SETTINGS, _FOUND, _LOCK = "settings.json", "found.jsonl", ".lock"
@@ -77,27 +77,18 @@ class FilmState:
                 raise UsageError(f"{folder} holds an unfinished run: --resume goes on with it; or delete it")
             self._check(wanted)
         else:
-            with self._writing():
+            with writing(self.folder):
                 folder.mkdir(parents=True)
             with atomic_path(folder / _SETTINGS) as temporary:
                 temporary.write_text(json.dumps(wanted, indent=1), "utf-8")
-        with self._writing(), ExitStack() as stack:
-            self._lock(stack)
+        refusal = f"{folder}: another process works on this film: wait for it, or choose another output"
+        with writing(folder), ExitStack() as stack:
+            stack.enter_context(only_process(folder / _LOCK, refusal))
             for left in folder.glob(".quantface-*"):  # of a killed process
                 left.unlink()
             self.found_count = self._mend()
             self._file = stack.enter_context((folder / _FOUND).open("a", encoding="utf-8"))
             self._open = stack.pop_all()
-
-    def _lock(self, stack: ExitStack) -> None:
-        """Keep other processes out; the system lets them in when this one ends, however it does."""
-        lock = FileLock(self.folder / _LOCK, timeout=0, thread_local=False)
-        try:
-            with suppress(NotImplementedError):  # by a file system that has no locks
-                stack.enter_context(lock)
-        except TimeoutError:
-            remedy = "wait for it, or choose another output"
-            raise UsageError(f"{self.folder}: another process works on this film: {remedy}") from None
 
     def _check(self, wanted: Mapping[str, Any]) -> None:
         try:
@@ -133,7 +124,7 @@ class FilmState:
 
     def add(self, found: FrameDetections) -> None:
         """Keep what was found in the next frame."""
-        with self._writing():
+        with writing(self.folder):
             self._file.write(found.to_line() + "\n")
             self._file.flush()
         self.found_count += 1
@@ -166,12 +157,5 @@ class FilmState:
     def remove(self) -> None:
         """The film is finished."""
         self.close()
-        with self._writing():
+        with writing(self.folder):
             shutil.rmtree(self.folder)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise WriteError(f"{self.folder}: cannot write ({error.strerror})") from None

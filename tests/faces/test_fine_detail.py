@@ -101,3 +101,16 @@ def test_repeated_pixels_finer_than_the_crop_are_detail(portraits: list[Pixels])
     small = cv2.resize(portraits[0], (256, 256), interpolation=cv2.INTER_AREA)
     blocks = cv2.resize(small, (512, 512), interpolation=cv2.INTER_NEAREST)
     assert measured(blocks)[0].damage == ""
+
+
+def test_an_area_sees_what_lies_beside_it() -> None:
+    """Noise that begins where an area ends counts in it as in the whole."""
+    photo = np.full((256, 256, 3), 120, np.uint8)
+    photo[:, 128:] = grainy(photo[:, 128:], 12)
+    to_photo = whole_transform(64, 64, 256)
+    crop = extract(photo, invert(to_photo), 64)
+    fine_detail = FineDetail(crop, np.ones((64, 64), np.float32), noise=8 / 255)
+    rim = (slice(None), slice(126, 130))
+    whole, part = (removed_detail(Area(0, 0, right, 256), photo, fine_detail, to_photo) for right in (256, 130))
+    np.testing.assert_allclose(part[rim], whole[rim], atol=1e-4)
+    assert np.abs(whole[rim]).max() > 0.01

@@ -66,7 +66,14 @@ def test_the_wrong_field_of_a_plan_is_named(change: dict, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("error", float("nan")), ("error", -1), ("fixed", 99), ("weight", {"4": 1}), ("parameters", "many")],
+    [
+        ("error", float("nan")),
+        ("error", -1),
+        ("fixed", 99),
+        ("weight", {"4": 1}),
+        ("parameters", "many"),
+        ("parameters", 10**400),
+    ],
 )
 def test_the_wrong_field_of_a_layer_is_named(field: str, value: object) -> None:
     table = json.loads(sensitivity_to_json(SENSITIVITY))
