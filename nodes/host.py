@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
 OTHERS = "facerestore_models"  # where other packs keep GFPGAN, RestoreFormer and CodeFormer
-_NEEDED = 2800  # bytes a pixel of a face takes while it is restored: a GPU's 0.7 GB at 512x512 (measured, H100)
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
 FRPlanSocket = io.Custom("FR_PLAN")
@@ -171,7 +170,7 @@ def load_together(*models: FRModel, faces: int = 1) -> None:
     import comfy.model_management as management
 
     kept = compute_device().type == "cuda"  # graphs keep one face's maps
-    need = max(_NEEDED * model.restorer.image_size**2 for model in models) * (faces + kept)
+    need = max(model.restorer.working_memory for model in models) * (faces + kept)
     management.load_models_gpu([model.patcher for model in models], memory_required=need, force_full_load=True)
 
 
@@ -188,6 +187,7 @@ def compute_dtype(precision: str) -> torch.dtype | None:
 
 
 def compute_device() -> torch.device:
+    """Where the host runs models."""
     import comfy.model_management as management
 
     device: torch.device = management.get_torch_device()

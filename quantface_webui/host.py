@@ -130,6 +130,7 @@ def loading() -> AbstractContextManager[Any]:
 
 
 def empty_cache() -> None:
+    """Collect garbage, and give the GPU's unused memory back."""
     from modules import devices
 
     gc.collect()

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from quantface_core.restorer import RestorerModel
 
-_NEEDED = 2800  # bytes a pixel of a face takes while it is restored
 _lock = threading.RLock()
-_cached: tuple[tuple[str, int, int], RestorerModel] | None = None
+_cached: tuple[tuple[str, int, int, torch.dtype | None], RestorerModel] | None = None
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def restorer(path: Path, device: torch.device) -> Iterator[RestorerModel]:
     """The file's restorer on a device, nobody else's while it lasts. Raises ModelError."""
     with _lock:
         model = _loaded(path, device)
-        host.make_room(path.stat().st_size + _NEEDED * model.image_size**2, device)
+        host.make_room(path.stat().st_size + model.working_memory, device)
         if not _is_on(model, device):  # moving, even to where it is, would pack its integers again
             try:
                 model.to(device)
@@ -53,11 +52,12 @@ def _loaded(path: Path, device: torch.device) -> RestorerModel:
 
     global _cached
     stat = path.stat()
-    key = (str(path), stat.st_mtime_ns, stat.st_size)
+    dtype = _dtype(device)  # a GPU's may be one that the processor emulates
+    key = (str(path), stat.st_mtime_ns, stat.st_size, dtype)
     if _cached is None or _cached[0] != key:
         _cached = None  # before the next: two at once may not fit
         with host.loading():
-            model = load_restorer(path, "cpu", _dtype(device))
+            model = load_restorer(path, "cpu", dtype)
         _cached = (key, model)
     return _cached[1]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 
 def needs_gradient(x: Tensor) -> bool:
+    """Whether autograd would record what is computed from x."""
     return torch.is_grad_enabled() and x.requires_grad
 
 

@@ -60,6 +60,9 @@ class QuantConv2d(QuantLayer):
         super().release()
         self._phases_of = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_phases_of": {}}
+
     @never_compiled
     def forward(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
         """`fusion`: only of a layer that `fused.fuses`."""
@@ -77,7 +80,8 @@ class QuantConv2d(QuantLayer):
     def _compute(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
         if autocasts(x):
             return under_autocast(partial(self._compute, fusion=fusion), x)
-        if not len(x):  # has no largest magnitudes: whatever the weight, the result has its shape only
+        if not len(x) or any(n + 2 * p < k for n, p, k in zip(x.shape[2:], self.padding, self.shape[2:], strict=True)):
+            # Nothing to compute: torch's own empty result, or its own error.
             return F.conv2d(x, x.new_empty(self.shape), None, self.stride, self.padding)
         kernel = self.kernel()
         if isinstance(kernel, FusedConv2d):

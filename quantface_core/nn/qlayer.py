@@ -206,9 +206,10 @@ class QuantLayer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantLayer:
         """Follows a model to another device, never to another dtype: scales keep what they were stored with."""
-        device = fn(self.packed).device
         for name, buffer in self._buffers.items():
-            self._buffers[name] = None if buffer is None else buffer.to(device)
+            if buffer is not None:
+                moved = fn(buffer)
+                self._buffers[name] = moved if moved.dtype == buffer.dtype else buffer.to(moved.device)
         self.release()
         return self
 

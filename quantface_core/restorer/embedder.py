@@ -95,6 +95,8 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
+    """Residual block, attention, residual block: [B, C, H, W] -> the same shape."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.block_1 = ResnetBlock(channels, channels)

@@ -22,6 +22,7 @@ from .feature_paths import FeaturePaths, Maps, decode_with_maps, encode_with_map
 from .fold_rules import RULES
 from .interface import RestorerModel
 from .residual import replace_residuals
+from .seeded_noise import seeded_noise
 from .time_embedding import cache_time_embedding
 from .transformer import replace_transformers
 from .upsample import replace_upsamplers
@@ -100,7 +101,7 @@ class OneStepRestorer(RestorerModel):
         return posterior.mode(), posterior.std, maps
 
     def _sampled(self, mean: Tensor, std: Tensor, maps: Maps, seeds: Sequence[int] | None) -> Latent:
-        code = mean if seeds is None else mean + std * _noise(seeds, mean)
+        code = mean if seeds is None else mean + std * seeded_noise(seeds, [mean.shape[1:]])[0].to(mean)
         return Latent(code * self.vae.config.scaling_factor, maps)
 
     def predict(self, latent: Latent, prompt: Tensor) -> Latent:
@@ -190,9 +191,3 @@ def _act_in_place(model: nn.Module) -> None:
         for name in ("nonlinearity", "conv_act"):
             if type(getattr(module, name, None)) is nn.SiLU:
                 setattr(module, name, _MapSiLU())
-
-
-def _noise(seeds: Sequence[int], like: Tensor) -> Tensor:
-    """Standard normal noise, one seed an image; drawn on the CPU so that every device gets the same."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return torch.stack([torch.randn(like.shape[1:], generator=g, dtype=torch.float32) for g in generators]).to(like)

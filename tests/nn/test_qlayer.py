@@ -113,11 +113,36 @@ def test_scales_keep_their_dtype_and_copies_compute_the_same() -> None:
     assert torch.equal(twin(x), expected)
 
 
-def test_a_copy_holds_no_more_than_the_layer_did() -> None:
-    low, _ = balanced(nn.Linear(64, 8), 4, 5)
+@pytest.mark.parametrize("layer", [nn.Linear(64, 8), nn.Conv2d(64, 8, 3, padding=1)], ids=["linear", "convolution"])
+def test_a_copy_holds_no_more_than_the_layer_did(layer: nn.Module) -> None:
+    low, _ = balanced(layer, 4, 5)
     before = len(pickle.dumps(low))
-    low(torch.randn(3, 64))
+    if isinstance(layer, nn.Conv2d):
+        low.fuse_upsample = True
+        low.forward_upsampled(torch.randn(1, 64, 6, 6))
+    else:
+        low(torch.randn(3, 64))
     assert len(pickle.dumps(low)) < 1.2 * before
+
+
+def test_layers_are_emptied_and_shared_as_modules_are() -> None:
+    low, _ = balanced(nn.Linear(64, 8), 4, 5)
+    x = torch.randn(3, 64)
+    expected = low(x)
+    low.share_memory()
+    assert all(buffer.is_shared() for buffer in low.buffers())
+    assert torch.equal(low(x), expected)
+    state = {name: value.clone() for name, value in low.state_dict().items()}
+    low.to("meta").to_empty(device="cpu").load_state_dict(state)
+    assert torch.equal(low(x), expected)
+
+
+def test_maps_smaller_than_the_kernel_are_refused_as_torch_does() -> None:
+    layer = nn.Conv2d(16, 8, 5)
+    low, _ = balanced(layer, 4, 5)
+    for convolution in (layer, low):
+        with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+            convolution(torch.randn(1, 16, 4, 8))
 
 
 def test_threads_that_ask_at_once_prepare_once(monkeypatch: pytest.MonkeyPatch) -> None:

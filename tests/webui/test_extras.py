@@ -266,6 +266,7 @@ def test_a_model_that_moved_in_part_is_loaded_anew(
         raise torch.cuda.OutOfMemoryError("no room")
 
     monkeypatch.setattr(first.vae, "_apply", runs_out)
+    monkeypatch.setattr(model_cache, "_dtype", lambda _: None)  # every device's is the same model
     with pytest.raises(torch.cuda.OutOfMemoryError), model_cache.restorer(path, torch.device("meta")):
         pass
     with model_cache.restorer(path, torch.device("cpu")) as other:
@@ -289,3 +290,20 @@ def test_a_model_stays_until_its_file_changes(script: Any, webui: SimpleNamespac
         assert other is not first
     model_cache.drop()
     assert model_cache._cached is None
+
+
+def test_a_model_of_a_gpus_dtype_is_loaded_anew_for_the_processor(
+    script: Any, webui: SimpleNamespace, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from quantface_webui import model_cache
+
+    path, cpu = webui.models / model, torch.device("cpu")
+    monkeypatch.setattr(model_cache, "_dtype", lambda _: torch.bfloat16)
+    with model_cache.restorer(path, cpu) as first:
+        assert first.dtype == torch.bfloat16
+    monkeypatch.setattr(model_cache, "_dtype", lambda _: torch.float32)
+    with model_cache.restorer(path, cpu) as second:
+        assert second.dtype == torch.float32
+    model_cache.drop()

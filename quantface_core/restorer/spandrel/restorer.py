@@ -14,6 +14,7 @@ from ...nn.channels_last_norm import replace_norms
 from ...nn.replace import replace_modules
 from ..interface import RestorerModel
 from ..one_step import postprocess, preprocess
+from ..seeded_noise import seeded_noise
 from ..upsample import Upsample
 from .architectures import network
 from .attention import SplitAttention
@@ -95,7 +96,8 @@ class SpandrelRestorer(RestorerModel):
             conditions += [scale(x), shift(x)]
         noise = list(net.stylegan_decoder.noises.buffers())
         if seeds is not None:
-            noise = _drawn(seeds, noise)
+            drawn = seeded_noise(seeds, [buffer.shape[1:] for buffer in noise])
+            noise = [new.to(buffer) for new, buffer in zip(drawn, noise, strict=True)]
         picture: Tensor = net.stylegan_decoder([style], conditions, input_is_latent=net.input_is_latent, noise=noise)[0]
         return picture
 
@@ -103,12 +105,6 @@ class SpandrelRestorer(RestorerModel):
 def _edges(architecture: str, network: Any) -> tuple[str, ...]:
     last = len(network.generator.blocks) - 1 if architecture == "CodeFormer" else 0
     return tuple(pattern.format(last=last) for pattern in _EDGES[architecture])
-
-
-def _drawn(seeds: Sequence[int], like: Sequence[Tensor]) -> list[Tensor]:
-    """Standard normal noise shaped as this, one seed an image; drawn on the CPU so that every device gets the same."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return [torch.cat([torch.randn(t.shape, generator=g, dtype=torch.float32) for g in generators]).to(t) for t in like]
 
 
 def _without_unused(gfpgan: Any) -> None:
