@@ -1,4 +1,4 @@
-"""An autoencoder alone: diffusers' `AutoencoderKL`, encoder and decoder."""
+"""A standalone autoencoder: diffusers' `AutoencoderKL`, of which the decoder is quantized."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import quantface_core as qf
 
 
 def build() -> nn.Module:
-    """With random weights and narrow; yours comes from `AutoencoderKL.from_pretrained`."""
+    """A narrow model with random weights; yours comes from `AutoencoderKL.from_pretrained`."""
     torch.manual_seed(0)
     return AutoencoderKL(
         block_out_channels=(32, 64),
@@ -30,7 +30,7 @@ def main() -> None:
     qf.save_quantized(model, "decoder-w8a8.safetensors")
     again = qf.load_quantized("decoder-w8a8.safetensors")
     same = torch.equal(model(batches()[0]).sample, again(batches()[0]).sample)
-    print(f"the loaded model gives the same numbers: {same}")
+    print(f"the loaded model's output is identical: {same}")
 
 
 if __name__ == "__main__":

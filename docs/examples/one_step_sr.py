@@ -1,4 +1,4 @@
-"""A one-step super-resolution pipeline of diffusers' classes: encoder, one step of the UNet, decoder."""
+"""A one-step super-resolution pipeline built from diffusers classes: encoder, one UNet step, decoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OneStepSR(nn.Module):
 
 
 def build() -> nn.Module:
-    """With random weights and narrow; yours come from `from_pretrained`."""
+    """Narrow models with random weights; yours come from `from_pretrained`."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=16,
@@ -57,7 +57,7 @@ def main() -> None:
     qf.save_quantized(model, "sr-w4a4.safetensors")
     again = qf.load_quantized("sr-w4a4.safetensors", build())
     same = torch.equal(model(batches()[0]), again(batches()[0]))
-    print(f"the loaded model gives the same numbers: {same}")
+    print(f"the loaded model's output is identical: {same}")
 
 
 if __name__ == "__main__":

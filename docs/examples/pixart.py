@@ -1,4 +1,4 @@
-"""A diffusion transformer: diffusers' `PixArtTransformer2DModel`, whose norms have no weights of their own."""
+"""A diffusion transformer: diffusers' `PixArtTransformer2DModel`, whose norms have no affine weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import quantface_core as qf
 
 
 def build() -> nn.Module:
-    """With random weights and narrow; yours comes from `PixArtTransformer2DModel.from_pretrained`."""
+    """A narrow model with random weights; yours comes from `PixArtTransformer2DModel.from_pretrained`."""
     torch.manual_seed(0)
     return PixArtTransformer2DModel(
         num_attention_heads=4,
@@ -42,7 +42,7 @@ def main() -> None:
     qf.save_quantized(model, "pixart-w4a4.safetensors")
     again = qf.load_quantized("pixart-w4a4.safetensors")
     same = torch.equal(model(**batches()[0]).sample, again(**batches()[0]).sample)
-    print(f"the loaded model gives the same numbers: {same}")
+    print(f"the loaded model's output is identical: {same}")
 
 
 if __name__ == "__main__":

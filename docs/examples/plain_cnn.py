@@ -1,4 +1,4 @@
-"""A network of one's own, in plain torch: a small super-resolution CNN."""
+"""A custom network in plain torch: a small super-resolution CNN."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TinySR(nn.Module):
 
 
 def build() -> nn.Module:
-    """With random weights, their channels as unlike as training makes them."""
+    """A model with random weights, whose channels differ in scale as after training."""
     torch.manual_seed(0)
     model = TinySR().eval()
     with torch.no_grad():
@@ -32,7 +32,7 @@ def build() -> nn.Module:
 
 
 def batches(count: int = 3) -> list[Tensor]:
-    """Pictures, as the network will see them."""
+    """Images representative of the network's inputs."""
     return list(torch.rand(count, 2, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1)
 
 
@@ -40,9 +40,9 @@ def main() -> None:
     model = build()
     qf.quantize(model, batches(), qf.QuantConfig(weight_bits=4, activation_bits=4, rank=4), exclude=["head", "tail"])
     qf.save_quantized(model, "tiny-sr-w4a4.safetensors")
-    again = qf.load_quantized("tiny-sr-w4a4.safetensors", build())  # its own class gives the skeleton
+    again = qf.load_quantized("tiny-sr-w4a4.safetensors", build())  # an instance of its class is the skeleton
     same = torch.equal(model(batches()[0]), again(batches()[0]))
-    print(f"the loaded model gives the same numbers: {same}")
+    print(f"the loaded model's output is identical: {same}")
 
 
 if __name__ == "__main__":

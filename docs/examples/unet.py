@@ -1,4 +1,4 @@
-"""The UNet of Stable Diffusion alone: diffusers' `UNet2DConditionModel`."""
+"""Stable Diffusion's UNet on its own: diffusers' `UNet2DConditionModel`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import quantface_core as qf
 
 
 def build() -> nn.Module:
-    """With random weights and narrow; yours comes from `UNet2DConditionModel.from_pretrained`."""
+    """A narrow model with random weights; yours comes from `UNet2DConditionModel.from_pretrained`."""
     torch.manual_seed(0)
     return UNet2DConditionModel(
         sample_size=16,
@@ -27,7 +27,7 @@ def build() -> nn.Module:
 
 
 def batches(count: int = 3) -> list[dict[str, Any]]:
-    """Keyword arguments of the model: noisy latents, the step, what the prompt's encoder gives."""
+    """Keyword arguments of the model: noisy latents, the timestep, the text encoder's output."""
     generator = torch.Generator().manual_seed(1)
     return [
         {
@@ -44,9 +44,9 @@ def main() -> None:
     plan = qf.allocate(model, batches(1), qf.Budget(activation_bits=4.5, weight_bits=4.5), exclude=edges)
     reports = qf.quantize(model, batches(), qf.QuantConfig(rank=8), exclude=edges, plan=plan)
     qf.save_quantized(model, "unet-mixed.safetensors")
-    again = qf.load_quantized("unet-mixed.safetensors")  # a class of diffusers, built from the file
+    again = qf.load_quantized("unet-mixed.safetensors")  # a diffusers class, built from the file
     same = torch.equal(model(**batches()[0]).sample, again(**batches()[0]).sample)
-    print(f"{len(reports)} layers quantized; the loaded model gives the same numbers: {same}")
+    print(f"{len(reports)} layers quantized; the loaded model's output is identical: {same}")
 
 
 if __name__ == "__main__":
