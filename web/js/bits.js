@@ -1,9 +1,9 @@
-// Bits of every layer along the network, weights and activations; hover or use the arrow keys for the numbers.
+// Bits of every layer along the network, for weights and activations; hover or use the arrow keys to read the values.
 import { COLOURS, element, keepPointer, svg } from "./element.js";
 
-const WIDTH = 1000, HEIGHT = 200; // of the drawing, which stretches to the node
-const LANES = [62, 130, 198]; // the floors of three lanes: bits of weights, bits of activations, the value
-const TALL = 56; // of a lane
+const WIDTH = 1000, HEIGHT = 200; // of the drawing, which stretches to fit the node
+const LANES = [62, 130, 198]; // baselines of the three lanes: weight bits, activation bits, the value
+const TALL = 56; // height of a lane
 const MOST = 8; // bits
 
 export function bitsChart(words) {
@@ -44,7 +44,7 @@ export function bitsChart(words) {
     mark.setAttribute("width", Math.max(wide, 2));
     const number = value === null || value === undefined ? "" : `, ${Number(value).toPrecision(3)}`;
     told.textContent =
-      `${name}: ${weights} ${words.bits} ${words.weights}, ${activations} ${words.bits} ${words.activations}${number}`;
+      `${name}: ${weights}${words.bits} ${words.weights}, ${activations}${words.bits} ${words.activations}${number}`;
   }
 
   stage.addEventListener("pointermove", (event) => {
@@ -104,7 +104,7 @@ function bars(layers) {
   ]);
 }
 
-// On a logarithmic scale: a layer's damage spans many powers of ten.
+// On a logarithmic scale: layers' damage spans many orders of magnitude.
 function values(layers) {
   const known = layers.map(([, , , value], index) => [value, index]).filter(([value]) => value > 0);
   if (!known.length) return [];
@@ -116,7 +116,7 @@ function values(layers) {
   });
 }
 
-// The drawing stretches with the node, text must not: so the scale is laid over it.
+// The drawing stretches with the node but text must not, so the scale is a separate overlay.
 function scale() {
   return [0, 1].flatMap((lane) => [4, 8].map((bits) => element("span", {
     position: "absolute", right: "2px", top: `${(100 * (LANES[lane] - height(bits))) / HEIGHT}%`, font: "9px/1 sans-serif", color: COLOURS.text, textShadow: `0 0 2px ${COLOURS.ground}`, pointerEvents: "none",

@@ -1,4 +1,4 @@
-// Small helpers to build elements; colours are the page's own, so that every theme fits.
+// Small helpers to build elements; colours are the page's own, so that they fit every theme.
 import { app } from "../../../scripts/app.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -28,8 +28,8 @@ export const COLOURS = {
   value: "#10b981",
 };
 
-// The node must not be dragged, nor the canvas panned, by what happens inside; the wheel and the middle button are the
-// canvas's all the same. Vue nodes hand these on by themselves.
+// Pointer input inside must neither drag the node nor pan the canvas, but the wheel and the middle button still go to
+// the canvas. Vue nodes forward these automatically.
 export function keepPointer(target) {
   for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown"]) {
     target.addEventListener(kind, (event) => {

@@ -1,15 +1,15 @@
-// Restore Face's "fidelity" is CodeFormer's: it shows where the connected model has it, or nobody can say here.
+// Restore Face's "fidelity" is CodeFormer's: show it if the connected model has it, or if the page cannot tell.
 import { app } from "../../../scripts/app.js";
 
 const LOADER = "QuantFace_LoadModel", RESTORER = "QuantFace_RestoreFace";
-let known = new Set(); // models that have it, by their names in the loader's menu
-const saved = new WeakMap(); // heights of nodes that were just read from a workflow
+let known = new Set(); // models with a fidelity, by name in the loader's menu
+const saved = new WeakMap(); // heights of nodes just read from a workflow
 
 export function learn(definitions) {
   known = new Set(definitions[LOADER]?.input?.required?.model?.[1]?.fidelity ?? []);
 }
 
-// The node that gives a socket, past reroutes and nodes that pass a model on; undefined where the way leaves the graph.
+// The loader behind a node, past reroutes and nodes that pass a model on; undefined if the path leaves the graph.
 function loaderOf(node) {
   for (let steps = 0; node && steps < 100; steps++) {
     if (node.type === LOADER) return node;
@@ -35,10 +35,10 @@ function update(node) {
   saved.delete(node);
   if (Boolean(widget.hidden) === hidden) return;
   const [width, height] = node.size, before = node.computeSize()[1];
-  widget.hidden = hidden; // the canvas's
-  widget.options.hidden = hidden; // Vue nodes'
+  widget.hidden = hidden; // for the canvas
+  widget.options.hidden = hidden; // for Vue nodes
   const least = node.computeSize()[1];
-  // A height in a workflow is already without what is hidden.
+  // A height saved in a workflow already excludes hidden widgets.
   node.setSize([width, read ? Math.max(read, least) : height + least - before]);
   node.setDirtyCanvas(true, true);
 }
@@ -50,7 +50,7 @@ function everyNode(graph, act) {
   }
 }
 
-// After what is under way: links are there some time after the nodes that they connect.
+// Deferred: links appear some time after the nodes they connect.
 export function updateAll() {
   setTimeout(() => everyNode(app.rootGraph ?? app.graph, (node) => { if (node.type === RESTORER) update(node); }));
 }

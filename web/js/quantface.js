@@ -1,4 +1,4 @@
-// QuantFace in ComfyUI's page: which node shows what. The widgets themselves know nothing of nodes.
+// QuantFace in ComfyUI's page: which node shows what. The widgets themselves know nothing about nodes.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { bitsChart } from "./bits.js";
@@ -26,11 +26,11 @@ const bits = {
   height: 240,
   make: () => bitsChart(words(
     {
-      empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "bits",
-      alone: "picture's error with this layer alone at 4 bits", balanced: "layer's error after balancing",
+      empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "-bit",
+      alone: "image error with only this layer at 4 bits", balanced: "layer error after balancing",
     },
     {
-      empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: "位",
+      empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: " 位",
       alone: "仅此层为 4 位时图像的误差", balanced: "平衡后该层的误差",
     },
   )),
@@ -39,7 +39,7 @@ const bits = {
   },
 };
 
-// A line or two of text, for nodes whose pictures the page shows by itself.
+// A line or two of text, for nodes whose images the page shows itself.
 const lines = {
   height: 60,
   make: () => {
@@ -62,11 +62,11 @@ const VIEWS = {
   QuantFace_CalibrateBalance: bits,
 };
 
-const MARGIN = 10; // pixels that the canvas leaves around an element
+const MARGIN = 10; // pixels the canvas leaves around an element
 
 function attach(node, view) {
   const widget = view.make();
-  widget.element.style.minHeight = `${view.height - 2 * MARGIN}px`; // Vue nodes give an element what it asks for
+  widget.element.style.minHeight = `${view.height - 2 * MARGIN}px`; // Vue nodes give an element the size it asks for
   node.quantface = widget;
   const shown = node.addDOMWidget("quantface_view", "quantface_view", widget.element, {
     serialize: false,
@@ -75,22 +75,22 @@ function attach(node, view) {
     getValue: () => undefined,
     setValue: () => {},
   });
-  shown.serialize = false; // not a value: saved workflows keep theirs in place
+  shown.serialize = false; // not a value: it must not shift the widget values of saved workflows
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width, 340), Math.max(node.size[1], height)]);
 }
 
-// The name by which the page keeps what a node's last run gave; one in a subgraph has the subgraph's name too.
+// The key under which the page stores a node's last output; inside a subgraph it includes the subgraph's id.
 function locator({ graph, id }) {
   const inside = graph?.rootGraph && graph !== graph.rootGraph;
   return inside ? `${graph.id}:${id}` : String(id);
 }
 
-// Where Vue nodes find their previews; newer pages have no other way to it, and only mirror it in `app`.
+// Where Vue nodes find their previews; newer frontends offer no other access, and only mirror it in `app`.
 const outputStore = () =>
   document.querySelector("#vue-app")?.__vue_app__?.config.globalProperties.$pinia?._s?.get("nodeOutput");
 
-// The pictures that the host showed while the node ran: the result takes their place.
+// Remove the previews that the host showed while the node ran: the result replaces them.
 function dropPreviews(node) {
   outputStore()?.revokePreviewsByLocatorId?.(locator(node));
   delete app.nodePreviewImages?.[locator(node)];
@@ -101,7 +101,7 @@ function dropPreviews(node) {
   node.setSize([node.size[0], node.computeSize()[1]]);
 }
 
-// The page lists a pack's templates as the server's file system happens to: by name, a photo's comes first.
+// The page lists a pack's templates in the server's file system order; sorted by name, the one for a photo comes first.
 function sortTemplates() {
   const pack = decodeURIComponent(import.meta.url.split("/extensions/")[1]?.split("/")[0] ?? "");
   const given = api.getWorkflowTemplates;
@@ -122,7 +122,7 @@ app.registerExtension({
     fidelity.updateAll();
   },
   beforeRegisterNodeDef(nodeType, nodeData) {
-    // Any of ours may stand between the loader and Restore Face.
+    // Any of our nodes may sit between the loader and Restore Face.
     if (nodeData.name.startsWith("QuantFace_")) fidelity.follow(nodeType, nodeData.name);
     const view = VIEWS[nodeData.name];
     if (!view) return;
@@ -137,7 +137,7 @@ app.registerExtension({
       view.show(this.quantface, output);
       if (!view.keepsPictures) dropPreviews(this);
     };
-    // A workflow opened again in another tab still has its results, which the page brings back some time after its nodes.
+    // A workflow reopened in another tab still has its results, which the page restores some time after its nodes.
     nodeType.prototype.onConfigure = function (...given) {
       onConfigure?.apply(this, given);
       let shown = false;

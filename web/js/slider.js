@@ -1,7 +1,7 @@
-// A before/after slider over one or more pairs of pictures: drag it, or use the arrow keys.
+// A before/after slider over one or more pairs of images: drag it, or use the arrow keys.
 import { COLOURS, element, keepPointer } from "./element.js";
 
-const STEP = 0.02; // of the width, for an arrow key
+const STEP = 0.02; // of the width, per arrow key press
 const FILL = { position: "absolute", inset: "0", width: "100%", height: "100%", objectFit: "contain" };
 const NOTE = {
   position: "absolute", top: "6px", padding: "1px 6px", borderRadius: "4px", font: "11px sans-serif",
@@ -47,7 +47,7 @@ export function slider(left, right, empty) {
 
   let pairs = [], page = 0, share = 0.5;
 
-  // Where the picture is within the stage: it keeps its shape, so there is space beside or above it.
+  // Where the image lies within the stage: it keeps its aspect ratio, so there may be space beside or above it.
   function picture() {
     const { clientWidth: w, clientHeight: h } = stage;
     const shape = (after.naturalWidth || 1) / (after.naturalHeight || 1);
@@ -76,7 +76,7 @@ export function slider(left, right, empty) {
   }
 
   function follow(event) {
-    const box = stage.getBoundingClientRect(); // zoomed with the canvas, unlike clientWidth
+    const box = stage.getBoundingClientRect(); // scales with the canvas zoom, unlike clientWidth
     const { left: start, width, whole } = picture();
     move((((event.clientX - box.left) / box.width) * whole - start) / width);
   }
