@@ -23,6 +23,7 @@ lint: $(DEV_READY)
 	$(BIN)/ruff format --check .
 	@mkdir -p build/pack && ln -sfn "$(CURDIR)" build/pack/quantface_pack
 	$(BIN)/mypy -p quantface_pack.nodes -p quantface_pack.quantface_core
+	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
 
 # torch first and pinned: a looser first install may bring gigabytes of CUDA packages.
 $(READY): pyproject.toml constraints.txt

@@ -7,17 +7,18 @@ from pathlib import Path
 WEB_DIRECTORY = "./web"
 __all__ = ["WEB_DIRECTORY"]
 
-# What nodes import when they run: told now, in ComfyUI's list of packs, not in the middle of somebody's work.
+# Imported by the nodes only when they run. Checked here, so that ComfyUI reports what is missing at start-up, as a
+# failed import of this pack, and not in the middle of a workflow.
 _NEEDED = ("cv2", "diffusers", "filelock", "huggingface_hub", "peft", "pulp", "safetensors", "tqdm")
 
-# Test runners import this file too, without ComfyUI and outside of a package.
+# Test runners import this file too, without ComfyUI and outside a package.
 if __package__ and importlib.util.find_spec("comfy_api"):
     if missing := [name for name in _NEEDED if not importlib.util.find_spec(name)]:
         remedy = f'"{sys.executable}" -m pip install -r "{Path(__file__).with_name("requirements.txt")}"'
         raise ImportError(f"QuantFace needs {', '.join(missing)}: {remedy}")
     from .quantface_core.runtime.threads import spin_briefly
 
-    spin_briefly()  # of use where torch is not loaded yet, and to the processes that nodes start
+    spin_briefly()  # takes effect if torch is not loaded yet, and in the processes that nodes start
     from .nodes import comfy_entrypoint
 
     __all__ += ["comfy_entrypoint"]

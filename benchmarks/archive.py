@@ -1,11 +1,11 @@
-"""An archive: a plain loop against the command, killed twice and gone on with, every result compared.
+"""Restore an archive by a plain loop and by the command, killed twice and resumed, comparing every result.
 
 python benchmarks/archive.py FACES [--photos 2000] [--broken 20] [--timed 200] [--rounds 3] [--model NAME|FILE]
 
-With `--photos 0` only the comparison is run. The loop has the libraries' own threads and waiting.
+With `--photos 0` only the comparison with the loop is run. The loop keeps the libraries' default threads and waiting.
 
-Where no model is named it is one of the bundled one's classes, narrow, at 64 pixels and untrained: a photo then takes
-a fraction of a second, mostly for reading, looking for faces and writing. The ratio is of that model.
+Without `--model`, an untrained model of the bundled one's classes is used, narrow and at 64 pixels: a photo then takes
+a fraction of a second, mostly for reading, face detection and writing. The printed ratio is for that model.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ for job in plan_jobs(find_photos([sys.argv[1]], True), Path(sys.argv[2]), False)
 
 
 def make(folder: Path, faces: list[Path], count: int, broken: int) -> None:
-    """Photos of one portrait each, small, noisy and compressed, in nested folders; some are cut off."""
+    """Photos of one portrait each, small, noisy and compressed, in nested folders; some are truncated."""
     draws = np.random.default_rng(0)
     cut = set(draws.choice(count, broken, replace=False).tolist())
     for number in range(count):
@@ -64,6 +64,7 @@ def make(folder: Path, faces: list[Path], count: int, broken: int) -> None:
 
 
 def made(folder: Path) -> dict[str, bytes]:
+    """The contents of all results in a folder, by relative path."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
 
 
@@ -76,9 +77,9 @@ def main() -> None:
     parser.add_argument("faces", type=Path, help="a folder of square portraits")
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--broken", type=int, default=20)
-    parser.add_argument("--timed", type=int, default=200, help="photos of the comparison, 1 in 100 broken")
-    parser.add_argument("--rounds", type=int, default=3, help="of the comparison; the least counts")
-    parser.add_argument("--model", help="a name or file (a narrow one, made here)")
+    parser.add_argument("--timed", type=int, default=200, help="photos compared with the loop, 1 in 100 broken")
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison; fastest counts")
+    parser.add_argument("--model", help="name or file (default: a narrow one, made here)")
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)
     print(describe_machine())
@@ -107,20 +108,21 @@ def main() -> None:
         records = [json.loads(line) for line in (stopped / "manifest.jsonl").read_text().splitlines()]
         failed = {record["output"] for record in records if record.get("error")}
         print(
-            f"killed twice and gone on with: equal {made(whole) == made(stopped)}, {len(made(stopped))} results, "
+            f"killed twice and resumed: equal {made(whole) == made(stopped)}, {len(made(stopped))} results, "
             f"{len(failed)} reported as broken"
         )
 
 
 def narrow(path: Path) -> str:
-    """A restorer that takes little time."""
+    """Write a restorer that takes little time; returns its path."""
     torch.manual_seed(0)
     unet = {**QUANTFACE_MINI.unet, "sample_size": 16, "block_out_channels": (32, 32), "layers_per_block": 1}
     unet |= {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "attention_head_dim": (1, 2)}
     unet |= {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
     vae = {**QUANTFACE_MINI.vae, "block_out_channels": (16, 16, 16), "norm_num_groups": 8}
-    sizes = {"image_size": 32, "channel_multipliers": (1, 1), "attention_resolution": 16, "tokens": 8, "codes": 16}
-    embedder = replace(QUANTFACE_MINI.embedder, **sizes)
+    embedder = replace(
+        QUANTFACE_MINI.embedder, image_size=32, channel_multipliers=(1, 1), attention_resolution=16, tokens=8, codes=16
+    )
     config = replace(QUANTFACE_MINI, name="narrow", image_size=64, unet=unet, vae=vae, embedder=embedder)
     save_restorer(OneStepRestorer(config).eval(), path)
     return str(path)
@@ -132,8 +134,10 @@ def command(source: Path, output: Path, model: str) -> list[str]:
 
 
 def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int) -> None:
-    """Seconds of a loop and of the command, in turn, and the share of all cores that each kept busy; the least of the
-    rounds counts."""
+    """Print the seconds of the loop and of the command, alternating, and the share of all cores that each kept busy.
+
+    The fastest round of each counts.
+    """
     seconds: dict[str, list[float]] = {"loop": [], "command": []}
     for number in range(rounds):
         outputs, told = {name: folder / f"{name}{number}" for name in seconds}, []
@@ -150,14 +154,15 @@ def compare_with_loop(photos: Path, folder: Path, model: str, rounds: int) -> No
 
 
 def children_seconds() -> float:
-    """Of the processor, by all processes started here that have ended."""
+    """CPU seconds of all processes started here that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def watched(run: list[str], output: Path, counts: tuple[int, ...]) -> list[int]:
-    """Resident bytes of a run once it has made so many results, each."""
-    process, sizes = subprocess.Popen(run, cwd=ROOT, stderr=subprocess.DEVNULL), []
+    """A run's resident bytes at the moments when it has produced each number of results."""
+    process = subprocess.Popen(run, cwd=ROOT, stderr=subprocess.DEVNULL)
+    sizes: list[int] = []
     while process.poll() is None:
         time.sleep(0.5)
         status = Path(f"/proc/{process.pid}/statm")

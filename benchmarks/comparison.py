@@ -1,12 +1,12 @@
-"""Ours against every rival at its best, at every width, as one table and a plot: quality over bits and file size.
+"""Compare ours with every rival at its best, at every width: a table and a plot of quality over bits and file size.
 
     python benchmarks/comparison.py --keep FOLDER [--plot docs/comparison.png]
     python benchmarks/comparison.py --keep FOLDER --stressed     # outliers before every layer
     python benchmarks/comparison.py --keep FOLDER --rows "ours" "SVDQuant" --widths w4a4 --seed 1
 
 Rivals are built by the library's own code with parts of the method switched off or exchanged, from the same
-statistics and images, and trained as ours is. `--keep` holds what each row gave, and how far a training came: a run
-that was cut off goes on.
+statistics and images, and trained as ours is. `--keep` holds each row's results and unfinished trainings: an
+interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from comparison_plot import draw_comparison
-from method_ablation import Ablation, Row, megabytes
-from quantization_quality import METHODS, OURS, run
+from method_ablation import Ablation, megabytes
+from methods import METHODS, OURS, Method
+from quantization_quality import run
 from report import describe_machine, table
 
 from quantface_core.charts import save_chart
-from quantface_core.types import Bits, Budget, QuantizeSettings, TrainerSettings
+from quantface_core.types import Budget, TrainerConfig
 
 RIVALS = {
     "MaxMin": "MaxMin rounding",
@@ -36,48 +37,44 @@ RIVALS = {
     "SVDQuant with GPTQ and our searches": "the same with GPTQ and our searches for clips and zero points",
     "SVDQuant with GPTQ and our searches at rank 32 in 8 bits": "the same with rank 32 in 8 bits, as ours has",
 }
-BEST = "SVDQuant with GPTQ and our searches at rank 32 in 8 bits"  # the rival that is trained, too
+BEST = "SVDQuant with GPTQ and our searches at rank 32 in 8 bits"  # the rival that is also trained
 WIDTHS = ("w3a3", "w3a4", "w4a4", "w6a6", "w8a8")
-BUDGETS = {3.5: 3.75, 3.98: 4.23}  # activation bits: weight bits that go with them, edges at 8 included
+BUDGETS = {3.5: 3.75, 3.98: 4.23}  # activation bits: the matching weight bits, edge layers at 8 included
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one row gave."""
+    """One row's results."""
 
     method: str
-    bits: str  # as it was asked for
-    weight_bits: float  # averages of all low-bit layers, edges at 8 included
+    bits: str  # as requested
+    weight_bits: float  # averages over all low-bit layers, edge layers at 8 included
     activation_bits: float
     megabytes: float
-    stored_bits: float  # of the file, a parameter: branch and scales included
-    seconds: float  # of the processor, to make it from statistics
-    to_full: float  # dB
-    psnr: float
+    stored_bits: float  # of the file, per parameter: branch and scales included
+    seconds: float  # of CPU time, to make it from statistics
+    to_full: float  # PSNR to full precision, dB
+    psnr: float  # to the originals, dB
     ms_ssim: float
 
 
-def rows(widths: list[str]) -> dict[tuple[str, str], Row]:
+def rows(widths: list[str]) -> dict[tuple[str, str], Method]:
     """Every row by (method, bits)."""
-    found: dict[tuple[str, str], Row] = {}
-    for bits in widths:
-        weight, activation = Bits.parse(bits)
-        for name, method in {**RIVALS, "ours": OURS}.items():
-            settings = replace(METHODS[method].settings, weight_bits=weight, activation_bits=activation)
-            found[name, bits] = Row(settings, patches=METHODS[method].patches)
+    found = {
+        (name, bits): METHODS[method].at(bits) for bits in widths for name, method in {**RIVALS, "ours": OURS}.items()
+    }
     for activation_bits, weight_bits in BUDGETS.items():
-        budget = Budget(activation_bits, weight_bits)
-        found["ours, allocated", f"{activation_bits}"] = Row(QuantizeSettings(), budget=budget)
+        found["ours, allocated", f"{activation_bits}"] = Method(budget=Budget(activation_bits, weight_bits))
     rival, budget = METHODS[RIVALS[BEST]], Budget(3.98, BUDGETS[3.98])
-    found[f"{BEST}, trained", "w4a4"] = Row(rival.settings, "both", patches=rival.patches)
-    found[f"{BEST}, our allocation, trained", "3.98"] = Row(rival.settings, "both", budget, rival.patches)
-    found["ours, trained", "w4a4"] = Row(QuantizeSettings(), "both")
-    found["ours, allocated, trained", "3.98"] = Row(QuantizeSettings(), "both", budget)
+    found[f"{BEST}, trained", "w4a4"] = replace(rival, trained="both")
+    found[f"{BEST}, our allocation, trained", "3.98"] = replace(rival, trained="both", budget=budget)
+    found["ours, trained", "w4a4"] = Method(trained="both")
+    found["ours, allocated, trained", "3.98"] = Method(trained="both", budget=budget)
     return found
 
 
 class Results:
-    """Points by what they are of, in a file of JSON lines."""
+    """Points by method and bits, in a file of JSON lines; `of` are the settings that they belong to."""
 
     def __init__(self, path: Path, of: dict[str, object]) -> None:
         self.path, self.of, self.points = path, json.dumps(of, sort_keys=True), {}
@@ -93,7 +90,8 @@ class Results:
             file.write(json.dumps({"of": self.of, "point": asdict(point)}) + "\n")
 
 
-def measure(ablation: Ablation, name: str, bits: str, row: Row, parameters: int, state: Path) -> Point:
+def measure(ablation: Ablation, name: str, bits: str, row: Method, parameters: int, state: Path) -> Point:
+    """Make a row's model and measure it; `state` is a file that keeps its training."""
     began = time.process_time()
     model = ablation.model(f"{name} {bits}", row, (), state)
     seconds = ablation.resumed + time.process_time() - began
@@ -105,17 +103,17 @@ def measure(ablation: Ablation, name: str, bits: str, row: Row, parameters: int,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", type=Path, required=True, help="folder that keeps each row's numbers")
+    parser.add_argument("--keep", type=Path, required=True, help="folder that keeps each row's results")
     parser.add_argument("--faces", type=int, default=64, help="test faces measured")
     parser.add_argument("--train", type=int, default=256, help="training faces distilled on")
     parser.add_argument("--calibration", type=int, default=64, help="training faces calibrated with")
     parser.add_argument("--steps", type=int, default=100, help="of every distillation")
-    parser.add_argument("--learning-rate", type=float, default=TrainerSettings.learning_rate, help="of it")
+    parser.add_argument("--learning-rate", type=float, default=TrainerConfig.learning_rate, help="of distillation")
     parser.add_argument("--seed", type=int, default=0, help="of rotations, degradations and training")
     parser.add_argument("--widths", nargs="+", default=list(WIDTHS))
     parser.add_argument("--rows", nargs="+", metavar="TEXT", help="only rows whose name starts with one of these")
     parser.add_argument("--stressed", action="store_true", help="on the stressed copy of the mini")
-    parser.add_argument("--untrained", action="store_true", help="no row that is trained or allocated")
+    parser.add_argument("--untrained", action="store_true", help="leave out trained and allocated rows")
     parser.add_argument("--plot", type=Path, help="PNG of quality over bits and over file size")
     arguments = parser.parse_args()
     arguments.keep.mkdir(parents=True, exist_ok=True)

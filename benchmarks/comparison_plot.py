@@ -18,23 +18,34 @@ _COLORS = (BLUE, VERMILION, "#009E73", "#7A5195", "#8C8C8C", "#B8860B", "#56B4E9
 
 
 class Measured(Protocol):
-    method: str
-    weight_bits: float
-    activation_bits: float
-    megabytes: float
-    to_full: float
+    """One row's results."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def weight_bits(self) -> float: ...
+
+    @property
+    def activation_bits(self) -> float: ...
+
+    @property
+    def megabytes(self) -> float: ...
+
+    @property
+    def to_full(self) -> float: ...
 
 
 def draw_comparison(points: Sequence[Measured]) -> NDArray[np.uint8]:
-    """Methods as curves, uint8 [560, 1180, 3]; a trained method's point is a ring of its untrained one's colour."""
+    """Methods as curves, uint8 [560, 1180, 3]; trained or allocated points are rings in their method's colour."""
     canvas = Canvas(_WIDTH, _HEIGHT)
     families = list(dict.fromkeys(family(point) for point in points))
     colors = {name: _COLORS[i % len(_COLORS)] for i, name in enumerate(_ours_first(families))}
     canvas.text(_PANELS[0][0], 14, "Distance to full precision (dB, higher is closer)", size=18)
     for i, name in enumerate(colors):
-        x, y = _PANELS[0][0] + (i % 3) * 350, 52 + (i // 3) * 20
-        canvas.dot(x + 5, y, 5, colors[name])
-        canvas.text(x + 18, y, name, anchor="lm", color=SOFT)
+        left, top = _PANELS[0][0] + (i % 3) * 350, 52 + (i // 3) * 20
+        canvas.dot(left + 5, top, 5, colors[name])
+        canvas.text(left + 18, top, name, anchor="lm", color=SOFT)
     y = linear_scale([point.to_full for point in points], _BOTTOM, _TOP)
     panels = (
         (lambda p: (p.weight_bits + p.activation_bits) / 2, "average bits of weights and activations"),
@@ -46,7 +57,7 @@ def draw_comparison(points: Sequence[Measured]) -> NDArray[np.uint8]:
         _draw_ticks(canvas, x, name)
         for method, color in colors.items():
             own = [(value(p), p) for p in points if family(p) == method]
-            own.sort(key=lambda pair: (round(pair[0], 1), pair[1].to_full))  # of one size: the better last
+            own.sort(key=lambda pair: (round(pair[0], 1), pair[1].to_full))  # at equal size, the better last
             uniform = [(x(at), y(p.to_full)) for at, p in own if p.method == method]
             if len(uniform) > 1:
                 canvas.line(uniform, color, 2)

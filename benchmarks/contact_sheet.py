@@ -1,8 +1,8 @@
-"""Before and after of many faces in one picture, for the eye: what numbers miss.
+"""Before and after of many faces in one image, to see what metrics miss.
 
     python benchmarks/contact_sheet.py docs/contact_sheet.jpg [--model quantface-mini-w4a4]
 
-The first 24 test faces at do_no_harm.py's levels in turn; of each the input, the restored face, the original.
+The first 24 test faces, cycling through do_no_harm.py's levels: each as input, restored face, original.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from do_no_harm import LEVELS, damaged
-from iqa import FOLDER
-from mini_quality import load
+from images import SHARED, load
 from PIL import Image
 
 from quantface_core import load_restorer, restore_aligned, restorer_path
@@ -29,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     restorer, levels = load_restorer(restorer_path(arguments.model), dtype=None), list(LEVELS.values())
     triples = []
-    for index, face in enumerate(load(FOLDER / "faces" / "test")[:COUNT]):
+    for index, face in enumerate(load(SHARED / "faces" / "test")[:COUNT]):
         bad = damaged(face, levels[index % len(levels)], index)
         triples.append(np.concatenate([bad, restore_aligned(bad, restorer).pixels, face], 1))
     rows = [np.concatenate(triples[i : i + COLUMNS], 1) for i in range(0, COUNT, COLUMNS)]

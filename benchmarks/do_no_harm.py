@@ -2,8 +2,8 @@
 
     python benchmarks/do_no_harm.py [--models quantface-mini quantface-mini-w4a4] [--strengths 1 auto] [--faces N]
 
-Six fixed degradations of clean test faces, in the order of a camera's damage and by another recipe than any that was
-trained on; each model is run through `restore_aligned`, as a user's would be. Prints one table a model.
+Six fixed degradations of clean test faces, in the order of a camera's damage and by a recipe that no training used;
+each model is run through `restore_aligned`, as a user would. Prints one table per model.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from identity import Identity
-from iqa import FOLDER, create_metric, score
-from mini_quality import load, to_unit
+from images import SHARED, load, to_unit
+from iqa import create_metric, score
 from numpy.typing import NDArray
 from PIL import Image
 from report import describe_machine, table
 
 from quantface_core import Restoration, load_restorer, restore_aligned, restorer_path
+from quantface_core.bit_depth import to_8_bits
 from quantface_core.faces.paste import face_mask
 
 Face = NDArray[np.uint8]
@@ -29,10 +31,10 @@ Face = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Level:
-    """What a photo has been through, at 256 pixels."""
+    """A photo's degradation, at 256 pixels."""
 
     blur: float  # sigma of a Gaussian in pixels
-    shrink: float  # times smaller; 1 = not
+    shrink: float  # downscaling factor; 1 = none
     noise: float  # standard deviation in gray levels of 255, at the small size
     quality: int  # of JPEG, at the small size
 
@@ -48,9 +50,9 @@ LEVELS = {
 
 
 def damaged(face: Face, level: Level, seed: int) -> Face:
-    """One face [S, S, 3] at one level; the seed draws its noise."""
+    """Degrade one face [S, S, 3] uint8 to a level; the seed draws its noise."""
     size = len(face)
-    x = face.astype(np.float32)
+    x: Any = face.astype(np.float32)
     if level.blur:
         x = cv2.GaussianBlur(x, (0, 0), level.blur)
     if level.shrink > 1:
@@ -63,7 +65,7 @@ def damaged(face: Face, level: Level, seed: int) -> Face:
 
 
 def sharpness(pictures: list[Face], originals: list[Face]) -> float:
-    """Mean absolute Laplacian of brightness inside the face, over the originals'; mean of the ratios."""
+    """Mean absolute Laplacian of brightness inside the face, relative to the originals'; mean of the ratios."""
     inside = face_mask(len(originals[0])) > 0.5
     values = [
         [np.abs(cv2.Laplacian(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY).astype(np.float32), cv2.CV_32F))[inside].mean()
@@ -74,15 +76,15 @@ def sharpness(pictures: list[Face], originals: list[Face]) -> float:
 
 
 def at_strength(result: Restoration, strength: str) -> Face:
-    """An aligned face at another strength than the automatic one that it was restored with, to the same pixels."""
+    """An aligned face, restored with strength "auto", at another strength: the pixels that a run at it gives."""
     if strength == "auto":
-        return result.pixels
-    before, after = result.crops[0], result.restored_crops[0]
+        return to_8_bits(result.pixels)
+    before, after = result.restored[0].crop, result.restored[0].restored_crop
     return np.clip(np.rint((before + float(strength) * (after - before)) * 255), 0, 255).astype(np.uint8)
 
 
 class Judge:
-    """Every column of the table for a set of pictures."""
+    """All columns of the table for a set of images."""
 
     HEADER = ("PSNR (dB)", "SSIM", "MS-SSIM", "sharpness", "NIQE", "identity", "worst loss (dB)")
 
@@ -103,12 +105,12 @@ class Judge:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=FOLDER / "faces" / "test")
+    parser.add_argument("--folder", type=Path, default=SHARED / "faces" / "test")
     parser.add_argument("--models", nargs="+", default=["quantface-mini", "quantface-mini-w4a4"])
     parser.add_argument("--strengths", nargs="+", default=["1", "auto"], help="auto, or numbers from 0 to 1")
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
-    parser.add_argument("--faces", type=int, default=64, help="the first so many")
-    parser.add_argument("--picture", type=Path, help="folder for a sheet a level: rows input, restored ..., original")
+    parser.add_argument("--faces", type=int, default=64, help="number of faces, the first ones")
+    parser.add_argument("--picture", type=Path, help="folder for a sheet per level: rows input, restored ..., original")
     arguments = parser.parse_args()
 
     originals = load(arguments.folder)[: arguments.faces]
@@ -134,7 +136,7 @@ def main() -> None:
 
 
 def sheet(rows: list[list[Face]], path: Path) -> None:
-    """The first eight faces, a row a kind, pixel for pixel."""
+    """Write the first eight faces, one row per kind, unscaled."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate([np.concatenate(row[:8], 1) for row in rows])).save(path)
 

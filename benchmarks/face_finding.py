@@ -1,30 +1,30 @@
-"""How many faces are found in scenes made of the shared portraits: turned, overlapping, tiny, many, and none.
+"""Count the faces found in scenes made of the shared portraits: rotated, overlapping, tiny, many, and none.
 
     OMP_NUM_THREADS=1 python benchmarks/face_finding.py
 
-Reads ../shared/faces and ../shared/photos. A find counts from 0.7 on, the default of `--min-confidence`.
+Reads ../shared/faces and ../shared/photos. A detection counts from 0.7 on, the default of `--min-confidence`.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
+from images import SHARED, load
 from report import describe_machine, table
 
 from quantface_core import FaceDetector, detector_path, read_photo
 from quantface_core.types import Face, Pixels
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 _SURE = 0.7
 Row = list[str | float]
 
 
 def turned(pixels: Pixels, angle: float) -> Pixels:
-    """The whole picture turned, on gray."""
+    """The whole image rotated by `angle` degrees, on gray."""
     height, width = pixels.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
     size = np.abs(matrix[:, :2]) @ [width, height] + 2
@@ -36,11 +36,7 @@ def square(pixels: Pixels, side: int) -> Pixels:
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if side < len(pixels) else cv2.INTER_CUBIC)
 
 
-def read_all(folder: str) -> list[Pixels]:
-    return [read_photo(path).pixels for path in sorted((SHARED / "faces" / folder).glob("*.jpg"))]
-
-
-def crowd(portraits: list[Pixels]) -> Pixels:
+def crowd(portraits: Sequence[Pixels]) -> Pixels:
     scene = np.full((1024, 1280, 3), 110, np.uint8)
     for i, portrait in enumerate(portraits[:24]):
         top, left = 30 + i // 6 * 245, 20 + i % 6 * 210
@@ -48,7 +44,7 @@ def crowd(portraits: list[Pixels]) -> Pixels:
     return scene
 
 
-def mosaic(portraits: list[Pixels], side: int = 100, columns: int = 13, count: int = 125) -> Pixels:
+def mosaic(portraits: Sequence[Pixels], side: int = 100, columns: int = 13, count: int = 125) -> Pixels:
     scene = np.full((-(-count // columns) * side, columns * side, 3), 100, np.uint8)
     for i in range(count):
         top, left = i // columns * side, i % columns * side
@@ -56,14 +52,14 @@ def mosaic(portraits: list[Pixels], side: int = 100, columns: int = 13, count: i
     return scene
 
 
-def before_a_chin(portraits: list[Pixels], i: int) -> Pixels:
+def before_a_chin(portraits: Sequence[Pixels], i: int) -> Pixels:
     scene = np.full((1000, 900, 3), 120, np.uint8)
     scene[60:828, 60:828] = square(portraits[i], 768)
     scene[640:860, 340:560] = square(portraits[(i + 7) % 24], 220)
     return scene
 
 
-def strip(portraits: list[Pixels], count: int = 150, width: int = 32000) -> Pixels:
+def strip(portraits: Sequence[Pixels], count: int = 150, width: int = 32000) -> Pixels:
     scene = np.full((240, width, 3), 115, np.uint8)
     for i in range(count):
         left = i * width // count + 4
@@ -76,7 +72,7 @@ def near(faces: list[Face], x: float, y: float, reach: float) -> bool:
 
 
 def rows(find: Callable[[Pixels], list[Face]]) -> Iterator[Row]:
-    large, small = read_all("large"), read_all("test")
+    large, small = (load(SHARED / "faces" / name) for name in ("large", "test"))
     hopper, astronaut, solvay = (
         read_photo(SHARED / "photos" / name).pixels
         for name in ("usnavy_grace_hopper.jpg", "nasa_astronaut.png", "solvay_1927_group.jpg")
@@ -84,7 +80,7 @@ def rows(find: Callable[[Pixels], list[Face]]) -> Iterator[Row]:
     angles = range(0, 360, 30)
     yield ["portrait turned by 30 degrees a step", 12, sum(len(find(turned(hopper, a))) == 1 for a in angles)]
     for quarter in range(4):
-        found = len(find(np.ascontiguousarray(np.rot90(crowd(large), quarter))))
+        found = len(find(np.asarray(np.rot90(crowd(large), quarter), np.uint8, order="C")))
         yield [f"24 portraits, turned by {quarter * 90}", 24, found]
     both = 0
     for i in range(20):
@@ -100,6 +96,7 @@ def rows(find: Callable[[Pixels], list[Face]]) -> Iterator[Row]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     detector = FaceDetector(detector_path())
 
     def find(pixels: Pixels) -> list[Face]:
@@ -108,7 +105,7 @@ def main() -> None:
     began = time.process_time()
     print(describe_machine())
     print(table(["", "faces", "found"], list(rows(find)), digits=0))
-    print(f"{time.process_time() - began:.0f} s of processor")
+    print(f"{time.process_time() - began:.0f} s of CPU time")
 
 
 if __name__ == "__main__":

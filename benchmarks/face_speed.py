@@ -1,29 +1,24 @@
-"""Seconds a face of several checkpoints in turn, in one process, and of the blend beside them.
+"""Seconds per face of several checkpoints, alternating in one process, and of the blend.
 
     python benchmarks/face_speed.py quantface-mini quantface-mini-w4a4 [OTHER.safetensors ...]
 
-Ratios are medians over rounds, of each model to the first: for a machine that others share.
+Ratios, of each model to the first, are medians over rounds, which makes them robust on a shared machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from report import describe_machine, table
+from timing import seconds
 
 from quantface_core import load_restorer, restorer_path
 from quantface_core.faces.blend import blend
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -36,13 +31,13 @@ def main() -> None:
     jobs: dict[str, Callable[[], object]] = {"blend": lambda: blend(face, 0.9 * face)}
     for name, restorer in restorers.items():
         image = torch.from_numpy(face).permute(2, 0, 1)[None] * 2 - 1
-        jobs[name] = lambda restorer=restorer, image=image: restorer(image)
+        jobs[name] = partial(restorer, image)
     with torch.inference_mode():
         for job in jobs.values():
             job()
         rounds = [{name: seconds(job) for name, job in jobs.items()} for _ in range(arguments.rounds)]
     first = arguments.models[0]
-    rows = [
+    rows: list[list[str | float]] = [
         [name, statistics.median(r[name] for r in rounds), statistics.median(r[name] / r[first] for r in rounds)]
         for name in jobs
     ]

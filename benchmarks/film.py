@@ -1,12 +1,12 @@
-"""What a film gains: made from portraits, so that the truth and its motion are known.
+"""Measure what a film gains, on one made from portraits, so that ground truth and motion are known.
 
     python benchmarks/film.py FACES [--seconds 20] [--rate 25] [--height 720] [--part quality resume memory]
 
-Two people, of whom one talks and blinks, cross before a moving background; then, after a cut, the other comes nearer,
-tilting and talking. The film is made
-worse (smaller, noisy, compressed), given a sound, and restored: frame by frame, and steadied. Printed are, of the faces
-alone, PSNR against the truth and the temporal error: how much the error of one frame differs from the next one's, both
-aligned to the portrait by its known motion, as a root mean square of 255.
+Two people, one talking and blinking, cross before a moving background; then, after a cut, the other comes nearer,
+tilting and talking. The film is degraded (smaller, noisy, compressed), given a sound track, and restored: frame by
+frame, and steadied. Printed are, for the faces only, PSNR to the ground truth and the temporal error: how much one
+frame's error differs from the next one's, both aligned to the portrait by its known motion, as a root mean square on
+the scale of 255.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from quantface_core.types import Pixels
 
 ROOT = Path(__file__).resolve().parents[1]
 SOUND = 48_000
-PIECE = 5  # seconds that are killed and resumed: two parts of the work and the beginning of a third
+PIECE = 5  # seconds of film for killing and resuming: two parts of the work and the beginning of a third
 
 
 def make(path: Path, scene: Scene, rate: int, crf: int, noise: float) -> None:
-    """The worse film, H.264 with a tone in AAC."""
+    """Write the degraded film, H.264 with a tone in AAC."""
     draws = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
@@ -64,7 +64,7 @@ def command(source: Path, output: Path, *more: str) -> list[str]:
 
 
 def restore(source: Path, output: Path, *more: str) -> float:
-    """Restored by the command; the peak memory of its process in MB."""
+    """Restore by the command; returns the peak memory of its process in MB."""
     program = (
         "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(code)"
@@ -76,16 +76,16 @@ def restore(source: Path, output: Path, *more: str) -> float:
 
 
 class Errors:
-    """What is wrong with a film's faces, brows to chin, where nobody is before them; frame after frame."""
+    """Errors of a film's faces, brows to chin, where nobody is in front of them; added frame by frame."""
 
     def __init__(self) -> None:
         self._inside, self._features = radius(0.28, 0.31) < 1, eyes_and_mouth()
-        # [sum of squares, how many], every pixel that shows counting once:
-        self._squares, self._moving, self._steps = np.zeros(2), np.zeros(2), np.zeros(2)  # steps: to the frame before
+        # [sum of squares, count] over all visible pixels:
+        self._squares, self._moving, self._steps = np.zeros(2), np.zeros(2), np.zeros(2)  # steps: from the frame before
         self._before: dict[int, NDArray[np.float32]] = {}
 
     def add(self, number: int, truth: NDArray[np.float32], people: Sequence[Person], pixels: Pixels) -> None:
-        """The next frame, by its number in the whole scene."""
+        """Add the next frame, by its number in the whole scene."""
         wrong, now = pixels.astype(np.float32) * (255 / np.iinfo(pixels.dtype).max) - truth, {}
         covered = np.zeros(truth.shape[:2], np.float32)
         for person in reversed(people):
@@ -108,7 +108,7 @@ class Errors:
 
 
 def all_errors(paths: Sequence[Path], scene: Scene) -> list[tuple[float, float, float]]:
-    """Of several films of one scene, the same as `Errors.summary`."""
+    """`Errors.summary` of several films of one scene."""
     sums = [Errors() for _ in paths]
     films = zip(*(FilmReader(path).frames() for path in paths), strict=True)
     for number, ((truth, people), frames) in enumerate(zip(scene.frames(), films, strict=True), scene.piece[0]):
@@ -118,14 +118,14 @@ def all_errors(paths: Sequence[Path], scene: Scene) -> list[tuple[float, float, 
 
 
 def times(path: Path, kind: str) -> list[float]:
-    """When its frames, or packets of sound, begin, in seconds."""
+    """When a file's frames, or packets of sound, begin, in seconds."""
     with av.open(str(path)) as container:
         stream = getattr(container.streams, kind)[0]
         return sorted(float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None)
 
 
 def quality(source: Path, folder: Path, scene: Scene) -> float:
-    """Print what steadying gains; the peak memory of a whole run in MB, 0 where its film was kept."""
+    """Print what steadying gains; returns the peak memory of a whole run in MB, 0 if its film was kept."""
     rows, peak = [("as it is", source)], 0.0
     for name, more in (("frame by frame", ("--smoothing", "0")), ("steadied", ("--json", str(folder / "report.json")))):
         output = folder / f"{name}.mp4"
@@ -151,11 +151,11 @@ def quality(source: Path, folder: Path, scene: Scene) -> float:
 
 
 def resume(source: Path, folder: Path) -> None:
-    """A piece of five seconds, killed (-9) twice and resumed, against a run in one piece."""
+    """Kill (-9) the run of a five-second piece twice, resume it, and compare it with an uninterrupted run."""
     whole, broken = folder / "unbroken.mp4", folder / "broken.mp4"
     piece = ("--to", str(PIECE))
     restore(source, whole, *piece)
-    more = piece
+    more: tuple[str, ...] = piece
     for parts in (1, 2):
         process = subprocess.Popen(command(source, broken, *more), cwd=ROOT)
         while process.poll() is None and len(list(folder.glob("broken.mp4.part/*.json"))) < parts + 1:
@@ -171,24 +171,24 @@ def resume(source: Path, folder: Path) -> None:
 
 
 def memory(source: Path, folder: Path, whole: float) -> None:
-    """A short piece against the whole, whose peak is known where it was run already."""
+    """Compare the peak memory of a short piece with that of all, `whole`, if that is known already."""
     peaks = [restore(source, folder / "piece.mp4", "--to", "2"), whole or restore(source, folder / "whole.mp4")]
     print(f"peak memory: {peaks[0]:.0f} MB for 2 seconds, {peaks[1]:.0f} MB for all: {peaks[1] / peaks[0]:.2f} times")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("faces", type=Path, help="a folder of square portraits; its first four are taken")
+    parser.add_argument("faces", type=Path, help="a folder of square portraits; the first four are used")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=int, default=25)
     parser.add_argument("--height", type=int, default=720)
-    parser.add_argument("--crf", type=int, default=27, help="of the worse film: 27, or 36 where it is squeezed")
-    parser.add_argument("--noise", type=float, default=7.0, help="of it, of 255")
+    parser.add_argument("--crf", type=int, default=27, help="of the degraded film: 27, or 36 for strong compression")
+    parser.add_argument("--noise", type=float, default=7.0, help="of the degraded film, standard deviation of 255")
     parser.add_argument(
         "--part", nargs="+", choices=["quality", "resume", "memory"], default=["quality", "resume", "memory"]
     )
     parser.add_argument("--piece", type=int, nargs=2, metavar=("FIRST", "END"), help="only these frames of it")
-    parser.add_argument("--keep", type=Path, help="keep the films here; what is kept is not made again")
+    parser.add_argument("--keep", type=Path, help="keep the films here; those kept are not made again")
     options = parser.parse_args()
     paths = sorted(p for p in options.faces.iterdir() if p.suffix == ".jpg")[:4]
     faces = [portrait(path) for path in paths]
@@ -201,7 +201,7 @@ def main() -> None:
         kept = folder / "settings.json"
         settings = {name: str(value) for name, value in vars(options).items() if name not in ("part", "keep")}
         if kept.exists() and json.loads(kept.read_text()) != settings:
-            parser.error(f"{folder} keeps films of other settings")
+            parser.error(f"{folder} holds films of other settings")
         kept.write_text(json.dumps(settings))
         source = folder / "film.mp4"
         if not source.exists():

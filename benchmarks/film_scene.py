@@ -1,4 +1,4 @@
-"""A film of which the truth and its motion are known: portraits that cross, talk and come nearer before a wall."""
+"""A film with known ground truth and motion: portraits that cross, talk and come nearer in front of a wall."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from numpy.typing import NDArray
 from quantface_core.io.photos import read_photo
 
 SIDE = 512  # pixels of a portrait
-_GRID = 128  # places a side at which motion, which is smooth, is computed
+_GRID = 128  # points per side at which motion, which is smooth, is computed
 
 
 @dataclass(frozen=True)
 class Person:
-    """A portrait and where it is in a frame."""
+    """A portrait and its place in a frame."""
 
-    number: int  # whose
-    face: NDArray[np.float32]  # [512, 512, 3], of 255
-    place: NDArray[np.float64]  # [2, 3]: portrait to frame
-    talks: bool = False  # and blinks, as `expression_map` says
+    number: int  # of the person
+    face: NDArray[np.float32]  # [512, 512, 3], 0 to 255
+    place: NDArray[np.float64]  # [2, 3]: affine map from portrait to frame
+    talks: bool = False  # and blinks, by `expression_map`
 
     def rendered(self, frame: int) -> NDArray[np.float32]:
-        """The portrait as it is in a frame."""
+        """The portrait as it looks in a frame, [512, 512, 3]."""
         return np.asarray(remap_rows(self.face, expression_map(frame)) if self.talks else self.face)
 
     def aligned(self, picture: NDArray[np.float32], frame: int) -> NDArray[np.float32]:
-        """A frame's picture aligned to the still portrait, [512, 512, 3]."""
+        """A frame aligned to the still portrait, [512, 512, 3]."""
         flags = cv2.WARP_INVERSE_MAP | cv2.INTER_CUBIC
         portrait = cv2.warpAffine(picture, self.place, (SIDE, SIDE), flags=flags)
         return np.asarray(remap_rows(portrait, inverse_expression_map(frame)) if self.talks else portrait)
 
 
 def portrait(path: Path) -> NDArray[np.float32]:
-    """[512, 512, 3] of 255, as soft as a lens makes it: finer detail would shimmer wherever it is moved to."""
+    """A portrait [512, 512, 3], 0 to 255, as soft as a lens makes it: finer detail would shimmer when moved."""
     pixels = cv2.resize(read_photo(path).pixels.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 1.0), np.float32)
 
 
 def oval() -> NDArray[np.float32]:
-    """What of a portrait is cut out, [512, 512] in 0 to 1."""
+    """The mask that cuts out a portrait's face, [512, 512] in 0 to 1."""
     return np.clip((1 - radius(0.38, 0.46)) / 0.06, 0, 1).astype(np.float32)
 
 
 def radius(across: float, down: float) -> NDArray[np.float64]:
-    """How far each place of a portrait is from its middle, in shares of an ellipse's radii."""
+    """Each pixel's distance from a portrait's centre as a share of an ellipse's radii, [512, 512]."""
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     distance: NDArray[np.float64] = np.hypot((x - 0.5) / across, (y - 0.52) / down)
     return distance
 
 
 def eyes_and_mouth() -> NDArray[np.bool_]:
-    """Where a portrait moves while it talks and blinks, [512, 512]."""
+    """Where a portrait moves while talking and blinking, [512, 512] bool."""
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     eyes = np.hypot((np.abs(x - 0.5) - 0.123) / 0.09, (y - 0.47) / 0.05) < 1
     mouth = np.hypot((x - 0.5) / 0.14, (y - 0.76) / 0.08) < 1
@@ -64,7 +64,7 @@ def eyes_and_mouth() -> NDArray[np.bool_]:
 
 
 def expression_map(number: int) -> NDArray[np.float32]:
-    """Where each row of a talking and blinking portrait is taken from, [512, 512], in a frame of 25 a second.
+    """The row that each pixel of a talking and blinking portrait is taken from, [512, 512], in a frame at 25 fps.
 
     The mouth opens and closes three times a second; the eyes blink for a quarter of one.
     """
@@ -73,7 +73,7 @@ def expression_map(number: int) -> NDArray[np.float32]:
 
 
 def inverse_expression_map(number: int) -> NDArray[np.float32]:
-    """The inverse: where in it each row of the still portrait went, [512, 512]."""
+    """The inverse: where each row of the still portrait went, [512, 512]."""
     x, rows = (axis / _GRID for axis in np.meshgrid(np.arange(_GRID), np.arange(_GRID)))
     y = rows.copy()
     for _ in range(25):
@@ -90,20 +90,20 @@ def _expression(number: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> 
 
 
 def _enlarged(rows: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Rows in shares of a portrait, [128, 128], in pixels of it, [512, 512]."""
+    """Rows as shares of a portrait, [128, 128], converted to its pixels, [512, 512]."""
     still = np.arange(_GRID)[:, None] / _GRID
     moved = cv2.resize((rows - still).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return np.asarray(moved * SIDE + np.arange(SIDE, dtype=np.float32)[:, None], np.float32)
 
 
 def remap_rows(image: NDArray[Any], rows: NDArray[np.float32]) -> NDArray[Any]:
-    """A picture [512, 512, 3] that takes each pixel from another row of its column."""
+    """An image [512, 512, 3] with each pixel taken from another row of its column."""
     columns = np.tile(np.arange(SIDE, dtype=np.float32), (SIDE, 1))
     return cv2.remap(image, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def placed(x: float, y: float, size: float, degrees: float) -> NDArray[np.float64]:
-    """A portrait of `size` pixels about a point, turned."""
+    """The affine map [2, 3] of a portrait to `size` pixels around a point, rotated."""
     matrix = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), degrees, size / SIDE)
     matrix[:, 2] += np.array([x, y]) - SIDE / 2
     return matrix
@@ -114,14 +114,14 @@ class Scene:
     """What is filmed."""
 
     faces: Sequence[NDArray[np.float32]]
-    height: int  # of the picture, pixels
+    height: int  # of a frame, pixels
     count: int  # of frames
     piece: tuple[int, int]  # the frames that are made
 
     def frames(self) -> Iterator[tuple[NDArray[np.float32], list[Person]]]:
-        """(truth [H, W, 3] of 255, people from back to front) of every frame; a cut at two thirds.
+        """(ground truth [H, W, 3], 0 to 255, people from back to front) of every frame; there is a cut at two thirds.
 
-        The truth is not rounded: rounding differs from frame to frame, and would be taken for an error that does.
+        The truth is not rounded: rounding differs between frames, and would be taken for a temporal error.
         """
         faces, height, count = self.faces, self.height, self.count
         width, cut = height * 16 // 9 // 2 * 2, count * 2 // 3
@@ -149,7 +149,7 @@ class Scene:
 
 
 def worse(truth: NDArray[np.float32], draws: np.random.Generator, noise: float) -> NDArray[np.uint8]:
-    """As an old camera saw it: soft and noisy, by `noise` of 255. The encoder's errors come on top."""
+    """A frame as an old camera would see it: soft and noisy, by `noise` of 255. Encoding errors come on top."""
     height, width = truth.shape[:2]
     small = cv2.resize(truth, (round(width / 2.2), round(height / 2.2)), interpolation=cv2.INTER_AREA)
     noisy = small + draws.normal(0, noise, small.shape)

@@ -1,10 +1,10 @@
-"""Rehearse OSDFace at full size: from the authors' files to a restored face, with time and memory of each stage.
+"""Rehearse OSDFace at full size, from the authors' files to a restored face, with each stage's time and memory.
 
     PYTHONPATH=. python benchmarks/full_size.py [--work FOLDER] [--recipe osdface-w4a4] [--images FACES] [--tiny]
 
-The originals are random (978 M parameters in the authors' formats): the real weights were not at hand. Every
-stage is a process of its own, so that its peak memory is its own. What is in FOLDER already is not made again.
-Needs 20 GB of disk and 24 GB of memory. `--tiny` does the same at narrow widths, to try the script.
+The originals are random (978 M parameters in the authors' formats): the real weights were not available. Every stage
+runs in its own process, so that its peak memory is its own. Files already in FOLDER are not made again. Needs 20 GB of
+disk and 24 GB of memory. `--tiny` does the same at narrow widths, to try the script.
 """
 
 from __future__ import annotations
@@ -21,25 +21,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from images import SHARED
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared"
 ROOT = Path(__file__).resolve().parents[1]
 Rows = list[list[str | float]]
 
 
 def make_originals(work: Path, tiny: bool) -> None:
-    from random_originals import NARROW, random_lora, random_restorer, write_originals
-
     from quantface_core.restorer import OSDFACE
+    from tests.random_originals import NARROW, random_lora, random_restorer, write_originals
 
     restorer = random_restorer(NARROW if tiny else OSDFACE)
     write_originals(restorer, random_lora(restorer), work / "originals")
 
 
 def convert(work: Path, tiny: bool) -> None:
-    from random_originals import NARROW, OSDFACE_REPO, SD
-
     from quantface_core.io.osdface import convert
+    from tests.random_originals import NARROW, OSDFACE_REPO, SD
 
     sd, own = work / "originals" / SD, work / "originals" / OSDFACE_REPO
     files = {
@@ -53,24 +51,25 @@ def convert(work: Path, tiny: bool) -> None:
 
 
 def restore(path: Path, faces: int, low_memory: bool) -> None:
-    """Restore a photo's worth of aligned faces as `quantface restore` does; says how long it took."""
+    """Restore a photo's worth of aligned faces as `quantface restore` does, and print the seconds it took."""
     import torch
 
     from quantface_core import RestoreOptions, load_restorer
     from quantface_core.kernels.dispatch import choose_backend
     from quantface_core.nn.swap import prepare
-    from quantface_core.restorer import OneStepRestorer, RestorerByParts
-    from quantface_core.stages.restore import restore_crops
+    from quantface_core.restorer import OneStepRestorer, RestorerByStages
+    from quantface_core.stages.batches import restore_crops
 
     device = torch.device("cpu")
 
-    def load(only: tuple[str, ...] = ("",)) -> OneStepRestorer:
-        restorer = load_restorer(path, dtype=None, only=only)
+    def load(prefixes: tuple[str, ...] | None = None) -> OneStepRestorer:
+        restorer = load_restorer(path, dtype=None, prefixes=prefixes)
+        assert isinstance(restorer, OneStepRestorer)
         prepare(restorer, choose_backend(device))
         return restorer
 
     began = time.perf_counter()
-    restorer = RestorerByParts(load(()).config, device, load) if low_memory else load()
+    restorer = RestorerByStages(load(()).config, device, load) if low_memory else load()
     loaded = time.perf_counter()
     size = restorer.config.image_size
     crops = list(np.random.default_rng(0).random((faces, size, size, 3), dtype=np.float32))
@@ -79,7 +78,7 @@ def restore(path: Path, faces: int, low_memory: bool) -> None:
 
 
 def run(command: list[str]) -> tuple[float, float, str]:
-    """Run a process: seconds, peak resident memory in GB, its last line."""
+    """Run a process; returns seconds, peak resident memory in GB, and its last line."""
     start = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
     with tempfile.TemporaryFile("w+") as output:
@@ -95,9 +94,9 @@ def run(command: list[str]) -> tuple[float, float, str]:
 
 
 def make(name: str, target: Path, command: list[str], rows: Rows) -> None:
-    """A stage that makes a file, unless the file is there."""
+    """Run a stage that makes a file, unless the file exists."""
     if target.exists():
-        rows.append([f"{name}: was there", "", ""])
+        rows.append([f"{name}: exists", "", ""])
         return
     seconds, peak, _ = run(command)
     rows.append([name, seconds, peak])
@@ -105,7 +104,7 @@ def make(name: str, target: Path, command: list[str], rows: Rows) -> None:
 
 
 def recipe_of_converted(name: str, work: Path) -> Path:
-    """A shipped recipe, from the converted originals."""
+    """Write a bundled recipe with the converted originals as its source."""
     import quantface_core
 
     text = (Path(quantface_core.__file__).parent / "recipes" / f"{name}.toml").read_text("utf-8")
@@ -143,13 +142,14 @@ def speeds(files: dict[str, Path], runs: int) -> Rows:
 
 
 def rehearse(arguments: argparse.Namespace, work: Path) -> None:
-    from random_originals import NARROW, OSDFACE_REPO
     from report import describe_machine, table
     from savings import count, savings
 
     from quantface_core.restorer import OSDFACE
+    from tests.random_originals import NARROW, OSDFACE_REPO
 
-    me, began, rows = [sys.executable, __file__, "--work", str(work)] + ["--tiny"] * arguments.tiny, time.time(), []
+    me = [sys.executable, __file__, "--work", str(work)] + ["--tiny"] * arguments.tiny
+    began, rows = time.time(), Rows()
     source, result = work / "osdface.safetensors", work / f"{arguments.recipe}.safetensors"
     last_written = work / "originals" / OSDFACE_REPO / "pytorch_lora_weights.safetensors"
     make("make random originals", last_written, [*me, "--stage", "originals"], rows)
@@ -162,7 +162,7 @@ def rehearse(arguments: argparse.Namespace, work: Path) -> None:
     spoken = speeds({"fp32": source, "bf16": source, result.stem.rpartition("-")[2]: result}, arguments.runs)
     print(f"{describe_machine()}; random weights{', NARROW WIDTHS' if arguments.tiny else ''}\n")
     print(table(["stage", "seconds", "peak (GB)"], rows, 1))
-    print(f"\nin all {(time.time() - began) / 60:.0f} minutes\n")
+    print(f"\ntotal: {(time.time() - began) / 60:.0f} minutes\n")
     print(table(["", "UNet (s)", "x fp32", "x bf16", "whole (s)", "x fp32", "x bf16", "peak (GB)"], spoken, 2))
     originals = sum(path.stat().st_size for path in (work / "originals").rglob("*") if path.is_file())
     sizes: Rows = [["originals", originals / 1e6, ""]]
@@ -171,17 +171,17 @@ def rehearse(arguments: argparse.Namespace, work: Path) -> None:
     print(f"\n{table(['file', 'MB', 'of float32'], sizes, 1)}\n")
     saved = savings(result, count(NARROW if arguments.tiny else OSDFACE))
     print(f"saved: parameters {saved[0]:.2%}, operations {saved[1]:.2%} (the paper's figures: 84.85 %, 82.91 %)")
-    print(f"with attention's products, which stay in float: operations {saved[2]:.2%}")
+    print(f"including attention's products, which stay in floating point: operations {saved[2]:.2%}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    faces = FOLDER / "faces" / "large"
-    parser.add_argument("--work", type=Path, help="folder to keep everything in; none = a temporary one")
+    faces = SHARED / "faces" / "large"
+    parser.add_argument("--work", type=Path, help="folder to keep everything in (default: a temporary one)")
     parser.add_argument("--recipe", default="osdface-w4a4")
     parser.add_argument("--images", type=Path, default=faces if faces.exists() else None, help="clean, aligned faces")
-    parser.add_argument("--faces", type=int, default=24, help="of the large photo; 0 = leave it out (24)")
-    parser.add_argument("--runs", type=int, default=3, help="timed runs of each precision (3)")
+    parser.add_argument("--faces", type=int, default=24, help="in the large photo; 0 = skip it (24)")
+    parser.add_argument("--runs", type=int, default=3, help="timed runs per precision (3)")
     parser.add_argument("--tiny", action="store_true", help="narrow widths, to try the script")
     parser.add_argument("--stage", choices=["originals", "convert"], help=argparse.SUPPRESS)
     parser.add_argument("--restore", type=Path, help=argparse.SUPPRESS)

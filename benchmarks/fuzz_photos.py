@@ -1,12 +1,12 @@
-"""Damaged pictures of 26 kinds: each is read, or refused in one line, and what is read is written.
+"""Fuzz photo reading: damaged images of 26 kinds are each read, or rejected in one line, and those read are written.
 
     python benchmarks/fuzz_photos.py [--files 10000] [--seed 0] [--limit 20]
 
-Whole files of every kind are made, then damaged by a seeded draw: cut, bytes flipped, overwritten, removed or doubled,
-numbers made extreme, halves of two files joined. Reading happens in a process of its own with a limit of memory and of
-seconds a file. Unhandled is every exception but ImageError, a message of more than one line or without the file's
-name, a crash, and a file over its time. The seed and number of each unhandled one are printed: `--only KIND:NUMBER`
-makes it again.
+Intact files of every kind are made, then damaged by a seeded draw: truncated, bits flipped, bytes overwritten, removed
+or doubled, numbers made extreme, parts of two files joined. They are read in a separate process with limits on memory
+and on seconds per file. Unhandled are all exceptions but ImageError, messages of more than one line or without the
+file's name, crashes, and timeouts. The kind and number of each unhandled file are printed: `--only KIND:NUMBER`
+recreates it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from quantface_core.errors import ImageError
 from quantface_core.io.photos import Metadata, Pages, Photo, png, read_pages, tiff, write_pages
 from quantface_core.io.photos.ifd import Directory
 
-_MEMORY = 4 << 30  # bytes of address space that reading may take beyond what is loaded
+_MEMORY = 4 << 30  # bytes of address space that reading may use beyond the loaded libraries
 _TARGETS = ("a.png", "a.jpg", "a.tif", "a.webp")
-_WRITTEN = 7  # every so many pictures that were read are written too: writing is slower
+_WRITTEN = 7  # one in so many images read is also written: writing is slower
 
 
 def _ramp() -> np.ndarray:
@@ -80,7 +80,7 @@ def _text_png() -> bytes:
 
 
 def _layout(bits: int, kind: int, planar: bool, photometric: int = 2) -> bytes:
-    """A TIFF of one strip a plane, as its tags say: floats, 32 bits, planes, inverted gray."""
+    """A TIFF with one strip per plane, laid out as its tags say: floats, 32 bits, planes, inverted gray."""
     data = _ramp()[..., :1] if photometric < 2 else _ramp()
     values = data / 255 if kind == 3 else data.astype(np.uint64) << (bits - 8)
     values = values.astype(f"<{'f' if kind == 3 else 'u'}{bits // 8}")
@@ -89,8 +89,8 @@ def _layout(bits: int, kind: int, planar: bool, photometric: int = 2) -> bytes:
     tags = Directory("<")
     planes = channels if planar else 1
     each = values.nbytes // planes
-    pairs = ((tiff.WIDTH, width), (tiff.HEIGHT, height), (tiff.COMPRESSION, 1), (tiff.PHOTOMETRIC, photometric))
-    pairs += ((tiff.SAMPLES, channels), (tiff.ROWS, height), (tiff.PLANAR, 2 if planar else 1))
+    pairs = [(tiff.WIDTH, width), (tiff.HEIGHT, height), (tiff.COMPRESSION, 1), (tiff.PHOTOMETRIC, photometric)]
+    pairs += [(tiff.SAMPLES, channels), (tiff.ROWS, height), (tiff.PLANAR, 2 if planar else 1)]
     for tag, value in pairs:
         tags.put(tag, 4, value)
     tags.put(tiff.BITS, 3, *[bits] * channels)
@@ -108,7 +108,7 @@ def _deep() -> np.ndarray:
 
 
 def kinds() -> dict[str, Callable[[], bytes]]:
-    """What makes a whole file of each kind."""
+    """Functions that make an intact file of each kind."""
     dotted = Photo(_deep(), _deep()[..., 0].copy(), metadata=Metadata(dpi=(300.0, 300.0), xmp=b"<x:xmpmeta/>"))
     return {
         "jpeg": lambda: _saved("JPEG", quality=90),
@@ -141,7 +141,7 @@ def kinds() -> dict[str, Callable[[], bytes]]:
 
 
 def damaged(whole: bytes, other: bytes, random: np.random.Generator) -> bytes:
-    """One kind of damage, or several."""
+    """A file with one kind of damage, or several."""
     data = bytearray(whole)
     for _ in range(int(random.geometric(0.6))):
         size = len(data)
@@ -172,9 +172,9 @@ def damaged(whole: bytes, other: bytes, random: np.random.Generator) -> bytes:
 
 
 def _work(names: list[str], counts: list[int], seed: int, skip: int, pipe: Any) -> None:
-    """Read every damaged file from number `skip` on; says before each which it is, and after what came of it."""
+    """Read every damaged file from number `skip` on; report each before reading it, and its outcome after."""
     quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 2)  # decoders complain there
+    os.dup2(quiet, 2)  # where decoders print warnings
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, used + _MEMORY))
     whole = {name: make() for name, make in kinds().items() if name in names}
@@ -214,7 +214,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=float, default=20, help="seconds a file")
+    parser.add_argument("--limit", type=float, default=20, help="seconds per file")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="write this damaged file to ./damaged, and read it")
     arguments = parser.parse_args()
     names = list(kinds())
@@ -250,8 +250,8 @@ def main() -> int:
             if event and event[0] == "done":
                 break
             if event is None and current is None:
-                raise SystemExit("the reading process does not start")
-            outcome = event[3] if event else "unhandled: over its time" if child.is_alive() else "unhandled: a crash"
+                raise SystemExit("the reading process did not start")
+            outcome = event[3] if event else "unhandled: timeout" if child.is_alive() else "unhandled: a crash"
             assert current is not None
             slowest = max(slowest, time.perf_counter() - start)
             done += 1
@@ -267,7 +267,7 @@ def main() -> int:
     print(f"{'kind':26} read refused unhandled")
     for name, tally in tallies.items():
         print(f"{name:26} {tally['read']:4} {tally['refused']:7} {tally['unhandled']:9}")
-    print(f"seed {arguments.seed}, {time.perf_counter() - began:.0f} s, the slowest file {slowest:.1f} s")
+    print(f"seed {arguments.seed}, {time.perf_counter() - began:.0f} s, slowest file {slowest:.1f} s")
     print(f"{unhandled} unhandled of {arguments.files:,}")
     return 1 if unhandled else 0
 

@@ -1,13 +1,14 @@
-"""What a GPU makes of a face: time, launches, memory and distance, of every precision, eager and by CUDA graphs.
+"""Measure faces on a GPU: time, launches, memory and distance at every precision, eager and with CUDA graphs.
 
     python benchmarks/gpu.py [--models osdface] [--bits bf16 w4a4 w4a6 w6a6] [--faces 1 4] [--out FOLDER]
 
-Needs an NVIDIA GPU, 8 GB of it for OSDFace's size, and some minutes. Weights are random as in `speed.py`, but for the
-distances, which are the bundled models' own. A row is a process: wall milliseconds a face are the median after a
-warm-up; busy is what the device works of them, and how many kernels it starts, both by torch's profiler; memory is
-torch's peak, and at rest what stays between faces, graphs included. `eager` starts every kernel from the processor;
-`captured` replays four graphs, of one face at a time. PSNR to `reference` is of pictures that this backend and the
-plain one make of the same file. Everything is written to FOLDER/gpu.json as it is measured, with the table last.
+Needs an NVIDIA GPU (8 GB at OSDFace's size) and a few minutes. Weights are random as in `speed.py`, except for the
+distances, which are the bundled models'. Every precision runs in its own process: wall milliseconds per face are the
+median after a warm-up; busy is the time that the device works, and kernels how many it starts, both by torch's
+profiler; peak memory is torch's, and at rest what stays allocated between faces, graphs included. `eager` launches
+every kernel from the CPU; `captured` replays four graphs, one face at a time. PSNR to `reference` compares the images
+that this backend and the reference one compute from the same file. Results are written to FOLDER/gpu.json as they are
+measured; the table is printed last.
 """
 
 from __future__ import annotations
@@ -32,21 +33,22 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.report import describe_machine, table
+from report import describe_machine, table
+
 from quantface_core import OneStepRestorer, load_restorer, restorer_path
 from quantface_core.bundled import bundled_faces
 from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.nn.graphs import Graphs
 from quantface_core.nn.swap import prepare
 from quantface_core.stages.distill import distill
-from quantface_core.types import DistillSettings, TrainerSettings
+from quantface_core.types import RestorerDistillConfig, TrainerConfig
 
 MODES = ("eager", "captured")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One precision, mode and number of faces; milliseconds a face, megabytes."""
+    """One precision, mode and number of faces; times in milliseconds per face, memory in MB."""
 
     model: str
     bits: str
@@ -54,23 +56,23 @@ class Row:
     faces: int
     wall: float
     busy: float
-    kernels: float  # a face
+    kernels: float  # per face
     peak: float
     rest: float
-    graphs: bool  # whether captured ones were made: else it was eager after all
+    graphs: bool  # whether any were captured: else it ran eagerly after all
 
 
 class Meter(Protocol):
-    """What is asked of a device."""
+    """What is measured on a device."""
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """Of one call."""
+        """Wall seconds of one call."""
 
     def busy(self, work: Callable[[], object]) -> tuple[float, int]:
-        """Seconds that the device works in one call, and kernels it starts."""
+        """Seconds that the device works in one call, and kernels that it starts."""
 
     def memory(self, work: Callable[[], object]) -> tuple[float, float]:
-        """Bytes held at most during one call, and after it."""
+        """Bytes reserved at most during one call, and after it."""
 
 
 class CudaMeter:
@@ -94,14 +96,14 @@ class CudaMeter:
         torch.cuda.reset_peak_memory_stats()
         work()
         torch.cuda.synchronize()
-        # Graphs' memory is the driver's in some allocators, and not in what torch counts as allocated.
+        # Reserved, not allocated: some allocators leave graphs' memory out of what torch counts as allocated.
         return float(torch.cuda.max_memory_reserved()), float(torch.cuda.memory_reserved())
 
 
 @torch.inference_mode()
 def measure(restorer: OneStepRestorer, name: tuple[str, str], faces: int, meter: Meter, runs: int) -> list[Row]:
-    """Both modes of a restorer; captured, faces go one after the other."""
-    size, rows = restorer.config.image_size, []
+    """Rows of a restorer in both modes; captured, faces run one after the other."""
+    size, rows = restorer.image_size, []
     pictures = torch.rand(faces, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     pictures = pictures.to(restorer.device)
     made: Graphs = restorer.graphs
@@ -125,14 +127,14 @@ def measure(restorer: OneStepRestorer, name: tuple[str, str], faces: int, meter:
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """Decibels between pictures in [-1, 1]; infinite where they are the same."""
+    """Decibels between images in [-1, 1]; infinite for equal ones."""
     error = float((a.double() - b.double()).square().mean())
     return 10 * math.log10(4 / error) if error else math.inf
 
 
 @torch.inference_mode()
 def distances(device: torch.device, count: int = 4) -> dict[str, float]:
-    """Of the bundled low-bit model's pictures: to `reference`'s, and each to full precision's in float32."""
+    """PSNR between the bundled low-bit model's images by the fastest backend and `reference`, and to float32's."""
     low = load_restorer(restorer_path("quantface-mini-w4a4"), device)
     full = load_restorer(restorer_path("quantface-mini"), device, torch.float32)
     faces = bundled_faces(count, low.config.image_size).to(device)
@@ -148,20 +150,20 @@ def distances(device: torch.device, count: int = 4) -> dict[str, float]:
 
 
 def step_time(device: torch.device, steps: int = 8) -> float:
-    """Seconds that a step of distilling the bundled models takes: what more steps take longer."""
+    """Seconds of one step of distilling the bundled models, as the extra time of more steps."""
     seconds = []
     for count in (2, 2 + steps):
         low, full = (load_restorer(restorer_path(f"quantface-mini{end}"), device) for end in ("-w4a4", ""))
         faces = bundled_faces(5, low.config.image_size)
-        fit = TrainerSettings(steps=count, batch_size=4, validate_every=count, save_every=count)
+        fit = TrainerConfig(steps=count, batch_size=4, validate_every=count, save_every=count)
         start = time.perf_counter()
-        distill(low, full.float(), faces[:4], faces[4:], DistillSettings(fit))
+        distill(low, full.float(), faces[:4], faces[4:], RestorerDistillConfig(fit))
         seconds.append(time.perf_counter() - start)
     return (seconds[1] - seconds[0]) / steps
 
 
 def against_reference(path: Path, device: torch.device) -> float:
-    """Decibels between this file's picture by the fastest backend and by `reference`."""
+    """Decibels between a file's images by the fastest backend and by `reference`."""
     restorer = load_restorer(path, device)
     size = restorer.config.image_size
     face = (torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1).to(device)
@@ -174,10 +176,11 @@ def against_reference(path: Path, device: torch.device) -> float:
 
 
 def one(asked: argparse.Namespace) -> dict[str, Any]:
-    """A precision's process."""
+    """Measure one precision, in its own process."""
     model, bits, path = asked.one
     device = torch.device("cuda")
     restorer = load_restorer(Path(path), device, torch.bfloat16 if bits == "bf16" else None)
+    assert isinstance(restorer, OneStepRestorer)
     rows = [row for faces in asked.faces for row in measure(restorer, (model, bits), faces, CudaMeter(), asked.runs)]
     del restorer
     torch.cuda.empty_cache()
@@ -188,7 +191,7 @@ def one(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def as_table(rows: list[Row], distance: dict[str, float]) -> str:
-    """Every row, beside captured bf16 of the same model and faces."""
+    """All rows, relative to captured bf16 of the same model and faces."""
     rivals = {(row.model, row.faces): row.wall for row in rows if (row.bits, row.mode) == ("bf16", "captured")}
     lines: list[list[str | float]] = []
     for row in rows:
@@ -206,10 +209,10 @@ def as_table(rows: list[Row], distance: dict[str, float]) -> str:
 
 
 def refusal() -> str | None:
-    """Why this cannot be measured here."""
+    """Why this machine cannot be measured; None if it can."""
     if not torch.cuda.is_available():
         return f"gpu.py needs an NVIDIA GPU, and this torch ({torch.__version__}) sees none"
-    return None if torch.version.cuda else "gpu.py measures NVIDIA's GPUs: this torch is built for others"
+    return None if torch.version.cuda else "gpu.py measures NVIDIA GPUs, and this torch is built for others"
 
 
 def main() -> int:
@@ -228,7 +231,7 @@ def main() -> int:
     if arguments.one:
         print(json.dumps(one(arguments)))
         return 0
-    from speed import CONFIGS, make
+    from random_models import CONFIGS, make
 
     found: dict[str, Any] = {"machine": describe_machine(), "rows": [], "psnr": {}}
     passed = ["--faces", *map(str, arguments.faces), "--runs", str(arguments.runs)]

@@ -1,10 +1,10 @@
-"""What Triton makes of our kernels for GPUs that are not at hand: registers, shared memory, the loops' instructions.
+"""Compile our Triton kernels for GPUs that are not available: registers, shared memory, the loops' instructions.
 
     python benchmarks/gpu_compiled.py [--capabilities 80 86 89 90 120] [--kernels conv2d linear] [--json FILE]
 
-Needs triton and no GPU: its own ptxas compiles for any. What to look for: registers that spill into memory within a
-loop (LDL, STL), and instructions for one of the tensor cores'. A GeForce's tensor core takes 16 cycles for one of them,
-and issues an instruction a cycle: with more than 4 a tensor core waits.
+Needs triton but no GPU: its own ptxas compiles for any. What to look for: registers that spill to memory within a loop
+(LDL, STL), and the number of instructions per tensor-core instruction. A GeForce's tensor core takes 16 cycles for one
+of its own, and one instruction is issued per cycle: with more than 4 the tensor core waits.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ CAPABILITIES = (80, 86, 89, 90, 120)
 
 @dataclass(frozen=True)
 class Compiled:
-    """A kernel as it would run."""
+    """A kernel's machine code in figures."""
 
     kernel: str
     capability: int
     registers: int
-    stack: int  # bytes a thread
-    shared: int  # bytes a program
-    loop: int  # instructions of the innermost loop that multiplies on tensor cores
-    products: int  # of them the tensor cores'
-    spills: int  # of them to and from memory, for want of registers
+    stack: int  # bytes per thread
+    shared: int  # bytes per program
+    loop: int  # instructions in the innermost loop that uses tensor cores
+    products: int  # of these, tensor-core instructions
+    spills: int  # of these, loads and stores of spilled registers
 
 
 @dataclass(frozen=True)
 class Source:
-    """A kernel with the arguments it mostly gets: pointers' types, constants, and what is no multiple of 16."""
+    """A kernel with its usual arguments: pointer types, constants, and integers that are no multiple of 16."""
 
     function: Any
     pointers: dict[str, str]
@@ -58,12 +58,12 @@ _ROUNDING = dict.fromkeys(("share", "smallest", "lowest", "highest", "middle"), 
 
 
 def sources() -> dict[str, Source]:
-    """By name: every kernel, in the tiles and with the arguments that a full-size model gives it, and without them."""
+    """All kernels by name, in the tiles and with the arguments of a full-size model, and stripped of options."""
     return {**_products(), **_passes(), **_small_ones()}
 
 
 def _products() -> dict[str, Source]:
-    """In their tiles, with all that an epilogue can have; and with nothing, of three channels, four phases at once."""
+    """Products in their tiles with every epilogue option, and one without: three channels, four phases at once."""
     from quantface_core.kernels.triton import launch
     from quantface_core.kernels.triton.product_kernels import conv2d, conv2d_joined, conv2d_part, linear
 
@@ -111,7 +111,7 @@ def _of_tile(tile: Any, even: bool) -> dict[str, Any]:
 
 
 def _passes() -> dict[str, Source]:
-    """Before the products: of tokens after a norm, a gate or nothing; of maps with all that may be there, and none."""
+    """Passes before the products: tokens after a norm, a gate or nothing; maps with all options, and with none."""
     from quantface_core.kernels.triton import maps, tokens
 
     found = {}
@@ -141,7 +141,7 @@ def _passes() -> dict[str, Source]:
 
 
 def _small_ones() -> dict[str, Source]:
-    """Codes, norms and weights: one number after the other."""
+    """Elementwise kernels and reductions: codes, norms and weights."""
     from quantface_core.kernels.triton import maps, norm, unpack
 
     plain = {"num_warps": 4, "num_stages": 3}
@@ -166,7 +166,7 @@ def _small_ones() -> dict[str, Source]:
 
 
 def compiled(name: str, source: Source, capability: int) -> Compiled:
-    """A kernel compiled for a capability, and what its machine code is made of."""
+    """Compile a kernel for a capability and analyse its machine code."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -197,7 +197,7 @@ def compiled(name: str, source: Source, capability: int) -> Compiled:
 
 
 def loops(assembly: str) -> Iterator[Counter[str]]:
-    """The instructions, by name, of every loop that multiplies on tensor cores: from a label to the branch to it."""
+    """Instruction counts, by name, of every loop that uses tensor cores: from a label to the branch back to it."""
     lines = assembly.splitlines()
     labels = {m[1]: i for i, line in enumerate(lines) if (m := re.match(r"\s*\.(L_x_\d+):", line))}
     for i, line in enumerate(lines):
@@ -215,7 +215,7 @@ def loops(assembly: str) -> Iterator[Counter[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--capabilities", nargs="+", type=int, default=list(CAPABILITIES))
-    parser.add_argument("--kernels", nargs="+", help="those whose names begin so; default: all")
+    parser.add_argument("--kernels", nargs="+", help="only kernels whose names start with one of these")
     parser.add_argument("--json", type=Path, help="write the rows here")
     arguments = parser.parse_args()
     rows = []

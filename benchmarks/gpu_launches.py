@@ -1,11 +1,11 @@
-"""What one face costs a GPU, counted without one: launches, bytes and multiplications, by part of the restorer.
+"""Count what one face costs on a GPU, without one: launches, bytes and multiplications, by part of the restorer.
 
     python benchmarks/gpu_launches.py [--bits bf16 w4a4] [--faces 1] [--processors 28] [--layers] [--json FILE]
 
-A full-size forward runs on tensors without numbers (torch's meta device), with the `triton` backend's launches written
-down in place of being made. Bytes are every operand's once, as if caches did the rest; a convolution's bias, a large
-norm of a vector and a sort start kernels of their own and are counted as such. What waits for the device or makes a
-tensor from a number of the host's cannot be captured in a CUDA graph: it is listed as `host`.
+A full-size forward pass runs on torch's meta device, with the `triton` backend's launches recorded instead of made.
+Every operand's bytes count once, as if caches did the rest; a convolution's bias, a large vector norm and a sort launch
+kernels of their own and are counted as such. Whatever waits for the device or makes a tensor from a host value cannot
+be captured in a CUDA graph: it is listed as `host`.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ _VIEWS = {
     "squeeze", "alias", "detach", "_unsafe_view", "unfold", "split_with_sizes", "empty", "empty_like", "new_empty",
     "empty_strided", "new_empty_strided", "lift_fresh", "_reshape_alias",
 }  # fmt: skip
-_KERNELS = {"linalg_vector_norm": 2, "sort": 4}  # that torch starts for one call
+_KERNELS = {"linalg_vector_norm": 2, "sort": 4}  # that torch launches for one call
 _WAITS = ("__bool__", "__float__", "__int__", "item", "tolist", "cpu", "numpy", "nonzero")
 _NUMBERS = ("tensor", "as_tensor", "from_numpy")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One call that starts kernels on a device; of kind `host` if the host waits, or hands over a number, instead."""
+    """One call that launches kernels on a device or, of kind `host`, makes the host wait or hand over a value."""
 
     part: str
     layer: str  # the module's name
-    name: str  # of torch's operation, or of our kernel
+    name: str  # of torch's operator, or of our kernel
     kind: str  # aten, triton, host
     shapes: tuple[tuple[int, ...], ...]  # of the tensors it reads and writes, in order
-    bytes: int  # each operand's once
+    bytes: int  # every operand once
     macs: int  # multiply-accumulates of its matrix product
-    unit: str  # what multiplies: int8, float, or nothing
+    unit: str  # of the product: int8, float; empty = no product
     kernels: int = 1
-    options: tuple[tuple[str, int], ...] = ()  # a kernel's constants and whole numbers
+    options: tuple[tuple[str, int], ...] = ()  # a kernel's integer arguments and constants
 
 
 def restorer_without_numbers(bits: str, config: RestorerConfig = OSDFACE) -> OneStepRestorer:
-    """A restorer on the meta device as a GPU would run it: channels last, low-bit layers ready for `triton`.
+    """A restorer on the meta device as a GPU would run it: channels last, bfloat16, with low-bit layers for `triton`.
 
-    Low-bit layers are those of OSDFace's recipes.
+    The low-bit layers are those of OSDFace's recipes.
     """
     with torch.device("meta"):
         restorer = OneStepRestorer(config).eval().requires_grad_(False)
@@ -80,18 +80,18 @@ def restorer_without_numbers(bits: str, config: RestorerConfig = OSDFACE) -> One
             settings = replace(recipe, weight_bits=weight_bits, activation_bits=activation_bits)
             layers = quantizable(restorer)
             swap(restorer, {n: empty_like(layers[n], f) for n, f in restorer_formats(restorer, settings).items()})
-    restorer.to(torch.bfloat16, memory_format=torch.channels_last)
+    restorer.to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return restorer
 
 
 def launches(restorer: OneStepRestorer, faces: int = 1, processors: int = 132) -> list[Launch]:
-    """All that the four parts start for some faces at once, on a GPU of so many multiprocessors."""
+    """All launches of the four parts for some faces at once, on a GPU with so many multiprocessors."""
     found: list[Launch] = []
     size = restorer.config.image_size
     image = torch.empty(faces, 3, size, size, device="meta")
     work = _parts(restorer, image)
     with _watched(restorer, processors) as recorder, torch.no_grad():
-        for _ in range(2):  # what is made once, such as a weight in another form, is made now
+        for _ in range(2):  # the first pass makes what is cached, such as prepacked weights
             recorder.found = found = []
             for part, run in zip(PARTS, work, strict=True):
                 recorder.part = part
@@ -119,10 +119,9 @@ class _Recorder(TorchDispatchMode):
         self.part, self.layers, self.found = "", [""], list[Launch]()
 
     def add(self, name: str, kind: str, tensors: list[Tensor], **more: Any) -> None:
-        moved = {"bytes": sum(t.numel() * t.element_size() for t in tensors), "macs": 0, "unit": ""} | more
-        self.found.append(
-            Launch(self.part, self.layers[-1], name, kind, tuple(tuple(t.shape) for t in tensors), **moved)
-        )
+        given = {"bytes": sum(t.numel() * t.element_size() for t in tensors), "macs": 0, "unit": "", **more}
+        shapes = tuple(tuple(t.shape) for t in tensors)
+        self.found.append(Launch(self.part, self.layers[-1], name, kind, shapes, **given))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -138,7 +137,7 @@ class _Recorder(TorchDispatchMode):
         return out
 
     def start(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-        """In the place of `launch.start`."""
+        """Replaces `launch.start`."""
         named = dict(zip(kernel.arg_names, arguments, strict=False)) | options
         tensors = [a for a in named.values() if isinstance(a, Tensor)]
         numbers = {k: int(v) for k, v in named.items() if isinstance(v, int)} | {"programs": torch.Size(grid).numel()}
@@ -147,7 +146,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _aten(name: str, args: Any, ins: list[Tensor], outs: list[Tensor]) -> dict[str, Any]:
-    """What torch's operation costs beyond its operands' bytes."""
+    """The costs of a torch operator beyond its operands' bytes."""
     size = outs[0].numel()
     if name == "convolution":
         biased = args[2] is not None
@@ -160,7 +159,7 @@ def _aten(name: str, args: Any, ins: list[Tensor], outs: list[Tensor]) -> dict[s
 
 
 def _ours(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Of our kernels: multiplications of integers, or of a rotation (tokens' are made twice) and of tokens' branch."""
+    """The multiply-accumulates of our kernels: integer products, rotations (tokens' run twice) and tokens' branches."""
     if name == "linear":
         return {"macs": given["count"] * given["inputs"] * given["outputs"], "unit": "int8"}
     if name in ("conv2d", "conv2d_part"):
@@ -176,7 +175,7 @@ def _ours(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _watched(restorer: OneStepRestorer, processors: int) -> Iterator[_Recorder]:
-    """Everything that the model starts goes to a recorder."""
+    """Within the block, everything that the model launches goes to a recorder."""
     recorder = _Recorder()
 
     def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -200,7 +199,7 @@ def _watched(restorer: OneStepRestorer, processors: int) -> Iterator[_Recorder]:
     with ExitStack() as stack:
         swaps: list[tuple[Any, str, Any]] = [
             (launch, "start", recorder.start),
-            (launch, "processors", lambda _: processors),
+            (launch, "multiprocessors", lambda _: processors),
             (triton, "unavailable", lambda _: None),
             (F, "scaled_dot_product_attention", attention),
         ]
@@ -218,7 +217,7 @@ def _watched(restorer: OneStepRestorer, processors: int) -> Iterator[_Recorder]:
 
 
 def _watch_host(stack: ExitStack, recorder: _Recorder) -> None:
-    """Let what asks a tensor for its numbers be answered with made-up ones, and written down."""
+    """Answer reads of meta tensors' values with made-up ones, and record them."""
     answers = {"__float__": 1.0, "__int__": 1, "item": 1, "tolist": [1], "__bool__": False}
 
     def watched(plain: Any, name: str) -> Any:
@@ -246,7 +245,7 @@ def _watch_host(stack: ExitStack, recorder: _Recorder) -> None:
 
 
 def totals(found: list[Launch]) -> dict[str, dict[str, float]]:
-    """By part and in all: launches (kernels), bytes, multiply-accumulates, those of bytes, and what the host does."""
+    """By part and in total: launches (kernels), GB, multiply-accumulates, those of int8, and what the host does."""
     rows: dict[str, dict[str, float]] = {}
     for part in (*PARTS, "all"):
         here = [one for one in found if part in (one.part, "all")]
@@ -267,7 +266,7 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", default=["bf16", "w4a4"])
     parser.add_argument("--faces", type=int, default=1, help="restored at once")
     parser.add_argument("--processors", type=int, default=132, help="the GPU's multiprocessors, on which tiles depend")
-    parser.add_argument("--layers", action="store_true", help="list operations too")
+    parser.add_argument("--layers", action="store_true", help="also list operations")
     parser.add_argument("--json", type=Path, help="write every launch here")
     arguments = parser.parse_args()
     written = {}

@@ -1,12 +1,13 @@
-"""How long a face would take on GPUs that are not at hand: a model of its launches, no measurement.
+"""Estimate the time of a face on GPUs that are not available, with a model of its launches: not a measurement.
 
     python benchmarks/gpu_model.py [--bits bf16 w4a4] [--cautious]
 
-Every launch of `gpu_launches.py` takes a moment to start and then the longer of its bytes over the memory's speed (the
-cache's, where they fit) and its multiplications over the tensor cores', of which kernels reach a share: of an H100's
-bfloat16 the one with which the model agrees with a measured face (20 ms), the others after published measurements of
-like kernels. Errors of 15 % on an H100 and of 25 % on a GeForce are likely; `--cautious` takes the lowest share that
-was published for products of bytes. "Eager" is the longer of this and of what a processor takes to start the kernels.
+Every launch of `gpu_launches.py` takes a moment to start and then the longer of its bytes over memory bandwidth (the
+cache's, where they fit) and its multiplications over the tensor cores' peak, of which kernels reach a share: for an
+H100's bfloat16 the one that makes the model agree with a measured face (20 ms), for the others from published
+measurements of similar kernels. Errors of 15 % on an H100 and of 25 % on a GeForce are likely; `--cautious` uses the
+lowest share published for int8 products. "Eager" is the longer of this and of the time a CPU takes to launch the
+kernels.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ if __name__ == "__main__":
     os.environ.pop("TRITON_INTERPRET", None)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.gpu_launches import Launch, launches, restorer_without_numbers
+from gpu_launches import Launch, launches, restorer_without_numbers
 
-STARTING = 10e-6  # seconds a processor takes to start a kernel: a desktop's; a rented H100's took 40 (measured)
+STARTING = 10e-6  # seconds that a desktop CPU takes to launch a kernel; a rented H100's took 40e-6 (measured)
 
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU. GeForce multiplies bfloat16, with sums in float32, at a quarter of the speed of bytes."""
+    """A GPU. GeForce multiplies bfloat16, accumulating in float32, at a quarter of its int8 speed."""
 
     processors: int
-    memory: float  # bytes a second, as reached
-    cached: float  # the same, of what fits the cache
+    memory: float  # bytes per second, achieved
+    cached: float  # the same, for what fits the cache
     cache: float  # bytes
-    floats: float  # bfloat16 operations a second, dense
-    bytes: float  # int8 operations a second, dense
-    moment: float  # seconds that a kernel takes at least, in a graph
+    floats: float  # bfloat16 operations per second, dense
+    bytes: float  # int8 operations per second, dense
+    moment: float  # seconds, the least that a kernel takes in a graph
     data_center: bool = False
 
 
@@ -48,18 +49,19 @@ CARDS = {
     "RTX 4060 Ti": Card(34, 2.62e11, 1.3e12, 32e6, 44.1e12, 176.5e12, 1.4e-6),
     "RTX 4090": Card(128, 9.20e11, 3.8e12, 72e6, 165.2e12, 660.6e12, 1.4e-6),
 }
-# Shares of the peak that kernels reach: products of bytes by their tile's shorter side.
+# Shares of the peak that kernels reach, by whether the card is for data centres; int8 products by their tile's
+# shorter side.
 _TILES = {True: {128: 0.45, 64: 0.28, 32: 0.15, 16: 0.08}, False: {128: 0.60, 64: 0.45, 32: 0.30, 16: 0.15}}
-_CAUTIOUS = 0.75  # of these: 0.45 in place of 0.60
+_CAUTIOUS = 0.75  # of these: 0.45 instead of 0.60
 _FLOATS = {True: 0.50, False: 0.80}
 _FLASH = {True: 0.35, False: 0.75}
-_BIG_HEAD, _BIG_SHARE = 256, {True: 0.12, False: 0.35}  # numbers of a head beyond which another kernel attends
-_NARROW = 64  # outputs of a library's convolution that are computed at least
-_STEP = {True: 0.30e-6, False: 0.40e-6}  # seconds of a step over a tile's inputs at least
+_BIG_HEAD, _BIG_SHARE = 256, {True: 0.12, False: 0.35}  # head size beyond which attention uses another kernel
+_NARROW = 64  # fewest outputs that a library's convolution computes
+_STEP = {True: 0.30e-6, False: 0.40e-6}  # seconds, the least for a step over a tile's inputs
 
 
 def seconds(launch: Launch, card: Card, cautious: bool = False) -> float:
-    """What one launch takes, in a graph."""
+    """Seconds of one launch, in a graph."""
     memory = launch.bytes / (card.cached if launch.bytes < 0.6 * card.cache else card.memory)
     started = card.moment * launch.kernels
     if not launch.macs:
@@ -70,7 +72,7 @@ def seconds(launch: Launch, card: Card, cautious: bool = False) -> float:
 
 
 def _of_bytes(launch: Launch, card: Card) -> float:
-    """Tiles, in waves over the multiprocessors; few tiles of many steps wait for each step's inputs."""
+    """Seconds of an int8 product: tiles in waves over the multiprocessors; few tiles of many steps wait for inputs."""
     of = dict(launch.options)
     rows, columns, step = of["ROWS"], of["COLUMNS"], of["INPUTS"] * (1 + of["PAIR"])
     taps, inputs = of.get("KH", 1) * of.get("KW", 1), of.get("channels", of.get("inputs", 0))
@@ -83,6 +85,7 @@ def _of_bytes(launch: Launch, card: Card) -> float:
 
 
 def _of_floats(launch: Launch, card: Card) -> float:
+    """Seconds of a floating-point product."""
     share, macs = _FLOATS[card.data_center], float(launch.macs)
     if launch.name == "attention":
         share = (_BIG_SHARE if launch.shapes[0][-1] > _BIG_HEAD else _FLASH)[card.data_center]
@@ -97,7 +100,7 @@ def _of_floats(launch: Launch, card: Card) -> float:
 
 
 def role(launch: Launch) -> str:
-    """What a launch is for, in a table."""
+    """The purpose of a launch, as a table names it."""
     products = dict.fromkeys(("conv2d", "conv2d_part", "conv2d_joined", "linear"), "products")
     ours = {**products, "_balanced": "balance", "_image_codes": "codes", "_tokens": "tokens", "_sums": "norm",
             "_factors": "norm", "_normalized": "norm"}  # fmt: skip
@@ -108,11 +111,11 @@ def role(launch: Launch) -> str:
 
 
 def modelled(bits: str, card: Card, cautious: bool = False) -> tuple[Counter[str], int]:
-    """Milliseconds of a face by role, and how many kernels."""
+    """Milliseconds per face by role, and the number of kernels."""
     spent: Counter[str] = Counter()
     found = launches(restorer_without_numbers(bits), processors=card.processors)
     for launch in found:
-        spent[role(launch)] += 1e3 * seconds(launch, card, cautious)
+        spent[role(launch)] += 1e3 * seconds(launch, card, cautious)  # type: ignore[assignment]  # floats add up too
     return spent, sum(launch.kernels for launch in found)
 
 
@@ -120,10 +123,10 @@ def main() -> None:
     from report import table
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bits", nargs="+", default=["bf16", "w4a4"], help="the first is what others are compared to")
-    parser.add_argument("--cautious", action="store_true", help="products of bytes reach three quarters of their share")
+    parser.add_argument("--bits", nargs="+", default=["bf16", "w4a4"], help="the others are compared to the first")
+    parser.add_argument("--cautious", action="store_true", help="int8 products reach three quarters of their share")
     arguments = parser.parse_args()
-    print("A model's milliseconds, one 512x512 face at OSDFace's size; nothing here was measured.\n")
+    print("Modelled milliseconds, one 512x512 face at OSDFace's size; nothing here was measured.\n")
     rows = []
     for name, card in CARDS.items():
         first = 0.0

@@ -1,4 +1,4 @@
-"""How far a face is from its original as a person: dlib's descriptor (dlib-bin, face-recognition-models; CC0)."""
+"""Identity distance between a face and its original: dlib's descriptor (dlib-bin, face-recognition-models; CC0)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 
 class Identity:
-    """Distances between 128-number descriptors; the field's threshold for "the same person" is 0.6.
+    """Distances between 128-dimensional descriptors; the usual threshold for "the same person" is 0.6.
 
-    Eyes and nose are found in the original alone, so that a blurred copy is cut out at the same place.
+    Eyes and nose are located in the original only, so that a blurred copy is cropped identically.
     """
 
     def __init__(self) -> None:
-        weights = find_spec("face_recognition_models")  # its own import wants setuptools' pkg_resources
-        if weights is None or find_spec("dlib") is None:
+        weights = find_spec("face_recognition_models")  # importing it would need setuptools' pkg_resources
+        if weights is None or not weights.submodule_search_locations or find_spec("dlib") is None:
             sys.exit("identity needs dlib and its weights: pip install dlib-bin face-recognition-models")
         import dlib
 
@@ -28,12 +28,12 @@ class Identity:
         self._describe = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
 
     def __call__(self, pictures: list[NDArray[np.uint8]], originals: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """One distance a pair of aligned faces [H, W, 3]."""
+        """One distance per pair of aligned faces [H, W, 3] uint8: [N]."""
         return np.array([self._distance(a, b) for a, b in zip(pictures, originals, strict=True)])
 
     def _distance(self, picture: NDArray[np.uint8], original: NDArray[np.uint8]) -> float:
         height, width = original.shape[:2]
-        # Where an FFHQ-aligned face has its brows, chin and cheeks: what dlib's own detector would box.
+        # From brows to chin and cheek to cheek of an FFHQ-aligned face: the box that dlib's own detector would find.
         box = self._dlib.rectangle(int(0.22 * width), int(0.32 * height), int(0.78 * width), int(0.88 * height))
         place = self._landmarks(original, box)
         a, b = (

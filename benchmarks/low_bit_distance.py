@@ -1,4 +1,4 @@
-"""How far the bundled 4-bit model's pictures are from the full-precision model's, at every level of do_no_harm.py.
+"""Distance of the bundled 4-bit model's images to the full-precision model's, at every level of do_no_harm.py.
 
 python benchmarks/low_bit_distance.py [--faces 24]
 """
@@ -10,8 +10,7 @@ import argparse
 import cv2
 import numpy as np
 from do_no_harm import LEVELS, at_strength, damaged
-from iqa import FOLDER
-from mini_quality import load
+from images import SHARED, load
 from report import describe_machine, table
 
 from quantface_core import load_restorer, restore_aligned, restorer_path
@@ -23,7 +22,7 @@ MODELS = ("quantface-mini", "quantface-mini-w4a4")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=24, help="test faces")
-    faces = load(FOLDER / "faces" / "test")[: parser.parse_args().faces]
+    faces = load(SHARED / "faces" / "test")[: parser.parse_args().faces]
     inputs = {"training's degradations": [degrade(face, seed) for seed, face in enumerate(faces)]}
     inputs |= {name: [damaged(face, level, i) for i, face in enumerate(faces)] for name, level in LEVELS.items()}
     exact, low = (load_restorer(restorer_path(name), dtype=None) for name in MODELS)

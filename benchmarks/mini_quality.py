@@ -1,8 +1,8 @@
-"""How good quantface-mini is: degraded and restored test faces against their originals.
+"""Measure quantface-mini: degraded and restored test faces against their originals.
 
     python benchmarks/mini_quality.py [--faces ../shared/faces/test] [--picture OUT.png]
 
-Prints the table of README. Faces are degraded with their position as seed, so the numbers repeat.
+Prints the table in README. Faces are degraded with their position as seed, so results are reproducible.
 """
 
 from __future__ import annotations
@@ -10,34 +10,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
-from iqa import FOLDER, create_metric, score
+from images import SHARED, as_stored, load, to_unit
+from iqa import create_metric, score
 from PIL import Image
 from report import describe_machine, table
-from torch import Tensor
 
-from quantface_core import load_restorer, restorer_path
+from quantface_core import OneStepRestorer, load_restorer, restorer_path
 from quantface_core.degrade import degrade
-
-
-def load(folder: Path) -> list[np.ndarray]:
-    return [np.asarray(Image.open(p).convert("RGB")) for p in sorted(folder.glob("*.jpg"))]
-
-
-def to_unit(images: list[np.ndarray]) -> Tensor:
-    """[B, 3, H, W] in 0 to 1."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-
-
-def as_stored(images: Tensor) -> Tensor:
-    """Rounded to 8 bits, as a user's file would be."""
-    return (images.clamp(0, 1) * 255).round() / 255
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=Path, default=FOLDER / "faces" / "test")
+    parser.add_argument("--faces", type=Path, default=SHARED / "faces" / "test")
     parser.add_argument("--model", default="quantface-mini")
     parser.add_argument("--picture", type=Path, help="write degraded, restored, original of the first 8 faces here")
     arguments = parser.parse_args()
@@ -45,6 +30,8 @@ def main() -> None:
     originals = load(arguments.faces)
     clean, degraded = to_unit(originals), to_unit([degrade(face, seed) for seed, face in enumerate(originals)])
     restorer = load_restorer(restorer_path(arguments.model))
+    if not isinstance(restorer, OneStepRestorer):
+        parser.error(f"{arguments.model} has no autoencoder")
     with torch.inference_mode():
         restored = as_stored(torch.cat([restorer(x * 2 - 1) for x in degraded.split(4)]) / 2 + 0.5)
         coded = torch.cat([restorer.decode(restorer.encode(x * 2 - 1)) for x in clean.split(4)])
@@ -57,7 +44,7 @@ def main() -> None:
     for name, images in sets.items():
         pairs = ["" if images is clean else float(score(m, images, clean).mean()) for m in full.values()]
         rows.append([name, *pairs, float(score(niqe, images).mean())])
-    gain = [a - b for a, b in zip(rows[1][1:], rows[0][1:], strict=True)]
+    gain = [float(a) - float(b) for a, b in zip(rows[1][1:], rows[0][1:], strict=True)]
     rows.insert(2, ["gain", *gain])
     print(f"{len(originals)} faces of {arguments.faces.name}, {arguments.model}\n{describe_machine()}\n")
     print(table(["", "PSNR (dB)", "SSIM", "MS-SSIM", "NIQE (lower is better)"], rows))

@@ -1,13 +1,14 @@
-"""What group norms of a fixed order of addition would cost on a processor, by torch's own operations.
+"""Measure the CPU cost of group norms with a fixed order of summation, by torch's own operations.
 
     OMP_NUM_THREADS=1 python benchmarks/norm_order.py
 
-torch adds a channels-last map up by threads, so its sums depend on their number and on the batch. Adding in 32 strips
-that are always the same does not. Times are of the processor, lower quartiles, in milliseconds.
+torch sums a channels-last map by thread, so its sums depend on the number of threads and on the batch; sums over 32
+fixed strips do not. Times are CPU time, lower quartiles, in milliseconds.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ _GROUPS, _STRIPS = 32, 32
 
 
 def fixed_order(x: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """The group norm of a channels-last map [1, C, H, W], its sums taken strip by strip."""
+    """The group norm of a channels-last map [1, C, H, W], summed strip by strip."""
     _, channels, height, width = x.shape
     strips = x.permute(0, 2, 3, 1).reshape(1, _STRIPS, height * width // _STRIPS, channels)
     totals = [s.sum(2, dtype=torch.float32).sum(1).view(_GROUPS, -1).sum(1) for s in (strips, strips * strips)]
@@ -40,6 +41,7 @@ def milliseconds(run: Callable[[], Tensor], times: int = 30) -> float:
 
 @torch.inference_mode()
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     print("map, type: torch's, fixed order (ms)")
     for dtype in (torch.float32, torch.bfloat16):
         for channels, side in ((64, 256), (128, 128), (256, 32)):

@@ -1,9 +1,9 @@
-"""How much of the gap between SVDQuant and full precision is closed: the paper's figures beside ours, by metric.
+"""Compare how much of the gap between SVDQuant and full precision is closed, in the paper and here, by metric.
 
-python benchmarks/paper_gap.py KEPT/comparison.jsonl   # what comparison.py --keep KEPT left
+python benchmarks/paper_gap.py KEPT/comparison.jsonl   # from comparison.py --keep KEPT
 
-The paper's are of OSDFace on its synthetic CelebA-Test (its table 1); ours are of quantface-mini. Neither the model nor
-the pictures nor the metrics are the same: a share of a gap is what can be laid side by side.
+The paper's figures are for OSDFace on its synthetic CelebA-Test (its table 1), ours for quantface-mini. Models, images
+and metrics all differ: only shares of a gap can be compared.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OURS = ("ours", "ours, trained", "ours, allocated", "ours, allocated, trained")
 
 
 def share(rival: float, ours: float, full: float) -> str:
-    """Of the gap, in per cent."""
+    """The share of the gap that is closed, as a percentage."""
     return f"{(ours - rival) / (full - rival):.0%}"
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("points", type=Path)
     parser.add_argument("--full", type=float, nargs=2, required=True, help="PSNR and MS-SSIM of full precision")
-    parser.add_argument("--rival", default="SVDQuant's recipe", help="the row that stands for SVDQuant")
+    parser.add_argument("--rival", default="SVDQuant's recipe", help="the row that represents SVDQuant")
     options = parser.parse_args()
     rows = [[f"paper, {bits}", *map(share, SVDQUANT, figures, FULL)] for bits, figures in QUANTFACE.items()]
     print(table(["QuantFace's share of SVDQuant's gap", *METRICS], rows))

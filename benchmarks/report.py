@@ -1,4 +1,4 @@
-"""What every benchmark prints: the machine it ran on, and a table that pastes into README."""
+"""What every benchmark prints: the machine it ran on, and a table to paste into README."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quantface_core import __version__
 
 
 def describe_machine() -> str:
-    """One line: processor, cores, threads, memory, versions."""
+    """One line: processor, instruction sets, threads, GPU, versions."""
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -2,22 +2,21 @@
 
     python benchmarks/restore_speed.py [PHOTO]
 
-Load and peak memory are those of a fresh process; times are medians of five runs after one to warm up.
+Load time and peak memory are those of a fresh process; the median is of five runs after a warm-up.
 """
 
 from __future__ import annotations
 
+import argparse
 import resource
-import statistics
-import sys
 import time
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared"
-
 
 def main() -> None:
-    photo_path = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER / "photos" / "nasa_astronaut.png"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photo", type=Path, nargs="?", help="default: ../shared/photos/nasa_astronaut.png")
+    arguments = parser.parse_args()
     began = time.perf_counter()
     from quantface_core import FaceDetector, detector_path, load_restorer, read_photo, restore_photo, restorer_path
 
@@ -25,24 +24,25 @@ def main() -> None:
     imported = time.perf_counter()
     restorer = load_restorer(restorer_path("quantface-mini"))
     loaded = time.perf_counter()
-    photo = read_photo(photo_path)
-
-    def restore() -> float:
-        start = time.perf_counter()
-        restore_photo(photo.pixels, restorer, detector(photo.pixels))
-        return time.perf_counter() - start
-
-    first = restore()
-    runs = [restore() for _ in range(5)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Here, because what they import is timed above.
+    from images import SHARED
     from report import describe_machine, table
+    from timing import median, seconds
 
-    print(f"{photo_path.name}, {photo.pixels.shape[1]}x{photo.pixels.shape[0]}\n{describe_machine()}\n")
+    path = arguments.photo or SHARED / "photos" / "nasa_astronaut.png"
+    photo = read_photo(path)
+
+    def restore() -> None:
+        restore_photo(photo.pixels, restorer, detector(photo.pixels))
+
+    first, later = seconds(restore), median(restore, 5)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    print(f"{path.name}, {photo.pixels.shape[1]}x{photo.pixels.shape[0]}\n{describe_machine()}\n")
     rows: list[list[str | float]] = [
         ["import and detector", imported - began],
         ["load the model", loaded - imported],
         ["first photo", first],
-        ["next photos, median", statistics.median(runs)],
+        ["next photos, median", later],
         ["peak memory (MB)", peak],
     ]
     print(table(["", "seconds"], rows, digits=2))

@@ -1,10 +1,11 @@
-"""Sizes and processor seconds a face of GFPGAN, RestoreFormer and CodeFormer in float32, bfloat16 and low bits.
+"""Sizes and CPU seconds per face of GFPGAN, RestoreFormer and CodeFormer in float32, bfloat16 and low bits.
 
-    python benchmarks/restorers.py [--models GFPGAN RestoreFormer CodeFormer] [--bits w8a8 w4a4] [--runs 3]
+    python benchmarks/restorers.py [--models GFPGAN RestoreFormer CodeFormer] [--bits w8a8 w4a4]
+        [--rank 32 --branch-bits 8] [--runs 3]
 
-Needs spandrel and, for CodeFormer, spandrel-extra-arches. Networks are of the published sizes with random weights,
-normal, and low-bit layers have rotation (64) and a low-rank branch. Every precision restores a face in turn by one
-thread, and the median of the turns' processor seconds is told: neighbours on the machine change those little.
+Needs spandrel and, for CodeFormer, spandrel-extra-arches. Networks have the published sizes and normal random weights;
+low-bit layers have rotation (64) and a low-rank branch. All precisions take turns at restoring a face with one thread,
+and the median CPU time of the turns is reported: other load on the machine changes it little.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from random_models import FLOATS, add_branch_options, low_bit_layers
 from report import describe_machine, table
-from speed import low_bit_layers
 
 from quantface_core import load_restorer, save_restorer
 from quantface_core.kernels.dispatch import choose_backend
@@ -27,7 +29,7 @@ from quantface_core.restorer import SpandrelConfig, SpandrelRestorer
 from quantface_core.restorer.spandrel.architectures import network
 from quantface_core.runtime.memory import kept_memory
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "GFPGAN": {
         "out_size": 512, "num_style_feat": 512, "channel_multiplier": 2, "num_mlp": 8, "input_is_latent": True,
         "different_w": True, "narrow": 1, "sft_half": True,
@@ -42,15 +44,14 @@ SIZES = {
         "connect_list": ("32", "64", "128", "256"),
     },
 }  # fmt: skip
-FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def make(config: SpandrelConfig, bits: str, path: Path) -> SpandrelRestorer:
-    """A restorer of random weights as its file gives it, written in passing."""
+def make(config: SpandrelConfig, bits: str, path: Path, rank: int, branch_bits: int) -> SpandrelRestorer:
+    """A restorer with random weights, loaded from its file, which is written on the way."""
     torch.manual_seed(0)
     restorer = SpandrelRestorer(config, network(config)).eval().requires_grad_(False)
     if bits not in FLOATS:
-        low_bit_layers(restorer, bits)
+        low_bit_layers(restorer, bits, rank, branch_bits)
     save_restorer(restorer, path, FLOATS.get(bits))
     made = load_restorer(path, dtype=FLOATS.get(bits))
     assert isinstance(made, SpandrelRestorer)
@@ -62,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w4a4"])
+    add_branch_options(parser)
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -73,7 +75,7 @@ def main() -> None:
             path = Path(folder) / "model.safetensors"
             models, sizes = {}, {}
             for bits in [*FLOATS, *arguments.bits]:
-                models[bits] = make(config, bits, path)
+                models[bits] = make(config, bits, path, arguments.rank, arguments.branch_bits)
                 sizes[bits] = path.stat().st_size / 1e6
         face = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)) * 2 - 1
         seconds: dict[str, list[float]] = {bits: [] for bits in models}

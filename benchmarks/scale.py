@@ -1,8 +1,8 @@
-"""Photos a second of one process and of Ray's workers, one of which is killed half-way, and what a cluster would do.
+"""Photos per second of one process and of Ray's workers, one of them killed half-way; and a cluster's estimate.
 
 PYTHONPATH=. python benchmarks/scale.py FACES [--photos 2000] [--broken 20] [--actors 1 2] [--model NAME|FILE]
 
-Photos and model are those of archive.py. Every worker, and the single process, computes by one thread.
+Photos and model are those of archive.py. Every worker, and the single process, computes with one thread.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from archive import made, make, narrow
 from report import describe_machine, table
 
 from quantface_core.io.models import restorer_path
+from quantface_core.options import RestoreOptions
 from quantface_core.pipelines.bulk import BulkRequest, restore_bulk
 from quantface_core.pipelines.bulk_plan import plan_bulk
 from quantface_core.pipelines.jobs import find_photos, plan_jobs
+from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest, restore
-from quantface_core.types import RestoreOptions
 
-MACHINES, GIGABIT = (1, 4, 16, 64), 125e6  # bytes a second of a link of 1 Gbit/s
+MACHINES, GIGABIT = (1, 4, 16, 64), 125e6  # bytes per second of a 1 Gbit/s link
 
 
 def main() -> None:
@@ -35,15 +36,15 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--broken", type=int, default=20)
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--model", help="a name or file (a narrow one, made here)")
+    parser.add_argument("--model", help="name or file (default: a narrow one, made here)")
     options = parser.parse_args()
-    os.environ.setdefault("RAY_worker_niceness", "0")  # as the single process it is compared with
+    os.environ.setdefault("RAY_worker_niceness", "0")  # like the single process that they are compared with
     print(f"{describe_machine()}; load before: {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = restorer_path(options.model) if options.model else Path(narrow(folder / "narrow.safetensors"))
         make(folder / "in", sorted(options.faces.glob("*.jpg")), options.photos, options.broken)
-        asked = RestoreRequest((), model, RestoreOptions(), torch.device("cpu"), threads=1)
+        asked = RestoreRequest((), Execution(model, torch.device("cpu"), threads=1), RestoreOptions())
         jobs = plan_jobs(find_photos([str(folder / "in")], True), folder / "single", False)
         began = time.perf_counter()
         results = list(restore(replace(asked, jobs=jobs)))
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def timed(request: BulkRequest, kill: bool) -> tuple[list[PhotoResult], float, bool]:
-    """Results, and seconds from the start of Ray on; a worker is killed once half is done."""
+    """(results, seconds including Ray's start, whether a worker was killed); the kill comes once half is done."""
     began, results, killed = time.perf_counter(), [], False
     for result in restore_bulk(request):
         results.append(result)
@@ -77,7 +78,7 @@ def timed(request: BulkRequest, kill: bool) -> tuple[list[PhotoResult], float, b
 
 
 def workers(pid: int) -> list[int]:
-    """Ray's workers below a process."""
+    """Process ids of Ray's workers below a process."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in map(int, (task / "children").read_text().split()):
@@ -92,12 +93,14 @@ def row(name: str, results: list[PhotoResult], seconds: float, equal: bool) -> l
 
 
 def cluster(seconds: float, size: float, cores: int = 2) -> str:
-    """Photos an hour of N machines like this one, each core a worker: by the processor, or a link of 1 Gbit/s to the
-    store that all share. Arithmetic, no measurement."""
+    """Photos per hour of N machines like this one, each core a worker, limited by the CPU or a shared 1 Gbit/s store.
+
+    This is arithmetic, not a measurement.
+    """
     by_processor = cores * 3600 / seconds
     by_link = GIGABIT * 3600 / size
     rows = [[str(n), f"{n * by_processor:.0f}", f"{min(n * by_processor, by_link):.0f}"] for n in MACHINES]
-    head = f"{seconds:.2f} s a photo and core, {size / 1e3:.0f} kB a photo read and written\n"
+    head = f"{seconds:.2f} s per photo and core, {size / 1e3:.0f} kB read and written per photo\n"
     return head + table(["machines", "photos an hour, processor", "and one shared link of 1 Gbit/s"], rows)
 
 

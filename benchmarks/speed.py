@@ -1,15 +1,14 @@
-"""Seconds a face, sizes and memory of full-precision and low-bit restorers on this machine.
+"""Seconds per face, sizes and memory of full-precision and low-bit restorers on this machine.
 
-    python benchmarks/speed.py [--models quantface-mini osdface] [--bits w4a4 w6a6] [--rounds 3]
-        [--device cuda] [--faces 4]
+    python benchmarks/speed.py [--models quantface-mini osdface] [--bits w4a4 w6a6] [--rank 32 --branch-bits 8]
+        [--rounds 3] [--device cuda] [--faces 4]
 
-Weights are random, OSDFace's own were not at hand: normal, as rotation makes them, or speed would depend on them (of
-6-bit convolutions, by how many numbers `kernels/onednn/point.py` multiplies apart). Low-bit layers have rotation (64),
-scales and a rank-32 branch in 8 bits, as `quantface calibrate` makes them, and compute between layers in bfloat16
-where the device has it. Every row is a process of its own that loads a file; times are medians after a warm-up, and of
-several such processes, in rounds: on a shared machine one process may be a tenth faster than the next. With `--device
-cuda` memory is the GPU's. QUANTFACE_BACKEND names another backend than the best. ONEDNN_MAX_CPU_ISA does not make a
-processor with matrix units (AMX) like one without: Intel's bfloat16 is slower than its float32 then.
+Weights are random (`random_models.py`), as OSDFace's were not available; low-bit restorers compute between layers in
+bfloat16 where the device has it. Every row is measured in its own process that loads a file; times are medians after a
+warm-up, and over several such processes, in rounds: on a shared machine one process may be a tenth faster than the
+next. MB are 10^6 bytes; with `--device cuda` memory is the GPU's. QUANTFACE_BACKEND selects a backend instead of the
+fastest. ONEDNN_MAX_CPU_ISA does not make a CPU with matrix units (AMX) behave like one without: Intel's bfloat16 is
+then slower than its float32.
 """
 
 from __future__ import annotations
@@ -22,86 +21,38 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from random_models import CONFIGS, FLOATS, add_branch_options, make
 from report import describe_machine, table
+from timing import median
 
-from quantface_core import OneStepRestorer, load_restorer, save_restorer
-from quantface_core.kernels.bitpack import pack
+from quantface_core import OneStepRestorer, load_restorer
 from quantface_core.kernels.dispatch import choose_backend
-from quantface_core.kernels.quantize import per_channel_scale, quantize
-from quantface_core.nn.swap import empty_like, prepare, quantizable, swap
-from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig, RestorerModel
-from quantface_core.restorer.fold_rules import fold_balances
+from quantface_core.nn.swap import prepare
 from quantface_core.runtime.memory import kept_memory
-from quantface_core.stages.quantize import restorer_formats
-from quantface_core.types import Bits, QuantizeSettings
-
-CONFIGS = {"quantface-mini": QUANTFACE_MINI, "osdface": OSDFACE}
-FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def make(config: RestorerConfig, bits: str, path: Path, device: str = "cpu") -> None:
-    """Write a restorer of random weights, full precision or low bits; a GPU is quicker at it."""
-    torch.manual_seed(0)
-    with torch.device(device):
-        restorer = OneStepRestorer(config).eval().requires_grad_(False)
-    if bits not in FLOATS:
-        low_bit_layers(restorer, bits)
-        fold_balances(restorer.cpu())
-    save_restorer(restorer.cpu(), path, FLOATS.get(bits, torch.float16))
-
-
-def low_bit_layers(restorer: RestorerModel, bits: str) -> None:
-    """Put low-bit layers of random integers in the places of all that are quantized."""
-    formats = restorer_formats(restorer, QuantizeSettings(*Bits.parse(bits)))
-    layers = quantizable(restorer)
-    for layer_name, form in formats.items():
-        layer = layers[layer_name]
-        low = empty_like(layer, form)
-        weight = layer.weight.normal_(0, float(layer.weight.std()))  # nearly as rotation makes any weight
-        scale = per_channel_scale(weight, form.weight_bits)
-        low.weight_scale = scale.flatten()
-        low.packed = pack(quantize(weight, scale, form.weight_bits), form.weight_bits)
-        if form.rank:
-            low.down.normal_(0, 0.01)
-            low.up.normal_(0, 0.01)
-        swap(restorer, {layer_name: low})
 
 
 def memory(device: torch.device, line: str = "VmRSS") -> float:
-    """What this process holds of a device, MB; VmHWM = its peak."""
+    """This process's memory on a device, MB (10^6 bytes); VmHWM = its peak."""
     if device.type == "cpu":
         return resident(line)
     return (torch.cuda.memory_allocated() if line == "VmRSS" else torch.cuda.max_memory_allocated()) / 1e6
 
 
 def resident(line: str = "VmRSS") -> float:
-    """This process's resident memory, MB; VmHWM = its peak (getrusage's would be the parent's before the fork)."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{line}:\s+(\d+)", status)[1]) / 1024
-
-
-def median(work: Callable[[], object], runs: int) -> float:
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else bool
-    work()
-    seconds = []
-    for _ in range(runs):
-        wait()
-        start = time.perf_counter()
-        work()
-        wait()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    """This process's resident memory, MB; VmHWM = its peak (getrusage's includes the parent's before the fork)."""
+    kibibytes = re.findall(rf"{line}:\s+(\d+)", Path("/proc/self/status").read_text())[0]
+    return int(kibibytes) * 1024 / 1e6
 
 
 def measure(bits: str, path: Path, runs: int, device: torch.device, faces: int) -> dict[str, float]:
-    """Load a file and restore some faces at once, in this process."""
+    """Load a file and restore some faces at once, in this process: seconds per face, MB."""
     backend, empty = choose_backend(device), memory(device)
     start = time.perf_counter()
     restorer = load_restorer(path, device, FLOATS.get(bits))
+    assert isinstance(restorer, OneStepRestorer)
     prepare(restorer, backend)
     loaded, rest = time.perf_counter() - start, memory(device) - empty
     size = restorer.config.image_size
@@ -115,13 +66,13 @@ def measure(bits: str, path: Path, runs: int, device: torch.device, faces: int) 
 
 
 def measured(name: str, precisions: list[str], asked: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Medians of every precision's measures over the rounds, in each of which every row is a process of its own."""
+    """Medians of every precision's measures over the rounds; in each, every row has its own process."""
     passed = ["--runs", str(asked.runs), "--device", asked.device, "--faces", str(asked.faces)]
     found: dict[str, list[dict[str, float]]] = {bits: [] for bits in precisions}
     with tempfile.TemporaryDirectory() as folder:
         paths = {bits: Path(folder) / f"{bits}.safetensors" for bits in precisions}
         for bits, path in paths.items():
-            make(CONFIGS[name], bits, path, asked.device)
+            make(CONFIGS[name], bits, path, asked.device, asked.rank, asked.branch_bits)
         for bits, path in [*paths.items()] * asked.rounds:
             command = [sys.executable, __file__, "--one", bits, str(path), *passed]
             shown = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -147,8 +98,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=CONFIGS, default=list(CONFIGS))
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w6a6", "w4a6", "w4a4"])
+    add_branch_options(parser)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3, help="processes a row; a process may be lucky throughout")
+    parser.add_argument("--rounds", type=int, default=3, help="processes per row; one process may be lucky throughout")
     parser.add_argument("--faces", type=int, default=1, help="restored at once")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # a row's process: bits, file

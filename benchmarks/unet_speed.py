@@ -1,10 +1,10 @@
-"""Seconds of the UNet alone at every precision, in turn, in one process: what a machine that others share can tell.
+"""Seconds of the UNet alone at every precision, in turn, in one process: ratios that hold on a shared machine.
 
     python benchmarks/unet_speed.py [--model osdface] [--bits w6a6 w4a4] [--rounds 9]
 
-Restorers of random weights as in `speed.py`, all in memory at once (osdface: 8 GB). A round times every one of them,
-one after the other, so that a slow minute is slow for all; ratios are medians of the rounds' ratios, beside those of
-the least seconds.
+Restorers have random weights, all in memory at once (osdface: 8 GB). A round times each of them, one
+after the other, so that a slow minute is slow for all; ratios are medians of the rounds' ratios, beside those of the
+least seconds.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from random_models import CONFIGS, FLOATS, make
 from report import describe_machine, table
-from speed import CONFIGS, FLOATS, make
+from timing import seconds
 
 from quantface_core import OneStepRestorer, load_restorer
 from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.nn.swap import prepare
+from quantface_core.restorer.one_step import Latent
 from quantface_core.runtime.memory import kept_memory
 
 CPU = torch.device("cpu")
 
 
 def loaded(name: str, bits: str) -> OneStepRestorer:
-    """A restorer of random weights, as it comes out of a file."""
+    """A restorer with random weights, as loaded from a file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         make(CONFIGS[name], bits, path, "cuda" if torch.cuda.is_available() else "cpu")
         restorer = load_restorer(path, CPU, FLOATS.get(bits))
+        assert isinstance(restorer, OneStepRestorer)
     prepare(restorer, choose_backend(CPU))
     return restorer
 
 
 @torch.inference_mode()
-def seconds(restorers: dict[str, OneStepRestorer], rounds: int) -> dict[str, list[float]]:
-    """Of every restorer's UNet in every round, after one that warms up."""
+def measured(restorers: dict[str, OneStepRestorer], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every restorer's UNet in every round, after one to warm up."""
     *_, reader = restorers.values()
     size = reader.config.image_size
     face = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -48,10 +51,8 @@ def seconds(restorers: dict[str, OneStepRestorer], rounds: int) -> dict[str, lis
     found: dict[str, list[float]] = {bits: [] for bits in restorers}
     for number in range(rounds + 1):
         for bits, restorer in restorers.items():
-            given = latent.to(restorer.dtype), prompt.to(restorer.dtype)
-            start = time.perf_counter()
-            restorer.predict(*given)
-            found[bits].append(time.perf_counter() - start)
+            code, own = Latent(latent.code.to(restorer.dtype)), prompt.to(restorer.dtype)
+            found[bits].append(seconds(partial(restorer.predict, code, own)))
         if number:
             shown = ", ".join(f"{bits} {taken[-1]:.2f}" for bits, taken in found.items())
             print(f"round {number} of {rounds}: {shown} s", file=sys.stderr)
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     with kept_memory():
-        found = seconds({b: loaded(arguments.model, b) for b in [*FLOATS, *arguments.bits]}, arguments.rounds)
+        found = measured({b: loaded(arguments.model, b) for b in [*FLOATS, *arguments.bits]}, arguments.rounds)
     rows: list[list[str | float]] = []
     for bits, taken in found.items():
         row: list[str | float] = [bits, statistics.median(taken), min(taken)]

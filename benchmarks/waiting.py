@@ -1,9 +1,9 @@
-"""What waiting threads cost: seconds of a photo by how OpenMP's threads wait, alone and beside busy neighbours.
+"""Measure what waiting threads cost: seconds per photo by OpenMP wait policy, alone and beside busy processes.
 
     python benchmarks/waiting.py PHOTO [--busy N] [--rounds 3]
 
-Each setting is a process of its own, for the libraries read it when they load; they take turns, so that a machine
-whose load changes is fair to all. `--busy` starts so many processes that compute all the time.
+Each setting runs in its own process, because the libraries read it when they load; they take turns, so that changing
+load affects all alike. `--busy` starts so many processes that compute all the time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("photo", type=Path)
     parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--times", type=int, default=5, help="photos a process")
+    parser.add_argument("--times", type=int, default=5, help="photos per process")
     arguments = parser.parse_args()
     neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.busy)]
     plain = {name: value for name, value in os.environ.items() if name not in (*_NAMES, "OMP_NUM_THREADS")}
@@ -62,10 +62,10 @@ def main() -> None:
         for neighbour in neighbours:
             neighbour.kill()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    print(f"{os.cpu_count()} cores, load {load:.1f}, {arguments.busy} busy neighbours of ours")
+    print(f"{os.cpu_count()} cores, load {load:.1f}, {arguments.busy} busy processes started here")
     for name, found in times.items():
         seconds, used = (statistics.median(values) for values in zip(*found, strict=True))
-        print(f"{name:22} {seconds:.2f} s a photo, {used:.2f} s of processor")
+        print(f"{name:22} {seconds:.2f} s per photo, {used:.2f} s of CPU time")
 
 
 if __name__ == "__main__":

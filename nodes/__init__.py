@@ -18,6 +18,8 @@ from .save import SaveModel
 
 
 class QuantFaceExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             LoadModel, RestoreFace, CropFaces, PasteFaces,

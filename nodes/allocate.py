@@ -3,55 +3,57 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from comfy_api.latest import io
 
-from . import faces as face_inputs
 from . import host, previews
+from .faces import FacesNode, face_inputs, face_source
 from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
 from .pictures import from_chart
 
 if TYPE_CHECKING:
     from ..quantface_core.pipelines.faces import FaceSource
-    from ..quantface_core.types import QuantizeSettings, Sensitivity
+    from ..quantface_core.types import RestorerQuantConfig, Sensitivity
 
 METRICS = ["ms_ssim", "ssim", "psnr", "lpips", "dists"]
 # A model's last measurement, and of what: another budget needs none.
 _last: WeakKeyDictionary[FRModel, tuple[str, Sensitivity]] = WeakKeyDictionary()
 
 
-class AllocateBits(io.ComfyNode):
+class AllocateBits(FacesNode):
+    """Measures how a model's output depends on each layer's bits, and spends a budget."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="QuantFace_AllocateBits",
             display_name="Allocate Bits",
-            description="Measures what each layer's bits do to the picture, and spends a budget where it helps most.",
+            description="Measures how each layer's bits affect the image, and spends a bit budget where it helps most.",
             search_aliases=["mixed precision", "bit allocation", "quantize", "sensitivity", "quantface"],
             is_output_node=True,
             inputs=[
                 FRModelSocket.Input("fr_model", tooltip="A full-precision model."),
-                *face_inputs.inputs(16),
+                *face_inputs(16),
                 io.Float.Input("activation_bits", default=4.0, min=0.0, max=8.0, step=0.05,
-                               tooltip="Average at most, weighed by multiplications; 0 = no limit."),
+                               tooltip="Maximum average, weighted by multiply-accumulates; 0 = no limit."),
                 io.Float.Input("weight_bits", default=4.0, min=0.0, max=8.0, step=0.05,
-                               tooltip="Average at most, weighed by parameters; 0 = no limit."),
+                               tooltip="Maximum average, weighted by parameters; 0 = no limit."),
                 io.Float.Input("megabytes", default=0.0, min=0.0, max=100_000.0, step=0.1,
-                               tooltip="Size of the file's numbers at most, its header adds a little; 0 = no limit."),
+                               tooltip="Maximum size of the file's tensors; its header adds a little. 0 = no limit."),
                 io.Float.Input("operations", default=0.0, min=0.0, max=1.0, step=0.01,
-                               tooltip="Bit operations at most, 1 = as many as with 8 bits everywhere; 0 = no limit."),
+                               tooltip="Maximum bit operations; 1 = as many as with 8 bits everywhere. 0 = no limit."),
                 io.String.Input("limits", default="", multiline=True,
-                                tooltip="Least and most bits of a part, one a line, such as vae.decoder=5-8."),
+                                tooltip="Minimum and maximum bits of a part, one per line, such as vae.decoder=5-8."),
                 io.Combo.Input("metric", options=METRICS, default="ms_ssim",
-                               tooltip="What weighs a layer's damage, beside the squared error. lpips and dists need "
-                               "pyiqa (not for commercial use)."),
+                               tooltip="How a layer's damage is measured, besides the squared error. lpips and dists "
+                               "need pyiqa (not for commercial use)."),
                 advanced(io.Int.Input("rank", default=32, min=0, max=128,
-                             tooltip="Of the small branches of the model to be made.")),
+                             tooltip="Rank of the low-rank branches of the model you will make.")),
                 advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
-                             tooltip="Of rotations and searches.")),
+                             tooltip="Seed of rotations and searches.")),
             ],
             outputs=[
                 FRPlanSocket.Output("plan", display_name="FR_PLAN"),
@@ -71,17 +73,9 @@ class AllocateBits(io.ComfyNode):
         return True  # the folder is looked at first when it runs: the host marks every input that is named here
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
-        return face_inputs.fingerprint(folder)
-
-    @classmethod
     def execute(
         cls,
         fr_model: FRModel,
-        folder: str,
-        count: int,
-        find_faces: bool,
-        degrade: bool,
         activation_bits: float,
         weight_bits: float,
         megabytes: float,
@@ -90,20 +84,19 @@ class AllocateBits(io.ComfyNode):
         metric: str,
         rank: int,
         seed: int,
-        faces: torch.Tensor | None = None,
+        **given: Any,
     ) -> io.NodeOutput:
         from ..quantface_core.io.plans import plan_to_json
         from ..quantface_core.pipelines.allocate import AllocateRequest, allocate, check_metric
-        from ..quantface_core.quant.bit_program import check_budget
-        from ..quantface_core.types import Budget, QuantizeSettings
+        from ..quantface_core.quant.budgets import check_budget
+        from ..quantface_core.types import Budget, RestorerQuantConfig
 
         budget = Budget(
             activation_bits or None, weight_bits or None, megabytes or None, operations or None, _limits(limits)
         )
         check_budget(budget)
         check_metric(metric)
-        source = face_inputs.source(faces, folder, count, find_faces, degrade)
-        sensitivity = _sensitivity(fr_model, source, QuantizeSettings(rank=rank, seed=seed), metric)
+        sensitivity = _sensitivity(fr_model, face_source(**given), RestorerQuantConfig(rank=rank, seed=seed), metric)
         result = allocate(AllocateRequest(sensitivity, budget))
         losses = {name: layer.error for name, layer in sensitivity.layers.items()}
         return io.NodeOutput(
@@ -114,7 +107,7 @@ class AllocateBits(io.ComfyNode):
         )
 
 
-def _sensitivity(fr_model: FRModel, source: FaceSource, settings: QuantizeSettings, metric: str) -> Sensitivity:
+def _sensitivity(fr_model: FRModel, source: FaceSource, settings: RestorerQuantConfig, metric: str) -> Sensitivity:
     """The model's last measurement when it was of the same, else a new one."""
     from ..quantface_core.pipelines.allocate import MeasureRequest, measure
     from ..quantface_core.pipelines.faces import load_faces
@@ -136,7 +129,7 @@ def _sensitivity(fr_model: FRModel, source: FaceSource, settings: QuantizeSettin
 def _limits(text: str) -> dict[str, tuple[int, int]]:
     """`vae.decoder=5-8`, one a line, -> {module: (least, most)}. Raises UsageError."""
     from ..quantface_core.errors import UsageError
-    from ..quantface_core.quant.bit_program import parse_limit
+    from ..quantface_core.quant.budgets import parse_limit
 
     try:
         return dict(parse_limit(line) for line in text.splitlines() if line.strip())

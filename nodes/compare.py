@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
-from . import faces as face_inputs
 from . import host, previews
+from .faces import FacesNode, face_inputs, face_source
 from .host import FRModel, FRModelSocket
 
 _SMALLEST = 161  # pixels, of MS-SSIM
 
 
-class CompareModels(io.ComfyNode):
+class CompareModels(FacesNode):
+    """Restores the same faces with two models, and measures how far apart the results are."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="QuantFace_CompareModels",
             display_name="Compare FR Models",
-            description="Restores aligned faces with two models, side by side, and tells how far apart they are.",
+            description="Restores aligned faces with two models, side by side, and reports how far apart they are.",
             search_aliases=["compare", "psnr", "ssim", "quality", "quantface"],
             is_output_node=True,
             inputs=[
-                FRModelSocket.Input("first", tooltip="Such as the full-precision model."),
-                FRModelSocket.Input("second", tooltip="Such as its 4-bit version."),
-                *face_inputs.inputs(4),
+                FRModelSocket.Input("first", tooltip="For example the full-precision model."),
+                FRModelSocket.Input("second", tooltip="For example its 4-bit version."),
+                *face_inputs(4),
             ],
             outputs=[
                 io.Image.Output("image", display_name="side by side"),
@@ -33,50 +37,33 @@ class CompareModels(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str | None = None) -> bool | str:
-        return face_inputs.validate(folder)
-
-    @classmethod
-    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
-        return face_inputs.fingerprint(folder)
-
-    @classmethod
-    def execute(
-        cls,
-        first: FRModel,
-        second: FRModel,
-        folder: str,
-        count: int,
-        find_faces: bool,
-        degrade: bool,
-        faces: torch.Tensor | None = None,
-    ) -> io.NodeOutput:
+    def execute(cls, first: FRModel, second: FRModel, **given: Any) -> io.NodeOutput:
         from ..quantface_core.metrics import ms_ssim, psnr, ssim
         from ..quantface_core.pipelines.faces import load_faces
 
         size = max(model.restorer.image_size for model in (first, second))
         bar, done = host.Progress(), 0
         callbacks = bar.callbacks()
-        given = load_faces(face_inputs.source(faces, folder, count, find_faces, degrade), size, callbacks)
+        faces = load_faces(face_source(**given), size, callbacks)
         made: dict[FRModel, list[torch.Tensor]] = {first: [], second: []}
         for model, pictures in made.items():
             restorer = model.ready()
             with callbacks.cancellable(restorer), host.memory_given_back():
-                for face in given.split(1):
+                for face in faces.split(1):
                     own = _resized(face, restorer.image_size).to(restorer.device)
                     pictures.append((_resized(restorer(own).float().cpu(), size) / 2 + 0.5).clamp(0, 1))
                     done += 1
-                    bar(done, len(made) * len(given))
+                    bar(done, len(made) * len(faces))
         a, b = torch.cat(made[first]), torch.cat(made[second])
         metrics = {"PSNR {:.2f} dB": psnr, "SSIM {:.4f}": ssim}
         if size >= _SMALLEST:
             metrics["MS-SSIM {:.4f}"] = ms_ssim
         scores = {text: metric(b, a) for text, metric in metrics.items()}
         same = (a == b).flatten(1).all(1)
-        lines = [f"{second.name} against {first.name}, {len(given)} faces; their mean: " + _written(scores, None)]
-        lines += [f"face {i}: {'identical' if same[i] else _written(scores, i)}" for i in range(len(given))]
+        lines = [f"{second.name} against {first.name}, {len(faces)} faces; their mean: " + _written(scores, None)]
+        lines += [f"face {i}: {'identical' if same[i] else _written(scores, i)}" for i in range(len(faces))]
         before, after = a.movedim(1, -1), b.movedim(1, -1)
-        row = torch.cat([(given / 2 + 0.5).movedim(1, -1), before, after], dim=2)
+        row = torch.cat([(faces / 2 + 0.5).movedim(1, -1), before, after], dim=2)
         return io.NodeOutput(host.to_host(row), "\n".join(lines), ui=previews.before_after(before, after, cls))
 
 

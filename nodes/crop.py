@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy_api.latest import io
 
+from ..quantface_core.options import RestoreOptions
 from . import host, previews
 from .face_detection import (
     FacesByImage,
@@ -41,22 +42,24 @@ class FaceCrops:
 
 
 class CropFaces(io.ComfyNode):
+    """Cuts faces out of images, aligned, for other nodes to process."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="QuantFace_CropFaces",
             display_name="Crop Faces",
-            description="Cuts faces out, upright and aligned, for other nodes to treat; Paste Faces puts them back.",
+            description="Cuts faces out, upright and aligned, for other nodes to process; Paste Faces puts them back.",
             search_aliases=["face crop", "face detailer", "align face", "extract face", "quantface"],
             is_output_node=True,
             inputs=[
-                io.Image.Input("image", tooltip="One picture, a batch, or the frames of a video."),
+                io.Image.Input("image", tooltip="One image, a batch, or the frames of a video."),
                 *choice_inputs(),
-                io.Int.Input("size", default=512, min=64, max=2048, step=8, tooltip="Pixels of a crop's side."),
+                io.Int.Input("size", default=512, min=64, max=2048, step=8, tooltip="A crop's side, in pixels."),
                 *limit_inputs(),
                 io.Float.Input("smoothing", default=0.0, min=0.0, max=30.0, step=0.5,
-                               tooltip="For the frames of a video: steadies the crops over about so many frames before "
-                               "and after; 2 is a good start."),
+                               tooltip="For the frames of a video: steadies the crops over about this many frames "
+                               "before and after; 2 is a good start."),
                 *mark_inputs(),
             ],
             outputs=[
@@ -86,8 +89,7 @@ class CropFaces(io.ComfyNode):
         face_mask: torch.Tensor | None = None,
         boxes: Any = None,
     ) -> io.NodeOutput:
-        from ..quantface_core import RestoreOptions
-        from ..quantface_core.faces.align import extract, face_transform, is_in_view
+        from ..quantface_core.faces.align import extract, face_transform
         from ..quantface_core.faces.paste import face_mask as soft_mask
         from ..quantface_core.faces.select import select_faces, sort_faces
         from ..quantface_core.faces.track import smooth_tracks
@@ -104,7 +106,7 @@ class CropFaces(io.ComfyNode):
             host.stop_if_cancelled()
             ordered = sort_faces(here, options)
             height, width = frame.shape[:2]
-            numbers = [n for n in select_faces(ordered, options) if is_in_view(ordered[n], width, height)]
+            numbers = select_faces(ordered, options, width, height)
             report.picture(ordered, numbers, numbers)
             taken.append(tuple(ordered[number] for number in numbers))
             pixels = to_pixels(frame)

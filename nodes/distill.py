@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
 
-from . import faces as face_inputs
+from ..quantface_core.types import DISTILL_MODES
 from . import host
+from .faces import FacesNode, face_inputs, face_source
 from .host import FRModel, FRModelSocket, advanced
 from .pictures import from_chart
 
@@ -17,35 +18,37 @@ if TYPE_CHECKING:
     from ..quantface_core.pipelines.distill import DistillResult
     from ..quantface_core.types import DistillMode
 
-MODES = ["end-to-end", "blocks"]
 _VALIDATIONS = 8  # in a run
 
 
-class QDLoRADistill(io.ComfyNode):
+class QDLoRADistill(FacesNode):
+    """Trains a quantized model's branches against its full-precision original."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="QuantFace_QDLoRADistill",
             display_name="QD-LoRA Distill",
-            description="Trains a quantized model's small branches until its pictures are the full-precision model's.",
+            description="Trains a quantized model's small branches until its images match the full-precision model's.",
             search_aliases=["train", "lora", "finetune", "distillation", "quantize", "quantface"],
             inputs=[
                 FRModelSocket.Input("fr_model", tooltip="A quantized model, from Calibrate & Balance."),
-                FRModelSocket.Input("teacher", tooltip="The full-precision model that it was made of."),
-                *face_inputs.inputs(500),
+                FRModelSocket.Input("teacher", tooltip="The full-precision model it was made from."),
+                *face_inputs(500),
                 io.Int.Input("steps", default=200, min=1, max=1_000_000,
-                             tooltip="More is better, slowly. In blocks mode, those of each block."),
+                             tooltip="More is better, but slower. In blocks mode: steps per block."),
                 io.Int.Input("rank", default=16, min=0, max=128,
-                             tooltip="Of the branch that is added for training; 0 = train the one that is there."),
+                             tooltip="Rank of the branch added for training; 0 = train the existing one."),
                 io.Float.Input("learning_rate", default=1e-4, min=1e-6, max=1.0, step=1e-5, round=1e-7,
-                               tooltip="Lower it when the loss jumps."),
-                io.Int.Input("batch_size", default=4, min=1, max=256, tooltip="Faces a step. Less needs less memory."),
-                io.Combo.Input("mode", options=MODES, default="end-to-end",
-                               tooltip="blocks trains one block at a time: little memory, a little worse."),
+                               tooltip="Lower it if the loss jumps."),
+                io.Int.Input("batch_size", default=4, min=1, max=256,
+                             tooltip="Faces per step. Fewer need less memory."),
+                io.Combo.Input("mode", options=list(DISTILL_MODES), default=DISTILL_MODES[0],
+                               tooltip="blocks trains one block at a time: needs little memory, slightly worse."),
                 io.Int.Input("validation", default=8, min=0, max=256,
-                             tooltip="So many faces are held back, to choose the best step by; 0 = keep the last."),
+                             tooltip="This many faces are held back to choose the best step; 0 = keep the last."),
                 advanced(io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
-                             tooltip="Of the faces' order and the new branch.")),
+                             tooltip="Seed of the order of the faces and of the new branch.")),
             ],
             outputs=[
                 FRModelSocket.Output("fr_model_out", display_name="FR_MODEL"),
@@ -55,22 +58,10 @@ class QDLoRADistill(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, folder: str | None = None) -> bool | str:
-        return face_inputs.validate(folder)
-
-    @classmethod
-    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
-        return face_inputs.fingerprint(folder)
-
-    @classmethod
     def execute(
         cls,
         fr_model: FRModel,
         teacher: FRModel,
-        folder: str,
-        count: int,
-        find_faces: bool,
-        degrade: bool,
         steps: int,
         rank: int,
         learning_rate: float,
@@ -78,24 +69,24 @@ class QDLoRADistill(io.ComfyNode):
         mode: DistillMode,
         validation: int,
         seed: int,
-        faces: torch.Tensor | None = None,
+        **given: Any,
     ) -> io.NodeOutput:
         from ..quantface_core.errors import UsageError
         from ..quantface_core.nn.swap import quant_layers
         from ..quantface_core.pipelines.distill import DistillRequest, distill
         from ..quantface_core.pipelines.faces import load_faces
         from ..quantface_core.pipelines.models import LoadedModel
-        from ..quantface_core.types import DistillSettings, TrainerSettings
+        from ..quantface_core.types import RestorerDistillConfig, TrainerConfig
 
         low_bit = quant_layers(fr_model.restorer).values()
         if not any(layer.format.rank for layer in low_bit):
-            state = "has no branches to train: give Calibrate & Balance a rank above 0"
-            full = "is in full precision: put Calibrate & Balance between"
+            state = "has no branches to train: set a rank above 0 in Calibrate & Balance"
+            full = "is in full precision: put Calibrate & Balance in between"
             raise UsageError(f"fr_model: {fr_model.name} {state if low_bit else full}")
         if quant_layers(teacher.restorer):
-            raise UsageError(f"teacher: {teacher.name} is quantized too, give the full-precision model")
+            raise UsageError(f"teacher: {teacher.name} is quantized too: connect the full-precision model")
         every = max(1, steps // _VALIDATIONS)
-        trainer = TrainerSettings(
+        trainer = TrainerConfig(
             steps, batch_size, learning_rate=learning_rate, seed=seed,
             warmup=min(20, steps // 10), validate_every=every, save_every=every,
         )  # fmt: skip
@@ -104,13 +95,12 @@ class QDLoRADistill(io.ComfyNode):
             host.load_together(fr_model, teacher)
             # What is trained is float32, whatever the model computes in otherwise.
             learner = LoadedModel(fr_model.name, copy.deepcopy(fr_model.restorer).float(), fr_model.notes)
-            source = face_inputs.source(faces, folder, count, find_faces, degrade)
-            images = load_faces(source, learner.restorer.image_size, callbacks)
+            images = load_faces(face_source(**given), learner.restorer.image_size, callbacks)
             request = DistillRequest(
                 learner,
                 LoadedModel(teacher.name, teacher.restorer),
                 images,
-                DistillSettings(trainer=trainer, rank=rank),
+                RestorerDistillConfig(trainer=trainer, rank=rank),
                 mode,
                 min(validation, len(images) // 2),
             )

@@ -8,34 +8,32 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy_api.latest import io
 
+from ..quantface_core.options import FACE_CHOICES, FACE_ORDERS, RestoreOptions, parse_positions
 from . import host
 from .host import BoxesSocket, advanced, with_options
 from .pictures import boxes_of_frame, of_frame, to_pixels
 
 if TYPE_CHECKING:
-    from ..quantface_core.types import Face, RestoreOptions
+    from ..quantface_core.types import Face
 
 FacesByImage = list[tuple["Face", ...]]  # by picture
-
-
-ORDERS = ["left-to-right", "size", "confidence"]
-CHOICES = ["all", "largest", "positions"]
 
 
 def choice_inputs() -> list[io.Input]:
     """The inputs that choose among the faces."""
     return [
-        io.Combo.Input("faces", options=CHOICES, default="all", tooltip="Which faces to take."),
-        io.String.Input("positions", default="0", tooltip="For faces = positions: such as 0,2 or 0-3."),
-        advanced(io.Combo.Input("order", options=ORDERS, default="left-to-right",
-                                tooltip="How positions count: from the left, the largest, or the surest.")),
+        io.Combo.Input("faces", options=[*FACE_CHOICES, "positions"], default=RestoreOptions.faces,
+                       tooltip="Which faces to use."),
+        io.String.Input("positions", default="0", tooltip="For faces = positions: such as 0,2 or 0-3, from 0 on."),
+        advanced(io.Combo.Input("order", options=list(FACE_ORDERS), default=RestoreOptions.order,
+                                tooltip="How positions count: from the left, the largest, or the most certain.")),
     ]  # fmt: skip
 
 
 def limit_inputs() -> list[io.Input]:
     """The inputs that leave doubtful and small faces out."""
     return [
-        advanced(io.Float.Input("min_confidence", default=0.7, min=0.0, max=1.0, step=0.05,
+        advanced(io.Float.Input("min_confidence", default=RestoreOptions.min_confidence, min=0.0, max=1.0, step=0.05,
                                 tooltip="Ignore faces the detector is less sure of.")),
         advanced(io.Int.Input("min_size", default=0, min=0, max=4096, tooltip="Ignore smaller faces, in pixels.")),
     ]  # fmt: skip
@@ -56,7 +54,6 @@ def mark_inputs() -> list[io.Input]:
 def check_positions(positions: str | None) -> bool | str:
     """For `validate_inputs`: True, or what is wrong. None at all are no harm while other faces are asked for."""
     from ..quantface_core.errors import UsageError
-    from ..quantface_core.faces.select import parse_positions
 
     try:
         if positions and positions.strip(" ,"):
@@ -68,8 +65,6 @@ def check_positions(positions: str | None) -> bool | str:
 
 def chosen(faces: str, positions: str, order: str, min_confidence: float, min_size: int) -> dict[str, Any]:
     """What those inputs say, as fields of RestoreOptions. Raises UsageError."""
-    from ..quantface_core.faces.select import parse_positions
-
     named = parse_positions(positions) if faces == "positions" else faces
     return {"faces": named, "order": order, "min_confidence": min_confidence, "min_size": min_size}
 
@@ -112,7 +107,7 @@ def _finder(
         given = [] if boxes is None else boxes_of_frame(boxes, index, frames, (width, height))
         outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
         if outside:  # as a tracker's are, whose face has left the picture
-            notify(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside of it")
+            notify(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside it")
             given = [box for box in given if box not in outside]
         if face_mask is not None:
             area = of_frame(face_mask, index).cpu()
@@ -134,16 +129,16 @@ def check_choice(found: FacesByImage, options: RestoreOptions, boxes: Any, face_
     given = [name for name, value in (("boxes", boxes), ("face_mask", face_mask)) if value is not None]
     every, most = sum(map(len, found)), max(len(sort_faces(faces, options)) for faces in found)
     if not every and given:
-        return f"no face: nothing is marked by {' and '.join(given)}"
+        return f"no face: nothing is marked by {' or '.join(given)}"
     if not every:
         return "no face was found: lower min_confidence, or mark faces with face_mask"
     if not most:
-        return f"none of {every} faces is as sure as min_confidence and as large as min_size"
+        return f"none of {every} faces reaches both min_confidence and min_size"
     beyond = [p for p in options.faces if isinstance(p, int) and p >= most]
     if not beyond:
         return ""
     listed = ", ".join(map(str, beyond[:5])) + " ..." * (len(beyond) > 5)
-    message = f"positions {listed}: there {'is face 0 only' if most == 1 else f'are faces 0 to {most - 1}'}"
+    message = f"positions {listed}: there {'is only face 0' if most == 1 else f'are faces 0 to {most - 1}'}"
     if len(beyond) == len(options.faces):
         raise UsageError(message)
     return message

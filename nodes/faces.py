@@ -1,4 +1,4 @@
-"""The faces that a model is calibrated, measured and trained on: the inputs, and what becomes of them."""
+"""The faces that a model is calibrated, measured, trained and compared on: the inputs of four nodes, and their base."""
 
 from __future__ import annotations
 
@@ -16,32 +16,44 @@ if TYPE_CHECKING:
 _BUNDLED = 32  # degradations of the bundled portrait, at most
 
 
-def inputs(count: int) -> list[io.Input]:
-    """The four inputs that name faces."""
+def face_inputs(count: int) -> list[io.Input]:
+    """The inputs that name faces: the arguments of `face_source`, and the default of its `count`."""
     return [
         io.Image.Input("faces", optional=True,
-                       tooltip="Aligned faces, clean ones with degrade on; or give a folder."),
+                       tooltip="Aligned faces, clean ones if degrade is on; or name a folder."),
         io.String.Input("folder", default="",
-                        tooltip="Pictures instead of the faces input: a path, or a folder in ComfyUI's input folder. "
-                        "With neither, the bundled portrait is used, to try things out. New pictures are noticed where "
-                        "the folder is typed in, not where another node gives it."),
-        io.Int.Input("count", default=count, min=1, max=100_000, tooltip="Use at most so many pictures."),
+                        tooltip="Images instead of the faces input: a path, or a folder in ComfyUI's input folder. "
+                        "With neither, the bundled portrait is used, to try things out. New images are noticed if the "
+                        "folder is typed in, not if another node supplies it."),
+        io.Int.Input("count", default=count, min=1, max=100_000, tooltip="Use at most this many images."),
         io.Boolean.Input("find_faces", default=False,
-                         tooltip="The pictures are photos: find every face in them and align it."),
+                         tooltip="The images are photos: find and align every face in them."),
         io.Boolean.Input("degrade", default=True,
-                         tooltip="The faces are clean: blur and compress them first. Off when they are as bad as those "
-                         "to restore."),
+                         tooltip="The faces are clean: degrade them first (blur, noise, fewer pixels, JPEG). Turn off "
+                         "if they are already as degraded as those to restore."),
     ]  # fmt: skip
 
 
-def validate(folder: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what is wrong. What another node gives is None before that node ran."""
+class FacesNode(io.ComfyNode):
+    """A node with `face_inputs`: checks their folder, and runs again when its files have changed."""
+
+    @classmethod
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
+        return _validate(folder)
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
+        return _fingerprint(folder)
+
+
+def _validate(folder: str | None) -> bool | str:
+    """True, or what is wrong. What another node gives is None before that node ran."""
     if folder and folder.strip() and not host.input_folder(folder.strip()).is_dir():
-        return f"folder {folder.strip()!r}: there is no such folder, neither as a path nor in ComfyUI's input folder"
+        return f"folder {folder.strip()!r}: no such folder, neither as a path nor in ComfyUI's input folder"
     return True
 
 
-def fingerprint(folder: str | None) -> str:
+def _fingerprint(folder: str | None) -> str:
     """What a folder holds, by names, sizes and times: its pictures may change between runs."""
     if not folder or not folder.strip():
         return ""
@@ -49,14 +61,16 @@ def fingerprint(folder: str | None) -> str:
     return repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
 
 
-def source(faces: torch.Tensor | None, folder: str, count: int, find_faces: bool, degrade: bool) -> FaceSource:
+def face_source(
+    folder: str, count: int, find_faces: bool, degrade: bool, faces: torch.Tensor | None = None
+) -> FaceSource:
     """What those inputs name. Raises UsageError, ImageError."""
     from ..quantface_core.pipelines.faces import FaceSource
 
     if faces is not None:
         pictures = ((f"picture {index}", to_pixels(frame)) for index, frame in enumerate(as_pictures(faces)))
         return FaceSource(count, pictures=pictures, find_faces=find_faces, degrade=degrade)
-    host.require_valid(validate(folder))
+    host.require_valid(_validate(folder))
     if not folder.strip():
         return FaceSource(min(count, _BUNDLED))
     return FaceSource(count, folder=host.input_folder(folder.strip()), find_faces=find_faces, degrade=degrade)

@@ -22,4 +22,4 @@ def offer_examples() -> None:
             with atomic_path(target) as temporary:
                 shutil.copyfile(source, temporary)
         except (OSError, QuantFaceError) as error:
-            logging.warning("QuantFace: the templates' %s is not in the input folder: %s", target.name, error)
+            logging.warning("QuantFace: could not copy the templates' %s to the input folder: %s", target.name, error)

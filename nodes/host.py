@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from ..quantface_core.pipelines.callbacks import PipelineCallbacks
-    from ..quantface_core.pipelines.callbacks import Progress as PipelineProgress
+    from ..quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
     from ..quantface_core.restorer import RestorerModel
 
 FOLDER = "quantface"  # of the host's models folder
@@ -159,7 +158,7 @@ class FRModel:
 
     def ready(self, faces: int = 1) -> RestorerModel:
         """The restorer, on the device that computes, with room for so many faces at once; 0 = as many as are quick."""
-        from ..quantface_core.stages.restore import default_batch_size
+        from ..quantface_core.stages.batches import default_batch_size
 
         load_together(self, faces=faces or default_batch_size(self.restorer.image_size, compute_device()))
         return self.restorer
@@ -247,7 +246,7 @@ class Progress:
         """What a pipeline is given. Stages take `shares` of the bar, 0 to 1, by name; without, each takes all of it."""
         from ..quantface_core.pipelines.callbacks import PipelineCallbacks
 
-        def progress(step: PipelineProgress) -> None:
+        def progress(step: StageProgress) -> None:
             if shares and step.stage in shares:
                 self.part(*shares[step.stage])(step.done, step.total)
             else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..quantface_core.types import Face, Pixels
 
 _DARK = (
-    "mask is black all over, as Load Image gives for a picture without transparency: nothing may change. "
+    "mask is black all over, as Load Image makes it for an image without transparency: nothing may change. "
     "Disconnect it, or paint where faces may change"
 )
 
@@ -56,7 +56,7 @@ class ImageBatch:
         """The picture [H, W, 3 or 4] of an index, its faces restored; kept with its mask, crops and report."""
         from ..quantface_core.faces.changed import changed_faces
         from ..quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
-        from ..quantface_core.stages.restore import describe_faces, unchanged_faces
+        from ..quantface_core.stages.outcome import describe_change, is_unchanged
 
         frame, faces = self.image[index], () if self.dark[index] else faces
         behind = None if self.background is None else of_frame(self.background, index)
@@ -69,21 +69,23 @@ class ImageBatch:
             under = restore_picture(PictureRequest(pixels, restorer, (), options)).pixels
             base = from_pixels(under)
         picture, area = merged(result.pixels, under, base, result.mask, within)
-        tried = {number: result.faces[number] for number in result.restored}
+        tried = {face.position: result.faces[face.position] for face in result.restored}
         changed = changed_faces(base.cpu().numpy(), picture.numpy(), tried, pixels.shape[:2])
         words = {}
         if options.strength == "auto":
-            left = unchanged_faces(result)
-            words = {n: text for n, text in describe_faces(result).items() if n in left or n in changed}
+            done = {f.position: (f.applied_strength, f.removed_artifacts) for f in result.restored}
+            left = {n for n, (strength, removed) in done.items() if is_unchanged(strength, removed)}
+            told = {n: done[n] for n in done if n in left or n in changed}
+            words = {n: describe_change(strength, True, removed) for n, (strength, removed) in told.items()}
             changed = tuple(n for n in changed if n not in left)
         if self.dark[index]:
             self.report.left_out("its mask is black")
         else:
-            self.report.picture(result.faces, result.restored, changed, words)
+            self.report.picture(result.faces, tuple(tried), changed, words)
         if within is not None and result.restored and not area.any():
-            self.report.note("mask: no face is where it is white")
+            self.report.note("mask: no face in its white area")
         self._keep("changed", index, area)
-        self.crops += result.restored_crops
+        self.crops += [face.restored_crop for face in result.restored]
         alpha = None if self.alpha is None else of_frame(self.alpha, index)
         return self._keep("pictures", index, with_alpha(picture, alpha))
 

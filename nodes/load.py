@@ -27,7 +27,7 @@ def _file(model: str) -> Path | None:
 
 def _fetched(name: str) -> Path:
     """The file of a model that is made now, while the node's bar moves. Raises ModelError."""
-    from ..quantface_core.io.models import known_sha256
+    from ..quantface_core.io.checksum import known_sha256
     from ..quantface_core.pipelines.child import fetch_in_child
 
     path = fetch_in_child(name, host.Progress().callbacks())
@@ -36,6 +36,8 @@ def _fetched(name: str) -> Path:
 
 
 class LoadModel(io.ComfyNode):
+    """Loads a restorer, by a known name or from a file."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         from ..quantface_core.io.face_restorers import has_fidelity
@@ -45,14 +47,14 @@ class LoadModel(io.ComfyNode):
         model = io.Combo.Input(
             "model",
             options=menu_choices(host.model_file, files),
-            tooltip="bundled and local work offline; fetch downloads once; build makes it once, from its authors' "
-            "files. Others are files in models/quantface, and GFPGAN, RestoreFormer and CodeFormer in "
+            tooltip="bundled and local work offline; fetch downloads the model once; build makes it once, from its "
+            "authors' files. The rest are files in models/quantface, and GFPGAN, RestoreFormer and CodeFormer in "
             "models/facerestore_models.",
         )
         return host.schema(
             node_id="QuantFace_LoadModel",
             display_name="Load Quantized FR Model",
-            description="Loads a face restorer: a known one by name, or a file.",
+            description="Loads a face restorer, by name or from a file.",
             search_aliases=["face restoration", "restore", "OSDFace", "quantface", "gfpgan", "codeformer"],
             inputs=[
                 # The page shows Restore Face's fidelity for these.
@@ -61,15 +63,15 @@ class LoadModel(io.ComfyNode):
                     "precision",
                     options=list(PRECISIONS),
                     default="auto",
-                    tooltip="Of what is not integers. auto: bfloat16 on GPUs that have it and, for low-bit models, on "
-                    "processors that have it; else float32.",
+                    tooltip="Precision of everything but the integers. auto: bfloat16 on GPUs that support it and, for "
+                    "low-bit models, on CPUs that support it; otherwise float32.",
                 ),
                 io.Combo.Input(
                     "backend",
                     options=list(BACKENDS),
                     default="auto",
-                    tooltip="What computes the integers. onednn: fast on x86 processors; triton: fast on NVIDIA GPUs; "
-                    "half: those without Triton; reference: any device. One that cannot run here leaves the choice to "
+                    tooltip="What computes the integer layers. onednn: fast on x86 CPUs; triton: fast on NVIDIA GPUs; "
+                    "half: NVIDIA GPUs without Triton; reference: any device. One that cannot run here falls back to "
                     "auto.",
                 ),
             ],
@@ -89,8 +91,8 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None = None, **_: str) -> str:
+        from ..quantface_core.io.checksum import known_sha256
         from ..quantface_core.io.model_menu import strip_mark
-        from ..quantface_core.io.models import known_sha256
 
         name = strip_mark(model or "")
         path = None if model is None else _file(model)  # None: another node gives it
@@ -117,7 +119,7 @@ class LoadModel(io.ComfyNode):
         asked = None if backend == "auto" else backend
         chosen = preferred_backend(host.compute_device(), asked)
         if asked and asked != backend_name(chosen):  # a shared workflow opens everywhere
-            logging.warning("QuantFace: backend %s cannot run here, %s computes", asked, backend_name(chosen))
+            logging.warning("QuantFace: backend %s cannot run here, using %s", asked, backend_name(chosen))
         with torch.inference_mode(False):
             path = _file(model) or _fetched(name)
             restorer = load_restorer(path, dtype=host.compute_dtype(precision))

@@ -7,36 +7,41 @@ from collections.abc import Sequence
 import torch
 from comfy_api.latest import io
 
+from ..quantface_core.options import COLORS, RestoreOptions
 from . import host, previews
 from .crop import FaceCrops
 from .host import CropsSocket, advanced
 from .image_batch import ImageBatch
 from .pictures import as_pictures
 
+_COLORS = sorted(COLORS, key=lambda method: method != "none")  # the default first: others' colours are meant
+
 
 class PasteFaces(io.ComfyNode):
+    """Pastes processed crops back into the images that Crop Faces cut them from."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="QuantFace_PasteFaces",
             display_name="Paste Faces",
-            description="Puts faces that Crop Faces cut out, and other nodes treated, back without seams.",
+            description="Seamlessly puts back faces that Crop Faces cut out and other nodes processed.",
             search_aliases=["face paste", "uncrop face", "face detailer", "composite face", "quantface"],
             is_output_node=True,
             inputs=[
                 CropsSocket.Input("face_crops", tooltip="From Crop Faces: where the faces go."),
                 io.Image.Input("crops", lazy=True,
-                               tooltip="The treated crops, as many and in the order they were cut in; of any size."),
+                               tooltip="The processed crops, the same number and order as they were cut; any size."),
                 io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
-                               tooltip="0 leaves the picture as it was, 1 takes the treated face."),
-                io.Combo.Input("color", options=["none", "wavelet", "adain"], default="none",
-                               tooltip="Whether pasted faces take on the picture's colours, and how."),
-                advanced(io.Float.Input("feather", default=0.32, min=0.0, max=1.0, step=0.02,
-                                        tooltip="How softly a face fades into the picture: 0 = a hard rim, "
-                                        "1 = from its middle on.")),
-                io.Mask.Input("mask", optional=True, tooltip="Change the picture only where this is white."),
+                               tooltip="0 leaves the image as it was, 1 uses the processed face fully."),
+                io.Combo.Input("color", options=_COLORS, default=_COLORS[0],
+                               tooltip="Whether and how pasted faces are matched to the image's colours."),
+                advanced(io.Float.Input("feather", default=RestoreOptions.feather, min=0.0, max=1.0, step=0.02,
+                                        tooltip="How softly a face blends into the image: 0 = a hard edge, "
+                                        "1 = fading from its centre on.")),
+                io.Mask.Input("mask", optional=True, tooltip="Change the image only where this is white."),
                 io.Image.Input("background", optional=True,
-                               tooltip="The same picture, enlarged by other nodes: faces are pasted onto it."),
+                               tooltip="The same image, enlarged by other nodes: faces are pasted onto it."),
             ],
             outputs=[
                 io.Image.Output("image_out", display_name="IMAGE"),
@@ -61,7 +66,6 @@ class PasteFaces(io.ComfyNode):
         mask: torch.Tensor | None = None,
         background: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..quantface_core import RestoreOptions
         from ..quantface_core.faces.select import sort_faces
 
         batch = ImageBatch(face_crops.image, mask, background, "pasted")
@@ -88,14 +92,14 @@ def _checked(crops: torch.Tensor | None, count: int) -> torch.Tensor | tuple[()]
     if not count:
         return ()
     if crops is None:
-        raise UsageError("crops: connect the treated crops")
+        raise UsageError("crops: connect the processed crops")
     crops = as_pictures(crops)
     if len(crops) != count:
-        raise UsageError(f"crops: {len(crops)} came back of {count} that were cut: treat each, and keep their order")
+        raise UsageError(f"crops: {len(crops)} came back of {count} that were cut: process each, and keep their order")
     if crops.shape[1] != crops.shape[2]:
-        raise UsageError(f"crops: they are square and have to stay so, got {crops.shape[2]}x{crops.shape[1]}")
+        raise UsageError(f"crops: they must stay square as they were cut, got {crops.shape[2]}x{crops.shape[1]}")
     if not torch.isfinite(crops).all():
-        raise ImageError("crops: they hold NaN or infinite values: look at the node that made them")
+        raise ImageError("crops: they contain NaN or infinite values: check the node that made them")
     return crops
 
 

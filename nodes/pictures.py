@@ -24,7 +24,7 @@ def as_pictures(images: torch.Tensor) -> torch.Tensor:
     from ..quantface_core.errors import ImageError
 
     if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
-        raise ImageError(f"pictures are [count, height, width, 1, 3 or 4] and not empty, got {list(images.shape)}")
+        raise ImageError(f"images must be [count, height, width, 1, 3 or 4] and not empty, got {list(images.shape)}")
     return images[..., :3].detach().float().expand(-1, -1, -1, 3)
 
 
@@ -50,7 +50,7 @@ def as_masks(masks: torch.Tensor | None) -> torch.Tensor | None:
     if masks is None:
         return None
     if not 2 <= masks.ndim <= 4 or 0 in masks.shape or (masks.ndim == 4 and masks.shape[1] != 1):
-        raise ImageError(f"masks are [count, height, width] and not empty, got {list(masks.shape)}")
+        raise ImageError(f"masks must be [count, height, width] and not empty, got {list(masks.shape)}")
     return masks.detach().float().reshape(-1, *masks.shape[-2:])
 
 
@@ -72,7 +72,7 @@ def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
     for rows in strips(*frame.shape[:2]):
         part = frame[rows].cpu()
         if not torch.isfinite(part).all():
-            raise ImageError("the picture holds NaN or infinite values: look at the node that made it")
+            raise ImageError("the image contains NaN or infinite values: check the node that made it")
         pixels[rows] = (part.clamp(0, 1) * _FULL).round().numpy()
     return pixels
 
@@ -142,7 +142,7 @@ def boxes_of_frame(
         boxes = [boxes]
     if isinstance(boxes, Sequence) and any(isinstance(entry, list | tuple) for entry in boxes):
         if len(boxes) not in (1, frames):
-            raise UsageError(f"boxes are for {len(boxes)} pictures, but there are {frames}")
+            raise UsageError(f"boxes are for {len(boxes)} images, but there are {frames}")
         boxes = boxes[min(index, len(boxes) - 1)]
     try:
         return [(float(b["x"]), float(b["y"]), float(b["width"]), float(b["height"])) for b in boxes]

@@ -31,7 +31,7 @@ class Report:
     def shown_notes(self) -> list[str]:
         """The notes, at most so many: those of a video may be as many as its frames."""
         rest = self.notes[_NOTES:]
-        return [*self.notes[:_NOTES], *([f"and {len(rest)} more of such notes"] if rest else [])]
+        return [*self.notes[:_NOTES], *([f"and {len(rest)} more such notes"] if rest else [])]
 
     def picture(
         self,
@@ -44,7 +44,7 @@ class Report:
         lines = [f"picture {len(self.pictures)}: {len(changed)} of {len(faces)} faces {self.done}"]
         for number, face in enumerate(faces[:_LINES]):
             left, top, width, height = (round(v) for v in face.box)
-            state = self.done if number in changed else "no pixel changed" if number in chosen else "left as it is"
+            state = self.done if number in changed else "no pixel changed" if number in chosen else "left unchanged"
             state = words.get(number, state)
             lines.append(f"  face {number}: {width}x{height} at {left},{top}, confidence {face.score:.2f}, {state}")
         if beyond := range(_LINES, len(faces)):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..quantface_core.options import COLORS, UPSCALES, RestoreOptions
 from . import host, previews
 from .face_detection import (
     check_choice,
@@ -27,48 +28,50 @@ _PREVIEW = 512  # pixels of a frame that is shown while others are made
 
 
 class RestoreFace(io.ComfyNode):
+    """Restores the faces of images, and pastes them back."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="QuantFace_RestoreFace",
             display_name="Restore Face",
-            description="Finds every face of every picture, restores it, and puts it back without seams.",
+            description="Finds every face in every image, restores it, and puts it back seamlessly.",
             search_aliases=["face restoration", "face fix", "enhance face", "gfpgan", "codeformer", "quantface"],
             is_output_node=True,
             inputs=[
                 FRModelSocket.Input("fr_model", tooltip="From Load Quantized FR Model."),
-                io.Image.Input("image", tooltip="One picture, a batch, or the frames of a video."),
+                io.Image.Input("image", tooltip="One image, a batch, or the frames of a video."),
                 *choice_inputs(),
                 io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
-                               tooltip="With blend = strength: 0 leaves the picture as it was, 1 restores fully."),
-                io.Combo.Input("color", options=["wavelet", "adain", "none"], default="wavelet",
-                               tooltip="How restored faces take on the picture's colours."),
-                io.Combo.Input("upscale", options=["1", "2", "4"], default="1",
-                               tooltip="Enlarge the picture too (Lanczos); faces are restored at that size."),
+                               tooltip="For blend = strength: 0 leaves the image as it was, 1 restores fully."),
+                io.Combo.Input("color", options=list(COLORS), default=RestoreOptions.color,
+                               tooltip="How restored faces are matched to the image's colours."),
+                io.Combo.Input("upscale", options=[str(factor) for factor in UPSCALES], default="1",
+                               tooltip="Also enlarge the image (Lanczos); faces are restored at that size."),
                 *limit_inputs(),
-                advanced(io.Float.Input("feather", default=0.32, min=0.0, max=1.0, step=0.02,
-                                        tooltip="How softly a face fades into the picture: 0 = a hard rim, "
-                                        "1 = from its middle on.")),
+                advanced(io.Float.Input("feather", default=RestoreOptions.feather, min=0.0, max=1.0, step=0.02,
+                                        tooltip="How softly a face blends into the image: 0 = a hard edge, "
+                                        "1 = fading from its centre on.")),
                 io.Float.Input("smoothing", default=0.0, min=0.0, max=30.0, step=0.5,
-                               tooltip="For the frames of a video: steadies faces over about so many frames before "
-                               "and after, and closes short gaps; 2 is a good start. 0 = each picture by itself."),
+                               tooltip="For the frames of a video: steadies faces over about this many frames before "
+                               "and after, and closes short gaps; 2 is a good start. 0 = each image on its own."),
                 advanced(io.Int.Input("batch_size", default=0, min=0, max=64,
-                                      tooltip="Faces at once: 0 = as many as are quick on your device. Less needs less "
-                                      "memory; the picture stays the same but for rounding.")),
+                                      tooltip="Faces at once: 0 = as many as are fast on your device. Fewer need less "
+                                      "memory; the image is the same except for rounding.")),
                 io.Combo.Input("blend", options=BLENDS, default="auto",
-                               tooltip="auto: of each restored face takes what helps, pixel by pixel, and leaves sharp "
-                               "faces as they are. strength: the same share everywhere, as set in strength."),
+                               tooltip="auto: uses each restored face where it helps, pixel by pixel, and leaves sharp "
+                               "faces as they are. strength: the same amount everywhere, as set in strength."),
                 advanced(io.Int.Input("seed", default=-1, min=-1, max=2**31 - 1, optional=True,
                                       control_after_generate=False,
-                                      tooltip="-1: the same picture gives the same result. From 0: the model draws "
-                                      "by chance, with this seed.")),
-                io.Mask.Input("mask", optional=True, tooltip="Change the picture only where this is white."),
+                                      tooltip="-1: the same image gives the same result. From 0 on: the model samples "
+                                      "randomly, with this seed.")),
+                io.Mask.Input("mask", optional=True, tooltip="Change the image only where this is white."),
                 *mark_inputs(),
                 io.Image.Input("background", optional=True,
-                               tooltip="The same picture, enlarged by other nodes: faces are pasted onto it."),
+                               tooltip="The same image, enlarged by other nodes: faces are pasted onto it."),
                 advanced(io.Float.Input("fidelity", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
-                                        tooltip="Of CodeFormer alone: 0 = what looks best, 1 = what is nearest to the "
-                                        "picture. Other models have no such choice.")),
+                                        tooltip="CodeFormer only: 0 looks best, 1 stays nearest to the image. Other "
+                                        "models have no such setting.")),
             ],
             outputs=[
                 io.Image.Output("image_out", display_name="IMAGE"),
@@ -106,7 +109,6 @@ class RestoreFace(io.ComfyNode):
         boxes: Any = None,
         background: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..quantface_core import RestoreOptions
         from ..quantface_core.faces.track import smooth_tracks
 
         host.require_valid(check_positions(positions))

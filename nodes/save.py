@@ -11,18 +11,20 @@ from .host import FRModel, FRModelSocket
 
 
 class SaveModel(io.ComfyNode):
+    """Saves a model to the models folder, where the loader finds it."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="QuantFace_SaveModel",
             display_name="Save Quantized FR Model",
-            description="Writes a model to models/quantface, where the loader finds it.",
+            description="Saves a model to models/quantface, where the loader finds it.",
             search_aliases=["save model", "export", "quantface"],
             is_output_node=True,
             inputs=[
                 FRModelSocket.Input("fr_model"),
                 io.String.Input("name", default="my-restorer-w4a4", tooltip="The file's name, without an ending."),
-                io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name."),
+                io.Boolean.Input("overwrite", default=False, tooltip="Replace an existing file of that name."),
             ],
         )
 
@@ -33,9 +35,9 @@ class SaveModel(io.ComfyNode):
         if name is None:
             return True
         if not re.fullmatch(r"[\w][\w.+-]{0,80}", name):
-            return f"name {name!r}: use letters, digits, and - + . _ only"
+            return f"name {name!r}: use only letters, digits, and - + . _"
         if name in known_files():
-            return f"name {name!r}: the loader knows another model by it, choose another"
+            return f"name {name!r}: the loader knows another model by that name, choose another"
         return True
 
     @classmethod
@@ -46,6 +48,6 @@ class SaveModel(io.ComfyNode):
         host.require_valid(cls.validate_inputs(name))
         path = host.target_file(name)
         if path.exists() and not overwrite:
-            raise UsageError(f"name: {path.name} exists: choose another name, or switch on overwrite")
+            raise UsageError(f"name: {path.name} exists: choose another name, or turn on overwrite")
         save_restorer(fr_model.restorer, path, notes={**fr_model.notes, "quantface": __version__})
         return io.NodeOutput(ui=ui.PreviewText(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB"))

@@ -1,7 +1,7 @@
-"""QuantFace: one-step diffusion face restoration, quantized; and the quantization, for any model.
+"""QuantFace: low-bit one-step diffusion face restoration, and its quantization method for any PyTorch model.
 
-The names below are the public interface. Those that need torch and diffusers load on first use, so that
-a program (or a ComfyUI start-up) that only asks what there is does not wait for them.
+The names below are the public interface. Those that need torch and diffusers are imported on first use, so that a
+program (or a ComfyUI start-up) that only lists what is available does not wait for them.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, ImageError, ModelError, QuantFaceError, UsageError, WriteError
+from .options import RestoreOptions
 from .types import (
     BitPlan,
     Bits,
     Budget,
-    DistillSettings,
+    DistillConfig,
     Face,
     LayerReport,
     LayerSensitivity,
     QuantConfig,
     Restoration,
-    RestoreOptions,
+    RestoredFace,
     Sensitivity,
-    TrainerSettings,
+    TrainerConfig,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from .quant.quantize import quantize
     from .restorer import OneStepRestorer, RestorerConfig
     from .stages.restore import restore_aligned, restore_photo
-    from .train.distill import DistillReport, TrainerCallbacks, distill
+    from .train.distill import distill
     from .train.trainer import Trainer
+    from .train.training import TrainerCallbacks, TrainingReport
 
 __version__ = "0.1.0"
 
@@ -47,7 +49,6 @@ _HOMES = {
     "describe_plan": "quant.allocate",
     "detector_path": "io.models",
     "distill": "train.distill",
-    "DistillReport": "train.distill",
     "FaceDetector": "faces.detect",
     "load_plan": "io.plans",
     "load_quantized": "quant.checkpoint",
@@ -70,7 +71,8 @@ _HOMES = {
     "solve_plan": "quant.allocate",
     "summarize_plan": "quant.allocate",
     "Trainer": "train.trainer",
-    "TrainerCallbacks": "train.distill",
+    "TrainerCallbacks": "train.training",
+    "TrainingReport": "train.training",
     "write_photo": "io.photos",
 }
 
@@ -79,8 +81,7 @@ __all__ = [
     "Bits",
     "Budget",
     "ConfigError",
-    "DistillReport",
-    "DistillSettings",
+    "DistillConfig",
     "Face",
     "FaceDetector",
     "ImageError",
@@ -93,11 +94,13 @@ __all__ = [
     "QuantFaceError",
     "Restoration",
     "RestoreOptions",
+    "RestoredFace",
     "RestorerConfig",
     "Sensitivity",
     "Trainer",
     "TrainerCallbacks",
-    "TrainerSettings",
+    "TrainerConfig",
+    "TrainingReport",
     "UsageError",
     "WriteError",
     "__version__",
@@ -124,6 +127,10 @@ __all__ = [
     "summarize_plan",
     "write_photo",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

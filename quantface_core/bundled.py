@@ -1,4 +1,4 @@
-"""The bundled portrait, a clip of it, and faces made of it, for whoever has none at hand."""
+"""The bundled portrait, a clip made from it, and calibration images made from it, for users who have none."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 _ASSETS = Path(__file__).parent / "assets"
 DEMO_PHOTO = _ASSETS / "astronaut.jpg"
-DEMO_CLIP = _ASSETS / "astronaut.mp4"  # 16 frames of it, 384x384
+DEMO_CLIP = _ASSETS / "astronaut.mp4"  # 16 frames made from it, 384x384
 
 
 def demo_faces() -> list[Face]:
-    """The faces in the bundled photo."""
+    """The faces in `DEMO_PHOTO`, in its pixel coordinates; stored, so that no detector is needed."""
     return [
         Face(tuple(face["box"]), tuple(map(tuple, face["landmarks"])), face["score"])
         for face in json.loads((_ASSETS / "astronaut.json").read_text("utf-8"))
@@ -25,7 +25,7 @@ def demo_faces() -> list[Face]:
 
 
 def bundled_faces(count: int, size: int) -> Tensor:
-    """The bundled portrait, aligned and degraded in `count` ways: [count, 3, size, size] float32 in [-1, 1]."""
+    """The bundled portrait's aligned crop, degraded with `count` seeds: [count, 3, size, size] float32 in [-1, 1]."""
     import numpy as np
 
     from .degrade import degrade

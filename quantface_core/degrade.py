@@ -1,9 +1,9 @@
 """Blind degradation of clean faces: the second-order recipe of face restoration, seeded.
 
-Each order blurs (isotropic or anisotropic Gaussian), resizes down, adds noise (Gaussian or Poisson,
-colour or gray) and compresses to JPEG; a second, milder order follows with some probability; the
-result is resized back. A recipe may add what photos meet besides: motion blur, grain, WebP, sharpening, blocks.
-Same image, seed and recipe give the same bytes.
+Each order blurs (isotropic or anisotropic Gaussian), downscales, adds noise (Gaussian or Poisson, colour or gray) and
+compresses to JPEG; a second, milder order follows with some probability; the result is resized back. A recipe may add
+other damage that photos suffer: motion blur, grain, WebP, sharpening, blocks. The same image, seed and recipe give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
 @dataclass(frozen=True)
 class Degradation:
-    """Ranges one degradation is drawn from, for a 256-pixel face; all draws are uniform unless said."""
+    """The ranges that a degradation is drawn from, for a 256-pixel face; draws are uniform unless noted."""
 
     blur_sigma: tuple[float, float] = (0.2, 6.0)  # pixels of the input, each axis; 0 = sharp
-    anisotropic: float = 0.5  # probability that the two axes and an angle are drawn apart
+    anisotropic: float = 0.5  # probability that the blur's two axes are drawn separately, at an angle
     downscale: tuple[float, float] = (1.0, 8.0)  # factor; 1 = none
     noise_sigma: tuple[float, float] = (0.0, 25.0)  # gray levels of 255; 0 = clean
     gray_noise: float = 0.4  # probability that the three channels share one noise
     poisson: float = 0.3  # probability of signal-dependent noise instead of Gaussian
-    jpeg_quality: tuple[int, int] = (30, 95)  # both ends drawn
+    jpeg_quality: tuple[int, int] = (30, 95)  # both ends included
     second_order: float = 0.5  # probability of the second, milder order; 0 = never
     motion: float = 0.0  # probability that the blur is along a line instead
     coarse_noise: float = 0.0  # probability of noise drawn at half the resolution, as after demosaicing
@@ -70,7 +70,7 @@ def _noise(
     if _happens(rng, recipe.coarse_noise):
         blurred = cv2.GaussianBlur(noise, (0, 0), 0.8).reshape(shape)
         noise = blurred * np.float32(sigma / max(float(blurred.std()), 1e-6))
-    if poisson:  # variance follows the signal; `sigma` is reached at mid-gray
+    if poisson:  # variance follows the signal; `sigma` is the deviation at mid-gray
         noise = noise * np.sqrt(np.clip(image, 0, 255) / np.float32(127.5))
     return image + noise
 
@@ -92,7 +92,7 @@ def _to_uint8(image: NDArray[np.float32]) -> Image8:
 def degrade(image: Image8, seed: int, recipe: Degradation | None = None) -> Image8:
     """Degrade one RGB image [H, W, 3] uint8; returns the same shape and dtype.
 
-    The seed alone decides every draw, so a test set needs no stored low-quality copies.
+    All draws depend only on the seed, so a test set needs no stored low-quality copies.
     """
     recipe = recipe or Degradation()
     rng = np.random.default_rng(seed)
@@ -103,7 +103,7 @@ def degrade(image: Image8, seed: int, recipe: Degradation | None = None) -> Imag
     x = image.astype(np.float32)
     for order, mild in enumerate(orders):
         x = _blur(x, rng, recipe, mild * (1.0 if order == 0 else 1.0 / factor))
-        # The first order goes down; the second wanders around that size, as a re-shared photo does.
+        # The first order downscales; the second resizes to around that size, as sharing a photo again does.
         scale = factor if order == 0 else factor * rng.uniform(0.8, 1.25)
         x = _resize(x, max(8, round(height / max(scale, 1.0))), max(8, round(width / max(scale, 1.0))), rng)
         x = _compress(_noise(x, rng, recipe, mild), rng, recipe)
@@ -115,5 +115,5 @@ def degrade(image: Image8, seed: int, recipe: Degradation | None = None) -> Imag
 
 
 def _happens(rng: np.random.Generator, probability: float) -> bool:
-    """Draws only where it may: recipes without the newer damages keep the bytes they gave."""
+    """Draw only if it may happen: recipes without the newer kinds of damage still give the same bytes."""
     return probability > 0 and rng.random() < probability

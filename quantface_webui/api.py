@@ -55,7 +55,7 @@ def answer(request: Any) -> dict[str, Any]:
     from modules import call_queue, shared
 
     if not isinstance(request, dict):
-        raise UsageError(f"give a JSON object with image, and any of {', '.join(NAMES)}")
+        raise UsageError(f"send a JSON object with image and, optionally, {', '.join(NAMES)}")
     values = dict(request)
     photo = decode(values.pop("image", None))
     settings = read_settings(values)
@@ -81,11 +81,11 @@ def decode(text: Any) -> Photo:
     from quantface_core.io.photos import read_photo
 
     if not isinstance(text, str) or not text:
-        raise ImageError("image: give a picture as base64")
+        raise ImageError("image: send an image as base64")
     try:
         content = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
     except ValueError as error:
-        raise ImageError(f"image: no picture in base64 ({error!s:.100})") from None
+        raise ImageError(f"image: not valid base64 ({error!s:.100})") from None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image"
         file.write_bytes(content)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from quantface_core.errors import QuantFaceError
-from quantface_core.types import RestoreOptions
+from quantface_core.options import COLORS, FACE_CHOICES
 
 from . import host
 from .restore import choice, choices, offers_fidelity, restore
-from .settings import AUTO, COLORS, Settings, infotext_name, read_infotext, read_settings
+from .settings import AUTO, Settings, infotext_name, read_infotext, read_settings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,38 +41,43 @@ def _controls() -> dict[str, Any]:
     import gradio as gr
     from modules import ui_common, ui_components
 
-    usual, numbers = Settings(), RestoreOptions()
+    usual = Settings()
     with ui_components.InputAccordion(False, label="QuantFace") as enable:
         with ui_components.FormRow():
             model = gr.Dropdown(choices(), value=choice(usual.model), label="QuantFace model")
             ui_common.create_refresh_button(model, lambda: None, lambda: {"choices": choices()}, "quantface_refresh")
             if _source is not None:  # not where the host shows us beside generation
-                tip = "Take the source picture's settings"
+                tip = "Use the source image's settings"
                 read = ui_components.ToolButton("↙️", elem_id="quantface_read", tooltip=tip)
         with ui_components.FormRow():
             visibility = gr.Slider(0, 1, usual.visibility, step=0.01, label="QuantFace visibility")
             automatic = gr.Checkbox(True, label="Automatic strength")
             strength = gr.Slider(0, 1, 1, step=0.05, label="Strength")
         with ui_components.FormRow():
-            faces = gr.Radio(["all", "largest", _POSITIONS], value="all", label="Faces")
+            faces = gr.Radio([*FACE_CHOICES, _POSITIONS], value=usual.faces, label="Faces")
             positions = gr.Textbox("0", label="Positions from the left, such as 0,2")
-            color = gr.Radio(list(COLORS), value=usual.color, label="Colours of the picture")
+            color = gr.Radio(list(COLORS), value=usual.color, label="Colour matching")
         with ui_components.FormRow():
-            min_size = gr.Slider(0, 1024, numbers.min_size, step=1, label="Smallest face (pixels)")
-            min_confidence = gr.Slider(0, 1, numbers.min_confidence, step=0.05, label="Least confidence in a face")
-            feather = gr.Slider(0, 1, numbers.feather, step=0.02, label="Softness of the rim")
-            seed = gr.Number(-1, precision=0, label="Seed of the faces (-1: none)")
+            min_size = gr.Slider(0, 1024, usual.min_size, step=1, label="Minimum face size (pixels)")
+            min_confidence = gr.Slider(0, 1, usual.min_confidence, step=0.05, label="Minimum face confidence")
+            feather = gr.Slider(0, 1, usual.feather, step=0.02, label="Edge softness")
+            seed = gr.Number(-1, precision=0, label="Face seed (-1: none)")
             fidelity = gr.Slider(0, 1, usual.fidelity, step=0.05, label="CodeFormer fidelity", visible=False)
     # No server is asked for it twice: what is hidden keeps its value.
     model.change(lambda name: gr.update(visible=offers_fidelity(name)), [model], [fidelity], show_progress=False)
     made = {
-        "model": model, "visibility": visibility, "automatic": automatic, "strength": strength, "faces": faces,
-        "positions": positions, "color": color, "min_size": min_size, "min_confidence": min_confidence,
+        "enable": enable, "model": model, "visibility": visibility, "automatic": automatic, "strength": strength,
+        "faces": faces, "positions": positions, "color": color, "min_size": min_size, "min_confidence": min_confidence,
         "feather": feather, "seed": seed, "fidelity": fidelity,
     }  # fmt: skip
     if _source is not None:
-        read.click(_shown_settings, [_source], [enable, *made.values()], show_progress=False)
-    return {"enable": enable, **made}
+
+        def show(picture: Any) -> list[Any]:  # gradio evaluates what its handlers are annotated with
+            values = _shown_settings(picture)
+            return [values.get(name, gr.update()) for name in made]
+
+        read.click(show, [_source], list(made.values()), show_progress=False)
+    return made
 
 
 def process(pp: Any, enable: bool | None, **values: Any) -> None:
@@ -84,7 +90,7 @@ def process(pp: Any, enable: bool | None, **values: Any) -> None:
     try:
         pp.image.load()  # the host opens a file without reading it
     except Exception as error:  # whatever a decoder raises
-        host.report(f"a damaged picture is left out ({error})")
+        host.report(f"a damaged image is skipped ({error})")
         host.skip_picture()  # it cannot be saved either, and that would end the batch
         return
     try:
@@ -117,37 +123,39 @@ def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, Re
     import numpy as np
     from PIL import Image
 
-    if "transparency" in picture.info:  # of a palette, or one colour's
-        picture = picture.convert("RGBA")
-    result = restore(np.array(picture.convert("RGB")), settings)
+    # Transparency may also be a palette's, or one colour's.
+    shown = picture.convert("RGBA") if "transparency" in picture.info else picture
+    result = restore(np.array(shown.convert("RGB")), settings)
     if not result.restored:
         return picture, result
     image = Image.fromarray(result.pixels)
-    if "A" in picture.getbands():
-        image.putalpha(picture.getchannel("A"))
-    image.info = picture.info
+    if "A" in shown.getbands():
+        image.putalpha(shown.getchannel("A"))
+    image.info = shown.info
     return image, result
 
 
-def _shown_settings(picture: Any) -> list[Any]:  # gradio evaluates what its handlers are annotated with
-    """Values for all controls from a picture's text; they stay as they are where it says nothing."""
-    import gradio as gr
-
+def _shown_settings(picture: Image.Image | None) -> dict[str, Any]:
+    """The controls' values by name, from a picture's text; none where it says nothing, and they stay as they are."""
     try:
         settings = _told(picture) if picture is not None else None
     except QuantFaceError as error:
-        host.report(f"the picture's settings: {error}")
+        host.report(f"the image's settings cannot be used: {error}")
         settings = None
     if settings is None:
-        return [gr.update()] * 13
-    listed = settings.faces in ("all", "largest")
+        return {}
+    listed = settings.faces in FACE_CHOICES
     automatic = settings.strength == AUTO
-    return [
-        True, choice(settings.model), settings.visibility, automatic, 1.0 if automatic else settings.strength,
-        settings.faces if listed else _POSITIONS, "0" if listed else settings.faces, settings.color,
-        settings.min_size, settings.min_confidence, settings.feather, -1 if settings.seed is None else settings.seed,
-        settings.fidelity,
-    ]  # fmt: skip
+    return {
+        **asdict(settings),
+        "enable": True,
+        "model": choice(settings.model),
+        "automatic": automatic,
+        "strength": 1.0 if automatic else settings.strength,
+        "faces": settings.faces if listed else _POSITIONS,
+        "positions": "0" if listed else settings.faces,
+        "seed": -1 if settings.seed is None else settings.seed,
+    }
 
 
 def _told(picture: Image.Image) -> Settings | None:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from quantface_core.errors import QuantFaceError
 from quantface_core.io.model_menu import strip_mark
+from quantface_core.options import COLORS
 
 from . import host
 from .restore import choices, restore
-from .settings import AUTO, COLORS, NAMES, Settings, infotext_name, read_settings
+from .settings import AUTO, NAMES, Settings, infotext_name, read_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,22 +74,22 @@ def add_options() -> None:
     def models() -> dict[str, Any]:  # without marks: a saved choice stays one when its model has come
         return {"choices": [strip_mark(name) for name in choices()]}
 
-    menu = "of Restore faces, with QuantFace as the face restoration model; what is not here yet is made at first use"
+    menu = "for Restore faces with QuantFace as its model; a missing model is fetched or built at first use"
     add("model", "QuantFace model", gr.Dropdown, models, menu, lambda: None)
     add("visibility", "QuantFace visibility", gr.Slider, {**share, "step": 0.01})
-    add("strength", "Strength", gr.Dropdown, {"choices": strengths}, "auto: as much as a face needs")
+    add("strength", "Strength", gr.Dropdown, {"choices": strengths}, "auto: as much as each face needs")
     add("faces", "Faces", gr.Textbox, {}, "all, largest, or positions from the left such as 0,2")
-    add("color", "Colours of the picture", gr.Radio, {"choices": list(COLORS)}, "how restored faces take them on")
-    add("min_size", "Smallest face (pixels)", gr.Slider, {"minimum": 0, "maximum": 1024, "step": 1})
-    add("min_confidence", "Least confidence in a face", gr.Slider, {**share, "step": 0.05})
-    add("feather", "Softness of the rim", gr.Slider, {**share, "step": 0.02}, "0: hard, 1: from a face's middle on")
-    add("seed", "Seed of the faces (-1: none)", gr.Number, {"precision": 0})
+    add("color", "Colour matching", gr.Radio, {"choices": list(COLORS)}, "how faces take on the image's colours")
+    add("min_size", "Minimum face size (pixels)", gr.Slider, {"minimum": 0, "maximum": 1024, "step": 1})
+    add("min_confidence", "Minimum face confidence", gr.Slider, {**share, "step": 0.05})
+    add("feather", "Edge softness", gr.Slider, {**share, "step": 0.02}, "0: hard edge, 1: fading from the centre")
+    add("seed", "Face seed (-1: none)", gr.Number, {"precision": 0})
     add(
         "fidelity",
         "CodeFormer fidelity",
         gr.Slider,
         {**share, "step": 0.05},
-        "0: what looks best, 1: nearest to the face",
+        "0: looks best, 1: nearest to the face",
     )
 
 

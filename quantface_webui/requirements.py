@@ -7,12 +7,12 @@ import importlib.util
 import re
 import sys
 
-_NEEDED = {  # by module
+_NEEDED = {  # by module; as requirements.txt has them
     "cv2": "opencv-python-headless>=4.8",
     "diffusers": "diffusers>=0.30",
-    "filelock": "filelock>=3.12",
+    "filelock": "filelock>=3.21",
     "huggingface_hub": "huggingface-hub>=0.25",
-    "safetensors": "safetensors>=0.4.2",
+    "safetensors": "safetensors>=0.4.3",
     "tqdm": "tqdm>=4.60",
 }
 _OLD_TORCH = {"diffusers": "diffusers>=0.30,<0.36"}  # before 2.4: newer ones import what it does not have

@@ -14,7 +14,8 @@ import torch
 from quantface_core.errors import QuantFaceError
 from quantface_core.io.face_restorers import has_fidelity
 from quantface_core.io.model_menu import choice_path, menu_choices, strip_mark
-from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
+from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
+from quantface_core.runtime.memory import is_out_of_memory
 
 from . import host, model_cache
 from .settings import Settings
@@ -71,14 +72,15 @@ def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
         if not any(face.score >= options.min_confidence and face.size >= options.min_size for face in found):
             return RestoreResult(pixels, (), ())
         result = _with_memory(file, lambda model: _faces(model, pixels, found, settings, progress))
-    return RestoreResult(_blended(pixels, result.pixels, settings.visibility), result.faces, result.restored)
+    restored = tuple(face.position for face in result.restored)
+    return RestoreResult(_blended(pixels, result.pixels, settings.visibility), result.faces, restored)
 
 
 def _fetched(name: str, progress: host.Progress) -> Path:
     """A model that is fetched or built now, while the bar moves; Interrupt ends it, asking again goes on."""
     from quantface_core.pipelines.child import fetch_in_child
 
-    def show(step: Progress) -> None:
+    def show(step: StageProgress) -> None:
         progress(step.done, step.total, f"QuantFace: {name}: {step.stage}")
 
     return fetch_in_child(name, PipelineCallbacks(progress=show, check_cancelled=host.stop_if_stopping))
@@ -96,7 +98,7 @@ def _faces(
 ) -> Restoration:
     from quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
 
-    def show(step: Progress) -> None:
+    def show(step: StageProgress) -> None:
         progress(step.done, step.total, f"QuantFace: face {min(step.done + 1, step.total)} of {step.total}")
 
     options = settings.options()
@@ -117,22 +119,18 @@ def _with_memory(file: Path, work: Callable[[RestorerModel], Restoration]) -> Re
     try:
         return on(device)
     except (QuantFaceError, RuntimeError) as error:
-        if device.type == "cpu" or not _out_of_memory(error):
+        if device.type == "cpu" or not is_out_of_memory(error):
             raise
     host.empty_cache()
     with host.diffusion_model_aside():
         try:
             return on(device)
         except (QuantFaceError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
     host.empty_cache()
-    host.report(f"not enough memory on {device}: the processor restores this picture")
+    host.report(f"not enough memory on {device}: this image is restored on the CPU")
     return on(torch.device("cpu"))
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.cuda.OutOfMemoryError) or isinstance(error.__cause__, torch.cuda.OutOfMemoryError)
 
 
 def _blended(before: Pixels, after: Pixels, visibility: float) -> Any:

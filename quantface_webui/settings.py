@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from quantface_core.errors import UsageError
-from quantface_core.faces.select import parse_positions
 from quantface_core.io.model_menu import strip_mark
-from quantface_core.types import DEFAULT_RESTORER, RestoreOptions
+from quantface_core.options import RestoreOptions, check_options, parse_faces
+from quantface_core.types import DEFAULT_RESTORER
 
-COLORS = ("wavelet", "adain", "none")
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 CODEFORMERS = 0.5  # CodeFormer's own fidelity
 _PREFIX = "QuantFace "  # of our names in infotext
 _FIELD = re.compile(_PREFIX + r'([\w ]+): ("(?:\\.|[^"\\])*"|[^,\n]*)')
@@ -26,40 +25,30 @@ class Settings:
     model: str = DEFAULT_RESTORER  # a name or file that the menu offers
     visibility: float = 1.0  # of the restored picture over the one that was, 0 to 1
     faces: str = "all"  # "all", "largest", or positions such as "0,2-4", from the left
-    strength: float | str = AUTO  # 0 = the face as it was, 1 = fully restored; "auto" = the library's choice
-    color: str = "wavelet"  # how restored faces take on the picture's colours: one of COLORS
-    min_size: float = 0.0  # pixels; smaller faces are left alone
-    min_confidence: float = 0.7  # 0 to 1; faces the detector is less sure of are left alone
-    feather: float = 0.32  # 0 to 1: how softly a face fades into the picture
+    strength: float | Literal["auto"] = AUTO  # 0 = the face as it was, 1 = fully restored; "auto" = decided per pixel
+    color: str = RestoreOptions.color  # how restored faces take on the picture's colours, in options.COLORS
+    min_size: float = RestoreOptions.min_size  # pixels; smaller faces are left alone
+    min_confidence: float = RestoreOptions.min_confidence  # 0 to 1; faces the detector is less sure of are left alone
+    feather: float = RestoreOptions.feather  # 0 to 1: how softly a face fades into the picture
     seed: int | None = None  # of a sampled latent; None = the picture depends on itself alone
     fidelity: float = CODEFORMERS  # of CodeFormer alone: 0 = what looks best, 1 = what is nearest to the picture
 
     def __post_init__(self) -> None:
-        for name in ("visibility", "min_confidence", "feather", "fidelity"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is between 0 and 1, got {getattr(self, name)}")
-        if self.strength != AUTO and not (isinstance(self.strength, float) and 0 <= self.strength <= 1):
-            raise UsageError(f"strength is auto, or between 0 and 1, got {self.strength}")
-        if self.color not in COLORS:
-            raise UsageError(f"color is one of {', '.join(COLORS)}, got {self.color!r}")
-        if not 0 <= self.min_size < 1e6:
-            raise UsageError(f"min_size is a number of pixels from 0, got {self.min_size}")
-        if self.seed is not None and not 0 <= self.seed < 2**62:
-            raise UsageError(f"seed is a whole number from 0 to 2^62, got {self.seed}")
-        _chosen(self.faces)
+        if not 0 <= self.visibility <= 1:
+            raise UsageError(f"visibility must be between 0 and 1, got {self.visibility}")
+        check_options(self.options())
 
     def options(self) -> RestoreOptions:
-        """The library's options."""
+        """The library's options. Raises UsageError for faces that are none."""
         return RestoreOptions(
-            faces=_chosen(self.faces),
+            faces=parse_faces(self.faces),
             min_size=self.min_size,
             min_confidence=self.min_confidence,
+            strength=self.strength,
             color=self.color,
             feather=self.feather,
             seed=self.seed,
             fidelity=None if self.fidelity == CODEFORMERS else self.fidelity,
-            # The library's own default is what it thinks best: the only place that knows what "auto" means.
-            **({} if self.strength == AUTO else {"strength": self.strength}),  # type: ignore[arg-type]
         )
 
     def infotext(self) -> dict[str, str]:
@@ -79,7 +68,7 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
     """
     unknown = sorted(set(values) - set(NAMES))
     if unknown:
-        raise UsageError(f"unknown setting {unknown[0]!r}: there are {', '.join(NAMES)}")
+        raise UsageError(f"unknown setting {unknown[0]!r}: choose from {', '.join(NAMES)}")
     return Settings(**{name: _read(name, value) for name, value in values.items() if value is not None})
 
 
@@ -96,16 +85,6 @@ def infotext_name(field: str) -> str:
     return _PREFIX + field.replace("_", " ")
 
 
-def _chosen(faces: str) -> str | tuple[int, ...]:
-    """As the library has it. Raises UsageError."""
-    if faces in ("all", "largest"):
-        return faces
-    try:
-        return parse_positions(faces)
-    except UsageError:
-        raise UsageError(f"faces: all, largest, or positions such as 0,2-4; got {faces!r:.60}") from None
-
-
 def _read(name: str, value: Any) -> Any:
     try:
         if isinstance(value, bool):
@@ -119,7 +98,7 @@ def _read(name: str, value: Any) -> Any:
         return AUTO if name == "strength" and value == AUTO else float(value)
     except (TypeError, ValueError, OverflowError):
         kind = {"faces": "all, largest or positions", "seed": "a whole number", "strength": "auto or a number"}
-        raise UsageError(f"{name} is {kind.get(name, 'a number')}, got {value!r:.60}") from None
+        raise UsageError(f"{name} must be {kind.get(name, 'a number')}, got {value!r:.60}") from None
 
 
 def _whole(value: Any) -> int:

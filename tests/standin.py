@@ -26,13 +26,13 @@ from quantface_core.stages.distill import distill, distill_blocks
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.train import distill as train_distill
-from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSettings
+from quantface_core.types import RestorerDistillConfig, RestorerQuantConfig, TrainerConfig
 from tests.conftest import TINY
 
 NAME = "standin"
-FAST = QuantizeSettings(rank=4, scaling=False, clipping=False, rounding="nearest")
-TRAINING = DistillSettings(
-    TrainerSettings(steps=1, batch_size=1, validate_every=1, save_every=1),
+FAST = RestorerQuantConfig(rank=4, scaling=False, clipping=False, rounding="nearest")
+TRAINING = RestorerDistillConfig(
+    TrainerConfig(steps=1, batch_size=1, validate_every=1, save_every=1),
     rank=2,
     merge_rank=4,
     learn_clips=True,
@@ -51,7 +51,7 @@ def restore(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
 
 
 def quantize(full: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
-    quantize_restorer(full, some(calibrate_restorer(full, faces[:1]), FEW), faces[:1], QuantizeSettings(rank=4))
+    quantize_restorer(full, some(calibrate_restorer(full, faces[:1]), FEW), faces[:1], RestorerQuantConfig(rank=4))
     assert {t.device.type for t in full.state_dict().values()} == {NAME}
 
 

@@ -71,8 +71,8 @@ def test_quantize(branch: str, default: torch.dtype, net: nn.Module, batches: li
 def test_distill_with_learned_clips(default: torch.dtype, net: nn.Module, batches: list[Tensor]) -> None:
     low, losses = copy.deepcopy(net), []
     qf.quantize(low, batches, qf.QuantConfig(3, 4, rank=4, rounding="nearest"))
-    trainer = qf.TrainerSettings(steps=4, batch_size=2, accumulation=2, learning_rate=1e-3, warmup=1)
-    settings = qf.DistillSettings(trainer, rank=4, learn_clips=True, precision="float32")
+    trainer = qf.TrainerConfig(steps=4, batch_size=2, accumulation=2, learning_rate=1e-3, warmup=1)
+    settings = qf.DistillConfig(trainer, rank=4, learn_clips=True, precision="float32")
     models = [low, copy.deepcopy(low)]
     for model, dtype in zip(models, (torch.float32, default), strict=True):
         with default_dtype(dtype):

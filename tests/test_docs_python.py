@@ -12,7 +12,7 @@ import pytest
 import quantface_core as qf
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text("utf-8")
-SETTINGS = (qf.RestoreOptions, qf.QuantConfig, qf.Budget, qf.DistillSettings, qf.TrainerSettings)
+SETTINGS = (qf.RestoreOptions, qf.QuantConfig, qf.Budget, qf.DistillConfig, qf.TrainerConfig)
 
 
 def default_of(field: Field[Any]) -> Any:
@@ -26,9 +26,13 @@ def test_every_public_name_has_a_row() -> None:
     assert sorted(listed) == sorted(qf.__all__)
 
 
+def test_every_public_name_is_listed_before_its_first_use() -> None:
+    assert dir(qf) == sorted(qf.__all__)
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s.__name__)
 def test_every_field_has_a_row_with_its_default(settings: type) -> None:
     section = PAGE.split(f"\n### `{settings.__name__}`\n")[1].split("\n### ")[0]
     rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", section, re.MULTILINE)
-    listed = {name: eval(text, {"TrainerSettings": qf.TrainerSettings}) for name, text in rows}
+    listed = {name: eval(text, {"TrainerConfig": qf.TrainerConfig}) for name, text in rows}
     assert listed == {field.name: default_of(field) for field in fields(settings)}

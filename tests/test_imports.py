@@ -1,4 +1,4 @@
-"""The rooms of the core and what each may import (DESIGN.md section 5)."""
+"""The rooms of the core and what each may import (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import quantface_core
 CORE = Path(quantface_core.__file__).parent
 
 # Room -> rooms it may import. These are everybody's.
-SHARED = {"types", "errors", "bit_depth"}
+SHARED = {"types", "options", "errors", "bit_depth"}
 METHOD = {"quant", "train", "nn", "kernels", "runtime"}  # on any model
 ALLOWED = {
     "types": set(),
+    "options": set(),
     "errors": set(),
     "bit_depth": set(),
     "degrade": set(),
@@ -28,8 +29,8 @@ ALLOWED = {
     "bundled": {"faces", "io", "degrade"},
     "metrics": set(),
     "charts": {"io", "metrics"},  # of io the atomic files
-    "kernels": set(),
-    "nn": {"kernels"},
+    "kernels": {"runtime"},  # of it the device
+    "nn": {"kernels", "runtime"},  # of it the memory
     "quant": {"nn", "kernels", "runtime", "io"},  # of io the files
     "train": METHOD - {"train"},
     "restorer": {"nn", "quant"},

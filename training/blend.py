@@ -1,11 +1,10 @@
-"""Train the blend network: how much of a restored face to take, by pixel (quantface_core/faces/blend.py).
+"""Train the blend network: how much of a restored face to use, per pixel (quantface_core/faces/blend.py).
 
     python training/blend.py pairs --models quantface-mini-w4a4 quantface-mini --faces ../shared/faces/train --count 2400 --output pairs.npz
     python training/blend.py train pairs.npz --output blend.safetensors
 
-`pairs` degrades clean faces evenly from clean to severe, restores them, and keeps (degraded, restored, original).
-`train` also plays other restorers by altering the restored faces: smoothed, sharpened, shifted, recoloured, better
-than they were, or of nothing to do with the input.
+`pairs` degrades faces evenly from clean to severe, restores them, and saves (degraded, restored, original). `train`
+also imitates other restorers by altering the restored faces (other_restorers.py).
 """  # noqa: E501
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import argparse
 import math
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -32,6 +30,7 @@ from data import (
     tiny,
     to_tensor,
 )
+from other_restorers import Faces, altered
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -43,14 +42,14 @@ from quantface_core.io.atomic import atomic_path
 from quantface_core.metrics.builtin import psnr
 
 SEED = 20262
-_FLOOR = 2e-6  # squared error (57 dB) below which nobody sees a difference
-_WORST = 4.0  # of a loss in logarithms: beyond, a face teaches no more than that it is bad
-_GOOD = 28.0  # dB from which inputs are nearly good, where a wrong share is seen most: drawn three times as often
-_PATCH = 32  # pixels; the blend is judged region by region
+_FLOOR = 2e-6  # squared error (57 dB) below which no difference is visible
+_WORST = 4.0  # bound of a logarithmic loss: beyond it a face teaches only that it is bad
+_GOOD = 28.0  # dB from which inputs are nearly good and a wrong share shows most: drawn three times as often
+_PATCH = 32  # pixels, side of a region; the blend is judged per region
 
 
 def draw_condition(severity: float, rng: np.random.Generator) -> Degradation:
-    """What a photo has been through: everything at once, a single damage, noise of three kinds, or next to nothing."""
+    """A photo's degradation: everything at once, a single damage, noise of three kinds, or next to nothing."""
     kinds = {
         recipe_of: 0.17,
         soft_and_noisy: 0.1,
@@ -69,7 +68,7 @@ def draw_condition(severity: float, rng: np.random.Generator) -> Degradation:
 
 
 def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """[count, 3, H, W, 3] uint8: degraded, restored, original; models take turns, severities are spread evenly."""
+    """[count, 3, H, W, 3] uint8: degraded, restored, original; models alternate, severities are spread evenly."""
     rng = np.random.default_rng(seed)
     restorers = [load_restorer(restorer_path(name), dtype=None) for name in models]
     severities = rng.permutation((np.arange(count) + rng.random(count)) / count)
@@ -88,36 +87,8 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> n
     return np.stack(rows)
 
 
-def as_other_restorers(bad: np.ndarray, restored: np.ndarray, clean: np.ndarray, stranger: np.ndarray,
-                       nonsense: bool, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
-    """What another restorer might have made: all [H, W, 3] float32 in 0 to 1; about half stay as they are."""
-    kind = rng.choice(9, p=[0.45, 0.08, 0.08, 0.04, 0.04, 0.11, 0.04, 0.04, 0.12])
-    if kind > 5 and not nonsense:
-        return restored
-    if kind == 1:
-        return cv2.GaussianBlur(restored, (0, 0), rng.uniform(0.5, 2.5))
-    if kind == 2:
-        return restored + rng.uniform(0.3, 2.0) * (restored - cv2.GaussianBlur(restored, (0, 0), rng.uniform(0.7, 2)))
-    if kind == 3:
-        shift = np.array([[1, 0, rng.uniform(-3, 3)], [0, 1, rng.uniform(-3, 3)]])
-        return cv2.warpAffine(restored, shift, restored.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
-    if kind == 4:
-        return restored * rng.uniform(0.85, 1.15, 3).astype(np.float32) + rng.uniform(-0.04, 0.04)
-    if kind == 5:
-        return restored + rng.uniform(0.1, 1.0) * (clean - restored)
-    if kind == 6:
-        return stranger
-    if kind == 7:
-        noise = rng.normal(rng.uniform(0.2, 0.8), rng.uniform(0, 0.3), restored.shape)
-        return cv2.GaussianBlur(noise.astype(np.float32), (0, 0), rng.uniform(0.3, 4))
-    if kind == 8:  # as random weights make it, once its colours are taken from the input
-        noise = cv2.GaussianBlur(rng.normal(0, 1, restored.shape).astype(np.float32), (0, 0), rng.uniform(0.6, 6))
-        return rng.choice([bad, restored]) + rng.uniform(0.03, 0.3) * noise / max(float(noise.std()), 1e-6)
-    return restored
-
-
 def in_other_light(row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same face before, after and in truth [3, H, W, 3], in another contrast and brightness, or black and white."""
+    """The same face degraded, restored and clean [3, H, W, 3], in other contrast and brightness, or without colour."""
     if rng.random() < 0.1:
         row = row.mean(-1, keepdims=True).repeat(3, -1)
     if rng.random() < 0.5:
@@ -126,7 +97,7 @@ def in_other_light(row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_weights(pairs: np.ndarray) -> np.ndarray:
-    """How likely each pair is drawn."""
+    """The probability of drawing each pair, [N]."""
     scores = np.array([float(psnr(*(torch.from_numpy(row[i])[None] / 255 for i in (0, 2)))) for row in pairs])
     weights = np.where(scores > _GOOD, 3.0, 1.0)
     return weights / weights.sum()
@@ -139,20 +110,20 @@ def batch(pairs: np.ndarray, weights: np.ndarray, size: int, step: int, nonsense
     for index in rng.choice(len(pairs), size=size, p=weights):
         bad, restored, clean = pairs[index].astype(np.float32) / 255
         stranger = pairs[rng.integers(len(pairs)), 1].astype(np.float32) / 255
-        restored = as_other_restorers(bad, restored, clean, stranger, nonsense, rng).clip(0, 1)
+        restored = altered(Faces(bad, restored, clean, stranger), nonsense, rng).clip(0, 1)
         row = in_other_light(np.stack([bad, restored.astype(np.float32), clean]), rng)
         rows.append(row.clip(0, 1).astype(np.float32))
     return [torch.from_numpy(np.ascontiguousarray(x)) for x in np.stack(rows).transpose(1, 0, 4, 2, 3)]
 
 
 def sharpness(image: Tensor) -> Tensor:
-    """Mean magnitude of detail, [B]."""
+    """Mean magnitude of fine detail, [B]."""
     detail = image - F.avg_pool2d(image, 3, stride=1, padding=1)
     return detail[..., 8:-8, 8:-8].abs().mean((1, 2, 3))
 
 
 def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: float, harm: float) -> Tensor:
-    """Squared error beside that of the better of input and restored, by face and by region, in logarithms."""
+    """Log squared error relative to the better of input and restored, per face and per region, and lost sharpness."""
     blended = bad + logit.sigmoid() * (restored - bad)
     squared = [(x - clean).square().mean(1, keepdim=True) for x in (blended, bad, restored)]
 
@@ -163,7 +134,7 @@ def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: 
     whole = log_ratio([e.mean((1, 2, 3)) for e in squared]).clamp_max(_WORST)
     local = log_ratio([F.avg_pool2d(e, _PATCH) for e in squared]).clamp_max(_WORST)
     lost = (sharpness(clean) / sharpness(blended).clamp_min(1e-4)).log().relu()
-    # A saturated share would learn no more.
+    # A saturated share would stop learning.
     return whole.mean() + 0.5 * local.mean() + sharp * lost.mean() + 2e-3 * logit.square().mean()
 
 
@@ -178,7 +149,7 @@ def train(
             group["lr"] = (
                 rate * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             )
-        # First what helps, then that nonsense does not: together from the start they end in taking nothing.
+        # First what helps, then that nonsense does not: with both from the start, training converges to using nothing.
         bad, restored, clean = batch(pairs, weights, size, step, step > steps // 4)
         loss = loss_of(network.logits(bad, restored), bad, restored, clean, sharp, harm)
         optimizer.zero_grad(set_to_none=True)
@@ -198,7 +169,7 @@ def train(
 
 @torch.inference_mode()
 def report(network: BlendNetwork, pairs: np.ndarray) -> None:
-    """PSNR of input, restored and blended, by how good the input was; pairs that were not trained on."""
+    """PSNR of input, restored and blended by quality of the input, on pairs that were not trained on."""
     bad, restored, clean = (to_tensor(pairs[:, i]) / 2 + 0.5 for i in range(3))
     share = torch.cat([network(a, b) for a, b in zip(bad.split(8), restored.split(8), strict=True)])
     scores = [psnr(x, clean) for x in (bad, restored, bad + share * (restored - bad))]
@@ -213,20 +184,18 @@ def main() -> None:
     making.add_argument("--models", nargs="+", required=True)
     making.add_argument("--faces", type=Path, required=True, help="folder of aligned clean faces")
     making.add_argument("--count", type=int, default=600)
-    making.add_argument("--held-out", action="store_true", help="of the faces that no model was trained on")
+    making.add_argument("--held-out", action="store_true", help="use the faces that no model was trained on")
     making.add_argument("--seed", type=int, default=SEED)
     making.add_argument("--output", type=Path, required=True, help="an .npz file")
     training = commands.add_parser("train")
     training.add_argument("pairs", type=Path, nargs="+")
     training.add_argument("--validate", type=Path, nargs="*", default=[])
-    training.add_argument("--start", type=Path, help="a trained network to go on from")
+    training.add_argument("--start", type=Path, help="a trained network to start from")
     training.add_argument("--steps", type=int, default=1500)
     training.add_argument("--batch", type=int, default=12)
     training.add_argument("--rate", type=float, default=2e-3)
-    training.add_argument("--sharp", type=float, default=0.1, help="weight of detail kept, beside squared error")
-    training.add_argument(
-        "--harm", type=float, default=3.0, help="weight of being worse than the input, beside the better of the two"
-    )
+    training.add_argument("--sharp", type=float, default=0.1, help="weight of detail relative to squared error")
+    training.add_argument("--harm", type=float, default=3.0, help="extra weight of being worse than the input")
     training.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.manual_seed(SEED)

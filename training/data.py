@@ -17,7 +17,7 @@ MILD = Degradation(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0
 
 
 def recipe_of(severity: float) -> Degradation:
-    """What a photo has been through, from 0 (as good as clean) to 1 (hardly a face left)."""
+    """Everything that a photo may have been through, from severity 0 (as good as clean) to 1 (hardly a face left)."""
     s = severity
     return Degradation(
         blur_sigma=(1.2 * s, 0.2 + 5.0 * s),
@@ -33,7 +33,7 @@ def recipe_of(severity: float) -> Degradation:
 
 
 def one_damage(severity: float, rng: np.random.Generator) -> Degradation:
-    """A single damage that comes without blur in real photos: noise of a sharp one, strong compression, or blocks."""
+    """One damage that real photos have without blur: noise in a sharp one, strong compression, or blocks."""
     s = severity
     none = Degradation((0.0, 0.3), 0.5, (1.0, 1.0), (0.0, 1.0), jpeg_quality=(93, 99), second_order=0.0)
     changes = (
@@ -59,7 +59,7 @@ def soft_and_noisy(severity: float) -> Degradation:
 
 
 def small_and_noisy(severity: float) -> Degradation:
-    """A small face of a noisy photo: the noise is enlarged with it, and looks like detail."""
+    """A small face in a noisy photo: the noise is enlarged with it, and looks like detail."""
     s = severity
     return Degradation(
         blur_sigma=(0.3, 0.8 + 1.2 * s),
@@ -73,7 +73,7 @@ def small_and_noisy(severity: float) -> Degradation:
 
 
 def tiny(severity: float) -> Degradation:
-    """A face of few pixels, as in a picture of a group."""
+    """A face of few pixels, as in a group photo."""
     s = severity
     return Degradation(
         (0.0, 1 + 2 * s), 0.5, (4.0, 5 + 9 * s), (0.0, 3 + 7 * s), jpeg_quality=(55, 96), second_order=0.2,
@@ -82,7 +82,7 @@ def tiny(severity: float) -> Degradation:
 
 
 def sharp_and_noisy(severity: float) -> Degradation:
-    """A sharp photo with the noise of its sensor, from none to strong."""
+    """A sharp photo with sensor noise, from none to strong."""
     s = severity
     return Degradation(
         (0.0, 0.4), 0.5, (1.0, 1.0), (1 + 4 * s, 3 + 19 * s), jpeg_quality=(88, 99), second_order=0.0, coarse_noise=0.2
@@ -90,7 +90,7 @@ def sharp_and_noisy(severity: float) -> Degradation:
 
 
 def slightly_soft(severity: float) -> Degradation:
-    """A good photo that a site has made a little smaller."""
+    """A good photo that a site has downscaled slightly."""
     s = severity
     return Degradation(
         (0.0, 0.1 + 0.5 * s), 0.5, (1.0, 1.0 + 0.3 * s), (0.0, 0.3 + 1.5 * s), jpeg_quality=(86, 99),
@@ -99,7 +99,7 @@ def slightly_soft(severity: float) -> Degradation:
 
 
 def nearly_clean(severity: float) -> Degradation:
-    """A sharp photo as a camera stores it: what a restorer had better leave alone."""
+    """A sharp photo as a camera stores it, which a restorer had better leave alone."""
     s = severity
     return Degradation(
         (0.0, 0.1 + 0.3 * s), 0.5, (1.0, 1.0), (0.0, 0.2 + 1.2 * s), jpeg_quality=(91, 100), second_order=0.0, webp=0.1
@@ -107,7 +107,7 @@ def nearly_clean(severity: float) -> Degradation:
 
 
 def draw_recipe(severity: float, rng: np.random.Generator) -> Degradation:
-    """Mostly everything that a photo goes through at once; one time in four a single damage, one in five noise."""
+    """Mostly everything at once; a single damage one time in four, soft with noise one time in five."""
     kind = rng.random()
     if kind < 0.25:
         return one_damage(severity, rng)
@@ -115,7 +115,7 @@ def draw_recipe(severity: float, rng: np.random.Generator) -> Degradation:
 
 
 def load_faces(folder: Path) -> np.ndarray:
-    """All images of a folder in name order: [N, H, W, 3] uint8. Raises FileNotFoundError when empty."""
+    """All images of a folder in name order: [N, H, W, 3] uint8. Raises FileNotFoundError if there are none."""
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".jpg", ".png"})
     if not files:
         raise FileNotFoundError(f"no .jpg or .png faces in {folder}")
@@ -123,7 +123,7 @@ def load_faces(folder: Path) -> np.ndarray:
 
 
 def split(faces: np.ndarray, every: int = 27) -> tuple[np.ndarray, np.ndarray]:
-    """(training, validation): every 27th face is held out, so choices never look at the test split."""
+    """(training, validation): every 27th face is held out, so that no choice depends on the test split."""
     held = np.arange(len(faces)) % every == every - 1
     return faces[~held], faces[held]
 
@@ -134,8 +134,10 @@ def to_tensor(images: np.ndarray) -> Tensor:
 
 
 class Pairs(Dataset):
-    """Item `i` is sample `i % batch` of step `i // batch`: a function of (seed, i) alone, so a resumed
-    run sees what an uninterrupted one would have seen."""
+    """(clean, degraded) [H, W, 3] uint8: item `i` is sample `i % batch` of step `i // batch`.
+
+    It depends only on (seed, i), so that a resumed run sees what an uninterrupted one would have seen.
+    """
 
     def __init__(self, faces: np.ndarray, seed: int, length: int, mild: float, severity: float | None = None) -> None:
         self.faces, self.seed, self.length, self.mild, self.severity = faces, seed, length, mild, severity
@@ -156,7 +158,7 @@ class Pairs(Dataset):
 
 
 def jitter_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another exposure, contrast, white balance and, one time in twelve, no colour: [H, W, 3] uint8."""
+    """Vary exposure, contrast, white balance and, one time in twelve, remove colour: [H, W, 3] uint8."""
     gain = rng.uniform(0.75, 1.2) * rng.uniform(0.94, 1.06, 3)
     x = (image / 255.0) ** rng.uniform(0.8, 1.25) * gain
     if rng.random() < 1 / 12:

@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("fidelity", type=Path, help="the checkpoint trained for small error")
     parser.add_argument("perceptual", type=Path, help="the one trained for sharpness")
-    parser.add_argument("alpha", type=float, help="weight of the perceptual one, 0 to 1")
+    parser.add_argument("alpha", type=float, help="weight of the perceptual checkpoint, 0 to 1")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     if not 0 <= arguments.alpha <= 1:

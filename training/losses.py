@@ -1,4 +1,4 @@
-"""What the demonstration restorer is trained to match, each as a scalar of two image batches."""
+"""Losses that the demonstration restorer is trained on, each a scalar from two image batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
-    """L1 between horizontal and vertical differences at three scales: edges in the right place."""
+    """L1 between horizontal and vertical differences at three scales: puts edges in the right place."""
     total = a.new_zeros(())
     for _ in range(3):
         total = total + (a.diff(dim=-1) - b.diff(dim=-1)).abs().mean() + (a.diff(dim=-2) - b.diff(dim=-2)).abs().mean()
@@ -26,14 +26,14 @@ def opponent_colors(image: Tensor) -> Tensor:
 
 
 def color_loss(a: Tensor, b: Tensor) -> Tensor:
-    """L1 between opponent colours, which a plain L1 hardly sees beside brightness."""
+    """L1 between opponent colours, which brightness outweighs in a plain L1."""
     return F.l1_loss(opponent_colors(a), opponent_colors(b))
 
 
 def frequency_loss(a: Tensor, b: Tensor, weights: Tensor | None = None, patch: int = 32) -> Tensor:
-    """L1 between log amplitude spectra of patches: how much texture there is, wherever it sits.
+    """L1 between log amplitude spectra of patches: the amount of texture, regardless of its position.
 
-    Phase is left free, so the optimum is not the blurry mean that a pixel loss asks for. `weights` [B] are the images'.
+    Phase is free, so the optimum is not the blurry mean that a pixel loss favours. `weights` [B] are per image.
     """
 
     def amplitude(x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def frequency_loss(a: Tensor, b: Tensor, weights: Tensor | None = None, patch: i
 
 
 def weighted_mean(each: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean over images [B], each counted by its weight [B] of 0 to 1."""
+    """Mean over images of values [B] times their weights [B], 0 to 1."""
     return each.mean() if weights is None else (weights * each).mean()
 
 
@@ -66,6 +66,6 @@ class PatchDiscriminator(nn.Module):
 
 
 def hinge(real: Tensor, fake: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The discriminator's loss; `weights` [B] are the images'."""
+    """The discriminator's hinge loss; `weights` [B] are per image."""
     each = (F.relu(1 - real) + F.relu(1 + fake)).flatten(1).mean(1)
     return weighted_mean(each, weights)

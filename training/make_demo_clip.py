@@ -1,4 +1,4 @@
-"""Make the clip that the video template opens on: NASA's public-domain portrait of Eileen Collins under a slowly
+"""Make the clip that the video template opens with: NASA's public-domain portrait of Eileen Collins under a slowly
 moving camera, each frame degraded with a seed of its own.
 
     python training/make_demo_clip.py nasa_astronaut.png        # needs PyAV, which ComfyUI brings

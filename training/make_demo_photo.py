@@ -2,7 +2,7 @@
 
     python training/make_demo_photo.py nasa_astronaut.png face_detection_yunet_2023mar.onnx
 
-Writes quantface_core/assets/astronaut.jpg and astronaut.json (the places of its faces).
+Writes quantface_core/assets/astronaut.jpg and astronaut.json (its detected faces).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one training step compares: the terms of a stage's loss, each a scalar."""
+"""The objective of one training step: the terms of a stage's loss, each a scalar."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from quantface_core.metrics.builtin import ssim
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.one_step import Latent
 
-LOG_VARIANCE = -6.0  # of the latent's posterior: a standard deviation of 0.05, beside a latent of about 1
-_FLOOR = 1e-4  # squared error (46 dB) below which nobody sees a difference
-_RAMP = 2.0  # dB over which texture comes in
-CHROMA_CHANNELS = (0, 7)  # of the latent; where the "anchor" term puts red-green and yellow-blue
+LOG_VARIANCE = -6.0  # of the latent's posterior: a standard deviation of 0.05, for a latent of about unit scale
+_FLOOR = 1e-4  # squared error (46 dB) below which no difference is visible
+_RAMP = 2.0  # dB over which the weight of texture rises from 0 to 1
+CHROMA_CHANNELS = (0, 7)  # of the latent, to which the "anchor" term ties red-green and yellow-blue
 
 Terms = dict[str, Tensor]
 
@@ -28,27 +28,27 @@ class Stage:
 
     name: str
     task: str  # "autoencode" or "restore"
-    train: list[str]  # parts that learn: vae, decoder, unet, embedder, projection
+    train: list[str]  # parts that learn: vae, decoder, unet, embedder, projection, paths
     steps: int
     batch: int
-    crop: int  # pixels, square; the face's full size = no cropping
+    crop: int  # pixels, side; the face's full size = no cropping
     learning_rate: float  # peak, after warm-up; cosine to a twentieth
     loss: dict[str, float] = field(default_factory=dict)  # weight of each term; absent = 0
     mild: float = 0.2  # share of nearly clean inputs
-    severity: float | None = None  # severities are a uniform draw to this power, light and colour varied
-    texture_below: float | None = None  # dB of an input from which texture is asked for; better ones hold the truth
-    seed_codebook: bool = False  # start by setting the embedder's codes from what it sees
-    reset_output: bool = False  # start with a UNet that predicts nothing: the latent goes through as it is
+    severity: float | None = None  # severities are uniform draws to this power, with varied light; None = `mild`
+    texture_below: float | None = None  # dB of an input below which texture is trained; better ones hold the truth
+    seed_codebook: bool = False  # start by sampling the embedder's codes from its features
+    reset_output: bool = False  # start with a UNet that predicts zero: the latent passes through unchanged
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The terms of one step, and the pictures a discriminator would judge (None where none were made)."""
+    """The terms of one step, and the images that a discriminator would judge (None where none were made)."""
 
     terms: Terms
     restored: Tensor | None = None
     clean: Tensor | None = None
-    texture: Tensor | None = None  # [B] in 0 to 1: how much a face's look counts beside its truth; None = all
+    texture: Tensor | None = None  # [B] in 0 to 1: the weight of a face's texture terms; None = 1
 
 
 def compute(model: OneStepRestorer, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator) -> Outcome:
@@ -66,11 +66,11 @@ def _random_crop(images: list[Tensor], size: int, rng: np.random.Generator) -> l
 def _autoencode(
     model: OneStepRestorer, stage: Stage, clean: Tensor, degraded: Tensor, rng: np.random.Generator
 ) -> Outcome:
-    # One sample in five is a degraded face: the encoder will be fed those.
+    # One sample in five is a degraded face, because the encoder will see those.
     mixed = torch.cat([degraded[: len(clean) // 5], clean[len(clean) // 5 :]])
     (image,) = _random_crop([mixed], stage.crop, rng)
     posterior, maps = model.posterior(image)
-    # With the KL term the latent is sampled, as it was published; without, its spread is set directly.
+    # With the KL term the latent is sampled, as published; without it, its spread is set directly.
     latent = posterior.sample() if stage.loss.get("kl") else posterior.mode()
     restored = model.decode(Latent(latent * model.vae.config.scaling_factor, maps)).float()
     terms = _picture_terms(stage, restored, image)
@@ -102,7 +102,7 @@ def _restore(
         terms["latent"] = F.l1_loss(predicted.code, target.float())
     if set(stage.loss) <= {"latent", "codes"}:
         return Outcome(terms)
-    # A quarter of the batch, rounded up, keeps the autoencoder a good one of clean faces.
+    # A quarter of the batch, rounded up, keeps the autoencoder good on clean faces.
     kept = -(-len(clean) // 4) if stage.loss.get("autoencode") else 0
     pictures = model.decode(_joined(predicted, model.encode(clean[:kept])) if kept else predicted).float()
     if kept:
@@ -112,7 +112,7 @@ def _restore(
     terms["relative"] = ((after + _FLOOR) / (before + _FLOOR)).log().mean()
     texture = None
     if stage.texture_below is not None:
-        # Errors of images in [-1, 1] are four times those that decibels are of.
+        # Squared errors in [-1, 1] are four times those in [0, 1], to which decibels refer.
         texture = ((stage.texture_below + 10 * (before / 4 + 1e-9).log10()) / _RAMP).clamp(0, 1)
     return Outcome(terms | _picture_terms(stage, restored, clean, texture), restored, clean, texture)
 
@@ -123,7 +123,7 @@ def _joined(a: Latent, b: Latent) -> Latent:
 
 
 def _code_loss(model: OneStepRestorer, positions: Tensor) -> Tensor:
-    """VQ-VAE: codes move to the positions that chose them; positions commit to their code."""
+    """VQ-VAE's: codes move to the positions that chose them, positions commit to their codes."""
     code, _ = model.embedder.nearest(positions)
     vectors = model.embedder.codebook(code)
     moved, commit = F.mse_loss(vectors, positions.detach().float()), F.mse_loss(positions.float(), vectors.detach())
@@ -132,7 +132,7 @@ def _code_loss(model: OneStepRestorer, positions: Tensor) -> Tensor:
 
 @torch.no_grad()
 def seed_codebook(model: OneStepRestorer, degraded: Tensor, seed: int) -> None:
-    """Standardise the embedder's positions over some faces, and make its codes a sample of them.
+    """Standardise the embedder's features over some faces, and sample its codes from them.
 
     A codebook left at its tiny initial spread collapses: every face gets the same prompt.
     """
@@ -147,7 +147,7 @@ def seed_codebook(model: OneStepRestorer, degraded: Tensor, seed: int) -> None:
 
 
 def squared_error(a: Tensor, b: Tensor) -> Tensor:
-    """Mean square of every image's difference, [B]."""
+    """Mean squared difference of each image, [B]."""
     return (a - b).square().mean((1, 2, 3))
 
 

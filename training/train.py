@@ -1,10 +1,10 @@
-"""Train a small one-step restorer from scratch; stop it at any time, start it again, it resumes.
+"""Train a small one-step restorer from scratch; stopped at any time and started again, it resumes.
 
     python training/train.py training/mini.toml --data ../shared/faces/train --run training/runs/mini
 
-Every stage of the TOML file trains some parts of the pipeline on some losses. The run folder holds a
-resumable state, a log (`log.csv`), and a picture of held-out faces (`<stage>_<step>.png`: degraded,
-restored, clean). Its end product is `quantface-mini.safetensors`, an ordinary checkpoint.
+Every stage of the TOML file trains some parts of the pipeline on some losses. The run folder holds a resumable state
+and, per stage, a log (`log_<stage>.csv`), images of held-out faces (`<stage>_<step>.png`: degraded, restored, clean)
+and an ordinary checkpoint with the averaged weights (`<stage>.safetensors`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import csv
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,45 +23,26 @@ import tomllib
 import torch
 from data import Pairs, load_faces, split, to_tensor
 from losses import PatchDiscriminator, hinge, weighted_mean
+from model import begin_from, part
 from objectives import Outcome, Stage, compute, seed_codebook
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from quantface_core.degrade import degrade
-from quantface_core.io.checkpoint import load_restorer, save_restorer
+from quantface_core.io.atomic import atomic_path
+from quantface_core.io.checkpoint import save_restorer
 from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
 
 
-def part(model: OneStepRestorer, name: str) -> torch.nn.Module:
-    """A part of the pipeline by the name a stage gives it."""
-    if name == "decoder":
-        return torch.nn.ModuleList([model.vae.post_quant_conv, model.vae.decoder])
-    return model.embedder.projection if name == "projection" else model.get_submodule(name)
+class StageTrainer:
+    """Trains the stages of a configuration one after the other in a run folder."""
 
-
-def begin_from(path: Path) -> OneStepRestorer:
-    """A finished model to train on; one without feature paths gets fresh ones, which change nothing yet.
-
-    One that decodes whole pictures starts with no change at all: the last convolution begins at zero.
-    """
-    finished = load_restorer(path)
-    model = OneStepRestorer(replace(finished.config, feature_paths=True, residual=True))
-    missing, _ = model.load_state_dict(finished.state_dict(), strict=False)
-    if any(not name.startswith("paths.") for name in missing):
-        raise SystemExit(f"{path}: no {missing[0]}")
-    if not finished.config.residual:
-        torch.nn.init.zeros_(model.vae.decoder.conv_out.weight)
-        torch.nn.init.zeros_(model.vae.decoder.conv_out.bias)
-    return model
-
-
-class Trainer:
     def __init__(self, config: dict, data: Path, run: Path, device: str, start: Path | None = None) -> None:
         torch.manual_seed(config["seed"])
         self.config, self.run, self.device = config, run, torch.device(device)
         self.train_faces, held = split(load_faces(data))
-        self.held_faces = held[:12]  # enough to follow a run; whole sets are the benchmark's
+        self.held_faces = held[:12]  # enough to follow a run; benchmarks use whole sets
         model = begin_from(start) if start else OneStepRestorer(QUANTFACE_MINI)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.judge = PatchDiscriminator().to(self.device, memory_format=torch.channels_last)
@@ -68,16 +50,24 @@ class Trainer:
         run.mkdir(parents=True, exist_ok=True)
 
     # -- one stage ---------------------------------------------------------------------------------
+    def begin(self, stage: Stage) -> None:
+        """Prepare the model as the stage says, and start it."""
+        if stage.seed_codebook:
+            self.seed_codebook()
+        if stage.reset_output:
+            torch.nn.init.zeros_(self.model.unet.conv_out.weight)
+            torch.nn.init.zeros_(self.model.unet.conv_out.bias)
+        self.start(stage)
+
     def start(self, stage: Stage) -> None:
-        """Fresh optimizers and a fresh average for the parts that learn."""
+        """Fresh optimizers and averages for the parts that a stage trains."""
         self.model.requires_grad_(False).eval()
         for name in stage.train:
             part(self.model, name).requires_grad_(True).train()
         self.learning = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.average = {n: p.detach().clone() for n, p in self.learning.items()}
-        groups = list(self.learning.values())
         self.optimizer = torch.optim.AdamW(
-            groups, lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+            self.learning.values(), lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
         self.judge_optimizer = torch.optim.AdamW(self.judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
 
@@ -129,26 +119,30 @@ class Trainer:
 
     # -- looking ------------------------------------------------------------------------------------
     @contextlib.contextmanager
-    def averaged(self):
-        """The model with its averaged weights, for looking and for keeping."""
+    def averaged(self) -> Iterator[OneStepRestorer]:
+        """Context manager: within it, the model has its averaged weights, in evaluation mode, without gradients."""
         raw = {n: p.detach().clone() for n, p in self.learning.items()}
-        state = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for n, value in self.average.items():
-                state[n].copy_(value)
-            training = {m: m.training for m in self.model.modules()}
-            self.model.eval()
-            yield self.model
+        training = {m: m.training for m in self.model.modules()}
+        self.put(self.average)
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield self.model
+        finally:
             for m, was in training.items():
                 m.training = was
-            for n, value in raw.items():
-                state[n].copy_(value)
+            self.put(raw)
+
+    @torch.no_grad()
+    def put(self, values: dict[str, Tensor]) -> None:
+        """Set the weights that learn."""
+        for name, value in values.items():
+            self.learning[name].copy_(value)
 
     def validate(self, stage: Stage, step: int) -> float:
-        """Mean PSNR in dB over the held-out faces; writes their picture."""
+        """Mean PSNR in dB over the held-out faces; writes an image of them."""
         clean = to_tensor(self.held_faces).to(self.device)
-        degraded_images = np.stack([degrade(f, 1000 + i) for i, f in enumerate(self.held_faces)])
-        degraded = to_tensor(degraded_images).to(self.device)
+        degraded = to_tensor(np.stack([degrade(f, 1000 + i) for i, f in enumerate(self.held_faces)])).to(self.device)
         with self.averaged() as model, self.autocast():
             source = clean if stage.task == "autoencode" else degraded
             chunks = [self.show(model, stage, x) for x in source.split(8)]
@@ -174,14 +168,14 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "judge_optimizer": self.judge_optimizer.state_dict(),
         }
-        torch.save(state, self.run / "state.tmp")
-        (self.run / "state.tmp").replace(self.run / "state.pt")
+        with atomic_path(self.run / "state.pt") as temporary:
+            torch.save(state, temporary)
 
     def resume(self, stages: list[Stage]) -> tuple[int, int]:
-        """(stage index, step) to go on from."""
+        """(stage index, step) to resume from; loads the saved state if there is one."""
         file = self.run / "state.pt"
         if not file.exists():
-            self.start(stages[0])
+            self.begin(stages[0])
             return 0, 0
         state = torch.load(file, weights_only=True, map_location=self.device)
         index = [s.name for s in stages].index(state["stage"])
@@ -195,26 +189,22 @@ class Trainer:
         return index, state["step"]
 
     def finish(self, stage: Stage) -> None:
-        """Adopt the averaged weights; after the autoencoder, set the latent's scale to unit variance."""
-        with torch.no_grad():
-            state = dict(self.model.named_parameters())
-            for name, value in self.average.items():
-                state[name].copy_(value)
-            if stage.task == "autoencode":
-                self.model.eval()
-                sample = to_tensor(self.train_faces[:64]).to(self.device)
+        """Adopt the averaged weights, set the latent to unit variance after an autoencoder stage, and save them."""
+        self.put(self.average)
+        if stage.task == "autoencode":
+            self.model.eval()
+            sample = to_tensor(self.train_faces[:64]).to(self.device)
+            with torch.no_grad():
                 latent = torch.cat([self.model.posterior(x)[0].mode() for x in sample.split(8)])
-                self.model.vae.register_to_config(scaling_factor=round(1 / float(latent.std()), 5))
+            self.model.vae.register_to_config(scaling_factor=round(1 / float(latent.std()), 5))
         vae = {**self.model.config.vae, "scaling_factor": self.model.vae.config.scaling_factor}
-        config = replace(self.model.config, vae=vae)
-        save_restorer(self.model, self.run / f"{stage.name}.safetensors", config=config, dtype=torch.float16)
+        self.model.config = replace(self.model.config, vae=vae)
+        save_restorer(self.model, self.run / f"{stage.name}.safetensors", dtype=torch.float16)
 
     def log(self, stage: Stage, step: int, values: dict[str, float]) -> None:
-        file = self.run / f"log_{stage.name}.csv"
-        new = not file.exists()
-        with file.open("a", newline="") as f:
-            writer = csv.writer(f)
-            if new:
+        with (self.run / f"log_{stage.name}.csv").open("a", newline="") as file:
+            writer = csv.writer(file)
+            if not file.tell():
                 writer.writerow(["step", *values])
             writer.writerow([step, *(f"{v:.5f}" for v in values.values())])
 
@@ -222,41 +212,37 @@ class Trainer:
         stages = [Stage(**s) for s in self.config["stage"]]
         first, done = self.resume(stages)
         for index in range(first, len(stages)):
-            stage = stages[index]
             if index > first:
-                if stage.seed_codebook:
-                    self.seed_codebook()
-                if stage.reset_output:
-                    torch.nn.init.zeros_(self.model.unet.conv_out.weight)
-                    torch.nn.init.zeros_(self.model.unet.conv_out.bias)
-                self.start(stage)
+                self.begin(stages[index])
                 done = 0
-            pairs = Pairs(
-                self.train_faces, self.config["seed"] + index, stage.steps * stage.batch, stage.mild, stage.severity
-            )
-            rest = torch.utils.data.Subset(pairs, range(done * stage.batch, len(pairs)))
-            workers = 1 if self.device.type == "cpu" else 12
-            began, loader = time.time(), DataLoader(rest, batch_size=stage.batch, num_workers=workers)
-            for step, (clean, degraded) in enumerate(loader, done):
-                values = self.step(stage, step, clean, degraded)
-                if step % 10 == 0:
-                    self.log(stage, step, {**values, "seconds": time.time() - began})
-                if (step + 1) % self.config["validate_every"] == 0 or step + 1 == stage.steps:
-                    print(f"{stage.name} {step + 1}/{stage.steps} {self.validate(stage, step + 1):.3f} dB", flush=True)
-                if (step + 1) % self.config["save_every"] == 0:
-                    self.save(stage, step + 1)
-            self.finish(stage)
+            self.run_stage(stages[index], self.config["seed"] + index, done)
+            self.finish(stages[index])
+
+    def run_stage(self, stage: Stage, seed: int, done: int) -> None:
+        """Train a stage to its end, from the step after the `done` first ones; `seed` is its data's."""
+        pairs = Pairs(self.train_faces, seed, stage.steps * stage.batch, stage.mild, stage.severity)
+        rest = torch.utils.data.Subset(pairs, range(done * stage.batch, len(pairs)))
+        workers = 1 if self.device.type == "cpu" else 12
+        began, loader = time.time(), DataLoader(rest, batch_size=stage.batch, num_workers=workers)
+        for step, (clean, degraded) in enumerate(loader, done):
+            values = self.step(stage, step, clean, degraded)
+            if step % 10 == 0:
+                self.log(stage, step, {**values, "seconds": time.time() - began})
+            if (step + 1) % self.config["validate_every"] == 0 or step + 1 == stage.steps:
+                print(f"{stage.name} {step + 1}/{stage.steps} {self.validate(stage, step + 1):.3f} dB", flush=True)
+            if (step + 1) % self.config["save_every"] == 0:
+                self.save(stage, step + 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of aligned training faces")
-    parser.add_argument("--run", type=Path, required=True, help="folder for states, logs and pictures")
+    parser.add_argument("--run", type=Path, required=True, help="folder for states, logs and images")
     parser.add_argument("--start", type=Path, help="a checkpoint to start from instead of random weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    Trainer(tomllib.loads(args.config.read_text()), args.data, args.run, args.device, args.start).run_all()
+    StageTrainer(tomllib.loads(args.config.read_text()), args.data, args.run, args.device, args.start).run_all()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Charts as pictures: what was measured, decided and learned, drawn with Pillow alone.
+"""Charts as images: what was measured, decided and learned, drawn with Pillow alone.
 
-Every chart is a pure function to uint8 [H, W, 3], the same values giving the same pixels.
+Every chart is a pure function returning uint8 [H, W, 3]: the same values give the same pixels.
 """
 
 from .bits import draw_bits

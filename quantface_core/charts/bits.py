@@ -1,4 +1,4 @@
-"""Bits per layer along the network, the sensitivity they answer to behind them."""
+"""Bits per layer along the network, with the sensitivities that led to them behind."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from .plot import Scale, draw_frame, log_scale
 _WIDTH, _HEIGHT = 1400, 700
 _LEFT, _RIGHT = 80, 1310
 _PANELS = ((96, 356), (404, 664))  # top, bottom
-_PROBE = 4  # bits that the sensitivities' bars are shown at
+_PROBE = 4  # width at which the bars show sensitivities
 _LOWEST, _HIGHEST = 3, 8
 
 
 def draw_bits(plan: BitPlan, sensitivity: Sensitivity) -> Array:
-    """Weights above, activations below, [700, 1400, 3]. Raises UsageError when the two are of other models."""
+    """Weight bits above, activation bits below, uint8 [700, 1400, 3].
+
+    Raises UsageError if plan and sensitivities are of different models.
+    """
     names = along_network(name for name in sensitivity.layers if name in plan.layers)
     strangers = sorted(set(plan.layers) - set(sensitivity.layers))
     if strangers or not names:
         offender = f" ({strangers[0]})" if strangers else ""
-        raise UsageError(f"plan and sensitivities are of different models{offender}: measure this model's")
+        raise UsageError(f"plan and sensitivities are of different models{offender}: measure this model")
     layers = {name: sensitivity.layers[name] for name in names}
     canvas = Canvas(_WIDTH, _HEIGHT)
     canvas.text(_LEFT, 16, f"Bits per layer, {plan.model}", size=20)
@@ -33,7 +36,7 @@ def draw_bits(plan: BitPlan, sensitivity: Sensitivity) -> Array:
         "weights": [layer.error * layer.weight.get(_PROBE, 0) for layer in layers.values()],
         "activations": [layer.error * layer.activation.get(_PROBE, 0) for layer in layers.values()],
     }
-    # One scale for both, so that their bars compare.
+    # One scale for both panels, so that their bars can be compared.
     reach = [value for values in errors.values() for value in values]
     looks = ((BLUE, PALE_BLUE), (VERMILION, PALE_VERMILION))
     for index, (kind, (top, bottom)) in enumerate(zip(errors, _PANELS, strict=True)):
@@ -44,8 +47,8 @@ def draw_bits(plan: BitPlan, sensitivity: Sensitivity) -> Array:
         _draw_errors(canvas, errors[kind], x, behind, looks[index][1])
         draw_frame(canvas, x, y, f"bits of {kind}", behind, f"error at {_PROBE} bits")
         _draw_steps(canvas, [plan.layers[n][index] for n in names], layers, x, y, looks[index][0])
-    canvas.text(_LEFT, _HEIGHT - 22, f"{len(names)} layers, as the data passes them", color=SOFT)
-    legend = f"lines: bits (gray: fixed)    bars: the picture's error with this layer alone at {_PROBE} bits"
+    canvas.text(_LEFT, _HEIGHT - 22, f"{len(names)} layers in data-flow order", color=SOFT)
+    legend = f"lines: bits (gray: fixed)    bars: output error with this layer alone at {_PROBE} bits"
     canvas.text(_RIGHT, _HEIGHT - 22, legend, anchor="ra", color=SOFT)
     return canvas.finish()
 
@@ -55,7 +58,7 @@ def _averages(plan: BitPlan, layers: Mapping[str, LayerSensitivity]) -> str:
     operations = sum(layer.macs for layer in layers.values()) or 1
     weight = sum(plan.layers[n][0] * layer.parameters for n, layer in layers.items()) / parameters
     activation = sum(plan.layers[n][1] * layer.macs for n, layer in layers.items()) / operations
-    return f"on average {weight:.2f} bits a weight, {activation:.2f} bits an activation (by multiply-accumulates)"
+    return f"on average {weight:.2f} bits per weight, {activation:.2f} bits per activation (by multiply-accumulates)"
 
 
 def _draw_errors(canvas: Canvas, errors: list[float], x: Scale, scale: Scale, color: str) -> None:

@@ -1,4 +1,4 @@
-"""A canvas in whole pixels, drawn at twice its size and reduced, so that lines and letters come out crisp."""
+"""A canvas in pixel coordinates, drawn at twice its size and reduced, so that lines and letters come out crisp."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..errors import ImageError
 from ..io.atomic import atomic_path
 
 Array = NDArray[np.uint8]
-"""A picture [H, W, 3]."""
+"""An image [H, W, 3]."""
 
-# Okabe and Ito's blue and vermilion stay apart for every kind of colour blindness; the rest is gray.
+# Okabe and Ito's blue and vermilion are distinct for every kind of colour blindness; the rest is gray.
 BLUE, VERMILION = "#0072B2", "#C8500A"
 PALE_BLUE, PALE_VERMILION = "#B9D7EA", "#F3CDB3"
 INK, SOFT, FAINT, BAND, PAPER = "#1E2328", "#5C656E", "#D5DADF", "#F2F4F6", "#FFFFFF"
 
-_TIMES = 2  # drawn larger by
+_TIMES = 2  # drawn this many times larger
 
 
 class Canvas:
-    """Coordinates are pixels of the finished picture, from its upper left corner."""
+    """Coordinates are pixels of the finished image, from its upper left corner."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -36,7 +36,7 @@ class Canvas:
     def text(
         self, x: float, y: float, text: str, size: float = 13, anchor: str = "la", color: str = INK, up: bool = False
     ) -> None:
-        """Write one line; `anchor` as Pillow's (left, middle, right; ascender, middle, descender). `up` turns it."""
+        """Write one line; `anchor` as Pillow's (left, middle, right; ascender, middle, descender). `up`: upwards."""
         font = _font(size * _TIMES)
         if not up:
             self._draw.text((x * _TIMES, y * _TIMES), text, color, font, anchor)
@@ -54,7 +54,7 @@ class Canvas:
         self._draw.line(scaled, color, round(width * _TIMES), joint="curve")
 
     def box(self, left: float, top: float, right: float, bottom: float, color: str) -> None:
-        """Fill a rectangle, half open; one narrower than half a pixel is drawn that wide."""
+        """Fill a rectangle, half open, at least half a pixel wide and high."""
         x0, y0 = round(left * _TIMES), round(top * _TIMES)
         x1, y1 = max(x0, round(right * _TIMES) - 1), max(y0, round(bottom * _TIMES) - 1)
         self._draw.rectangle((x0, y0, x1, y1), color)
@@ -65,11 +65,11 @@ class Canvas:
         self._draw.ellipse(corners, fill or color, color, _TIMES if fill else 0)
 
     def picture(self, x: int, y: int, pixels: Array) -> None:
-        """Place a picture, its pixels untouched, above all that is drawn."""
+        """Place an image, its pixels unchanged, on top of everything drawn."""
         self._pictures.append((x, y, pixels))
 
     def finish(self) -> Array:
-        """What was drawn, uint8 [height, width, 3]."""
+        """The finished image, uint8 [height, width, 3]."""
         result = np.array(self._image.reduce(_TIMES))
         for x, y, pixels in self._pictures:
             result[y : y + len(pixels), x : x + pixels.shape[1]] = pixels
@@ -84,12 +84,12 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
 
 
 def text_width(text: str, size: float = 13) -> float:
-    """Pixels that a line of text takes."""
+    """The width of a line of text in pixels."""
     return _font(size * _TIMES).getlength(text) / _TIMES
 
 
 def save_chart(array: Array, path: Path) -> None:
-    """Write a chart as PNG, whole or not at all. Raises ImageError."""
+    """Write a chart as PNG, atomically. Raises ImageError for another suffix, WriteError."""
     if path.suffix.lower() != ".png":
         raise ImageError(f"{path}: a chart is written as .png")
     with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""Faces side by side: degraded, restored in full precision, restored in low bits."""
+"""Faces side by side: degraded, restored in full precision, restored by a low-bit model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..errors import UsageError
 from ..metrics import psnr
 from .canvas import INK, SOFT, Array, Canvas
 
-_COLUMNS = ("degraded", "full precision", "low bits")
+_COLUMNS = ("degraded", "full precision", "low-bit")
 _HEAD, _FOOT, _GAP, _MARGIN = 34, 26, 8, 12
-_NARROWEST = 156  # pixels of a column, for its label
+_NARROWEST = 156  # pixels of a column, so that its label fits
 
 
 def draw_faces(pictures: Tensor) -> Array:
-    """One row a face of [N, 3, 3, S, S] in [-1, 1]; under it the PSNR of low bits to full precision.
+    """One row per face of [N, 3, 3, S, S] in [-1, 1], with the PSNR of low-bit to full precision below it.
 
-    The pictures' pixels are not resampled. Raises UsageError for another shape.
+    Returns uint8 [H, W, 3]; the faces' pixels are not resampled. Raises UsageError for another shape.
     """
     if pictures.ndim != 5 or pictures.shape[1:3] != (3, 3) or len(pictures) == 0:
         raise UsageError(f"faces are [faces, 3, 3, height, width], got {list(pictures.shape)}")

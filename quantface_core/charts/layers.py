@@ -1,4 +1,4 @@
-"""What balancing did: every layer's output error before and after, along the network."""
+"""The effect of balancing: every layer's output error before and after, along the network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEAST = 1e-12
 
 
 def draw_layers(reports: Sequence[LayerReport]) -> Array:
-    """Mean squared error over mean square, log scale, [520, 1400, 3]. Raises UsageError when there is no report."""
+    """Mean squared error over mean square, log scale, uint8 [520, 1400, 3]. Raises UsageError without reports."""
     if not reports:
         raise UsageError("no layer was quantized: there is nothing to draw")
     by_name = {report.name: report for report in reports}
@@ -25,7 +25,7 @@ def draw_layers(reports: Sequence[LayerReport]) -> Array:
     pairs = [(by_name[n].error_before, by_name[n].error_after) for n in names]
     gain = median(before / max(after, _LEAST) for before, after in pairs)
     canvas = Canvas(_WIDTH, _HEIGHT)
-    canvas.text(_LEFT, 16, f"Error of {len(names)} layers' outputs, a typical one {gain:.1f} times smaller", size=20)
+    canvas.text(_LEFT, 16, f"Output errors of {len(names)} layers, the median {gain:.1f} times smaller", size=20)
     x = Scale(0, len(names), _LEFT, _RIGHT)
     y = log_scale([error for pair in pairs for error in pair], _BOTTOM, _TOP)
     draw_parts(canvas, names, x, _TOP, _BOTTOM)
@@ -37,8 +37,8 @@ def draw_layers(reports: Sequence[LayerReport]) -> Array:
         canvas.dot(x(i + 0.5), y(before), radius, VERMILION, fill=PALE_VERMILION)
         canvas.dot(x(i + 0.5), y(after), radius, BLUE)
     canvas.dot(_LEFT + 5, 62, 4.5, VERMILION, fill=PALE_VERMILION)
-    canvas.text(_LEFT + 16, 62, "rounded as it is", size=15, anchor="lm", color=SOFT)
+    canvas.text(_LEFT + 16, 62, "MaxMin rounding", size=15, anchor="lm", color=SOFT)
     canvas.dot(_LEFT + 165, 62, 4.5, BLUE)
     canvas.text(_LEFT + 176, 62, "balanced, with its low-rank branch", size=15, anchor="lm", color=SOFT)
-    canvas.text((_LEFT + _RIGHT) / 2, _HEIGHT - 30, "layers, as the data passes them", anchor="ma", color=SOFT)
+    canvas.text((_LEFT + _RIGHT) / 2, _HEIGHT - 30, "layers in data-flow order", anchor="ma", color=SOFT)
     return canvas.finish()

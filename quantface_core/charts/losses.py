@@ -1,4 +1,4 @@
-"""A training run so far: its loss, and the score of its validations."""
+"""A training run so far: its loss and validation scores."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .plot import Scale, draw_frame, linear_scale, log_scale
 
 _WIDTH, _HEIGHT = 1000, 520
 _LEFT, _RIGHT, _TOP, _BOTTOM = 90, 910, 92, 450
-_SMOOTHED = 24  # a running median looks at this share of the steps done
+_SMOOTHED = 24  # the running median spans one in so many of the steps done
 
 
 def draw_losses(losses: Sequence[float], scores: Sequence[tuple[int, float]], total: int) -> Array:
-    """Losses of the steps done and (steps done, PSNR in dB) of validations, of `total` steps; [520, 1000, 3]."""
+    """Losses and validation scores (steps done, PSNR in dB) so far, out of `total` steps; uint8 [520, 1000, 3]."""
     canvas = Canvas(_WIDTH, _HEIGHT)
     done, scores = len(losses), [(step, score) for step, score in scores if not math.isnan(score)]
     smooth = _running_median(losses, max(5, done // _SMOOTHED))
@@ -23,7 +23,7 @@ def draw_losses(losses: Sequence[float], scores: Sequence[tuple[int, float]], to
     y = log_scale([*losses, *(loss for _, loss in smooth)], _BOTTOM, _TOP)
     right = linear_scale([score for _, score in scores], _BOTTOM, _TOP) if scores else None
     canvas.text(_LEFT, 16, f"Step {done} of {total}", size=20)
-    canvas.box(x(done), _TOP, _RIGHT, _BOTTOM, BAND)  # what is to come
+    canvas.box(x(done), _TOP, _RIGHT, _BOTTOM, BAND)  # steps still to come
     draw_frame(canvas, x, y, "loss", right, "PSNR (dB)" if scores else "")
     for value, label in x.ticks(10):
         canvas.line([(x(value), _BOTTOM), (x(value), _BOTTOM + 4)], SOFT)
@@ -57,9 +57,9 @@ def _draw_legend(canvas: Canvas, smooth: Sequence[tuple[int, float]], scores: Se
 
 
 def _running_median(losses: Sequence[float], width: int) -> list[tuple[int, float]]:
-    """(steps done, the median of the last `width` losses), up to the last step, at most one a pixel of the chart.
+    """(steps done, median of the last `width` losses) up to the last step, at most one per pixel of the chart.
 
-    A long run's chart is drawn again and again while it trains, so its cost may not grow as the square of the steps.
+    A long run's chart is redrawn many times during training, so its cost must not grow with the square of the steps.
     """
     done, apart = len(losses), -(-len(losses) // (_RIGHT - _LEFT)) or 1
     return [(step, median(losses[max(0, step - width) : step])) for step in range(done, 0, -apart)][::-1]

@@ -1,4 +1,4 @@
-"""Layers in the order that a picture passes them, and the parts of the pipeline they belong to."""
+"""Layers in the order of the data flow, and the parts of the pipeline that they belong to."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PLACES = ("post_quant_conv", "conv_in", "time_emb", "down", "mid", "up", "conv_
 
 
 def along_network(names: Iterable[str]) -> list[str]:
-    """Layer names in the order of the data; layers of one block keep their order."""
+    """Layer names in data-flow order; layers of one block keep their order."""
     return sorted(names, key=lambda name: (_PARTS.index(chart_section(name)), _place(name)))
 
 
 def chart_section(name: str) -> str:
-    """One of embedder, vae.encoder, unet, vae.decoder; whatever is unknown counts with the UNet."""
+    """The part of a layer: embedder, vae.encoder, unet or vae.decoder; unknown ones count as the UNet's."""
     if name.startswith(("vae.", "paths.")):
         return "vae.decoder" if name.startswith(("vae.decoder.", "vae.post_quant_conv", "paths.")) else "vae.encoder"
     return "embedder" if name.startswith("embedder.") else "unet"
@@ -26,12 +26,12 @@ def chart_section(name: str) -> str:
 
 def _place(name: str) -> int:
     words = name.removeprefix(chart_section(name)).split(".")
-    # The first word that tells: `down_blocks.0.resnets.0.conv_out` is of `down`.
+    # The first word that matches decides: `down_blocks.0.resnets.0.conv_out` is in `down`.
     return next((_PLACES.index(p) for w in words for p in _PLACES if w.startswith(p)), len(_PLACES))
 
 
 def draw_parts(canvas: Canvas, names: list[str], x: Scale, top: float, bottom: float) -> None:
-    """Mark off the parts behind a plot whose `x` counts layers, every second one on a band, and name them above."""
+    """Mark the parts behind a plot whose `x` counts layers, every other one with a band, and name them above."""
     spans: list[tuple[str, int, int]] = []
     for i, name in enumerate(names):
         part = chart_section(name)

@@ -1,4 +1,4 @@
-"""A plot on a canvas: a rectangle with scales, linear or logarithmic, and their ticks and names."""
+"""A plot on a canvas: a frame with linear or logarithmic scales, their ticks and names."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from .canvas import FAINT, INK, SOFT, Canvas
 
-_LEAST = 1e-12  # what a logarithmic scale takes zero for
+_LEAST = 1e-12  # on a logarithmic scale, anything up to this counts as zero
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values low to high along pixels start to stop."""
+    """Maps values from `low` to `high` to pixels from `start` to `stop`."""
 
     low: float
     high: float
@@ -22,7 +22,7 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value; values past the ends stop there, and what is no number lies at the low one."""
+        """The pixel of a value; values beyond an end are placed at that end, NaN at the low one."""
         if math.isnan(value):
             return self.start
         low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, max(value, self.floor)))
@@ -31,15 +31,16 @@ class Scale:
 
     @property
     def floor(self) -> float:
+        """The least value that can be placed: `low` on a logarithmic scale, which has no zero."""
         return self.low if self.log else -math.inf
 
     def ticks(self, most: int = 7) -> list[tuple[float, str]]:
-        """Round values between the ends, at most about so many, with their labels."""
+        """Round values between the ends, about `most` of them at most, with their labels."""
         return _decades(self.low, self.high) if self.log else _rounds(self.low, self.high, most)
 
 
 def log_scale(values: Iterable[float], start: float, stop: float, decades: int = 8) -> Scale:
-    """A logarithmic scale that holds all values above zero, at most so many decades below the largest."""
+    """A logarithmic scale for all values above zero, reaching at most `decades` decades below the largest."""
     kept = [v for v in values if v > _LEAST and math.isfinite(v)] or [1.0]
     high = max(kept)
     low = max(min(kept), high / 10**decades)
@@ -48,7 +49,7 @@ def log_scale(values: Iterable[float], start: float, stop: float, decades: int =
 
 
 def linear_scale(values: Sequence[float], start: float, stop: float, least: float = 1.0) -> Scale:
-    """A linear scale around all finite values, spanning at least `least`."""
+    """A linear scale for all finite values, spanning at least `least`."""
     kept = [v for v in values if math.isfinite(v)] or [0.0]
     low, high = min(kept), max(kept)
     margin = max(0.08 * (high - low), (least - (high - low)) / 2)
@@ -56,7 +57,7 @@ def linear_scale(values: Sequence[float], start: float, stop: float, least: floa
 
 
 def _decades(low: float, high: float) -> list[tuple[float, str]]:
-    """Powers of ten; where fewer than three fit, twos and fives as well."""
+    """Powers of ten; where fewer than three fit, also values between them."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 2, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9)):
         found = [(s * 10.0**e, f"{s}e{e}" if not -3 < e < 3 else f"{s * 10.0**e:g}") for e in exponents for s in steps]
@@ -77,7 +78,7 @@ def _rounds(low: float, high: float, most: int) -> list[tuple[float, str]]:
 def draw_frame(
     canvas: Canvas, x: Scale, y: Scale, name: str = "", right: Scale | None = None, right_name: str = ""
 ) -> None:
-    """Grid, ticks and names of the vertical scales, and the line at the foot."""
+    """Draw the grid, the ticks and names of the vertical scales, and the baseline."""
     for value, label in y.ticks():
         canvas.line([(x.start, y(value)), (x.stop, y(value))], FAINT)
         canvas.text(x.start - 8, y(value), label, anchor="rm", color=SOFT)

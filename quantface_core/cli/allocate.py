@@ -1,4 +1,4 @@
-"""`quantface allocate`: give every layer the bits that the picture needs, within a budget."""
+"""`quantface allocate`: give every layer the bits that the image needs, within a budget."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..io.atomic import check_report
-from ..types import Budget, QuantizeSettings
+from ..types import Budget, RestorerQuantConfig
 from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
+from .outputs import check_report
 from .progress import ProgressBars
 
 if TYPE_CHECKING:
@@ -22,30 +22,30 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("model", help="a known model's name or a .safetensors file, full precision")
     add_faces(parser, count=16)
-    add("--activation-bits", type=float, help="average at most, weighed by multiply-accumulates; such as 3.98")
-    add("--weight-bits", type=float, help="average at most, weighed by parameters; such as 4.0")
-    add("--megabytes", type=float, help="size of the file's numbers at most; its header adds a little")
-    add("--operations", type=float, help="bit operations at most, as a share of all at 8 bits; such as 0.3")
+    add("--activation-bits", type=float, help="maximum average, weighted by multiply-accumulates, such as 3.98")
+    add("--weight-bits", type=float, help="maximum average, weighted by parameters, such as 4.0")
+    add("--megabytes", type=float, help="maximum size of the file's tensors; its header adds a little")
+    add("--operations", type=float, help="maximum bit operations, as a share of all at 8 bits, such as 0.3")
     add(
         "--limit",
         type=_limit,
         action="append",
         default=[],
         metavar="MODULE=LOW-HIGH",
-        help="such as vae.decoder=6-8",
+        help="minimum and maximum bits of a module, such as vae.decoder=6-8; repeatable",
     )
-    add("--perceptual", default="ms_ssim", metavar="METRIC", help="ms_ssim, ssim, or any full-reference one of pyiqa")
-    add("--sensitivity", type=Path, metavar="FILE", help="read from here if there, else measure and write it")
-    add("--rank", type=int, default=QuantizeSettings().rank, help="of the low-rank branch (32)")
-    add("--seed", type=int, default=0, help="of rotation signs and samples (0)")
-    add("--output", "-o", type=Path, required=True, help="the plan to write, JSON")
+    add("--perceptual", default="ms_ssim", metavar="METRIC", help="ms_ssim, ssim, or a full-reference metric of pyiqa")
+    add("--sensitivity", type=Path, metavar="FILE", help="read from here if it exists, else measure and write it")
+    add("--rank", type=int, default=RestorerQuantConfig().rank, help="rank of the low-rank branch (32)")
+    add("--seed", type=int, default=0, help="for rotation signs and samples (0)")
+    add("--output", "-o", type=Path, required=True, help="the plan file to write, JSON")
     add("--chart", type=Path, help="draw bits and sensitivities along the network, PNG")
     add_device_argument(parser)
     parser.set_defaults(run=run)
 
 
 def _limit(text: str) -> tuple[str, tuple[int, int]]:
-    from ..quant.bit_program import parse_limit
+    from ..quant.budgets import parse_limit
 
     try:
         return parse_limit(text)
@@ -55,7 +55,7 @@ def _limit(text: str) -> tuple[str, tuple[int, int]]:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..pipelines.allocate import AllocateRequest, allocate
-    from ..quant.bit_program import check_budget
+    from ..quant.budgets import check_budget
 
     written: list[Path] = []
     for option in ("output", "chart", "sensitivity"):
@@ -84,10 +84,10 @@ def _sensitivity(arguments: argparse.Namespace) -> Sensitivity:
     kept = arguments.sensitivity
     if kept and kept.exists():
         sensitivity = kept_sensitivity(kept, arguments.perceptual)
-        print(f"sensitivities of {sensitivity.model} from {kept}: neither model nor images are read")
+        print(f"sensitivities of {sensitivity.model} from {kept}: model and images are not read")
         return sensitivity
     check_metric(arguments.perceptual)
-    faces, settings = face_source(arguments), QuantizeSettings(rank=arguments.rank, seed=arguments.seed)
+    faces, settings = face_source(arguments), RestorerQuantConfig(rank=arguments.rank, seed=arguments.seed)
     with ProgressBars() as callbacks:
         model = load_model(arguments.model, resolve_device(arguments), callbacks)
         return measure(MeasureRequest(model, faces, settings, arguments.perceptual, kept), callbacks)

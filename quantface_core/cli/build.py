@@ -1,8 +1,8 @@
-"""`quantface build`: from a full-precision model to a finished low-bit one, as a recipe says.
+"""`quantface build`: make a finished low-bit model from a full-precision one, following a recipe.
 
-calibrate -> allocate -> quantize -> distill -> save -> evaluate. What a stage made is kept in a folder
-under a name that depends on its settings and all before it: stop at any time, give the command again, and it
-goes on; change the recipe, and only what changed is made anew.
+calibrate -> allocate -> quantize -> distill -> save -> evaluate. Each stage's result is saved in a folder under a name
+that depends on its settings and everything before it: stop at any time and run the command again to resume; change the
+recipe, and only what changed is rebuilt.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .progress import ProgressBars
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "build",
-        help="make a low-bit model as a recipe says",
+        help="make a low-bit model from a recipe",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("recipe", nargs="?", help="a shipped recipe's name, or a .toml file; none = list them")
     add("--images", type=Path, help="folder of aligned faces; none = one bundled portrait, degraded in many ways")
-    add("--degrade", action="store_true", help="the images are clean: degrade them first, with seeds")
+    add("--degrade", action="store_true", help="the images are clean: degrade them first, with fixed seeds")
     add("--test", type=Path, help="folder of other faces (clean with --degrade) to evaluate the result on")
     add("--output", "-o", type=Path, help="the .safetensors file to write (RECIPE.safetensors)")
-    add("--work", type=Path, help="folder for what the stages make (OUTPUT.build)")
+    add("--work", type=Path, help="folder for the stages' results (OUTPUT.build)")
     add_device_argument(parser)
     parser.set_defaults(run=run)
 

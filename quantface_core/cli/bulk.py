@@ -1,4 +1,4 @@
-"""`quantface restore --ray`: photos of any store, by workers on the machines of a Ray cluster, or on this one."""
+"""`quantface restore --ray`: photos from any store, by workers on a Ray cluster's machines or on this one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..io.atomic import check_report
 from ..io.stores import is_uri, suffix
 from ..io.video.info import VIDEO_SUFFIXES
-from ..types import RestoreOptions
+from ..options import RestoreOptions
+from .devices import execution_of
+from .outputs import check_report
 from .results import report_results
 
 if TYPE_CHECKING:
@@ -21,28 +22,31 @@ if TYPE_CHECKING:
     from ..pipelines.restore import PhotoResult
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Add `--ray` and the options that need it; returns those."""
     group = parser.add_argument_group("many machines", "--ray ADDRESS s3://bucket/photos --output s3://bucket/restored")
     add = group.add_argument
     add("--ray", metavar="ADDRESS", help="a Ray cluster's host:port, auto, or local = this machine (needs ray[data])")
-    add("--actors", type=_positive, metavar="N", help="workers, each with the model in memory (one a machine)")
-    add("--gpus", type=float, default=0.0, metavar="SHARE", help="of a GPU for each worker, such as 0.5 (0 = CPU)")
-    add("--column", default="path", help="of tables (.parquet, .csv, .jsonl): where the photos' paths are (path)")
+    return [
+        add("--actors", type=_positive, metavar="N", help="workers, each with the model in memory (one per machine)"),
+        add(
+            "--gpus", type=float, default=0.0, metavar="SHARE", help="share of a GPU per worker, such as 0.5 (0 = CPU)"
+        ),
+        add("--column", default="path", help="column of photo paths in tables (.parquet, .csv, .jsonl) (path)"),
+    ]
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raise UsageError where an option needs --ray."""
+def check_local(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for a store's URI, which needs --ray."""
     names = [name for name in (*arguments.photos, arguments.output) if is_uri(name)]
     if names:
         raise UsageError(f"{names[0]}: stores are read and written with --ray, such as --ray local")
-    if arguments.actors or arguments.gpus:
-        raise UsageError("--actors and --gpus are for --ray")
 
 
 def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
@@ -51,13 +55,12 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
 
     from ..pipelines.bulk import BulkRequest, check_installed, restore_bulk
     from ..pipelines.bulk_plan import plan_bulk
-    from ..pipelines.fetch import model_path
+    from ..pipelines.jobs import skipped_in_words
     from ..pipelines.restore import RestoreRequest
 
     if arguments.device in ("cuda", "mps") and not (arguments.device == "cuda" and arguments.gpus):
         raise UsageError("with --ray, --gpus SHARE says how much of a GPU each worker gets")
-    is_film = any(suffix(name) in VIDEO_SUFFIXES for name in arguments.photos)
-    if is_film or arguments.resume or arguments.begin is not None or arguments.end is not None:
+    if any(suffix(name) in VIDEO_SUFFIXES for name in arguments.photos):
         raise UsageError("--ray is for photos: restore a film by a command without it")
     check_installed()
     output = str(arguments.output)
@@ -65,22 +68,12 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     check_report(arguments.json, chain(map(Path, (*arguments.photos, arguments.model)), _files(plan)))
 
     def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
-        request = RestoreRequest(
-            (),
-            model_path(arguments.model, callbacks),
-            options,
-            torch.device("cuda" if arguments.gpus else "cpu"),
-            arguments.backend,
-            arguments.precision,
-            arguments.aligned,
-            arguments.low_memory,
-            arguments.threads,
-        )
+        execution = execution_of(arguments, torch.device("cuda" if arguments.gpus else "cpu"), callbacks)
+        request = RestoreRequest((), execution, options, arguments.aligned)
         bulk = BulkRequest(plan, request, arguments.ray, arguments.actors, arguments.gpus, arguments.skip_existing)
         return restore_bulk(bulk, callbacks)
 
-    reasons = [f"{count} {why}" for why, count in sorted(plan.skipped.items())]
-    summary = f"skipped: {'; '.join(reasons)}" if reasons else ""
+    summary = skipped_in_words(plan.skipped)
     return report_results(work, len(plan.photos), plan.skipped, summary, arguments, options)
 
 

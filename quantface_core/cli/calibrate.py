@@ -1,4 +1,4 @@
-"""`quantface calibrate`: a full-precision restorer in, one of 3 to 8 bit integers out."""
+"""`quantface calibrate`: turn a full-precision restorer into a 3- to 8-bit integer one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..types import BRANCH_BITS, BRANCHES, ROUNDINGS, Bits, QuantizeSettings
+from ..types import BRANCH_BITS, BRANCHES, ROUNDINGS, Bits, RestorerQuantConfig
 from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
@@ -15,20 +15,20 @@ from .progress import ProgressBars
 
 
 def add_parser(commands: Any) -> None:
-    defaults = QuantizeSettings()
+    defaults = RestorerQuantConfig()
     parser = commands.add_parser("calibrate", help="quantize a restorer", description=__doc__)
     add = parser.add_argument
     add("model", help="a known model's name or a .safetensors file, full precision")
     add_faces(parser, count=16)
-    add("--bits", type=parse_bits, default=Bits(4, 4), metavar="wXaY", help="weights and activations (w4a4)")
-    add("--plan", type=Path, help="each layer's bits, from `quantface allocate`; goes before --bits")
+    add("--bits", type=parse_bits, default=Bits(4, 4), metavar="wXaY", help="bits of weights and activations (w4a4)")
+    add("--plan", type=Path, help="each layer's bits, from `quantface allocate`; overrides --bits")
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
     add("--block", type=int, default=defaults.block, help="largest rotation block; 1 = no rotation (64)")
-    add("--rank", type=int, default=defaults.rank, help=f"of the low-rank branch; 0 = none ({defaults.rank})")
-    add("--branch-bits", type=int, choices=BRANCH_BITS, default=defaults.branch_bits, help="of its numbers (8)")
+    add("--rank", type=int, default=defaults.rank, help=f"rank of the low-rank branch; 0 = none ({defaults.rank})")
+    add("--branch-bits", type=int, choices=BRANCH_BITS, default=defaults.branch_bits, help="bits of its values (8)")
     add("--branch", choices=BRANCHES, default=defaults.branch, help=f"what the branch keeps ({defaults.branch})")
-    add("--rounding", choices=ROUNDINGS, default=defaults.rounding, help=f"of weights ({defaults.rounding})")
-    add("--seed", type=int, default=defaults.seed, help="of rotation signs and calibration crops (0)")
+    add("--rounding", choices=ROUNDINGS, default=defaults.rounding, help=f"rounding of weights ({defaults.rounding})")
+    add("--seed", type=int, default=defaults.seed, help="for rotation signs and calibration crops (0)")
     add("--unet-only", action="store_true", help="leave autoencoder and embedder in full precision")
     add_device_argument(parser)
     parser.set_defaults(run=run)
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_model_output(arguments.output)
     faces = face_source(arguments)
-    settings = QuantizeSettings(
+    settings = RestorerQuantConfig(
         arguments.bits.weight,
         arguments.bits.activation,
         block=arguments.block,

@@ -1,6 +1,6 @@
-"""`quantface demo`: restore the bundled photo, offline, and write it before and after.
+"""`quantface demo`: restore the bundled photo, offline, and write before and after images.
 
-Its faces' places are bundled too, so that not even the detector has to be fetched.
+Its face positions are bundled too, so that not even the detector has to be loaded.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..bundled import DEMO_PHOTO, demo_faces
-from ..types import DEFAULT_RESTORER, RestoreOptions
+from ..options import RestoreOptions
+from ..types import DEFAULT_RESTORER
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("demo", help="restore a bundled photo, offline", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", "-o", type=Path, default=Path("demo"), help="folder for the pictures (demo)")
+    parser.add_argument("--output", "-o", type=Path, default=Path("demo"), help="folder for the images (demo)")
     parser.set_defaults(run=run)
 
 

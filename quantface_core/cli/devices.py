@@ -1,19 +1,22 @@
-"""Where a command computes."""
+"""Where and how a command computes."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
+from ..types import DEVICES
+
 if TYPE_CHECKING:
     import torch
 
-_DEVICE_CHOICES = ["auto", "cpu", "cuda", "mps"]
+    from ..pipelines.callbacks import PipelineCallbacks
+    from ..pipelines.models import Execution
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--device`, which `resolve_device` reads."""
-    parser.add_argument("--device", choices=_DEVICE_CHOICES, default="auto", help="where to compute (auto)")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (auto)")
 
 
 def resolve_device(arguments: argparse.Namespace) -> torch.device:
@@ -24,3 +27,21 @@ def resolve_device(arguments: argparse.Namespace) -> torch.device:
     from ..runtime.device import choose_device
 
     return choose_device(arguments.device)
+
+
+def execution_of(arguments: argparse.Namespace, device: torch.device, callbacks: PipelineCallbacks) -> Execution:
+    """The model that `--model` names, fetched or built first if it is missing, and how the options execute it.
+
+    Raises as `model_path`.
+    """
+    from ..pipelines.fetch import model_path
+    from ..pipelines.models import Execution
+
+    return Execution(
+        model=model_path(arguments.model, callbacks),
+        device=device,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        low_memory=arguments.low_memory,
+        threads=arguments.threads,
+    )

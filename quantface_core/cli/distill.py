@@ -1,7 +1,7 @@
-"""`quantface distill`: train a low-bit restorer's branches until its pictures are the full-precision one's.
+"""`quantface distill`: train a low-bit restorer's branches until its images match the full-precision model's.
 
-Runs under `accelerate launch` on several processes or GPUs as it is. A run that stopped goes on from its
-folder when the same command is given again.
+Also runs under `accelerate launch`, on several processes or GPUs. A run that was stopped resumes from its folder when
+the same command is run again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..types import PRECISIONS, DistillSettings, TrainerSettings
+from ..types import DISTILL_MODES, TRAINING_PRECISIONS, RestorerDistillConfig, TrainerConfig
 from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
@@ -20,11 +20,11 @@ from .progress import ProgressBars
 if TYPE_CHECKING:
     from ..pipelines.distill import DistillResult
 
-_PRECISION = "of what is not integers (auto: bfloat16 where the device has it, else float32)"
+_PRECISION = "of autocast (auto: bfloat16 where the device has it, else float32; float16 scales the loss)"
 
 
 def add_parser(commands: Any) -> None:
-    train, defaults = TrainerSettings(), DistillSettings()
+    train, defaults = TrainerConfig(), RestorerDistillConfig()
     parser = commands.add_parser(
         "distill",
         help="train a low-bit model's branches",
@@ -35,37 +35,37 @@ def add_parser(commands: Any) -> None:
     add("model", help="a low-bit model's name or .safetensors file")
     add("--teacher", required=True, help="its full-precision original")
     add_faces(parser, count=10_000)
-    add("--validation", type=int, default=16, help="the last so many images validate (16); 0 = keep the last step")
-    add("--mode", choices=("end-to-end", "blocks"), default="end-to-end", help="blocks: one at a time, little memory")
-    add("--steps", type=int, default=train.steps, help=f"each block's in blocks mode ({train.steps})")
+    add("--validation", type=int, default=16, help="use the last N images for validation (16); 0 = keep the last step")
+    add("--mode", choices=DISTILL_MODES, default=DISTILL_MODES[0], help="blocks: one at a time, little memory")
+    add("--steps", type=int, default=train.steps, help=f"training steps; per block in blocks mode ({train.steps})")
     add(
         "--batch-size",
         type=int,
         default=train.batch_size,
-        help=f"faces of one gradient ({train.batch_size})",
+        help=f"faces per gradient ({train.batch_size})",
     )
-    add("--accumulation", type=int, default=train.accumulation, help="batches whose gradients are averaged (1)")
+    add("--accumulation", type=int, default=train.accumulation, help="batches averaged per gradient step (1)")
     add("--learning-rate", type=float, default=train.learning_rate, help=f"AdamW's ({train.learning_rate:g})")
-    add("--warmup", type=int, default=train.warmup, help=f"steps ({train.warmup})")
+    add("--warmup", type=int, default=train.warmup, help=f"warm-up steps ({train.warmup})")
     add("--weight-decay", type=float, default=train.weight_decay, help="AdamW's (0)")
     add(
         "--ema",
         type=float,
         default=train.ema,
-        help=f"decay of the weights' average, which is saved ({train.ema})",
+        help=f"decay of the weights' moving average, which is saved ({train.ema})",
     )
-    add("--validate-every", type=int, default=train.validate_every, help=f"steps ({train.validate_every})")
-    add("--save-every", type=int, default=train.save_every, help=f"steps ({train.save_every})")
-    add("--patience", type=int, default=train.patience, help="validations without gain before it stops (0 = never)")
-    add("--rank", type=int, default=defaults.rank, help=f"of the distillation branch ({defaults.rank})")
-    add("--merge-rank", type=int, default=0, help="merge the trained branches to this rank: a smaller file (0 = not)")
-    add("--learn-clips", action="store_true", help="train the activations' clipping ratios too")
-    add("--perceptual", default="", metavar="METRIC", help="a term of ms_ssim, lpips, ... beside the squares")
-    add("--precision", choices=PRECISIONS, default=defaults.precision, help=_PRECISION)
-    add("--checkpointing", action="store_true", help="compute activations twice to save memory")
-    add("--seed", type=int, default=train.seed, help="of the images' order and the branch (0)")
+    add("--validate-every", type=int, default=train.validate_every, help=f"interval in steps ({train.validate_every})")
+    add("--save-every", type=int, default=train.save_every, help=f"interval in steps ({train.save_every})")
+    add("--patience", type=int, default=train.patience, help="validations without gain before stopping (0 = never)")
+    add("--rank", type=int, default=defaults.rank, help=f"rank of the distillation branch ({defaults.rank})")
+    add("--merge-rank", type=int, default=0, help="merge the trained branches to this rank: a smaller file (0 = off)")
+    add("--learn-clips", action="store_true", help="also train the activations' clipping ratios")
+    add("--perceptual", default="", metavar="METRIC", help="add a perceptual loss: ms_ssim, lpips, ...")
+    add("--precision", choices=TRAINING_PRECISIONS, default=defaults.precision, help=_PRECISION)
+    add("--checkpointing", action="store_true", help="recompute activations to save memory")
+    add("--seed", type=int, default=train.seed, help="for the order of the images and the branch (0)")
     add_device_argument(parser)
-    add("--run", type=Path, dest="folder", help="curves, pictures and the state to go on from (OUTPUT.run)")
+    add("--run", type=Path, dest="folder", help="folder for curves, images and the state to resume from (OUTPUT.run)")
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
     parser.set_defaults(run=run)
 
@@ -73,19 +73,20 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..pipelines.distill import DistillRequest, distill
     from ..pipelines.fetch import load_model
-    from ..train.trainer import is_main_process, launched_device
+    from ..train.processes import is_main_process, launched_device
 
     check_model_output(arguments.output)
     faces = face_source(arguments)
-    given = {f.name: getattr(arguments, f.name) for f in fields(TrainerSettings)}
+    given = {f.name: getattr(arguments, f.name) for f in fields(TrainerConfig)}
     chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
-    settings = DistillSettings(trainer=TrainerSettings(**given), **{name: getattr(arguments, name) for name in chosen})
+    options = {name: getattr(arguments, name) for name in chosen}
+    config = RestorerDistillConfig(trainer=TrainerConfig(**given), **options)
     folder = arguments.folder or arguments.output.with_suffix(".run")
     device = launched_device() or resolve_device(arguments)
     with ProgressBars() as callbacks:
         model, teacher = (load_model(name, device, callbacks) for name in (arguments.model, arguments.teacher))
         request = DistillRequest(
-            model, teacher, faces, settings, arguments.mode, max(0, arguments.validation), folder, arguments.output
+            model, teacher, faces, config, arguments.mode, max(0, arguments.validation), folder, arguments.output
         )
         result = distill(request, callbacks)
     if is_main_process():

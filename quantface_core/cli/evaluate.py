@@ -1,7 +1,7 @@
-"""`quantface evaluate`: restore a folder of degraded faces with one or more models and judge the results.
+"""`quantface evaluate`: restore a folder of degraded faces with one or more models and score the results.
 
-Prints a table with a row a model, and writes it, all numbers as JSON and the restored pictures. A metric
-that cannot be had here is named with the reason.
+Prints a table with one row per model, and writes it, all scores as JSON and the restored images. A metric that is not
+available here is named with the reason.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from .progress import ProgressBars
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="restore and judge a folder of faces",
+        help="restore and score a folder of faces",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("models", nargs="+", metavar="MODEL", help="known models' names or .safetensors files, a row each")
+    add("models", nargs="+", metavar="MODEL", help="known models' names or .safetensors files, one row each")
     add("--lq", type=Path, required=True, help="folder of aligned, degraded faces")
-    add("--gt", type=Path, help="folder of their originals, of the same names (suffixes may differ)")
+    add("--gt", type=Path, help="folder of their originals, with the same names (suffixes may differ)")
     add(
         "--degrade",
         action="store_true",
-        help="the faces of --lq are clean: degrade them with seeds, and judge by them",
+        help="the faces in --lq are clean: degrade them with fixed seeds and use them as originals",
     )
-    add("--reference", metavar="MODEL", help="the full-precision model: a row of its own, and PSNR to its pictures")
+    add("--reference", metavar="MODEL", help="the full-precision model: adds a row for it, and PSNR to its images")
     add(
         "--metrics",
         nargs="+",
         default=["all"],
         metavar="NAME",
         help="all (psnr psnr_full ssim ms_ssim and the paper's: clipiqa dists lpips maniqa musiq niqe deg lmd fid), or "
-        "names, those of pyiqa too",
+        "names, including pyiqa's",
     )
-    add("--fid-reference", type=Path, action="append", default=[], metavar="DIR", help="pictures for FID, or FFHQ")
+    add("--fid-reference", type=Path, action="append", default=[], metavar="DIR", help="images for FID, or FFHQ")
     add("--count", type=int, help="at most this many faces")
     add_device_argument(parser)
-    add("--output", "-o", type=Path, required=True, help="folder for evaluation.json, table.md and the pictures")
+    add("--output", "-o", type=Path, required=True, help="folder for evaluation.json, table.md and the images")
     parser.set_defaults(run=run)
 
 

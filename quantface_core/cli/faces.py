@@ -1,4 +1,4 @@
-"""The options that name the faces which calibrating, allocating and distilling look at."""
+"""The options that name the faces used for calibration, allocation and distillation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 def add_faces(parser: argparse.ArgumentParser, count: int) -> None:
     """The options that `face_source` reads."""
     add = parser.add_argument
-    add("--images", type=Path, required=True, help="folder of aligned, degraded faces such as it will restore")
+    add("--images", type=Path, required=True, help="folder of aligned, degraded faces, like those to restore")
     add("--count", type=int, default=count, help=f"at most this many images ({count})")
-    add("--find-faces", action="store_true", help="the images are photos: find every face in them and align it")
-    add("--degrade", action="store_true", help="the images are clean: degrade them first, with seeds")
+    add("--find-faces", action="store_true", help="the images are photos: find and align every face in them")
+    add("--degrade", action="store_true", help="the images are clean: degrade them first, with fixed seeds")
 
 
 def face_source(arguments: argparse.Namespace) -> FaceSource:

@@ -1,4 +1,4 @@
-"""`quantface fetch`: bring named models here: from the Hub, built from their authors' files, or by a shipped recipe."""
+"""`quantface fetch`: get models by name: from the Hub, built from their authors' files, or by a shipped recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .progress import ProgressBars
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("fetch", help="download models by name", description=__doc__)
-    parser.add_argument("names", nargs="+", metavar="NAME", help="a name that `quantface models` lists")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a name listed by `quantface models`")
     parser.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""`quantface info`: what a model file holds."""
+"""`quantface info`: show what a model file holds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .progress import ProgressBars
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("info", help="what a model file holds", description=__doc__)
+    parser = commands.add_parser("info", help="show what a model file holds", description=__doc__)
     parser.add_argument("model", help="a known model's name or a .safetensors file")
-    parser.add_argument("--layers", action="store_true", help="one line a layer")
+    parser.add_argument("--layers", action="store_true", help="one line per layer")
     parser.set_defaults(run=run)
 
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{size / 1e6:.1f} MB, {100 * size / float32_size:.1f} % of float32's {float32_size / 1e6:.1f} MB")
     if layers:
         average = 8 * sum(layer.packed.numel() for layer in layers.values()) / low_bit
-        print(f"{average:.2f} bits a low-bit weight on average")
+        print(f"{average:.2f} bits per low-bit weight on average")
     groups = Counter((n.split(".")[0], str(x.format.bits)) for n, x in layers.items())
     for (part, bits), count in sorted(groups.items()):
         print(f"  {part:10s} {bits}  {count} {'layer' if count == 1 else 'layers'}")
@@ -43,6 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
             zero = "symmetric" if fmt.zero_point is None else f"zero point {fmt.zero_point}"
             print(
                 f"{name:60s} {list(layer.shape)!s:22s} {fmt.bits} rotation {fmt.block} rank {fmt.rank} "
-                f"clip {fmt.clip} {zero}{', a scale a pixel' * fmt.per_pixel}"
+                f"clip {fmt.clip} {zero}{', per-pixel scale' * fmt.per_pixel}"
             )
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
+from ..runtime.memory import is_out_of_memory
 from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, distill, evaluate, fetch, info, models, publish, restore
 
@@ -37,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"quantface: {place}{error.strerror or error}", file=sys.stderr)
         return FAILED
     except RuntimeError as error:  # a GPU's: torch is not imported for its class, nor has Apple's one
-        if "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         smaller = " or a smaller --batch-size" if hasattr(options, "batch_size") else ""
         print(f"quantface: the GPU's memory is too small for this: give --device cpu{smaller}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("quantface: interrupted; finished pictures are kept, nothing half-written is left", file=sys.stderr)
+        print("quantface: interrupted; finished images are kept, nothing half-written is left", file=sys.stderr)
         return FAILED
 
 

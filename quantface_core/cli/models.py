@@ -1,4 +1,4 @@
-"""`quantface models`: the models that have names, and which of them are here."""
+"""`quantface models`: list the models known by name, and which of them are on this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 _EXPLAINED = """
---model NAME takes any of these: fetch and build are done first; build may take an hour. train wants faces:
+--model NAME accepts any of these: fetch and build run first, and build may take an hour. train needs faces:
 quantface build NAME --images FOLDER --output MODELS_FOLDER/NAME.safetensors"""
 
 
@@ -25,9 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name, entry in entries.items():
         path = stored_at(entry)
         size = path.stat().st_size if path.is_file() else entry.size
-        how = "bundled" if entry.bundled else "fetch" if entry.repo else "build"
         origin = f"huggingface.co/{entry.repo}" if entry.repo else "" if entry.bundled else "its authors' files"
-        rows.append((name, how, _yes(path.is_file()), _megabytes(size), origin, entry.licence))
+        rows.append((name, entry.kind, _yes(path.is_file()), _megabytes(size), origin, entry.licence))
     recipes = known_recipes()
     for name in recipes:
         recipe = load_recipe(name)

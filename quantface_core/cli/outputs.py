@@ -1,18 +1,29 @@
-"""Where a command writes a model."""
+"""What a command may write, checked before the work."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UsageError
-from ..io.atomic import check_writable
+from ..io.file_identity import file_identity
+from ..io.output_checks import check_writable
 
 
 def check_model_output(output: Path) -> None:
-    """Raise UsageError where no model's file can be written, before the work that it is to hold."""
+    """Raise UsageError when no model can be written to `output`."""
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: name a .safetensors file")
     check_writable(output, "--output")
+
+
+def check_report(report: Path | None, spared: Iterable[Path | None], option: str = "--json") -> None:
+    """Raise UsageError when a report cannot be written, or would overwrite one of the files in `spared`."""
+    if report is None:
+        return
+    check_writable(report, option)
+    if file_identity(report) in {file_identity(path) for path in spared if path is not None}:
+        raise UsageError(f"{option} {report} would overwrite a file that is read or written here: choose another name")
 
 
 def size_of(path: Path) -> str:

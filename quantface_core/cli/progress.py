@@ -8,11 +8,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..pipelines.callbacks import PipelineCallbacks, Progress
+from ..pipelines.callbacks import PipelineCallbacks, StageProgress
 
 
 class ProgressBars:
-    """A bar a stage, one at a time, silent where standard error is no terminal."""
+    """One bar per stage, one at a time, silent where standard error is no terminal."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -24,7 +24,7 @@ class ProgressBars:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._close()
 
-    def _show(self, progress: Progress) -> None:
+    def _show(self, progress: StageProgress) -> None:
         if self._bar is None or self._stage != progress.stage:
             self._close()
             self._stage = progress.stage

@@ -1,7 +1,7 @@
 """`quantface publish`: upload a low-bit model to a Hugging Face repository of your own, with a model card.
 
-Log in first (`hf auth login`, or HF_TOKEN). Nothing is uploaded before its licence is clear: the card says
-which one the file has, and a model made of files without a licence needs your word that you may share it.
+Log in first (`hf auth login`, or HF_TOKEN). Nothing is uploaded until its licence is clear: the card states the
+file's licence, and a model made from files without one needs your confirmation that you may share it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def add_parser(commands: Any) -> None:
     )
     add = parser.add_argument
     add("file", type=Path, help="the .safetensors file")
-    add("--repo", required=True, metavar="USER/NAME", help="made when it is not there")
-    add("--licence", help="the licence you give it, such as apache-2.0; none = the one the file notes")
-    add("--may-share", action="store_true", help="I have the right to share what this model was made of")
+    add("--repo", required=True, metavar="USER/NAME", help="created if it does not exist")
+    add("--licence", help="the licence you give it, such as apache-2.0; none = the one noted in the file")
+    add("--may-share", action="store_true", help="I have the right to share what this model was made from")
     add("--evaluation", type=Path, metavar="DIR", help="`quantface evaluate`'s output: its table goes on the card")
-    add("--private", action="store_true", help="only you see the repository")
+    add("--private", action="store_true", help="make the repository private")
     add("--dry-run", action="store_true", help="print the model card, upload nothing")
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""`quantface restore`: photos in, photos with restored faces out."""
+"""`quantface restore`: restore the faces in photos and films."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..faces.select import ORDERS, parse_positions
-from ..io.atomic import check_report
 from ..kernels.backend import CHOICES as BACKEND_CHOICES
+from ..options import COLORS, FACE_ORDERS, UPSCALES, RestoreOptions, check_options, parse_faces
 from ..runtime.threads import wait_passively
-from ..types import DEFAULT_RESTORER, PRECISIONS, RestoreOptions
+from ..types import DEFAULT_RESTORER, PRECISIONS
 from . import bulk, film
-from .devices import add_device_argument, resolve_device
+from .devices import add_device_argument, execution_of, resolve_device
+from .given import refuse_given
+from .outputs import check_report
 from .results import report_results
 
 if TYPE_CHECKING:
@@ -24,18 +25,20 @@ if TYPE_CHECKING:
     from ..pipelines.restore import PhotoResult
 
 _MODEL = f"a known model's name, or a file; GFPGAN's, RestoreFormer's and CodeFormer's too ({DEFAULT_RESTORER})"
-_FIDELITY = "of CodeFormer: 0 = what looks best, 1 = nearest to the photo (0.5)"
-_STRENGTH = "auto = by pixel, what helps; or 0 = the photo as it was, to 1 = restored (auto)"
-_PRECISION = "between the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
+_FIDELITY = "CodeFormer only: 0 = looks best, 1 = nearest to the photo (0.5)"
+_STRENGTH = "auto = pixel by pixel, where it helps; or from 0 = the photo as it was to 1 = restored (auto)"
+_PRECISION = "precision beside the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
 
 def add_parser(commands: Any) -> None:
     defaults = RestoreOptions()
-    parser = commands.add_parser("restore", help="restore the faces of photos", description=__doc__)
+    parser = commands.add_parser("restore", help="restore the faces in photos and films", description=__doc__)
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
-    add("--recursive", "-r", action="store_true", help="go into folders in folders; results lie alike")
-    add("--skip-existing", action="store_true", help="go on with a folder: what is done with these settings stays")
+    of_photos = [
+        add("--recursive", "-r", action="store_true", help="include subfolders; results keep the folder structure"),
+        add("--skip-existing", action="store_true", help="resume a folder: keep what is done with these settings"),
+    ]
     add(
         "--output",
         "-o",
@@ -44,28 +47,31 @@ def add_parser(commands: Any) -> None:
         help="folder, or a file for one photo (restored)",
     )
     add("--model", default=DEFAULT_RESTORER, help=_MODEL)
-    add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)")
-    add("--order", choices=ORDERS, default=defaults.order, help="how positions count faces")
-    add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="leave smaller faces alone (0)")
-    add("--min-confidence", type=float, default=defaults.min_confidence, help="leave less sure faces alone (0.7)")
+    of_found_faces = [
+        add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)"),
+        order := add("--order", choices=FACE_ORDERS, default=defaults.order, help="how positions count faces"),
+        add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="skip smaller faces (0)"),
+        add("--min-confidence", type=float, default=defaults.min_confidence, help="skip less certain faces (0.7)"),
+    ]
     add("--strength", type=_strength, default=defaults.strength, help=_STRENGTH)
     add("--fidelity", type=float, help=_FIDELITY)
-    add("--feather", type=float, default=defaults.feather, help="how softly faces fade at the rim, 0 to 1 (0.32)")
-    add("--color", choices=["none", "adain", "wavelet"], default=defaults.color, help="colours taken from the photo")
-    add("--upscale", type=int, choices=[1, 2, 4], default=defaults.upscale, help="enlarge the photo as well (1)")
-    add("--aligned", action="store_true", help="each picture is one aligned face; needs no detector")
+    of_found_faces += [
+        add("--feather", type=float, default=defaults.feather, help="how softly faces blend at the edge, 0 to 1 (0.32)")
+    ]
+    add("--color", choices=COLORS, default=defaults.color, help="colours taken from the photo")
+    add("--upscale", type=int, choices=UPSCALES, default=defaults.upscale, help="also enlarge the photo (1)")
+    of_photos += [order, add("--aligned", action="store_true", help="each image is one aligned face; no detection")]
     add_device_argument(parser)
     add("--backend", choices=BACKEND_CHOICES, default="auto", help="what computes low-bit layers (auto)")
     add("--precision", choices=PRECISIONS, default="auto", help=_PRECISION)
-    add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = as is quick)")
-    add("--low-memory", action="store_true", help="one face at once, one part of the model in memory, read each time")
-    add("--threads", type=int, metavar="N", help="threads of the processor to use (as many as it has)")
-    add("--seed", type=int, help="sample the latent with this seed; without, its mode is used")
-    film.add_options(parser)
-    bulk.add_options(parser)
-    add("--compare", action="store_true", help="also write before and after side by side, NAME_compare.png")
+    add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = automatic)")
+    add("--low-memory", action="store_true", help="one face at a time; one part of the model in memory, reloaded")
+    add("--threads", type=int, metavar="N", help="CPU threads to use (all)")
+    add("--seed", type=int, help="sample the latent with this seed; without one, its mode is used")
+    of_films, of_ray = film.add_options(parser), bulk.add_options(parser)
+    of_photos += [add("--compare", action="store_true", help="also write before and after, as NAME_compare.png")]
     add("--json", type=Path, metavar="REPORT", help="write what was found and done to this file")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, of_found_faces=of_found_faces, of_photos=of_photos, of_films=of_films, of_ray=of_ray)
 
 
 def _strength(text: str) -> str | float:
@@ -78,21 +84,33 @@ def _strength(text: str) -> str | float:
 
 
 def _faces(text: str) -> str | tuple[int, ...]:
-    if text in ("all", "largest"):
-        return text
     try:
-        return parse_positions(text)
+        return parse_faces(text)
     except UsageError as error:
-        raise argparse.ArgumentTypeError(f"all, largest, or {error}") from None
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Restore every photo; one that fails is reported and the rest goes on. Returns the exit status."""
+    """Restore photos, here or by Ray's workers, or a film. Returns the exit status.
+
+    Raises UsageError for options that do not apply.
+    """
+    if arguments.aligned:
+        refuse_given(arguments, arguments.of_found_faces, "not with --aligned, by which each image is one face")
     if arguments.ray:
+        refuse_given(arguments, arguments.of_films, "only for films, and --ray is for photos")
         return bulk.run(arguments, _options(arguments))
-    bulk.check(arguments)
+    refuse_given(arguments, arguments.of_ray, "only with --ray")
+    bulk.check_local(arguments)
     if film.is_asked(arguments):
+        refuse_given(arguments, arguments.of_photos, "only for photos")
         return film.run(arguments, _options(arguments))
+    refuse_given(arguments, arguments.of_films, "only for films")
+    return _restore_photos(arguments)
+
+
+def _restore_photos(arguments: argparse.Namespace) -> int:
+    """Restore every photo; one that fails is reported and the rest continue. Returns the exit status."""
     from ..pipelines.jobs import find_photos, plan_jobs
 
     found = find_photos(arguments.photos, arguments.recursive, arguments.output)
@@ -105,21 +123,11 @@ def run(arguments: argparse.Namespace) -> int:
         wait_passively()  # before torch loads
     options = _options(arguments)
     from ..pipelines.archive import restore_archive
-    from ..pipelines.fetch import model_path
     from ..pipelines.restore import RestoreRequest, restore
 
     def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
-        request = RestoreRequest(
-            jobs,
-            model_path(arguments.model, callbacks),
-            options,
-            resolve_device(arguments),
-            arguments.backend,
-            arguments.precision,
-            arguments.aligned,
-            arguments.low_memory,
-            arguments.threads,
-        )
+        execution = execution_of(arguments, resolve_device(arguments), callbacks)
+        request = RestoreRequest(jobs, execution, options, arguments.aligned)
         results_of = partial(restore_archive, folder=arguments.output) if arguments.skip_existing else restore
         return results_of(request, callbacks=callbacks)
 
@@ -128,9 +136,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> RestoreOptions:
     """Raises UsageError for what makes no sense."""
-    # torch and diffusers take seconds to import: --help and a mistyped option do not wait for them.
-    from ..stages.restore import check_options
-
     options = RestoreOptions(**{name: getattr(arguments, name) for name in RestoreOptions.__dataclass_fields__})
     check_options(options)
     if arguments.threads is not None and arguments.threads < 1:

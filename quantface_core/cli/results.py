@@ -1,4 +1,4 @@
-"""Results of `quantface restore` as they come: told to the user, counted, and written to a report."""
+"""Results of `quantface restore` as they come: printed, counted, and written to a report."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..io.atomic import atomic_path
-from ..types import RestoreOptions
+from ..io.atomic import write_text
+from ..options import RestoreOptions
 from .progress import ProgressBars
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def report_results(
     arguments: argparse.Namespace,
     options: RestoreOptions,
 ) -> int:
-    """Do the work on so many photos; a photo that fails is told and the rest goes on. Returns the exit status."""
+    """Do the work on so many photos; a photo that fails is reported and the rest continue. Returns the exit status."""
     results: list[PhotoResult] = []  # for the report alone: an archive's do not fit into memory
     failed, finished = 0, False
     try:
@@ -41,9 +40,10 @@ def report_results(
         finished = True
     finally:  # whatever stopped it, an interrupt too
         if arguments.json:
-            report = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
-            report |= {"photos": [result.to_dict() for result in results]}
-            _write_report({**report, "skipped": dict(skipped), "finished": finished}, arguments.json)
+            report: dict[str, Any] = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
+            report |= {"photos": [result.to_dict() for result in results], "skipped": dict(skipped)}
+            report |= {"finished": finished}
+            write_text(arguments.json, json.dumps(report, indent=2) + "\n")
     if summary:
         print(f"quantface: {summary}", file=sys.stderr)
     if failed:
@@ -56,13 +56,7 @@ def _remarks(result: PhotoResult) -> list[str]:
     if result.report is None:
         return [f"error: {result.error}"]
     page = result.report.pages[0]
-    left = [(face, words) for face, words in zip(page.restored, page.done, strict=True) if words.startswith("left")]
     return [
         *(f"warning: {warning}" for warning in result.report.warnings),
-        *(f"{result.source}: face {face} {words}" for face, words in left),
+        *(f"{result.source}: face {face.position} {face.outcome}" for face in page.restored if face.is_unchanged),
     ]
-
-
-def _write_report(report: dict[str, Any], path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""Move a face between the photo and the restorer's square, by its five landmarks."""
+"""Alignment: affine maps between a photo and the restorer's square crop, from a face's five landmarks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ Matrix = NDArray[np.float64]
 
 Landmarks = tuple[tuple[float, float], ...]
 
-_VIEW = 256  # pixels of a crop by which a face is in view or not, whatever it is then cut out at
+_VIEW = 256  # pixels; any size will do to decide what is in view: a crop's corners do not depend on it
+_LEAST_FIT = 1e-9  # share of the target's variance that a similarity of the source must explain: less is rounding error
+_WHOLE = 1 << 24  # pixels of a crop's area up to which it is converted to float32 whole: a larger one takes gigabytes
 
-# Where FFHQ-aligned portraits have their landmarks, in shares of the crop's side: the convention of the
-# field's restorers, and within 0.5 % of the mean of the faces that quantface-mini was trained on.
+# Landmarks of FFHQ-aligned portraits, in shares of the crop's side: the convention of face restorers, and within
+# 0.5 % of the mean over the faces that quantface-mini was trained on.
 FFHQ_TEMPLATE = (
     np.array(
         [
@@ -36,35 +38,41 @@ FFHQ_TEMPLATE = (
 
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> Matrix:
-    """Least-squares rotation, uniform scale and shift from source to target points, both [N, 2] (Umeyama).
+    """Least-squares rotation, uniform scale and translation from source to target points, both [N, 2] (Umeyama).
 
-    Raises ImageError when the source points coincide or are not finite.
+    Raises ImageError when the source points coincide, are not finite, or resemble the target at no scale.
     """
     source, target = np.asarray(source, float), np.asarray(target, float)
     a, b = source - source.mean(0), target - target.mean(0)
     spread = (a**2).sum()
     if not np.isfinite(spread) or spread < 1e-9:
         raise ImageError("a face's landmarks coincide or are not finite, so it cannot be aligned")
-    # In two dimensions a similarity is a complex factor: its best value is a projection.
+    # In two dimensions rotation and scale are one complex factor, whose least-squares value is a projection.
     real = (a * b).sum() / spread
     imaginary = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / spread
+    if abs(complex(real, imaginary)) ** 2 * spread < _LEAST_FIT * (b**2).sum():
+        raise ImageError("a face's landmarks are not those of a face, so it cannot be aligned")
     linear = np.array([[real, -imaginary], [imaginary, real]])
     return np.hstack([linear, (target.mean(0) - linear @ source.mean(0))[:, None]])
 
 
 def face_transform(face: Face, size: int) -> Matrix:
-    """The map from the photo's pixels to a crop of `size` pixels a side."""
-    # A template coordinate is a place on the square; pixel centres lie half a pixel inside it.
+    """The map from the photo's pixels to a square crop of `size` pixels. Raises ImageError for degenerate landmarks."""
+    # Template coordinates start at the square's edge, pixel centres half a pixel inside it.
     return similarity(np.array(face.landmarks), FFHQ_TEMPLATE * size - 0.5)
 
 
 def is_in_view(face: Face, width: int, height: int) -> bool:
-    """Whether any of what a crop would hold of a face lies in a picture."""
-    return not footprint(invert(face_transform(face, _VIEW)), _VIEW, width, height).is_empty
+    """Whether the crop of a face would contain any pixel of an image of this size; False if it cannot be aligned."""
+    try:
+        transform = face_transform(face, _VIEW)
+    except ImageError:
+        return False
+    return not footprint(invert(transform), _VIEW, width, height).is_empty
 
 
 def template_distance(landmarks: Landmarks) -> float:
-    """How far landmarks are from the template once aligned, in shares of its eyes' distance; 0 = a perfect face."""
+    """RMS distance of aligned landmarks from the template, over its eye distance; 0 = they match. Raises ImageError."""
     points = np.array(landmarks)
     matrix = similarity(points, FFHQ_TEMPLATE)
     apart = points @ matrix[:, :2].T + matrix[:, 2] - FFHQ_TEMPLATE
@@ -72,21 +80,22 @@ def template_distance(landmarks: Landmarks) -> float:
 
 
 def whole_transform(width: int, height: int, size: int) -> Matrix:
-    """The map that stretches a whole picture onto the crop: for pictures that are aligned faces."""
+    """The map that stretches a whole image onto the crop, for images that are aligned faces."""
     return compose(_scaling(size / width, size / height), np.eye(2, 3))
 
 
 def compose(outer: Matrix, inner: Matrix) -> Matrix:
-    """First `inner`, then `outer`."""
+    """The map that applies `inner` first, then `outer`."""
     return outer[:, :2] @ inner + np.hstack([np.zeros((2, 2)), outer[:, 2:]])
 
 
 def invert(matrix: Matrix) -> Matrix:
+    """The inverse of a map, which must not be singular."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.hstack([linear, -linear @ matrix[:, 2:]])
 
 
-def resizing(width: int, height: int, new_width: int, new_height: int) -> Matrix:
+def resizing(width: float, height: float, new_width: float, new_height: float) -> Matrix:
     """The map from a photo's pixels to those of the same photo at another size."""
     return _scaling(new_width / width, new_height / height)
 
@@ -96,17 +105,20 @@ def _scaling(x: float, y: float) -> Matrix:
 
 
 def magnification(matrix: Matrix) -> float:
-    """How many times longer lengths become."""
+    """The factor by which a map scales lengths (the square root of areas)."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
 def shift(x: float, y: float) -> Matrix:
-    """The map that moves a picture by x, y pixels."""
+    """The map that translates by x, y pixels."""
     return np.array([[1, 0, x], [0, 1, y]], dtype=float)
 
 
 def footprint(matrix: Matrix, size: int, width: int, height: int, margin: int = 0) -> Area:
-    """What a square of `size` covers after `matrix`, clipped to the picture; empty when it lies wholly outside."""
+    """The bounding box of a square of `size` mapped by `matrix`, grown by `margin` and clipped to the image, in pixels.
+
+    Empty when it lies wholly outside.
+    """
     corners = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5, size - 0.5]])
     mapped = corners @ matrix[:, :2].T + matrix[:, 2]
     low, high = np.floor(mapped.min(0) + 0.5) - margin, np.ceil(mapped.max(0) + 0.5) + margin
@@ -116,25 +128,28 @@ def footprint(matrix: Matrix, size: int, width: int, height: int, margin: int = 
 
 
 def warp(image: NDArray[Any], matrix: Matrix, width: int, height: int, border: int) -> NDArray[Any]:
-    """Resample an image through `matrix` (source to target pixels) without aliasing when it shrinks."""
+    """Resample an image [H, W, ...] through `matrix` (source to target pixels) to [height, width, ...].
+
+    Cubic interpolation, without aliasing when it shrinks; `border` is OpenCV's border mode.
+    """
     scale = magnification(matrix)
-    if scale < 0.8:  # cubic interpolation reads 4 pixels; below this it would skip some
+    if scale < 0.8:  # the cubic kernel covers 4 pixels: below this scale it would skip some
         shrink = scale * 1.25
         size = [max(1, round(side * shrink)) for side in (image.shape[1], image.shape[0])]
         matrix = compose(matrix, invert(_scaling(size[0] / image.shape[1], size[1] / image.shape[0])))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    if min(image.shape[:2]) == 1:  # has nothing to mirror, which OpenCV would look for without end
+    if min(image.shape[:2]) == 1:  # mirroring a side of one pixel sends OpenCV into an endless loop
         border = cv2.BORDER_REPLICATE if border == cv2.BORDER_REFLECT_101 else border
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=border)
 
 
 def warp_into(area: Area, image: NDArray[Any], matrix: Matrix, border: int) -> NDArray[Any]:
-    """An area of what an image is after `matrix`, [height, width, ...]."""
+    """The area, [height, width, ...], of an image warped by `matrix`; see `warp`."""
     return warp(image, compose(shift(-area.left, -area.top), matrix), *area.size, border)
 
 
 def extract(pixels: Pixels, matrix: Matrix, size: int) -> NDArray[np.float32]:
-    """Cut a face out of a photo: [H, W, 3] -> [size, size, 3] float32 in 0 to 1, mirrored past the border.
+    """Extract the aligned crop of a face: [H, W, 3] -> [size, size, 3] float32 in 0 to 1, mirrored past the border.
 
     Raises ImageError when the face lies wholly outside the photo.
     """
@@ -144,8 +159,9 @@ def extract(pixels: Pixels, matrix: Matrix, size: int) -> NDArray[np.float32]:
     area = footprint(invert(matrix), size, width, height, margin)
     if area.is_empty:
         raise ImageError("a face lies wholly outside the photo")
-    white, place = np.float32(np.iinfo(pixels.dtype).max), compose(matrix, shift(area.left, area.top))
-    # One channel after the other: a large photo in float takes gigabytes.
-    channels = (np.divide(pixels[(*area.pixels, i)], white, dtype=np.float32) for i in range(3))
-    crop = np.stack([warp(channel, place, size, size, cv2.BORDER_REFLECT_101) for channel in channels], axis=2)
+    region, white = pixels[area.pixels], np.float32(np.iinfo(pixels.dtype).max)
+    parts = [region] if area.size[0] * area.size[1] <= _WHOLE else np.moveaxis(region, 2, 0)  # or by channel
+    place = compose(matrix, shift(area.left, area.top))
+    units = (np.divide(part, white, dtype=np.float32) for part in parts)
+    crop = np.dstack([warp(unit, place, size, size, cv2.BORDER_REFLECT_101) for unit in units])
     return np.clip(crop, 0, 1)

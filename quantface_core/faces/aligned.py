@@ -1,4 +1,4 @@
-"""Faces that are aligned already, as models are calibrated, trained and judged on: square, 8 bits, one size."""
+"""Aligned face crops, on which models are calibrated, trained and evaluated: square, 8-bit, all of one size."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ from ..types import Pixels
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SQUARE = 1.1  # the longer side over the shorter, at most
+_SQUARE = 1.1  # longest side over shortest, at most
+
+
+def is_about_square(width: int, height: int) -> bool:
+    """Whether an image of this size can be one aligned face."""
+    return max(height, width) <= _SQUARE * min(height, width)
 
 
 def aligned_face(name: str, pixels: Pixels, size: int) -> NDArray[np.uint8]:
-    """A picture that is one aligned face, as [size, size, 3] uint8. Raises ImageError when it is not about square."""
+    """Resize an image [H, W, 3] that is one aligned face to [size, size, 3] uint8.
+
+    Raises ImageError, naming it `name`, when it is not about square.
+    """
     height, width = pixels.shape[:2]
-    if max(height, width) > _SQUARE * min(height, width):
-        raise ImageError(f"{name} is {width}x{height}, an aligned face is square")
+    if not is_about_square(width, height):
+        raise ImageError(f"{name} is {width}x{height}, but an aligned face is square: crop the face first")
     smooth = cv2.INTER_AREA if min(height, width) > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(to_8_bits(pixels), (size, size), interpolation=smooth), np.uint8)
 
 
 def as_batch(faces: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Faces [S, S, 3] as models read them: [N, 3, S, S] float32 in [-1, 1]."""
+    """Faces [S, S, 3] uint8 -> a model's input, [N, 3, S, S] float32 in [-1, 1]."""
     import torch
 
     return torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float() / 127.5 - 1

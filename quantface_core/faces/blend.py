@@ -1,8 +1,8 @@
-"""How much of a restored face to take: a small network looks at the face before and after and gives a share a pixel.
+"""How much of a restored face to use: a small network sees it before and after and predicts a share per pixel.
 
-A restorer makes good faces worse: it was trained to repair. The network is trained on faces of every condition with
-their originals to give the share that comes closest to the truth, and so leaves alone what was sharp already.
-It knows no restorer: whatever is worse than the input is not taken.
+A restorer, trained to repair, makes good faces worse. The network is trained on faces in every condition, with their
+originals, to predict the share whose blend is closest to the original, and so leaves alone what was sharp already.
+It is independent of the restorer: whatever is worse than the input is not used.
 """
 
 from __future__ import annotations
@@ -15,26 +15,23 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ModelError
-
-Crop = NDArray[np.float32]
-Share = NDArray[np.float32]
+from ..types import Crop, Plane
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "blend.safetensors"
-_SIDE = 256  # pixels at which the network looks at a face
-_GAIN = 8.0  # of differences, which are small beside brightness
+_SIDE = 256  # pixels, side of the network's input
+_GAIN = 8.0  # of difference inputs, which are small compared with brightness
 _WIDTHS = (48, 64, 96)  # channels at 1/4, 1/8 and 1/16 of the side
-_UNSURE = 0.15  # share at either end that is taken for the end
-_FLAT = (0.5 / 255) ** 2  # variance of detail below which a place has none
+_UNSURE = 0.15  # shares this close to 0 or 1 are set to 0 or 1
+_FLAT = (0.5 / 255) ** 2  # variance below which a place has no detail
 
 
 class BlendNetwork(nn.Module):
-    """A three-level U-Net over the face before, its detail, and the change; 0.35 M parameters."""
+    """A three-level U-Net whose inputs are the face before, its detail, and the change; 0.35 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +50,7 @@ class BlendNetwork(nn.Module):
         return self.logits(before, after).sigmoid()
 
     def logits(self, before: Tensor, after: Tensor) -> Tensor:
-        """The same before the sigmoid."""
+        """As `forward`, before the sigmoid."""
         detail = before - F.avg_pool2d(F.pad(before, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         seen = torch.cat([before * 2 - 1, _GAIN * detail, _GAIN * (after - before)], 1)
         fine = self.fine(self.enter(F.pixel_unshuffle(seen, 4)))
@@ -73,51 +70,54 @@ def _block(inputs: int, outputs: int, stride: int = 1, depth: int = 2) -> nn.Seq
 
 
 def load_blend(path: Path) -> BlendNetwork:
-    """A trained network from a safetensors file. Raises ModelError."""
+    """Load a trained network from a safetensors file. Raises ModelError."""
     network = BlendNetwork().float()  # whatever torch's default dtype is
     try:
         network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path}: no blend network, or a damaged one: install QuantFace again") from error
+        raise ModelError(f"{path} is not a blend network, or is damaged: reinstall QuantFace") from error
     return network.requires_grad_(False).eval()
 
 
 @cache
 def bundled_blend() -> BlendNetwork:
-    """The network that comes with the package, loaded once. Raises ModelError."""
+    """The network bundled with the package, loaded once. Raises ModelError."""
     return load_blend(BUNDLED)
 
 
 class Blend(NamedTuple):
-    """What to take of one restored face."""
+    """How to blend one restored face."""
 
-    share: Share  # [S, S] in 0 to 1: of the change
-    keep: Share  # [S, S] in 0 to 1: of the photo's detail finer than the crop, where the photo has any
+    share: Plane  # [S, S] in 0 to 1: of the change to apply
+    keep: Plane  # [S, S] in 0 to 1: of the photo's detail finer than the crop to keep, where there is any
 
 
 def blend(before: Crop, after: Crop, network: BlendNetwork | None = None) -> Blend:
-    """Decide over one aligned face before and after, [S, S, 3] in 0 to 1; always on the CPU, so always alike."""
+    """Decide how to blend one aligned face before and after, [S, S, 3] in 0 to 1; the bundled network by default.
+
+    Always runs on the CPU, so that the result does not depend on the device. Raises ModelError.
+    """
     network = network or bundled_blend()
     size = (len(before), len(before))
     pair = [torch.from_numpy(np.ascontiguousarray(_resized(x, _SIDE))).permute(2, 0, 1)[None] for x in (before, after)]
     with torch.inference_mode():
         small = network(*pair)[0, 0].numpy()
     share = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
-    # A little of a change helps nobody: next to nothing is nothing, and next to all is all.
+    # Applying a sliver of a change helps nobody: almost none becomes none, and almost all becomes all.
     share = np.clip((share - _UNSURE) / (1 - 2 * _UNSURE), 0, 1)
     return Blend(share, kept_detail(before, before + share[..., None] * (after - before)))
 
 
-def kept_detail(before: Crop, blended: Crop) -> Share:
+def kept_detail(before: Crop, blended: Crop) -> Plane:
     """How much of a crop's finest detail survived its restoration, [S, S] in 0 to 1.
 
-    What a photo holds beyond the crop's resolution is of the same kind: pores where the crop kept its pores,
-    noise or block edges where they were removed. It is the local projection of new detail on the old.
+    Detail beyond the crop's resolution is of the same kind: pores where the crop kept its pores, noise or block edges
+    where those were removed. The share is the local projection of the new detail onto the old.
     """
     old, new = (x - cv2.GaussianBlur(x, (0, 0), 1.0) for x in (before, blended))
     window = (len(before) // 16 | 1,) * 2
     common, energy = (cv2.blur((a * old).mean(2), window) for a in (new, old))
-    kept: Share = np.clip((common + _FLAT) / (energy + _FLAT), 0, 1)
+    kept: Plane = np.clip((common + _FLAT) / (energy + _FLAT), 0, 1)
     return kept
 
 

@@ -1,4 +1,4 @@
-"""Which faces of a photo hold a pixel that differs between two pictures of it."""
+"""Which faces of a photo differ between two versions of it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Face
-from .align import compose, face_transform, footprint, invert, resizing, shift, warp
+from .align import compose, face_transform, footprint, invert, resizing, warp_into
 from .paste import face_mask
 
-_SIDE = 256  # pixels of the mask under which a face's pixels are compared
+_SIDE = 256  # pixels, side of the face mask in which pixels are compared
 
 
 def changed_faces(
     before: NDArray[Any], after: NDArray[Any], faces: Mapping[int, Face], photo: tuple[int, int]
 ) -> tuple[int, ...]:
-    """Numbers of the faces, of a photo [height, width], that are not the same in two pictures [H, W, C] of one size."""
+    """The keys of the faces that differ in any pixel between two images [H, W, C] of the same size.
+
+    Faces are in the coordinates of the photo, whose size (height, width) may differ from that of the images.
+    """
     mask = face_mask(_SIDE)
     (tall, wide), (height, width) = photo, after.shape[:2]
     changed = []
     for number, face in faces.items():
         place = compose(resizing(wide, tall, width, height), invert(face_transform(face, _SIDE)))
-        left, top, right, bottom = footprint(place, _SIDE, width, height)
-        if left >= right or top >= bottom:
+        area = footprint(place, _SIDE, width, height)
+        if area.is_empty:
             continue
-        here = warp(mask, compose(shift(-left, -top), place), right - left, bottom - top, cv2.BORDER_CONSTANT)
-        region = np.s_[top:bottom, left:right]
-        if (before[region] != after[region]).any(-1)[here > 0].any():
+        inside = warp_into(area, mask, place, cv2.BORDER_CONSTANT) > 0
+        if (before[area.pixels] != after[area.pixels]).any(-1)[inside].any():
             changed.append(number)
     return tuple(changed)

@@ -1,9 +1,10 @@
 """Jitter of a face's contours: how far each pixel of one frame is from its own trajectory.
 
-An encoder that copies blocks puts them down a fraction of a pixel beside their place, another one in every frame, and
-an average in time that follows the frame's own contours keeps that. A trajectory is a straight line through a pixel's
-places in the frames around: where they lie on one, the pixel belongs there too. Where they do not, as on lips and lids
-that move by themselves, it stays; and what the whole face does, a camera that shakes, is no jitter.
+A video encoder that copies blocks misplaces them by a fraction of a pixel, differently in every frame, and a temporal
+average aligned to the frame's own contours preserves that. A trajectory is a straight line fitted to a pixel's
+positions in the neighbouring frames: where these lie on a line, the pixel belongs on it too. Where they do not, as on
+lips and eyelids that move on their own, it is left in place. Motion of the whole face, such as camera shake, is not
+jitter.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from .align import Matrix
 
 Flow = NDArray[np.float32]
 
-_RESIDUAL = 0.25  # pixels of 256 a side: root mean square from its line at which a trajectory half counts as straight
-_BLUR = 3.0  # pixels of 256 a side
-_FEWEST = 4  # neighbours in time that make a line
+_RESIDUAL = 0.25  # pixels at 256 a side: sigma of a trajectory's weight over its RMS distance from a straight line
+_BLUR = 3.0  # pixels at 256 a side
+_FEWEST = 4  # neighbours in time needed to fit a line
 
 
 def jitter(flows: Mapping[int, Flow], to_here: Mapping[int, Matrix], weights: Mapping[int, float]) -> Flow:
-    """The way from each pixel of a crop to where its trajectory passes, [S, S, 2] in pixels; a fraction of one.
+    """The offset from each pixel of a crop to its trajectory, [S, S, 2] (x, y) in pixels, usually less than one.
 
-    `flows` [S, S, 2] lead to its neighbours' crops, by their distance in frames; `to_here` maps a neighbour's crop to
-    this one by where both lie in the picture. `weights` are those of the frames in the line, this one's being 1.
+    `flows` [S, S, 2] lead from this crop to those of its neighbours, by distance in frames; `to_here` maps each
+    neighbour's crop to this one through their places in the frame. `weights` are the neighbours' weights in the fit of
+    the line, this frame's being 1. Zeros when there are too few neighbours.
     """
     size = len(next(iter(flows.values())))
     if len(flows) < _FEWEST:

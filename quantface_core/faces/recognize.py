@@ -1,4 +1,4 @@
-"""How far two faces' identities lie apart, by SFace through OpenCV."""
+"""Identity distance of two faces, by SFace in OpenCV."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FaceRecognizer:
             raise ModelError(f"{model} is not a face recogniser that OpenCV can load: {error.err}") from error
 
     def __call__(self, pixels: Pixels, face: Face) -> NDArray[np.float64]:
-        """The identity of a face of an RGB picture [H, W, 3] uint8 as a vector of length 1."""
+        """The identity embedding of a face in an RGB image [H, W, 3] uint8: a vector of length 1."""
         row = np.array([[*face.box, *(v for point in face.landmarks for v in point), face.score]], np.float32)
         crop = self._net.alignCrop(np.ascontiguousarray(pixels[:, :, ::-1]), row)
         vector = self._net.feature(crop).astype(np.float64).ravel()
@@ -34,11 +34,11 @@ class FaceRecognizer:
 
 
 def identity_degrees(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """The angle between two identities of length 1, in degrees: 0 = the same, 90 = strangers."""
+    """The angle between two identity embeddings of length 1, in degrees: 0 = the same, about 90 = strangers."""
     return float(np.degrees(np.arccos(np.clip(a @ b, -1, 1))))
 
 
 def landmark_distance(a: Face, b: Face, side: float) -> float:
-    """Mean distance of two faces' landmarks, in pixels of a picture of 512 a side; theirs has `side`."""
+    """Mean distance of two faces' landmarks in images of `side` pixels, scaled to images of 512 pixels."""
     apart = np.subtract(a.landmarks, b.landmarks)
     return float(np.hypot(apart[:, 0], apart[:, 1]).mean() * 512 / side)

@@ -1,10 +1,10 @@
-"""Motion-compensated temporal average of a face: calms a film's noise, preserves motion.
+"""Motion-compensated temporal average of a face: reduces a film's noise, preserves motion.
 
-A face is followed from frame to frame by dense optical flow between its aligned crops, and averaged along it: its
-neighbours in time are further observations of the same skin. A neighbour counts by its distance in frames and, pixel by
-pixel, by how far the two agree within the film's own noise. What flow cannot follow, a lid that closes or a hand before
-the face, disagrees and is left to its own frame; so is a film without noise. Its contours are put where their
-trajectories pass (`jitter`).
+Dense optical flow between aligned crops tracks a face from frame to frame, and the face is averaged along it: its
+neighbours in time are further observations of the same skin. A neighbour is weighted by its distance in frames and,
+pixel by pixel, by how well the two agree within the film's own noise. What flow cannot track, such as a closing eyelid
+or a hand in front of the face, disagrees and is taken from its own frame alone; so is everything in a film without
+noise. Contours are moved onto their trajectories (`jitter`).
 """
 
 from __future__ import annotations
@@ -17,40 +17,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.threads import opencv_side_by_side
-from ..types import Pixels
+from ..types import Crop, Pixels, Plane
 from .align import Matrix, compose, extract, footprint, invert, magnification, resizing, shift, warp
+from .area import Area
 from .jitter import jitter
 
-Crop = NDArray[np.float32]
-Plane = NDArray[np.float32]
-
-_SIDE = 256  # pixels of the crops between which flow is searched, where the restorer's are no smaller
-_GUIDE_BLUR = 1.5  # pixels of it: noise would be followed otherwise
+_SIDE = 256  # pixels, side of the crops for optical flow, unless the restorer's are smaller
+_GUIDE_BLUR = 1.5  # pixels of it: otherwise flow would track noise
 _COMPARE_BLUR = 2.0  # pixels of it, before two frames are compared
-_MARGIN = 0.05  # of its side: how far beyond its crop a face may be followed
-_NOISE_SCALE = 3.0  # times the noise that is left after the blur: a difference up to about that still counts as none
-_MIN_TOLERANCE, _MAX_TOLERANCE = 1.0 / 255, 12 / 255  # of full white; a small motion must differ in a noisy film too
-_QUIET = (0.2 / 255, 0.5 / 255)  # noise of full white up to which a film is left as it is, from which it is averaged
-_FLATTEST = 25  # percent of a face by whose differences its noise is measured: elsewhere motion adds to them
+_MARGIN = 0.05  # of its side: how far beyond its crop a face is tracked
+_NOISE_SCALE = 3.0  # times the noise that remains after the blur: differences up to about that are tolerated
+_MIN_TOLERANCE, _MAX_TOLERANCE = 1.0 / 255, 12 / 255  # of full white; even in a noisy film a small motion must show
+_QUIET = (0.2 / 255, 0.5 / 255)  # noise, of full white: no averaging up to the first, full from the second
+_FLATTEST = 25  # percentile of local differences by which noise is measured: larger ones include motion
 
 
 @dataclass(frozen=True)
 class View:
-    """A face in one frame, and what it is compared by."""
+    """A face in one frame, with the crops by which it is tracked and compared."""
 
-    pixels: Pixels  # [h, w, 3]: the part of the frame that is about it
-    corner: tuple[int, int]  # left, top of that part in the frame
-    place: Matrix  # from the crop to the part
-    guide: NDArray[np.uint8]  # [S, S]: luma, by which it is followed
-    crop: Crop  # [S, S, 3], S being at most 256, by which what is followed is compared
+    pixels: Pixels  # [h, w, 3]: the part of the frame around it
+    area: Area  # that part in the frame
+    place: Matrix  # from the crop to that part
+    guide: NDArray[np.uint8]  # [S, S]: blurred luma, for optical flow
+    crop: Crop  # [S, S, 3] in 0 to 1, S at most 256, for comparison
 
 
 @dataclass(frozen=True)
 class Link:
-    """The way from a face in one frame to the same face in another."""
+    """The motion of a face from one frame to another, and the weight of the other in an average."""
 
-    flow: NDArray[np.float16]  # [S, S, 2]: from each pixel of this crop to its place in the other, in pixels
-    weight: NDArray[np.float16]  # [S, S] in 0 to 1: how much the other counts, its own frame being 1
+    flow: NDArray[np.float16]  # [S, S, 2] in pixels: from each pixel of this crop to its place in the other
+    weight: NDArray[np.float16]  # [S, S] in 0 to 1: weight of the other, this frame's being 1
 
 
 def gaussian(offset: float, sigma: float) -> float:
@@ -59,28 +57,31 @@ def gaussian(offset: float, sigma: float) -> float:
 
 
 def view_of(pixels: Pixels, transform: Matrix, size: int) -> View:
-    """A face of a frame [H, W, 3], by the map from the frame to its crop of `size`. Raises ImageError outside of it."""
+    """The view of a face in a frame [H, W, 3], from the map `transform` from the frame to its crop of `size` pixels.
+
+    Raises ImageError when the face lies outside the frame.
+    """
     side = min(size, _SIDE)
     to_crop = compose(resizing(size, size, side, side), transform)
     crop = extract(pixels, to_crop, side)
     height, width = pixels.shape[:2]
     margin = int(np.ceil(_MARGIN * side / magnification(to_crop))) + 4
-    left, top, right, bottom = footprint(invert(to_crop), side, width, height, margin)
+    area = footprint(invert(to_crop), side, width, height, margin)
     luma = cv2.cvtColor(cv2.GaussianBlur(crop, (0, 0), _GUIDE_BLUR), cv2.COLOR_RGB2GRAY)
     return View(
-        pixels[top:bottom, left:right].copy(),
-        (left, top),
-        compose(shift(-left, -top), invert(to_crop)),
+        pixels[area.pixels].copy(),
+        area,
+        compose(shift(-area.left, -area.top), invert(to_crop)),
         np.rint(luma * 255).astype(np.uint8),
         crop,
     )
 
 
 def links_of(views: Mapping[int, View], sigma: float) -> dict[int, Link]:
-    """The ways from a frame of a face, 0, to itself and its neighbours in time; none where the film has no noise.
+    """The links from a face in frame 0 to itself and its neighbours in time; empty where the film has no noise.
 
-    Views and links go by their distance in frames. Links begin where the frame's contours lie without their jitter.
-    `sigma`, in frames, is the standard deviation of the weights in time.
+    Views and links are keyed by distance in frames. Links start from the frame's contours with their jitter removed.
+    `sigma`, in frames, is the standard deviation of the temporal weights.
     """
     here = views[0]
     if len(views) == 1:
@@ -101,7 +102,7 @@ def links_of(views: Mapping[int, View], sigma: float) -> dict[int, Link]:
     squares = {o: np.square(cv2.GaussianBlur(d, (0, 0), _COMPARE_BLUR)).mean(2) for o, d in apart.items()}
     left = float(np.median([np.sqrt(np.median(square)) for square in squares.values()]))
     tolerance = float(np.clip(_NOISE_SCALE * left, _MIN_TOLERANCE, _MAX_TOLERANCE))
-    to_film = {other: compose(shift(*view.corner), view.place) for other, view in views.items()}
+    to_film = {other: compose(shift(view.area.left, view.area.top), view.place) for other, view in views.items()}
     to_here = {other: compose(invert(to_film[0]), to_film[other]) for other in flows}
     in_time = {other: gaussian(other, sigma) for other in flows}
     offset = strength * jitter(flows, to_here, in_time)
@@ -114,7 +115,7 @@ def links_of(views: Mapping[int, View], sigma: float) -> dict[int, Link]:
 
 
 def follow(crop: Crop, flow: NDArray[np.floating]) -> Crop:
-    """A crop [S, S, 3] of another frame, laid on this one along its flow [s, s, 2]."""
+    """A crop [S, S, 3] of another frame, warped onto this one by the flow [s, s, 2] from this one to it."""
     size = len(crop)
     flow = _to_size(np.asarray(flow, np.float32), size) * (size / len(flow))
     grid = np.indices((size, size), np.float32)[::-1].transpose(1, 2, 0)
@@ -123,10 +124,10 @@ def follow(crop: Crop, flow: NDArray[np.floating]) -> Crop:
 
 
 def average_crops(crops: Mapping[int, Crop], links: Mapping[int, Link]) -> Crop:
-    """A face's crop [S, S, 3] averaged with those of its neighbours in time."""
+    """A face's crop [S, S, 3] averaged with those of its neighbours in time, by distance in frames."""
     total, weights = crops[0].copy(), np.ones(crops[0].shape[:2], np.float32)
     for other, link in links.items():
-        if other and other in crops:  # its own has its contours in place
+        if other and other in crops:  # this frame's contours were corrected before it was restored
             weight = _to_size(link.weight.astype(np.float32), len(total))
             total += weight[..., None] * follow(crops[other], link.flow)
             weights += weight
@@ -134,7 +135,7 @@ def average_crops(crops: Mapping[int, Crop], links: Mapping[int, Link]) -> Crop:
 
 
 def average_film(views: Mapping[int, View], links: Mapping[int, Link]) -> NDArray[np.float32]:
-    """The part of the film about a face, averaged with its neighbours in time: [h, w, 3] in the film's units."""
+    """The part of the frame around a face, averaged with its neighbours in time: [h, w, 3] in the film's units."""
     here = views[0]
     if not links:
         return here.pixels.astype(np.float32)
@@ -155,7 +156,7 @@ def average_film(views: Mapping[int, View], links: Mapping[int, Link]) -> NDArra
 
 
 def mask_over(view: View, mask: Plane) -> Plane:
-    """An aligned crop's mask [S, S] over the part of the film, [h, w]; exactly 0 where it is next to 0."""
+    """An aligned crop's mask [S, S] mapped onto the view's part of the frame, [h, w]; values near 0 are exactly 0."""
     height, width = view.pixels.shape[:2]
     place = compose(view.place, resizing(len(mask), len(mask), len(view.crop), len(view.crop)))
     soft = warp(mask, place, width, height, cv2.BORDER_REPLICATE)
@@ -163,7 +164,7 @@ def mask_over(view: View, mask: Plane) -> Plane:
 
 
 def _followed_film(here: View, there: View, flow: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The film's own pixels of another frame, laid on this one."""
+    """The pixels of another frame around a face, at the film's resolution, warped onto this one."""
     height, width = here.pixels.shape[:2]
     offsets = cv2.warpAffine(flow, here.place, (width, height), borderMode=cv2.BORDER_REPLICATE)
     still = compose(there.place, invert(here.place))
@@ -177,14 +178,14 @@ def _followed_film(here: View, there: View, flow: NDArray[np.float32]) -> NDArra
 
 
 def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Dense inverse search (Kroeger et al. 2016). Among several threads of OpenCV it would find another flow."""
+    """Dense inverse search flow (Kroeger et al. 2016), [S, S, 2]. Its result depends on OpenCV's number of threads."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow: NDArray[np.float32] = search.calc(here, there, None)
     return flow
 
 
 def _noise(difference: Crop) -> float:
-    """The noise of two frames by what differs between them, in shares of full white: a standard deviation."""
+    """The standard deviation of the noise of two frames, in shares of full white, from their difference."""
     margin = len(difference) // 5
     inner = np.s_[margin:-margin, margin:-margin]
     energy = cv2.blur(np.square(difference[inner]).mean(2), (9, 9))

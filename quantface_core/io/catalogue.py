@@ -1,4 +1,4 @@
-"""The catalogue: which model files have names, and whether they are bundled, fetched or built."""
+"""The catalogue of named model files, which are bundled, fetched or built."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Entry:
     sha256: str = ""  # empty = not known beforehand
     size: int = 0  # bytes; 0 = not known
     bundled: bool = False  # shipped inside the package
-    source: str = ""  # where it comes from, for people
+    source: str = ""  # its origin, for users to read
     repo: str | None = None  # Hugging Face repository, when it can be fetched
     path: str = ""  # in the repository; empty = `file`
     revision: str = "main"
@@ -48,7 +48,8 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        return "bundled" if self.bundled else "fetched" if self.repo else "built"
+        """How the file is obtained: `bundled` in the package, by a `fetch` from the Hub, or by a `build`."""
+        return "bundled" if self.bundled else "fetch" if self.repo else "build"
 
     @property
     def remote(self) -> Remote:
@@ -58,11 +59,11 @@ class Entry:
 
 
 Catalogue = dict[str, dict[str, Entry]]
-"""From kind (restorers, detectors) to entries by name."""
+"""Entries by name, by kind (restorers, detectors)."""
 
 
 def catalogue() -> Catalogue:
-    """The shipped catalogue with the user's own entries over it. Raises ConfigError naming file and field."""
+    """The shipped catalogue, overridden by the user's own entries. Raises ConfigError naming file and field."""
     merged = shipped_catalogue()
     for path in user_catalogues():
         for kind, entries in _read(path).items():
@@ -95,7 +96,7 @@ def _read(path: Path) -> Catalogue:
     try:
         unknown = sorted(set(table) - set(_KINDS))
         if unknown:
-            raise ConfigError(f"{unknown[0]}: sections are {' and '.join(_KINDS)}")
+            raise ConfigError(f"{unknown[0]}: unknown section; sections are {' and '.join(_KINDS)}")
         tables = {kind: table_of(kind, entries, "models by name") for kind, entries in table.items()}
         return {kind: {name: _entry(name, e) for name, e in entries.items()} for kind, entries in tables.items()}
     except ConfigError as error:
@@ -103,8 +104,8 @@ def _read(path: Path) -> Catalogue:
 
 
 def _entry(name: str, table: Any) -> Entry:
-    if not _PLAIN.fullmatch(name):  # its originals lie in a folder of that name
-        raise ConfigError(f"{name!r:.60}: a plain name, of letters, digits, dots, dashes and underlines")
+    if not _PLAIN.fullmatch(name):  # its originals are kept in a folder of that name
+        raise ConfigError(f"{name!r:.60}: expected a plain name, of letters, digits, dots, dashes and underscores")
     table = table_of(name, table, ", ".join(field.name for field in fields(Entry)))
     originals = table_of(f"{name}.originals", table.get("originals", {}), "files by part")
     checked = {part: _remote(f"{name}.originals.{part}", remote) for part, remote in originals.items()}
@@ -114,22 +115,22 @@ def _entry(name: str, table: Any) -> Entry:
             raise ConfigError(f"{name}.originals.{missing[0]}: missing; a model is built from {', '.join(PARTS)}")
     entry: Entry = _value(Entry, name, {**table, "originals": checked})
     if not _PLAIN.fullmatch(entry.file):
-        raise ConfigError(f"{name}.file: a plain file name, got {entry.file!r:.60}")
+        raise ConfigError(f"{name}.file: expected a plain file name, got {entry.file!r:.60}")
     if entry.bundled + bool(entry.repo) + bool(entry.originals) != 1:
-        raise ConfigError(f"{name}: exactly one of repo, originals and bundled")
+        raise ConfigError(f"{name}: give exactly one of repo, originals and bundled")
     return entry
 
 
 def _remote(name: str, table: Any) -> Remote:
     remote: Remote = _value(Remote, name, table)
     if not remote.paths:
-        raise ConfigError(f"{name}.paths: at least one")
+        raise ConfigError(f"{name}.paths: give at least one")
     return remote
 
 
 def _value(cls: type, name: str, table: Any) -> Any:
-    """An entry, or where a file of it is, from a table."""
+    """An Entry or a Remote from a table, its checksum's form checked. Raises ConfigError."""
     value = value_of(cls, name, table, {"paths": tuple, "repo": str})
     if value.sha256 and not re.fullmatch("[0-9a-f]{64}", value.sha256):
-        raise ConfigError(f"{name}.sha256: 64 hexadecimal digits")
+        raise ConfigError(f"{name}.sha256: expected 64 hexadecimal digits")
     return value

@@ -1,4 +1,4 @@
-"""What identifies a file's content."""
+"""SHA-256 checksums of files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import ModelError
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file. Raises ModelError when it cannot be read."""
+    """Return a file's SHA-256 in hexadecimal. Raises ModelError when it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -22,7 +22,7 @@ def sha256(path: Path) -> str:
 
 
 def known_sha256(path: Path) -> str:
-    """`sha256` of a file that is asked for again and again: read once, until it is another, by size and times.
+    """`sha256`, cached: a file is read again only when its size, times or inode have changed.
 
     Raises ModelError when it cannot be read.
     """
@@ -30,8 +30,8 @@ def known_sha256(path: Path) -> str:
         found = path.stat()
     except OSError as error:
         raise ModelError(f"{path}: cannot read ({error.strerror})") from error
-    # A copy may bring another file's size and modification time: then its number, or the change time, is another.
-    # On Windows, whose files tell when they were made instead, one that was written over in place is not noticed.
+    # A copy may keep the size and modification time of the file it replaces; its inode or change time then differs.
+    # On Windows st_ctime is the creation time, so a file overwritten in place with both kept goes unnoticed.
     return _sha256_of(path.resolve(), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 

@@ -1,7 +1,7 @@
-"""The face restorers that users have: published files of GFPGAN, RestoreFormer and CodeFormer, told by their keys.
+"""Published files of GFPGAN, RestoreFormer and CodeFormer, which users may already have, recognised by their keys.
 
-Weights alone are read, whatever else a file holds. What a file is is seen without torch and without spandrel, so that
-a menu can list it and its licence is said before it loads.
+Only weights are read, whatever else a file holds. Recognition needs neither torch nor spandrel, so that a menu can list
+a file, and its licence is reported before it loads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
+from ..errors import ModelError, one_line
+from .file_diagnosis import is_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -24,20 +25,19 @@ if TYPE_CHECKING:
     from ..restorer.spandrel import SpandrelConfig, SpandrelRestorer
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
-# Keys that an architecture has and no other; GFPGAN's first release has other layers under nearly the same names.
+# Keys that only one architecture has; GFPGAN's first release has other layers under nearly the same names.
 KEYS = {
     "GFPGAN": (b"stylegan_decoder.style_mlp.1.weight", b"toRGB.0.weight", b"conv_body_first.weight"),
     "RestoreFormer": (b"encoder.down.0.block.0.norm1.weight", b"quantize.embedding.weight", b"decoder.conv_out.weight"),
     "CodeFormer": (b"ft_layers.0.self_attn.in_proj_weight", b"position_emb", b"quantize.embedding.weight"),
 }
-_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the averaged weights where there are both
-_START = 1 << 22  # bytes of a file's start or of its index, in which all keys are
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the EMA weights where there are both
+_START = 1 << 22  # bytes of a file's start or of its index that hold all keys
 _LARGEST = 100_000_000  # bytes of a safetensors file's header: the format's own limit
-_WORDS = 160  # characters of another library's error
 
 
 def architecture_in(path: Path) -> str | None:
-    """The architecture whose published weights a file holds, by its keys; None = none that is known."""
+    """The architecture whose published weights a file holds, by its keys; None when it is none of these."""
     try:
         stat = path.stat()
     except OSError:
@@ -46,7 +46,7 @@ def architecture_in(path: Path) -> str | None:
 
 
 def architecture_of(path: Path) -> str | None:
-    """The architecture of a file's model, a published one or one of ours; None = a one-step model, or none at all."""
+    """The architecture of a published file or of a QuantFace file; None for a one-step model, or no model at all."""
     if published := architecture_in(path):
         return published
     try:
@@ -59,7 +59,7 @@ def architecture_of(path: Path) -> str | None:
 
 
 def has_fidelity(path: Path | None) -> bool:
-    """Whether a file's model has a fidelity to choose: CodeFormer, published or of low bits. No weights are read."""
+    """Whether a file's model has a fidelity setting: CodeFormer, published or low-bit. No weights are read."""
     return path is not None and architecture_of(path) == "CodeFormer"
 
 
@@ -70,10 +70,10 @@ def _architecture(path: Path, changed: int, size: int) -> str | None:
 
 
 def _index(path: Path) -> bytes:
-    """The part of a file that names its tensors; empty where it is ours, or of no kind that is known."""
+    """The part of a file that names its tensors; empty for a QuantFace file, or one of no known kind."""
     try:
         with path.open("rb") as file:
-            if path.suffix.lower() == ".safetensors":
+            if is_safetensors(path):
                 size = int.from_bytes(file.read(8), "little")
                 text = file.read(min(size, _START))
                 ours = "format" in (json.loads(text).get("__metadata__") or {})
@@ -88,16 +88,16 @@ def _index(path: Path) -> bytes:
         return b""
 
 
-def say_licence(name: str, licence: str) -> None:
-    """Say it, where it forbids what people do."""
+def warn_of_licence(name: str, licence: str) -> None:
+    """Log a licence that restricts use."""
     if "not for" in licence:
         logging.warning("QuantFace: %s: %s", name, licence)
 
 
 def read_published(path: Path, architecture: str, device: str | torch.device, dtype: torch.dtype) -> SpandrelRestorer:
-    """A restorer of a published file, in evaluation mode and without gradients.
+    """Return the restorer of a published file on `device` as `dtype`, in evaluation mode and without gradients.
 
-    Raises ModelError when the file is damaged or of a variant that spandrel does not know, or spandrel is not there.
+    Raises ModelError when the file is damaged or a variant that spandrel does not know, or spandrel is not installed.
     """
     import torch
 
@@ -105,12 +105,12 @@ def read_published(path: Path, architecture: str, device: str | torch.device, dt
     from ..restorer.spandrel.architectures import network
     from ..restorer.spandrel.config import LICENCES
 
-    say_licence(path.name, LICENCES[architecture])
+    warn_of_licence(path.name, LICENCES[architecture])
     tensors = _tensors(path)
     config = _described(path, architecture, tensors)
     with torch.device("meta"):
         published = network(config)
-    moved = {name: t.to(device, dtype, copy=True) for name, t in tensors.items()}  # copied: the file is mapped
+    moved = {name: t.to(device, dtype, copy=True) for name, t in tensors.items()}  # copied: the file is memory-mapped
     tensors.clear()
     if broken := [name for name, t in moved.items() if not torch.isfinite(t).all()]:
         raise ModelError(f"{path}: damaged, {broken[0]} is not finite")
@@ -126,25 +126,21 @@ def _described(path: Path, architecture: str, tensors: Mapping[str, Tensor]) -> 
 
     try:
         with torch.device("meta"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*non-meta parameter.*")  # only shapes are asked for
+            warnings.filterwarnings("ignore", message=".*non-meta parameter.*")  # only shapes are needed
             return infer_config(architecture, tensors)
     except ModelError:
         raise
-    except Exception as error:  # spandrel raises whatever its classes do
-        reason = " ".join(str(error).split())[:_WORDS]
-        raise ModelError(f"{path}: no {architecture} that spandrel knows, or damaged ({reason})") from error
+    except Exception as error:  # spandrel's classes may raise anything
+        raise ModelError(f"{path}: not a {architecture} that spandrel knows, or damaged ({one_line(error)})") from error
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """The published tensors by name, without what they are wrapped in. Raises ModelError."""
-    from safetensors import SafetensorError
+    """The published tensors by name, unwrapped. Raises ModelError."""
     from safetensors.torch import load_file
 
-    from .tensor_files import read_pickle
+    from .tensor_files import read_errors, read_pickle
 
-    try:
-        tensors = load_file(path) if path.suffix.lower() == ".safetensors" else read_pickle(path, _WRAPPERS)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: damaged, or still downloading ({' '.join(str(error).split())[:_WORDS]})") from error
+    with read_errors(path):
+        tensors = load_file(path) if is_safetensors(path) else read_pickle(path, _WRAPPERS)
     prefix = next((p for p in ("module.", "netG.") if all(name.startswith(p) for name in tensors)), "")
     return {name.removeprefix(prefix): t for name, t in tensors.items() if t.is_floating_point()}

@@ -1,8 +1,8 @@
-"""Fetch a file from the Hugging Face Hub into the models folder: resumed, verified, whole or not there.
+"""Fetch a file from the Hugging Face Hub into the models folder: resumed, verified, complete or absent.
 
-huggingface-hub knows the protocol, the user's token, mirrors (HF_ENDPOINT) and offline mode. A download
-grows in a `.part` file beside its target, which survives an interrupt and is never used as a model; it
-takes the target's name once its length and checksum are right. Whoever asks second waits for the first.
+huggingface-hub handles the protocol, the user's token, mirrors (HF_ENDPOINT) and offline mode. A download grows in a
+`.part` file beside its target, which survives an interrupt and is never used as a model; it is renamed to the target
+once its length and checksum are right. A second process that wants the same file waits for the first.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock
 
 from ..errors import ModelError
 from .atomic import atomic_path
 from .catalogue import Remote
 from .checksum import sha256
+from .process_lock import one_at_a_time
 from .retry import PAST_THE_END, CallersError, retry, status_of
 
 if TYPE_CHECKING:
@@ -31,28 +30,29 @@ if TYPE_CHECKING:
 _SHA256_DIGITS = 64
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes that have arrived, in all)."""
+"""Called with (bytes received, bytes in total)."""
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """What the Hub says of one file."""
+    """What the Hub reports about one file."""
 
     repo: str
     path: str
     commit: str
     size: int  # bytes
-    sha256: str  # of a file in large file storage; else empty
-    blob: str  # git's hash of a small file
+    sha256: str  # of a file in Git LFS; else empty
+    blob: str  # git's hash of a file outside LFS
     licence: str
 
     @property
     def name(self) -> str:
+        """The file as messages call it: its repository and its path there."""
         return f"{self.repo}/{self.path}"
 
 
 def fetch(remote: Remote, target: Path, notify: Callable[[str], None], progress: Progress | None = None) -> Path:
-    """Bring a file to `target` unless it is there; returns `target`. Raises ModelError saying what to do."""
+    """Download a file to `target` unless it is there; return `target`. Raises ModelError saying what to do."""
     with locked(target, notify):
         if target.is_file():
             return target
@@ -78,27 +78,22 @@ def fetch(remote: Remote, target: Path, notify: Callable[[str], None], progress:
 def locked(target: Path, notify: Callable[[str], None]) -> Iterator[None]:
     """Hold the file lock of `target`, with a notice while another process holds it; freed when this process ends.
 
-    Makes the folder. Raises ModelError when nothing can be written there.
+    Creates the folder. Raises ModelError when it cannot be written to.
     """
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    notice = f"{target.name}: another process is fetching or building it; waiting"
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=0)
-        except TimeoutError:
-            notify(f"{target.name}: another process is making it, waiting")
-            lock.acquire()
-    except OSError as error:
-        remedy = "keep the models folder elsewhere"
-        raise ModelError(f"{target.parent}: cannot write there ({error.strerror or error}): {remedy}") from error
-    try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            lock = target.with_name(f".{target.name}.lock")
+            stack.enter_context(one_at_a_time(lock, lambda: notify(notice)))
+        except OSError as error:
+            remedy = "keep the models folder elsewhere"
+            raise ModelError(f"{target.parent}: cannot write there ({error.strerror or error}): {remedy}") from error
         yield
-    finally:
-        lock.release()
 
 
 def find(remote: Remote) -> HubFile:
-    """Ask the Hub for the first of the paths that the repository has. Raises ModelError."""
+    """Ask the Hub about the first of `remote.paths` that the repository holds. Raises ModelError."""
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     api = HfApi(endpoint=hub_endpoint())
@@ -107,20 +102,20 @@ def find(remote: Remote) -> HubFile:
     def ask() -> Any:
         return api.model_info(remote.repo, revision=remote.revision, files_metadata=True, timeout=30)
 
-    info = retry(ask, lambda: 0, advice)
+    info = retry(ask, advice)
     files = {file.rfilename: file for file in info.siblings or ()}
     for wanted in remote.paths:
         match = wanted if wanted in files else next((f for f in sorted(files) if Path(f).name == wanted), None)
         if match:
             break
     else:
-        raise ModelError(f"{advice} holds none of {', '.join(remote.paths)}: look there for what became of them")
+        raise ModelError(f"{advice} holds none of {', '.join(remote.paths)}: check there whether they were moved")
     file, card = files[match], info.card_data
     licence = remote.licence or (card and card.get("license")) or "not stated"
     size, blob, checksum = file.size, file.blob_id, (file.lfs or {}).get("sha256")
-    if not size or not (checksum or blob):  # a mirror whose listing leaves them out: the file's own headers have them
+    if not size or not (checksum or blob):  # some mirrors' listings omit them; the file's headers do not
         url = hf_hub_url(remote.repo, match, revision=info.sha, endpoint=hub_endpoint())
-        metadata = retry(lambda: get_hf_file_metadata(url), lambda: 0, advice)
+        metadata = retry(lambda: get_hf_file_metadata(url), advice)
         size, blob = metadata.size or 0, metadata.etag or ""
         checksum = blob if len(blob) == _SHA256_DIGITS else ""
     return HubFile(remote.repo, match, info.sha, size, remote.sha256 or checksum or "", blob or "", str(licence))
@@ -132,7 +127,7 @@ def hub_endpoint() -> str | None:
 
 
 def check_space(name: str, needed: int, folder: Path) -> None:
-    """Raise ModelError unless the folder's disk has room for so many bytes more, which `name` needs."""
+    """Raise ModelError unless the disk of `folder` has room for the `needed` bytes that `name` still takes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ModelError(
@@ -142,7 +137,7 @@ def check_space(name: str, needed: int, folder: Path) -> None:
 
 
 class _GrowingFile(io.BufferedWriter):
-    """A file at whose end bytes are added, and counted."""
+    """A file opened for appending that reports how much has arrived."""
 
     def __init__(self, path: Path, total: int, progress: Progress | None) -> None:
         super().__init__(io.FileIO(path, "ab"))
@@ -159,7 +154,7 @@ class _GrowingFile(io.BufferedWriter):
 
 
 def _download(found: HubFile, part: Path, progress: Progress | None) -> None:
-    """Let `part` grow to the whole file, from where an earlier attempt left it."""
+    """Download into `part`, resuming where an earlier attempt stopped."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
@@ -170,7 +165,7 @@ def _download(found: HubFile, part: Path, progress: Progress | None) -> None:
         return part.stat().st_size if part.exists() else 0
 
     def get() -> None:
-        if length() > found.size:  # grew past the end: nothing of it can be trusted
+        if length() > found.size:  # longer than the file: none of it can be trusted
             part.unlink()
         with _GrowingFile(part, found.size, progress) as file:
             try:
@@ -183,15 +178,15 @@ def _download(found: HubFile, part: Path, progress: Progress | None) -> None:
                     displayed_filename=found.path,
                 )
             except Exception as error:
-                if status_of(error) == PAST_THE_END:  # what the Hub serves is shorter than what it lists
+                if status_of(error) == PAST_THE_END:  # the Hub serves fewer bytes than it lists
                     part.unlink(missing_ok=True)
                 raise
 
-    retry(get, length, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}")
+    retry(get, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}", length)
 
 
 def _verify(found: HubFile, remote: Remote, part: Path) -> None:
-    """Delete a download that is not what was promised, and raise ModelError."""
+    """Check a download against its checksum; on a mismatch, delete it and raise ModelError."""
     blob = hashlib.sha1(b"blob %d\0" % found.size, usedforsecurity=False)
     digest = hashlib.sha256()
     with part.open("rb") as file:
@@ -201,7 +196,7 @@ def _verify(found: HubFile, remote: Remote, part: Path) -> None:
     actual, expected = (digest, found.sha256) if found.sha256 else (blob, found.blob)
     if actual.hexdigest() != expected:
         part.unlink()
-        reason = "holds another file than this version expects" if remote.sha256 else "was damaged on its way"
+        reason = "is not the file that this version expects" if remote.sha256 else "was damaged in transit"
         raise ModelError(
             f"{found.name} {reason} (checksum {actual.hexdigest()[:12]}..., expected {expected[:12]}...); it was "
             "deleted: fetch it again, or update QuantFace"
@@ -209,7 +204,7 @@ def _verify(found: HubFile, remote: Remote, part: Path) -> None:
 
 
 def _from_cache(remote: Remote) -> Path | None:
-    """The file from the Hub's own cache, where its checksum can be told and is right."""
+    """The file in the Hub's local cache, if its checksum is known and right; else None."""
     from huggingface_hub import try_to_load_from_cache
 
     for path in remote.paths:
@@ -223,7 +218,7 @@ def _from_cache(remote: Remote) -> Path | None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system has no such thing."""
+    """Hard-link a file, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:

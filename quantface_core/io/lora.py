@@ -1,4 +1,4 @@
-"""Low-rank updates as diffusers stores them, merged into the weights they were trained beside."""
+"""LoRA weights as diffusers stores them, merged into the weights they were trained for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..errors import ConfigError, ModelError, some
+from ..errors import ConfigError, ModelError, first_few
 from .tables import table_of, typed
 from .tensor_files import TensorFile
 
@@ -20,30 +20,33 @@ _KEY = re.compile(rf"(.+)\.({'|'.join(map(re.escape, _DOWN + _UP))})(?:\.default
 
 @dataclass(frozen=True)
 class LoraPair:
-    """The names of one layer's pair, and how much it counts."""
+    """One layer's pair of tensors, by name, and the scale of their product."""
 
     down: str
     up: str
-    scale: float  # alpha / rank
+    scale: float  # alpha / rank, or alpha / sqrt(rank) for rsLoRA
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """PEFT's, as diffusers keeps them in a file's metadata."""
+    """PEFT's settings, as diffusers stores them in a file's metadata."""
 
-    alpha: float | None  # None = the rank: an update counts as it is
-    own: Mapping[re.Pattern[str], float]  # alphas of layers that have another
-    by_root: bool  # scaled by the rank's root
+    alpha: float | None  # None = the rank
+    own: Mapping[re.Pattern[str], float]  # alphas of layers that differ
+    by_root: bool  # rsLoRA: scaled by sqrt(rank)
 
     def scale(self, layer: str, rank: int, alpha: float | None) -> float:
-        """How much a layer's pair counts; `alpha` is what the file says beside it."""
+        """The scale of a layer's pair; `alpha` is the one stored beside it, None = the settings'."""
         if alpha is None:
             alpha = next((alpha for pattern, alpha in self.own.items() if pattern.fullmatch(layer)), self.alpha)
         return (rank if alpha is None else alpha) / (rank**0.5 if self.by_root else rank)
 
 
 def find_lora_pairs(file: TensorFile) -> dict[str, LoraPair]:
-    """The pairs of a file by layer, such as `unet.conv_in`. Raises ModelError naming keys that are no pair."""
+    """Return a file's pairs by layer, such as `unet.conv_in`.
+
+    Raises ModelError naming keys that form no pair, and for shapes or settings that are damaged.
+    """
     pairs: dict[str, dict[str, str]] = {}
     alphas = {key.removesuffix(".alpha"): key for key in file.shapes if key.endswith(".alpha")}
     strange = []
@@ -56,7 +59,7 @@ def find_lora_pairs(file: TensorFile) -> dict[str, LoraPair]:
     strange += [key for layer, key in alphas.items() if layer not in pairs]
     strange += [key for pair in pairs.values() if len(pair) < 2 for key in pair.values()]
     if strange or not pairs:
-        raise ModelError(f"{file.path}: not pairs of low-rank weights: {some(sorted(strange)) if strange else 'empty'}")
+        raise ModelError(f"{file.path}: not LoRA pairs: {first_few(sorted(strange)) if strange else 'empty'}")
     settings = _settings(file)
     found = {}
     for layer, pair in pairs.items():
@@ -64,14 +67,14 @@ def find_lora_pairs(file: TensorFile) -> dict[str, LoraPair]:
         if len(shape) < 2 or math.prod(shape) == 0:
             raise ModelError(f"{file.path}: damaged, {pair['down']} {list(shape)} has no rank")
         if beside and math.prod(file.shapes[beside]) != 1:
-            raise ModelError(f"{file.path}: damaged, {beside} {list(file.shapes[beside])} is no number")
+            raise ModelError(f"{file.path}: damaged, {beside} {list(file.shapes[beside])} is not a single number")
         scale = settings.scale(layer, shape[0], file.read(beside).item() if beside else None)
         found[layer] = LoraPair(pair["down"], pair["up"], scale)
     return found
 
 
 def _settings(file: TensorFile) -> _Settings:
-    """Raises ModelError for settings that are none."""
+    """Read the settings in a file's metadata. Raises ModelError when they are malformed."""
     try:
         found = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
         table = table_of("settings", found, "PEFT's")
@@ -89,12 +92,15 @@ def _settings(file: TensorFile) -> _Settings:
 def _finite(name: str, value: object) -> float:
     number: float = typed(name, value, float)
     if not math.isfinite(number):
-        raise ConfigError(f"{name}: a number expected, got {number}")
+        raise ConfigError(f"{name}: expected a finite number, got {number}")
     return number
 
 
 def merge_lora(weight: Tensor, update: LoraPair, file: TensorFile) -> Tensor:
-    """`W + scale * up down`, linear or convolution, in float32. Raises ModelError when shapes do not fit."""
+    """Return `W + scale * (up @ down)` for a linear or convolution weight, float32 in its shape.
+
+    Raises ModelError when the shapes do not fit.
+    """
     down, up = file.read(update.down), file.read(update.up)
     fits = down.ndim >= 2 and up.ndim >= 2 and up.shape[0] == weight.shape[0] and up[0].numel() == down.shape[0]
     if not fits or down[0].numel() != weight[0].numel():

@@ -1,6 +1,6 @@
-"""The models a host's menu offers, by names that say what choosing one takes; and the file of a choice.
+"""The models in a host's menu, each name marked with what choosing it involves, and the file behind a choice.
 
-Where the files are is the host's to say: it gives a function from a file's name to its path.
+The host knows where files are: it passes a function from a file's name to its path.
 """
 
 from __future__ import annotations
@@ -17,39 +17,40 @@ from .models import restorer_path
 from .recipes import known_recipes, load_recipe
 
 Find = Callable[[str], Path | None]
-"""From a file's name in the host's models folders to its path; None when it is not there."""
+"""Maps a file's name in the host's models folders to its path; None when it is not there."""
 
 _ORDER = ("bundled", "local", "fetch", "build")
 _MARK = re.compile(r" \((bundled|local|fetch|build)\)$")
 
 
 def menu_choices(find: Find, files: Iterable[str] = ()) -> list[str]:
-    """Models by name, marked by what choosing one takes, the default first; then the host's other files."""
+    """Return named models, marked with what choosing one involves, the default first; then the host's other files."""
     entries = _entries()
     known = _known_files(entries)
     marks = {name: _mark(entries.get(name), file, find) for name, file in known.items()}
     names = sorted(known, key=lambda name: (name != DEFAULT_RESTORER, _ORDER.index(marks[name])))
-    # One with a bundled model's file name is another model: that is in the package.
+    # A host's file named like a bundled model is another model: the bundled one is in the package.
     listed = {file for name, file in known.items() if marks[name] != "bundled"}
     return [f"{name} ({marks[name]})" for name in names] + [file for file in files if file not in listed]
 
 
 def strip_mark(choice: str) -> str:
-    """A choice without its mark, which a saved one may have from elsewhere."""
+    """Return a choice without its mark, which may be out of date in a saved workflow."""
     return _MARK.sub("", choice)
 
 
 def choice_path(choice: str, find: Find, missing: str = "") -> Path | None:
-    """The file of a choice; None when it is yet to be fetched or built.
+    """Return the file of a choice; None when it has yet to be fetched or built.
 
-    Raises ModelError when there is no such model, in a host's own words `missing`, or its file is damaged.
+    Raises ModelError when there is no such model (with the host's own message `missing`, if given) or its file is
+    damaged.
     """
     name, entries = strip_mark(choice), _entries()
     known = _known_files(entries)
     if name not in known:
         path = find(choice) or find(choice.replace("\\", "/"))  # saved on Windows
         if path is None:
-            there = f"there are {', '.join(known)}, and the files in the models folder"
+            there = f"choose one of {', '.join(known)}, or a file in the models folder"
             raise ModelError(missing or f"no model {choice!r}: {there}")
         return path
     entry, path = entries.get(name), find(known[name])
@@ -57,7 +58,7 @@ def choice_path(choice: str, find: Find, missing: str = "") -> Path | None:
 
 
 def known_files() -> dict[str, str]:
-    """The files of all models that have names: the catalogues', and what shipped recipes make of those."""
+    """File names of all named models: the catalogue's, and those that the shipped recipes build from them."""
     return _known_files(_entries())
 
 
@@ -65,14 +66,14 @@ def _known_files(entries: Mapping[str, Entry]) -> dict[str, str]:
     files = {name: entry.file for name, entry in entries.items()}
     for name in known_recipes():
         recipe = load_recipe(name)
-        # Trained ones ask for a folder of faces; what there is to make of a bundled one is bundled.
+        # Recipes that train need a folder of faces; what can be made from a bundled model is bundled itself.
         if recipe.distill is None and recipe.source in entries and not entries[recipe.source].bundled:
             files.setdefault(name, f"{name}.safetensors")
     return files
 
 
 def _entries() -> dict[str, Entry]:
-    """The catalogues' restorers. One that cannot be read is a warning: it must not take the host's menu away."""
+    """The catalogue's restorers. A user catalogue that cannot be read is only logged: the menu must not go empty."""
     try:
         return catalogue()["restorers"]
     except ConfigError as error:
@@ -81,9 +82,6 @@ def _entries() -> dict[str, Entry]:
 
 
 def _mark(entry: Entry | None, file: str, find: Find) -> str:
-    """`bundled` with the package; `local`: there already; `fetch`: from the Hub; `build`: from its authors' files."""
-    if entry and entry.bundled:
-        return "bundled"
-    if find(file):
-        return "local"
-    return "fetch" if entry and entry.repo else "build"
+    """`local` for a file that is already there; else how it is obtained (`Entry.kind`)."""
+    kind = entry.kind if entry else "build"  # by a recipe
+    return "local" if kind != "bundled" and find(file) else kind

@@ -1,56 +1,44 @@
-"""Where model files are: by name from the catalogue or by path; bundled, fetched or built when asked for."""
+"""Locate model files, by catalogue name or by path: bundled, fetched or built on request."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
-from .catalogue import Catalogue, Entry, catalogue, models_folder
-from .checksum import known_sha256, sha256
+from ..errors import ModelError, suggestion
+from .catalogue import Entry, catalogue, models_folder
+from .checksum import known_sha256
 
 if TYPE_CHECKING:
     from .hub import Progress
 
-__all__ = [
-    "Catalogue",
-    "Entry",
-    "catalogue",
-    "detector_path",
-    "known_sha256",
-    "models_folder",
-    "own_models",
-    "restorer_path",
-    "sha256",
-    "stated_licence",
-    "stored_at",
-]
-
-_MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf", ".onnx")  # of files, whatever is in them
+_MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf", ".onnx")  # of files, whatever they hold
 _PACKAGE = Path(__file__).parent.parent
 
 Notify = Callable[[str], None]
-"""Told, in words, what is about to be fetched: how large, from where, under which licence."""
+"""Called with a line on what is about to be fetched: its size, origin and licence."""
 
 
 def to_stderr(message: str) -> None:
-    """Where news goes unless somebody asks for it: beside the progress bars."""
+    """The default `Notify`: print to stderr, where the progress bars are."""
     print(message, file=sys.stderr, flush=True)
 
 
 def restorer_path(name: str, notify: Notify = to_stderr, progress: Progress | None = None) -> Path:
-    """The file of a restorer named in the catalogue or given by path. Raises ModelError.
+    """Return the file of a restorer named in the catalogue or given by path.
 
-    A file that is not there is fetched, or built from its authors' files, first. The checksum of a named
-    file is verified, so that a damaged download or package is never used.
+    A missing file is first fetched, or built from its authors' files. The checksum of a named file is verified, so that
+    a damaged download or package is never used. Raises ModelError, and ConfigError for a broken catalogue.
     """
     if name.lower().endswith(_MODEL_SUFFIXES) or Path(name).name != name:
-        given, own = Path(os.path.expanduser(name)), own_models()
-        path = given if given.is_file() else own.get(name) or own.get(name.removesuffix(".safetensors"))
+        given = Path(os.path.expanduser(name))
+        if given.is_file():  # no catalogue is read for it, which may be broken
+            return given
+        own = own_models()
+        path = own.get(name) or own.get(name.removesuffix(".safetensors"))
         if path is None:
             raise ModelError(f"{name}: no such model file")
         return path
@@ -61,16 +49,17 @@ def restorer_path(name: str, notify: Notify = to_stderr, progress: Progress | No
         from .recipes import known_recipes
 
         if name in known_recipes():
-            raise ModelError(f"{name} is not here yet: make it with `quantface build {name}`, then name its file")
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        names = ", ".join((*known, *known_recipes()))
-        raise ModelError(f"unknown model {name!r}.{hint} Known: {names}; or give a file")
+            raise ModelError(f"{name} is not built yet: run `quantface build {name}`, then name its file")
+        if Path(name).is_file():  # of another kind: who opens it says of which
+            return Path(name)
+        names = (*known, *known_recipes())
+        reason = f"unknown model {name!r}: give a file, or one of {', '.join(names)}"
+        raise ModelError(reason + suggestion(name, names))
     return _located(name, known[name], notify, progress)
 
 
 def detector_path(notify: Notify = to_stderr) -> Path:
-    """The face detector's file. Raises ModelError."""
+    """Return the face detector's file. Raises ModelError."""
     return _located("yunet", catalogue()["detectors"]["yunet"], notify)
 
 
@@ -80,14 +69,14 @@ def stored_at(entry: Entry) -> Path:
 
 
 def stated_licence(path: Path) -> str:
-    """The licence that the catalogue states of a restorer's file; empty where it does not list the file."""
+    """The licence that the catalogue states for a restorer's file; empty where it does not list the file."""
     return next((e.licence for e in catalogue()["restorers"].values() if stored_at(e) == path), "")
 
 
 def own_models() -> dict[str, Path]:
     """The user's own files in the models folder, by name: those that no catalogue lists.
 
-    One that is named like a bundled file, which is in the package, goes by its whole file name.
+    A file named like a bundled model, which is in the package, is listed under its full file name.
     """
     known = catalogue()["restorers"]
     listed = {entry.file for entry in known.values() if not entry.bundled}

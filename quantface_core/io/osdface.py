@@ -1,8 +1,8 @@
-"""The authors' files of OSDFace, converted: five files in, one full-precision restorer out.
+"""Convert OSDFace's files as its authors publish them: five files in, one full-precision restorer out.
 
-Stable Diffusion 2.1's UNet and autoencoder come from a diffusers folder or from the single file of the
-original code; the embedder, its projection and the UNet's LoRA as OSDFace publishes them (DESIGN.md section
-2). Every tensor is accounted for before one is read, and read, merged and written one at a time.
+Stable Diffusion 2.1's UNet and autoencoder come from a diffusers folder or from the original code's single-file
+checkpoint; the embedder, its projection and the UNet's LoRA as OSDFace publishes them (docs/method.md, section 1).
+All keys are accounted for before any tensor is read; tensors are then read, merged and written one at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ModelError, some
+from ..errors import ModelError, first_few
 from ..quant.formats import VERSIONS
 from ..quant.model_file import RESTORER
 from ..restorer import OSDFACE, OneStepRestorer, RestorerConfig
@@ -27,17 +27,17 @@ from .lora import find_lora_pairs, merge_lora
 from .tensor_files import TensorFile, open_tensors, write_tensors
 
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-# What the published embedder holds and its code never reads: the second norm of each of its attentions.
+# In the published embedder, but never used by its code: the second norm of each attention block.
 _SECOND_NORM = re.compile(r"encoder\.(down\.\d+\.attn\.\d+|mid\.attn_1)\.norm2\.(weight|bias)")
-# The other half of its autoencoder, which only training used.
+# The other half of its autoencoder, used only in training.
 _DECODER = ("decoder.", "post_quant_conv.")
 
-# What the autoencoder's names begin with in the single file of the original code.
+# Prefix of the autoencoder's names in the original code's single-file checkpoint.
 _FIRST_STAGE = "first_stage_model."
 
 
 class _Name(str):
-    """A key in a tensor's place: diffusers' converters, given names for tensors, tell how they rename."""
+    """A key standing in for its tensor: given names for tensors, diffusers' converters reveal how they rename."""
 
     __slots__ = ()
     shape, ndim = (), 0
@@ -49,9 +49,10 @@ def convert(
     notes: Mapping[str, str] | None = None,
     config: RestorerConfig | None = None,
 ) -> None:
-    """Write the restorer that `files` (by part, see PARTS; unet and vae may be one file) make up to `target`.
+    """Build the restorer from `files` (by part, see PARTS; unet and vae may be one file), written to `target` in
+    float32.
 
-    Raises ModelError naming missing, extra or misshapen tensors; then nothing is written.
+    Raises ModelError naming missing, extra or misshapen tensors, and WriteError; then nothing is written.
     """
     config = config or OSDFACE
     with torch.device("meta"):
@@ -66,7 +67,7 @@ def convert(
         pairs, lora = find_lora_pairs(opened["lora"]), opened["lora"]
         strays = sorted(layer for layer in pairs if f"{layer}.weight" not in expected)
         if strays:
-            raise ModelError(f"{lora.path}: the UNet has no {some(strays)}")
+            raise ModelError(f"{lora.path}: the UNet has no {first_few(strays)}")
 
         def tensors() -> Iterator[Tensor]:
             for name, shape in expected.items():
@@ -81,13 +82,13 @@ def convert(
 
 
 def holds_autoencoder(path: Path) -> bool:
-    """Whether a UNet's file is the original code's single one. Raises ModelError when it holds no tensors."""
+    """Whether a UNet's file is the original single-file checkpoint. Raises ModelError when it holds no tensors."""
     with open_tensors(path) as file:
         return any(name.startswith(_FIRST_STAGE) for name in file.shapes)
 
 
 def _renamings(config: RestorerConfig) -> dict[str, Callable[[Iterable[str]], dict[str, str]]]:
-    """For each part, what turns the names of its file into ours; names left out are dropped on purpose."""
+    """For each part, the function that maps its file's names to ours; names it leaves out are dropped on purpose."""
     return {
         "unet": lambda names: _prefixed("unet.", _unet(list(names), config.unet)),
         "vae": lambda names: _prefixed("vae.", _vae(list(names), config.vae)),
@@ -106,7 +107,7 @@ def _unet(names: list[str], config: Mapping[str, Any]) -> dict[str, str]:
     own = [name for name in names if name.startswith(LDM_UNET_KEY)]
     if not own:
         return {name: name for name in names}
-    return _told(own, LDM_UNET_KEY, convert_ldm_unet_checkpoint({name: _Name(name) for name in own}, config))
+    return _revealed(own, LDM_UNET_KEY, convert_ldm_unet_checkpoint({name: _Name(name) for name in own}, config))
 
 
 def _vae(names: list[str], config: Mapping[str, Any]) -> dict[str, str]:
@@ -114,7 +115,7 @@ def _vae(names: list[str], config: Mapping[str, Any]) -> dict[str, str]:
 
     own = [name for name in names if name.startswith(_FIRST_STAGE)]
     if own:
-        return _told(own, _FIRST_STAGE, convert_ldm_vae_checkpoint({name: _Name(name) for name in own}, config))
+        return _revealed(own, _FIRST_STAGE, convert_ldm_vae_checkpoint({name: _Name(name) for name in own}, config))
     return {name: re.sub(r"(?<=\.)(query|key|value|proj_attn)(?=\.)", _modern, name) for name in names}
 
 
@@ -122,8 +123,8 @@ def _modern(match: re.Match[str]) -> str:
     return _ATTENTION[match[1]]
 
 
-def _told(names: list[str], prefix: str, converted: Mapping[str, str]) -> dict[str, str]:
-    """The renaming that a converter showed; a name it left behind keeps its own, to be reported as extra."""
+def _revealed(names: list[str], prefix: str, converted: Mapping[str, str]) -> dict[str, str]:
+    """The renaming that a converter revealed; a name it dropped keeps its own, to be reported as extra."""
     found = {str(theirs): ours for ours, theirs in converted.items()}
     return {name: found.get(name, name.removeprefix(prefix)) for name in names}
 
@@ -146,16 +147,16 @@ def _check(
     if missing or extra:
         names = ", ".join(sorted({path.name for path in files.values()}))
         strange = [f"{sources[name][1]} in {sources[name][0].path.name}" for name in extra]
-        raise ModelError(f"{names}: tensors missing: {some(missing)}; not expected: {some(strange)}")
+        raise ModelError(f"{names}: tensors missing: {first_few(missing)}; not expected: {first_few(strange)}")
     for name, shape in expected.items():
         file, theirs = sources[name]
         if _trimmed(file.shapes[theirs]) != _trimmed(shape):
             found = list(file.shapes[theirs])
-            raise ModelError(f"{file.path}: {theirs} has shape {found}, {name} wants {list(shape)}")
+            raise ModelError(f"{file.path}: {theirs} has shape {found}, {name} needs {list(shape)}")
 
 
 def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Without ones at its end: a 1x1 convolution is stored as a linear by some, and the other way round."""
+    """A shape without trailing ones: some files store a 1x1 convolution as a linear layer, or the other way round."""
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]
     return shape

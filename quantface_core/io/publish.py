@@ -23,8 +23,8 @@ tags: [face-restoration, quantized, {tag}comfyui]
 # {title}
 
 {kind} of the {tag_in_words}face restorer `{config}` ({size} x {size} pixels), made with
-[QuantFace](https://arxiv.org/abs/2506.00820)'s method: channels are scaled and rotated, the largest part of
-each weight stays in a low-rank branch beside the integers, and weights and activations are rounded.
+the method of [QuantFace](https://arxiv.org/abs/2506.00820): channels are scaled and rotated, a low-rank branch
+keeps the dominant part of each weight, and the rest of the weights and the activations are quantized.
 
 | | |
 |---|---|
@@ -40,7 +40,7 @@ In ComfyUI: put the file into `models/quantface`.
 ## Licence
 
 - This file: **{licence}**.
-- What it was made of: {made_of}
+- Made from: {made_of}
 - Right to share: {right}
 
 sha256 of `{file}`: `{checksum}`
@@ -48,26 +48,29 @@ sha256 of `{file}`: `{checksum}`
 
 
 def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation: Path | None = None) -> str:
-    """The model card of a file, Markdown. Raises ModelError; UsageError when its licence is not clear."""
+    """Return a file's model card as Markdown.
+
+    Raises ModelError; UsageError when its licence is unclear, or `repo` or `evaluation` is unusable.
+    """
     from ..nn.swap import quant_layers
     from ..restorer import OneStepRestorer
     from .checkpoint import load_restorer, read_notes
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise UsageError(f"--repo {repo}: USER/NAME")
-    restorer = load_restorer(path)  # whole and sound, or an error
+        raise UsageError(f"repo {repo}: expected USER/NAME")
+    restorer = load_restorer(path)  # complete and undamaged, or an error
     config, one_step = restorer.config, isinstance(restorer, OneStepRestorer)
     notes = read_notes(path)
     noted = notes.get("licence", "")
     unclear = not noted or "not stated" in noted
     if unclear and not may_share:
         raise UsageError(
-            f"{path} was made of files whose licence is: {noted or 'not noted'}. Publish it only with the right to: "
-            "ask the authors, then say --may-share"
+            f"{path} was made from files whose licence is: {noted or 'not noted'}. Publish it only with the right to, "
+            "which you state by may_share: ask the authors"
         )
     given = licence or (noted if not unclear else "")
     if not re.fullmatch(r"[A-Za-z0-9.+-]+", given):
-        raise UsageError(f"the file notes the licence {noted!r}: name the one you give it, --licence apache-2.0")
+        raise UsageError(f"its noted licence is {noted!r}: name one to publish it under, such as apache-2.0")
     layers = {name: layer.format.bits for name, layer in quant_layers(restorer).items()}
     return _CARD.format(
         licence=given.lower(),
@@ -82,19 +85,17 @@ def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation
         repo=repo,
         file=path.name,
         made_of=noted or "not noted",
-        right="the publisher states to have it" if unclear else "given by that licence",
+        right="claimed by the publisher" if unclear else "granted by that licence",
         checksum=sha256(path),
     )
 
 
 def _evaluation(folder: Path) -> str:
-    """The table that `quantface evaluate` left in its output folder, as a section."""
+    """The table that `quantface evaluate` wrote to its output folder, as a section."""
     try:
         return f"\n## Evaluation\n\n{(folder / 'table.md').read_text('utf-8').strip()}\n"
     except (OSError, UnicodeDecodeError):
-        raise UsageError(
-            f"--evaluation {folder}: no table.md there: name a folder that `quantface evaluate` wrote"
-        ) from None
+        raise UsageError(f"evaluation {folder}: no table.md there: name the folder of an evaluation") from None
 
 
 def _table(path: Path, layers: Mapping[str, Bits], notes: Mapping[str, str]) -> str:
@@ -106,7 +107,7 @@ def _table(path: Path, layers: Mapping[str, Bits], notes: Mapping[str, str]) -> 
 
 
 def publish(path: Path, repo: str, text: str, private: bool = False) -> str:
-    """Upload file and card in one commit; returns the repository's address. Raises ModelError."""
+    """Upload the file and its card in one commit; return the repository's address. Raises ModelError."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(endpoint=hub_endpoint())

@@ -1,23 +1,23 @@
-"""Recipes: how a low-bit model is made from a full-precision one, as TOML; shipped ones by name, or a user's file."""
+"""Recipes: how to make a low-bit model from a full-precision one, as TOML; shipped ones by name, or a user's file."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, ModelError, UsageError
-from ..quant.bit_program import check_budget
+from ..errors import ConfigError, ModelError, UsageError, suggestion
+from ..quant.budgets import check_budget
 from ..types import (
     BITS,
-    PRECISIONS,
+    DISTILL_MODES,
+    TRAINING_PRECISIONS,
     Budget,
     DistillMode,
-    DistillSettings,
-    QuantizeSettings,
-    TrainerSettings,
+    RestorerDistillConfig,
+    RestorerQuantConfig,
+    TrainerConfig,
     widths_in_words,
 )
 from .tables import read_toml, refuse_unknown, table_of, typed, value_of
@@ -32,15 +32,15 @@ class Recipe:
 
     name: str
     source: str  # the full-precision model's name or file
-    quantize: QuantizeSettings
-    images: int = 16  # faces calibrated with
-    perceptual: str = "ms_ssim"  # the metric that allocation measures
-    budget: Budget | None = None  # None = the settings' widths everywhere
-    distill: DistillSettings | None = None  # None = not trained
+    quantize: RestorerQuantConfig
+    images: int = 16  # calibration images
+    perceptual: str = "ms_ssim"  # the metric that allocation measures with
+    budget: Budget | None = None  # None = the widths of `quantize` in every layer
+    distill: RestorerDistillConfig | None = None  # None = not trained
     mode: DistillMode = "end-to-end"  # of distillation
-    faces: int = 10_000  # trained on, at most
-    validation: int = 16  # faces that validate, the folder's last
-    metrics: tuple[str, ...] = field(default=())  # what the result is evaluated by; empty = not at all
+    faces: int = 10_000  # training images, at most
+    validation: int = 16  # validation images, the folder's last
+    metrics: tuple[str, ...] = field(default=())  # to evaluate the result with; empty = no evaluation
 
 
 def known_recipes() -> list[str]:
@@ -49,15 +49,17 @@ def known_recipes() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A shipped recipe by name, or a TOML file. Raises ModelError, ConfigError naming the field."""
+    """Load a shipped recipe by name, or a TOML file.
+
+    Raises ModelError when there is none; ConfigError naming the field that is wrong.
+    """
     path = Path(name) if name.endswith(".toml") or Path(name).name != name else _FOLDER / f"{name}.toml"
     if not path.exists():
         if path.parent != _FOLDER:
             raise ModelError(f"{path}: no such recipe")
-        near = difflib.get_close_matches(name, known_recipes(), n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        known = ", ".join(known_recipes())
-        raise ModelError(f"unknown recipe {name!r}.{hint} Known: {known}; or give a .toml file")
+        known = known_recipes()
+        reason = f"unknown recipe {name!r}: give a .toml file, or one of {', '.join(known)}"
+        raise ModelError(reason + suggestion(name, known))
     table = read_toml(path, "recipe")
     try:
         return _recipe(path.stem, table)
@@ -68,7 +70,7 @@ def load_recipe(name: str) -> Recipe:
 def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     refuse_unknown("", table, _SECTIONS)
     if not isinstance(table.get("source"), str):
-        raise ConfigError("source: the name of a full-precision model")
+        raise ConfigError("source: expected the name of a full-precision model")
     sections = {key: dict(table_of(key, table.get(key, {}), "settings")) for key in _SECTIONS - {"source"}}
     own: dict[str, Any] = {}
     for section, key, kind in (
@@ -84,32 +86,32 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     for section, key, least in (("calibrate", "images", 1), ("distill", "faces", 1), ("distill", "validation", 0)):
         if own.get(key, least) < least:
             raise ConfigError(f"{section}.{key}: at least {least}, got {own[key]}")
-    if own.get("mode", "end-to-end") not in ("end-to-end", "blocks"):
-        raise ConfigError("distill.mode: end-to-end or blocks")
-    if sections["distill"].get("precision", "auto") not in PRECISIONS:
-        raise ConfigError(f"distill.precision: one of {', '.join(PRECISIONS)}")
+    if own.get("mode", DISTILL_MODES[0]) not in DISTILL_MODES:
+        raise ConfigError(f"distill.mode: expected {' or '.join(DISTILL_MODES)}")
+    if sections["distill"].get("precision", "auto") not in TRAINING_PRECISIONS:
+        raise ConfigError(f"distill.precision: expected one of {', '.join(TRAINING_PRECISIONS)}")
     refuse_unknown("evaluate.", sections["evaluate"], set())
-    quantize = value_of(QuantizeSettings, "calibrate", sections["calibrate"])
+    quantize = value_of(RestorerQuantConfig, "calibrate", sections["calibrate"])
     for key in ("weight_bits", "activation_bits", "edge_bits"):
         if getattr(quantize, key) not in BITS:
             raise ConfigError(f"calibrate.{key}: {widths_in_words()}, got {getattr(quantize, key)}")
     budget = _budget(sections["allocate"]) if "allocate" in table else None
     distill = None
     if "distill" in table:
-        steps = {f.name for f in fields(TrainerSettings)}
+        steps = {f.name for f in fields(TrainerConfig)}
         trainer = {key: value for key, value in sections["distill"].items() if key in steps}
         rest = {key: value for key, value in sections["distill"].items() if key not in steps}
-        rest["trainer"] = value_of(TrainerSettings, "distill", trainer)
-        distill = value_of(DistillSettings, "distill", rest)
+        rest["trainer"] = value_of(TrainerConfig, "distill", trainer)
+        distill = value_of(RestorerDistillConfig, "distill", rest)
     return Recipe(name, table["source"], quantize, budget=budget, distill=distill, **own)
 
 
 def _budget(section: dict[str, Any]) -> Budget:
-    """A budget whose `limits = { "vae.decoder" = [6, 8] }` are pairs."""
+    """Build a budget; `limits = { "vae.decoder" = [6, 8] }` become pairs."""
     limits = table_of("allocate.limits", section.get("limits", {}), "[least, most] bits by module")
     for module, pair in limits.items():
         if not isinstance(pair, list) or len(pair) != 2 or not all(type(bits) is int for bits in pair):
-            raise ConfigError(f"allocate.limits.{module}: [least, most] bits")
+            raise ConfigError(f"allocate.limits.{module}: expected [least, most] bits")
     pairs = {module: tuple(pair) for module, pair in limits.items()}
     budget: Budget = value_of(Budget, "allocate", {**section, "limits": pairs})
     try:

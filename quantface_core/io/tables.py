@@ -1,4 +1,4 @@
-"""Tables of settings that people write: TOML files, and frozen values of their sections, checked field by field."""
+"""Settings that users write: TOML files, and their sections as frozen dataclasses, checked field by field."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ else:  # pragma: no cover
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """A file as tables. Raises ConfigError, in which `what` names the file to people."""
+    """Read a file's tables. Raises ConfigError, whose message calls the file `what`."""
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark before it
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors prepend a byte order mark
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the {what} ({error})") from error
 
 
 def value_of(cls: type, name: str, table: object, kinds: Mapping[str, type] | None = None) -> Any:
-    """A dataclass made of a table. Raises ConfigError that names the field, `name` before it.
+    """Build a dataclass from a table. Raises ConfigError naming the field, prefixed with `name`.
 
-    A field is of the type of its default; of `kinds` where it is named there; else a number, or, when it has to be
-    given, text.
+    A field's type is the one in `kinds`, else the type of its default (float for None), else, without a default, str.
     """
     known = {field.name: field for field in fields(cls)}
     table = table_of(name, table, ", ".join(known))
@@ -40,9 +39,9 @@ def value_of(cls: type, name: str, table: object, kinds: Mapping[str, type] | No
 
 
 def table_of(name: str, value: object, what: str) -> Mapping[str, Any]:
-    """A value that is a table. Raises ConfigError, in which `what` tells people what it holds."""
+    """Return a value that must be a table. Raises ConfigError, whose message says the table holds `what`."""
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name}: a table of {what}, got {value!r:.60}")
+        raise ConfigError(f"{name}: expected a table of {what}, got {value!r:.60}")
     return value
 
 
@@ -58,20 +57,23 @@ def _kind(field: Any) -> type:
 
 
 def typed(name: str, value: Any, kind: type) -> Any:
-    """A value of a type; a whole number will do for any number, a tuple is a list of texts. Raises ConfigError."""
+    """Return a value that must be of type `kind`: float also accepts an int, tuple takes a list of strings.
+
+    Raises ConfigError.
+    """
     if kind is float and type(value) is int:
         return float(value)
     if kind is tuple:
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-            raise ConfigError(f"{name}: a list of texts expected, got {value!r:.60}")
+            raise ConfigError(f"{name}: expected a list of strings, got {value!r:.60}")
         return tuple(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{name}: {kind.__name__} expected, got {value!r:.60}")
+        raise ConfigError(f"{name}: expected {kind.__name__}, got {value!r:.60}")
     return value
 
 
 def refuse_unknown(prefix: str, table: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raise ConfigError naming a key that is no field."""
+    """Raise ConfigError naming the first key that is not in `known`."""
     unknown = sorted(set(table) - set(known))
     if unknown:
-        raise ConfigError(f"{prefix}{unknown[0]}: not a field; known are {', '.join(sorted(known)) or 'none'}")
+        raise ConfigError(f"{prefix}{unknown[0]}: unknown field; known are {', '.join(sorted(known)) or 'none'}")

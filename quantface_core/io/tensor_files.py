@@ -1,6 +1,6 @@
-"""Other people's weight files, tensor by tensor: safetensors, and pickles of tensors alone.
+"""Third-party weight files, tensor by tensor: safetensors, and pickles that hold only tensors.
 
-What a file is shows in its first bytes, not in its name. Tensors stay on the disk until they are read.
+A file's format is recognised by its first bytes, not its name. Tensors stay on disk until they are read.
 """
 
 from __future__ import annotations
@@ -10,26 +10,25 @@ import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import ModelError
-
-_WORDS = 160  # characters of another library's error
+from ..errors import ModelError, one_line
+from .file_diagnosis import diagnose_download, is_safetensors
 
 
 class TensorFile:
-    """Names, shapes and, one at a time, tensors of an open file."""
+    """An open file: its tensors' names and shapes, and the tensors themselves, one at a time."""
 
     def __init__(self, path: Path, shapes: Mapping[str, tuple[int, ...]], read: Any, metadata: Mapping[str, str]):
         self.path, self.shapes, self._read, self.metadata = path, shapes, read, metadata
 
     def read(self, name: str) -> Tensor:
-        """One tensor as float32 on the CPU. Raises ModelError when it cannot be read or is not finite."""
-        with _named(self.path):
+        """Return one tensor as float32 on the CPU. Raises ModelError when it cannot be read or is not finite."""
+        with read_errors(self.path):
             tensor: Tensor = self._read(name).to(torch.float32)
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{self.path}: damaged, {name} is not finite")
@@ -40,10 +39,8 @@ class TensorFile:
 def open_tensors(path: Path) -> Iterator[TensorFile]:
     """Open a safetensors file, or a pickle with `weights_only`. Raises ModelError when it is neither."""
     with ExitStack() as stack:
-        with _named(path):
-            with path.open("rb") as file:
-                start = file.read(9)
-            if start[8:9] == b"{":
+        with read_errors(path):
+            if is_safetensors(path):
                 opened = stack.enter_context(safe_open(path, framework="pt"))
                 names = list(opened.keys())
                 shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
@@ -56,41 +53,47 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in errors of reading it."""
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file inside the context into a ModelError that names it."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: damaged, or no file of tensors ({_first_line(error)})") from error
+    except SafetensorError as error:
+        raise ModelError(f"{path}: {_damage(path, error)}") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read ({error.strerror or error})") from error
+
+
+def _damage(path: Path, error: Exception) -> str:
+    return diagnose_download(path) or f"damaged, or still downloading ({one_line(error)})"
 
 
 def read_pickle(path: Path, wrappers: Iterable[str] = ("state_dict",)) -> dict[str, Tensor]:
-    """A pickle's tensors by name, out of the first of the `wrappers` that it has. Raises ModelError.
+    """Return a pickle's tensors by name, from the first of the `wrappers` keys that it has. Raises ModelError.
 
-    Weights alone are read, and stay on the disk unless the file is older than torch 1.6.
+    Only weights are loaded (`weights_only`); they are memory-mapped unless the file predates torch 1.6's zip format.
     """
-    try:
-        with path.open("rb") as file:
-            mapped = file.read(4) == b"PK\3\4"
-            file.seek(0)
-            # A name, which alone torch maps, unless it would be taken for its suffix; and by keywords, for A1111's own
-            # torch.load has another order.
-            named = path.suffix.lower() != ".safetensors"
-            source: Any = str(path) if named else file
-            loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped and named)
-    except pickle.UnpicklingError as error:
-        reason = "refused, it holds more than weights (such a file can run code), or is damaged"
-        raise ModelError(f"{path}: {reason}") from error
-    except Exception as error:  # a damaged pickle raises whatever its instructions come to
-        raise ModelError(f"{path}: damaged, or still downloading ({_first_line(error)})") from error
-    if not isinstance(loaded, Mapping):  # A1111's torch.load gives None for what it takes for unsafe
+    with read_errors(path), path.open("rb") as file:
+        loaded = _unpickled(path, file)
+    if not isinstance(loaded, Mapping):  # A1111's torch.load returns None for what it considers unsafe
         raise ModelError(f"{path}: refused, it is not plain weights, or damaged")
     state = next((loaded[name] for name in wrappers if isinstance(loaded.get(name), Mapping)), loaded)
     return {name: tensor for name, tensor in state.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_WORDS]
+def _unpickled(path: Path, file: BinaryIO) -> Any:
+    mapped = file.read(4) == b"PK\3\4"
+    file.seek(0)
+    # torch maps a file only by its path, but would judge one ending in .safetensors by that suffix. Keywords, because
+    # A1111's own torch.load has another order of parameters.
+    named = path.suffix.lower() != ".safetensors"
+    source: Any = str(path) if named else file
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped and named)
+    except pickle.UnpicklingError as error:
+        unsafe = "refused, it holds more than weights (such a file can run code), or is damaged"
+        raise ModelError(f"{path}: {diagnose_download(path) or unsafe}") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ModelError(f"{path}: {_damage(path, error)}") from error
 
 
 def write_tensors(
@@ -98,7 +101,7 @@ def write_tensors(
 ) -> None:
     """Write a float32 safetensors file from tensors that come one at a time, in the order of `shapes`.
 
-    The library's own writer wants all of them in memory at once.
+    The library's own writer needs all of them in memory at once. Raises OSError.
     """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0

@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: the arithmetic of low-bit layers, without modules and files."""
+"""Tensors in, tensors out: the arithmetic of low-bit layers, with no modules or files."""

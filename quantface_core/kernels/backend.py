@@ -1,16 +1,20 @@
-"""What a backend is: the contract that `reference`, `onednn`, `triton` and `half` keep, and their names.
+"""What a backend is: the contract that `reference`, `onednn`, `triton` and `half` implement, and their names.
 
-To add one: a folder beside those that keeps `Backend`, and its name in `NAMES`; from outside, `register_backend`.
+To add one: a module beside those that implements `Backend`, and its name in `NAMES`; from outside, `register_backend`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from .channel_transform import ChannelTransform
+    from .weight import LowBitWeight
 
 NAMES = ("onednn", "triton", "half", "reference")
 """The fastest first."""
@@ -18,14 +22,41 @@ CHOICES = ("auto", *NAMES)
 """What users choose from; auto is the fastest that the device can run."""
 
 
+class ActivationFormat(NamedTuple):
+    """How activations are quantized, in the order in which the quantizers of `quantize` take it."""
+
+    bits: int  # 3 to 8
+    clip: float = 1.0  # clipping ratio: the share of the largest magnitude that the largest code stands for
+    zero_point: int | None = None  # None = symmetric codes; see `quantize.code_range`
+
+
+@dataclass(frozen=True, eq=False)
+class LinearSpec:
+    """All that a backend needs to prepare a low-bit linear. Tensors are on the device that will compute."""
+
+    weight: LowBitWeight  # [O, K]; of a convolution [O, C, kh, kw]
+    activations: ActivationFormat
+    bias: Tensor | None = None  # [O] float32
+    transform: ChannelTransform | None = None  # balances x first; None = x is balanced already
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2dSpec(LinearSpec):
+    """All that a backend needs to prepare a low-bit convolution: one group, no dilation, zero padding."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    fuse_upsample: bool = False  # whether `forward_upsampled` will be called: backends may prepack for it
+
+
 class LinearKernel(Protocol):
-    """A prepared linear: x [N, C] -> [N, O] in the dtype of x, in two halves that layers may share the first of."""
+    """A prepared linear: x [N, C] -> [N, O] in the dtype of x, in two steps, the first of which layers may share."""
 
     def codes(self, x: Tensor) -> tuple[Any, ...]:
-        """x balanced and rounded, as `product` wants it."""
+        """x balanced and rounded: the arguments of `product`."""
 
     def product(self, *codes: Any) -> Tensor:
-        """The result from codes."""
+        """The result [N, O] from codes."""
 
 
 class Conv2dKernel(Protocol):
@@ -34,21 +65,21 @@ class Conv2dKernel(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def forward_upsampled(self, x: Tensor) -> Tensor:
-        """The same of x with every pixel doubled (nearest neighbour): [B, O, 2 H', 2 W']."""
+        """The same of x upsampled 2x (nearest neighbour): [B, O, 2 H', 2 W']."""
 
 
 class Backend(Protocol):
-    """A module, or anything else with these names. Codes are those of `reference` to the bit."""
+    """A module, or any object with these attributes. Its codes are those of `reference` to the bit."""
 
     __name__: str
 
     @property
-    def Linear(self) -> Callable[..., LinearKernel]:  # noqa: N802 a class
-        """Made of what `reference.Linear` is."""
+    def Linear(self) -> Callable[[LinearSpec], LinearKernel]:  # noqa: N802 a class
+        """Constructor of its linear."""
 
     @property
-    def Conv2d(self) -> Callable[..., Conv2dKernel]:  # noqa: N802 a class
-        """Made of what `reference.Conv2d` is."""
+    def Conv2d(self) -> Callable[[Conv2dSpec], Conv2dKernel]:  # noqa: N802 a class
+        """Constructor of its convolution."""
 
     @property
     def unavailable(self) -> Callable[[torch.device], str | None]:

@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..types import BITS, widths_in_words
+from ..types import check_bits
 
 _GROUP = 8  # codes that fill a whole number of bytes at every width
 _PIECE = 1 << 15  # groups unpacked at once: their words stay in the cache
 
 
 def packed_size(count: int, bits: int) -> int:
-    """Bytes that `count` codes of `bits` take."""
+    """Bytes that `count` codes of `bits` bits take."""
     return -(-count * bits // 8)
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
     """Codes of any shape, int8 in [-2^(b-1), 2^(b-1) - 1] -> [packed_size] uint8, in row-major order.
 
-    Raises ConfigError for a width out of `BITS` or a code that does not fit it.
+    Raises ConfigError for a width outside `BITS` or a code that does not fit it.
     """
-    _check_bits(bits)
+    check_bits(bits)
     flat = codes.flatten().to(torch.int64) + (1 << (bits - 1))
     if flat.numel() and (int(flat.min()) < 0 or int(flat.max()) >= 1 << bits):
         raise ConfigError(f"codes do not fit {bits} bits")
@@ -39,8 +39,11 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
-    """The inverse: [packed_size] uint8 -> int8 codes of `shape`. Raises ConfigError on a wrong length."""
-    _check_bits(bits)
+    """The inverse of `pack`: [packed_size] uint8 -> int8 codes of `shape`.
+
+    Raises ConfigError for a width outside `BITS`, or another size or dtype of `packed`.
+    """
+    check_bits(bits)
     count = 1
     for side in shape:
         count *= side
@@ -52,7 +55,7 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
     groups = -(-count // _GROUP)
     codes = torch.empty(groups * _GROUP, dtype=torch.int8, device=packed.device)
     stream = torch.nn.functional.pad(packed, (0, -len(packed) % bits))
-    # On a GPU pieces would only be more kernels to start.
+    # On a GPU, pieces would only mean more kernel launches.
     step = _PIECE if packed.device.type == "cpu" else max(1, groups)
     for piece, out in zip(stream.split(step * bits), codes.split(step * _GROUP), strict=True):
         _unpack_piece(piece, bits, out)
@@ -60,14 +63,9 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def _unpack_piece(stream: Tensor, bits: int, out: Tensor) -> None:
-    """Whole groups of bytes into their codes, in the shortest words that hold a group."""
+    """Unpack whole groups of bytes into `out`, in the shortest words that hold a group."""
     group, word = (2, torch.int16) if bits == 4 else (4, torch.int32) if bits == 6 else (_GROUP, torch.int64)
     size = group * bits // 8
     shifts = torch.arange(max(group, size), device=stream.device, dtype=word)
     words = (stream.view(-1, size).to(word) << (shifts[:size] * 8)).sum(1, keepdim=True, dtype=word)
     out.copy_((((words >> (shifts[:group] * bits)) & ((1 << bits) - 1)) - (1 << (bits - 1))).flatten())
-
-
-def _check_bits(bits: int) -> None:
-    if bits not in BITS:
-        raise ConfigError(f"widths are {widths_in_words()}, got {bits}")

@@ -1,11 +1,12 @@
-"""Which backend computes: chosen by what the device can do, or by name."""
+"""Choose the backend that computes: by name, or by what the device can run."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from importlib import import_module
-from typing import cast
+from inspect import signature
+from typing import Any, cast
 
 import torch
 
@@ -14,36 +15,52 @@ from . import half, reference, triton
 from .backend import NAMES, Backend
 
 BACKENDS = {name: cast("Backend", import_module(f".{name}", __package__)) for name in NAMES}
-"""By name, the fastest first; then those that others have registered."""
+"""By name, the fastest first; then the registered ones."""
 
 _AUTO = "auto"
-_CONTRACT = ("__name__", "Linear", "Conv2d", "unavailable", "supports")  # `Backend`'s names
-_NATIVE = (8, 0)  # compute capability from which NVIDIA's GPUs have bfloat16; before, it is emulated
+_SEE = "see quantface_core.kernels.backend.Backend"
+_CONTRACT = {"Linear": ("spec",), "Conv2d": ("spec",), "unavailable": ("device",), "supports": ("weight", "activation")}
+"""What `Backend` calls, and what it passes."""
+_NATIVE = (8, 0)  # compute capability from which NVIDIA GPUs have bfloat16; below, it is emulated
 
 
 def register_backend(name: str, backend: Backend) -> None:
-    """Make a backend known in this process by a name that `choose_backend` takes; "auto" never chooses it.
+    """Register a backend in this process under a name that `choose_backend` accepts; "auto" never chooses it.
 
-    Its codes are to be those of `reference`, see `Backend`. Raises UsageError for a name that is taken, and for a
-    backend that lacks one of the contract's.
+    Its codes must be those of `reference`, see `Backend`. Raises UsageError for a name that is taken, and for a
+    backend that lacks an attribute of `Backend` or takes other arguments.
     """
     if name == _AUTO or name in BACKENDS:
-        raise UsageError(f"there is a backend {name!r} already: register yours by another name")
-    if missing := [part for part in _CONTRACT if not hasattr(backend, part)]:
-        raise UsageError(f"backend {name!r} has no {', '.join(missing)}: see quantface_core.kernels.backend.Backend")
+        raise UsageError(f"a backend {name!r} exists already: register yours under another name")
+    if missing := [part for part in ("__name__", *_CONTRACT) if not hasattr(backend, part)]:
+        raise UsageError(f"backend {name!r} has no {', '.join(missing)}: {_SEE}")
+    if wrong := [part for part, given in _CONTRACT.items() if not _takes(getattr(backend, part), given)]:
+        raise UsageError(f"backend {name!r} takes other arguments in {', '.join(wrong)}: {_SEE}")
     BACKENDS[name] = backend
 
 
-def choose_backend(device: torch.device, name: str | None = None) -> Backend:
-    """The named backend, else QUANTFACE_BACKEND's, else the fastest the device can run.
+def _takes(function: Any, given: tuple[str, ...]) -> bool:
+    """Whether something can be called with as many positional arguments; True where its signature is unknown."""
+    try:
+        signature(function).bind(*given)
+    except TypeError:  # what cannot be called has no signature, which is a TypeError as well
+        return False
+    except ValueError:
+        return True
+    return True
 
-    Raises UsageError for a name that is unknown or cannot run here, with the reason.
+
+def choose_backend(device: torch.device, name: str | None = None) -> Backend:
+    """The named backend, else the one that QUANTFACE_BACKEND names, else the fastest the device can run.
+
+    Warns where a GPU has none of the fast ones. Raises UsageError for a name that is unknown or cannot run here, with
+    the reason.
     """
     name = name or os.environ.get("QUANTFACE_BACKEND") or _AUTO
     if name == _AUTO:
         chosen = next(backend for backend in BACKENDS.values() if backend.unavailable(device) is None)
         if chosen in (half, reference) and device.type == "cuda":
-            warnings.warn(f"low-bit layers are slow here: {triton.unavailable(device)}", stacklevel=2)
+            warnings.warn(f"low-bit layers are slow here, without Triton: {triton.unavailable(device)}", stacklevel=2)
         return chosen
     if name not in BACKENDS:
         raise UsageError(f"unknown backend {name!r}: use {', '.join((_AUTO, *BACKENDS))}")
@@ -60,12 +77,15 @@ def preferred_backend(device: torch.device, name: str | None) -> Backend:
 
 
 def backend_name(backend: Backend) -> str:
-    """The name of a backend that `choose_backend` returned."""
-    return next(name for name, known in BACKENDS.items() if known is backend)
+    """The name of a backend in `BACKENDS`. Raises UsageError for one that is not registered."""
+    for name, known in BACKENDS.items():
+        if known is backend:
+            return name
+    raise UsageError(f"backend {getattr(backend, '__name__', backend)} is not registered: call register_backend first")
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """What a low-bit model computes in between its integers: bfloat16 where the device has it, else float32."""
+    """The dtype of all that a low-bit model computes in float: bfloat16 where the device has it, else float32."""
     if device.type == "cuda":
         native = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= _NATIVE
     else:

@@ -1,7 +1,7 @@
 """Ops before and after a low-bit layer (norm, activation, bias, skip) that a backend may fuse into its kernels.
 
-Norm and activation before a layer, additions after it: each by itself reads and writes a whole map, which on a GPU
-takes as long as the products.
+Norm and activation before a layer, additions after it: run separately, each reads and writes a whole feature map,
+which on a GPU takes as long as the products.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from torch import Tensor
 _SUMS = "_quantface_channel_sums"
 
 StoredBranch = Callable[[], tuple[Tensor, Tensor]]
-"""Gives a layer's low-rank pair, down and up float16, which are computed where integers are stored."""
+"""Returns a layer's low-rank pair, down [r, C, *kernel] and up [O, r] float16, dequantized if stored as int8."""
 
 
 def get_channel_sums(x: Tensor) -> Tensor | None:
     """Per-channel sums that a convolution attached to its output for the next group norm; None = none attached.
 
-    Of a map [B, O, H, W] they are [B, parts, 2, O] float32: sums, and sums of squares, which add up to a channel's.
-    They go with the tensor, not with its memory: a view or a copy has none. Maps with sums are not changed in place.
+    For a map [B, O, H, W] they are [B, parts, 2, O] float32: sums and sums of squares, which add up over the parts.
+    They belong to the tensor, not its memory: a view or a copy has none. A map with sums must not be changed in place.
     """
     return getattr(x, _SUMS, None)
 
 
 def attach_channel_sums(x: Tensor, sums: Tensor | None) -> None:
-    """Attach a map's sums to it, if there are some: see `get_channel_sums`."""
+    """Attach channel sums to a map, None = do nothing: see `get_channel_sums`."""
     if sums is not None:
         setattr(x, _SUMS, sums)
 
 
 @dataclass(frozen=True)
 class Conv2dFusion:
-    """y = conv(silu(factor * x + shift)) + channel_bias + skip, rounded after every step as separate layers do."""
+    """y = conv(silu(factor * x + shift)) + channel_bias + skip, rounded after every step as by separate layers."""
 
-    factors: Tensor | None = None  # [B, 2, C] float32: what a norm multiplies channels by, and adds
+    factors: Tensor | None = None  # [B, 2, C] float32: a norm's factor and shift for each channel
     silu: bool = False
     channel_bias: Tensor | None = None  # [B, O] or [1, O], added to every pixel
     skip: Tensor | None = None  # [B, O, H', W'], added last
-    sums: bool = False  # whether the result is to have its channel sums, where they come with it
+    sums: bool = False  # whether to attach channel sums to the result, where the kernel can compute them
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class TokenNorm:
 
 @dataclass(frozen=True)
 class LinearFusion:
-    """y = linear(norm(x)) + skip; `gated`: of x [N, 2 K] the first half, times the GELU of the second."""
+    """y = linear(norm(x)) + skip; `gated`: of x [N, 2 K], the first half times the GELU of the second replaces x."""
 
     norm: TokenNorm | None = None
     gated: bool = False
-    skip: Tensor | None = None  # [N, O of all layers]
+    skip: Tensor | None = None  # [N, sum of all layers' O]
 
 
 @runtime_checkable
@@ -67,7 +67,7 @@ class FusedConv2d(Protocol):
     """A `backend.Conv2dKernel` that computes the ops of a `Conv2dFusion`, and its layer's low-rank branch."""
 
     def take_branch(self, stored: StoredBranch) -> None:
-        """The branch: down [rank, C, kh, kw] over balanced inputs, up [O, rank]."""
+        """Take the layer's branch: down [rank, C, kh, kw] over balanced inputs, up [O, rank]."""
 
     def fused(self, x: Tensor, fusion: Conv2dFusion, upsample: bool = False) -> Tensor:
         """[B, C, H, W] -> [B, O, H', W'], channels last; `upsample`: as `Conv2dKernel.forward_upsampled`."""
@@ -78,7 +78,7 @@ class FusedLinear(Protocol):
     """A `backend.LinearKernel` that computes the ops of a `LinearFusion`, and its layer's low-rank branch."""
 
     def take_branch(self, stored: StoredBranch) -> None:
-        """The branch: down [rank, K] over balanced inputs, up [O, rank]."""
+        """Take the layer's branch: down [rank, K] over balanced inputs, up [O, rank]."""
 
     def fused(self, x: Tensor, fusion: LinearFusion, others: tuple[Any, ...] = ()) -> list[Tensor]:
-        """[N, K] -> [N, O], and the same of other kernels that balance and round alike, at once."""
+        """[N, K] -> [N, O] of this kernel and of each of `others`, which balance and round alike, in one product."""

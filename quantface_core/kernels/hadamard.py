@@ -1,8 +1,8 @@
-"""Randomized block-Hadamard rotations of a channel axis (DESIGN.md section 3.1).
+"""Randomized block-Hadamard rotations of a channel axis (docs/method.md, section 2).
 
 `H = D h`: D flips channels by random signs, h mixes blocks of them by an orthogonal Hadamard matrix. A
 rotation spreads one large channel over its block; because it is orthogonal, rotating activations and
-weights alike leaves their product as it was.
+weights alike leaves their product unchanged.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ..errors import ConfigError
 
-_PALEY_PRIMES = {12: 11, 20: 19}  # order: the prime q = order - 1, congruent 3 modulo 4
+_PALEY_PRIMES = {12: 11, 20: 19}  # order: the prime q = order - 1, congruent to 3 modulo 4
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Everything that rebuilds a rotation; what a checkpoint stores."""
+    """All that is needed to rebuild a rotation: what a checkpoint stores."""
 
     channels: int
     block: int  # channels mixed together, a divisor of `channels` with a Hadamard matrix; 1 = no rotation
@@ -34,7 +34,7 @@ def has_hadamard(order: int) -> bool:
 
 
 def largest_block(channels: int, wanted: int = 64) -> int:
-    """The largest known order up to `wanted` that divides `channels`; 1 where only that does (odd counts)."""
+    """The largest known order up to `wanted` that divides `channels`; 1 where no other does (odd counts)."""
     return next(b for b in range(min(channels, wanted), 0, -1) if channels % b == 0 and has_hadamard(b))
 
 
@@ -54,7 +54,7 @@ def hadamard(order: int) -> Tensor:
 
 
 def _factors(order: int) -> tuple[int, ...] | None:
-    """The order as a product of 20s, 12s and 2s, fewest factors first; None if it is none."""
+    """The order as a product of 20s, 12s and 2s, large factors first; None if it is no such product."""
     if order == 1:
         return ()
     for factor in (20, 12, 2):
@@ -81,21 +81,21 @@ def _paley(order: int) -> Tensor:
 
 
 def random_signs(channels: int, seed: int) -> Tensor:
-    """The rotation's signs, [channels] float64 of +-1; the same on every device and release."""
+    """The rotation's signs, [channels] float64 of +-1; the same on every device and in every release."""
     # NumPy keeps the raw stream of a bit generator unchanged across releases; torch promises no such thing.
     bits = np.random.PCG64(seed).random_raw(channels) >> np.uint64(63)
     return torch.from_numpy(bits.astype(np.float64)) * 2 - 1
 
 
 def rotation_signs(rotation: Rotation) -> Tensor:
-    """D: what a rotation multiplies channels by before it mixes them, [channels] float32; ones where it mixes none."""
+    """D: the signs that a rotation flips channels by before it mixes them, [channels] float32; ones at block 1."""
     if rotation.block == 1:
         return torch.ones(rotation.channels, dtype=torch.float32)
     return random_signs(rotation.channels, rotation.seed).float()
 
 
 def rotate(x: Tensor, rotation: Rotation, dim: int = -1) -> Tensor:
-    """`x H` along a channel axis; shape, dtype and device stay. Raises ConfigError on another width."""
+    """`x H` along a channel axis; shape, dtype and device stay. Raises ConfigError for other channel counts."""
     x = _checked(x, rotation, dim)
     if rotation.block == 1:
         return x
@@ -106,7 +106,7 @@ def rotate(x: Tensor, rotation: Rotation, dim: int = -1) -> Tensor:
 
 
 def unrotate(x: Tensor, rotation: Rotation, dim: int = -1) -> Tensor:
-    """`x H^T`, the inverse of `rotate`."""
+    """`x H^T`, the inverse of `rotate`. Raises ConfigError for other channel counts."""
     x = _checked(x, rotation, dim)
     if rotation.block == 1:
         return x
@@ -115,7 +115,7 @@ def unrotate(x: Tensor, rotation: Rotation, dim: int = -1) -> Tensor:
 
 def _checked(x: Tensor, rotation: Rotation, dim: int) -> Tensor:
     if x.shape[dim] != rotation.channels:
-        raise ConfigError(f"a rotation of {rotation.channels} channels cannot turn {x.shape[dim]}")
+        raise ConfigError(f"a rotation of {rotation.channels} channels cannot be applied to {x.shape[dim]}")
     return x
 
 
@@ -125,6 +125,6 @@ def _mix(x: Tensor, rotation: Rotation, transpose: bool = False) -> Tensor:
 
 
 def _mix_ahead(x: Tensor, rotation: Rotation, dim: int) -> Tensor:
-    """`_mix` along a dimension that others follow in memory, from the left: a map need not be transposed for it."""
+    """`_mix` from the left, along a dimension that is not the last in memory: spares a map the transposition."""
     blocks = x.unflatten(dim, (-1, rotation.block)).flatten(dim + 2)
     return (hadamard(rotation.block).to(x).t() @ blocks).view_as(x)

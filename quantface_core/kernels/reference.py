@@ -1,11 +1,11 @@
-"""The reference backend: exact integer products in plain torch, on any device (DESIGN.md section 4).
+"""The reference backend: exact integer products in plain torch, on any device (docs/method.md, section 6).
 
-It defines the numbers. Every faster backend must give the same integer sums; the float result may then
-differ by rounding of the two scales only.
+It defines the results. Every faster backend must compute the same integer sums (`half` rounds them to 11
+bits); the float result may then differ only by rounding of the two scales.
 
-Devices without integer matrix products (CUDA's and MPS's convolutions) still compute exactly: codes are
-small whole numbers, and float32 adds whole numbers without error while sums stay below 2^24. The inputs
-are split so that they do.
+Products run in float32, because not every device has integer ones (CUDA and MPS lack the convolutions). They
+are exact all the same: codes are small integers, and float32 adds integers without error while sums stay below
+2^24. The inputs are split so that they do.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .channel_transform import ChannelTransform
+from .backend import Conv2dSpec, LinearSpec
 from .quantize import largest_code, per_image_scale, per_token_scale, quantize_activations
-from .weight import LowBitWeight
 
-_EXACT = (1 << 24) - 1  # largest run of whole numbers that float32 represents
+_EXACT = (1 << 24) - 1  # up to here float32 represents every integer
 
 
 def _inputs_per_sum(activation_bits: int, weight_bits: int) -> int:
-    """How many products of codes may be added in float32 without rounding, wherever the zero point is."""
+    """How many products of codes may be added in float32 without rounding, whatever the zero point."""
     return _EXACT // (((1 << activation_bits) - 1) * largest_code(weight_bits))
 
 
@@ -41,7 +40,7 @@ def conv2d_sums(
     stride: int | tuple[int, int],
     padding: int | tuple[int, int],
 ) -> Tensor:
-    """Integer sums of a convolution: codes x [B, C, H, W] and weight [O, C, kh, kw], int8 -> int32, exact."""
+    """Integer sums of a convolution: codes x [B, C, H, W] and weight [O, C, kh, kw], int8 -> int32 maps, exact."""
     taps = weight.shape[2] * weight.shape[3]
     step = max(1, _inputs_per_sum(activation_bits, weight_bits) // taps)
     parts = zip(x.split(step, dim=1), weight.split(step, dim=1), strict=True)
@@ -50,7 +49,7 @@ def conv2d_sums(
 
 
 def _whole(sums: Tensor) -> Tensor:
-    """Float sums of whole numbers, int32; rounded: of convolutions that a library transforms they may be 1233.9998."""
+    """Float sums of integers as int32; rounded, because convolutions that a library transforms may return 1233.9998."""
     return sums.round_().to(torch.int32)
 
 
@@ -59,12 +58,12 @@ def _nothing(x: Tensor) -> Tensor:
 
 
 def product_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What sums times their weights' scales are rounded to, for a result of a dtype: float16 may not hold them yet."""
+    """The dtype of sums times weight scales, before token scales, for a result in a dtype: float16 could overflow."""
     return torch.float32 if dtype == torch.float16 else dtype
 
 
 def scale_rows(product: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    """Rows [N, O] times their tokens' scales [N, 1], plus bias [O], in the dtype of the scales; the rows are lost."""
+    """Rows [N, O] times per-token scales [N, 1], plus bias [O], in the dtype of the scales; overwrites `product`."""
     by = scale.to(product.dtype)
     if bias is None:
         return product.mul_(by).to(scale.dtype)
@@ -72,42 +71,31 @@ def scale_rows(product: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def unavailable(device: torch.device) -> str | None:
-    """Why this backend cannot run on a device; None = it can. Runs everywhere."""
+    """Why this backend cannot run on a device: always None, it runs on any."""
     return None
 
 
 def supports(weight_bits: int, activation_bits: int) -> bool:
-    """Whether products of such codes come out right: all do."""
+    """Whether products of codes of these widths are exact: always."""
     return True
 
 
 class Linear:
-    """A linear at low bits: x [N, K] -> [N, O] in the dtype of x. Weights unpack at every call.
+    """A low-bit linear: x [N, K] -> [N, O] in the dtype of x. Weights are unpacked at every call."""
 
-    `transform` balances x first, None = it is balanced; `bias` is [O] float32; `zero_point`: see `code_range`.
-    """
-
-    def __init__(
-        self,
-        weight: LowBitWeight,
-        activation_bits: int,
-        clip: float,
-        bias: Tensor | None = None,
-        transform: ChannelTransform | None = None,
-        zero_point: int | None = None,
-    ) -> None:
-        self.weight, self.activation_bits, self.clip = weight, activation_bits, clip
-        self.bias, self.transform, self.zero_point = bias, transform, zero_point
+    def __init__(self, spec: LinearSpec) -> None:
+        self.weight, self.activations = spec.weight, spec.activations
+        self.bias, self.transform = spec.bias, spec.transform
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [N, K] and per-token scales [N, 1] in the dtype of x."""
         balanced = self.transform(x) if self.transform else x
-        scale = per_token_scale(balanced, self.activation_bits, self.clip, self.zero_point)
-        return quantize_activations(balanced, scale, self.activation_bits, self.zero_point), scale
+        scale = per_token_scale(balanced, *self.activations)
+        return quantize_activations(balanced, scale, self.activations.bits, self.activations.zero_point), scale
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
-        sums = linear_sums(codes, self.weight.codes(), self.activation_bits, self.weight.bits)
+        sums = linear_sums(codes, self.weight.codes(), self.activations.bits, self.weight.bits)
         return scale_rows((sums.float() * self.weight.scale.float()).to(product_dtype(scale.dtype)), scale, self.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -115,42 +103,28 @@ class Linear:
 
 
 class Conv2d:
-    """A convolution at low bits: x [B, C, H, W] -> [B, O, H', W'] in the dtype of x; else as `Linear`.
+    """A low-bit convolution: x [B, C, H, W] -> [B, O, H', W'] in the dtype of x; otherwise as `Linear`."""
 
-    `fuse_upsample` tells a backend that prepares something for it that `forward_upsampled` is what will be called.
-    """
-
-    def __init__(
-        self,
-        weight: LowBitWeight,
-        activation_bits: int,
-        clip: float,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        bias: Tensor | None = None,
-        transform: ChannelTransform | None = None,
-        fuse_upsample: bool = False,
-        zero_point: int | None = None,
-    ) -> None:
-        self.weight, self.activation_bits, self.clip = weight, activation_bits, clip
-        self.bias, self.transform, self.zero_point = bias, transform, zero_point
-        self.stride, self.padding = stride, padding
+    def __init__(self, spec: Conv2dSpec) -> None:
+        self.weight, self.activations = spec.weight, spec.activations
+        self.bias, self.transform = spec.bias, spec.transform
+        self.stride, self.padding = spec.stride, spec.padding
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
-        # A channel transform is the same at every tap, and zero padding stays zero.
+        # The channel transform is the same at every tap, and zero padding stays zero.
         balanced = self.transform(x.movedim(1, -1)).movedim(-1, 1) if self.transform else x
-        scale = per_image_scale(balanced, self.activation_bits, self.clip, self.zero_point)
-        return quantize_activations(balanced, scale, self.activation_bits, self.zero_point), scale
+        scale = per_image_scale(balanced, *self.activations)
+        return quantize_activations(balanced, scale, self.activations.bits, self.activations.zero_point), scale
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = self.codes(x)
         sums = conv2d_sums(
-            codes, self.weight.codes(), self.activation_bits, self.weight.bits, self.stride, self.padding
+            codes, self.weight.codes(), self.activations.bits, self.weight.bits, self.stride, self.padding
         )
         product = sums.float() * (self.weight.scale.float()[:, None, None] * scale)
         return (product if self.bias is None else product + self.bias[:, None, None]).to(x.dtype)
 
     def forward_upsampled(self, x: Tensor) -> Tensor:
-        """The convolution of x with every pixel doubled (nearest neighbour): [B, C, H, W] -> [B, O, 2 H', 2 W']."""
+        """The convolution of x upsampled 2x (nearest neighbour): [B, C, H, W] -> [B, O, 2 H', 2 W']."""
         return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))

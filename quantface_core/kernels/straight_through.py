@@ -1,4 +1,4 @@
-"""Rounding that gradients pass through: a quantizer as training sees it (DESIGN.md section 3.3)."""
+"""Fake quantization with straight-through gradients, for training (docs/method.md, section 4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .quantize import code_range
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Values of codes. Gradients pass where nothing was clipped; the scale's is LSQ's, for learned clips."""
+    """Codes times scale. Gradients pass where x was not clipped; the scale's is that of LSQ, for learned clips."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, lowest: int, highest: int) -> Tensor:
@@ -35,13 +35,13 @@ class _FakeQuantize(torch.autograd.Function):
 def fake_quantize(
     x: Tensor, scale: Tensor, bits: int, clip: Tensor | None = None, zero_point: int | None = None
 ) -> Tensor:
-    """x rounded to `bits` as `quantize` then `dequantize` would; in the dtype of x.
+    """x rounded to `bits` as by `quantize` and `dequantize`, in the dtype of x.
 
-    `scale` broadcasts against x and takes no gradient; `clip`, a scalar that multiplies it, does.
+    `scale` broadcasts against x and takes no gradient; `clip`, a scalar factor of the scale, does.
     """
     lowest, highest = code_range(bits, zero_point)
     if clip is None:
         return _FakeQuantize.apply(x, scale.detach().to(x.dtype), lowest, highest)
-    # With the scale's own size taken out, the clip's gradient is a plain sum.
+    # With x divided by the scale first, the clip's gradient is a plain sum.
     unit = (x / scale.detach()).to(x.dtype)
     return _FakeQuantize.apply(unit, clip.to(x.dtype), lowest, highest) * scale.detach().to(x.dtype)

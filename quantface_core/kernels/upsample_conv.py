@@ -1,8 +1,8 @@
-"""A 3x3 convolution over a picture of doubled pixels, as four 2x2 convolutions over the picture itself.
+"""A 3x3 convolution over a 2x upsampled map (nearest neighbour), as four 2x2 convolutions over the map itself.
 
-Nearest-neighbour doubling makes two of a 3x3 kernel's three rows, and two of its columns, read the same pixel.
-Which two depends on the output's row and column being even or odd: four phases, each with a 2x2 kernel of summed
-weights. That is 4/9 of the products and a quarter of the pixels; with whole numbers, the same result to the bit.
+Upsampling makes two of a 3x3 kernel's three rows, and two of its columns, read the same pixel. Which two depends on
+the output's row and column being even or odd: four phases, each with a 2x2 kernel of summed weights. That is 4/9 of
+the products and a quarter of the pixels; with integers, the same result to the bit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def phase_kernels(weight: Tensor) -> list[Tensor]:
-    """[O, C, 3, 3] -> four [O, C, 2, 2] in its dtype, for even and odd rows, and in each for even and odd columns."""
+    """[O, C, 3, 3] -> four [O, C, 2, 2] in its dtype: even rows, then odd, each with even columns, then odd."""
     return [_fold(_fold(weight, 2, row), 3, column) for row in (0, 1) for column in (0, 1)]
 
 
@@ -23,18 +23,18 @@ def _fold(weight: Tensor, dim: int, odd: int) -> Tensor:
 
 
 def window(padded: Tensor, phase: int) -> Tensor:
-    """What a phase reads of a picture with a border of one pixel: [H + 2, W + 2, C] -> [H + 1, W + 1, C]."""
+    """What a phase reads of a map padded by one pixel: [H + 2, W + 2, C] -> [H + 1, W + 1, C]."""
     row, column = divmod(phase, 2)
     return padded[row : len(padded) - 1 + row, column : padded.shape[1] - 1 + column]
 
 
 def phases(doubled: Tensor) -> list[Tensor]:
-    """The four phases of a doubled picture, to be written: [2 H, 2 W, O] -> four views [H, W, O]."""
+    """The four phases of an upsampled map, as views to write to: [2 H, 2 W, O] -> four [H, W, O]."""
     return [doubled[row::2, column::2] for row in (0, 1) for column in (0, 1)]
 
 
 def doubled_conv2d(x: Tensor, kernels: list[Tensor]) -> Tensor:
-    """A convolution of x [B, C, H, W] with its pixels doubled by `phase_kernels` of a float weight, padded by one.
+    """A convolution, padded by one, of x [B, C, H, W] upsampled 2x, by the `phase_kernels` of a float weight.
 
     -> [B, O, 2 H, 2 W], channels last.
     """

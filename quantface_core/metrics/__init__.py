@@ -1,16 +1,15 @@
-"""How good pictures are: metrics without weights of their own, and pyiqa's by name.
+"""Image quality metrics: built-in ones, which need no weights, and pyiqa's by name.
 
-Pictures are [B, 3, H, W] in 0 to 1; a metric gives one score a picture, [B].
+Images are [B, 3, H, W] in 0 to 1; a metric returns one score per image, [B].
 """
 
-from .builtin import BUILTIN_METRICS, LOWER_BETTER, Metric, gmsd, ms_ssim, psnr, ssim
-from .by_name import PyiqaMetric, frechet_distance, full_reference, pyiqa_metric
+from .builtin import BUILTIN_METRICS, gmsd, ms_ssim, psnr, ssim
+from .by_name import frechet_distance, full_reference, pyiqa_metric
+from .metric import Metric
 
 __all__ = [
     "BUILTIN_METRICS",
-    "LOWER_BETTER",
     "Metric",
-    "PyiqaMetric",
     "frechet_distance",
     "full_reference",
     "gmsd",

@@ -1,6 +1,7 @@
-"""How alike two pictures are, without weights: differentiable, in plain torch, one score a picture.
+"""Image similarity without weights: differentiable, in plain torch, one score per image.
 
-Numbers agree with pyiqa's, which the field reports, to 1e-3: brightness is Rec. 601 luma, 0 to 1.
+Images are [B, 3, H, W] in 0 to 1. Values agree with pyiqa's, which papers report, to 1e-3: brightness is Rec. 601 luma,
+0 to 1.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ImageError
+from .metric import Metric
 
-Metric = Callable[[Tensor, Tensor], Tensor]
+_Compute = Callable[[Tensor, Tensor], Tensor]
 _LUMA = (0.299, 0.587, 0.114)
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # MS-SSIM's, finest scale first
 _WINDOW, _SIGMA = 11, 1.5
@@ -24,8 +26,8 @@ _STEADY = 170 / 255**2  # GMSD's constant, for brightness in 0 to 1
 _TINY = 1e-12  # under a root, so that its gradient stays finite
 
 
-def _in_float32(metric: Metric) -> Metric:
-    """The same outside autocast: variances are small differences of large sums, which bfloat16 loses."""
+def _in_float32(metric: _Compute) -> _Compute:
+    """Run a metric outside autocast: variances are small differences of large sums, which bfloat16 loses."""
 
     @functools.wraps(metric)
     def score(pictures: Tensor, references: Tensor) -> Tensor:
@@ -43,22 +45,25 @@ def _no_autocast(device: str) -> AbstractContextManager[Any]:
 
 
 def psnr(pictures: Tensor, references: Tensor) -> Tensor:
-    """Peak signal over error, dB, [B]; at most 120."""
+    """Peak signal-to-noise ratio in dB, [B]; at most 120."""
     error = (pictures.float() - references.float()).square().flatten(1).mean(1)
     return -10 * error.clamp_min(1e-12).log10()
 
 
 @_in_float32
 def ssim(pictures: Tensor, references: Tensor) -> Tensor:
-    """Structural similarity of brightness, [B], 1 = the same (Wang et al. 2004)."""
+    """Structural similarity of luma, [B], 1 = identical (Wang et al. 2004)."""
     return _similarity(_luma(pictures), _luma(references))[0]
 
 
 @_in_float32
 def ms_ssim(pictures: Tensor, references: Tensor) -> Tensor:
-    """Multi-scale structural similarity of brightness, [B] (Wang et al. 2003). Raises ImageError below 161 pixels."""
+    """Multi-scale structural similarity of luma, [B], 1 = identical (Wang et al. 2003).
+
+    Raises ImageError for sides below 161 pixels.
+    """
     if min(pictures.shape[-2:]) <= (_WINDOW - 1) * 2 ** (len(_WEIGHTS) - 1):
-        raise ImageError(f"MS-SSIM needs more than 160 pixels a side, got {list(pictures.shape[-2:])}")
+        raise ImageError(f"MS-SSIM needs more than 160 pixels per side, got {list(pictures.shape[-2:])}")
     a, b = _luma(pictures), _luma(references)
     score = torch.ones(len(a), dtype=a.dtype, device=a.device)
     for i, weight in enumerate(_WEIGHTS):
@@ -71,15 +76,18 @@ def ms_ssim(pictures: Tensor, references: Tensor) -> Tensor:
 
 @_in_float32
 def gmsd(pictures: Tensor, references: Tensor) -> Tensor:
-    """Gradient magnitude similarity deviation of brightness, [B], 0 = the same (Xue et al. 2014)."""
+    """Gradient magnitude similarity deviation of luma, [B], 0 = identical (Xue et al. 2014)."""
     a, b = (_gradient(F.avg_pool2d(_luma(x), 2)) for x in (pictures, references))
     likeness = (2 * a * b + _STEADY) / (a.square() + b.square() + _STEADY)
     return (likeness.flatten(1).var(1) + _TINY).sqrt()
 
 
-BUILTIN_METRICS: dict[str, Metric] = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "gmsd": gmsd}
-LOWER_BETTER = frozenset({"gmsd"})
-"""Of ours; of the others, higher is better."""
+BUILTIN_METRICS = {
+    "psnr": Metric("psnr", psnr),
+    "ssim": Metric("ssim", ssim),
+    "ms_ssim": Metric("ms_ssim", ms_ssim),
+    "gmsd": Metric("gmsd", gmsd, lower_better=True),
+}
 
 
 def _luma(pictures: Tensor) -> Tensor:
@@ -88,14 +96,14 @@ def _luma(pictures: Tensor) -> Tensor:
 
 
 def _gradient(x: Tensor) -> Tensor:
-    """Magnitude of the Prewitt gradient of [B, 1, H, W]."""
+    """Magnitude of the Prewitt gradient of [B, 1, H, W], [B, H, W]."""
     across = torch.tensor([[1.0, 0.0, -1.0]] * 3, dtype=x.dtype, device=x.device).view(1, 1, 3, 3) / 3
     parts = F.conv2d(x, torch.cat([across, across.transpose(2, 3)]), padding=1)
     return (parts.square().sum(1) + _TINY / 255**2).sqrt()
 
 
 def _similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """(SSIM, its contrast and structure alone) of [B, 1, H, W], [B] each."""
+    """(SSIM, its contrast-structure term alone) of [B, 1, H, W], [B] each."""
     offsets = torch.arange(_WINDOW, device=a.device) - _WINDOW // 2
     line = (-offsets.float().square() / (2 * _SIGMA**2)).exp()
     line = line / line.sum()
@@ -107,6 +115,6 @@ def _similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
     covariance = blurred(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
-    contrast = F.relu((2 * covariance + c2) / (var_a + var_b + c2))  # nothing is less alike than unrelated
+    contrast = F.relu((2 * covariance + c2) / (var_a + var_b + c2))  # negative correlation counts as none
     full = contrast * (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     return full.flatten(1).mean(1), contrast.flatten(1).mean(1)

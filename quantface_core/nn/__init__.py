@@ -1,1 +1,1 @@
-"""Layers that hold integers and compute with integers, and how they take their places."""
+"""Low-bit layers, which store and multiply integers, and how they replace a model's float layers."""

@@ -1,4 +1,4 @@
-"""Autocast for low-bit layers: their kernels compute in the dtype of x, and must find all that they made in it."""
+"""Autocast for low-bit layers: kernels compute in the dtype of x, so x is cast first and autocast is off inside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def autocasts(x: Tensor) -> bool:
 
 
 def under_autocast(compute: Callable[[Tensor], Made], x: Tensor) -> Made:
-    """What compute makes of x, cast as autocast casts a layer's input (all but float64); autocast is off inside."""
+    """compute(x) with autocast off, and x cast as autocast casts a layer's input: to its dtype, all but float64."""
     device = x.device.type
     with torch.autocast(device, enabled=False):
         return compute(x if x.dtype == torch.float64 else x.to(torch.get_autocast_dtype(device)))

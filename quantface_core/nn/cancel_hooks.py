@@ -1,4 +1,4 @@
-"""Poll for cancellation before each layer's forward and backward: one face or step may take a minute."""
+"""Poll for cancellation before each layer's forward and backward: one face or training step may take a minute."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def cancel_hooks(check: Callable[[], None], *models: nn.Module) -> Iterator[None]:
-    """While it lasts every layer of the models calls `check` before its forward and before its backward pass.
+    """Within this context, every leaf layer of the models calls `check` before its forward and its backward pass.
 
-    An exception of `check` ends the work.
+    An exception that `check` raises propagates and ends the work.
     """
 
     def before_forward(_: nn.Module, __: Any) -> None:

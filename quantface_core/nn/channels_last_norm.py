@@ -1,4 +1,4 @@
-"""Group normalization of maps that low-bit convolutions write, channels last, on GPUs."""
+"""Group normalization of channels-last feature maps, as low-bit convolutions write them, on GPUs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .replace import replace_modules
 class ChannelsLastGroupNorm(nn.GroupNorm):
     """`torch.nn.GroupNorm` over [B, C, H, W] of any float dtype; a Triton kernel where x is channels last on a GPU.
 
-    Torch's own would first copy such a map to another layout. The result is as x: shape, dtype and layout.
+    Torch's own would first copy such a map to another layout. The result has the shape, dtype and layout of x.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -21,11 +21,11 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
         return triton.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def uses_triton(self, x: Tensor) -> bool:
-        """Whether x [B, C, H, W] is normalized by the Triton kernel: channels last, on a GPU, no gradients wanted."""
+        """Whether x [B, C, H, W] is normalized by the Triton kernel: channels last, on a GPU, gradients off."""
         return not torch.is_grad_enabled() and _is_channels_last(x) and not triton.unavailable(x.device)
 
     def forward_silu(self, x: Tensor) -> Tensor:
-        """silu(norm(x)) in one pass, of an x that `uses_triton` accepts; shape, dtype and layout of x."""
+        """silu(norm(x)) in one pass, for an x that `uses_triton` accepts; in the shape, dtype and layout of x."""
         return triton.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, silu=True)
 
 
@@ -35,7 +35,7 @@ def _is_channels_last(x: Tensor) -> bool:
 
 
 def replace_norms(model: nn.Module) -> None:
-    """Put `ChannelsLastGroupNorm` in the places of torch's group norms, with their weights."""
+    """Replace torch's affine group norms by `ChannelsLastGroupNorm` with the same weights, in place."""
 
     def replacement(module: nn.Module) -> nn.Module | None:
         if type(module) is not nn.GroupNorm or not module.affine:

@@ -1,4 +1,4 @@
-"""Cache of layers whose input is constant, such as the time embedding: saves 130 kernel launches on a GPU."""
+"""Cache the output of layers whose input is constant, such as the time embedding: saves 130 GPU kernel launches."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from .qlayer import QuantLayer
 
 @dataclass(frozen=True, eq=False)
 class CachedResult:
-    """A result, and what it was made of."""
+    """A result, and what it was computed from."""
 
     result: Tensor  # [1, ...]
-    of: tuple[Any, ...]  # the input's shape without its batch, its dtype and device
+    form: tuple[Any, ...]  # the input's shape without the batch, its dtype and device
     layers: Sequence[nn.Module]
-    marks: list[Any]
+    weights: list[Any]  # what changes with the layers' weights: see `_weights`
 
     def is_current(self) -> bool:
-        """Whether the layers' weights are what they were."""
-        return _same(self.marks, _marks(self.layers))
+        """Whether the layers' weights are unchanged."""
+        return _same(self.weights, _weights(self.layers))
 
 
 class ConstantCache:
-    """Keeps a result for as long as the weights that it was made with are the same, and an input row's shape is.
+    """Keeps a result while the weights that it was computed with and the shape of an input row stay the same.
 
-    One row stands for a batch of any size: a captured graph reads what is kept, whatever else runs in between. Not on
-    processors, where work is cheap to start, nor where gradients are wanted. A copy starts empty.
+    One row stands for a batch of any size: a captured graph reads the cached result, whatever runs in between. Not
+    used on CPUs, where launching work is cheap, nor where gradients are enabled. A copy starts empty.
     """
 
     def __init__(self) -> None:
-        self.kept: CachedResult | None = None
+        self.cached: CachedResult | None = None
 
     def __call__(self, x: Tensor, layers: Sequence[nn.Module], compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `compute` makes of x [B, ...], whose rows are the same and always were, and of the layers' weights.
+        """compute(x) for x [B, ...] whose rows are all equal, at every call; it may depend on the layers' weights too.
 
-        [1, ...] where it is kept, else [B, ...].
+        [1, ...] where it is cached, else [B, ...].
         """
         if torch.is_grad_enabled() or x.device.type == "cpu":
             return compute(x)
-        of = (x.shape[1:], x.dtype, x.device)
-        kept = self.kept  # another thread may put its own there meanwhile
-        if not (kept and kept.of == of and _same(kept.layers, layers) and kept.is_current()):
-            kept = self.kept = CachedResult(compute(x[:1]), of, layers, _marks(layers))
-        return kept.result
+        form = (x.shape[1:], x.dtype, x.device)
+        cached = self.cached  # another thread may replace it meanwhile
+        if not (cached and cached.form == form and _same(cached.layers, layers) and cached.is_current()):
+            cached = self.cached = CachedResult(compute(x[:1]), form, layers, _weights(layers))
+        return cached.result
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ConstantCache, ()
 
 
 def constant_caches(model: nn.Module) -> list[ConstantCache]:
-    """All of a model's."""
+    """All constant caches of a model's modules."""
     return [value for module in model.modules() for value in vars(module).values() if isinstance(value, ConstantCache)]
 
 
-def _marks(layers: Sequence[nn.Module]) -> list[Any]:
-    """What is another object, or has another number, once a layer's weights are others."""
-    return [mark for layer in layers for mark in _marks_of(layer)]
+def _weights(layers: Sequence[nn.Module]) -> list[Any]:
+    """Objects and version numbers, at least one of which differs once a layer's weights have changed."""
+    return [value for layer in layers for value in _weights_of(layer)]
 
 
-def _marks_of(layer: nn.Module) -> list[Any]:
+def _weights_of(layer: nn.Module) -> list[Any]:
     if isinstance(layer, QuantLayer):
         return [layer.kernel()]
     weights = list(layer.parameters())

@@ -1,7 +1,7 @@
-"""Move channel scales and signs from low-bit layers to what makes their input (DESIGN.md section 3.1).
+"""Fold channel scales and signs of low-bit layers into the producers of their inputs (docs/method.md, section 2).
 
-Where nothing but linear maps lie between, the product stays as it was, and balancing is a rotation alone: at every
-call one pass over the activations less.
+Where nothing but linear ops lie between, the result is unchanged, and the rotation is all that is left of balancing:
+one pass over the activations fewer at every call.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..kernels.balance import per_row
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.hadamard import rotation_signs
 from .qlayer import QuantLayer
 
-_FARTHEST = 2.0**12  # from 1: numbers multiplied by more may not fit a file's float16
+_FARTHEST = 2.0**12  # largest factor, or its inverse: values multiplied by more may not fit a file's float16
 
 
 class FoldPath(NamedTuple):
-    """Channels from the layer or norm that makes them to the layers that alone read them, all linear between."""
+    """Channels from their producer, a layer or norm, to their only consumers, with nothing but linear ops between."""
 
     producer: nn.Module
-    rows: slice  # which of the producer's outputs
+    rows: slice  # which of the producer's output channels
     consumers: Sequence[nn.Module]
 
 
 def fold(path: FoldPath) -> bool:
-    """Give the consumers' scales and signs to the producer, in place; False = they are not alike, or not low-bit."""
+    """Fold the consumers' scales and signs into the producer, in place.
+
+    False, with nothing changed, where consumers are not all low-bit, their factors differ, or are too far from 1.
+    """
     low = [consumer for consumer in path.consumers if isinstance(consumer, QuantLayer)]
     if len(low) < len(path.consumers):
         return False
@@ -39,14 +43,16 @@ def fold(path: FoldPath) -> bool:
         return False
     multiply(path.producer, path.rows, factors)
     for consumer in low:
-        consumer.balance_by(rotation_signs(consumer.rotation).to(factors))  # which the rotation's own undo
+        # The rotation's signs, which cancel its own.
+        consumer.set_channel_scale(rotation_signs(consumer.rotation).to(factors))
     return True
 
 
 def fold_ahead(paths: Iterable[FoldPath], built: Mapping[nn.Module, QuantLayer]) -> dict[nn.Module, nn.Module]:
-    """Fold into the low-bit layers that will take places, and into copies of other modules: the model stays as it is.
+    """Fold into low-bit layers before they are put in, and into copies of other modules: the model stays unchanged.
 
-    `built` and the result say what takes over from what: whole layers, and a module's tensors.
+    `built` maps modules to the layers that will replace them; the result maps modules to their copies, whose tensors
+    they are to take (`take_tensors`).
     """
     copies: dict[nn.Module, nn.Module] = {}
 
@@ -62,31 +68,31 @@ def fold_ahead(paths: Iterable[FoldPath], built: Mapping[nn.Module, QuantLayer])
 
 
 def take_tensors(copies: Mapping[nn.Module, nn.Module]) -> None:
-    """Give every module its copy's own parameters and buffers."""
+    """Set every module's parameters and buffers to those of its copy, in place."""
     for module, made in copies.items():
         for name, tensor in (*made.named_parameters(recurse=False), *made.named_buffers(recurse=False)):
             setattr(module, name, tensor)
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """A module that shares the other's parameters and buffers until it is given its own."""
+    """A shallow copy that shares the module's parameters and buffers until its own are set."""
     made = copy.copy(module)
     made._parameters, made._buffers = dict(module._parameters), dict(module._buffers)
     return made
 
 
 def _factors(layer: QuantLayer) -> Tensor:
-    """What a layer multiplies its channels by before it mixes them, [C] float32."""
+    """What a layer multiplies its input channels by before it mixes them (scales times signs), [C] float32."""
     return ChannelTransform(layer.channel_scale, layer.rotation).factors
 
 
 @torch.no_grad()
 def multiply(producer: nn.Module, rows: slice, factors: Tensor) -> None:
-    """Multiply some outputs of a norm or layer by factors [rows], none of them zero."""
+    """Multiply some output channels of a norm or layer by factors [rows], none of them zero, in place."""
     if isinstance(producer, QuantLayer):
         producer.multiply_outputs(rows, factors)
         return
     for name, old in list(producer.named_parameters(recurse=False)):
-        new = old.clone()  # old may be a tensor of inference mode, which is not changed outside of it
-        new[rows] *= factors.view(-1, *[1] * (old.ndim - 1)).to(old)
+        new = old.clone()  # old may be an inference tensor, which cannot be changed outside inference mode
+        new[rows] *= per_row(factors, old).to(old)
         setattr(producer, name, nn.Parameter(new, old.requires_grad))

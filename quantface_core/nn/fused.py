@@ -1,6 +1,6 @@
 """Low-bit layers with the norm, activation and additions around them, in one kernel where their backend fuses.
 
-Elsewhere, and where gradients are wanted, step by step.
+Elsewhere, and where gradients are enabled, they run one by one.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def norm_conv(
     channel_bias: Tensor | None = None,
     skip: Tensor | None = None,
 ) -> Tensor:
-    """conv(act(norm(x))) + channel_bias [B or 1, O] + skip: x [B, C, H, W] -> [B, O, H', W']. `act` is SiLU or nothing.
+    """conv(act(norm(x))) + channel_bias [B or 1, O] + skip: x [B, C, H, W] -> [B, O, H', W']. `act` is SiLU or None.
 
-    Additions may be made in place, in what the convolution gave, unless gradients are wanted.
+    Additions may be done in place, into the convolution's output, unless gradients are enabled.
     """
     if not fuses(conv) or isinstance(conv, QuantPointwiseConv2d) or not isinstance(norm, nn.GroupNorm):
         y = conv(norm_act(norm, act, x))
@@ -49,14 +49,14 @@ def norm_conv(
 
 
 def norm_act(norm: nn.Module, act: Callable[[Tensor], Tensor] | None, x: Tensor) -> Tensor:
-    """act(norm(x)), where it can be in one pass; `act` is SiLU or nothing."""
+    """act(norm(x)), in one pass where possible; `act` is SiLU or None."""
     if act is not None and isinstance(norm, ChannelsLastGroupNorm) and norm.uses_triton(x):
         return norm.forward_silu(x)
     return norm(x) if act is None else act(norm(x))
 
 
 def add(x: Tensor, y: Tensor) -> Tensor:
-    """x + y; in x, a layer's own result, unless gradients need it."""
+    """x + y; in place in x, a layer's fresh output, unless gradients are enabled."""
     return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
@@ -70,15 +70,15 @@ def norm_linear(layers: Sequence[nn.Module], norm: nn.Module | None, x: Tensor) 
 
 
 def linear_add(layer: nn.Module, x: Tensor, skip: Tensor, gated: bool = False) -> Tensor:
-    """layer(x) + skip, tokens [..., C], of a layer that `fuses`.
+    """layer(x) + skip over tokens, x [..., C] and skip [..., O] -> [..., O]; only for a layer that `fuses`.
 
-    `gated`: of the first half of x times the GELU of the second.
+    `gated`: x is [..., 2 C]; the layer's input is its first half times the GELU of its second.
     """
     return project((layer,), x, LinearFusion(gated=gated, skip=skip.reshape(-1, skip.shape[-1])))[0]
 
 
 def conv_add(conv: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
-    """conv(x) + skip, maps."""
+    """conv(x) + skip: x [B, C, H, W] and skip [B, O, H', W'] -> [B, O, H', W']."""
     if not fuses(conv):
         return skip + conv(x)
     if isinstance(conv, QuantPointwiseConv2d):

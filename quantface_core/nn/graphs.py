@@ -1,11 +1,11 @@
-"""Parts of a model as CUDA graphs: a face's 1400 kernels are started by four calls in place of one each.
+"""Parts of a model as CUDA graphs: four launches per face instead of one for each of its 1400 kernels.
 
-A shape is computed eagerly the first time, captured the second and replayed from then on: a single photo would gain
-nothing. Where capturing fails, now or for good, everything is computed eagerly. A graph holds the addresses of weights
-and of what was made of them: it is dropped when they are others.
+A shape runs eagerly the first time, is captured the second and replayed from then on: a single photo would gain
+nothing. Where capture fails, for now or for good, everything runs eagerly. A graph holds the addresses of weights and
+of tensors derived from them, so it is dropped when these are replaced.
 
-Captured by hand, not by `torch.compile`: its own graphs do not work with the allocator that ComfyUI chooses, and it
-takes minutes before the first picture.
+Captured by hand, not by `torch.compile`: its graphs do not work with the allocator that ComfyUI chooses, and it takes
+minutes before the first image.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ..runtime.memory import is_out_of_memory
 from .autocast import autocasts
 from .constant_cache import constant_caches
 from .qlayer import QuantLayer
 
 _allowed = ContextVar("graphs_allowed", default=True)
-_LEAST = 6 << 30  # bytes of a device, below which it has no room for maps that stay
+_LEAST = 6 << 30  # bytes of device memory, below which there is no room for feature maps that stay allocated
 Run = Callable[..., Any]
 """Called with a part's name, its function and that function's arguments."""
 
 
 @contextmanager
 def without_graphs() -> Iterator[None]:
-    """While it lasts, every part runs eagerly: a replay runs no Python, neither hooks nor a layer's own code."""
+    """Within this context, every part runs eagerly: a replay runs no Python, neither hooks nor a layer's own code."""
     token = _allowed.set(False)
     try:
         yield
@@ -42,14 +43,14 @@ def without_graphs() -> Iterator[None]:
 
 
 class Recorder(Protocol):
-    """What captures: `CudaRecorder`, or a stand-in."""
+    """Captures graphs: `CudaRecorder`, or a stand-in."""
 
     def capture(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-        """What work returns, and a call that computes it anew, in the same tensors."""
+        """Run `work`; return its result, and a function that recomputes it into the same tensors."""
 
 
 class CudaRecorder:
-    """CUDA's graphs, which share their memory: one part is done when the next one begins."""
+    """Captures CUDA graphs that share one memory pool: a part is done before the next one starts."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -57,7 +58,7 @@ class CudaRecorder:
             self._pool, self._side = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
 
     def capture(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-        with torch.cuda.device(self._device):  # streams belong to one, and the current one may be another
+        with torch.cuda.device(self._device):  # streams belong to one device, and another may be current
             self._warm_up(work)
             graph = torch.cuda.CUDAGraph()
             made = self._record(graph, work)
@@ -65,7 +66,7 @@ class CudaRecorder:
         return made, graph.replay
 
     def _warm_up(self, work: Callable[[], Any]) -> None:
-        """Make once what is made once, outside the graph; then free what the graph has to make for itself."""
+        """Do one-time work outside the graph; then free the cached memory: the graph allocates its own."""
         self._side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._side):
             work()
@@ -74,7 +75,7 @@ class CudaRecorder:
         torch.cuda.empty_cache()
 
     def _record(self, graph: torch.cuda.CUDAGraph, work: Callable[[], Any]) -> Any:
-        # Not `torch.cuda.graph`, which leaves the capture's stream in place where its end fails.
+        # Not `torch.cuda.graph`, which leaves the capture's stream current where ending the capture fails.
         with torch.cuda.stream(self._side):
             # Other threads may go on using the device meanwhile.
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
@@ -87,7 +88,7 @@ class CudaRecorder:
         try:
             graph.capture_end()
         except RuntimeError:
-            # torch's allocator would believe for ever that the capture goes on, and free nothing.
+            # Else torch's allocator would assume for good that the capture goes on, and free nothing.
             for give_back in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
                 with suppress(RuntimeError, AttributeError):
                     getattr(torch._C, give_back)(torch.cuda.current_device(), self._pool)
@@ -95,7 +96,10 @@ class CudaRecorder:
 
 
 def cuda_recorder(device: torch.device) -> Recorder | None:
-    """A recorder for a device; None where there are no such graphs, or no room, or QUANTFACE_GRAPHS is 0."""
+    """A recorder for a device; None where it has no CUDA graphs or less than 6 GiB, or QUANTFACE_GRAPHS is 0.
+
+    None too while the current stream is already being captured.
+    """
     if device.type != "cuda" or torch.version.hip is not None or os.environ.get("QUANTFACE_GRAPHS") == "0":
         return None
     if torch.cuda.is_current_stream_capturing() or torch.cuda.get_device_properties(device).total_memory < _LEAST:
@@ -106,7 +110,7 @@ def cuda_recorder(device: torch.device) -> Recorder | None:
 class Graphs:
     """The graphs of one model. A copy starts empty."""
 
-    failed = False  # of the process: what cannot be captured once will not be later, unless memory was short
+    failed = False  # in the whole process: what fails to capture once will fail again, unless memory was short
 
     def __init__(self, recorder: Callable[[torch.device], Recorder | None] = cuda_recorder) -> None:
         self._recorder_for, self._lock = recorder, threading.Lock()
@@ -116,7 +120,7 @@ class Graphs:
         return Graphs, (self._recorder_for,)
 
     def drop(self) -> None:
-        """Forget all graphs, and with them their memory."""
+        """Discard all graphs and free their memory."""
         self._recorder: Recorder | None = None
         self._captured: dict[Any, _Captured] = {}
         self._seen: set[Any] = set()
@@ -125,12 +129,15 @@ class Graphs:
 
     @contextmanager
     def running(self, model: nn.Module, device: torch.device, wanted: bool = True) -> Iterator[Run]:
-        """Gives what runs parts of the model, by graph where it can; results hold until the part runs again."""
+        """Yield a function that runs parts of the model, as graphs where possible; a result holds until its next run.
+
+        One thread at a time uses the graphs; others run eagerly meanwhile.
+        """
         is_ours = self._lock.acquire(blocking=False)
         try:
             yield self._runner(model, device) if is_ours and wanted and self._may_run() else _eager
-        except torch.cuda.OutOfMemoryError:
-            if is_ours:
+        except RuntimeError as error:
+            if is_ours and is_out_of_memory(error):
                 self.drop()
             raise
         finally:
@@ -149,7 +156,7 @@ class Graphs:
     def _run(self, model: nn.Module, part: str, work: Callable[..., Any], *given: Any) -> Any:
         inputs, form = tree_flatten(given)
         shapes = tuple((tuple(x.shape), x.dtype, x.stride()) for x in inputs)
-        # Tensors of inference mode cannot be written to outside it; under autocast other kernels run, by its dtype.
+        # Inference tensors cannot be written to outside inference mode; under autocast, its dtype decides what runs.
         cast = [torch.get_autocast_dtype(x.device.type) for x in inputs[:1] if autocasts(x)]
         modes = torch.is_inference_mode_enabled(), *cast
         key = part, repr(form), shapes, modes
@@ -165,13 +172,13 @@ class Graphs:
         return captured.made
 
     def _capture(self, work: Callable[..., Any], inputs: list[Tensor]) -> _Captured | None:
-        """None where it fails, and then nothing more is captured."""
+        """None where capture fails, after which nothing more is captured."""
         assert self._recorder
         try:
             return _Captured(self._recorder, work, inputs)
-        except RuntimeError as error:  # the driver's, the allocator's, torch's; not a cancellation
-            lacks_memory = isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
-        # Only now, without the error: it holds the maps of what failed.
+        except RuntimeError as error:  # from the driver, the allocator or torch; not a cancellation
+            lacks_memory = is_out_of_memory(error)
+        # Only now that the error is gone: it references the feature maps of the failed capture.
         self.drop()
         self._lacks_memory = lacks_memory
         Graphs.failed = Graphs.failed or not lacks_memory
@@ -186,7 +193,7 @@ def _eager(part: str, work: Callable[..., Any], *given: Any) -> Any:
 
 
 class _Captured:
-    """One part for one shape: tensors that inputs are copied into, and those that results appear in."""
+    """One part for one shape: the tensors that inputs are copied into, and those that results appear in."""
 
     def __init__(self, recorder: Recorder, work: Callable[..., Any], inputs: list[Tensor]) -> None:
         self._held = [x.clone() for x in inputs]
@@ -200,27 +207,26 @@ class _Captured:
 
 
 class _State:
-    """What a graph counts on: a model's modules, where their tensors are, the kernels of its low-bit layers, and what
-    its constant caches keep.
+    """What a graph relies on: a model's modules, their tensors' addresses, its low-bit layers' kernels, cached results.
 
-    Compared before every face: as flat lists it takes a third of a millisecond. Kernels and kept results are held, so
-    that what a graph reads stays where it is until it is dropped.
+    Compared before every face: with flat lists that takes a third of a millisecond. Kernels and the results of constant
+    caches are held, so that what a graph reads stays in place until the graph is dropped.
     """
 
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
         self._children = [(m._modules, tuple(m._modules.items())) for m in modules if m._modules]
-        self._kernels = [(m, m._kernel) for m in modules if isinstance(m, QuantLayer)]
+        self._prepared = [(m, m._prepared) for m in modules if isinstance(m, QuantLayer)]
         tables = [table for m in modules for table in (m._parameters, m._buffers)]
-        self._kept = [(cache, cache.kept) for cache in constant_caches(model)]
+        self._cached = [(cache, cache.cached) for cache in constant_caches(model)]
         self._tensors = [(table, name, _place(x)) for table in tables for name, x in table.items()]
 
     def holds(self) -> bool:
-        """Whether everything is where it was."""
+        """Whether all of it is the same, at the same addresses."""
         return (
             all(tuple(table.items()) == children for table, children in self._children)
-            and all(layer._kernel is kernel for layer, kernel in self._kernels)
-            and all(cache.kept is kept and (kept is None or kept.is_current()) for cache, kept in self._kept)
+            and all(layer._prepared is prepared for layer, prepared in self._prepared)
+            and all(cache.cached is entry and (entry is None or entry.is_current()) for cache, entry in self._cached)
             and all(_place(table.get(name)) == place for table, name, place in self._tensors)
         )
 

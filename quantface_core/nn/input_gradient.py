@@ -1,6 +1,6 @@
-"""Gradients by the input of a frozen low-bit layer: those of the float layer that it stands for.
+"""Input gradients of a frozen low-bit layer: those of a float layer with its dequantized weight.
 
-Rounding passes them on as it stands (straight-through), and the integers take none: `trainable.py` is for that.
+Rounding passes gradients through unchanged (straight-through); the integers get none: to train, see `trainable.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def needs_gradient(x: Tensor) -> bool:
 def with_input_gradient(
     compute: Callable[[Tensor], Tensor], gradient: Callable[[Tensor, torch.Size], Tensor], x: Tensor
 ) -> Tensor:
-    """compute(x), computed without gradients; `gradient` makes that of x from the result's and x's shape."""
+    """compute(x), not recorded by autograd; `gradient(output_gradient, x.shape)` returns the gradient of x."""
     made: Tensor = _InputGradient.apply(x, compute, gradient)
     return made
 

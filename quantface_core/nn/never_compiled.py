@@ -1,6 +1,6 @@
-"""Low-bit layers inside a model that `torch.compile` is given: their kernels are compiled already.
+"""Keep `torch.compile` out of a model's low-bit layers: their kernels are compiled already.
 
-A compiler cannot follow how they are prepared, and knows no prepacked weights.
+The compiler cannot trace how they are prepared, and does not know prepacked weights.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def never_compiled(function: _Function) -> _Function:
-    """The function, run as it is written wherever compiled code calls it."""
+    """The function, run eagerly (a graph break) wherever compiled code calls it."""
     return cast(_Function, torch.compiler.disable(function))

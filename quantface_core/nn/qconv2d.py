@@ -1,4 +1,4 @@
-"""A convolution at 3 to 8 bits: any stride and padding, one group."""
+"""A 3- to 8-bit 2D convolution: any stride, any zero padding, no dilation, one group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_input
 
-from ..kernels.backend import Backend
+from ..kernels.backend import Backend, Conv2dSpec
+from ..kernels.channel_transform import ChannelTransform
 from ..kernels.fusion import Conv2dFusion, FusedConv2d
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
@@ -36,36 +37,27 @@ class QuantConv2d(QuantLayer):
         super().__init__(shape, fmt, bias)
         self.out_channels, self.in_channels, *_ = shape
         self.kernel_size, self.stride, self.padding = shape[2:], stride, padding
-        self._phases_of: dict[torch.dtype, list[Tensor]] = {}
-        self.fuse_upsample = False  # whether `forward_upsampled` is what its place will call: see `swap`
+        self.fuse_upsample = False  # whether its parent calls `forward_upsampled`, not `forward`: see `swap`
 
     def _empty(self, fmt: LayerFormat) -> QuantLayer:
         return QuantConv2d(self.shape, fmt, self.bias is not None, self.stride, self.padding)
 
-    def _make_kernel(self, backend: Backend) -> Any:
-        fmt = self.format
+    def _make_kernel(self, backend: Backend, transform: ChannelTransform) -> Any:
         return backend.Conv2d(
-            self.stored_weight(),
-            fmt.activation_bits,
-            fmt.clip,
-            self.stride,
-            self.padding,
-            self.bias,
-            self._transform,
-            self.fuse_upsample,
-            fmt.zero_point,
+            Conv2dSpec(
+                weight=self.stored_weight(),
+                activations=self.activations,
+                bias=self.bias,
+                transform=transform,
+                stride=self.stride,
+                padding=self.padding,
+                fuse_upsample=self.fuse_upsample,
+            )
         )
-
-    def release(self) -> None:
-        super().release()
-        self._phases_of = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_phases_of": {}}
 
     @never_compiled
     def forward(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
-        """`fusion`: only of a layer that `fused.fuses`."""
+        """See the class for shapes; `fusion` only where `fused.fuses` the layer."""
         if x.ndim == 3:
             return self.forward(x[None], fusion)[0]
         if needs_gradient(x):
@@ -81,7 +73,7 @@ class QuantConv2d(QuantLayer):
         if autocasts(x):
             return under_autocast(partial(self._compute, fusion=fusion), x)
         if not len(x) or any(n + 2 * p < k for n, p, k in zip(x.shape[2:], self.padding, self.shape[2:], strict=True)):
-            # Nothing to compute: torch's own empty result, or its own error.
+            # Nothing to compute: torch returns its own empty result, or raises its own error.
             return F.conv2d(x, x.new_empty(self.shape), None, self.stride, self.padding)
         kernel = self.kernel()
         if isinstance(kernel, FusedConv2d):
@@ -92,7 +84,7 @@ class QuantConv2d(QuantLayer):
 
     @never_compiled
     def forward_upsampled(self, x: Tensor) -> Tensor:
-        """As forward of x with every pixel doubled (nearest neighbour), in fewer products where it can be."""
+        """`forward` of x ([B, C, H, W] or [C, H, W]) upsampled 2x (nearest neighbour), in fewer products if it can."""
         if x.ndim == 3:
             return self.forward_upsampled(x[None])[0]
         if needs_gradient(x):
@@ -117,15 +109,18 @@ class QuantConv2d(QuantLayer):
         return self._joined(y, doubled_conv2d(x, self._phases(x.dtype)) if self.format.rank else None)
 
     def _phases(self, dtype: torch.dtype) -> list[Tensor]:
-        """The branch's `down` for `forward_upsampled`, summed before it is rounded to the dtype."""
-        if dtype not in self._phases_of:
-            kernels = phase_kernels(self._transform.fold(self.stored_branch()[0]))
-            self._phases_of[dtype] = [k.to(dtype).contiguous(memory_format=torch.channels_last) for k in kernels]
-        return self._phases_of[dtype]
+        """The phase kernels [rank, C, 2, 2] of the branch's `down`, summed before they are rounded to the dtype."""
+        prepared = self.prepared()
+        if ("phases", dtype) not in prepared.branches:
+            kernels = (k.to(dtype) for k in phase_kernels(prepared.transform.fold(self.stored_branch()[0])))
+            made = [k.contiguous(memory_format=torch.channels_last) for k in kernels]
+            prepared.branches["phases", dtype] = made
+        phases: list[Tensor] = prepared.branches["phases", dtype]
+        return phases
 
     def _joined(self, y: Tensor, low: Tensor | None) -> Tensor:
-        """The integer product [B, O, H, W] and what its branch adds, from low [B, rank, H, W]."""
-        # Channels last, whatever the backend: norms add in memory's order, and codes downstream depend on it.
+        """The integer product y [B, O, H, W] plus `up` of low [B, rank, H, W], channels last."""
+        # Channels last, whatever the backend: norms sum in memory order, and codes downstream depend on it.
         y = y.permute(0, 2, 3, 1).contiguous()
         if low is not None:
             up = self.branch(low.dtype)[1]

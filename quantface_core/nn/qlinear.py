@@ -1,4 +1,4 @@
-"""A linear layer at 3 to 8 bits."""
+"""A 3- to 8-bit linear layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.backend import Backend
+from ..errors import UsageError
+from ..kernels.backend import Backend, LinearSpec
+from ..kernels.channel_transform import ChannelTransform
 from ..kernels.fusion import FusedLinear, LinearFusion
 from ..types import LayerFormat
 from .autocast import autocasts, under_autocast
@@ -34,12 +36,11 @@ class QuantLinear(QuantLayer):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_cached": None}
 
-    def _make_kernel(self, backend: Backend) -> Any:
-        fmt = self.format
+    def _make_kernel(self, backend: Backend, transform: ChannelTransform) -> Any:
         scale = self.channel_scale.cpu().numpy().tobytes()
-        self.codes_key = (backend.__name__, fmt.activation_bits, fmt.clip, fmt.zero_point, self.rotation, scale)
+        self.codes_key = (backend.__name__, self.activations, self.rotation, scale)
         return backend.Linear(
-            self.stored_weight(), fmt.activation_bits, fmt.clip, self.bias, self._transform, fmt.zero_point
+            LinearSpec(weight=self.stored_weight(), activations=self.activations, bias=self.bias, transform=transform)
         )
 
     @never_compiled
@@ -52,28 +53,33 @@ class QuantLinear(QuantLayer):
         return (gradient @ self.weight.to(gradient.dtype)).view(shape)
 
     def cached(self, x: Tensor) -> Tensor:
-        """As forward, of an input that is mostly the same as the last: its result is kept, and must not be changed."""
+        """`forward` for an input that mostly equals the last one. On CPUs the result is cached: do not change it."""
         if autocasts(x):
             return under_autocast(self.cached, x)
         self.kernel()
-        if torch.is_grad_enabled() or x.device.type != "cpu":  # where comparing would wait for the device
+        if torch.is_grad_enabled() or x.device.type != "cpu":  # a comparison would wait for the device
             return self(x)
-        kept = self._cached  # another thread may put its own there meanwhile
-        if kept is None or kept[0].dtype != x.dtype or not torch.equal(kept[0], x):
-            kept = self._cached = x.clone(), self(x)
-        return kept[1]
+        cached = self._cached  # another thread may replace it meanwhile
+        if cached is None or cached[0].dtype != x.dtype or not torch.equal(cached[0], x):
+            cached = self._cached = x.clone(), self(x)
+        return cached[1]
 
 
 @never_compiled
 def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None = None) -> list[Tensor]:
-    """What linear layers make of one input [..., C], each [..., O].
+    """Apply linear layers to one input [..., C]: one result [..., O] each.
 
-    Low-bit layers of one `codes_key` have it balanced and rounded once: it costs nearly as much as a product.
-    `fusion`: only of layers that `fused.fuses`; its `skip` of one layer alone.
+    Low-bit layers with the same `codes_key` share its codes: balancing and rounding cost nearly as much as a product.
+    Raises UsageError for a `fusion` unless `fused.fuses` every layer, and for its `skip` with several layers: these
+    would ignore it, or add it more than once.
     """
+    if fusion is not None and fusion.skip is not None and len(layers) > 1:
+        raise UsageError(f"a skip is added to the output of one layer, got {len(layers)} layers")
     if not all(isinstance(layer, QuantLinear) for layer in layers):
+        _refuse(fusion)
         return [layer(x) for layer in layers]
     if needs_gradient(x):
+        _refuse(fusion)
         return [QuantLinear.forward(layer, x) for layer in layers if isinstance(layer, QuantLinear)]
     if autocasts(x):
         return under_autocast(lambda cast: project(layers, cast, fusion), x)
@@ -86,6 +92,7 @@ def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None 
             first, *others = (kernel for _, kernel in low)
             made = first.fused(rows, fusion or LinearFusion(), tuple(others))
             return [y.view(*x.shape[:-1], y.shape[1]) for y in made]
+        _refuse(fusion)
         codes, results = low[0][1].codes(rows), []
         for layer, kernel in low:
             y: Tensor = kernel.product(*codes)
@@ -94,3 +101,8 @@ def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None 
                 y.addmm_(rows @ down.t(), up)
             results.append(y.view(*x.shape[:-1], y.shape[1]))
         return results
+
+
+def _refuse(fusion: LinearFusion | None) -> None:
+    if fusion is not None:
+        raise UsageError("only layers whose kernels fuse take a fusion, and none does where gradients are recorded")

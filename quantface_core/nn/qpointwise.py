@@ -1,4 +1,4 @@
-"""A convolution of one tap at 3 to 8 bits, as the linear over pixels that it is."""
+"""A 3- to 8-bit 1x1 convolution, computed as a linear over pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .qlinear import QuantLinear
 class QuantPointwiseConv2d(QuantLinear):
     """[B, C, H, W] or [C, H, W] -> [B, O, H, W] or [O, H, W], channels last, per-pixel activation scales.
 
-    Stored as `QuantLinear`.
+    Stored like a `QuantLinear` [O, C].
     """
 
     kernel_size, stride, padding = (1, 1), (1, 1), (0, 0)

@@ -1,4 +1,4 @@
-"""Put modules in the places of others, wherever a model holds them."""
+"""Replace modules, wherever a model holds them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 _SHORTCUTS = {nn.TransformerEncoderLayer: "activation_relu_or_gelu", nn.TransformerEncoder: "use_nested_tensor"}
-"""What has torch compute from the weights of an encoder's layers, past the layers themselves; false = it does not."""
-_KEPT = "_quantface_shortcut"  # on a module: its shortcut's own value
+"""Flags of torch's fast paths, which use the weights of an encoder's linears without calling them; false = off."""
+_ORIGINAL = "_quantface_shortcut"  # attribute of a module: the original value of its shortcut
 
 
 def replace_modules(model: nn.Module, replacement: Callable[[nn.Module], nn.Module | None]) -> None:
-    """Ask for every child what takes its place, None = it stays; in place. A child held twice is replaced twice."""
+    """Replace every child by `replacement(child)`, None = keep it; in place. A shared child is replaced everywhere."""
     made: dict[nn.Module, nn.Module | None] = {}
     for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):  # the same child under two names included
+        for name, child in list(parent._modules.items()):  # including a child held under two names
             if child is None:
                 continue
             if child not in made:
@@ -26,9 +26,10 @@ def replace_modules(model: nn.Module, replacement: Callable[[nn.Module], nn.Modu
 
 
 def replace_by_name(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
-    """Put modules in the places that have these names, and wherever else the model holds what stood there.
+    """Replace the submodules of these names, wherever the model holds them, in place.
 
-    Torch's encoders call their linears while these are no `nn.Linear`, and go back to their shortcuts afterwards.
+    Torch's encoders lose their fast path while one of their linears is not an `nn.Linear`, and regain it afterwards.
+    Raises AttributeError for a name that the model does not have.
     """
     known = {model.get_submodule(name): module for name, module in modules.items()}
     replace_modules(model, known.get)
@@ -40,12 +41,12 @@ def replace_by_name(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
 
 def _set_shortcut(encoder: nn.Module, shortcut: str) -> None:
     if _has_other_linears(encoder):
-        if not hasattr(encoder, _KEPT):
-            setattr(encoder, _KEPT, getattr(encoder, shortcut))
+        if not hasattr(encoder, _ORIGINAL):
+            setattr(encoder, _ORIGINAL, getattr(encoder, shortcut))
         setattr(encoder, shortcut, False)
-    elif hasattr(encoder, _KEPT):
-        setattr(encoder, shortcut, getattr(encoder, _KEPT))
-        delattr(encoder, _KEPT)
+    elif hasattr(encoder, _ORIGINAL):
+        setattr(encoder, shortcut, getattr(encoder, _ORIGINAL))
+        delattr(encoder, _ORIGINAL)
 
 
 def _has_other_linears(encoder: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Find the layers that can be quantized, and put low-bit ones in their places, by name."""
+"""Find the layers that can be quantized, and replace them by low-bit ones, by name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 from ..errors import ConfigError
 from ..kernels.backend import Backend
 from ..types import LayerFormat
+from .marks import FusesUpsample
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .qlinear import QuantLinear
@@ -18,14 +19,14 @@ from .replace import replace_by_name
 
 Layer = nn.Linear | nn.Conv2d
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-# Hooks defined in these change nothing that a layer computes: the library's look on, torch's make its weight.
+# Hooks from these modules do not change what a layer computes: the library's observe, torch's derive the weight.
 _KNOWN_HOOKS = (__name__.rpartition("nn.")[0], "torch.nn.utils.")
 
 
 def quantizable(model: nn.Module) -> dict[str, Layer]:
     """Linears and ungrouped, undilated, zero-padded 2D convolutions by name, in the model's order.
 
-    Not the model itself, which has no place to put another in, nor layers that compute in a way of their own.
+    Not the model itself, which has no parent to replace it in, nor layers with a forward or foreign hooks of their own.
     """
     return {name: layer for name, layer in _layers(model).items() if not _obstacle(layer)}
 
@@ -36,7 +37,7 @@ def never_quantized(model: nn.Module) -> dict[str, str]:
 
 
 def is_patched(module: nn.Module) -> bool:
-    """Whether calling a module does more than its class says: a forward in place of its own, or somebody's hook."""
+    """Whether calling a module does more than its class says: its forward is replaced, or it has a foreign hook."""
     hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
     known = (str(getattr(hook, "__module__", "")).startswith(_KNOWN_HOOKS) for hook in hooks)
     return "forward" in vars(module) or not all(known)
@@ -47,7 +48,7 @@ def _layers(model: nn.Module) -> dict[str, Any]:
 
 
 def _obstacle(layer: Any) -> str:
-    """What a layer is that keeps it in full precision, in words; empty = nothing."""
+    """What a layer is that keeps it in full precision, as a noun phrase; empty = it can be quantized."""
     if type(layer).forward not in (nn.Linear.forward, nn.Conv2d.forward):
         return f"a {type(layer).__name__}"
     if is_patched(layer):
@@ -59,11 +60,11 @@ def _obstacle(layer: Any) -> str:
     if layer.dilation != (1, 1):
         return "a dilated convolution"
     padding = layer.padding if isinstance(layer.padding, str) else layer.padding_mode
-    return "" if padding == "zeros" else f"a convolution of padding {padding!r}"
+    return "" if padding == "zeros" else f"a convolution with padding {padding!r}"
 
 
 def is_pointwise(layer: nn.Module) -> bool:
-    """Whether a layer is a convolution of single pixels: a linear over them."""
+    """Whether a layer is a 1x1 convolution with stride 1 and no padding: a linear over pixels."""
     if not isinstance(layer, nn.Conv2d):
         return False
     return (*layer.kernel_size, *layer.stride) == (1, 1, 1, 1) and layer.padding == (0, 0)
@@ -75,7 +76,7 @@ def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
 
 
 def empty_like(layer: Layer, fmt: LayerFormat) -> QuantLayer:
-    """A low-bit layer of the same shape, its integers not set yet."""
+    """A low-bit layer of the same shape, with its integers not set yet."""
     shape, bias = tuple(layer.weight.shape), layer.bias is not None
     if fmt.per_pixel:
         return QuantPointwiseConv2d(shape[:2], fmt, bias)
@@ -87,9 +88,9 @@ def empty_like(layer: Layer, fmt: LayerFormat) -> QuantLayer:
 
 
 def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
-    """Replace layers of `model`, in place. Raises ConfigError for a name that is no quantizable layer.
+    """Replace layers of `model`, in place. Raises ConfigError for a name that is not a quantizable layer.
 
-    A convolution in a module with a true `fuse_upsample` is one that is asked for `forward_upsampled`.
+    A convolution whose parent module `FusesUpsample` is called through `forward_upsampled`.
     """
     known = quantizable(model)
     unknown = sorted(set(layers) - set(known))
@@ -97,18 +98,18 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
         raise ConfigError(f"not layers that can be quantized: {', '.join(unknown[:3])}")
     for name, layer in layers.items():
         if isinstance(layer, QuantConv2d):
-            layer.fuse_upsample = getattr(model.get_submodule(name.rpartition(".")[0]), "fuse_upsample", False)
+            layer.fuse_upsample = isinstance(model.get_submodule(name.rpartition(".")[0]), FusesUpsample)
     replace_by_name(model, layers)
 
 
 def prefer(model: nn.Module, backend: Backend) -> None:
-    """Let every low-bit layer run on a backend wherever it can, from its first use on."""
+    """Make every low-bit layer use a backend on every device that it can run on; see `QuantLayer.prefer`."""
     for layer in quant_layers(model).values():
         layer.prefer(backend)
 
 
 def prepare(model: nn.Module, backend: Backend, preferred: bool = False) -> None:
-    """Make every low-bit layer that is in memory ready to run on a backend; see `QuantLayer.prepare`."""
+    """Prepare every low-bit layer that is in memory (not on the meta device); see `QuantLayer.prepare`."""
     for layer in quant_layers(model).values():
         if not layer.packed.is_meta:
             layer.prepare(backend, preferred)

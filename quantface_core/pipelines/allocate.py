@@ -1,4 +1,4 @@
-"""Choose every layer's bits within a budget, by what they do to the picture."""
+"""Choose every layer's bit widths within a budget, by their effect on the output."""
 
 from __future__ import annotations
 
@@ -13,68 +13,69 @@ from ..charts import draw_bits, save_chart
 from ..errors import UsageError
 from ..io.plans import load_sensitivity, save_plan, save_sensitivity
 from ..metrics.by_name import full_reference
-from ..quant.bit_program import check_budget, describe, solve
+from ..quant.bit_program import describe, solve
+from ..quant.budgets import check_budget
 from ..stages.quantize import calibrate_restorer
 from ..stages.sensitivity import measure_sensitivity
-from ..types import BitPlan, Budget, QuantizeSettings, Sensitivity
+from ..types import BitPlan, Budget, RestorerQuantConfig, Sensitivity
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, require_full_precision
 
-_MEASURED = 4  # images the sensitivities are measured on: the ranking of layers hardly moves with more
+_MEASURED = 4  # images that sensitivities are measured on: the ranking of layers hardly changes with more
 
 
 @dataclass(frozen=True, eq=False)
 class MeasureRequest:
-    """Whose layers to measure, and on which faces."""
+    """The model whose layers to measure, and on which faces."""
 
-    model: LoadedModel  # of full precision; layers are exchanged while it is measured, and it ends as it was
-    faces: FaceSource | Tensor  # degraded, aligned; or [N, 3, S, S] in [-1, 1] at the model's size
-    settings: QuantizeSettings = field(default_factory=QuantizeSettings)  # of the model that is to be made
-    perceptual: str = "ms_ssim"  # the full-reference metric that weighs a layer's damage beside the squared error
-    output: Path | None = None  # where to keep the sensitivities, JSON; None = nowhere
+    model: LoadedModel  # full precision; its layers are swapped while measuring, then restored
+    faces: FaceSource | Tensor  # degraded aligned crops; or [N, 3, S, S] in [-1, 1] at the model's size
+    config: RestorerQuantConfig = field(default_factory=RestorerQuantConfig)  # of the model to be made
+    perceptual: str = "ms_ssim"  # full-reference metric of a layer's damage, used beside the squared error
+    output: Path | None = None  # JSON file for the sensitivities; None = none
 
 
 @dataclass(frozen=True)
 class AllocateRequest:
-    """What a plan may spend."""
+    """The sensitivities of a model's layers, and the budget of a plan."""
 
     sensitivity: Sensitivity
     budget: Budget
-    output: Path | None = None  # where to write the plan, JSON; None = nowhere
-    chart: Path | None = None  # where to draw it, PNG; None = nowhere
+    output: Path | None = None  # JSON file for the plan; None = none
+    chart: Path | None = None  # PNG file for its chart; None = none
 
 
 @dataclass(frozen=True, eq=False)
 class AllocateResult:
-    """A plan that keeps its budget."""
+    """A plan within its budget."""
 
     plan: BitPlan
-    summary: str  # what it spends and what that costs, in a line
+    summary: str  # its average bits, size and expected error, in one line
     chart: NDArray[np.uint8]  # [H, W, 3]: bits and sensitivities along the network
 
 
 def check_metric(perceptual: str) -> None:
-    """Raise UsageError for a metric that cannot be had, before the minutes of measuring."""
+    """Raise UsageError for a metric that is not available, before minutes of measuring."""
     full_reference(perceptual)
 
 
 def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None) -> Sensitivity:
-    """What each layer's widths do to the picture: calibrated on all faces, measured on the first few.
+    """Measure what each layer's bit widths do to the output: calibrated on all faces, measured on the first few.
 
-    Takes minutes, and serves any budget. Raises QuantFaceError.
+    Takes minutes; the result serves any budget. Raises QuantFaceError.
     """
     callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
     require_full_precision(request.model)
     check_metric(request.perceptual)
     images = load_faces(request.faces, restorer.image_size, callbacks)
     with callbacks.cancellable(restorer):
-        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"), request.settings)
+        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"), request.config)
         sensitivity = measure_sensitivity(
             restorer,
             statistics,
             images[:_MEASURED],
-            request.settings,
+            request.config,
             request.perceptual,
             callbacks.stage("measure", "per mille"),
         )
@@ -84,15 +85,15 @@ def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None)
 
 
 def kept_sensitivity(path: Path, perceptual: str) -> Sensitivity:
-    """What `measure` has kept in a file. Raises ModelError; UsageError when another metric weighed the damage."""
+    """Load what `measure` wrote to a file. Raises ModelError; UsageError when it was measured with another metric."""
     sensitivity = load_sensitivity(path)
     if sensitivity.perceptual != perceptual:
-        raise UsageError(f"{path} was measured with {sensitivity.perceptual}: ask for that, or name another file")
+        raise UsageError(f"{path} was measured with {sensitivity.perceptual}: use that, or name another file")
     return sensitivity
 
 
 def allocate(request: AllocateRequest) -> AllocateResult:
-    """The plan of least damage within the budget. Raises UsageError when there is none."""
+    """Find the plan with the least damage within the budget. Raises UsageError when there is none, WriteError."""
     check_budget(request.budget)
     plan = solve(request.sensitivity, request.budget)
     chart = draw_bits(plan, request.sensitivity)

@@ -1,8 +1,8 @@
-"""From a full-precision model to a finished low-bit one, as a recipe says.
+"""Build a low-bit model from a full-precision one, following a recipe.
 
-calibrate -> allocate -> quantize -> distill -> save -> evaluate. What a stage made is kept in a folder under a name
-that depends on its settings and all before it: stopped and asked again it goes on; where the recipe has changed, only
-what changed is made anew.
+calibrate -> allocate -> quantize -> distill -> save -> evaluate. The result of each stage is kept in a folder, under a
+name that depends on its settings and all stages before it: a stopped build resumes, and after a change of recipe only
+what is affected is rebuilt.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ..errors import ModelError, UsageError
 from ..io.atomic import atomic_path
 from ..io.catalogue import models_folder
 from ..io.checkpoint import load_restorer
+from ..io.checksum import sha256
 from ..io.hub import locked
-from ..io.models import restorer_path, sha256
+from ..io.models import restorer_path
 from ..io.plans import load_plan, load_sensitivity
 from ..io.recipes import Recipe, load_recipe
 from ..quant.bit_program import describe
@@ -41,15 +42,15 @@ from .quantize import QuantizeRequest, images_sha256, quantize
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build, of what, and where to."""
+    """What to build, from what, and where to."""
 
     recipe: Recipe
     output: Path  # the .safetensors file to write
-    work: Path  # the folder that keeps what stages made
+    work: Path  # folder for the results of stages
     device: torch.device
-    images: Path | None = None  # folder of aligned faces; None = the bundled portrait, degraded in many ways
+    images: Path | None = None  # folder of aligned crops; None = the bundled portrait, degraded in many ways
     degrade: bool = False  # the images are clean: degrade them first, with seeds
-    test: Path | None = None  # folder of other faces, clean with `degrade`, to evaluate the result on; None = not
+    test: Path | None = None  # folder of other faces, clean with `degrade`, to evaluate on; None = no evaluation
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,22 @@ class BuildResult:
 
     path: Path
     quantized: Path  # the model before it was distilled
-    plan: str = ""  # what the plan spends and what that costs, in a line; empty = no plan
+    plan: str = ""  # the plan's average bits, size and expected error, in one line; empty = no plan
     evaluation: EvaluateResult | None = None
 
 
 def check_build(request: BuildRequest) -> None:
-    """Raise UsageError for what would otherwise show after the work."""
+    """Raise UsageError for what would otherwise surface only after the work."""
     if request.recipe.distill:
         resolved(request.recipe.distill, request.device)
     if request.test:
         find_pairs(request.test, None, request.degrade, None)
         if not request.recipe.metrics:
-            raise UsageError(f"--test: the recipe {request.recipe.name} names no metrics to evaluate with")
+            raise UsageError(f"test: the recipe {request.recipe.name} names no metrics to evaluate with")
 
 
 def build(request: BuildRequest, callbacks: PipelineCallbacks | None = None) -> BuildResult:
-    """Carry out a recipe, over the results that are there already. Raises QuantFaceError."""
+    """Carry out a recipe, reusing results of stages that are already there. Raises QuantFaceError."""
     callbacks = callbacks or PipelineCallbacks()
     check_build(request)
     result = _Build(request, callbacks).run()
@@ -93,9 +94,9 @@ def build(request: BuildRequest, callbacks: PipelineCallbacks | None = None) -> 
 
 
 def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
-    """What a shipped recipe makes, in the models folder, made first when it is not there, unless it is to be trained.
+    """Return a shipped recipe's model in the models folder; build it first if it is missing and needs no training.
 
-    Two processes at once make it once. Raises QuantFaceError.
+    Of two processes at once, only one builds it. Raises QuantFaceError.
     """
     callbacks = callbacks or PipelineCallbacks()
     output = models_folder() / f"{name}.safetensors"
@@ -103,10 +104,10 @@ def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
         if not output.is_file():
             recipe = load_recipe(name)
             if recipe.distill:
-                command = f"quantface build {name} --images FOLDER --output {output}"
-                raise ModelError(f"{name} is to be trained on faces first: {command}")
+                advice = f"build its recipe with a folder of aligned faces as images, and the output {output}"
+                raise ModelError(f"{name} has to be trained on faces first: {advice}")
             callbacks.notify(f"{name} is built from {recipe.source} first, which may take an hour, into {output}")
-            # All is written in a folder that this lock guards, so that what a killed process left there is nobody's.
+            # All is written in a folder that this lock guards, so that what a killed process left there can be removed.
             work = output.with_suffix(".build")
             for left in work.glob(".quantface-*"):
                 with suppress(OSError):
@@ -119,13 +120,13 @@ def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
 
 
 class _Build:
-    """One recipe for one output. Models are read when a stage needs them: at full size one is 4 GB."""
+    """One recipe for one output. Models are loaded when a stage needs them: at full size one is 4 GB."""
 
     def __init__(self, request: BuildRequest, callbacks: PipelineCallbacks) -> None:
         self.request, self.recipe, self.callbacks = request, request.recipe, callbacks
         fetching = callbacks.stage(f"fetch {self.recipe.source}", "byte")
         self.source = restorer_path(self.recipe.source, callbacks.notify, fetching)
-        size = load_restorer(self.source, only=()).image_size
+        size = load_restorer(self.source, prefixes=()).image_size
         count = self.recipe.images
         if request.images and self.recipe.distill:
             count = max(count, self.recipe.faces)
@@ -140,7 +141,7 @@ class _Build:
         return BuildResult(self.request.output, quantized, summary)
 
     def _named(self, stage: str, suffix: str, settings: Any) -> Path:
-        """The file a stage makes: its name depends on its settings and on every stage before it."""
+        """The file of a stage's result: its name depends on its settings and on every stage before it."""
         self.identity.append(json.dumps(settings, sort_keys=True))
         digest = hashlib.sha256("\n".join(self.identity).encode()).hexdigest()[:12]
         return self.request.work / f"{stage}-{digest}{suffix}"
@@ -181,7 +182,7 @@ class _Build:
         recipe, low = self.recipe, load_file(self.recipe.name, quantized, self.request.device)
         low = replace(low, notes={**low.notes, "recipe": recipe.name})
         if recipe.distill:
-            from .distill import DistillRequest, distill  # needs peft, which hosts that build without training lack
+            from .distill import DistillRequest, distill  # needs peft, which hosts that never train may lack
 
             validation = min(recipe.validation, len(self.images) // 2)
             folder = self._named("distill", "", [asdict(recipe.distill), recipe.mode, recipe.faces, validation])

@@ -1,4 +1,4 @@
-"""Restore photos of any store on the machines of a Ray cluster, or on this one: by Ray Data, which schedules."""
+"""Restore photos of any store on a Ray cluster, or on this machine, scheduled by Ray Data."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..io.manifest import Manifest, Record
 from ..io.stores import GONE, Place, files_below, is_there, read, stamp, write
 from .archive import MANIFEST
 from .bulk_plan import BulkPhoto, BulkPlan
-from .bulk_worker import Attempts, BulkTask, Done, Worker
-from .callbacks import PipelineCallbacks, Progress
+from .bulk_worker import Attempts, BulkTask, Done, Worker, failed
+from .callbacks import PipelineCallbacks, StageProgress
 from .done import is_done, is_foreign, keep_foreign, record_of, settings_key, settings_of
 from .restore import PhotoResult, RestoreRequest
 
-_TOGETHER = 16  # photos that a worker is sent at once, which it reads, restores and writes side by side
-_SHARES = 4  # as many times at least a worker is sent some: so that they end at about the same time
-_SAVED_EVERY = 30.0  # seconds after which a store, which cannot append, gets the manifest anew
+_TOGETHER = 16  # photos sent to a worker at once, which it reads, restores and writes in parallel
+_SHARES = 4  # batches per worker, at least, so that all finish at about the same time
+_SAVED_EVERY = 30.0  # seconds between uploads of the manifest to a store, which cannot append
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,26 @@ class BulkRequest:
     """Which photos, how they are restored, and by how many workers."""
 
     plan: BulkPlan
-    request: RestoreRequest  # its jobs are the plan's, its threads each worker's; None = a worker's share of a machine
+    request: RestoreRequest  # jobs come from the plan; threads are per worker, None = its share of a machine
     address: str = "local"  # of a cluster (host:port, auto); local = this machine alone
-    actors: int | None = None  # workers; None = one a machine
-    gpus: float = 0.0  # each worker's share of a GPU; 0 = it computes on the processor
-    skip_existing: bool = False  # what the output's manifest tells of as done, with these settings, stays
+    actors: int | None = None  # workers; None = one per machine
+    gpus: float = 0.0  # GPUs per worker, which may be a fraction; 0 = CPU only
+    skip_existing: bool = False  # skip what the output's manifest records as done with these settings
 
 
 def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = None) -> Iterator[PhotoResult]:
-    """Each photo's result, as it is finished, each once; the output's manifest tells of it.
+    """Yield each photo's result once, as it is finished; the output's manifest records it.
 
-    A worker that is lost is replaced, and its photos are given to another; a photo that takes its worker down with it
-    is an error. Raises UsageError for a cluster that is not there, an output that does not answer or whose manifest is
-    not QuantFace's, QuantFaceError where no worker starts, WriteError.
+    A worker that is lost is replaced, and its photos go to another; a photo that keeps taking its worker down is an
+    error. Raises UsageError for a cluster or output that does not answer, or a manifest that is not QuantFace's;
+    QuantFaceError when no worker starts; WriteError.
     """
     callbacks = callbacks or PipelineCallbacks()
     with _cluster(request.address), _manifest(request.plan.output) as manifest:
         actors, threads = _workers(request)
-        asked = replace(request.request, threads=threads, jobs=())
-        settings = settings_of(asked)
+        execution = replace(request.request.execution, threads=threads)
+        asked = replace(request.request, execution=execution, jobs=())
+        settings = settings_of(execution, asked.options, asked.aligned)
         key = settings_key(settings)
         photos = request.plan.photos
         if request.skip_existing:
@@ -64,20 +65,20 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
         if not photos:
             return
         callbacks.notify(
-            f"{actors} workers of {threads} threads each; one process gives the same bytes with --threads {threads}"
+            f"workers: {actors}, threads of each: {threads}; one process with as many threads writes the same bytes"
         )
         manifest.add({"settings": key, "means": settings})
         waiting = {photo.name: photo for photo in photos}
         for done in _run_workers(replace(request, request=asked, actors=actors), photos):
             if waiting.pop(done.photo.name, None) is None:
-                continue  # told already
-            record = record_of(done.result, done.photo.name, done.photo.shown, key, done.stamp, done.digest)
-            manifest.add(record)
-            callbacks.progress(Progress("restore", len(photos) - len(waiting), len(photos), "photo", done.photo.name))
+                continue  # reported already
+            manifest.add(record_of(done.result, done.photo.name, key))
+            finished = len(photos) - len(waiting)
+            callbacks.progress(StageProgress("restore", finished, len(photos), "photo", done.photo.name))
             yield done.result
         for photo in waiting.values():
-            result = PhotoResult(photo.shown, None, f"{photo.shown}: Ray gave nothing back for it", 0.0)
-            manifest.add(record_of(result, photo.name, photo.shown, key, photo.stamp or GONE, ""))
+            result = failed(photo, "Ray returned nothing for it")
+            manifest.add(record_of(result, photo.name, key))
             yield result
 
 
@@ -85,9 +86,9 @@ def _run_workers(request: BulkRequest, photos: list[BulkPhoto]) -> Iterator[Done
     import ray
     import ray.data
 
-    actors, threads = request.actors or 1, request.request.threads or 1
-    model = None if request.address == "local" else ray.put(request.request.model.read_bytes())
-    task = BulkTask(replace(request.plan, photos=[]), request.request, sha256(request.request.model), model)
+    actors, execution = request.actors or 1, request.request.execution
+    model = None if request.address == "local" else ray.put(execution.model.read_bytes())
+    task = BulkTask(replace(request.plan, photos=[]), request.request, sha256(execution.model), model)
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
     together = max(1, min(_TOGETHER, len(photos) // (_SHARES * actors)))
     rows = [{"photo": pickle.dumps(photo)} for photo in photos]
@@ -97,7 +98,7 @@ def _run_workers(request: BulkRequest, photos: list[BulkPhoto]) -> Iterator[Done
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
         fn_constructor_args=(task, attempts),
-        num_cpus=threads,
+        num_cpus=execution.threads or 1,
         num_gpus=request.gpus or None,
     )
     finished.context.enable_progress_bars = False
@@ -105,21 +106,21 @@ def _run_workers(request: BulkRequest, photos: list[BulkPhoto]) -> Iterator[Done
         for row in finished.iter_rows():
             yield pickle.loads(row["done"])
     except ray.exceptions.RayError as error:
-        raise QuantFaceError(f"Ray: {_reason(error)}") from error
+        raise QuantFaceError(f"Ray: {_innermost_cause(error)}") from error
 
 
 def check_installed() -> None:
-    """Raise UsageError where Ray is not here."""
+    """Raise UsageError when Ray is not installed."""
     try:
         import pyarrow  # noqa: F401
         import ray.data  # noqa: F401
     except ImportError:
-        raise UsageError("--ray needs Ray: pip install 'ray[data]'") from None
+        raise UsageError("this needs Ray: pip install 'ray[data]'") from None
 
 
 @contextmanager
 def _cluster(address: str) -> Iterator[None]:
-    """Ray, started or joined for as long as it lasts, unless the caller did. Raises UsageError."""
+    """Start or join Ray inside the context, unless the caller already has. Raises UsageError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     check_installed()
     import ray
@@ -133,7 +134,7 @@ def _cluster(address: str) -> Iterator[None]:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"--ray {address}: no cluster there ({_reason(error)})") from None
+        raise UsageError(f"Ray address {address}: no cluster there ({_innermost_cause(error)})") from None
     try:
         yield
     finally:
@@ -141,35 +142,35 @@ def _cluster(address: str) -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself would try for minutes, and then end the process."""
+    """Raise UsageError for an address where nothing answers: Ray would try for minutes, then end the process."""
     if address in ("local", "auto"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise UsageError(f"--ray {address}: give local, auto, or a cluster's host:port")
+        raise UsageError(f"Ray address {address}: give local, auto, or a cluster's host:port")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UsageError(f"--ray {address}: nothing answers there ({error})") from None
+        raise UsageError(f"Ray address {address}: nothing answers there ({error})") from None
 
 
 def _workers(request: BulkRequest) -> tuple[int, int]:
-    """How many, and the threads of each, so that a machine's processor is shared out among its own."""
+    """The number of workers and the threads of each, so that those on one machine share its CPUs. Raises UsageError."""
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not machines:
-        raise UsageError(f"--ray {request.address}: the cluster has no processor to give")
+        raise UsageError(f"Ray address {request.address}: the cluster has no CPU available")
     if request.gpus and not any(resources.get("GPU") for resources in machines):
-        raise UsageError(f"--gpus {request.gpus:g}: the cluster has no GPU")
+        raise UsageError(f"gpus {request.gpus:g}: the cluster has no GPU")
     actors = request.actors or len(machines)
     each = math.ceil(actors / len(machines))
     share = int(min(resources["CPU"] for resources in machines)) // each
-    return actors, request.request.threads or max(1, share)
+    return actors, request.request.execution.threads or max(1, share)
 
 
 def _pending(plan: BulkPlan, manifest: Manifest, key: str) -> list[BulkPhoto]:
-    """The photos that are still to do; what lies there without a manifest is left, as by `restore_archive`."""
+    """The photos still to be done; results that were there without a manifest are left, as by `restore_archive`."""
     there = {name for name, _ in files_below(plan.output, recursive=True)}
     keep_foreign(manifest, (photo.name for photo in plan.photos if photo.name in there))
 
@@ -195,7 +196,7 @@ def _digest(photo: Place) -> str:
 
 
 class _StoredManifest(Manifest):
-    """A manifest on this machine that a store gets a copy of now and then."""
+    """A manifest on this machine that is copied to a store from time to time."""
 
     def __init__(self, path: Path, place: Place) -> None:
         super().__init__(path, place.shown)
@@ -204,12 +205,12 @@ class _StoredManifest(Manifest):
     def add(self, record: Record) -> None:
         super().add(record)
         self._is_saved = False
-        # A run's settings at once: what it leaves when it is killed is known as ours by them.
+        # A run's settings at once: they mark what it leaves when it is killed as ours.
         if "output" not in record or time.monotonic() - self._saved > _SAVED_EVERY:
             self.save()
 
     def save(self) -> None:
-        """Give the store what was added."""
+        """Copy the manifest to the store if lines were added."""
         if not self._is_saved:
             write(self._place, self._local.read_bytes())
             self._saved, self._is_saved = time.monotonic(), True
@@ -217,7 +218,7 @@ class _StoredManifest(Manifest):
 
 @contextmanager
 def _manifest(output: Place) -> Iterator[Manifest]:
-    """The output's manifest, which the driver alone writes: on a disk line by line, in a store again and again."""
+    """The output's manifest, which only the driver writes: line by line on a disk, as repeated copies in a store."""
     place = output / MANIFEST
     if place.is_local:
         manifest = Manifest(Path(place.path))
@@ -238,8 +239,8 @@ def _manifest(output: Place) -> Iterator[Manifest]:
             stored.save()
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in a line."""
+def _innermost_cause(error: BaseException) -> str:
+    """The innermost cause, in one line."""
     while isinstance(cause := getattr(error, "cause", None) or error.__cause__, BaseException):
         error = cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,7 +1,8 @@
-"""Which photos of which stores a bulk run works on, and what each result is called."""
+"""Which photos of which stores a bulk run works on, and how each result is named."""
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import UsageError
-from ..io.atomic import file_identity
+from ..io.file_identity import file_identity
 from ..io.photos import READABLE, WRITABLE
 from ..io.stores import (
     TABLES,
@@ -24,26 +25,26 @@ from ..io.stores import (
     relative_names,
     suffix,
 )
-from .jobs import RESULTS, distinct_names, find_photos, is_picture, result_name
+from .jobs import FOLDERS, RESULTS, distinct_names, find_photos, is_picture, result_name, skipped_in_words
 
-_NO_NAMES = ("", ".", "..")  # last parts of paths, of folders alone
+_NO_NAMES = ("", ".", "..")  # last parts of paths that name folders only
 
 
 @dataclass(frozen=True)
 class BulkPhoto:
     """One photo to restore, small enough to be sent by the million."""
 
-    store: int  # which of the plan's stores it is in
-    path: str  # there
+    store: int  # index of its store in the plan
+    path: str  # within the store
     shown: str  # as the user writes it
     stamp: Stamp | None  # None = not looked at yet
-    name: str = ""  # of its result, below the output
+    name: str = ""  # of its result, relative to the output
     compare: str = ""  # of its comparison; empty = not asked for
 
 
 @dataclass
 class BulkPlan:
-    """All of a bulk run's photos, and where results go."""
+    """All photos of a bulk run, and where their results go."""
 
     output: Place  # a folder
     stores: list[Any] = field(default_factory=list)  # pyarrow file systems that photos are in
@@ -51,6 +52,7 @@ class BulkPlan:
     skipped: Counter[str] = field(default_factory=Counter)  # why -> how many files or folders
 
     def source(self, photo: BulkPhoto) -> Place:
+        """Where a photo is."""
         return Place(self.stores[photo.store], photo.path, photo.shown)
 
 
@@ -65,19 +67,19 @@ def plan_bulk(
     column: str = "path",
     store: Any = None,
 ) -> BulkPlan:
-    """Find the photos that `sources` lead to: pictures, folders, and tables with a column of their paths.
+    """Find the photos that `sources` name: images, folders, and tables with a column of paths.
 
-    Names are URIs or local paths, or paths within `store`, a pyarrow file system. Results mirror each folder; those of
-    a table lie as they do below the table's own folder, or else under their whole path. Raises UsageError where there
-    is nothing, a store is not reached, or a result would overwrite a source or lie outside the output.
+    Sources are URIs or local paths, or paths within `store`, a pyarrow file system. Results mirror each folder; those
+    of a table keep their path relative to the table's own folder, or else their whole path. Raises UsageError when
+    there are none, a store cannot be reached, or a result would overwrite a source or lie outside the output.
     """
     plan = BulkPlan(locate(output, store))
     if suffix(output) in WRITABLE:
-        raise UsageError(f"--output {output}: many photos go into a folder")
+        raise UsageError(f"output {output} names a file: name a folder for many photos")
     wanted: list[PurePosixPath] = []
     seen = set[tuple[int, str]]()
     for argument in sources:
-        is_empty = True
+        is_empty, before = True, plan.skipped.copy()
         for place, name, stamp in _found(argument, store, recursive, column, plan):
             is_empty = False
             number = _number(plan.stores, place.store)
@@ -86,7 +88,8 @@ def plan_bulk(
                 plan.photos.append(BulkPhoto(number, place.path, place.shown, stamp))
                 wanted.append(PurePosixPath(name).with_name(result_name(PurePosixPath(name))))
         if is_empty:
-            raise UsageError(f"{argument}: no pictures there ({', '.join(READABLE)}; tables: {', '.join(TABLES)})")
+            known = f"{', '.join(READABLE)}; tables: {', '.join(TABLES)}"
+            raise UsageError(f"{argument}: no photos found ({skipped_in_words(plan.skipped - before) or known})")
     beside = [plan.stores[photo.store].equals(plan.output.store) for photo in plan.photos]
     own = {_identity(plan.source(photo)) for photo, near in zip(plan.photos, beside, strict=True) if near}
     named = []
@@ -95,7 +98,7 @@ def plan_bulk(
             raise UsageError(f"{photo.shown}: its result would lie outside {output}: give its path without ..")
         for path in (target, side_by_side):
             if path and _identity(plan.output / path.as_posix()) in own:
-                raise UsageError(f"{plan.output.shown}/{path} would overwrite a source photo: choose another --output")
+                raise UsageError(f"{plan.output.shown}/{path} would overwrite a source photo: choose another output")
         named.append(_named(photo, target, side_by_side))
     plan.photos = named
     return plan
@@ -133,13 +136,13 @@ def _of_store(place: Place, recursive: bool, plan: BulkPlan) -> _Found:
         if recursive and f"{name}/".startswith(results):
             skipped[RESULTS] = 1
         elif stamp is None:
-            skipped["folders (--recursive goes into them)"] += 1
+            skipped[FOLDERS] += 1
         elif is_picture(PurePosixPath(name), skipped):
             yield place / name, name, stamp
 
 
 def _results_below(place: Place, output: Place) -> str:
-    """What the names of results below a place begin with; of none where the output is not in it."""
+    """The prefix, below a place, of names that are results; one that no name has where the output is not in it."""
     if not output.store.equals(place.store):
         return "../"
     return posixpath.relpath(output.real_path or ".", place.real_path or ".") + "/"
@@ -148,7 +151,7 @@ def _results_below(place: Place, output: Place) -> str:
 def _of_table(table: Place, store: Any, column: str, skipped: Counter[str]) -> _Found:
     folder = posixpath.dirname(table.path)
     for row in read_column(table, column):
-        # On Windows a local table's rows have its separators and drives, which the stores' paths do not.
+        # On Windows the rows of a local table have its separators and drives, which paths of stores do not.
         written = None if is_uri(row) or not table.is_local else Path(row)
         text = written.as_posix() if written else row
         if is_uri(row) or text.startswith("/") or (written and written.is_absolute()):
@@ -157,14 +160,15 @@ def _of_table(table: Place, store: Any, column: str, skipped: Counter[str]) -> _
             place = Place(table.store, posixpath.normpath(posixpath.join(folder, text)), row)
         beside = folder if place.store.equals(table.store) else ""
         name = relative_names([place.path], beside)[0]
-        if not name or posixpath.basename(text) in _NO_NAMES:
+        # Not of `text`: a path has lost the slash or the dot at its end by which a row names a folder.
+        if not name or posixpath.basename(row.replace(os.sep, "/")) in _NO_NAMES:
             skipped["rows of tables that name no file"] += 1
         else:
             yield place, name, None
 
 
 def _number(stores: list[Any], store: Any) -> int:
-    """Which of the stores this is; a new one is added."""
+    """The index of a store; a new one is appended."""
     for number, known in enumerate(stores):
         if known is store or known.equals(store):
             return number

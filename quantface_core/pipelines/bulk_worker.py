@@ -1,4 +1,4 @@
-"""What each worker of a bulk run does: load the model once, and restore a few photos of a store at a time."""
+"""A worker of a bulk run: loads the model once, and restores a few photos of a store at a time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import Any
 from .. import __version__
 from ..errors import QuantFaceError
 from ..io.checksum import known_sha256
-from ..io.stores import Place, Stamp, read, stamp, write
-from ..runtime.threads import compute_by
+from ..io.stores import GONE, Place, read, stamp, write
 from .bulk_plan import BulkPhoto, BulkPlan
-from .callbacks import PipelineCallbacks
-from .jobs import Job
-from .restore import PhotoResult, RestoreRequest, ready, restore_with
+from .jobs import Job, Origin
+from .models import load_for
+from .restore import PhotoResult, RestoreRequest, restore_with
 
-_TRIES = 2  # times that a photo is begun by itself after a worker was lost with it among others
+_TRIES = 2  # attempts at a photo on its own, after a worker was lost with a batch that held it
 
 
 @dataclass(frozen=True)
@@ -30,58 +29,58 @@ class BulkTask:
     plan: BulkPlan  # without its photos
     request: RestoreRequest  # without jobs
     model_sha256: str
-    model: Any = None  # a reference to the model file's bytes in Ray's store; None = workers share the driver's disk
+    model: Any = None  # the model file's bytes in Ray's object store; None = workers share the driver's disk
     version: str = __version__
 
 
 @dataclass(frozen=True)
 class Done:
-    """A photo's way back to the driver."""
+    """A finished photo, as sent back to the driver."""
 
     photo: BulkPhoto
     result: PhotoResult
-    stamp: Stamp  # of the photo as it was read
-    digest: str  # its SHA-256
+
+
+def failed(photo: BulkPhoto, reason: str) -> PhotoResult:
+    """The result of a photo that no worker returned."""
+    return PhotoResult(photo.shown, None, f"{photo.shown}: {reason}", 0.0, Origin(photo.stamp or GONE, ""))
 
 
 class Attempts:
-    """Counts, beside the workers, how often a piece of work was begun: a worker that is lost cannot."""
+    """Counts how often a piece of work was started; outside the workers, whose counts would be lost with them."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
     def begin(self, name: str) -> int:
-        """How often it was begun, this time included."""
+        """Count a start; return how often it was started, this time included."""
         self._counts[name] = self._counts.get(name, 0) + 1
         return self._counts[name]
 
     def end(self, name: str) -> None:
-        """It came to an end: whatever else its worker is lost by, it was not this."""
+        """Clear a piece of work that finished: if its worker is lost later, this was not the cause."""
         self._counts.pop(name, None)
 
 
 class Worker:
-    """Ray keeps one a process, and starts a lost one anew, with the work it had."""
+    """One per process of Ray's, which restarts a lost one with the work it had."""
 
     def __init__(self, task: BulkTask, attempts: Any) -> None:
         """Load the model. Raises QuantFaceError."""
         if task.version != __version__:
-            raise QuantFaceError(f"a worker has quantface {__version__}, the driver {task.version}: install the same")
+            raise QuantFaceError(f"worker has quantface {__version__}, driver {task.version}: install the same version")
         self._task, self._attempts = task, attempts
-        request = task.request
-        compute_by(request.threads or 1)
         self._folder = tempfile.TemporaryDirectory(prefix="quantface-")
-        model = self._model(request.model)
-        self._request = replace(request, model=model)
-        self._restorer = ready(model, request.device, request.backend, request.precision, request.low_memory)
+        execution = task.request.execution
+        self._restorer = load_for(replace(execution, model=self._model(execution.model)))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        """A `BulkPhoto` in each row, a `Done` in each row back, pickled."""
-        # What Ray carries between its own processes is pickled anyway; no file is read so.
+        """Restore a batch: a pickled `BulkPhoto` in each row, a pickled `Done` in each row back."""
+        # Ray pickles what it sends between its own processes anyway; no file is unpickled.
         photos: list[BulkPhoto] = [pickle.loads(row) for row in batch["photo"]]
         if self._begun(f"{photos[0].name}, together") == 1:
             done = list(self._restored(photos))
-        else:  # a worker was lost: by which photo shows when each is alone
+        else:  # a worker was lost: restoring photos one by one shows which one caused it
             done = [one for photo in photos for one in self._restored_alone(photo)]
         return {"done": [pickle.dumps(one) for one in done]}
 
@@ -90,16 +89,14 @@ class Worker:
             yield from self._restored([photo])
             self._ended(photo.name)
         else:
-            reason = f"{photo.shown}: its worker was lost {_TRIES} times, by too little memory or a crash"
-            yield Done(photo, PhotoResult(photo.shown, None, reason, 0.0), photo.stamp or Stamp(0, 0), "")
+            yield Done(photo, failed(photo, f"its worker was lost {_TRIES} times, out of memory or by a crash"))
 
     def _restored(self, photos: Sequence[BulkPhoto]) -> Iterator[Done]:
         with tempfile.TemporaryDirectory(dir=self._folder.name) as staging:
             jobs = [_StagedJob.of(photo, self._task.plan, Path(staging) / str(i)) for i, photo in enumerate(photos)]
-            results = restore_with(self._restorer, replace(self._request, jobs=jobs), PipelineCallbacks())
+            results = restore_with(self._restorer, replace(self._task.request, jobs=jobs))
             for job, result in zip(jobs, results, strict=True):
-                read = job.read
-                yield Done(job.photo, job.in_its_store(result), read.get("stamp", Stamp(0, 0)), read.get("digest", ""))
+                yield Done(job.photo, job.in_its_store(result))
 
     def _begun(self, name: str) -> int:
         import ray
@@ -112,7 +109,7 @@ class Worker:
         ray.get(self._attempts.end.remote(name))  # waited for, so that it counts before the next photo begins
 
     def _model(self, path: Path) -> Path:
-        """The model's file: where the driver has it, or else a copy."""
+        """The model's file: the driver's, where it is here too, or else a copy."""
         if self._task.model is None or (path.is_file() and known_sha256(path) == self._task.model_sha256):
             return path
         import ray
@@ -124,12 +121,11 @@ class Worker:
 
 @dataclass(frozen=True)
 class _StagedJob(Job):
-    """A photo that is fetched from its store into a folder, and whose results go from there to theirs."""
+    """A photo that is fetched from its store into a local folder, from which its results are sent on."""
 
     photo: BulkPhoto
-    origin: Place
+    place: Place  # of the photo in its store
     output: Place
-    read: dict[str, Any]  # the stamp and digest of what was read
 
     @classmethod
     def of(cls, photo: BulkPhoto, plan: BulkPlan, folder: Path) -> _StagedJob:
@@ -137,13 +133,13 @@ class _StagedJob(Job):
         source = folder / PurePosixPath(photo.path).name
         target = folder / "out" / PurePosixPath(photo.name).name
         compare = folder / "out" / PurePosixPath(photo.compare).name if photo.compare else None
-        return cls(source, target, compare, photo, plan.source(photo), plan.output, {})
+        return cls(source, target, compare, photo, plan.source(photo), plan.output)
 
-    def fetch(self) -> None:
-        found = self.photo.stamp or stamp(self.origin)  # first: a photo that changes while it is read is done again
-        content = read(self.origin)
-        self.read.update(stamp=found, digest=hashlib.sha256(content).hexdigest())
+    def fetch(self) -> Origin:
+        found = self.photo.stamp or stamp(self.place)  # first: a photo that changes while being read is done again
+        content = read(self.place)
         self.source.write_bytes(content)
+        return Origin(found, hashlib.sha256(content).hexdigest())
 
     def deliver(self) -> None:
         for path, name in self._written():
@@ -152,11 +148,11 @@ class _StagedJob(Job):
             path.unlink()
 
     def in_its_store(self, result: PhotoResult) -> PhotoResult:
-        """The result in the user's words, for whom there is no such folder."""
+        """The result with the user's own paths: the local folder means nothing to them."""
         words = {str(path): (self.output / name).shown for path, name in self._written()}
         words |= {str(self.source): self.photo.shown}
 
-        def told(text: str) -> str:
+        def in_store(text: str) -> str:
             for path, shown in words.items():
                 text = text.replace(path, shown)
             return text
@@ -165,9 +161,9 @@ class _StagedJob(Job):
             result.report,
             output=words[str(self.target)],
             compare=words[str(self.compare)] if self.compare else None,
-            warnings=tuple(map(told, result.report.warnings)),
+            warnings=tuple(map(in_store, result.report.warnings)),
         )
-        return PhotoResult(self.photo.shown, report, told(result.error), result.seconds)
+        return replace(result, source=self.photo.shown, report=report, error=in_store(result.error))
 
     def _written(self) -> list[tuple[Path, str]]:
         return [(self.target, self.photo.name), *([(self.compare, self.photo.compare)] if self.compare else [])]

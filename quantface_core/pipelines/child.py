@@ -1,7 +1,7 @@
-"""Models that are not here yet, made by a process of their own, which its caller can end at any time.
+"""Fetch or build a model in a process of its own, which the caller can end at any time.
 
-It may take an hour, in a host whose interpreter must stay free. Ended and asked again, it goes on where it was. The
-child says how far it is, and at last the result, in JSON, a line each, on a pipe that nothing else writes to.
+It may take an hour, in a host whose interpreter must stay free. Ended and called again, it resumes. The child reports
+its progress, and finally the result, as lines of JSON on a pipe that nothing else writes to.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import ModelError, QuantFaceError
-from .callbacks import PipelineCallbacks, Progress
+from .callbacks import PipelineCallbacks, StageProgress
 
 _ROOT = Path(__file__).parents[2]
-# Not -m: the Python of ComfyUI's portable version looks neither in the working folder nor in PYTHONPATH.
+# Not -m: the Python of ComfyUI's portable version ignores the working folder and PYTHONPATH.
 _CALL = "import sys; sys.path.insert(0, sys.argv[1]); from quantface_core.pipelines.child import main; sys.exit(main())"
-_PAUSE = 0.2  # seconds between looks
-_PATIENCE = 10.0  # seconds that an ended child has to remove what it has half written, which may be gigabytes
+_PAUSE = 0.2  # seconds between polls
+_PATIENCE = 10.0  # seconds that a terminated child has to remove half-written files, which may be gigabytes
 
 
 def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Path:
-    """What `model_path` gives, while the callbacks are called some times a second. Raises ModelError."""
+    """Return what `model_path` returns, while calling the callbacks several times a second.
+
+    Raises ModelError, and what the callbacks raise.
+    """
     command = [sys.executable, "-c", _CALL, str(_ROOT), name]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
     with subprocess.Popen(command, errors="replace", **pipes) as child:
-        received = _Received(name, child)
+        received = _Received(child)
         try:
             while child.poll() is None:
                 received.forward(callbacks)
@@ -57,12 +60,12 @@ def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Path:
 
 
 class _Received:
-    """What a child has sent so far: threads read it, the caller's own thread forwards it."""
+    """What a child has sent so far: threads read it, and the caller's own thread forwards it."""
 
-    def __init__(self, name: str, child: subprocess.Popen[str]) -> None:
-        self.progress = Progress("getting it", 0, 100)
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        self.progress = StageProgress("getting it", 0, 100)
         self.messages: deque[str] = deque()
-        self.output: deque[str] = deque(maxlen=20)  # lines for people, from whatever runs in the child
+        self.output: deque[str] = deque(maxlen=20)  # lines of text, from whatever runs in the child
         self.result: Mapping[str, str] = {}
         pairs = ((child.stdout, self._read_events), (child.stderr, self._read_output))
         self._threads = [threading.Thread(target=read, args=(pipe,), daemon=True) for pipe, read in pairs]
@@ -83,7 +86,7 @@ class _Received:
         for line in pipe:
             event = json.loads(line)
             if "progress" in event:
-                self.progress = Progress(**event["progress"])
+                self.progress = StageProgress(**event["progress"])
             elif "message" in event:
                 self.messages.append(event["message"])
             else:
@@ -97,13 +100,13 @@ class _Received:
 
 
 def main() -> int:
-    """The child: its arguments are where this package is, and the model's name."""
+    """The child: its arguments are the folder of this package and the model's name. Returns the exit status."""
     from ..runtime.threads import spin_briefly
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, which half-written files are removed upon
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as an exception, so that half-written files are removed
     spin_briefly()  # before torch loads
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what anything else prints goes beside the events
+    os.dup2(2, 1)  # what anything else prints goes to stderr
 
     def send(**event: Any) -> None:
         events.write(json.dumps(event) + "\n")

@@ -1,4 +1,4 @@
-"""Distill a low-bit restorer: train its branches until its pictures are its full-precision original's, save it."""
+"""Distill a low-bit restorer: train its low-rank branches to match its full-precision original, and save it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +17,24 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..restorer import RestorerModel
-from ..stages.distill import DistillReport, distill_blocks
 from ..stages.distill import distill as distill_end_to_end
+from ..stages.distill import distill_blocks
+from ..train.processes import is_main_process
 from ..train.settings import resolved
-from ..train.trainer import is_main_process
-from ..types import DistillMode, DistillSettings
+from ..train.training import TrainingReport
+from ..types import DistillMode, RestorerDistillConfig
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, save_model
 from .quantize import images_sha256
 from .training_run import TrainingRun
+
+# Every field of the config, and the mode.
+_NOTED = (
+    *("trainer", "rank", "only_distillation", "learn_clips"),
+    *("latent_weight", "prompt_weight", "perceptual", "perceptual_weight"),
+    *("precision", "merge_rank", "checkpointing", "mode"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +42,12 @@ class DistillRequest:
     """What to train, towards what, and on which faces."""
 
     model: LoadedModel  # quantized; trained in place
-    teacher: LoadedModel  # of full precision; only read
-    faces: FaceSource | Tensor  # degraded, aligned; or [N, 3, S, S] in [-1, 1] at the model's size
-    settings: DistillSettings = field(default_factory=DistillSettings)
+    teacher: LoadedModel  # full precision; only read
+    faces: FaceSource | Tensor  # degraded aligned crops; or [N, 3, S, S] in [-1, 1] at the model's size
+    config: RestorerDistillConfig = field(default_factory=RestorerDistillConfig)
     mode: DistillMode = "end-to-end"
-    validation: int = 16  # of the faces, the last so many choose the best step; 0 = the last step is kept
-    folder: Path | None = None  # for curves, pictures and the state a stopped run goes on from; None = none
+    validation: int = 16  # this many of the faces, the last, select the best step; 0 = keep the last step
+    folder: Path | None = None  # for curves, images and the state from which a stopped run resumes; None = none
     output: Path | None = None  # the file to write; None = none
 
 
@@ -47,17 +56,17 @@ class DistillResult:
     """The trained model and how training went."""
 
     model: LoadedModel  # its notes say how it was made
-    reports: Mapping[str, DistillReport]  # by block, in the order of training; end-to-end one, of no name
+    reports: Mapping[str, TrainingReport]  # by block, in order of training; end-to-end: one, under the empty name
     chart: NDArray[np.uint8]  # [H, W, 3]: the curves, and the faces of the last validation
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """Of the last trained block's steps, or the whole model's."""
+        """The losses of all steps of the last trained block, or of the whole model."""
         return list(self.reports.values())[-1].losses if self.reports else ()
 
     @property
     def scores(self) -> tuple[tuple[int, float], ...]:
-        """(steps done, dB to the teacher) of validations, as in `DistillReport`."""
+        """(steps done, dB to the teacher) of validations, as in `TrainingReport`."""
         return list(self.reports.values())[-1].scores if self.reports else ()
 
     @property
@@ -70,36 +79,42 @@ class DistillResult:
 
 
 def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None) -> DistillResult:
-    """Train a quantized restorer. Interrupted or refused, it stays as it was. Raises QuantFaceError."""
+    """Train a quantized restorer in place; if interrupted or rejected it is left unchanged. Raises QuantFaceError."""
     callbacks = callbacks or PipelineCallbacks()
     restorer, teacher = request.model.restorer, request.teacher.restorer
     images = load_faces(request.faces, restorer.image_size, callbacks)
     count = len(images) - max(0, request.validation)
     if count < 1:
-        raise UsageError(f"{request.validation} faces that validate leave none of {len(images)} to train on")
+        raise UsageError(f"{request.validation} faces for validation leave none of {len(images)} to train on")
     learned, val_images = images[:count], images[count:]
-    settings = resolved(request.settings, restorer.device)
+    config = resolved(request.config, restorer.device)
     notes = {
-        "distill": json.dumps({**asdict(settings), "mode": request.mode}),
+        "distill": json.dumps(noted(config, request.mode)),
         "distill_sha256": images_sha256(learned),
     }
     identity = ""
     if request.folder:
         run = [notes, images_sha256(val_images), _weights_sha256(restorer), _weights_sha256(teacher)]
         identity = hashlib.sha256(json.dumps(run).encode()).hexdigest()
-    training_run = TrainingRun(settings.trainer.steps, callbacks, request.folder, identity)
+    training_run = TrainingRun(config.trainer.steps, callbacks, request.folder, identity)
     with callbacks.cancellable(restorer, teacher):
         if request.mode == "blocks":
-            reports = distill_blocks(restorer, teacher, learned, settings, training_run.trainer_callbacks())
+            reports = distill_blocks(restorer, teacher, learned, config, training_run.trainer_callbacks())
         else:
             report = distill_end_to_end(
-                restorer, teacher, learned, val_images, settings, training_run.trainer_callbacks()
+                restorer, teacher, learned, val_images, config, training_run.trainer_callbacks()
             )
             reports = {"": report}
     model = replace(request.model, notes={**request.model.notes, **notes})
     if request.output and is_main_process():
         save_model(model, request.output)
     return DistillResult(model, reports, training_run.chart())
+
+
+def noted(config: RestorerDistillConfig, mode: DistillMode) -> dict[str, Any]:
+    """How a model was trained, for its file: in a fixed order, since the same training writes the same bytes."""
+    values = {**asdict(config), "mode": mode}
+    return {key: values[key] for key in _NOTED}
 
 
 def _weights_sha256(model: RestorerModel) -> str:

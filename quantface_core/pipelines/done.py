@@ -1,4 +1,4 @@
-"""What counts as done: of the same photo, with the same settings, and without an error."""
+"""What counts as done: the same photo, with the same settings, and without an error."""
 
 from __future__ import annotations
 
@@ -12,33 +12,41 @@ from .. import __version__
 from ..errors import QuantFaceError
 from ..io.checksum import sha256
 from ..io.manifest import Manifest, Record
-from ..io.stores import Stamp
-from .restore import PhotoResult, RestoreRequest
+from ..io.stores import GONE, Stamp
+from ..options import RestoreOptions
+from .jobs import Origin
+from .models import Execution
+from .restore import PhotoResult
 
 
-def settings_of(request: RestoreRequest) -> dict[str, Any]:
-    """All that a result depends on, beside its photo. Raises ModelError when the model cannot be read."""
+def settings_of(execution: Execution, options: RestoreOptions, aligned: bool = False) -> dict[str, Any]:
+    """Everything a result depends on besides its photo, ready for JSON.
+
+    Raises ModelError when the model cannot be read.
+    """
     return {
         "quantface": __version__,
-        "model": {"name": request.model.stem, "sha256": sha256(request.model)},
-        "options": asdict(request.options),
-        "device": request.device.type,
-        "backend": request.backend,
-        "precision": request.precision,
-        "aligned": request.aligned,
-        "low_memory": request.low_memory,
-        "threads": request.threads,
+        "model": {"name": execution.model.stem, "sha256": sha256(execution.model)},
+        "options": asdict(options),
+        "device": execution.device.type,
+        "backend": execution.backend,
+        "precision": execution.precision,
+        "aligned": aligned,
+        "low_memory": execution.low_memory,
+        "threads": execution.threads,
     }
 
 
 def settings_key(settings: dict[str, Any]) -> str:
-    """A short name of the settings, by which records refer to them."""
+    """A short hash of the settings, by which records refer to them."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def is_done(known: Record, key: str, found: Stamp, digest: Callable[[], str]) -> bool:
-    """Whether a result's record tells of this photo and these settings; `digest`, the photo's SHA-256, is asked for
-    last, and may raise QuantFaceError for one that cannot be read: that is not done, and its result tells why.
+    """Whether a result's record is of this photo, with these settings, and without an error.
+
+    `digest` returns the photo's SHA-256 and is called last; where it raises QuantFaceError the photo is not done, and
+    its result says why.
     """
     if known["error"] or known["settings"] != key or found.size != known["size"]:
         return False
@@ -51,7 +59,7 @@ def is_done(known: Record, key: str, found: Stamp, digest: Callable[[], str]) ->
 
 
 def keep_foreign(manifest: Manifest, there: Iterable[str]) -> None:
-    """Tell a manifest in which no run has begun of the results that lie there: they are not ours, and are left."""
+    """Record existing results in a manifest in which no run has begun: they are not ours, and are left alone."""
     if manifest.begun:
         return
     for output in there:
@@ -60,20 +68,21 @@ def keep_foreign(manifest: Manifest, there: Iterable[str]) -> None:
 
 
 def is_foreign(known: Record) -> bool:
-    """Whether a record tells of a result that lay there before the first run."""
+    """Whether a record is of a result that was there before the first run."""
     return bool(known.get("foreign"))
 
 
-def record_of(result: PhotoResult, output: str, source: str, key: str, stamp: Stamp, digest: str) -> dict[str, Any]:
-    """A photo's line of the manifest: what was made, called `output` there, of what, and how it went."""
+def record_of(result: PhotoResult, output: str, key: str) -> dict[str, Any]:
+    """A photo's line in the manifest: the result, named `output`, what it was made from, and how it went."""
     pages = result.report.pages if result.report else ()
+    origin = result.origin or Origin(GONE, "")
     return {
         "output": output,
-        "source": source,
+        "source": str(result.source),
         "settings": key,
-        "size": stamp.size,
-        "mtime_ns": stamp.mtime_ns,
-        "sha256": digest,
+        "size": origin.stamp.size,
+        "mtime_ns": origin.stamp.mtime_ns,
+        "sha256": origin.sha256,
         "faces": sum(len(page.faces) for page in pages),
         "restored": sum(len(page.restored) for page in pages),
         "seconds": round(result.seconds, 3),

@@ -1,4 +1,4 @@
-"""The faces that a model is calibrated, measured and trained on, as one batch."""
+"""The aligned crops that a model is calibrated, measured and trained on, as one batch."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from ..faces.detect import FaceDetector
 from ..faces.select import sort_faces
 from ..io.models import detector_path
 from ..io.photos import read_photo
-from ..types import Pixels, RestoreOptions
+from ..options import RestoreOptions
+from ..types import Pixels
 from .callbacks import PipelineCallbacks
 from .jobs import find_photos
 
-_LEAST = 32  # pixels of a face's side; a smaller one teaches nothing
+_LEAST = 32  # pixels; a smaller face has too little detail to be of use
 
 
 @dataclass(frozen=True, eq=False)
 class FaceSource:
-    """Where faces come from. With neither pictures nor a folder, from the bundled portrait, degraded in many ways."""
+    """Where faces come from. With neither images nor a folder: from the bundled portrait, degraded in many ways."""
 
     count: int  # faces at most
-    pictures: Iterable[tuple[str, Pixels]] | None = None  # by what messages call each; read as they are needed
-    folder: Path | None = None  # of pictures, taken in the order of their names
-    find_faces: bool = False  # the pictures are photos, whose faces are to be found; else each is one aligned face
+    pictures: Iterable[tuple[str, Pixels]] | None = None  # (its name in messages, RGB); read as needed
+    folder: Path | None = None  # of images, taken in the order of their names
+    find_faces: bool = False  # the images are photos whose faces are detected; else each is one aligned crop
     degrade: bool = False  # they are clean: degrade them first, each with a seed of its own
 
 
 def load_faces(source: FaceSource | Tensor, size: int, callbacks: PipelineCallbacks | None = None) -> Tensor:
-    """The faces as [N, 3, size, size] float32 in [-1, 1]; a batch stays as it is. Raises UsageError, ImageError."""
+    """Return the faces as [N, 3, size, size] float32 in [-1, 1]; a batch is returned unchanged.
+
+    Raises UsageError, ImageError.
+    """
     if isinstance(source, Tensor):
         return source
     if source.count < 1:
@@ -53,17 +57,20 @@ def load_faces(source: FaceSource | Tensor, size: int, callbacks: PipelineCallba
         if len(faces) >= source.count:
             break
     if not faces:
-        raise UsageError("no face was found in the pictures: give others, or pictures that are aligned faces")
+        raise UsageError("no face was found in the images: give others, or images that are aligned crops")
     return as_batch([degrade(f, seed) if source.degrade else f for seed, f in enumerate(faces[: source.count])])
 
 
 def read_aligned(path: Path, size: int) -> NDArray[np.uint8]:
-    """A file that is one aligned face, as [size, size, 3] uint8. Raises ImageError when it is not about square."""
+    """Read a file that is one aligned crop, as [size, size, 3] uint8.
+
+    Raises ImageError when it cannot be read or is not about square.
+    """
     return aligned_face(str(path), read_photo(path).pixels, size)
 
 
 def _pictures(source: FaceSource) -> Iterator[tuple[str, Pixels]]:
-    """(name, RGB pixels) of each, one at a time."""
+    """Yield (name, RGB pixels) of each image, one at a time. Raises UsageError, ImageError."""
     if source.pictures is not None:
         yield from source.pictures
         return
@@ -78,11 +85,11 @@ def _aligned(name: str, pixels: Pixels, size: int) -> NDArray[np.uint8]:
     try:
         return aligned_face(name, pixels, size)
     except ImageError as error:
-        raise ImageError(f"{error}: switch on find_faces for photos") from None
+        raise ImageError(f"{error}: turn on find_faces for photos") from None
 
 
 def _found(pixels: Pixels, size: int) -> list[NDArray[np.uint8]]:
-    """Every face of a photo, from the left, cut out and turned upright."""
+    """Every face of a photo, from left to right, as an aligned crop [size, size, 3]."""
     pixels = to_8_bits(pixels)
     faces = sort_faces(FaceDetector(detector_path())(pixels), RestoreOptions(min_size=_LEAST))
     return [np.rint(extract(pixels, face_transform(face, size), size) * 255).astype(np.uint8) for face in faces]

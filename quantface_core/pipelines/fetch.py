@@ -1,4 +1,4 @@
-"""Models by name: found where they are, else fetched from the Hub, converted from their authors' files, or built."""
+"""Models by name: located, or else fetched from the Hub, converted from their authors' files, or built."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .models import LoadedModel, load_file
 
 
 def model_path(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
-    """The file of a model: a name of the catalogue, of a recipe or of the models folder, or a path.
+    """Return the file of a model, given by a name of the catalogue, a recipe or the models folder, or by path.
 
-    One that is not here is made first, which may take an hour; stopped and asked again it goes on. Raises
+    A missing one is fetched or built first, which may take an hour; stopped and called again it resumes. Raises
     ModelError, and what building raises.
     """
     callbacks = callbacks or PipelineCallbacks()
@@ -26,5 +26,5 @@ def model_path(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
 
 
 def load_model(name: str, device: torch.device, callbacks: PipelineCallbacks | None = None) -> LoadedModel:
-    """A model by such a name, float32 between its integers, on a device. Raises as `model_path` does."""
+    """Load a model by such a name onto a device, float32 outside integer arithmetic. Raises like `model_path`."""
     return load_file(name, model_path(name, callbacks), device)

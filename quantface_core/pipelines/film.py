@@ -1,7 +1,7 @@
-"""Restore the faces of a film: followed through its shots, steadied, and put back into the same film.
+"""Restore the faces of a film: tracked through its shots, temporally smoothed, and put back into the same film.
 
-What is done is kept in parts beside the result. A stopped run can be asked again to go on, and gives the same frames:
-a part begins with a key frame, and what is done to its first frame depends on frames before it that are done again.
+Finished work is kept in parts beside the result. A stopped run can be resumed and gives the same frames: a part begins
+with a key frame, and the earlier frames that its first frame depends on are processed again.
 """
 
 from __future__ import annotations
@@ -13,35 +13,37 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
+from ..bit_depth import to_8_bits
 from ..errors import ImageError
 from ..faces.appearance import appearance_descriptor
 from ..faces.cuts import is_cut, thumb_of
 from ..faces.detect import FaceDetector
 from ..io.models import detector_path
-from ..stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_needed, square_width
+from ..stages.film import FilmRestorer, first_needed, square_width
+from ..stages.frames import DetectedFrame, RestoredFrame
 from ..types import Pixels
-from .callbacks import PipelineCallbacks, Progress
+from .callbacks import PipelineCallbacks, StageProgress
 from .film_report import FilmResult, build_result, record_of
 from .film_request import FilmRequest, check_request, film_settings, open_sink, open_source
 from .film_state import FilmState, FrameDetections
+from .models import load_for
 
 PART = 48
-"""Frames that are lost at most when a run is stopped; each part begins with a key frame."""
+"""Frames per part, the most that a stopped run loses; each part begins with a key frame."""
 
-_SEARCH_PIXELS = 1280 * 720  # at which a frame is searched for faces
+_SEARCH_PIXELS = 1280 * 720  # resolution at which a frame is searched for faces
 
 
 def film_detector() -> FaceDetector:
-    """The bundled detector, searching as many pixels as films have. Raises ModelError."""
+    """The bundled detector, searching at a film's resolution. Raises ModelError."""
     return FaceDetector(detector_path(), search_pixels=_SEARCH_PIXELS)
 
 
 def restore_film(request: FilmRequest, callbacks: PipelineCallbacks | None = None) -> FilmResult:
     """Restore a film. Raises QuantFaceError, and what the callbacks raise.
 
-    Whatever stops it, what is done is put together as a film that plays, and kept for `resume`.
+    Whatever stops it, the finished frames are joined into a film that plays, and the state is kept for `resume`.
     """
     callbacks = callbacks or PipelineCallbacks()
     check_request(request)
@@ -49,21 +51,24 @@ def restore_film(request: FilmRequest, callbacks: PipelineCallbacks | None = Non
 
 
 class _Run:
+    """One start of a film's restoration: with its source and sink open, its model loaded and its state held."""
+
     def __init__(self, request: FilmRequest, callbacks: PipelineCallbacks) -> None:
         self._request, self._callbacks = request, callbacks
-        self._records: list[dict[str, Any]] = []  # of the part that is being made
+        self._records: list[dict[str, Any]] = []  # of the current part
         self._detect = request.detector or film_detector()
         self._source = open_source(request)
         info = self._source.info
         self._begin = None if request.start is None else round((info.start + request.start) / info.time_base)
         self._end = None if request.end is None else round((info.start + request.end) / info.time_base)
         self._sink = open_sink(request, self._source)
-        output = Path(os.path.abspath(request.output))  # the current folder has no name of its own
+        self._restorer = load_for(request.execution)
+        output = Path(os.path.abspath(request.output))  # "." has no name
         folder = output.with_name(f"{output.name}.part")
-        resumed = folder.exists()
-        self._state = FilmState(folder, film_settings(request, self._source, self._sink), request.resume)
+        settings = film_settings(request, self._restorer, self._source, self._sink)
+        self._state = FilmState(folder, settings, request.resume)
         try:
-            if not resumed:
+            if self._state.is_new:
                 self._try_out()
         except BaseException:
             self._state.remove()
@@ -75,16 +80,16 @@ class _Run:
             for note in (*source.info.notes, *sink.notes):
                 self._callbacks.notify(f"{source.path}: {note}")
             try:
-                with self._callbacks.cancellable(self._request.restorer):
+                with self._callbacks.cancellable(self._restorer):
                     self._work()
             except BaseException:
-                self._keep()
+                self._write_partial()
                 raise
             if not state.parts_done():
                 state.remove()
-                raise ImageError(f"{source.path}: no frame between --from and --to")
+                raise ImageError(f"{source.path}: no frame between start and end")
             sink.join(state)
-            damaged = [f"{source.damaged} damaged pieces are left out"] if source.damaged else []
+            damaged = [f"{source.damaged} damaged packets are left out"] if source.damaged else []
             result = build_result(self._request.output, source.info, sink, state, damaged)
             state.remove()
             return result
@@ -93,15 +98,14 @@ class _Run:
         state, sink, total = self._state, self._sink, self._expected()
         part = state.parts_done()
         first = part * PART
-        restorer = FilmRestorer(
-            self._request.restorer, self._request.options, self._request.smoothing, float(self._source.info.aspect)
-        )
-        for restored in restorer.restore(self._seen(first), first):
+        options, smoothing = self._request.options, self._request.smoothing
+        restorer = FilmRestorer(self._restorer, options, smoothing, float(self._source.info.aspect))
+        for restored in restorer.restore(self._detected(first), first):
             if not self._records:
                 sink.begin(state, part)
-            self._records.append(record_of(restored))  # before the frame: one that is written has its time
+            self._records.append(record_of(restored))  # before the frame, so that a written one has its time
             sink.add(restored)
-            self._tell(restored, total)
+            self._report(restored, total)
             if len(self._records) == PART:
                 self._close(part)
                 part += 1
@@ -113,22 +117,22 @@ class _Run:
         self._state.close_part(part, self._records, delay)
         self._records = []
 
-    def _keep(self) -> None:
-        """Put together what is done, so that it can be looked at; the part that is not whole too."""
+    def _write_partial(self) -> None:
+        """Join what is done so far, the unfinished part included, so that it can be viewed."""
         try:
-            if self._sink.keep(self._state, self._records):
-                self._callbacks.notify(f"{self._request.output} holds what is done; --resume goes on")
-            elif not self._state.found_count:
+            if self._sink.write_partial(self._state, self._records):
+                self._callbacks.notify(f"{self._request.output} holds what is done so far; continue with resume")
+            elif not self._state.frames_detected:
                 self._state.remove()
-        except Exception as error:  # what stopped the run comes first
-            self._callbacks.notify(f"what is done could not be put together: {error}")
+        except Exception as error:  # the error that stopped the run takes precedence
+            self._callbacks.notify(f"what is done so far could not be joined: {error}")
 
-    def _seen(self, first: int) -> Iterator[DetectedFrame]:
-        """Every frame with its faces, those that are long done from memory."""
+    def _detected(self, first: int) -> Iterator[DetectedFrame]:
+        """Yield every frame with its faces; finished ones no longer needed come without pixels, from the state."""
         needed = first_needed(first, self._request.smoothing)
-        known, state = self._state.found_count, self._state
+        known, state = self._state.frames_detected, self._state
         begin, start, kept = self._begin, 0, []
-        for index, found in enumerate(state.found()):
+        for index, found in enumerate(state.detections()):
             if index < min(needed, known - 1):
                 yield DetectedFrame(None, found.faces, found.appearances, found.cut)
                 start = index + 1
@@ -144,11 +148,11 @@ class _Run:
             if index < known:
                 found = kept[index - start]
                 if found.pts != frame.pts:
-                    raise ImageError(f"{self._source.path}: it has changed since the run was begun")
+                    raise ImageError(f"{self._source.path}: it has changed since the run began")
             else:
                 assert pixels is not None
-                found = self._found(frame.pts, pixels, thumb is not None and is_cut(thumb, now))
-                state.add(found)
+                found = self._search(frame.pts, pixels, thumb is not None and is_cut(thumb, now))
+                state.append(found)
             thumb = now if pixels is not None else None
             yield DetectedFrame(frame if index >= needed else None, found.faces, found.appearances, found.cut)
 
@@ -158,13 +162,13 @@ class _Run:
                 return
             yield frame
 
-    def _found(self, pts: int, pixels: Pixels, cut: bool) -> FrameDetections:
+    def _search(self, pts: int, pixels: Pixels, cut: bool) -> FrameDetections:
         faces, appearances = [], []
         for face in self._detect(pixels):
             try:
                 appearances.append(appearance_descriptor(pixels, face))
                 faces.append(face)
-            except ImageError:  # no face has landmarks like these
+            except ImageError:  # not the landmarks of a face
                 continue
         return FrameDetections(pts, cut, tuple(faces), tuple(appearances))
 
@@ -178,16 +182,15 @@ class _Run:
         last = info.frames if request.end is None else min(info.frames or 2**31, round(request.end * info.rate))
         return max(0, last - round((request.start or 0) * info.rate))
 
-    def _tell(self, restored: RestoredFrame, total: int) -> None:
+    def _report(self, restored: RestoredFrame, total: int) -> None:
         done = restored.index + 1
-        self._callbacks.progress(Progress("restore", done, max(done, total), "frame"))
+        self._callbacks.progress(StageProgress("restore", done, max(done, total), "frame"))
         if self._callbacks.preview:
-            pixels = restored.pixels
-            self._callbacks.preview((pixels if pixels.dtype == np.uint8 else pixels >> 8).astype(np.uint8))
+            self._callbacks.preview(to_8_bits(restored.pixels))
 
     def _try_out(self) -> None:
-        """Write the first frame as the whole film will be: what its codec or container refuses shows now."""
+        """Write the first frame as the whole film will be: what its codec or container cannot hold shows now."""
         frame = next(self._frames(self._begin), None)
         if frame is None:
-            raise ImageError(f"{self._source.path}: no frame between --from and --to")
+            raise ImageError(f"{self._source.path}: no frame between start and end")
         self._sink.try_out(self._state, frame)

@@ -1,4 +1,4 @@
-"""What became of a film: its shots, and every face's way through them."""
+"""The report on a restored film: its shots, and every face's track through them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ..io.video import FilmInfo
-from ..stages.film import RestoredFrame
-from ..stages.restore import describe_change
+from ..stages.frames import RestoredFrame
+from ..stages.outcome import describe_change
 from .film_sink import Sink
 from .film_state import FilmState
+
+_KEYS = {"applied_strength": "taken", "outcome": "done"}  # in the report, where they differ
 
 
 @dataclass(frozen=True)
 class TrackReport:
-    """One face's way through a shot. `--faces NUMBER` restores it alone."""
+    """One face's track through a shot. `--faces NUMBER` restores this face alone."""
 
     number: int
     shot: int  # from 0
@@ -25,8 +27,12 @@ class TrackReport:
     frames: int  # in which it was restored
     begins: tuple[float, ...]  # its box in the first of them: left, top, width, height in square pixels
     ends: tuple[float, ...]  # and in the last
-    taken: float  # of its change, 0 to 1: the mean
-    done: str  # the same in words
+    applied_strength: float  # mean share of its change that was applied, 0 to 1
+    outcome: str  # the same in words
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {_KEYS.get(name, name): value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -45,22 +51,22 @@ class FilmResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {**asdict(self), "output": str(self.output)}
+        return {**asdict(self), "output": str(self.output), "tracks": [track.to_dict() for track in self.tracks]}
 
 
 def record_of(restored: RestoredFrame) -> dict[str, Any]:
-    """What is kept of a frame until the film is finished."""
+    """What is stored of a frame until the film is finished."""
     faces = [[f.track, round(f.applied_strength, 4), *(round(v, 1) for v in f.face.box)] for f in restored.faces]
     return {"pts": restored.frame.pts, "faces": faces}  # type: ignore[attr-defined]
 
 
 def build_result(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnings: Sequence[str]) -> FilmResult:
-    """The result of a finished film, from the records of its segments: what each frame's faces were and got."""
-    cuts = [found.pts for found in state.found() if found.cut]
+    """Build a finished film's result from its parts' records: the faces of each frame, and how they were restored."""
+    cuts = [found.pts for found in state.detections() if found.cut]
     observations: dict[int, list[tuple[int, float, tuple[float, ...]]]] = {}  # by track: pts, strength, box
     times: list[int] = []
     for segment in range(state.parts_done()):
-        for frame in state.told(segment)["frames"]:
+        for frame in state.read_part(segment)["frames"]:
             times.append(frame["pts"])
             for track, strength, *box in frame["faces"]:
                 observations.setdefault(track, []).append((frame["pts"], strength, tuple(box)))
@@ -77,8 +83,8 @@ def build_result(output: Path, info: FilmInfo, sink: Sink, state: FilmState, war
                 frames=len(seen),
                 begins=begins,
                 ends=ends,
-                taken=round(strength, 3),
-                done=describe_change(strength),
+                applied_strength=round(strength, 3),
+                outcome=describe_change(strength),
             )
         )
     seconds = float((times[-1] - times[0]) * info.time_base + 1 / info.rate)

@@ -1,4 +1,4 @@
-"""Where a film's restored frames go: into a film, part by part, or into a folder of pictures."""
+"""Where a film's restored frames go: into a film, part by part, or into a folder of images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UsageError
-from ..io.atomic import atomic_path, check_writable, file_identity
+from ..io.atomic import atomic_path
+from ..io.file_identity import file_identity
+from ..io.output_checks import check_writable
 from ..io.video import (
     WRITABLE_VIDEO_SUFFIXES,
     FilmReader,
@@ -24,38 +26,38 @@ from ..io.video import (
     with_change,
 )
 from ..io.video.numbered import NumberedFrame, NumberedFrames, write_numbered
-from ..stages.film import RestoredFrame
+from ..stages.frames import RestoredFrame
 from .film_state import FilmState
 
 _PARTIAL = "partial.mkv"
 
 
 class Sink(Protocol):
-    """Takes frames in parts; a part counts when it has ended."""
+    """Takes frames in parts; a part counts once it has ended."""
 
     notes: tuple[str, ...]
-    codec: str  # of what comes out
-    size: tuple[int, int]  # of its pictures: width, height
+    codec: str  # of the result
+    size: tuple[int, int]  # of its frames: width, height in pixels
 
     def describe(self) -> dict[str, Any]:
         """What the result depends on, for the state."""
 
     def try_out(self, state: FilmState, frame: Any) -> None:
-        """Write one frame as all will be. Raises QuantFaceError."""
+        """Write one frame as all will be written. Raises QuantFaceError."""
 
     def begin(self, state: FilmState, part: int) -> None:
         """Begin a part."""
 
     def add(self, restored: RestoredFrame) -> None:
-        """The next frame of the part."""
+        """Add the next frame of the part."""
 
     def end(self, state: FilmState, part: int) -> int:
-        """The part is whole; returns the frames to decode ahead."""
+        """Finish the part; return the number of frames to decode ahead."""
 
     def join(self, state: FilmState) -> None:
-        """All parts are done: make the result."""
+        """Make the result from all parts."""
 
-    def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
+    def write_partial(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
         """Write a partial result, the unfinished part included; False when there is nothing to write."""
 
 
@@ -74,8 +76,8 @@ class VideoSink:
         """Raises UsageError for what cannot be written."""
         suffix, info = output.suffix.lower(), source.info
         if suffix not in WRITABLE_VIDEO_SUFFIXES:
-            raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE_VIDEO_SUFFIXES)}")
-        check_writable(output, "--output")
+            raise UsageError(f"output {output}: cannot write {suffix}; use {', '.join(WRITABLE_VIDEO_SUFFIXES)}")
+        check_writable(output, "output")
         self._output, self._info, self._factor, self._span = output, info, factor, span
         self._original = source.path if isinstance(source, FilmReader) else None
         self._encoder = choose_encoder(info, suffix, codec, crf)
@@ -87,7 +89,7 @@ class VideoSink:
             self.notes += ("transparency is left out",)
         self.size = stored_size(info, self._encoder, factor)
         if self.size != (info.width * factor, info.height * factor):
-            self.notes += (f"{self.codec} knows even sizes alone: its last row or column is there twice",)
+            self.notes += (f"{self.codec} needs even sizes: the last row or column is repeated",)
         self._writer: SegmentWriter | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -125,11 +127,11 @@ class VideoSink:
     def join(self, state: FilmState) -> None:
         self._write([_part(state, number) for number in range(state.parts_done())])
 
-    def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
+    def write_partial(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
         parts = [_part(state, number) for number in range(state.parts_done())]
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.close()  # though it is empty: Windows removes no open file
+            writer.close()  # even if it is empty: Windows cannot remove an open file
         if writer is not None and writer.count:
             parts.append(Part(state.folder / _PARTIAL, [r["pts"] for r in records], writer.delay))
         if parts:
@@ -150,46 +152,47 @@ class VideoSink:
 
 
 class FolderSink:
-    """A folder of pictures, each named as its source."""
+    """A folder of images, each named like its source."""
 
     notes: tuple[str, ...] = ()
     codec = "pictures"
 
     def __init__(self, output: Path, source: NumberedFrames, factor: int) -> None:
-        """Raises UsageError for an output that is a file, or whose pictures are sources."""
+        """Raises UsageError for an output that is a file, or would overwrite source images."""
         if output.exists() and not output.is_dir():
-            raise UsageError(f"--output {output} is a file: name a folder, or a film")
+            raise UsageError(f"output {output} is a file: name a folder, or a film")
         sources = {file_identity(path) for path in source.paths}
         results = (output / source.name(number) for number in range(len(source.paths)))
         if found := next((path for path in results if file_identity(path) in sources), None):
-            raise UsageError(f"{found} would overwrite a source picture: choose another --output")
-        self._output, self._source = output, source
+            raise UsageError(f"{found} would overwrite a source image: choose another output")
+        self._output, self._source, self._written = output, source, 0
         self.size = source.info.width * factor, source.info.height * factor
 
     def describe(self) -> dict[str, Any]:
         return {"codec": self.codec}
 
     def try_out(self, state: FilmState, frame: Any) -> None:
-        """Pictures are written alone: nothing can go wrong for all of them."""
+        """Nothing to try: every image is written on its own."""
 
     def begin(self, state: FilmState, part: int) -> None:
-        """A picture is whole by itself."""
+        """Nothing to begin: every image is complete on its own."""
 
     def add(self, restored: RestoredFrame) -> None:
         frame = restored.frame
         assert isinstance(frame, NumberedFrame)
         write_numbered(frame, restored.pixels, self._output / self._source.name(frame.pts))
+        self._written += 1
 
     def end(self, state: FilmState, part: int) -> int:
         return 0
 
     def join(self, state: FilmState) -> None:
-        """They lie there."""
+        """Nothing to join: the images are there."""
 
-    def keep(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
-        return bool(records) or state.parts_done() > 0
+    def write_partial(self, state: FilmState, records: Sequence[dict[str, Any]]) -> bool:
+        return self._written > 0 or state.parts_done() > 0
 
 
 def _part(state: FilmState, number: int) -> Part:
-    told = state.told(number)
-    return Part(state.part(number, ".mkv"), [record["pts"] for record in told["frames"]], told["delay"])
+    record = state.read_part(number)
+    return Part(state.part(number, ".mkv"), [frame["pts"] for frame in record["frames"]], record["delay"])

@@ -1,7 +1,7 @@
-"""What a film's restoring keeps beside its result until it is finished, so that it can go on where it was stopped.
+"""The state of an unfinished film, kept beside its result so that a stopped run can resume.
 
-A folder: the settings, what was found in every frame so far, and the parts that are done. A part is whole or not
-there; what was found is a line a frame, so that the work done for it is not done again.
+A folder with the settings, the detections in every frame so far (one line per frame, so that they are not computed
+again), and the finished parts. A part is complete or absent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..faces.appearance import Appearance
-from ..io.atomic import atomic_path, writing
+from ..io.atomic import write_text, writing
 from ..io.process_lock import only_process
 from ..types import Face
 
@@ -29,15 +29,15 @@ _SETTINGS, _FOUND, _LOCK = "settings.json", "found.jsonl", ".lock"
 
 @dataclass(frozen=True)
 class FrameDetections:
-    """What was found in one frame."""
+    """What was detected in one frame."""
 
-    pts: int
+    pts: int  # in the film's time base
     cut: bool  # a shot begins here
     faces: tuple[Face, ...]
     appearances: tuple[Appearance, ...]
 
     def to_line(self) -> str:
-        """JSON without loss: what is read again is what was written."""
+        """Serialise to one line of JSON, losslessly."""
         faces = [
             [
                 *face.box,
@@ -51,6 +51,7 @@ class FrameDetections:
 
     @classmethod
     def parse(cls, line: str) -> FrameDetections:
+        """Parse what `to_line` returns. Raises ValueError, TypeError or LookupError for any other line."""
         pts, cut, rows = json.loads(line)
         faces, appearances = [], []
         for row in rows:
@@ -61,46 +62,49 @@ class FrameDetections:
 
 
 class FilmState:
-    """The folder. Raises WriteError where it cannot be written.
+    """The state folder. Raises WriteError when it cannot be written.
 
-    One process at a time works with it, until it closes it or ends.
+    One process holds it exclusively, until it closes it or ends.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
-        """Begin, or go on with `resume`. Raises UsageError when what is there does not fit what is asked,
-        or is in another's hands.
+        """Create the folder, or with `resume` continue in it. A start that fails leaves no new folder.
+
+        Raises UsageError when another process holds it, or when it holds an unfinished run and `resume` is off, or one
+        with other settings.
         """
         self.folder = folder
         wanted = json.loads(json.dumps(settings))
-        if folder.exists():
-            if not resume:
-                raise UsageError(f"{folder} holds an unfinished run: --resume goes on with it; or delete it")
-            self._check(wanted)
-        else:
-            with writing(self.folder):
-                folder.mkdir(parents=True)
-            with atomic_path(folder / _SETTINGS) as temporary:
-                temporary.write_text(json.dumps(wanted, indent=1), "utf-8")
-        refusal = f"{folder}: another process works on this film: wait for it, or choose another output"
-        with writing(folder), ExitStack() as stack:
+        refusal = f"{folder}: another process is working on this film: wait for it, or choose another output"
+        with writing(folder), _created(folder) as self.is_new, ExitStack() as stack:
+            # First: a run in progress must not be taken for an unfinished one, which may be deleted.
             stack.enter_context(only_process(folder / _LOCK, refusal))
-            for left in folder.glob(".quantface-*"):  # of a killed process
+            if self.is_new:
+                self._write_settings(wanted)
+            elif resume:
+                self._check_settings(wanted)
+            else:
+                raise UsageError(f"{folder} holds an unfinished run: continue it with resume, or delete it")
+            for left in folder.glob(".quantface-*"):  # from a killed process
                 left.unlink()
-            self.found_count = self._mend()
+            self.frames_detected = self._mend()
             self._file = stack.enter_context((folder / _FOUND).open("a", encoding="utf-8"))
             self._open = stack.pop_all()
 
-    def _check(self, wanted: Mapping[str, Any]) -> None:
+    def _write_settings(self, wanted: Mapping[str, Any]) -> None:
+        write_text(self.folder / _SETTINGS, json.dumps(wanted, indent=1))
+
+    def _check_settings(self, wanted: Mapping[str, Any]) -> None:
         try:
             kept = dict(json.loads((self.folder / _SETTINGS).read_text("utf-8")))
         except (OSError, ValueError, TypeError):
             raise UsageError(f"{self.folder} is not the state of a film: delete it, or name another output") from None
         other = [name for name in sorted({*kept, *wanted}) if kept.get(name) != wanted.get(name)]
         if other:
-            raise UsageError(f"{self.folder} was begun with another {', '.join(other)}: ask for the same, or delete it")
+            raise UsageError(f"{self.folder} was begun with another {', '.join(other)}: use the same, or delete it")
 
     def _mend(self) -> int:
-        """Cut off a line that a killed process left half-written; the number of lines."""
+        """Cut off a line that a killed process left half-written; return the number of lines."""
         path, count, whole = self.folder / _FOUND, 0, 0
         path.touch()
         with path.open("rb") as file:
@@ -111,51 +115,68 @@ class FilmState:
         os.truncate(path, whole)
         return count
 
-    def found(self) -> Iterator[FrameDetections]:
-        """What was found in the frames so far, in order. Raises UsageError where it cannot be read."""
+    def detections(self) -> Iterator[FrameDetections]:
+        """Yield the detections of the frames so far, in order. Raises UsageError when they cannot be read."""
         self._file.flush()
         with (self.folder / _FOUND).open(encoding="utf-8") as file:
-            for line, _ in zip(file, range(self.found_count), strict=False):
+            for line, _ in zip(file, range(self.frames_detected), strict=False):
                 try:
                     found = FrameDetections.parse(line)
                 except (ValueError, TypeError, LookupError):
-                    raise UsageError(f"{self.folder} is damaged: delete it to begin anew") from None
+                    raise UsageError(f"{self.folder} is damaged: delete it to start over") from None
                 yield found
 
-    def add(self, found: FrameDetections) -> None:
-        """Keep what was found in the next frame."""
+    def append(self, found: FrameDetections) -> None:
+        """Store the detections of the next frame."""
         with writing(self.folder):
             self._file.write(found.to_line() + "\n")
             self._file.flush()
-        self.found_count += 1
+        self.frames_detected += 1
 
     def part(self, number: int, suffix: str) -> Path:
-        """Where a part of the film, or what is told of it, lies."""
+        """The path of a part's film or, with the suffix .json, of its record."""
         return self.folder / f"{number:06d}{suffix}"
 
     def parts_done(self) -> int:
-        """How many parts are whole, from the first on."""
+        """The number of finished parts, from the first on."""
         number = 0
         while self.part(number, ".json").exists():
             number += 1
         return number
 
     def close_part(self, number: int, records: Sequence[Mapping[str, Any]], delay: int) -> None:
-        """Mark a part as done: its pictures are there."""
-        with atomic_path(self.part(number, ".json")) as temporary:
-            temporary.write_text(json.dumps({"delay": delay, "frames": list(records)}, separators=(",", ":")), "utf-8")
+        """Mark a part as finished, once its frames are written."""
+        record = {"delay": delay, "frames": list(records)}
+        write_text(self.part(number, ".json"), json.dumps(record, separators=(",", ":")))
 
-    def told(self, number: int) -> dict[str, Any]:
-        """What `close_part` was given."""
-        told: dict[str, Any] = json.loads(self.part(number, ".json").read_text("utf-8"))
-        return told
+    def read_part(self, number: int) -> dict[str, Any]:
+        """The record that `close_part` wrote: delay and frames."""
+        record: dict[str, Any] = json.loads(self.part(number, ".json").read_text("utf-8"))
+        return record
 
     def close(self) -> None:
-        with suppress(OSError):  # of a full disk: what could not be kept is found again
+        """Close the file of detections and let other processes in."""
+        with suppress(OSError):  # on a full disk: detections that were not stored are computed again
             self._open.close()
 
     def remove(self) -> None:
-        """The film is finished."""
+        """Close and delete the folder."""
         self.close()
         with writing(self.folder):
             shutil.rmtree(self.folder)
+
+
+@contextmanager
+def _created(folder: Path) -> Iterator[bool]:
+    """Create a folder; yields whether it is new. A new one is removed when the context raises."""
+    try:
+        folder.mkdir(parents=True)
+        is_new = True
+    except FileExistsError:
+        is_new = False
+    try:
+        yield is_new
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise

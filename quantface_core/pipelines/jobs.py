@@ -6,23 +6,32 @@ import glob
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TypeVar
 
 from ..errors import UsageError
-from ..io.atomic import file_identity
+from ..io.file_identity import file_identity
 from ..io.photos import RAW, READABLE, WRITABLE
+from ..io.stores import Stamp
 
-_NOT_FOLDERS = (*READABLE, *RAW, ".eps", ".pdf", ".svg")  # suffixes of files: no folder is meant by such a name
-RESULTS = "folders of results (the --output)"
-"""Why a folder is passed over."""
+_NOT_FOLDERS = (*READABLE, *RAW, ".eps", ".pdf", ".svg")  # suffixes of files, which never name a new folder
+RESULTS, FOLDERS = "folders of results (the output)", "subfolders (recursive includes them)"
+"""Why a folder is skipped."""
 
 _CLOSED = "folders that cannot be looked into"
 
-_LONGEST = 255  # bytes of a name, on the file systems in use
+_LONGEST = 255  # bytes of a name, on common file systems
 _Name = TypeVar("_Name", bound=PurePath)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a result was made from, to recognise it later."""
+
+    stamp: Stamp  # of the photo's file, when it was read
+    sha256: str  # of its content; empty = it could not be read
 
 
 @dataclass(frozen=True)
@@ -33,40 +42,49 @@ class Job:
     target: Path
     compare: Path | None  # before and after side by side; None = not asked for
 
-    def fetch(self) -> None:
-        """Called before `source` is read, beside the work on other photos: for a photo that is not there yet."""
+    def fetch(self) -> Origin | None:
+        """Called before `source` is read, in parallel with other photos; for a photo that is not there yet.
+
+        Returns what identifies the photo; None where nothing records it.
+        """
+        return None
 
     def deliver(self) -> None:
-        """Called once `target` is written, beside the work on other photos: for one that belongs elsewhere."""
+        """Called once `target` is written, in parallel with other photos; for a result that belongs elsewhere."""
 
 
 @dataclass
 class FoundPhotos:
-    """What arguments led to."""
+    """The photos that arguments lead to."""
 
     photos: list[Path] = field(default_factory=list)
-    places: dict[Path, Path] = field(default_factory=dict)  # photo -> its folder below the one named
+    places: dict[Path, Path] = field(default_factory=dict)  # photo -> its folder relative to the one named
     skipped: Counter[str] = field(default_factory=Counter)  # why -> how many files or folders
 
     def summary(self) -> str:
-        """What was passed over and why, in one line; empty when nothing was."""
-        reasons = [f"{count} {why}" for why, count in sorted(self.skipped.items())]
-        return f"skipped: {'; '.join(reasons)}" if reasons else ""
+        """Skipped files and folders by reason, in one line; empty when nothing was skipped."""
+        return skipped_in_words(self.skipped)
+
+
+def skipped_in_words(skipped: Mapping[str, int]) -> str:
+    """How many files or folders were skipped, by reason, in one line; empty when none were."""
+    reasons = [f"{count} {why}" for why, count in sorted(skipped.items())]
+    return f"skipped: {'; '.join(reasons)}" if reasons else ""
 
 
 def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path | None = None) -> FoundPhotos:
     """Expand files, folders and patterns, in order, each photo once; subfolders only when `recursive`.
 
-    A folder in them that is the `output` holds results, and is passed over, as is one that is closed. A name that is
-    neither stays in the list and fails when it is read, so that the rest goes on. Raises UsageError for a folder or
-    pattern without pictures, and for a folder that is named and closed.
+    The `output` folder among them holds results and is skipped, as are subfolders that cannot be read. A name that is
+    none of these stays in the list and fails when it is read, so that the rest continue. Raises UsageError for a folder
+    or pattern without images, and for a named folder that cannot be read.
     """
     found, seen = FoundPhotos(), set[str]()
     results = output and file_identity(output)
     for argument in arguments:
         path = Path(argument)
-        if os.path.isdir(path):  # unlike Path's, these do not raise for names too long and folders that are closed
-            photos = list(_of_folder(path, _entries(path), recursive, found, results))
+        if os.path.isdir(path):  # unlike Path's, these do not raise for names too long and unreadable folders
+            photos = list(_of_folder(_entries(path), recursive, found, results))
         elif not os.path.exists(path) and glob.has_magic(argument):
             matches = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if os.path.isfile(p))
             photos = [p for p in matches if not _is_side_file(p, found.skipped)]
@@ -76,7 +94,7 @@ def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path 
             photos = [path]
         if not photos:
             summary = found.summary()
-            raise UsageError(f"{argument}: no pictures there ({summary or ', '.join(READABLE)})")
+            raise UsageError(f"{argument}: no photos found ({summary or ', '.join(READABLE)})")
         for photo in photos:
             real = os.path.realpath(photo)
             if real not in seen:
@@ -93,31 +111,29 @@ def _entries(folder: Path) -> list[Path]:
         raise UsageError(f"{folder}: cannot look into it ({error.strerror})") from None
 
 
-def _of_folder(
-    folder: Path, entries: list[Path], recursive: bool, found: FoundPhotos, output: Hashable
-) -> Iterator[Path]:
-    """The pictures of a folder, and of those in it; counts what is none."""
+def _of_folder(entries: list[Path], recursive: bool, found: FoundPhotos, output: Hashable) -> Iterator[Path]:
+    """Yield the images among a folder's entries and, if `recursive`, in its subfolders; count what is skipped."""
     for path in entries:
         if os.path.isdir(path):
             if path.name.startswith("."):
                 continue
             if recursive and file_identity(path) == output:
                 found.skipped[RESULTS] += 1
-            elif recursive and not path.is_symlink():  # a link may lead in a circle
+            elif recursive and not path.is_symlink():  # a link may be circular
                 try:
                     inner = _entries(path)
                 except UsageError:
                     found.skipped[_CLOSED] += 1
                     continue
-                yield from _of_folder(path, inner, recursive, found, output)
+                yield from _of_folder(inner, recursive, found, output)
             else:
-                found.skipped["folders (--recursive goes into them)"] += 1
+                found.skipped[FOLDERS] += 1
         elif is_picture(path, found.skipped):
             yield path
 
 
 def _beside_results(photos: list[Path], pattern: Path, found: FoundPhotos, output: Hashable) -> Iterator[Path]:
-    """Those of a pattern's photos that do not lie in the output, when it is below where `**` begins to search."""
+    """Yield a pattern's photos that are not in the output, when that is below where `**` begins to search."""
     start = len(pattern.parts[: pattern.parts.index("**")])
     folders = {folder: file_identity(folder) == output for photo in photos for folder in photo.parents}
     results = {folder for folder, is_output in folders.items() if is_output and len(folder.parts) > start}
@@ -128,19 +144,19 @@ def _beside_results(photos: list[Path], pattern: Path, found: FoundPhotos, outpu
 
 
 def is_picture(path: PurePath, skipped: Counter[str]) -> bool:
-    """Whether a folder's file is a picture to restore, by its name; counts why it is not."""
+    """Whether a folder's file is an image to restore, by its name; counts why it is not."""
     if _is_side_file(path, skipped) or path.name.startswith("."):
         return False
     suffix = path.suffix.lower()
     if suffix in RAW:
-        skipped["cameras' raw files (develop them first)"] += 1
+        skipped["camera raw files (develop them first)"] += 1
     elif suffix not in READABLE:
-        skipped[f"{suffix or 'files without suffix'} (no picture)"] += 1
+        skipped[f"{suffix or 'files without suffix'} (not an image)"] += 1
     return suffix in READABLE
 
 
 def _is_side_file(path: PurePath, skipped: Counter[str]) -> bool:
-    """Whether a file is what macOS puts beside each picture on other systems' disks."""
+    """Whether a file is what macOS writes beside each file on other systems' disks."""
     if path.name.startswith("._"):
         skipped["._ files of macOS"] += 1
         return True
@@ -148,44 +164,43 @@ def _is_side_file(path: PurePath, skipped: Counter[str]) -> bool:
 
 
 def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
-    """Name every result. Raises UsageError when one would overwrite a source, or a file cannot hold many.
+    """Name every result. Raises UsageError when one would overwrite a source, or one file is named for many photos.
 
-    `output` is a file when there is one photo and it has a picture's suffix; else a folder, where results
-    keep their photo's name and folder (a second of the same name gets a number).
+    `output` is a file when there is one photo and it has an image's suffix; else a folder, where results keep their
+    photo's name and subfolder (a second of the same name gets a number).
     """
     photos = found.photos
     suffix = output.suffix.lower()
     single = suffix in WRITABLE and not os.path.isdir(output)
     if suffix in _NOT_FOLDERS and not single and not os.path.isdir(output):
-        raise UsageError(f"--output {output}: cannot write {suffix}; use {', '.join(WRITABLE)}, or name a folder")
+        raise UsageError(f"output {output}: cannot write {suffix}; use {', '.join(WRITABLE)}, or name a folder")
     if single and len(photos) > 1:
-        raise UsageError(f"--output {output} is one file, but there are {len(photos)} photos: name a folder")
+        raise UsageError(f"output {output} is one file, but there are {len(photos)} photos: name a folder")
     if not single and os.path.exists(output) and not os.path.isdir(output):
-        raise UsageError(f"--output {output} is a file that is no picture: name a folder, or use {', '.join(WRITABLE)}")
+        raise UsageError(f"output {output} is a file but not an image: name a folder, or use {', '.join(WRITABLE)}")
     sources = {file_identity(photo) for photo in photos}
     wanted = (output if single else output / found.places.get(photo, Path()) / result_name(photo) for photo in photos)
     jobs = []
     for photo, (target, side_by_side) in zip(photos, distinct_names(wanted, compare), strict=True):
         for path in (target, side_by_side):
             if path is not None and file_identity(path) in sources:
-                raise UsageError(f"{path} would overwrite a source photo: choose another --output")
+                raise UsageError(f"{path} would overwrite a source photo: choose another output")
         jobs.append(Job(photo, target, side_by_side))
     return jobs
 
 
 def result_name(photo: PurePath) -> str:
-    """What a photo's result is called: like the photo, or .png where its format cannot be written."""
+    """The file name of a photo's result: the photo's own, or .png where its format cannot be written."""
     return photo.name if photo.suffix.lower() in WRITABLE else _joined(photo.stem, ".png")
 
 
 def distinct_names(wanted: Iterable[_Name], compare: bool = False) -> Iterator[tuple[_Name, _Name | None]]:
-    """Results' names, and those of their comparisons where asked for; a second of the same name gets a number.
+    """Yield names of results, and of their comparisons if asked for; a second of the same name gets a number.
 
-    Names that differ in case alone, or in how an accent is put together, are the same, as they are on the disks of
-    macOS and Windows.
+    Names that differ only in case, or in how an accent is encoded, are the same, as they are on macOS and Windows.
     """
     taken: set[str] = set()
-    numbers: dict[str, int] = {}  # that a name gets next, of the names there were
+    numbers: dict[str, int] = {}  # name -> the number it gets next
     for name in wanted:
         target, side_by_side = name, _compared(name) if compare else None
         (folded,) = _folded(name)

@@ -1,4 +1,4 @@
-"""Which degraded face belongs to which original: by name, whatever the suffix."""
+"""Match degraded faces with their originals: by name, whatever the suffix."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ Files = tuple[Path, Path | None]
 
 
 def find_pairs(lq: Path, gt: Path | None, degraded: bool, count: int | None) -> tuple[dict[str, Files], list[str]]:
-    """({name: (degraded file, original file or None)}, the names that only one folder has).
+    """Return ({name: (degraded file, original file or None)}, the files that only one folder has).
 
-    With `degraded` the file is both. Raises UsageError when nothing is left, or one name is two files.
+    With `degraded` one file is both. There are at most `count` pairs. Raises UsageError when no pair is left, two files
+    have one name, or options conflict.
     """
     if gt and degraded:
-        raise UsageError("--degrade makes the originals of the faces in --lq: leave --gt out")
+        raise UsageError("degrade makes the originals of the faces in lq: leave gt out")
     if count is not None and count < 1:
-        raise UsageError(f"--count is at least 1, got {count}")
-    inputs, originals = _by_stem("--lq", lq), _by_stem("--gt", gt) if gt else None
+        raise UsageError(f"count is at least 1, got {count}")
+    inputs, originals = _by_stem("lq", lq), _by_stem("gt", gt) if gt else None
     if originals is None:
         pairs = {stem: (path, path if degraded else None) for stem, path in inputs.items()}
         unpaired = []
@@ -30,16 +31,16 @@ def find_pairs(lq: Path, gt: Path | None, degraded: bool, count: int | None) -> 
             str(p) for a, b in ((inputs, originals), (originals, inputs)) for s, p in a.items() if s not in b
         )
     if not pairs:
-        raise UsageError(f"no face of {lq} has an original of its name in {gt}")
+        raise UsageError(f"no face in {lq} has an original of the same name in {gt}")
     return dict(list(pairs.items())[:count]), unpaired
 
 
-def _by_stem(option: str, folder: Path) -> dict[str, Path]:
+def _by_stem(field: str, folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise UsageError(f"{option} {folder}: no such folder")
+        raise UsageError(f"{field} {folder}: no such folder")
     found: dict[str, Path] = {}
     for path in find_photos([str(folder)]).photos:
         if path.stem in found:
-            raise UsageError(f"{option}: {found[path.stem].name} and {path.name} have one name: keep one of them")
+            raise UsageError(f"{field}: {found[path.stem].name} and {path.name} have the same name: keep one of them")
         found[path.stem] = path
     return found

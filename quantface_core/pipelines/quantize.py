@@ -1,4 +1,4 @@
-"""Quantize a full-precision restorer: calibrate, smooth, quantize, save."""
+"""Quantize a full-precision restorer: calibrate, balance, quantize, save."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
-from ..types import BitPlan, LayerReport, QuantizeSettings
+from ..types import BitPlan, LayerReport, RestorerQuantConfig
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, require_full_precision, save_model
@@ -19,12 +19,12 @@ from .models import LoadedModel, require_full_precision, save_model
 
 @dataclass(frozen=True, eq=False)
 class QuantizeRequest:
-    """The model to quantize, its calibration faces, and the settings."""
+    """The model to quantize, its calibration images, and the config."""
 
     model: LoadedModel  # full precision; quantized in place
-    faces: FaceSource | Tensor  # calibration: degraded aligned faces, or [N, 3, S, S] in [-1, 1]
-    settings: QuantizeSettings = field(default_factory=QuantizeSettings)
-    plan: BitPlan | None = None  # bit widths by layer, which override the settings'
+    faces: FaceSource | Tensor  # calibration images: degraded aligned crops, or [N, 3, S, S] in [-1, 1]
+    config: RestorerQuantConfig = field(default_factory=RestorerQuantConfig)
+    plan: BitPlan | None = None  # bit widths by layer, which override the config's
     output: Path | None = None  # the file to write; None = none
 
 
@@ -37,23 +37,23 @@ class QuantizeResult:
 
 
 def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = None) -> QuantizeResult:
-    """Calibrate and quantize a restorer. Raises QuantFaceError.
+    """Calibrate and quantize a restorer in place. Raises QuantFaceError.
 
-    Interrupted or refused, it stays as it was; where only its file cannot be written, it is quantized.
+    If interrupted or rejected it is left unchanged; if only its file cannot be written, it is quantized.
     """
     callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
     require_full_precision(request.model)
     images = load_faces(request.faces, restorer.image_size, callbacks)
     checksum = images_sha256(images)
-    # Every part by its name, for the file's notes: a later version may have others.
-    settings = replace(request.settings, parts=request.settings.parts or restorer.parts)
+    # Every part by name, for the file's notes: a later version may have others.
+    config = replace(request.config, parts=request.config.parts or restorer.parts)
     with callbacks.cancellable(restorer):
-        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"), settings)
+        statistics = calibrate_restorer(restorer, images, callbacks.stage("calibrate", "image"), config)
         reports = quantize_restorer(
             restorer,
             statistics,
             images_at_once(restorer, images),
-            settings,
+            config,
             callbacks.stage("quantize", "layer"),
             request.plan,
         )
@@ -61,7 +61,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
     notes = {
         **licence,
         "quantface": __version__,
-        "settings": json.dumps(asdict(settings)),
+        "settings": json.dumps(asdict(config)),
         "calibration_sha256": checksum,
         "reports": json.dumps([asdict(report) for report in reports]),
     }
@@ -72,5 +72,5 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
 
 
 def images_sha256(images: Tensor) -> str:
-    """SHA-256 of a float tensor's bytes [N, 3, S, S], which identifies calibration images in a file's notes."""
+    """SHA-256 of the bytes of a float tensor [N, 3, S, S], which identifies calibration images in a file's notes."""
     return hashlib.sha256(images.detach().cpu().numpy().tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Restore one file: read it, restore the faces of each page or frame, write what came of it."""
+"""Restore one file: read it, restore the faces of each page or frame, write the result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..io.atomic import atomic_path
 from ..io.photos import Pages, Photo, check_size, read_pages, write_pages, write_photo
+from ..options import RestoreOptions
 from ..restorer import Restorer
-from ..stages.restore import describe_faces
-from ..types import Face, Pixels, Restoration, RestoreOptions
+from ..stages.outcome import describe_change, is_unchanged
+from ..types import Face, Pixels, Restoration
 from .callbacks import PipelineCallbacks
 from .jobs import Job
 from .restore_picture import PictureRequest, restore_picture
 
-_COMPARE_PIXELS = 40_000_000  # both sides together; beyond, the comparison is shrunk: it is for looking
+_COMPARE_PIXELS = 40_000_000  # both sides together; larger comparisons, which are only for viewing, are shrunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,43 +32,51 @@ class FileRequest:
 
     job: Job
     restorer: Restorer
-    detector: Callable[[Pixels], Sequence[Face]] | None  # None = every page is one aligned face
+    detector: Callable[[Pixels], Sequence[Face]] | None  # None = every page is one aligned crop
     options: RestoreOptions
 
 
 @dataclass(frozen=True)
+class FaceReport:
+    """What was done to one face that was chosen."""
+
+    position: int  # in `PageReport.faces`
+    applied_strength: float  # mean share of its change that was applied: 0 = unchanged, 1 = replaced in full
+    outcome: str  # the same in words
+    is_unchanged: bool  # whether it looks as it did
+
+
+@dataclass(frozen=True)
 class PageReport:
-    """What was found in one page or frame, and done."""
+    """What was found and done in one page or frame."""
 
     faces: tuple[Face, ...]  # in the order that positions count
-    restored: tuple[int, ...]  # positions of those that were chosen
-    applied_strength: tuple[float, ...]  # of each one's change, 0 = left as it was, 1 = all
-    done: tuple[str, ...]  # the same in words
-    doubtful: tuple[Face, ...]  # the detector's that were too unsure to be counted
+    restored: tuple[FaceReport, ...]  # those chosen
+    doubtful: tuple[Face, ...]  # detected below the least confidence, and not counted
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
             "faces": [face.to_dict() for face in self.faces],
-            "restored": list(self.restored),
-            "taken": [round(strength, 3) for strength in self.applied_strength],
-            "done": list(self.done),
+            "restored": [face.position for face in self.restored],
+            "taken": [round(face.applied_strength, 3) for face in self.restored],
+            "done": [face.outcome for face in self.restored],
             "doubtful": [face.to_dict() for face in self.doubtful],
         }
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of one file."""
+    """The outcome of one file."""
 
-    output: Path | str  # a string where it is in a store: its URI
+    output: Path | str  # a string, its URI, where it is in a store
     compare: Path | str | None  # before and after side by side; None = not asked for
-    size: tuple[int, int]  # pixels, width and height of the first page as it was
+    size: tuple[int, int]  # pixels, width and height of the first page before restoring
     pages: tuple[PageReport, ...]
     warnings: tuple[str, ...]  # a line each, with the file's name
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON: the first page's report, and where there are several all of them."""
+        """Ready for JSON: the first page's report, and where there are several, all of them."""
         pages = [page.to_dict() for page in self.pages]
         return {
             "output": str(self.output),
@@ -81,10 +90,18 @@ class FileReport:
 
 @dataclass(frozen=True, eq=False)
 class ReadFile:
-    """A file in memory."""
+    """A decoded file and the faces found in it."""
 
     pages: Pages
-    faces: tuple[Sequence[Face] | None, ...]  # found in each page; None = the page is one aligned face
+    faces: tuple[Sequence[Face] | None, ...]  # of each page; None = the page is one aligned crop
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredPage:
+    """One page or frame, restored. Without its faces' crops: a file may have many pages, and a page many faces."""
+
+    pixels: Pixels
+    report: PageReport
 
 
 def restore_file(request: FileRequest, callbacks: PipelineCallbacks | None = None) -> FileReport:
@@ -94,89 +111,81 @@ def restore_file(request: FileRequest, callbacks: PipelineCallbacks | None = Non
 
 
 def read_file(job: Job, detector: Callable[[Pixels], Sequence[Face]] | None) -> ReadFile:
-    """The first third of `restore_file`: read, and find the faces. Raises ImageError."""
+    """The first step of `restore_file`: read it, and find the faces. Raises ImageError."""
     pages = read_pages(job.source)
     return ReadFile(pages, tuple(detector(photo.pixels) if detector else None for photo in pages.photos))
 
 
 def restore_pages(
     request: FileRequest, read: ReadFile, callbacks: PipelineCallbacks | None = None
-) -> tuple[Restoration, ...]:
-    """The second third: all that the model does. Raises QuantFaceError."""
+) -> tuple[RestoredPage, ...]:
+    """The second step: run the model. Raises QuantFaceError."""
     found = zip(read.pages.photos, read.faces, strict=True)
     return tuple(_restored(request, photo, faces, callbacks) for photo, faces in found)
 
 
-def write_file(request: FileRequest, read: ReadFile, results: Sequence[Restoration]) -> FileReport:
-    """The last third: encode and write. Raises WriteError; nothing half-written is left."""
-    job, options, pages = request.job, request.options, read.pages
-    reports = []
-    for result, faces in zip(results, read.faces, strict=True):
-        doubtful = tuple(face for face in faces or () if face.score < options.min_confidence)
-        reports.append(_report(result, doubtful, options.strength == "auto"))
-    warnings = _nothing_done(results, sum(len(report.doubtful) for report in reports))
+def write_file(request: FileRequest, read: ReadFile, restored: Sequence[RestoredPage]) -> FileReport:
+    """The last step: encode and write. Raises ImageError, WriteError; nothing half-written is left."""
+    job, pages = request.job, read.pages
+    reports = tuple(page.report for page in restored)
+    warnings = _nothing_done(reports)
     same_format = job.source.suffix.lower() == job.target.suffix.lower()
-    unchanged = all(np.array_equal(r.pixels, p.pixels) for r, p in zip(results, pages.photos, strict=True))
+    unchanged = all(np.array_equal(r.pixels, p.pixels) for r, p in zip(restored, pages.photos, strict=True))
     if unchanged and same_format:
         _copy(job.source, job.target)
     else:
-        done = tuple(
-            replace(photo, pixels=result.pixels, alpha=_fitted(photo.alpha, result.pixels))
-            for photo, result in zip(pages.photos, results, strict=True)
-        )
+        done = tuple(photo.with_pixels(page.pixels) for photo, page in zip(pages.photos, restored, strict=True))
         warnings += dict.fromkeys(note for photo in pages.photos for note in photo.notes)
         warnings += write_pages(replace(pages, photos=done), job.target)
     if job.compare:
         before = pages.photos[0]
-        after = side_by_side(before.pixels, results[0].pixels)
+        after = side_by_side(before.pixels, restored[0].pixels)
         write_photo(Photo(after, gray=before.gray, icc=before.icc), job.compare)
     height, width = pages.photos[0].pixels.shape[:2]
     named = tuple(f"{job.source}: {warning}" for warning in warnings)
-    return FileReport(job.target, job.compare, (width, height), tuple(reports), named)
+    return FileReport(job.target, job.compare, (width, height), reports, named)
 
 
 def _restored(
     request: FileRequest, photo: Photo, faces: Sequence[Face] | None, callbacks: PipelineCallbacks | None
-) -> Restoration:
+) -> RestoredPage:
     (height, width), upscale = photo.pixels.shape[:2], request.options.upscale
     try:
         check_size(width * upscale, height * upscale)
     except ImageError as error:
         raise ImageError(f"{request.job.source}: enlarged, {error}") from None
     result = restore_picture(PictureRequest(photo.pixels, request.restorer, faces, request.options), callbacks)
-    # A file may have many pages, and a page many faces: nothing here shows them by themselves.
-    return replace(result, crops=(), restored_crops=(), blend_masks=())
+    return RestoredPage(result.pixels, _report(result, faces or (), request.options))
 
 
-def _report(result: Restoration, doubtful: tuple[Face, ...], automatic: bool) -> PageReport:
-    words = tuple(describe_faces(result, automatic).values())
-    return PageReport(result.faces, result.restored, result.applied_strength, words, doubtful)
+def _report(result: Restoration, found: Sequence[Face], options: RestoreOptions) -> PageReport:
+    reports = []
+    for face in result.restored:
+        strength, removed = face.applied_strength, face.removed_artifacts
+        outcome = describe_change(strength, options.strength == "auto", removed)
+        reports.append(FaceReport(face.position, strength, outcome, is_unchanged(strength, removed)))
+    doubtful = tuple(face for face in found if face.score < options.min_confidence)
+    return PageReport(result.faces, tuple(reports), doubtful)
 
 
-def _nothing_done(results: Sequence[Restoration], doubtful: int) -> list[str]:
-    """Why nothing was restored, where nothing was."""
-    if any(result.restored for result in results):
+def _nothing_done(pages: Sequence[PageReport]) -> list[str]:
+    """A line saying why nothing was restored; empty where something was."""
+    if any(page.restored for page in pages):
         return []
-    found = sum(len(result.faces) for result in results)
+    found, doubtful = sum(len(page.faces) for page in pages), sum(len(page.doubtful) for page in pages)
     reason = f"none of the {found} faces chosen" if found else "no face found"
-    reason += f" ({doubtful} doubtful: a lower least confidence takes them)" if doubtful and not found else ""
+    reason += f" ({doubtful} doubtful: lower the least confidence to restore them)" if doubtful and not found else ""
     return [f"{reason}; nothing was restored"]
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A photo nothing was done to keeps its very bytes."""
+    """Copy a photo that was not changed byte for byte."""
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
-def _fitted(alpha: NDArray[Any] | None, pixels: Pixels) -> NDArray[Any] | None:
-    if alpha is None or alpha.shape == pixels.shape[:2]:
-        return alpha
-    return cv2.resize(alpha, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-
-
 def side_by_side(before: Pixels, after: Pixels) -> NDArray[Any]:
-    """Before and after in one picture, at the size of after, with a thin white gap."""
+    """Before and after in one image [H, W, 3] with a thin white gap, at the size of `after`, shrunk if that is huge."""
     height, width = after.shape[:2]
     shrink = min(1.0, (_COMPARE_PIXELS / (2 * height * width)) ** 0.5)
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))

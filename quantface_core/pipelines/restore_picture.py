@@ -1,25 +1,26 @@
-"""Restore the faces of one picture in memory: what every front does, whatever its pictures come from."""
+"""Restore the faces of one image in memory: what every front end does, wherever its images come from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..options import RestoreOptions
 from ..restorer import Restorer
 from ..stages.restore import restore_aligned, restore_photo
-from ..types import Face, Pixels, Restoration, RestoreOptions
+from ..types import Face, Pixels, Restoration
 from .callbacks import PipelineCallbacks
 
 
 @dataclass(frozen=True, eq=False)
 class PictureRequest:
-    """A picture, its faces, and how they are restored."""
+    """An image, its faces, and how they are restored."""
 
     pixels: Pixels  # RGB [H, W, 3]
     restorer: Restorer  # on the device that computes
-    faces: Sequence[Face] | None  # found or given; the options choose among them. None = it is one aligned face
+    faces: Sequence[Face] | None  # found or given; the options choose among them. None = it is one aligned crop
     options: RestoreOptions = field(default_factory=RestoreOptions)
-    background: Pixels | None = None  # the same picture enlarged by other means, to paste the faces onto
+    background: Pixels | None = None  # the same image enlarged by other means, onto which faces are pasted
 
 
 def restore_picture(request: PictureRequest, callbacks: PipelineCallbacks | None = None) -> Restoration:

@@ -1,4 +1,4 @@
-"""What an evaluation found: a row a model, a column a metric, as a table and as JSON."""
+"""The results of an evaluation: one row per model, one column per metric, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..degrade import degrade
 from ..errors import UsageError
 from ..io.atomic import atomic_path
 from ..io.checkpoint import read_notes
-from ..io.models import sha256
+from ..io.checksum import sha256
 from ..metrics import frechet_distance
 from ..nn.swap import quant_layers
 from ..restorer import RestorerModel
@@ -34,16 +34,16 @@ from .pairs import Files
 
 @dataclass(frozen=True)
 class Row:
-    """One model's."""
+    """One model's row."""
 
     name: str
     file: Path
-    folder: Path  # where its pictures go
-    is_reference: bool  # whether its pictures are what the other rows' are held against
+    folder: Path  # for its images
+    is_reference: bool  # whether the other rows' images are compared with its
 
 
 class Scorecard:
-    """The rows so far."""
+    """The table of an evaluation, built model by model."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Scorecard:
         fid_references: Sequence[Path],
         tools: Tools,
     ) -> None:
-        """Metrics by `names`, of faces by `pairs`; `degraded` when the faces are clean and to be degraded first."""
+        """`names` are metrics, `pairs` the faces by name; `degraded`: the faces are clean, and to be degraded first."""
         self.pairs, self.degraded, self.tools = pairs, degraded, tools
         self.names = list(dict.fromkeys(names))
         references = fid_references if "fid" in self.names else ()
@@ -62,10 +62,10 @@ class Scorecard:
         wanted = [name for name in self.names if name != "fid" or not self.fids]
         self.columns, self.missing = make_columns(wanted, tools)
         self.rows: dict[str, dict[str, Any]] = {}
-        self.reference: Path | None = None  # the folder of the reference's pictures
+        self.reference: Path | None = None  # the folder of the reference's images
 
     def add(self, row: Row, restorer: RestorerModel, callbacks: PipelineCallbacks) -> None:
-        """Restore with one model, save its pictures, judge them."""
+        """Restore all faces with one model, save its images and evaluate them. Raises QuantFaceError."""
         columns = [c for c in self.columns if not (row.is_reference and c.name == "psnr_full")]
         report, done = callbacks.stage(row.name, "face"), 0
 
@@ -100,7 +100,7 @@ class Scorecard:
             yield Pair(name, given * 2 - 1, original, reference)
 
     def _distances(self, folder: Path) -> dict[str, float | None]:
-        """FID of these pairs' pictures alone: `folder` may hold those of an earlier evaluation too."""
+        """FID on the images of these pairs alone: `folder` may hold those of an earlier evaluation too."""
         found: dict[str, float | None] = {}
         wanted = {name: references for name, references in self.fids.items() if name not in self.missing}
         with tempfile.TemporaryDirectory() as copies:
@@ -121,7 +121,7 @@ class Scorecard:
         return [(n, titles[n] + arrows.get(n, " down")) for n in order if n not in self.missing]
 
     def table(self) -> str:
-        """Markdown: a row a model; below it what is missing and why."""
+        """Markdown, one row per model; below it what is missing and why."""
         shown = self._shown()
         lines = ["| model | " + " | ".join(text for _, text in shown) + " |", "|---" * (len(shown) + 1) + "|"]
         for row, values in self.rows.items():
@@ -130,7 +130,7 @@ class Scorecard:
         lines += ["", f"{len(self.pairs)} faces."]
         for row, values in self.rows.items():
             few = {n: k for n, k in values["judged"].items() if k < len(self.pairs)}
-            lines += [f"{row}: {name} judged on {k} faces, the others show none." for name, k in few.items()]
+            lines += [f"{row}: {name} measured on {k} faces; none was found in the others." for name, k in few.items()]
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.missing.items():
             by_reason.setdefault(reason, []).append(name)
@@ -138,7 +138,7 @@ class Scorecard:
         return "\n".join(lines)
 
     def report(self) -> dict[str, Any]:
-        """All numbers, ready for JSON."""
+        """All values, ready for JSON."""
         return {
             "versions": _versions(),
             "columns": {c.name: _described(c) for c in self.columns if c.name not in self.missing},
@@ -149,7 +149,7 @@ class Scorecard:
 
 
 def _unit(pixels: NDArray[np.uint8]) -> Tensor:
-    """[H, W, 3] -> [3, H, W] float32 in 0 to 1."""
+    """[H, W, 3] uint8 -> [3, H, W] float32 in 0 to 1."""
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
@@ -158,7 +158,7 @@ def _described(column: Column) -> dict[str, Any]:
 
 
 def _bits(restorer: RestorerModel) -> dict[str, int]:
-    """How many layers have which bits; those in full precision are not counted."""
+    """The number of layers by bit widths; full-precision layers are not counted."""
     return dict(sorted(Counter(str(layer.format.bits) for layer in quant_layers(restorer).values()).items()))
 
 

@@ -1,4 +1,4 @@
-"""A training run as its caller sees it: progress, curves and faces; and its folder, to stop and go on from."""
+"""A training run as its caller sees it: progress, curves and faces; and the folder from which a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..charts import draw_faces, draw_losses, save_chart
-from ..errors import ModelError, UsageError
-from ..io.atomic import atomic_path
-from ..train.distill import TrainerCallbacks
-from ..train.trainer import Trainer, is_main_process
-from .callbacks import PipelineCallbacks, Progress
+from ..train.processes import is_main_process
+from ..train.trainer import Trainer
+from ..train.training import TrainerCallbacks
+from .callbacks import PipelineCallbacks, StageProgress
+from .saved_run import resume_run, save_run
 
-_PREVIEWED, _SAVED = 3, 4  # validation faces in the caller's preview, in the folder's picture
+_PREVIEWED, _SAVED = 3, 4  # validation faces in the caller's preview, in the folder's faces.png
 _PAUSE = 1.0  # seconds between two previews
 
 
 class TrainingRun:
-    """Watches trainers: one of a whole model, or one a block, the block's name before its files'."""
+    """Watches trainers: one of a whole model, or one per block, whose files are prefixed with the block's name."""
 
     def __init__(
         self, steps: int, callbacks: PipelineCallbacks, folder: Path | None = None, identity: str = ""
     ) -> None:
-        """`folder` keeps losses.png, faces.png and state.safetensors; `identity` says whose state that is."""
+        """`folder` gets losses.png, faces.png and state.safetensors; `identity` names the run of that state."""
         self.steps, self.folder, self.identity = steps, folder, identity
         self._callbacks = callbacks
         self._losses: Sequence[float] = ()
@@ -39,12 +37,17 @@ class TrainingRun:
         self._previewed = 0.0
 
     def trainer_callbacks(self) -> TrainerCallbacks:
-        if self.folder is None:
-            return TrainerCallbacks(on_step=self._on_step, on_validation_images=self._on_validation_images)
-        return TrainerCallbacks(self._on_step, self._save_state, self._on_validation_images, self._resume)
+        """The callbacks to pass to trainers; they save and resume when there is a folder."""
+        kept = self.folder is not None
+        return TrainerCallbacks(
+            on_start=self._resume if kept else None,
+            on_step=self._on_step,
+            on_save=self._save_state if kept else None,
+            on_validation_images=self._on_validation_images,
+        )
 
     def chart(self) -> NDArray[np.uint8]:
-        """The curves [H, W, 3], and below them the faces: degraded, of full precision, low-bit."""
+        """The curves, and below them the faces (degraded, full-precision, low-bit), as [H, W, 3] RGB."""
         curves = draw_losses(self._losses, self._scores, self.steps)
         if self._faces is None:
             return curves
@@ -63,7 +66,7 @@ class TrainingRun:
     def _report(self, trainer: Trainer) -> None:
         detail = f"loss {trainer.losses[-1]:.2e}" + (f", {trainer.scores[-1][1]:.2f} dB" if trainer.scores else "")
         stage = f"distill {trainer.name}".strip()
-        self._callbacks.progress(Progress(stage, trainer.done, self.steps, "step", detail))
+        self._callbacks.progress(StageProgress(stage, trainer.done, self.steps, "step", detail))
 
     def _preview(self) -> None:
         if self._callbacks.preview:
@@ -85,23 +88,12 @@ class TrainingRun:
     def _save_state(self, trainer: Trainer) -> None:
         if not is_main_process():
             return
-        with atomic_path(self._file(trainer, "state.safetensors")) as temporary:
-            save_file(trainer.state(), temporary, {"run": self.identity})
+        save_run(trainer, self._file(trainer, "state.safetensors"), self.identity)
         save_chart(draw_losses(trainer.losses, trainer.scores, self.steps), self._file(trainer, "losses.png"))
 
     def _resume(self, trainer: Trainer) -> None:
-        path = self._file(trainer, "state.safetensors")
-        if not path.exists():
+        if resume_run(trainer, self._file(trainer, "state.safetensors"), self.identity) is None:
             return
-        try:
-            with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("run") != self.identity:
-                    raise UsageError(f"{self.folder} holds a run of other models, settings or images: name another")
-                trainer.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: damaged ({error}): delete it to begin anew") from error
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
         self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
         if trainer.losses and is_main_process():
             self._report(trainer)

@@ -1,1 +1,1 @@
-"""The method for any `nn.Module`: observe, balance, allocate, quantize, save (DESIGN.md section 3)."""
+"""The method for any `nn.Module`: observe, balance, allocate, quantize, save (docs/method.md)."""

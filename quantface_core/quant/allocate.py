@@ -1,4 +1,4 @@
-"""Allocate bits to the layers of any model: calibrate, measure, and solve for a budget (DESIGN.md section 3.4)."""
+"""Allocate bit widths to any model's layers: calibrate, measure, solve for a budget (docs/method.md, section 5)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import nn
 from ..runtime.compiled import uncompiled
 from ..types import BitPlan, Budget, QuantConfig, Sensitivity
 from .batches import Forward, Progress, materialize
-from .bit_program import check_budget
 from .bit_program import describe as describe_plan
 from .bit_program import solve as solve_plan
 from .bit_program import summarize as summarize_plan
+from .budgets import check_budget
 from .fisher import FISHER_BATCHES
 from .observe import calibrate
 from .quantize import check_config, plan_formats
@@ -23,7 +23,7 @@ from .sensitivity import PROBE_BITS, measure_layers
 __all__ = ["allocate", "describe_plan", "measure_sensitivity", "solve_plan", "summarize_plan"]
 
 
-@uncompiled()
+@uncompiled
 def measure_sensitivity(
     model: nn.Module,
     batches: Iterable[Any],
@@ -34,12 +34,12 @@ def measure_sensitivity(
     exclude: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Sensitivity:
-    """What the widths of each layer's weights and activations do to the model's output, for `solve_plan` at any budget.
+    """Measure how each layer's weight and activation widths affect the model's output, for `solve_plan` at any budget.
 
-    Takes what `quantize` takes; the config's own widths do not count. Every layer is tried alone, with a run of the
-    model over all batches each: a few small ones do. Bytes are those of the tensors in a file that keeps every dtype,
-    as `save_quantized` does unless asked. `progress` counts thousandths. The model stays as it is. Raises UsageError,
-    ConfigError.
+    Takes the arguments of `quantize`; the config's own widths are ignored. Each layer is quantized alone and the model
+    run over all batches once per layer, so use a few small batches. Byte counts are of the tensors in a file that keeps
+    every dtype, the default of `save_quantized`. `progress` counts in thousandths. The model is left unchanged. Raises
+    UsageError, ConfigError.
     """
     batches = materialize(batches)
     config = QuantConfig() if config is None else config
@@ -61,10 +61,10 @@ def allocate(
     exclude: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> BitPlan:
-    """The plan of least expected error of the model's output within a budget, for `quantize(..., plan=)`.
+    """Return the plan with the least expected output error within a budget, for `quantize(..., plan=)`.
 
-    `solve_plan` of `measure_sensitivity`, which takes all the time: keep what it gives for a second budget. Raises
-    UsageError, ConfigError; QuantFaceError without PuLP.
+    This is `solve_plan` on the result of `measure_sensitivity`, which takes nearly all the time: to try several
+    budgets, measure once and solve for each. Raises UsageError, ConfigError; QuantFaceError without PuLP.
     """
     check_budget(budget)  # before anything is measured
     measured = measure_sensitivity(

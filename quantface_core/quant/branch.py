@@ -1,8 +1,8 @@
-"""Let a low-rank branch take up what a layer's integers leave of its output (DESIGN.md section 3.3).
+"""Refit a low-rank branch to absorb the error that a layer's integers leave in its output (docs/method.md, section 4).
 
-A branch that keeps what counts leaves integers whose errors count little, but for those of rounding the weight itself,
-which lie in all directions alike. They are known once the weight is rounded, and the branch can take them back along
-the directions that it has.
+A branch that keeps what matters leaves a residual whose errors matter little, except that rounding the weight adds
+errors in all directions alike. Once the weight is rounded these are known, and the branch can cancel them along the
+output directions that it spans.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .compensate import column_groups, ridge
 def refit_down(
     weight: Tensor, integers: Tensor, down: Tensor, up: Tensor, root: Tensor | None, x: Tensor, rounded: Tensor
 ) -> Tensor:
-    """Another down [rank, K] float32 for an up [O, rank]: the output's least error along the directions of `up`.
+    """Refit down [rank, K] float32 to a fixed up [O, rank]: the least output error along the directions of `up`.
 
-    weight, integers: [O, K], balanced, and as the codes stand for it; x, rounded: rows [N, K] of the balanced input,
-    exact and as the codes stand for it, on the device to compute on; root: of the output's metric, as `low_rank` takes
-    it. A direction whose error over the rows does not fall keeps its row of `down`.
+    weight, integers: [O, K], the balanced weight and its dequantized codes; x, rounded: rows [N, K] of the balanced
+    input, exact and dequantized, on the device to compute on; root: of the output's metric, as `low_rank` takes it,
+    None = all outputs count alike. A direction whose error over the rows does not fall keeps its row of `down`.
     """
     if not (torch.isfinite(x).all() and torch.isfinite(rounded).all()):
         finite = torch.isfinite(x).all(1) & torch.isfinite(rounded).all(1)
@@ -30,7 +30,7 @@ def refit_down(
     root = root.to(x)
     towards = torch.linalg.pinv((root.t() @ up).cpu()).to(x) @ root.t()
     whole, theirs = towards @ weight, towards @ integers
-    # Linear in x is what rounding the weight did, and of what rounding x did the part that the ridge finds.
+    # The error from rounding the weight is linear in x; of that from rounding x, the ridge finds the linear part.
     wanted, error = whole - theirs, (x - rounded) @ theirs.t()
     for columns in column_groups(weight.shape[1]):
         part = x[:, columns]

@@ -1,4 +1,4 @@
-"""Quantized models to files and back: `save_quantized` and `load_quantized`."""
+"""Save quantized models to files and load them: `save_quantized` and `load_quantized`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
+from ..io.atomic import remove_stale
 from ..kernels.dispatch import choose_backend
+from ..nn.modes import device_of
 from ..nn.swap import prefer, quant_layers
 from ..runtime.compiled import original
-from .batches import device_of
 from .diffusers_model import build, describe
 from .formats import add_low_bit_layers, formats_from_json, low_bit_state
 from .model_file import (
@@ -30,16 +31,18 @@ from .model_file import (
 def save_quantized(
     model: nn.Module, path: str | Path, dtype: torch.dtype | None = None, notes: Mapping[str, str] | None = None
 ) -> None:
-    """Write a quantized model atomically: low-bit layers as they are, other floating-point weights as `dtype`.
+    """Write a quantized model atomically: low-bit layers unchanged, other floating-point weights as `dtype`.
 
-    None keeps every dtype: loaded, the model computes the same bits. `notes` (licence, settings, ...) go into the
-    metadata. Diffusers' models are loaded from the file alone, unless they hold more than their configuration says, as
-    adapters. Raises UsageError when no layer is quantized, `dtype` is no float's or a note no text or named as the
-    format's own, ModelError when a weight does not fit `dtype` or the state holds what is no tensor, WriteError.
+    None keeps every dtype: the loaded model computes bit-identical outputs. `notes` (licence, settings, ...) go into
+    the metadata. Diffusers models load from the file alone, unless they hold tensors beyond their configuration, such
+    as adapters. Raises UsageError when no layer is quantized, `dtype` is not a floating-point dtype, or a note is not
+    text or has a reserved name; ModelError when a weight overflows `dtype` or the state holds something other than
+    tensors; WriteError.
     """
     model = original(model)
     if not quant_layers(model):
         raise UsageError(f"no layer of the {type(model).__name__} is quantized: call quantize first")
+    remove_stale(Path(path))
     write_model(model, Path(path), {"format": FORMAT, **describe(model)}, notes, dtype)
 
 
@@ -50,14 +53,14 @@ def load_quantized(
     dtype: torch.dtype | None = None,
     backend: str | None = None,
 ) -> nn.Module:
-    """Read a quantized model, in evaluation mode and without gradients; its other weights as `dtype`, None = as stored.
+    """Load a quantized model, in evaluation mode and without gradients; its other weights as `dtype`, None = as stored.
 
-    A file of a diffusers model builds it. Any other needs `model`, one of the same architecture before it was
-    quantized, which is filled in place, whatever its weights; tied ones come back as copies. `device` is where it goes,
-    None = where `model` is, or the processor. `backend` names who computes its low-bit layers, one of
-    ours or one that is registered; None = the fastest. Raises ModelError when the file is missing, damaged, or of
-    another architecture; UsageError when `model` is quantized already, `dtype` is no float's, `device` is not here, or
-    `backend` cannot run on it; `model` then stays as it was.
+    A diffusers model is built from its file. Any other needs `model`: one of the same architecture and not quantized,
+    with any weights; it is filled in place, and tied weights come back as copies. `device` is where it goes, None =
+    where `model` is, or the CPU. `backend` names the backend of its low-bit layers, built-in or registered; None = the
+    fastest. Raises ModelError when the file is missing, damaged, or of another architecture; UsageError when `model` is
+    already quantized, `dtype` is not a floating-point dtype, `device` is not available, or `backend` cannot run on it;
+    `model` is then left unchanged.
     """
     path, given = Path(path), model
     check_dtype(dtype)
@@ -76,8 +79,7 @@ def load_quantized(
         formats = formats_from_json(metadata.get("layers"), model)
         expected, fixed = low_bit_state(model, formats)
         check_layout(path, file, expected, fixed)
-        parameters = [name for name, _ in model.named_parameters()]
-        tensors = read_tensors(path, file, expected, fixed, parameters, device, dtype)
+        tensors = read_tensors(path, file, expected, fixed, model, device, dtype)
     add_low_bit_layers(model, formats)
     model.load_state_dict(tensors, assign=True)
     if chosen:

@@ -1,13 +1,13 @@
-"""Round a weight so that its errors cancel in the output, not one by one (DESIGN.md section 3.2).
+"""Round a weight so that its errors cancel in the output, instead of each to nearest (docs/method.md, section 3).
 
-A layer reads inputs X rounded, as X^; over rows of both, the output's error with the weight W rounded to Q is
-`X W^T - X^ Q^T`. Two things make it smaller than rounding to nearest does, both by the columns' second moments
-`H = X^^T X^`:
+A layer multiplies its input X in rounded form, X^. Over rows of both, the output error with the weight W rounded to Q
+is `X W^T - X^ Q^T`. Two steps make it smaller than rounding to nearest does, both using the columns' second
+moments `H = X^^T X^`:
 
-- what is rounded is not W but the ridge regression of the output on X^ around W, which takes back the part of the
-  activations' rounding that is linear in what they carry; its strength is chosen on rows that it has not seen;
-- a column is rounded after what those before it have left undone is added to it, by the triangular factor of H
-  (GPTQ's order, LDLQ's feedback), loudest column first.
+- what is rounded is not W but the ridge regression of the output on X^ around W, which cancels the part of the
+  activations' rounding error that is linear in X^; its strength is chosen on held-out rows;
+- a column is rounded after the errors left by earlier columns are added to it, through the triangular factor of H
+  (GPTQ's order, LDLQ's feedback), in order of falling second moment.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from torch import Tensor
 
 from ..kernels.quantize import largest_code, quantize
 
-LARGEST_GROUP = 2304  # columns whose moments are kept together, 21 MB; a wider weight is rounded in several groups
-_DAMPING = 0.01  # of the feedback: what is added to the moments' diagonal, as a share of its mean
-_STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of the ridge, as shares of the same; off where none helps
-_BLOCK = 64  # columns rounded one after the other before their errors go on to all others
-_ATTEMPTS = 5  # at a factor, each with ten times the damping: moments may be all but singular
+LARGEST_GROUP = 2304  # columns whose moments are held at once, 21 MB; a wider weight is rounded in several groups
+_DAMPING = 0.01  # of the feedback: added to the moments' diagonal, as a share of its mean
+_STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of the ridge, as shares of that mean; off where none helps
+_BLOCK = 64  # columns rounded one by one before their errors propagate to all others
+_ATTEMPTS = 5  # at factorizing, each with ten times the damping: moments may be nearly singular
 
 
 @dataclass(frozen=True)
 class RoundingSample:
-    """Rows in the order of images, so that halves are of different images or places."""
+    """Rows in the order of images, so that the two halves come from different images or positions."""
 
-    inputs: Tensor  # [N, K] float32, rounded and clipped; columns in the order of a weight [O, K]
-    target: Tensor  # [N, O] float32, what the weight should make of them
+    inputs: Tensor  # [N, K] float32, dequantized codes; columns in the order of a weight [O, K]
+    target: Tensor  # [N, O] float32, the output that the weight should produce from them
 
     def to(self, device: torch.device) -> RoundingSample:
         return RoundingSample(self.inputs.to(device), self.target.to(device))
 
     def finite(self) -> RoundingSample:
-        """Without the rows that hold NaN or infinity."""
+        """The sample without rows that hold NaN or infinity."""
         if torch.isfinite(self.inputs).all() and torch.isfinite(self.target).all():
             return self
         keep = torch.isfinite(self.inputs).all(1) & torch.isfinite(self.target).all(1)
@@ -46,17 +46,17 @@ class RoundingSample:
 
 
 def compensated_codes(weight: Tensor, scale: Tensor, bits: int, sample: RoundingSample) -> Tensor:
-    """Codes [O, K] int8 of a weight [O, K] at scales [O, 1], for the least output error over the sample.
+    """Codes [O, K] int8 of a weight [O, K] at scales [O, 1], chosen for a small output error over the sample.
 
-    No output's error over the sample is above that of rounding to nearest, which stands where this does not help: an
-    empty or all-zero sample, moments that have no factor.
+    No output's error over the sample exceeds that of rounding to nearest, which is kept where compensation does not
+    help: for an empty or all-zero sample, or moments that cannot be factorized.
     """
     nearest, sample = quantize(weight, scale, bits), sample.finite()
     if not len(sample.inputs):
         return nearest
     codes, error = torch.empty_like(nearest), sample.target - sample.inputs @ weight.t()
     for columns in column_groups(weight.shape[1]):
-        # What the groups before have left undone is in `error`, so that this one makes up for it too.
+        # `error` holds what earlier groups have left, so that this one compensates for it too.
         x, part = sample.inputs[:, columns], weight[:, columns]
         moments = x.t() @ x
         codes[:, columns] = feedback_codes((part + ridge(x, error, moments)) / scale, bits, moments)
@@ -67,9 +67,9 @@ def compensated_codes(weight: Tensor, scale: Tensor, bits: int, sample: Rounding
 
 
 def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
-    """Codes [O, K] int8 of weights in steps of their scale, each column rounded with the errors of louder ones.
+    """Codes [O, K] int8 of weights in units of their scale, the errors of earlier columns fed into later ones.
 
-    moments: [K, K]. With the identity's it is rounding to nearest.
+    moments: [K, K]; columns are taken in order of falling diagonal. With the identity it is rounding to nearest.
     """
     limit = largest_code(bits)
     order = moments.diagonal().argsort(descending=True, stable=True)
@@ -79,7 +79,7 @@ def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
         return steps.round().clamp(-limit, limit).to(torch.int8)
     carry = factor.flip(0, 1)
     carry = carry / carry.diagonal()
-    # A row a column of the weight, so that what one step reads and writes lies together.
+    # One row per column of the weight, so that each step's reads and writes are contiguous.
     wanted, errors = steps.t()[order].contiguous(), torch.zeros_like(steps.t(), memory_format=torch.contiguous_format)
     codes = torch.empty_like(wanted)
     for start in range(0, len(wanted), _BLOCK):
@@ -93,10 +93,10 @@ def feedback_codes(steps: Tensor, bits: int, moments: Tensor) -> Tensor:
 
 
 def ridge(x: Tensor, error: Tensor, moments: Tensor) -> Tensor:
-    """The change [O, K] of a weight that takes back what rows x [N, K] foretell of an error [N, O]; moments: x^T x.
+    """The change [O, K] to a weight that cancels what rows x [N, K] predict of an error [N, O]; moments: x^T x.
 
-    Its strength is the one of `_STRENGTHS` that, found on the first half of the rows, is best on the second, where it
-    has to be better than no change.
+    Its strength is the one of `_STRENGTHS` that, fitted on the first half of the rows, does best on the second; where
+    none beats no change, the change is zero.
     """
     first, second = x.tensor_split([len(x) // 2])
     seen, unseen = error.tensor_split([len(x) // 2])
@@ -113,7 +113,7 @@ def ridge(x: Tensor, error: Tensor, moments: Tensor) -> Tensor:
 class _RidgeSolver:
     """Ridge regressions [K, O] of errors [N, O] on rows [N, K] at several strengths.
 
-    By the smaller of the two Gram matrices: at a deep layer of few pixels the rows' is a hundredth of the columns'.
+    Uses the smaller of the two Gram matrices: at a deep layer with few pixels the rows' is a hundredth of the columns'.
     """
 
     def __init__(self, x: Tensor, error: Tensor, moments: Tensor | None = None) -> None:
@@ -134,14 +134,14 @@ class _RidgeSolver:
 
 
 def column_groups(columns: int) -> Iterator[slice]:
-    """The columns whose moments are kept together."""
+    """Slices of the columns whose moments are held at once."""
     count = -(-columns // LARGEST_GROUP)
     size = -(-columns // count)
     return (slice(start, min(start + size, columns)) for start in range(0, columns, size))
 
 
 def damped_factor(gram: Tensor, damping: float) -> Tensor | None:
-    """The lower triangular factor of a Gram matrix with `damping` on its diagonal; None where there is none."""
+    """The lower Cholesky factor of a Gram matrix with `damping` added to its diagonal; None where it has none."""
     if not damping > 0:  # all zero, or not finite
         return None
     for attempt in range(_ATTEMPTS):

@@ -1,4 +1,4 @@
-"""Diffusers' models as files describe them: by their class and configuration, of which they are built."""
+"""Describe diffusers models in files by class and configuration, and rebuild them from those."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .formats import formats_from_json, formats_to_json, low_bit_state
 from .model_file import building, read_json
 
 _DIFFUSERS = "diffusers."
-_MOST_LAYERS, _LARGEST = 512, 10_000_000  # of a configuration's whole numbers: it is not trusted
+_MOST_LAYERS, _LARGEST = 512, 10_000_000  # in a configuration, which is not trusted
 
 
 def describe(model: nn.Module) -> dict[str, str]:
-    """Class and configuration of a model, for a file's metadata; of one that they alone would not build, the class."""
+    """A model's class and configuration for a file's metadata; only the class if the two would not rebuild it."""
     described = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
     if _diffusers_class(type(model).__name__) is not type(model):
         return described
     config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}  # type: ignore[arg-type]
     try:
         text = json.dumps(config)
-    except TypeError:  # registered by hand
+    except TypeError:  # a value registered by hand
         return described
     if not _is_as_configured(model, json.loads(text)):
         return described
@@ -35,13 +35,13 @@ def describe(model: nn.Module) -> dict[str, str]:
 
 
 def _diffusers_class(name: str) -> Any:
-    """A model class of diffusers by name; None = there is none."""
+    """A diffusers model class by name; None if there is none."""
     found = getattr(diffusers, name, None)
     return found if isinstance(found, type) and issubclass(found, diffusers.ModelMixin) else None
 
 
 def _is_as_configured(model: Any, config: dict[str, Any]) -> bool:
-    """Whether a quantized diffusers model's class builds what holds the same tensors: adapters add some."""
+    """Whether building a quantized model's class from its configuration gives the same tensors: adapters add some."""
     try:
         with building(Path()), torch.device("meta"):
             built = type(model).from_config(config)
@@ -52,24 +52,24 @@ def _is_as_configured(model: Any, config: dict[str, Any]) -> bool:
 
 
 def build(path: Path, metadata: Mapping[str, str]) -> nn.Module:
-    """The architecture of a diffusers model, without memory for its weights. Raises ModelError."""
+    """Build the diffusers model that a file's metadata describes, on the meta device if possible. Raises ModelError."""
     name = metadata.get("class", "")
     found = _diffusers_class(name.removeprefix(_DIFFUSERS)) if name.startswith(_DIFFUSERS) else None
     if found is None or "config" not in metadata:
-        raise ModelError(f"{path} holds a {name:.80}, no model that diffusers builds: load_quantized(path, model=...)")
+        raise ModelError(f"{path}: {name:.80} cannot be built from its file: use load_quantized(path, model=...)")
     config = read_json(path, metadata["config"], "configuration")
     _check_config(path, config)
     with building(path), torch.device("meta"):
         model: nn.Module = found.from_config(config)
     if _computes_at_start(model):
-        # Tables that no file holds are made by the constructor, so it runs in earnest: once it is known to succeed.
+        # The constructor computes tables that no file holds, so it runs for real, now that it is known to succeed.
         with building(path), torch.random.fork_rng(devices=[]):
             model = found.from_config(config)
     return model
 
 
 def _computes_at_start(model: nn.Module) -> bool:
-    """Whether a model without memory lacks more than what its state holds."""
+    """Whether a model on the meta device lacks tensors beyond those in its state."""
     state = set(model.state_dict())
     if any(name not in state for name, _ in model.named_buffers()):
         return True
@@ -77,9 +77,9 @@ def _computes_at_start(model: nn.Module) -> bool:
 
 
 def _check_config(path: Path, config: Any) -> None:
-    """Refuse a configuration that would build for ever: the file's own words are not trusted."""
+    """Raise ModelError for a configuration that would take forever to build: the file is not trusted."""
     if not isinstance(config, dict):
-        raise ModelError(f"{path}: its configuration is no table")
+        raise ModelError(f"{path}: its configuration is not a table")
     for key, value in config.items():
         values = value if isinstance(value, list) else [value]
         most = _MOST_LAYERS if "layers" in key else _LARGEST

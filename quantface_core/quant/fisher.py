@@ -1,8 +1,9 @@
-"""How much a model's output depends on every direction of a layer's: the Fisher information of its output channels.
+"""Fisher information of layers' output channels: how much the model's output depends on each direction of a layer's.
 
-Of a picture with Gaussian errors it is `F = E[g g^T]`, with g the gradient, by the layer's output at one place, of the
-model's output projected on a random direction (Gauss and Newton's approximation; the second factor of K-FAC). What a
-low-rank branch should keep of a weight is what is largest by it (`kernels/balance.py`), as in Fisher-weighted SVD.
+For an image with Gaussian errors it is `F = E[g g^T]`, where g is the gradient, with respect to the layer's output at
+one position, of the model's output projected on a random direction (the Gauss-Newton approximation; K-FAC's second
+factor). A low-rank branch should keep what is largest of a weight in this metric (`kernels/balance.py`), as in
+Fisher-weighted SVD.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..nn.modes import eval_mode
 from ..nn.swap import Layer
 from ..runtime.backward import graph_freed_on_error
 from ..runtime.inference import without_inference_mode
-from ..runtime.memory import released_memory
-from .batches import Forward, Progress, eval_mode, output_scale, tensors_of
+from ..runtime.memory import is_out_of_memory, released_memory
+from .batches import Forward, Progress
 from .compensate import damped_factor
+from .output_error import output_scale, tensors_of
 
-FISHER_BATCHES = 8  # that gradients are taken of, at most: places and channels are many in each
-LARGEST = 2048  # outputs whose matrix is kept, 17 MB; of a wider layer its diagonal is
+FISHER_BATCHES = 8  # at most, for gradients: each holds many positions and channels
+LARGEST = 2048  # outputs, at most, for a full matrix, 17 MB; a wider layer keeps only the diagonal
 
 
 @without_inference_mode
@@ -36,12 +39,12 @@ def output_fisher(
     progress: Progress | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """The Fisher information of each layer's output channels, by name, on the processor and with a diagonal of mean 1:
-    [O, O] float16, or of layers wider than `LARGEST` the diagonal alone, [O] float32.
+    """The Fisher information of each layer's output channels by name, on the CPU, scaled to a mean diagonal of 1:
+    [O, O] float16, or for layers wider than `LARGEST` only the diagonal, [O] float32.
 
-    One run forth and back a batch; the directions are drawn with `seed`. Layers that no gradient reaches are absent:
-    before a choice of codes, or where the output does not depend on them. Raises UsageError for a model that cannot
-    be differentiated.
+    One forward and backward pass per batch; the random directions are drawn with `seed`. Layers that no gradient
+    reaches are absent: those before a codebook lookup, or that the output does not depend on. Raises UsageError for a
+    model that cannot be differentiated.
     """
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, Tensor] = {}
@@ -55,20 +58,20 @@ def output_fisher(
                 if outputs:
                     torch.autograd.backward(outputs, directions)
             except RuntimeError as error:
-                if "out of memory" in str(error).lower():
+                if is_out_of_memory(error):
                     raise
                 with torch.no_grad():
-                    forward(model, batch)  # raises the model's own error, if it is one
+                    forward(model, batch)  # raises the error again if it is the model's own
                 raise UsageError(
-                    f'{type(model).__name__} cannot be differentiated ({error!s:.200}): give branch="svd"'
+                    f'{type(model).__name__} cannot be differentiated ({error!s:.200}): use branch="svd"'
                 ) from error
     return {name: _compact(total) for name, total in sums.items() if torch.isfinite(total).all() and total.any()}
 
 
 def _compact(total: Tensor) -> Tensor:
-    """A matrix in half the memory: of a Stable Diffusion's layers all are kept until the last is quantized.
+    """A matrix in half the memory: for Stable Diffusion, every layer's is held until the last layer is quantized.
 
-    A diagonal is small and may be of more outputs than float16 counts to.
+    A diagonal is small, and its values can reach the number of outputs, which may exceed float16's range.
     """
     if total.ndim == 1:
         return (total / total.mean()).cpu()
@@ -76,7 +79,10 @@ def _compact(total: Tensor) -> Tensor:
 
 
 def metric_root(fisher: Tensor, damping: float = 0.05) -> Tensor:
-    """A root R of the metric, `e^T F e = |R^T e|^2`, lower triangular [O, O], or diagonal [O], float32; damped."""
+    """A damped root R of the metric, `e^T F e = |R^T e|^2`: lower triangular [O, O], or diagonal [O], float32.
+
+    The identity where the matrix cannot be factorized.
+    """
     exact = fisher.double()
     if exact.ndim == 1:
         return (exact / exact.mean() + damping).sqrt().float()
@@ -86,18 +92,18 @@ def metric_root(fisher: Tensor, damping: float = 0.05) -> Tensor:
 
 
 def _drawn(like: Tensor, generator: torch.Generator) -> Tensor:
-    """A random direction of an output; drawn in float32, so that it does not follow from torch's default dtype."""
+    """A random direction for an output; drawn in float32, so that torch's default dtype does not change it."""
     return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
 
 
 def _size(output: Tensor) -> Tensor:
-    """Of an output's errors, so that several outputs count alike."""
+    """The size of an output's errors, so that several outputs count alike."""
     return (output_scale(output) * output.numel()).sqrt()
 
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """While it lasts, no parameter takes a gradient."""
+    """Within the block, no parameter requires gradients."""
     learning = [p for p in model.parameters() if p.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)
@@ -110,7 +116,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _gradients(layers: Mapping[str, Layer], sums: dict[str, Tensor]) -> Iterator[None]:
-    """While it lasts, gradients by layers' outputs add to their second moments."""
+    """Within the block, gradients at layers' outputs add to their second moments [O, O] or [O] in `sums`."""
 
     def after(name: str, layer: Layer) -> Any:
         def add(gradient: Tensor) -> None:
@@ -123,7 +129,7 @@ def _gradients(layers: Mapping[str, Layer], sums: dict[str, Tensor]) -> Iterator
             if not torch.is_grad_enabled():
                 return output
             if not output.requires_grad:
-                # Where gradients begin: a tensor of its own, that the model may still change in place.
+                # The graph starts here: with a clone, not a leaf, so that the model may still modify it in place.
                 output = output.detach().requires_grad_().clone()
             output.register_hook(add)
             return output

@@ -1,7 +1,7 @@
-"""Where channels pass through nothing but linear maps, in the blocks of diffusers (DESIGN.md section 3.1).
+"""Find where channels pass only through linear maps in diffusers' blocks (docs/method.md, section 2).
 
-A rule looks at one module and yields the paths through it for which its precondition holds; of what it does not know
-for sure, it yields none: a path that is not taken costs a pass over the activations, one taken wrongly the model.
+A rule looks at one module and yields the paths through it whose precondition holds. Where that is not certain it yields
+none: a missed path costs a pass over the activations, a wrong one breaks the model.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
 from ..nn.fold import FoldPath
+from ..nn.marks import GatesFirstHalf, PlainAttention, PlainBlock
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import is_patched
 
 FoldRule = Callable[[nn.Module], Iterator[FoldPath]]
 
 _ALL = slice(None)
-# Softmax attention over what to_q, to_k and to_v give, and nothing beside it.
+# Softmax attention over the outputs of to_q, to_k and to_v, and nothing else.
 _PLAIN = tuple(
     getattr(processors, name)
     for name in ("AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor")
@@ -32,7 +33,7 @@ _PLAIN = tuple(
 
 
 def fold_paths(model: nn.Module, rules: Sequence[FoldRule]) -> list[FoldPath]:
-    """All paths that the rules find, in the model's order, but those that share a producer's outputs or a consumer."""
+    """All paths that the rules find, in the model's order, except those that share a producer or a consumer."""
     paths = [path for module in model.modules() for rule in rules for path in rule(module)]
     producers = Counter(path.producer for path in paths)
     consumers = Counter(consumer for path in paths for consumer in path.consumers)
@@ -42,7 +43,7 @@ def fold_paths(model: nn.Module, rules: Sequence[FoldRule]) -> list[FoldPath]:
 
 
 def norm_path(norm: nn.Module | None, *consumers: nn.Module | None) -> Iterator[FoldPath]:
-    """From a norm to all that read it. Precondition: it has weights of its own, one a channel, and no hooks."""
+    """From a norm to all its consumers. Precondition: a weight of its own, one value per channel, and no hooks."""
     weight = norm._parameters.get("weight") if isinstance(norm, nn.LayerNorm | nn.GroupNorm) else None
     if norm is not None and weight is not None and weight.ndim == 1 and not is_patched(norm):
         yield from _path(norm, _ALL, len(weight), *consumers)
@@ -51,7 +52,7 @@ def norm_path(norm: nn.Module | None, *consumers: nn.Module | None) -> Iterator[
 def layer_path(
     producer: nn.Module | None, *consumers: nn.Module | None, linear: int | None = None
 ) -> Iterator[FoldPath]:
-    """From a layer, or its first `linear` outputs, to all that read them. Precondition: both ends are linear layers."""
+    """From a layer, or its first `linear` outputs, to all consumers. Precondition: both ends are linear layers."""
     if _is_linear(producer):
         assert producer is not None
         outputs = _shape(producer)[0] if linear is None else linear
@@ -65,16 +66,16 @@ def _path(producer: nn.Module, rows: slice, outputs: int, *consumers: nn.Module 
 
 
 def _computes_as(module: nn.Module | None, *kinds: type[nn.Module]) -> bool:
-    """Whether a module has the forward of one of these: one of its own may read anything inside it once more.
+    """Whether a module runs the forward of one of these classes; another might use something inside it a second time.
 
-    A hook may do anything with what goes in or comes out.
+    A hook may change whatever goes in or comes out.
     """
     forward = getattr(type(module), "forward", None)
     return module is not None and any(forward is kind.forward for kind in kinds) and not is_patched(module)
 
 
 def _is_linear(module: nn.Module | None) -> bool:
-    """Of low bits, or a plain layer whose weight is a parameter of its own."""
+    """Whether a module is a low-bit layer, or a plain one whose weight is a parameter of its own."""
     if isinstance(module, QuantLayer):
         return not is_patched(module)
     own = module is not None and isinstance(module._parameters.get("weight"), nn.Parameter)
@@ -86,7 +87,7 @@ def _shape(layer: nn.Module) -> Sequence[int]:
 
 
 def transformer_block(module: nn.Module) -> Iterator[FoldPath]:
-    """Norms to what reads them, if neither modulated nor followed by positions; the gated half to its consumer."""
+    """Norms to their consumers, if neither modulated nor followed by positions; GEGLU's value half to its consumer."""
     if not isinstance(module, BasicTransformerBlock) or not _reads_as_its_class(module):
         return
     first, second = module.attn1, module.attn2
@@ -101,21 +102,21 @@ def transformer_block(module: nn.Module) -> Iterator[FoldPath]:
 
 
 def _reads_as_its_class(block: BasicTransformerBlock) -> bool:
-    # Not inherited: a forward over one that says so is another.
-    says_so = "is_plain_block" in vars(type(block)) and not is_patched(block)
+    # Not inherited: a subclass may replace the forward.
+    says_so = PlainBlock in type(block).__bases__ and not is_patched(block)
     return says_so or _computes_as(block, BasicTransformerBlock)
 
 
 def _gated(block: FeedForward) -> Iterator[FoldPath]:
-    """The half that is gated. Precondition: a gate; any other activation lies between, and is not linear."""
+    """GEGLU's value half to its consumer. Precondition: a gate; any other activation in between is not linear."""
     gate, down = block.net[0], block.net[2]
-    gates = _computes_as(gate, GEGLU) or getattr(gate, "gates_first_half", False)
+    gates = _computes_as(gate, GEGLU) or isinstance(gate, GatesFirstHalf)
     if gates and not is_patched(gate) and _is_linear(down) and _computes_as(block, FeedForward):
         yield from layer_path(gate.proj, down, linear=_shape(down)[1])
 
 
 def attention(module: nn.Module) -> Iterator[FoldPath]:
-    """Values, whose weighted means the output layer reads. Precondition: a processor that adds nothing to them."""
+    """Values to the output layer, which reads weighted means of them. Precondition: a processor that adds nothing."""
     if not isinstance(module, processors.Attention) or not _is_plain(module):
         return
     if module.to_out is not None:
@@ -125,7 +126,7 @@ def attention(module: nn.Module) -> Iterator[FoldPath]:
 
 
 def transformer_2d(module: Any) -> Iterator[FoldPath]:
-    """Norm to projection. Precondition: it reads maps, not patches or classes."""
+    """Norm to input projection. Precondition: the block's input is a feature map, not patches or classes."""
     if type(module) is Transformer2DModel and _computes_as(module, Transformer2DModel) and module.is_input_continuous:
         yield from norm_path(module.norm, module.proj_in)
 
@@ -134,17 +135,17 @@ DIFFUSERS: tuple[FoldRule, ...] = (transformer_block, transformer_2d, attention)
 
 
 def _is_plain(attn: processors.Attention) -> bool:
-    known = type(attn.processor) in _PLAIN or getattr(attn.processor, "is_plain_attention", False)
+    known = type(attn.processor) in _PLAIN or isinstance(attn.processor, PlainAttention)
     more = getattr(attn, "added_kv_proj_dim", None) is not None or getattr(attn, "fused_projections", False)
     return known and not more and _computes_as(attn, processors.Attention)
 
 
 def _needs_context(attn: processors.Attention) -> bool:
-    """Whether keys and values cannot read what queries do: without a context, one of the same width would."""
+    """Whether keys and values always read another input than queries: with equal widths a context may be omitted."""
     return attn.is_cross_attention and attn.cross_attention_dim != attn.query_dim
 
 
 def _reads_directly(attn: processors.Attention) -> bool:
-    """Whether an attention's layers are all that read its input, as it is given."""
+    """Whether an attention's layers are the only consumers of its input, and read it unchanged."""
     alone = attn.group_norm is None and attn.spatial_norm is None and not attn.residual_connection
     return _is_plain(attn) and alone

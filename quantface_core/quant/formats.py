@@ -1,4 +1,4 @@
-"""The low-bit layers of a checkpoint: their formats as JSON, checked before anything is built or replaced."""
+"""A checkpoint's low-bit layers: their formats as JSON, validated before anything is built or replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, some
+from ..errors import ConfigError, first_few
 from ..kernels.hadamard import has_hadamard
 from ..kernels.quantize import code_range
 from ..nn.qlayer import QuantLayer
@@ -18,7 +18,7 @@ from ..nn.swap import Layer, empty_like, is_pointwise, quant_layers, quantizable
 from ..types import BITS, BRANCH_BITS, FLOAT_BRANCH, LayerFormat
 
 _POSITIVE, _NOT_ZERO = ("weight_scale", "down_scale", "up_scale"), "channel_scale"
-# Left out of a layer's table where they are so, by the version of the files that first had them.
+# Omitted from a layer's table at these values, by the file version that introduced the fields.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "2": {"zero_point": None, "per_pixel": False},
     "3": {"branch_bits": FLOAT_BRANCH},
@@ -28,12 +28,12 @@ VERSIONS = ("1", *_DEFAULTS)
 
 
 def formats_to_json(model: nn.Module) -> str:
-    """Every low-bit layer's format by name; what later versions have added is left out where a layer has none."""
+    """Every low-bit layer's format by name; fields that later versions added are omitted at their defaults."""
     return json.dumps({name: _table(layer.format) for name, layer in quant_layers(model).items()})
 
 
 def version_needed(model: nn.Module) -> str:
-    """The least version of a file that holds the model's low-bit layers: earlier releases then can read it."""
+    """The lowest file version that can hold the model's low-bit layers, so that earlier releases can read it."""
     used = {key for layer in quant_layers(model).values() for key in _table(layer.format)}
     return max((version for version, table in _DEFAULTS.items() if table.keys() & used), default=VERSIONS[0])
 
@@ -43,7 +43,7 @@ def _table(fmt: LayerFormat) -> dict[str, Any]:
 
 
 def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerFormat]:
-    """The formats by name, checked against the model's layers; None = none. Raises ConfigError naming the field."""
+    """The formats by name, checked against the model's layers; {} for None. Raises ConfigError naming the field."""
     if text is None:
         return {}
     try:
@@ -51,16 +51,16 @@ def formats_from_json(text: str | None, model: nn.Module) -> dict[str, LayerForm
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"layers: not JSON ({error})") from error
     if not isinstance(table, dict) or not table:
-        raise ConfigError("layers: a table from layer names to formats")
+        raise ConfigError("layers: expected a table from layer names to formats")
     known = quantizable(model)
     unknown = sorted(str(name) for name in set(table) - set(known))
     if unknown:
-        raise ConfigError(f"layers: the model has no {some(unknown)}")
+        raise ConfigError(f"layers: the model has no {first_few(unknown)}")
     return {name: _checked(name, known[name], fields) for name, fields in table.items()}
 
 
 def low_bit_state(model: nn.Module, formats: dict[str, LayerFormat]) -> tuple[dict[str, Tensor], set[str]]:
-    """What `state_dict` and `stored_as_is` will give once layers have these formats; their tensors without memory."""
+    """What `state_dict` and `stored_as_is` return once layers have these formats; low-bit tensors are on meta."""
     fixed: set[str] = set()
     layers = quantizable(model)
     names = {layers[name]: name for name in formats}
@@ -74,7 +74,7 @@ def low_bit_state(model: nn.Module, formats: dict[str, LayerFormat]) -> tuple[di
 
 
 def state_beside(model: nn.Module, layers: Container[nn.Module]) -> dict[str, Tensor]:
-    """`state_dict` without what these layers hold, under whatever names they are held."""
+    """`state_dict` without the tensors of these layers, under all names that they are held by."""
     state: dict[str, Tensor] = dict(model.state_dict())
     for alias, module in model.named_modules(remove_duplicate=False):
         if module in layers:
@@ -84,13 +84,13 @@ def state_beside(model: nn.Module, layers: Container[nn.Module]) -> dict[str, Te
 
 
 def empty_layer(layer: Layer, fmt: LayerFormat) -> QuantLayer:
-    """A low-bit layer in the place of another, without memory."""
+    """A low-bit layer to replace another, on the meta device."""
     with torch.device("meta"):
         return empty_like(layer, fmt)
 
 
 def add_low_bit_layers(model: nn.Module, formats: dict[str, LayerFormat]) -> None:
-    """Put empty low-bit layers, without memory, into a model."""
+    """Replace layers of a model, in place, by empty low-bit ones on the meta device."""
     known = quantizable(model)
     swap(model, {name: empty_layer(known[name], fmt) for name, fmt in formats.items()})
 
@@ -100,7 +100,7 @@ def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
     table = {**_ALL_DEFAULTS, **table} if isinstance(table, dict) else table
     expected = {f.name for f in fields(LayerFormat)}
     if not isinstance(table, dict) or set(table) != expected:
-        raise ConfigError(f"layers.{name}: a table of {', '.join(sorted(expected))}")
+        raise ConfigError(f"layers.{name}: expected a table of {', '.join(sorted(expected))}")
     limits = {
         "weight_bits": (BITS.start, BITS.stop - 1),
         "activation_bits": (BITS.start, BITS.stop - 1),
@@ -123,7 +123,7 @@ def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
         raise ConfigError(f"layers.{name}: {error}") from error
     per_pixel = table["per_pixel"]
     if type(per_pixel) is not bool or (per_pixel and not is_pointwise(layer)):
-        raise ConfigError(f"layers.{name}.per_pixel: true of a pointwise convolution, or false, got {per_pixel!r:.40}")
+        raise ConfigError(f"layers.{name}.per_pixel: true (of a pointwise convolution) or false, got {per_pixel!r:.40}")
     branch_bits = table["branch_bits"]
     if type(branch_bits) is not int or branch_bits not in BRANCH_BITS:
         raise ConfigError(f"layers.{name}.branch_bits: {' or '.join(map(str, BRANCH_BITS))}, got {branch_bits!r:.40}")
@@ -133,13 +133,13 @@ def _checked(name: str, layer: Layer, table: Any) -> LayerFormat:
 
 
 def stored_as_is(model: nn.Module) -> set[str]:
-    """Names of the tensors whose dtype is part of the format: all of a low-bit layer's."""
+    """Names of the tensors whose dtype is part of the format: all those of low-bit layers."""
     layers = ((n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, QuantLayer))
     return {f"{name}.{key}" for name, layer in layers for key in layer.state_dict()}
 
 
 def check_scales(tensors: dict[str, Tensor], fixed: set[str]) -> list[str]:
-    """The names of scales of weights and branches that are not above zero, and of channel scales that are zero."""
+    """Names of weight and branch scales that are not positive throughout, and of channel scales that hold a zero."""
     wrong = {n for n in fixed if n.endswith(_POSITIVE) and not bool((tensors[n] > 0).all())}
     wrong |= {n for n in fixed if n.endswith(_NOT_ZERO) and not bool(tensors[n].all())}
     return sorted(wrong)

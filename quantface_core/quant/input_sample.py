@@ -1,4 +1,4 @@
-"""What a layer's search and rounding see of its input, at any balance (DESIGN.md sections 3.1, 3.2)."""
+"""The sample of a layer's input that search and rounding use, under any balance (docs/method.md, sections 2, 3)."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from ..types import LayerFormat
 from .balanced_weight import Balance
 
 _ROWS = 8192  # at most
-_NUMBERS = 1 << 25  # of all rows at most: 128 MB
-_STRIP = 1 << 18  # numbers of an image that are balanced at once, few enough to stay in the cache
+_NUMBERS = 1 << 25  # values in all rows, at most: 128 MB
+_STRIP = 1 << 18  # values of an image balanced at once, few enough to stay in cache
 
 ChannelScale = Callable[[float | None], Tensor]  # the scale [C] of an exponent
 
 
 @dataclass(frozen=True)
 class InputSample:
-    """Rows of a layer's input, each all that one output reads; in the order of images, so that halves differ."""
+    """Rows of a layer's input, each all that one output position reads; in image order, so that halves differ."""
 
     rows: Tensor  # [N, C, taps] float32
-    images: Tensor  # [N] int64, the image of a convolution's row, the token of a linear's
+    images: Tensor  # [N] int64, the index of the image (convolutions) or token (linears) that a row is from
     scale_of: ChannelScale
-    magnitudes: ImageMagnitudes | None  # where activation scales are per image; None = per token or pixel
+    magnitudes: ImageMagnitudes | None  # for per-image activation scales; None = per token or per pixel
 
-    def some(self, count: int, seed: int) -> InputSample:
-        """A seeded choice of at most `count` of its rows."""
+    def subset(self, count: int, seed: int) -> InputSample:
+        """A seeded choice of at most `count` rows."""
         chosen = _chosen(len(self.rows), count, seed).to(self.rows.device)
         return replace(self, rows=self.rows[chosen], images=self.images[chosen])
 
     def balanced(self, balance: Balance) -> tuple[Tensor, Tensor]:
-        """(rows [N, C * taps], columns in the order of a weight's; the largest magnitudes [N, 1] that activation scales
-        follow from: each row's, or its image's)."""
+        """(rows [N, C * taps] float32, their largest magnitudes [N, 1] that set activation scales).
+
+        Columns are in a weight's order; a magnitude is the row's own or, for per-image scales, its image's.
+        """
         scale = self.scale_of(balance.exponent)
         rotation = Rotation(len(scale), balance.block, balance.seed)
         rows = rotate(self.rows / scale[:, None], rotation, 1).flatten(1)
@@ -47,7 +49,7 @@ class InputSample:
 
 
 class ImageMagnitudes:
-    """The largest magnitude of each image that a convolution reads, at any balance; what was asked before is known."""
+    """The largest magnitude of each image of a convolution's input, under any balance; results are cached."""
 
     def __init__(self, images: Tensor, scale_of: ChannelScale) -> None:
         """images: [B, C, H, W]."""
@@ -65,7 +67,7 @@ class ImageMagnitudes:
         return self._known[exponent, rotation]
 
     def _rotated(self, scale: Tensor, rotation: Rotation) -> Tensor:
-        # A matrix a block that scales and mixes at once.
+        # One matrix per block that scales and rotates at once.
         factors = (rotation_signs(rotation).to(scale) / scale).view(-1, 1, rotation.block)
         mix = hadamard(rotation.block).to(scale).t() * factors
         strips = self.pixels.unflatten(1, (-1, rotation.block)).split(max(1, _STRIP // rotation.channels), -1)
@@ -75,7 +77,7 @@ class ImageMagnitudes:
 def sample_input(layer: Layer, fmt: LayerFormat, x: Tensor, scale_of: ChannelScale) -> InputSample:
     """A seeded choice of rows of a layer's input: of tokens [..., C], or of images [B, C, H, W].
 
-    Images are kept where activation scales are per image: a linear's are per token, a 1x1 convolution's per pixel.
+    Images are kept for per-image activation scales; a linear's are per token, a pointwise convolution's per pixel.
     """
     x, most = x.detach(), max(1, min(_ROWS, _NUMBERS // layer.weight[0].numel()))
     if isinstance(layer, nn.Conv2d):
@@ -92,11 +94,12 @@ def sample_input(layer: Layer, fmt: LayerFormat, x: Tensor, scale_of: ChannelSca
 
 
 def _chosen(of: int, count: int, seed: int) -> Tensor:
+    """At most `count` indices below `of`, int64, sorted."""
     return torch.randperm(of, generator=torch.Generator().manual_seed(seed))[:count].sort().values
 
 
 def output_sides(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
-    """Height and width of what a convolution makes of images [B, C, H, W]."""
+    """Height and width of a convolution's output for images [B, C, H, W]."""
     height, width = (
         (x.shape[2 + i] + 2 * int(layer.padding[i]) - layer.kernel_size[i]) // layer.stride[i] + 1 for i in (0, 1)
     )
@@ -104,7 +107,7 @@ def output_sides(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
 
 
 def _read(layer: nn.Conv2d, x: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """What a convolution's outputs at places [N] read of images, [N, C, taps]: zeros beyond their borders."""
+    """What a convolution reads of images for its outputs at positions [N]: [N, C, taps], zeros beyond the borders."""
     (tall, wide), down, right = x.shape[2:], _taps(layer, 0, row)[:, :, None], _taps(layer, 1, column)[:, None, :]
     outside = (down < 0) | (down >= tall) | (right < 0) | (right >= wide)
     read = x[image[:, None, None], :, down.clamp(0, tall - 1), right.clamp(0, wide - 1)]  # [N, kh, kw, C]
@@ -112,6 +115,6 @@ def _read(layer: nn.Conv2d, x: Tensor, image: Tensor, row: Tensor, column: Tenso
 
 
 def _taps(layer: nn.Conv2d, axis: int, at: Tensor) -> Tensor:
-    """Where along an axis a convolution's outputs at places [N] read, [N, taps]."""
+    """The positions along an axis that a convolution reads for its outputs at positions [N]: [N, taps]."""
     taps = torch.arange(layer.kernel_size[axis], device=at.device) - int(layer.padding[axis])
     return (at * layer.stride[axis])[:, None] + taps

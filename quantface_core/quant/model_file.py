@@ -1,14 +1,14 @@
-"""A model in one safetensors file that describes itself: how it is written, opened and checked.
+"""Write, open and validate self-describing models, each one safetensors file.
 
-Tensors keep the names of the model's `state_dict()`; the metadata holds the format, its version, what the model is
-and the formats of its low-bit layers, as JSON. Integers are packed to their bits. A file is checked in full, names,
-shapes and dtypes, before a tensor is read or a model changed.
+Tensors keep the names of the model's `state_dict()`; the metadata holds the format, its version, what the model is and
+the formats of its low-bit layers, as JSON. Integers are bit-packed. All names, shapes and dtypes in a file are checked
+before a tensor is read or a model changed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import ConfigError, ModelError, UsageError, WriteError, some
+from ..errors import ConfigError, ModelError, UsageError, WriteError, first_few, one_line
 from ..io.atomic import atomic_path
 from ..io.file_diagnosis import diagnose_model_file
 from ..nn.swap import quant_layers
@@ -26,23 +26,23 @@ from .formats import VERSIONS, check_scales, formats_to_json, stored_as_is, vers
 
 FORMAT, RESTORER = "quantface-model", "quantface"
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
-RESERVED = ("format", "version", "class", "family", "config", "layers")  # of the metadata; all else is notes
+RESERVED = ("format", "version", "class", "family", "config", "layers")  # metadata keys; all others are notes
 _FLOATS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}  # dtypes of low-bit layers
 
 
 def check_dtype(dtype: torch.dtype | None) -> None:
-    """Raise UsageError unless a file's floats can be of it; None = as they are."""
+    """Raise UsageError unless a file's floating-point tensors can have this dtype; None = unchanged."""
     if dtype is not None and dtype not in _FLOATS:
         raise UsageError(f"a dtype is {', '.join(map(str, _FLOATS))} or None, got {dtype!r:.40}")
 
 
 def check_device(device: str | torch.device) -> None:
-    """Raise UsageError unless tensors can be there."""
+    """Raise UsageError unless tensors can be created on the device."""
     try:
         torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # the first of a torch that was built without it
-        raise UsageError(f"the device {device} cannot be used here ({str(error).splitlines()[0]})") from error
+    except (AssertionError, RuntimeError) as error:  # AssertionError if torch was built without it
+        raise UsageError(f"the device {device} cannot be used here ({one_line(error)})") from error
 
 
 def write_model(
@@ -52,10 +52,10 @@ def write_model(
     notes: Mapping[str, str] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a model's state atomically, floats of no low-bit layer as `dtype`.
+    """Write a model's state atomically; floating-point tensors outside low-bit layers as `dtype`, None = unchanged.
 
-    `described` says what the model is, `notes` what its maker wants to. Raises UsageError for a dtype or notes that no
-    file holds, ModelError, WriteError.
+    `described` says what the model is; `notes` are its maker's. Raises UsageError for a dtype or notes that a file
+    cannot hold, ModelError for a state that it cannot, WriteError.
     """
     check_dtype(dtype)
     _check_notes(notes or {})
@@ -67,43 +67,53 @@ def write_model(
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata)
             _sort_metadata(temporary)
-    except SafetensorError as error:  # a full disk, as its writer says it
+    except SafetensorError as error:  # how safetensors reports a full disk
         raise WriteError(f"{path}: cannot write ({error})") from error
 
 
 def _check_notes(notes: Mapping[str, str]) -> None:
     if others := [key for key, value in notes.items() if not isinstance(value, str)]:
-        raise UsageError(f"notes are texts, not numbers or tables: {some(others)}")
+        raise UsageError(f"notes must be text, not numbers or tables: {first_few(others)}")
     if others := [key for key in notes if key in RESERVED]:
-        raise UsageError(f"these names are the format's own, give the notes others: {some(others)}")
+        raise UsageError(f"these names are reserved by the format, rename the notes: {first_few(others)}")
 
 
 def _tensors_to_write(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """The model's state on the processor, no two tensors sharing memory. Raises ModelError."""
+    """The model's state on the CPU, no two tensors sharing memory. Raises ModelError."""
     fixed, seen, state = stored_as_is(model), set[int](), model.state_dict()
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    kept = {id(value) for value in model.state_dict(keep_vars=True).values()}
     if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise ModelError(f"a file holds tensors alone, not what get_extra_state gives: {some(others)}")
-    if others := sorted((parameters | fixed) - set(state)):
-        raise ModelError(f"the model's state_dict leaves out or renames some of its own: {some(others)}")
+        raise ModelError(f"a file can only hold tensors, not what get_extra_state returns: {first_few(others)}")
+    own = {name for name, p in model.named_parameters() if id(p) not in kept}  # whatever wrappers call it
+    others = sorted((own | fixed) - set(state))
+    if others:
+        raise ModelError(f"the model's state_dict omits or renames some of its tensors: {first_few(others)}")
     tensors: dict[str, Tensor] = {}
     for name, t in state.items():
         wanted = t.dtype if dtype is None or name in fixed or not t.is_floating_point() else dtype
         tensor = t.detach().to("cpu", wanted).contiguous()
         memory = tensor.untyped_storage().data_ptr()
-        tensors[name] = tensor.clone() if memory in seen else tensor  # the format has no tensors that share memory
+        tensors[name] = tensor.clone() if memory in seen else tensor  # safetensors allows no shared memory
         seen.add(memory)
     if others := [name for name, t in tensors.items() if t.is_floating_point() and t.dtype not in _FLOATS]:
-        raise ModelError(f"no file holds {tensors[others[0]].dtype}, give dtype=torch.float16 or alike: {some(others)}")
-    # A table of a mask may well hold infinity.
-    exact = parameters | {name for name, t in state.items() if bool(torch.isfinite(t).all())}
+        held = tensors[others[0]].dtype
+        raise ModelError(f"a file cannot hold {held}, give a dtype such as float16: {first_few(others)}")
+    # Buffers, such as attention masks, may well hold infinity.
+    exact = parameter_names(model)
+    exact |= {name for name, t in state.items() if name not in exact and torch.isfinite(t).all()}
     if broken := [name for name, t in tensors.items() if name in exact and not torch.isfinite(t).all()]:
-        raise ModelError(f"weights are not finite as {dtype or 'they are'}: {some(broken)}")
+        raise ModelError(f"weights are not finite as {dtype or 'they are'}: {first_few(broken)}")
     return tensors
 
 
+def parameter_names(model: nn.Module) -> set[str]:
+    """The names of parameters in the model's state: those of all aliases of a tied one, and as wrappers rename them."""
+    state, own = model.state_dict(keep_vars=True), dict(model.named_parameters(remove_duplicate=False))
+    return {name for name, value in state.items() if name in own or isinstance(value, nn.Parameter)}
+
+
 def _sort_metadata(path: Path) -> None:
-    """Put the header's metadata in order: the library's own changes from run to run, and with it a file's checksum."""
+    """Sort the header's metadata: safetensors' order, and with it a file's checksum, changes from run to run."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -116,7 +126,7 @@ def _sort_metadata(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A safetensors file; whatever is wrong with it or with what it describes is a ModelError."""
+    """Open a safetensors file; anything wrong with it or with what it describes raises ModelError."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -131,18 +141,18 @@ def opened(path: Path) -> Iterator[Any]:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied"
-    return diagnose_model_file(path) or f"damaged, or no safetensors file ({error})"
+    return diagnose_model_file(path) or f"damaged, or not a safetensors file ({error})"
 
 
 def read_notes(path: Path) -> dict[str, str]:
-    """What a file's maker noted beside the model: licence, settings, reports. Raises ModelError."""
+    """The notes that a file's maker added to the model: licence, settings, reports. Raises ModelError."""
     with opened(path) as file:
         metadata = file.metadata() or {}
     return {key: value for key, value in metadata.items() if key not in RESERVED}
 
 
 def read_header(path: Path, metadata: dict[str, str] | None, expected: str) -> dict[str, str]:
-    """The metadata, checked to be of a format and of this release's version. Raises ModelError."""
+    """The metadata, checked for the expected format and a version that this release reads. Raises ModelError."""
     metadata = metadata or {}
     found = metadata.get("format")
     if found != expected:
@@ -156,7 +166,7 @@ def read_header(path: Path, metadata: dict[str, str] | None, expected: str) -> d
 
 
 def read_json(path: Path, text: str, what: str) -> Any:
-    """A header's JSON. Raises ModelError."""
+    """Parse JSON from a header; `what` names it in the message. Raises ModelError."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -165,7 +175,7 @@ def read_json(path: Path, text: str, what: str) -> Any:
 
 @contextmanager
 def building(path: Path) -> Iterator[None]:
-    """Turn whatever a model constructor raises into a ModelError: the header's sizes are not trusted."""
+    """Within the block, turn whatever a model's constructor raises into a ModelError: the header is not trusted."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, NotImplementedError) as error:
@@ -177,13 +187,13 @@ def check_layout(path: Path, file: Any, expected: Mapping[str, Tensor], fixed: s
     names = set(file.keys())
     missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
     if missing or extra:
-        raise ModelError(f"{path}: tensors missing: {some(missing)}; not expected: {some(extra)}")
+        raise ModelError(f"{path}: tensors missing: {first_few(missing)}; not expected: {first_few(extra)}")
     for name, tensor in expected.items():
         found = file.get_slice(name)
         if list(found.get_shape()) != list(tensor.shape):
             raise ModelError(f"{path}: {name} has shape {found.get_shape()}, expected {list(tensor.shape)}")
         if name not in fixed and not tensor.is_floating_point():
-            continue  # a table of whole numbers has the dtype that its model gave it
+            continue  # an integer buffer keeps the dtype that its model gave it
         known = [_STORED[tensor.dtype]] if name in fixed else list(_FLOATS.values())
         if found.get_dtype() not in known:
             raise ModelError(f"{path}: {name} is {found.get_dtype()}, expected {' or '.join(known)}")
@@ -194,26 +204,26 @@ def read_tensors(
     file: Any,
     names: Iterable[str],
     fixed: set[str],
-    parameters: Collection[str],
+    model: nn.Module,
     device: str | torch.device,
     dtype: torch.dtype | None,
 ) -> dict[str, Tensor]:
-    """Tensors of a file whose layout was checked, floats that are not `fixed` as `dtype`.
+    """Read a model's tensors from a file whose layout was checked; floating-point ones not `fixed` as `dtype`.
 
-    Raises ModelError for what is not a number, for infinite parameters, and for scales that cannot be any.
+    Raises ModelError for NaN, for infinite parameters, and for scales that are zero or negative.
     """
-    # Copied: who overwrites a mapped file takes a running model's weights away, and a product over memory that is
-    # aligned as a file's is may add in another order.
+    # Copied: overwriting a memory-mapped file would change a running model's weights, and the alignment of memory in
+    # a file may change the order in which a product adds.
     tensors = {
         name: (t := file.get_tensor(name)).to(
             device, dtype if t.is_floating_point() and name not in fixed else None, copy=True
         )
         for name in names
     }
-    exact = fixed.union(parameters)  # a table of a mask may well hold infinity
+    exact = fixed | parameter_names(model)  # buffers, such as attention masks, may well hold infinity
     floats = {name: t for name, t in tensors.items() if t.is_floating_point()}
     if broken := [n for n, t in floats.items() if t.isnan().any() or (n in exact and t.isinf().any())]:
-        raise ModelError(f"{path}: damaged, not finite: {some(broken)}")
+        raise ModelError(f"{path}: damaged, not finite: {first_few(broken)}")
     if broken := check_scales(tensors, fixed & set(tensors)):
-        raise ModelError(f"{path}: damaged, scales are zero or negative: {some(broken)}")
+        raise ModelError(f"{path}: damaged, scales are zero or negative: {first_few(broken)}")
     return tensors

@@ -1,4 +1,4 @@
-"""Observe: what the channels of every layer's input carry, over some batches (DESIGN.md section 3.1)."""
+"""Collect calibration statistics: the magnitudes of every layer's input channels (docs/method.md, section 2)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from torch.utils._pytree import tree_map
 
 from ..errors import UsageError
 from ..nn.graphs import without_graphs
+from ..nn.modes import eval_mode
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
-from .batches import Forward, Progress, call, eval_mode, materialize
+from .batches import Forward, Progress, call, materialize
 from .fisher import output_fisher
 
 _MOMENTUM = 0.9
-_IMAGES = 4  # dimensions of what a convolution reads: one without a batch has no image scale
+_IMAGES = 4  # dimensions of a convolution's input: an unbatched one has no per-image scale
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Of one layer."""
+    """Calibration statistics of one layer."""
 
-    largest: Tensor  # [C] float32, momentum average over batches of its input's largest magnitude
-    fisher: Tensor | None = None  # of its output's channels, see `fisher.py`; None = not measured, or no gradient came
+    largest: Tensor  # [C] float32, momentum average over batches of its input's absmax per channel
+    fisher: Tensor | None = None  # of its output channels, see `fisher.py`; None = not measured, or no gradient
 
 
 @kept_memory()
@@ -38,11 +39,11 @@ def calibrate(
     progress: Progress | None = None,
     fisher_batches: int = 0,
 ) -> dict[str, ChannelStatistics]:
-    """Run the model over batches, and back over the first `fisher_batches`; statistics of its quantizable layers by
-    name, in the model's order.
+    """Run the model over batches, and a backward pass over the first `fisher_batches`; returns the statistics of its
+    quantizable layers by name, in the model's order.
 
-    Layers that never ran are absent. Raises UsageError when there is no batch, a layer read NaN or infinity, or a
-    model that should be differentiated cannot be.
+    Layers that never ran are absent. Raises UsageError when there are no batches, a layer's input holds NaN or
+    infinity, or gradients are needed and the model cannot be differentiated.
     """
     batches = materialize(batches)
     layers = quantizable(model)
@@ -55,7 +56,7 @@ def calibrate(
             top = channel_magnitudes(layer, x.detach()).float()
             tops[name] = torch.maximum(tops[name], top) if name in tops else top
 
-        # Not in the backward pass: checkpointed blocks run their layers again there.
+        # Forward passes only: checkpointed blocks rerun their layers in the backward pass.
         with _observing(layers, watch):
             output = (forward or call)(model, tree_map(_detached, batch))
         for name, top in tops.items():
@@ -74,17 +75,17 @@ def calibrate(
             watched(model, batch)
     broken = [name for name, values in largest.items() if not torch.isfinite(values).all()]
     if broken:
-        raise UsageError(f"{broken[0]} read NaN or infinite values: calibrate in float32, on finite batches")
+        raise UsageError(f"{broken[0]} has NaN or infinity in its input: calibrate in float32, on finite batches")
     return {name: ChannelStatistics(largest[name], fisher.get(name)) for name in layers if name in largest}
 
 
 def _detached(value: Any) -> Any:
-    """Part of a batch, taking no gradient: it is the caller's, and may be made by a graph of the caller's."""
+    """Part of a batch, detached: it belongs to the caller, whose graph it may be part of."""
     return value.detach() if isinstance(value, Tensor) and value.requires_grad else value
 
 
 def channel_magnitudes(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer's input's largest magnitudes, [C]; no copy is made of it."""
+    """The largest magnitude of each channel of a layer's input, [C] in its dtype; the input is not copied."""
     channels = 1 if isinstance(layer, nn.Conv2d) else x.ndim - 1
     others = [dim for dim in range(x.ndim) if dim != channels]
     return torch.maximum(x.amax(others), -x.amin(others)) if others else x.abs()
@@ -92,9 +93,9 @@ def channel_magnitudes(layer: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def observe_inputs(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tensor], None]) -> Iterator[None]:
-    """While it lasts, `observed(name, layer, input)` runs before every layer, without gradients.
+    """Within the block, call `observed(name, layer, input)` before every layer runs, without gradients.
 
-    Inputs that no low-bit layer could read are passed over: empty ones, and a convolution's without a batch.
+    Skips inputs that no low-bit layer accepts: empty ones, and a convolution's without a batch dimension.
     """
 
     with torch.no_grad(), _observing(layers, observed):
@@ -103,7 +104,7 @@ def observe_inputs(layers: Mapping[str, Layer], observed: Callable[[str, Layer, 
 
 @contextmanager
 def _observing(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tensor], None]) -> Iterator[None]:
-    """As `observe_inputs`, with gradients where there are any."""
+    """As `observe_inputs`, but gradients stay enabled if they are."""
 
     def hook(name: str) -> Callable[[Any, tuple[Any, ...]], None]:
         def before(layer: Any, given: tuple[Any, ...]) -> None:
@@ -116,7 +117,7 @@ def _observing(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tens
 
     hooks = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
     try:
-        with without_graphs():  # they call no hooks
+        with without_graphs():  # a replayed graph calls no hooks
             yield
     finally:
         for handle in hooks:

@@ -1,7 +1,7 @@
-"""Balance and quantize: a model of floats becomes one of integers, layer by layer (DESIGN.md section 3).
+"""Balance and quantize: turn a floating-point model into a low-bit one, layer by layer (docs/method.md).
 
-Each layer is searched while the full-precision model runs and its input is at hand, so no more than one
-layer's copies exist at a time. The model itself changes only at the end, all at once.
+Each layer is searched while the full-precision model runs and its input is available, so that working copies exist for
+one group of layers at a time. The model itself changes only at the end, all at once.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError, UsageError, some
+from ..errors import ConfigError, UsageError, first_few
 from ..kernels.hadamard import largest_block
-from ..kernels.quantize import largest_code
 from ..nn.fold import fold_ahead, take_tensors
+from ..nn.modes import eval_mode
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, never_quantized, quantizable, swap
 from ..runtime.compiled import uncompiled
@@ -31,19 +31,20 @@ from ..types import (
     LayerFormat,
     LayerReport,
     QuantConfig,
+    check_bits,
     widths_in_words,
 )
-from .batches import Forward, Progress, call, eval_mode, materialize
+from .batches import Forward, Progress, call, materialize
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
 from .observe import ChannelStatistics, calibrate, observe_inputs
 from .search import quantize_group
 from .shared_inputs import shared_input_groups
 
-_LARGEST_SEED = 2**62  # layers count on from it
+_LARGEST_SEED = 2**62  # each layer adds its index
 
 
-@uncompiled()
+@uncompiled
 def quantize(
     model: nn.Module,
     batches: Iterable[Any],
@@ -57,23 +58,23 @@ def quantize(
 ) -> list[LayerReport]:
     """Calibrate any model on `batches`, then balance and quantize its linears and 2D convolutions, in place.
 
-    A batch is a tensor, a tuple of arguments or a mapping of keywords; `forward(model, batch)` feeds the model
-    otherwise. `include` and `exclude` are patterns of layers' names (`*` stands for anything): what is quantized, and
-    what of that is not. `plan` (from `allocate`) goes before the config's widths. The searches see the first batch,
-    and of the others what it takes to reach every layer.
+    A batch is a tensor, a tuple of arguments or a mapping of keywords; use `forward(model, batch)` to feed the model in
+    another way. `include` and `exclude` are patterns of layer names (`*` matches anything): what to quantize, and what
+    of that to leave out. `plan` (from `allocate`) overrides the config's widths. The searches use the first batch, and
+    later ones only for layers not reached yet.
 
-    What stays in full precision is told by a warning, unless excluded: convolutions that are grouped, dilated,
-    transposed, not of 2D or not padded by zeros as numbers say; layers with hooks, or with a forward of their class's
-    or their own, such as offloading gives them (take it off first); layers that no batch called, such as the output
-    layer of `nn.MultiheadAttention`, which reads its weights itself.
+    Layers that stay in full precision are named in a warning, unless excluded: convolutions that are grouped, dilated,
+    transposed, not 2D, or not zero-padded by explicit amounts; layers with hooks or a forward other than their class's,
+    such as offloading adds (remove it first); layers that no batch reaches, such as the output layer of
+    `nn.MultiheadAttention`, whose weights are read directly.
 
-    Returns a report a layer. Refused (UsageError, ConfigError) or interrupted, the model stays as it was.
+    Returns one report per layer. Raises UsageError, ConfigError; on error or interruption the model stays unchanged.
     """
     config, batches = QuantConfig() if config is None else config, materialize(batches)
     staying = never_quantized(model)
     if not quantizable(model):
         why = f" ({_described(staying)})" if staying else ""
-        raise UsageError(f"{type(model).__name__} has no linear or convolution inside that can be quantized{why}")
+        raise UsageError(f"{type(model).__name__} contains no linear or convolution that can be quantized{why}")
     formats = plan_formats(model, config, plan, include, exclude)
     count = len(batches)
 
@@ -88,15 +89,15 @@ def quantize(
     statistics = calibrate(model, batches, forward, calibrating, FISHER_BATCHES * config.wants_fisher)
     chosen = _chosen(staying, include, exclude)
     staying = {name: what for name, what in staying.items() if name in chosen}
-    staying |= {name: "a layer that no batch called" for name in formats if name not in statistics}
+    staying |= {name: "a layer that no batch reached" for name in formats if name not in statistics}
     if staying:
         message = f"chosen layers stay in full precision ({len(staying)}): {_described(staying)}"
-        warnings.warn(message, stacklevel=3)  # the caller's line, past what `uncompiled` puts between
+        warnings.warn(message, stacklevel=3)  # the caller's line: `uncompiled` adds a frame
     return quantize_layers(model, statistics, batches, formats, config, forward=forward, progress=searching)
 
 
 def _described(layers: Mapping[str, str]) -> str:
-    return some([f"{name} is {what}" for name, what in layers.items()])
+    return first_few([f"{name} is {what}" for name, what in layers.items()])
 
 
 def plan_formats(
@@ -108,10 +109,10 @@ def plan_formats(
 ) -> dict[str, LayerFormat]:
     """Every chosen layer's format before the search, by name: widths, rotation block and seed, rank.
 
-    Raises ConfigError for a config that is out of bounds, a plan for another model, a pattern that no layer has.
+    Raises ConfigError for an invalid config, a plan for another model, or a pattern that matches no layer.
     """
     if plan is not None and not isinstance(plan, BitPlan):
-        raise ConfigError(f"a plan is a BitPlan, as allocate gives it, got {plan!r:.40}")
+        raise ConfigError(f"a plan is a BitPlan, as allocate returns it, got {plan!r:.40}")
     layers, widths = quantizable(model), dict(plan.layers) if plan else {}
     unknown = sorted(set(widths) - set(layers))
     if unknown:
@@ -127,7 +128,7 @@ def plan_formats(
         if name not in chosen:
             continue
         outputs, channels = layer.weight.shape[:2]
-        rank = min(config.rank, min(outputs, channels) // 2)  # one of more would replace the layer
+        rank = min(config.rank, min(outputs, channels) // 2)  # a higher one would replace the layer
         weight_bits, activation_bits = widths.get(name, (config.weight_bits, config.activation_bits))
         formats[name] = LayerFormat(
             weight_bits=weight_bits,
@@ -149,7 +150,7 @@ def check_config(config: QuantConfig) -> None:
         if type(value := getattr(config, field)) is not int:
             raise ConfigError(f"{field} is a whole number, got {value!r:.40}")
     for bits in (config.weight_bits, config.activation_bits):
-        largest_code(bits)
+        check_bits(bits)
     if config.rank < 0 or config.block < 1 or config.seed < 0:
         raise ConfigError("rank and seed are at least 0, a rotation block at least 1")
     if config.seed > _LARGEST_SEED:
@@ -168,10 +169,10 @@ def chosen_names(
     exclude: Sequence[str] | None,
     others: Mapping[str, str] | None = None,
 ) -> set[str]:
-    """The names that a pattern of `include` (None = all) fits and none of `exclude`.
+    """The names that match a pattern of `include` (None = all) and none of `exclude`.
 
-    A pattern fits a layer, or the module that layers are in: `vae.decoder` or `*.attn1`. `others` are layers that
-    cannot be chosen, only excluded, and what they are. Raises ConfigError when a pattern fits nothing.
+    A pattern matches a layer, or a module that contains layers: `vae.decoder` or `*.attn1`. `others` are layers that
+    can only be excluded, with what they are. Raises ConfigError for a pattern that matches nothing.
     """
     others = others or {}
     for given in (include, exclude):
@@ -183,7 +184,7 @@ def chosen_names(
                 continue
             if other:
                 raise ConfigError(f"{other} is {others[other]}, which stays in full precision")
-            raise ConfigError(f"no layer fits the pattern {pattern!r}; there is such as {', '.join(names[:3])}")
+            raise ConfigError(f"no layer matches the pattern {pattern!r}; names look like {first_few(names)}")
     return _chosen(names, include, exclude)
 
 
@@ -210,7 +211,7 @@ def quantize_layers(
 ) -> list[LayerReport]:
     """Quantize the layers that have a format and statistics, in place; see `quantize`.
 
-    Everything is built, and what balances are given over is computed, before the model is touched.
+    Everything is built, balances that fold into producers included, before the model is touched.
     """
     batches = materialize(batches)
     layers = quantizable(model)
@@ -242,5 +243,5 @@ def quantize_layers(
         progress(len(formats), len(formats))
     swap(model, done)
     take_tensors(copies)
-    model.requires_grad_(False)  # as of a model that is loaded; what trains is `distill`'s choice
+    model.requires_grad_(False)  # as after loading; `distill` chooses what trains
     return reports

@@ -1,4 +1,4 @@
-"""Which balance and range of codes keep a layer's output, and the layer made with them (DESIGN.md 3.1 to 3.3)."""
+"""Search the balance and range that best preserve a layer's output, and build it (docs/method.md, sections 2 to 4)."""
 
 from __future__ import annotations
 
@@ -15,61 +15,66 @@ from .balanced_weight import Balance
 from .layer_search import ActivationRange, LayerSearch
 from .observe import ChannelStatistics
 
-EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the scaling; None = no scaling
+EXPONENTS = (None, 0.25, 0.5, 0.75)  # of the channel scaling; None = no scaling
 DRAWS = 2  # of a rotation's signs
-BELOW = (1 / 2, 3 / 8, 1 / 4, 1 / 8, 1 / 16)  # shares of activation codes below zero, of what is not rotated
-CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # of activations
-_TYPICAL_CLIP, _TYPICAL_PLAIN_CLIP = 0.8, 0.6  # at which balances are compared, rotated and not: tails are longer there
-_NEXT_DRAW = 2**32  # from the seed of one draw to that of the next: layers count on by one
+ZERO_POINT_SHARES = (1 / 2, 3 / 8, 1 / 4, 1 / 8, 1 / 16)  # shares of activation codes below zero, for unrotated layers
+CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # clipping ratios of activations
+_TYPICAL_CLIP, _TYPICAL_PLAIN_CLIP = 0.8, 0.6  # clips to compare balances at: unrotated tails are longer
+_NEXT_DRAW = 2**32  # seed offset between draws; between layers it is one
 
 
 def search(layers: Sequence[LayerSearch], config: QuantConfig) -> tuple[Balance, ActivationRange]:
-    """The balance and range of activation codes of least output error in all: rotated or not, at the best clip."""
+    """The balance and activation range with the least total output error: rotated or not, at the best clip."""
     fmt = layers[0].fmt
     blocks = [fmt.block, 1] if fmt.block > 1 and config.search_rotation else [fmt.block]
-    found = [_without_clips(layers, config, Balance(None, block, fmt.seed)) for block in blocks]
+    found = [_search_balance(layers, config, Balance(None, block, fmt.seed)) for block in blocks]
     if config.clipping:
-        found = [(balance, _best_clip(layers, balance, within)) for balance, within in found]
+        found = [(balance, _best_clip(layers, balance, activation_range)) for balance, activation_range in found]
     return min(found, key=lambda candidate: _error(layers, *candidate))
 
 
-def _best_clip(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> ActivationRange:
-    """Downhill from the range's own clip: too little is cut off, then too much, and the error has one valley."""
+def _best_clip(layers: Sequence[LayerSearch], balance: Balance, activation_range: ActivationRange) -> ActivationRange:
+    """Descend from the range's own clip: with more clipping the error falls, then rises, so it has one minimum."""
     for step in (-1, 1):
-        while 0 <= (at := CLIPS.index(within.clip) + step) < len(CLIPS):
-            other = replace(within, clip=CLIPS[at])
-            if _error(layers, balance, other) >= _error(layers, balance, within):
+        while 0 <= (at := CLIPS.index(activation_range.clip) + step) < len(CLIPS):
+            other = replace(activation_range, clip=CLIPS[at])
+            if _error(layers, balance, other) >= _error(layers, balance, activation_range):
                 break
-            within = other
-    return within
+            activation_range = other
+    return activation_range
 
 
-def _without_clips(
+def _search_balance(
     layers: Sequence[LayerSearch], config: QuantConfig, balance: Balance
 ) -> tuple[Balance, ActivationRange]:
-    """The best exponent at a block, then what a rotation has to choose: its signs; or its absence: codes below zero.
+    """The best exponent for a block; then a rotation's signs or, without one, the share of codes below zero.
 
-    A rotation makes values lie evenly around zero.
+    Rotated values lie evenly around zero, so rotated layers need no search for that share.
     """
     rotated = balance.block > 1
     typical = _TYPICAL_CLIP if rotated else _TYPICAL_PLAIN_CLIP
-    within = ActivationRange(typical if config.clipping else 1.0, 0.5 if config.search_zero_point else None)
+    activation_range = ActivationRange(typical if config.clipping else 1.0, 0.5 if config.search_zero_point else None)
     if config.scaling:
-        balance = _best_exponent(layers, balance, within)
+        balance = _best_exponent(layers, balance, activation_range)
     if rotated and config.search_rotation:
         seeds = (balance.seed + draw * _NEXT_DRAW for draw in range(DRAWS))
-        balance = min((replace(balance, seed=seed) for seed in seeds), key=lambda b: _error(layers, b, within))
+        balance = min(
+            (replace(balance, seed=seed) for seed in seeds), key=lambda b: _error(layers, b, activation_range)
+        )
     if not rotated and config.search_zero_point:
-        within = min((replace(within, below=share) for share in BELOW), key=lambda w: _error(layers, balance, w))
-    return balance, within
+        activation_range = min(
+            (replace(activation_range, zero_point_share=share) for share in ZERO_POINT_SHARES),
+            key=lambda w: _error(layers, balance, w),
+        )
+    return balance, activation_range
 
 
-def _error(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> float:
-    return sum(layer.error(balance, within) for layer in layers)
+def _error(layers: Sequence[LayerSearch], balance: Balance, activation_range: ActivationRange) -> float:
+    return sum(layer.error(balance, activation_range) for layer in layers)
 
 
-def _best_exponent(layers: Sequence[LayerSearch], balance: Balance, within: ActivationRange) -> Balance:
-    return min((replace(balance, exponent=e) for e in EXPONENTS), key=lambda b: _error(layers, b, within))
+def _best_exponent(layers: Sequence[LayerSearch], balance: Balance, activation_range: ActivationRange) -> Balance:
+    return min((replace(balance, exponent=e) for e in EXPONENTS), key=lambda b: _error(layers, b, activation_range))
 
 
 def quantize_group(
@@ -79,15 +84,19 @@ def quantize_group(
     x: Tensor,
     config: QuantConfig,
 ) -> list[tuple[QuantLayer, LayerReport]]:
-    """Search one balance and range for layers that read x, by their output errors, then round their weights."""
+    """Search one balance and range for layers that share an input x, by their output errors, then round their weights.
+
+    Returns (low-bit layer, report) for each, in their order.
+    """
     consumers = torch.cat([layer.weight for layer in layers.values()]) if len(layers) > 1 else None
     searches = {n: LayerSearch(layer, formats[n], statistics[n], x, config, consumers) for n, layer in layers.items()}
-    best, within = search(list(searches.values()), config)
+    best, activation_range = search(list(searches.values()), config)
     results = []
     for name, one in searches.items():
-        before, built = one.maxmin_error(), one.build(best, within)
+        before = one.maxmin_error()
+        built, after = one.build(best, activation_range)
         largest = statistics[name].largest
         outliers = float(largest.max()) / float(largest.median().clamp_min(1e-12))
-        shape, after = tuple(layers[name].weight.shape), one.error(best, within)
+        shape = tuple(layers[name].weight.shape)
         results.append((built, LayerReport(name, shape, built.format, best.exponent, outliers, before, after)))
     return results

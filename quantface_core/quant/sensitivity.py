@@ -1,8 +1,7 @@
-"""Sensitivity: what each layer's width does to a model's output (DESIGN.md section 3.4).
+"""Sensitivity: how each layer's widths affect a model's output (docs/method.md, section 5).
 
-Every layer alone is put in at a probe width and the output's error measured; how that error grows and shrinks with
-the width follows from the layer's own output error at every width, weights and activations apart, which costs a
-product each.
+Each layer alone is quantized at a probe width, and the model's output error measured. How that error changes with the
+width follows from the layer's own output error at every width, weights and activations apart: one product each.
 """
 
 from __future__ import annotations
@@ -10,32 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..nn.modes import eval_mode
 from ..nn.qlayer import QuantLayer
 from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory, released_memory
 from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
-from .batches import Forward, Progress, call, eval_mode, materialize, relative_error, tensors_of
+from .batches import Forward, Progress, call, materialize
 from .formats import state_beside
 from .input_sample import output_sides
 from .layer_search import ActivationRange, LayerSearch
 from .observe import ChannelStatistics, observe_inputs
+from .output_error import relative_error, tensors_of
 from .search import CLIPS, search
 
-PROBE_BITS = 4  # bits of weights and activations at which the output's error is measured
-_THOUSAND = 1000  # parts that progress is told in
-_LAYER_BYTES = 4  # of a scale or a bias
+PROBE_BITS = 4  # width of weights and activations at which the output error is measured
+_THOUSAND = 1000  # steps in which progress is reported
+_LAYER_BYTES = 4  # per value of a scale or bias
 
 
 class Judge(Protocol):
-    """Compares a model of which one layer is replaced with the model itself."""
+    """Compares a model with one layer replaced to the original."""
 
     metric: str  # of the perceptual loss; empty = none
 
@@ -43,23 +44,23 @@ class Judge(Protocol):
         """(the output's squared error over its variance, perceptual loss) with one layer replaced."""
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
-        """How much of the time for `names` is behind once `done` are, 0 to 1."""
+        """The share of the time for `names`, 0 to 1, that has passed once `done` are done."""
 
 
 @contextmanager
 def replaced_layer(model: nn.Module, name: str, layer: QuantLayer) -> Iterator[None]:
-    """While it lasts, one layer of the model is another."""
+    """Within the block, one layer of the model is replaced."""
     before = model.get_submodule(name)
     replace_by_name(model, {name: layer})
     try:
         yield
     finally:
         replace_by_name(model, {name: before})
-        layer.release()  # prepacked for one use: a large model's would not fit together
+        layer.release()  # a large model's prepacked layers would not all fit in memory
 
 
 class OutputJudge:
-    """Judges by everything that the model gives for some batches; there is no perceptual loss."""
+    """Judges by all floating-point outputs of the model on some batches, without a perceptual loss."""
 
     metric = ""
 
@@ -96,79 +97,110 @@ def measure_layers(
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Sensitivity:
-    """Measure the layers that have a format and statistics; the model stays as it is.
+    """Measure the layers that have a format and statistics; the model is left unchanged.
 
-    A format of another weight width than `PROBE_BITS` is one that no plan changes. `name` is the model's, its class's
-    where none is given; `dtype` is that of the other floats in its file, None = as they are. `progress` counts
-    thousandths of the expected time. Raises UsageError.
+    No plan changes a layer whose format's weight width is not `PROBE_BITS`. `name` is the model's, None = its class's;
+    `dtype` is that of other floating-point tensors in its file, None = unchanged. `progress` counts in thousandths of
+    the expected time. Raises UsageError when no layer is reached or the output holds no floating-point tensor or is not
+    finite.
     """
-    batches = materialize(batches)
-    config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS, rounding="nearest")
+    batches, forward = materialize(batches), forward or call
     formats = {n: fmt for n, fmt in formats.items() if n in statistics}
     if not formats:
         raise UsageError("nothing to measure: no chosen layer was reached by a batch")
-    layers = quantizable(model)
-    probes: dict[str, QuantLayer] = {}
-    widths: dict[str, tuple[dict[int, float], dict[int, float]]] = {}
-    macs: dict[str, int] = {}
-
-    def observed(name: str, layer: Layer, x: Tensor) -> None:
-        if name in probes:
-            return
-        if progress:
-            progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
-        one = LayerSearch(layer, formats[name], statistics[name], x, config)
-        balance, within = search([one], config)
-        probes[name] = one.build(balance, within)
-        clips = CLIPS if config.clipping else (1.0,)
-        # A share that suits few bits may cut values off that more bits could keep.
-        shares = (within.below,) if within.below is None else (within.below, 0.5)
-        ranges = [ActivationRange(clip, below) for clip in clips for below in shares]
-        widths[name] = one.width_errors(balance, ranges)
-        macs[name] = _macs(layer, x)
-
-    with released_memory(), observe_inputs({n: layers[n] for n in formats}, observed), eval_mode(model):
-        for batch in batches:
-            if len(probes) < len(formats):
-                (forward or call)(model, batch)
-    judge = judge or OutputJudge(model, batches, forward or call)
-    measured = {}
-    for count, layer_name in enumerate(formats):
-        if progress:
-            share = judge.share(list(formats)[:count], list(formats))
-            progress(_THOUSAND // 2 + int(share * _THOUSAND) // 2, _THOUSAND)
-        layer, fmt = layers[layer_name], formats[layer_name]
-        error, loss = judge.with_layer(layer_name, probes[layer_name])
-        if not math.isfinite(error + loss):
-            raise UsageError(
-                f"the output is not finite with {layer_name} alone at {PROBE_BITS} bits: exclude it, or use float32"
-            )
-        weights, activations = widths[layer_name]
-        whole = max(weights[fmt.weight_bits] + activations[fmt.activation_bits], 1e-20)
-        measured[layer_name] = LayerSensitivity(
-            macs=macs[layer_name],
-            parameters=layer.weight.numel(),
-            overhead=_overhead(layer, fmt),
-            fixed=None if fmt.weight_bits == PROBE_BITS else fmt.weight_bits,
-            weight={bits: weights[bits] / whole for bits in BITS},
-            activation={bits: activations[bits] / whole for bits in BITS},
-            error=error,
-            perceptual=loss,
-        )
-    if progress:
-        progress(_THOUSAND, _THOUSAND)
-    rest = _stored_bytes(state_beside(model, {layers[n] for n in formats}).values(), dtype)
+    known = quantizable(model)
+    layers = {n: known[n] for n in formats}
+    report = progress or _silent
+    probes = _probe_layers(model, layers, statistics, batches, formats, config, forward, report)
+    judge = judge or OutputJudge(model, batches, forward)
+    measured: dict[str, LayerSensitivity] = {}
+    for layer_name, fmt in formats.items():
+        share = judge.share(list(measured), list(formats))
+        report(_THOUSAND // 2 + int(share * _THOUSAND) // 2, _THOUSAND)
+        measured[layer_name] = _sensitivity(layer_name, layers[layer_name], fmt, probes[layer_name], judge)
+    report(_THOUSAND, _THOUSAND)
+    rest = _stored_bytes(state_beside(model, set(layers.values())).values(), dtype)
     return Sensitivity(name or type(model).__name__, judge.metric, rest, measured)
 
 
+def _silent(_: int, __: int) -> None:
+    """Progress that nobody follows."""
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A layer at the probe width, and what its own output says about all widths."""
+
+    low: QuantLayer
+    weight_errors: dict[int, float]  # of its output by width, activations exact
+    activation_errors: dict[int, float]  # by width, the weight exact
+    macs: int
+
+
+def _probe_layers(
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    statistics: Mapping[str, ChannelStatistics],
+    batches: Sequence[Any],
+    formats: Mapping[str, LayerFormat],
+    config: QuantConfig,
+    forward: Forward,
+    progress: Progress,
+) -> dict[str, _Probe]:
+    """Build every layer's probe while the model runs and the layer's input is available: half of the progress."""
+    config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS, rounding="nearest")
+    probes: dict[str, _Probe] = {}
+
+    def observed(name: str, layer: Layer, x: Tensor) -> None:
+        if name not in probes:
+            progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
+            one = LayerSearch(layer, formats[name], statistics[name], x, config)
+            probes[name] = _probe(one, config, _macs(layer, x))
+
+    with released_memory(), observe_inputs(layers, observed), eval_mode(model):
+        for batch in batches:
+            if len(probes) < len(formats):
+                forward(model, batch)
+    return probes
+
+
+def _probe(layer: LayerSearch, config: QuantConfig, macs: int) -> _Probe:
+    balance, chosen = search([layer], config)
+    low, _ = layer.build(balance, chosen)
+    clips = CLIPS if config.clipping else (1.0,)
+    # A share that suits narrow widths may clip values that wider ones could keep.
+    shares = (None,) if chosen.zero_point_share is None else (chosen.zero_point_share, 0.5)
+    ranges = [ActivationRange(clip, share) for clip in clips for share in shares]
+    return _Probe(low, *layer.width_errors(balance, ranges), macs)
+
+
+def _sensitivity(name: str, layer: Layer, fmt: LayerFormat, probe: _Probe, judge: Judge) -> LayerSensitivity:
+    """Weigh a layer's own errors by what its probe does to the model's output."""
+    error, loss = judge.with_layer(name, probe.low)
+    if not math.isfinite(error + loss):
+        raise UsageError(f"the output is not finite with {name} alone at {PROBE_BITS} bits: exclude it, or use float32")
+    weights, activations = probe.weight_errors, probe.activation_errors
+    whole = max(weights[fmt.weight_bits] + activations[fmt.activation_bits], 1e-20)
+    return LayerSensitivity(
+        macs=probe.macs,
+        parameters=layer.weight.numel(),
+        overhead=_overhead(layer, fmt),
+        fixed=None if fmt.weight_bits == PROBE_BITS else fmt.weight_bits,
+        weight={bits: weights[bits] / whole for bits in BITS},
+        activation={bits: activations[bits] / whole for bits in BITS},
+        error=error,
+        perceptual=loss,
+    )
+
+
 def _stored_bytes(tensors: Iterable[Any], dtype: torch.dtype | None) -> int:
-    """Bytes of tensors in a file whose floats are of a dtype, None = their own; it holds nothing but tensors."""
+    """Bytes of tensors in a file with floats of a dtype, None = their own; anything but tensors is left out."""
     kept = [t for t in tensors if isinstance(t, Tensor)]
     return sum(t.numel() * (dtype or t.dtype if t.is_floating_point() else t.dtype).itemsize for t in kept)
 
 
 def _macs(layer: Layer, x: Tensor) -> int:
-    """Multiply-accumulates an image; of one that comes without a batch, as a vector, those of one token."""
+    """Multiply-accumulates per image; for an unbatched input, such as a vector, per token."""
     if isinstance(layer, nn.Linear):
         return max(1, x[0].numel() // x.shape[-1]) * layer.weight.numel()
     height, width = output_sides(layer, x)
@@ -180,7 +212,7 @@ def _bias(layer: Layer) -> int:
 
 
 def _overhead(layer: Layer, fmt: LayerFormat) -> int:
-    """Bytes a stored layer takes beside its integers: scales, bias, branch."""
+    """Bytes that a stored layer takes besides its integers: scales, bias, branch."""
     outputs, channels = layer.weight.shape[:2]
     branch = fmt.branch_bits // 8 * fmt.rank * (outputs + layer.weight[0].numel())
     if fmt.rank and fmt.branch_bits != FLOAT_BRANCH:

@@ -1,4 +1,4 @@
-"""Layers that read one input and may balance and round it once: queries, keys and values of an attention."""
+"""Layers that share an input and can balance and round it once: an attention's queries, keys and values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .observe import ChannelStatistics
 
 
 def shared_input_groups(model: nn.Module, statistics: Mapping[str, ChannelStatistics] | None = None) -> list[list[str]]:
-    """Names of the layers of each group, in the model's order; a layer is in one group at most.
+    """Names of the layers of each group, in the model's order; a layer is in at most one group.
 
-    Without `statistics`, those that may share. With them, those that did: an attention whose class says nothing of a
-    context may be called with one, which keys and values then read in place of the queries' input.
+    Without `statistics`, the layers that may share an input. With them, those that did: an attention whose class
+    declares no context may be called with one, which keys and values then read instead of the queries' input.
     """
     groups = []
     for name, module in model.named_modules():
@@ -28,7 +28,7 @@ def shared_input_groups(model: nn.Module, statistics: Mapping[str, ChannelStatis
 
 
 def _by_input(group: list[str], statistics: Mapping[str, ChannelStatistics]) -> list[list[str]]:
-    """The layers that read one input have one set of largest magnitudes, to the bit; others practically never."""
+    """Group layers by input: one input has the same largest magnitudes to the bit, another practically never."""
     parts: list[list[str]] = []
     for name in group:
         if name not in statistics:

@@ -1,6 +1,6 @@
-"""Face restorers: what one is (`interface.py`), which there are (`families.py`), and the one-step diffusion one."""
+"""Face restorers: their interface (`interface.py`), their families (`families.py`) and the one-step diffusion model."""
 
-from .by_parts import RestorerByParts
+from .by_stages import RestorerByStages
 from .configs import OSDFACE, QUANTFACE_MINI, EmbedderConfig, RestorerConfig
 from .interface import Restorer, RestorerModel
 from .one_step import OneStepRestorer
@@ -12,7 +12,7 @@ __all__ = [
     "EmbedderConfig",
     "OneStepRestorer",
     "Restorer",
-    "RestorerByParts",
+    "RestorerByStages",
     "RestorerConfig",
     "RestorerModel",
     "SpandrelConfig",

@@ -1,6 +1,6 @@
-"""Attention by products of matrices, for bfloat16 on processors without matrix units.
+"""Attention as plain matrix products, for bfloat16 on CPUs without matrix units (AMX).
 
-Torch's own CPU attention there takes 1.3 to 2 times as long: it was the largest part of a low-bit UNet.
+There torch's own CPU attention takes 1.3 to 2 times as long, and would dominate the run time of a low-bit UNet.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn.fused import fuses, linear_add, norm_linear
+from ..nn.marks import PlainAttention
 from ..nn.qlayer import QuantLayer
 from ..nn.qlinear import project
 
-_BUFFERED = 1 << 21  # scores of one head that are held at once: they stay in the cache
-_FEW = 1 << 22  # scores of all heads, up to which they are computed at once
-_STEADY = 100.0  # powers no farther from zero need no common factor
-_OCTAVE = 1 << 7  # bfloat16 numbers from a power of two to the next
-_ONE = 127 * _OCTAVE  # the bits of 1
-_COARSE_BITS = 6  # codes whose rounding is larger than a coarse weight's error
+_BUFFERED = 1 << 21  # scores of one head held at once: they stay in the cache
+_FEW = 1 << 22  # scores of all heads up to which all heads are computed at once
+_STEADY = 100.0  # log2 of the weights: within this bound the softmax needs no shift by the maximum
+_OCTAVE = 1 << 7  # bfloat16 values between consecutive powers of two
+_ONE = 127 * _OCTAVE  # the bit pattern of 1.0
+_COARSE_BITS = 6  # bits of activations up to which rounding exceeds the error of coarse weights
 
 
 @cache
@@ -34,24 +35,30 @@ def _has_matrix_units() -> bool:
 def attention(query: Tensor, key: Tensor, value: Tensor, coarse: bool = False) -> Tensor:
     """Softmax attention, [B, heads, N, D] over [B, heads, M, D] -> [B, heads, N, D], no mask.
 
-    Coarse weights, which bfloat16 alone has, are right to 3 %: attended values, their means, to about 2 %.
+    `coarse` allows an approximate exponential, only used in bfloat16: weights are accurate to 3 %, outputs, being
+    weighted means, to about 2 %.
     """
     plain = query.device.type != "cpu" or query.dtype != torch.bfloat16 or torch.is_grad_enabled()
     if plain or _has_matrix_units():
         return F.scaled_dot_product_attention(query, key, value)
-    if len(query) > 1:  # batch-invariant: how an image is rounded must not depend on the others
+    if len(query) > 1:  # batch-invariant: an image's rounding must not depend on the others
         images = zip(query.split(1), key.split(1), value.split(1), strict=True)
         return torch.cat([attention(q, k, v, coarse) for q, k, v in images])
-    unit = _OCTAVE if coarse else 1  # of scores, that doubles a weight
+    unit = _OCTAVE if coarse else 1  # increase of a score that doubles its weight
     step = unit * query.shape[-1] ** -0.5 / math.log(2)
-    # A score that all keys share changes no softmax; without the keys' mean the rounded scores are smaller.
+    # Softmax ignores an offset common to all keys; subtracting the keys' mean makes the rounded scores smaller.
     key = torch.add(key.sum(2, keepdim=True).mul_(-step / key.shape[2]), key, alpha=step)
     steady = float(_longest(query) * _longest(key)) <= unit * _STEADY
     if query.shape[:3].numel() * key.shape[2] <= _FEW:
         weights = _weights(query @ key.transpose(-1, -2), unit, steady)
         return (weights @ value).div_(weights.sum(-1, keepdim=True))
+    return _by_head(query, key, value, unit, steady)
+
+
+def _by_head(query: Tensor, key: Tensor, value: Tensor, unit: int, steady: bool) -> Tensor:
+    """`attention` of one image, [1, heads, N, D], over scaled keys: a head at a time, in pieces that fit the cache."""
     _, heads, count, width = query.shape
-    # Tokens before heads in memory, as the layer that follows reads them.
+    # Tokens before heads in memory, the layout of the output projection's input.
     out = torch.empty(1, count, heads, width, dtype=query.dtype).transpose(1, 2)
     sums = torch.empty(1, count, heads, 1, dtype=query.dtype).transpose(1, 2)
     rows = max(1, _BUFFERED // key.shape[2])
@@ -63,7 +70,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, coarse: bool = False) -
             weights = _weights(scores, unit, steady)
             torch.mm(weights, values, out=result)
             torch.sum(weights, -1, keepdim=True, out=total)
-    # Divided by their sum not as weights but as the fewer numbers that come of them.
+    # Normalise the output instead of the weights: it has fewer elements.
     return out.div_(sums)
 
 
@@ -72,21 +79,19 @@ def _longest(vectors: Tensor) -> Tensor:
 
 
 def _weights(scores: Tensor, unit: int, steady: bool) -> Tensor:
-    """2^(scores / unit), but for a factor a row has in common; in place."""
+    """2^(scores / unit) up to a common factor per row, in place; unnormalised softmax weights."""
     if not steady:
         scores.sub_(scores.amax(-1, keepdim=True)).clamp_min_(-unit * _STEADY)
     if unit == 1:
         return torch.exp2(scores, out=scores)
-    # Powers of two with straight lines between, five times faster: such are a float's bits, which, read as a whole
-    # number, climb by one octave as the float doubles.
+    # Five times faster: 2^x, linearly interpolated between powers of two. A float's bit pattern, read as an integer,
+    # grows by one octave as its value doubles.
     scores.view(torch.int16).copy_(scores).add_(_ONE)
     return scores
 
 
-class AttentionProcessor:
-    """Diffusers' attention blocks over `attention`: self- or cross-attention, on maps or tokens."""
-
-    is_plain_attention = True  # see quant/fold_rules.py
+class AttentionProcessor(PlainAttention):
+    """Attention processor for diffusers that computes by `attention`: self- or cross-attention, on maps or tokens."""
 
     def __call__(
         self,
@@ -98,18 +103,12 @@ class AttentionProcessor:
         norm: nn.Module | None = None,
         skip: Tensor | None = None,
     ) -> Tensor:
-        """[B, N, C] or [B, C, H, W] -> the same shape. Masks and time embeddings do not occur in our models.
+        """[B, N, C] or [B, C, H, W] -> the same shape. Masks and time embeddings, which our models lack, are ignored.
 
-        `norm` is applied first, and not to the context; `skip` [B, N, C] is added last.
+        `norm` is applied to the hidden states first, but not to the context; `skip` [B, N, C] is added last.
         """
-        x, residual, maps = hidden_states, hidden_states, hidden_states.shape
-        if len(maps) == 4 and attn.group_norm is not None and x.device.type != "cpu":
-            x = attn.group_norm(x).flatten(2).transpose(1, 2)  # as a map, for which there is a kernel
-        else:
-            if len(maps) == 4:
-                x = x.flatten(2).transpose(1, 2)
-            if attn.group_norm is not None:
-                x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
+        residual, maps = hidden_states, hidden_states.shape
+        x = _tokens(attn, hidden_states)
         if encoder_hidden_states is None:
             projected = norm_linear((attn.to_q, attn.to_k, attn.to_v), norm, x)
         else:
@@ -130,6 +129,15 @@ class AttentionProcessor:
         return x if attn.rescale_output_factor == 1 else x / attn.rescale_output_factor
 
 
+def _tokens(attn: Any, x: Tensor) -> Tensor:
+    """A map [B, C, H, W] or tokens [B, N, C] as tokens, after the group norm of the attention if it has one."""
+    if x.ndim == 4 and attn.group_norm is not None and x.device.type != "cpu":
+        return attn.group_norm(x).flatten(2).transpose(1, 2)  # on the map, for which there is a kernel
+    if x.ndim == 4:
+        x = x.flatten(2).transpose(1, 2)
+    return x if attn.group_norm is None else attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
+
+
 def _rounds_coarsely(layer: Any) -> bool:
-    """Whether a layer rounds what it reads to so few bits that coarse attention is lost in it."""
+    """Whether a layer rounds its input to so few bits that the error of coarse attention does not matter."""
     return isinstance(layer, QuantLayer) and layer.format.activation_bits <= _COARSE_BITS

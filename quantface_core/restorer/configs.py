@@ -1,4 +1,4 @@
-"""Sizes of the one-step restorers: frozen values that fully describe an architecture."""
+"""Configurations of the one-step restorers: frozen dataclasses that fully describe an architecture."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from .limits import check_limits
 
 @dataclass(frozen=True)
 class EmbedderConfig:
-    """Sizes of the visual representation embedder (DESIGN.md section 2)."""
+    """Sizes of the visual representation embedder (docs/method.md, section 1)."""
 
     image_size: int  # pixels; the input is resized to this square
-    base_channels: int  # width of the first level; a multiple of 32 (group norms have 32 groups)
-    channel_multipliers: tuple[int, ...]  # width of each level over base_channels; halves between levels
+    base_channels: int  # of the first level; a multiple of 32 (group norms have 32 groups)
+    channel_multipliers: tuple[int, ...]  # channels of each level / base_channels; resolution halves between levels
     blocks_per_level: int
-    attention_resolution: int  # the level with this many positions a side attends after every block
-    latent_channels: int  # out of the encoder
-    codes: int  # rows of the codebook
-    code_channels: int  # width of a code
+    attention_resolution: int  # the level of this side length in positions has attention after every block
+    latent_channels: int  # of the encoder's output
+    codes: int  # entries of the codebook
+    code_channels: int  # channels of a code
     tokens: int  # prompt length
-    prompt_channels: int  # prompt width = the UNet's cross_attention_dim
+    prompt_channels: int  # channels of the prompt = the UNet's cross_attention_dim
 
 
 @dataclass(frozen=True)
 class RestorerConfig:
-    """A whole one-step restorer: which classes, which sizes, which schedule. Raises ConfigError."""
+    """The architecture and timestep of a one-step restorer. Raises ConfigError when a field is out of bounds."""
 
     name: str
-    image_size: int  # pixels; native square face crop
-    timestep: int  # the one step, 0 to 999
+    image_size: int  # pixels; side of the native square face crop
+    timestep: int  # of the one step, 0 to 999
     unet: Mapping[str, Any]  # keyword arguments of diffusers.UNet2DConditionModel
     vae: Mapping[str, Any]  # keyword arguments of diffusers.AutoencoderKL
     embedder: EmbedderConfig
-    feature_paths: bool = False  # the decoder is given the encoder's maps too, see feature_paths.py
-    residual: bool = False  # the decoder gives the change to the picture, not the picture
+    feature_paths: bool = False  # the decoder also receives the encoder's maps, see feature_paths.py
+    residual: bool = False  # the decoder predicts the change to the input image, not the image
 
     def __post_init__(self) -> None:
         check_limits(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; `from_dict` is its inverse. Switches that are off are not named.
+        """A JSON-ready dictionary; `from_dict` is its inverse. Switches that are off are omitted.
 
-        Releases that do not know them then read the file, and its bytes are what they were.
+        So releases that predate a switch can still read files that do not use it, and such files do not change.
         """
         return {name: value for name, value in asdict(self).items() if value is not False}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RestorerConfig:
-        """Rebuild a config, refusing unknown or missing fields. Raises ConfigError."""
+        """Rebuild a config. Raises ConfigError for unknown, missing or out-of-bounds fields."""
         data = dict(_known_fields(cls, data))
         embedder = EmbedderConfig(**_tuples(_known_fields(EmbedderConfig, data["embedder"])))
         return cls(**{**data, "unet": _tuples(data["unet"]), "vae": _tuples(data["vae"]), "embedder": embedder})
 
 
 def _tuples(table: Any) -> Any:
-    """JSON's lists as the tuples they were, so that a config read back equals the one written."""
+    """JSON's lists converted back to tuples, so that a config read back equals the one written."""
     if not isinstance(table, Mapping):
-        return table  # refused, by name, when the config checks itself
+        return table  # rejected, by name, when the config checks itself
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
@@ -119,8 +119,8 @@ OSDFACE = RestorerConfig(
 QUANTFACE_MINI = RestorerConfig(
     name="quantface-mini",
     image_size=256,
-    # Trained from scratch, it corrects the latent by little: at 399 the UNet would first have to learn to
-    # repeat its whole input, amplitude included, through group norms that remove amplitude.
+    # Trained from scratch, it corrects the latent only slightly: at 399 the UNet would first have to learn to
+    # reproduce its whole input, amplitude included, through group norms that remove amplitude.
     timestep=99,
     unet={
         "sample_size": 64,

@@ -1,8 +1,8 @@
-"""The visual representation embedder: a degraded face in, a visual prompt out (DESIGN.md section 2).
+"""The visual representation embedder: maps a degraded face to a visual prompt (docs/method.md, section 1).
 
-A VQ-VAE encoder turns the image into positions, each position votes for its nearest code, and the
-codes whose votes are surest become the prompt that the UNet's cross-attention reads. Attribute names
-follow the layout of OSDFace's published weights, so that converting them is a renaming of prefixes.
+A VQ-VAE encoder turns the image into positions, each position is assigned its nearest code, and the distinct codes
+with the smallest distances become the prompt of the UNet's cross-attention. Attribute names follow the layout of
+OSDFace's published weights, so that converting them only renames prefixes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 def _silu(x: Tensor) -> Tensor:
-    """Over a norm's output, which nobody else holds: in place unless gradients need it."""
+    """SiLU of a norm's output: in place, because nothing else uses that output, unless gradients need it."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class ResnetBlock(nn.Module):
-    """Two norm-SiLU-conv steps around a skip; [B, C_in, H, W] -> [B, C_out, H, W]."""
+    """Two norm-SiLU-conv steps with a skip connection: [B, C_in, H, W] -> [B, C_out, H, W]."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ResnetBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Single-head self-attention over positions; query, key and value share one normalised input."""
+    """Single-head self-attention over positions, pre-norm, with a skip: [B, C, H, W] -> the same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -65,7 +65,10 @@ class Attention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves the resolution: zero padding on the right and bottom only, then a stride-2 convolution."""
+    """Halves the resolution: zero padding on the right and bottom only, then a stride-2 convolution.
+
+    [B, C, H, W] -> [B, C, H/2, W/2].
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class Downsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution: residual blocks, each followed by attention where there is some."""
+    """Residual blocks of one resolution, each followed by attention if `attend`, then downsampling unless `last`."""
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int, attend: bool, last: bool) -> None:
         super().__init__()
@@ -137,7 +140,7 @@ class Encoder(nn.Module):
 
 
 class PromptProjection(nn.Module):
-    """Two 1x1 convolutions over tokens, SiLU after both: [B, T, C_code] -> [B, T, C_prompt]."""
+    """Two 1x1 convolutions over tokens, each followed by SiLU: [B, T, C_code] -> [B, T, C_prompt]."""
 
     def __init__(self, code_channels: int, prompt_channels: int) -> None:
         super().__init__()
@@ -146,7 +149,7 @@ class PromptProjection(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         h = F.silu(self.conv1(codes.transpose(1, 2)))
-        # Each token's numbers side by side: all cross-attention layers of the UNet read them.
+        # Channels of a token contiguous in memory: every cross-attention layer of the UNet reads the prompt.
         return F.silu(self.conv2(h)).transpose(1, 2).contiguous()
 
 
@@ -154,21 +157,21 @@ def first_distinct(codes: Tensor, distances: Tensor, count: int) -> tuple[Tensor
     """Choose the `count` distinct codes with the smallest distances, nearest first.
 
     codes: [B, P] int64, the nearest code of each position; distances: [B, P], to that code.
-    Returns (positions [B, count] int64, found [B, count] bool): the position at which each chosen code
-    was nearest, and False where an image has fewer than `count` distinct codes. Ties go to the earlier
-    position. Without loops over positions: a position is kept when no surer one voted for its code.
+    Returns (positions [B, n] int64, found [B, n] bool), n = min(count, P): the position at which each chosen code
+    was nearest, and False in the places an image with fewer distinct codes cannot fill. Ties go to the earlier
+    position. Vectorised: a position is kept when no closer one has the same code.
     """
     order = distances.argsort(dim=1, stable=True)
     voted = codes.gather(1, order)
     earlier = torch.ones(voted.shape[1], voted.shape[1], dtype=torch.bool, device=codes.device).tril(-1)
     repeated = ((voted[:, :, None] == voted[:, None, :]) & earlier).any(dim=2)
-    # A stable sort of the flags moves first votes to the front and keeps their order of distance.
+    # A stable sort of the flags moves first occurrences to the front and keeps them sorted by distance.
     rank = repeated.to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
     return order.gather(1, rank), ~repeated.gather(1, rank)
 
 
 class Embedder(nn.Module):
-    """LQ image [B, 3, H, W] in [-1, 1] -> visual prompt [B, tokens, prompt_channels]."""
+    """Low-quality image [B, 3, H, W] in [-1, 1] -> visual prompt [B, tokens, prompt_channels]."""
 
     def __init__(self, config: EmbedderConfig) -> None:
         super().__init__()
@@ -177,31 +180,34 @@ class Embedder(nn.Module):
         self.quant_conv = nn.Conv2d(config.latent_channels, config.code_channels, 1)
         self.codebook = nn.Embedding(config.codes, config.code_channels)
         self.projection = PromptProjection(config.code_channels, config.prompt_channels)
-        # The published layout's initial spread; training moves it, loading overwrites it.
+        # The original's initialisation; training moves it, loading overwrites it.
         nn.init.uniform_(self.codebook.weight, -1.0 / config.codes, 1.0 / config.codes)
 
     def positions(self, image: Tensor) -> Tensor:
-        """Encode to one vector per position: [B, 3, H, W] in [-1, 1] -> [B, P, code_channels]."""
+        """Encode to one vector per position: [B, 3, H, W] in [-1, 1] -> [B, P, code_channels], P = h * w."""
         size = (self.config.image_size, self.config.image_size)
         x = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        # Normalised once more on top of [-1, 1]: a quirk of the original that its weights expect.
+        # Normalised again although already in [-1, 1]: a quirk of the original that its weights expect.
         x = (x - 0.5) / 0.5
         return self.quant_conv(self.encoder(x)).flatten(2).transpose(1, 2)
 
     def nearest(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest code of every position and its squared distance, both [B, P], in float32."""
+        """Positions [B, P, C] -> (nearest code int64, squared distance to it float32), both [B, P]."""
         x, book = positions.float(), self.codebook.weight.float()
         distances = x.square().sum(2, keepdim=True) + book.square().sum(1) - 2 * x @ book.t()
         distance, code = distances.min(dim=2)
         return code, distance
 
     def prompt(self, positions: Tensor) -> Tensor:
-        """Quantize the positions and keep the surest distinct codes: [B, P, C] -> [B, tokens, prompt]."""
+        """Quantize positions and project the nearest distinct codes: [B, P, C] -> [B, tokens, prompt_channels].
+
+        Where there are too few codes, zeros are projected instead.
+        """
         code, distance = self.nearest(positions)
         chosen, found = first_distinct(code, distance, self.config.tokens)
         vectors = self.codebook(code.gather(1, chosen)).to(positions.dtype)
         if self.training:
-            # Straight-through: the encoder learns from the prompt although the choice is discrete.
+            # Straight-through: gradients reach the encoder although the choice of codes is discrete.
             picked = positions.gather(1, chosen[:, :, None].expand(-1, -1, positions.shape[2]))
             vectors = vectors + picked - picked.detach()
         vectors = vectors * found[:, :, None]

@@ -1,4 +1,4 @@
-"""The architectures of restorers that a file may hold, by the name its header has for them."""
+"""The restorer architectures that a file may hold, by the family name in its header."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .one_step import OneStepRestorer
 from .spandrel import SpandrelConfig, SpandrelRestorer
 
 DEFAULT = OneStepRestorer.family
-"""The family of files that name none."""
+"""The family of files that do not name one."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """How one architecture is read from a file."""
+    """How restorers of one architecture are built from a file."""
 
-    read_config: Callable[[Mapping[str, Any]], Any]  # of the header's table; raises ConfigError
-    build: Callable[[Any], RestorerModel]  # of that configuration; called on the device "meta"
+    read_config: Callable[[Mapping[str, Any]], Any]  # from the table in the header; raises ConfigError
+    build: Callable[[Any], RestorerModel]  # from that configuration; called on the device "meta"
 
 
 FAMILIES: dict[str, Family] = {
@@ -31,7 +31,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family(name: str) -> Family:
-    """A family by name. Raises ConfigError for one that this version has not."""
+    """The family of that name. Raises ConfigError if this version does not know it."""
     if name not in FAMILIES:
-        raise ConfigError(f"a restorer of the family {name!r:.40}, this version knows {', '.join(FAMILIES)}")
+        raise ConfigError(f"unknown restorer family {name!r:.40}, this version knows {', '.join(FAMILIES)}")
     return FAMILIES[name]

@@ -1,7 +1,7 @@
-"""Feature paths from the encoder to the decoder: detail that a latent has no room for goes around it.
+"""Feature paths from encoder to decoder: skip connections that carry the detail a latent cannot hold.
 
 The idea is that of controllable feature wrapping (StableSR, arXiv 2305.07015, section 3.2): at every resolution the
-decoder is given the encoder's map and learns what of it to take. A fresh path adds nothing.
+decoder receives the encoder's map and learns what to take from it. A newly initialised path adds nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Maps = tuple[Tensor, ...]
 
 
 class FeaturePath(nn.Module):
-    """One resolution's path: the decoder's map plus what it takes of the encoder's."""
+    """The path of one resolution: adds a learned function of the encoder's map to the decoder's."""
 
     def __init__(self, encoder_channels: int, decoder_channels: int) -> None:
         super().__init__()
@@ -28,13 +28,13 @@ class FeaturePath(nn.Module):
         nn.init.zeros_(self.expand.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, encoder_map: Tensor) -> Tensor:
-        """[B, D, H, W] and the encoder's [B, E, H, W] -> [B, D, H, W]."""
+        """Decoder map [B, D, H, W], encoder map [B, E, H, W] -> [B, D, H, W]."""
         taken: Tensor = self.expand(F.silu(self.reduce(encoder_map)))
         return x + taken
 
 
 class FeaturePaths(nn.ModuleList):
-    """A path for every resolution, coarsest first as the decoder passes them; none when disabled."""
+    """A path per resolution, coarsest first, in the decoder's order; empty when disabled."""
 
     def __init__(self, vae: Mapping[str, Any], enabled: bool) -> None:
         widths = list(reversed(vae["block_out_channels"])) if enabled else []
@@ -42,7 +42,7 @@ class FeaturePaths(nn.ModuleList):
 
 
 class DownBlock(nn.Module):
-    """diffusers' `DownEncoderBlock2D`, with its names, that gives its map before it is halved as well."""
+    """diffusers' `DownEncoderBlock2D`, with the same submodule names, that also returns its map before downsampling."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class DownBlock(nn.Module):
 
 
 def expose_maps(encoder: Encoder) -> None:
-    """Replace an encoder's down blocks by such as give their maps, in place."""
+    """Replace an encoder's down blocks by `DownBlock`s, which also return their maps, in place."""
     encoder.down_blocks = nn.ModuleList(DownBlock(block) for block in encoder.down_blocks)
 
 
 def encode_with_maps(encoder: Encoder, image: Tensor) -> tuple[Tensor, Maps]:
-    """`Encoder.forward` of an encoder whose maps are exposed: image -> (hidden map, its maps, finest first)."""
+    """`Encoder.forward` after `expose_maps`: image [B, 3, H, W] -> (the encoder's output, its maps, finest first)."""
     x, maps = encoder.conv_in(image), []
     for block in encoder.down_blocks:
         x, full = block(x)
@@ -74,7 +74,7 @@ def encode_with_maps(encoder: Encoder, image: Tensor) -> tuple[Tensor, Maps]:
 
 
 def decode_with_maps(decoder: Decoder, paths: Iterable[nn.Module], hidden: Tensor, maps: Maps) -> Tensor:
-    """`Decoder.forward` with every up block given the encoder's map of its resolution."""
+    """`Decoder.forward` that adds the encoder's maps, through `paths`, to the inputs of its up blocks."""
     x = decoder.mid_block(decoder.conv_in(hidden), None)
     for block, path, encoder_map in zip(decoder.up_blocks, paths, reversed(maps), strict=True):
         x = block(path(x, encoder_map), None)

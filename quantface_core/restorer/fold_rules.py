@@ -1,4 +1,4 @@
-"""Where a restorer's channels pass through nothing but linear maps: diffusers' rules, and those of its own blocks."""
+"""Where a restorer's balances can be folded into producers: diffusers' rules, and those of its own blocks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .transformer import Transformer
 
 
 def transformer(module: nn.Module) -> Iterator[FoldPath]:
-    """Norm to projection."""
+    """Norm to input projection."""
     if isinstance(module, Transformer):
         yield from norm_path(module.norm, module.proj_in)
 
 
 def embedder_attention(module: nn.Module) -> Iterator[FoldPath]:
-    """As of diffusers' attention: norm to queries, keys and values; values to the output."""
+    """As for diffusers' attention: norm to query, key and value projections; value to output projection."""
     if isinstance(module, embedder.Attention):
         yield from norm_path(module.norm1, module.q, module.k, module.v)
         yield from layer_path(module.v, module.proj_out)
@@ -29,5 +29,8 @@ RULES: tuple[FoldRule, ...] = (*DIFFUSERS, transformer, embedder_attention)
 
 
 def fold_balances(model: nn.Module) -> int:
-    """Give low-bit layers' scales and signs to what makes their inputs, in place, where exact; how often it was."""
+    """Fold low-bit layers' channel scales and signs into their inputs' producers, in place, where exact.
+
+    Returns the number of paths folded.
+    """
     return sum(fold(path) for path in fold_paths(model, RULES))

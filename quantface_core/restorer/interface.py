@@ -1,4 +1,4 @@
-"""What the rest of the library asks of a restorer, whatever it is made of."""
+"""The interface of restorers that the rest of the library relies on, whatever their architecture."""
 
 from __future__ import annotations
 
@@ -9,65 +9,72 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..quant.batches import device_of
+from ..nn.marks import Recomputable
+from ..nn.modes import device_of
 from ..quant.fold_rules import DIFFUSERS, FoldRule
 
 
 class Restorer(Protocol):
-    """What restoring a photo needs."""
+    """What restoring a photo requires.
+
+    Where its attribute `batches_itself` is true, it gets all faces in one call, and `batch_size`.
+    """
 
     @property
     def image_size(self) -> int:
-        """Pixels, the side of the square crop that it is native to."""
+        """Side of its native square crop, in pixels."""
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are, and its input has to be."""
+        """The device of its weights, on which inputs must be."""
 
     def __call__(self, image: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
-        """Faces [B, 3, H, W] in [-1, 1] -> restored [B, 3, S, S] float32 in [-1, 1]. Raises ImageError, UsageError."""
+        """Faces [B, 3, H, W] in [-1, 1] -> restored [B, 3, S, S] float32 in [-1, 1]; one seed per image, or None.
+
+        Raises ImageError, UsageError.
+        """
 
 
 class Config(Protocol):
-    """What describes a restorer's architecture."""
+    """The description of a restorer's architecture."""
 
     @property
     def name(self) -> str: ...
     @property
     def image_size(self) -> int: ...
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON: what a file's header keeps."""
+        """A JSON-ready dictionary, as stored in a file's header."""
 
 
 class RestorerModel(nn.Module):
-    """A restorer that is a module: it can be saved, loaded and quantized. `forward` is as `Restorer` says."""
+    """A restorer that is a module, which can be saved, loaded and quantized; `forward` is `Restorer.__call__`."""
 
-    family: ClassVar[str]  # its name in `families.py` and in files
-    edge_layers: tuple[str, ...] = ()  # parts of the names of layers that keep more bits than the others
-    fold_rules: ClassVar[Sequence[FoldRule]] = DIFFUSERS  # where a layer's balance may be given to what is before it
-    fidelity: float | None = None  # what `fidelity=` of `forward` is unless given, 0 to 1; None = it has no such choice
-    licence: str = ""  # of the weights, where the family knows it
-    file_dtype: torch.dtype = torch.float16  # of the float weights in a file
+    family: ClassVar[str]  # name in `families.py` and in files
+    edge_layers: tuple[str, ...] = ()  # substrings of the names of layers that keep more bits than the others
+    fold_rules: ClassVar[Sequence[FoldRule]] = DIFFUSERS  # where a layer's balance can be folded into its producer
+    fidelity: float | None = None  # `forward`'s default `fidelity`, 0 to 1; None = no such argument
+    licence: str = ""  # of the weights; empty = unknown
+    file_dtype: torch.dtype = torch.float16  # dtype of float weights in a file
     config: Config
 
     @property
     def image_size(self) -> int:
-        """Pixels, the side of the square crop that it is native to."""
+        """Side of its native square crop, in pixels."""
         return self.config.image_size
 
     @property
     def working_memory(self) -> int:
-        """Bytes that restoring one face takes beside the weights: an H100's 0.7 GB at 512x512, by the pixel."""
+        """Bytes that restoring one face takes besides the weights: 2800 a pixel, 0.7 GB at 512x512 on an H100."""
         return 2800 * self.image_size**2
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What can be quantized without the rest, by name."""
+        """Names of the submodules that can be quantized separately."""
         return tuple(name for name, _ in self.named_children())
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what is not integers; float32 where all is."""
+        """Dtype of the float weights; float32 if there are none."""
         return next((p.dtype for p in self.parameters()), torch.float32)
 
     @property
@@ -76,11 +83,11 @@ class RestorerModel(nn.Module):
 
     @contextmanager
     def gradient_checkpointing(self, residual_blocks: bool = False) -> Iterator[None]:
-        """While it lasts, parts that can recompute what gradients need do so, in place of keeping it.
+        """Context manager: within it, parts that support it recompute activations in the backward pass.
 
-        residual_blocks: inside what is recomputed, each of them again: slower, and in the least memory.
+        residual_blocks: checkpoint each residual block too, nested in the above: slower, but with the least memory.
         """
-        blocks: list[Any] = [module for module in self.modules() if hasattr(module, "recomputed") and residual_blocks]
+        blocks = [module for module in self.modules() if isinstance(module, Recomputable) and residual_blocks]
         able = [part for part in self.children() if hasattr(part, "enable_gradient_checkpointing")]
         for part in able:
             part.enable_gradient_checkpointing()  # type: ignore[operator]
@@ -95,5 +102,5 @@ class RestorerModel(nn.Module):
                 block.recomputed = False
 
     def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
-        """All that there is to learn from when it is distilled: the picture first."""
+        """Everything that distillation compares with the teacher's, the restored image first."""
         return (self(image),)

@@ -1,7 +1,7 @@
-"""What a restorer's configuration may say: a checkpoint's own words are not trusted.
+"""Bounds of a restorer's configuration, because a checkpoint's own configuration is not trusted.
 
-A configuration out of a file decides what is built, so every field is checked against a type and a
-range before any module exists: a lying file costs an error message, not the machine's memory.
+A configuration read from a file decides what is built, so every field is checked for its type and range before any
+module is created: a malformed or malicious file raises an error instead of exhausting the machine's memory.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from ..errors import ConfigError
 
-_LEVELS = 8  # more than any published UNet has
-_WIDEST = 8192  # channels
+_LEVELS = 8  # at most; more than any published UNet has
+_WIDEST = 8192  # channels at most
 
 _UNET_BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
 _VAE_BLOCKS = {"DownEncoderBlock2D", "UpDecoderBlock2D"}
@@ -23,7 +23,7 @@ _VAE_NUMBERS = _COMMON | {"latent_channels"}
 
 
 class Sizes(Protocol):
-    """What is checked: the fields of `configs.RestorerConfig`, of any type until then."""
+    """The fields of `configs.RestorerConfig`, whose types are unknown until checked."""
 
     @property
     def name(self) -> Any: ...
@@ -44,7 +44,7 @@ class Sizes(Protocol):
 
 
 def check_limits(config: Sizes) -> None:
-    """Raise ConfigError naming the first field that is out of bounds or does not fit the others."""
+    """Raise ConfigError naming the first field that is out of bounds or inconsistent with another."""
     if not isinstance(config.name, str) or not 0 < len(config.name) <= 100:
         raise ConfigError("name: 1 to 100 characters")
     _whole("image_size", config.image_size, 32, 4096)
@@ -108,7 +108,7 @@ def _check_embedder(config: Sizes) -> None:
 
 
 def _check_fit(config: Sizes) -> None:
-    """The parts hand each other tensors: their widths have to agree."""
+    """Check that the channels of tensors passed between parts agree. Raises ConfigError."""
     pairs: list[tuple[str, Any, str, Any]] = [
         ("unet.in_channels", config.unet.get("in_channels"), "vae.latent_channels", config.vae.get("latent_channels")),
         (
@@ -126,4 +126,4 @@ def _check_fit(config: Sizes) -> None:
     ]
     for name, value, other, expected in pairs:
         if value != expected or value is None:
-            raise ConfigError(f"{name} is {value}, but {other} is {expected}: they have to be equal")
+            raise ConfigError(f"{name} is {value}, but {other} is {expected}: they must be equal")

@@ -1,4 +1,4 @@
-"""The one-step diffusion restorer: degraded faces in, restored faces out (DESIGN.md section 2)."""
+"""The one-step diffusion restorer: maps degraded faces to restored faces (docs/method.md, section 1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
-from ..errors import ImageError, UsageError
 from ..nn.channels_last_norm import replace_norms
 from ..nn.constant_cache import constant_caches
 from ..nn.graphs import Graphs
@@ -20,6 +19,7 @@ from .configs import RestorerConfig
 from .embedder import Embedder
 from .feature_paths import FeaturePaths, Maps, decode_with_maps, encode_with_maps, expose_maps
 from .fold_rules import RULES
+from .images import postprocess, preprocess
 from .interface import RestorerModel
 from .residual import replace_residuals
 from .seeded_noise import seeded_noise
@@ -29,22 +29,22 @@ from .upsample import replace_upsamplers
 
 
 def alpha_bar(timestep: int) -> float:
-    """Cumulative signal share at a timestep of SD 2.1's scaled-linear schedule, computed in float64."""
+    """The cumulative product of alphas at a timestep of SD 2.1's scaled-linear schedule, computed in float64."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64, device="cpu").square()
     return float((1 - betas).cumprod(0)[timestep])
 
 
 class Latent(NamedTuple):
-    """A picture as the encoder hands it on."""
+    """An encoded image, as passed from encoder to UNet to decoder."""
 
     code: Tensor  # [B, C, h, w], scaled
-    maps: Maps = ()  # the encoder's, for feature paths; before them the picture itself, for a residual decoder
+    maps: Maps = ()  # the encoder's, for feature paths, preceded by the image itself for a residual decoder
 
 
 class OneStepRestorer(RestorerModel):
-    """Embedder, autoencoder and UNet of one configuration, and the one step that joins them.
+    """Embedder, autoencoder and UNet of one configuration, and the single diffusion step that connects them.
 
-    Weights are random until loaded. The step itself runs in float32 or better, whatever the parts' dtype.
+    Weights are random until loaded. The step itself is computed in float32 or better, whatever the parts' dtype.
     """
 
     family = "one-step"
@@ -96,7 +96,7 @@ class OneStepRestorer(RestorerModel):
         return self._sampled(*self._moments(image), seeds)
 
     def _moments(self, image: Tensor) -> tuple[Tensor, Tensor, Maps]:
-        """Image -> mean and standard deviation of its latent before scaling, the encoder's maps."""
+        """Image -> (mean, standard deviation of its latent before scaling, the encoder's maps)."""
         posterior, maps = self.posterior(image)
         return posterior.mode(), posterior.std, maps
 
@@ -105,20 +105,20 @@ class OneStepRestorer(RestorerModel):
         return Latent(code * self.vae.config.scaling_factor, maps)
 
     def predict(self, latent: Latent, prompt: Tensor) -> Latent:
-        """The one step: latent and prompt -> restored latent, float32 or better."""
+        """The one step: latent and prompt [B, T, C_prompt] -> restored latent, float32 or better."""
         code = latent.code
         epsilon = self.unet(code, self._step(code.device), encoder_hidden_states=prompt).sample
         wide = torch.promote_types(code.dtype, torch.float32)
         return Latent((code.to(wide) - self.noise * epsilon.to(wide)) / self.signal, latent.maps)
 
     def _step(self, device: torch.device) -> Tensor:
-        """The timestep where it is needed; as a number it would be handed over, and waited for, at every picture."""
+        """The timestep as a tensor on the device: a Python number would be copied, synchronously, at every call."""
         if device not in self._steps:
             self._steps[device] = torch.tensor(self.config.timestep, device=device)
         return self._steps[device]
 
     def decode(self, latent: Latent) -> Tensor:
-        """Scaled latent -> image [B, 3, H, W], nominally in [-1, 1], not clamped."""
+        """Scaled latent -> image [B, 3, H, W], nominally in [-1, 1] but not clamped."""
         code = (latent.code / self.vae.config.scaling_factor).to(self.dtype)
         if not self.config.residual:
             return self._decoded(code, latent.maps)
@@ -134,11 +134,12 @@ class OneStepRestorer(RestorerModel):
     def forward(self, image: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """Restore faces: [B, 3, H, W] in [-1, 1] -> [B, 3, S, S] float32 in [-1, 1], S the native size.
 
-        Without seeds the result is a function of the input alone; with one seed an image, the latent is
-        sampled. Raises ImageError when input or output is not finite, UsageError on a wrong seed count.
+        Without seeds the result depends on the input alone; with one seed per image, latents are sampled. Raises
+        ImageError when the input has another shape or input or output is not finite, UsageError for a wrong number of
+        seeds.
         """
         image = preprocess(image, seeds, self.config.image_size)
-        # One face at a time has a graph's memory; more keep the device busy by themselves.
+        # CUDA graphs are kept for one face at a time only; larger batches keep the device busy without them.
         with self.graphs.running(self, image.device, wanted=len(image) == 1) as run:
             prompt = run("embedder", self.embedder, image.to(self.dtype))
             mean, std, maps = run("encoder", self._moments, image)
@@ -147,38 +148,18 @@ class OneStepRestorer(RestorerModel):
             return postprocess(run("decoder", self.decode, Latent(code, latent.maps)))
 
     def _apply(self, fn: Any, recurse: bool = True) -> OneStepRestorer:
-        """As of any module; graphs and what caches keep, which hold a device's memory, stay behind."""
+        """As `nn.Module`, but first drop captured graphs and caches, which hold tensors on the old device."""
         self.graphs.drop()
         for cache in constant_caches(self):
-            cache.kept = None
+            cache.cached = None
         moved: OneStepRestorer = super()._apply(fn, recurse)
         return moved
 
 
-def preprocess(image: Tensor, seeds: Sequence[int] | None, size: int) -> Tensor:
-    """Faces at a restorer's native size, checked as `OneStepRestorer.forward` says."""
-    if image.ndim != 4 or image.shape[1] != 3:
-        raise ImageError(f"faces are [batch, 3, height, width], got {list(image.shape)}")
-    if not torch.isfinite(image).all():
-        raise ImageError("the picture holds NaN or infinite values")
-    if seeds is not None and len(seeds) != len(image):
-        raise UsageError(f"one seed an image: got {len(seeds)} seeds for {len(image)} images")
-    if image.shape[-2:] != (size, size):
-        image = F.interpolate(image, size=(size, size), mode="bilinear", align_corners=True)
-    return image
-
-
-def postprocess(picture: Tensor) -> Tensor:
-    """A decoded picture in float32 and in [-1, 1]. Raises ImageError when it is not finite."""
-    if not torch.isfinite(picture).all():
-        raise ImageError(f"the restorer's result is not finite in {picture.dtype}: use float32 or bfloat16")
-    return picture.float().clamp(-1, 1)
-
-
 class _MapSiLU(nn.SiLU):
-    """SiLU over a norm's output: in place on maps, which nobody else holds, unless gradients need them.
+    """SiLU of a norm's output: in place on maps, because nothing else uses them, unless gradients need them.
 
-    At a picture's size a new map costs several times the arithmetic.
+    At image resolution, allocating a new map costs several times the arithmetic.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,7 +167,7 @@ class _MapSiLU(nn.SiLU):
 
 
 def _act_in_place(model: nn.Module) -> None:
-    """Give diffusers' blocks the activation above; only where it follows a norm."""
+    """Replace SiLU by `_MapSiLU` in diffusers' blocks, only where it follows a norm."""
     for module in model.modules():
         for name in ("nonlinearity", "conv_act"):
             if type(getattr(module, name, None)) is nn.SiLU:

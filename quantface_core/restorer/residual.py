@@ -1,4 +1,4 @@
-"""Residual blocks that make no map more than they need: at a picture's size each costs more than its sum."""
+"""Residual blocks that create no more maps than necessary: at image resolution a map costs more than its arithmetic."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from torch.utils.checkpoint import checkpoint
 
 from ..nn.constant_cache import ConstantCache
 from ..nn.fused import norm_conv
+from ..nn.marks import Recomputable
 from ..nn.qlinear import QuantLinear
 from ..nn.replace import replace_modules
 
 
-class FusedResnetBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, and the input added; with diffusers' names, for its `ResnetBlock2D`."""
-
-    recomputed = False  # what gradients need of it is computed again, not kept
+class FusedResnetBlock(nn.Module, Recomputable):
+    """Replacement for diffusers' `ResnetBlock2D`, with its submodule names: two norm-SiLU-conv steps and a skip."""
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
@@ -30,7 +29,7 @@ class FusedResnetBlock(nn.Module):
         self._time = ConstantCache()
 
     def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
-        """[B, C, H, W], time embedding [B, T] or None -> [B, O, H, W]."""
+        """[B, C, H, W], time embedding [B or 1, T] or None -> [B, O, H, W]."""
         if self.recomputed and torch.is_grad_enabled():
             made: Tensor = checkpoint(self._computed, input_tensor, temb, use_reentrant=False)
             return made
@@ -43,7 +42,7 @@ class FusedResnetBlock(nn.Module):
         return norm_conv(self.conv2, self.norm2, self.nonlinearity, x, skip=skip)
 
     def _of_time(self, temb: Tensor) -> Tensor | None:
-        """What the layer makes of the time embedding, [B or 1, O]: one step has one time, every picture's."""
+        """The projected time embedding, [B or 1, O], cached: with one step, every image has the same timestep."""
         layer: Any = self.time_emb_proj
         if layer is None:
             return None
@@ -53,7 +52,7 @@ class FusedResnetBlock(nn.Module):
 
 
 def replace_residuals(model: nn.Module) -> None:
-    """Put `FusedResnetBlock` in the places of diffusers' plain blocks, with their layers."""
+    """Replace diffusers' plain residual blocks by `FusedResnetBlock`s that reuse their layers, in place."""
     replace_modules(model, lambda m: FusedResnetBlock(m) if type(m) is ResnetBlock2D and _is_plain(m) else None)
 
 

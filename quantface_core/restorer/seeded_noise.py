@@ -1,4 +1,4 @@
-"""Standard normal noise of restorers that sample."""
+"""Standard normal noise for restorers that sample."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor
 
 
 def seeded_noise(seeds: Sequence[int], shapes: Iterable[Sequence[int]]) -> list[Tensor]:
-    """For every shape a tensor [len(seeds), *shape] float32, each image's drawn with its own seed, shape after shape.
+    """For every shape a tensor [len(seeds), *shape] float32; each image's noise is drawn from its own seed.
 
-    Drawn on the CPU, so that every device gets the same, and an image the same whatever its batch.
+    An image's generator draws the shapes one after the other. On the CPU, so that noise is the same on every device;
+    per image, so that it does not depend on the batch.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return [

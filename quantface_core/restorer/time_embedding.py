@@ -1,4 +1,4 @@
-"""The time embedding of a UNet that is asked for one time only."""
+"""Cached time embedding for a UNet that runs at a single timestep."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from ..nn.constant_cache import ConstantCache
 
 
 class TimeProjection(nn.Module):
-    """Sines and cosines of the one time, as diffusers' module makes them."""
+    """diffusers' sinusoidal embedding of the timestep, computed once."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module, self._kept = module, ConstantCache()
+        self.module, self._cache = module, ConstantCache()
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        """[B] -> [B or 1, C] float32."""
-        return self._kept(timesteps, (), self.module)
+        """Timesteps [B], all the same -> [B or 1, C] float32."""
+        return self._cache(timesteps, (), self.module)
 
 
 class TimeEmbedding(nn.Module):
-    """Two linears with an activation between, with diffusers' names; stands for its `TimestepEmbedding`."""
+    """Replacement for diffusers' `TimestepEmbedding`, with its submodule names, computed once."""
 
     def __init__(self, module: Any) -> None:
         super().__init__()
         self.linear_1, self.act, self.linear_2 = module.linear_1, module.act, module.linear_2
-        self._kept = ConstantCache()
+        self._cache = ConstantCache()
 
     def forward(self, sample: Tensor, condition: None = None) -> Tensor:
         """[B, C] -> [B or 1, T]."""
-        return self._kept(sample, (self.linear_1, self.linear_2), lambda x: self.linear_2(self.act(self.linear_1(x))))
+        return self._cache(sample, (self.linear_1, self.linear_2), lambda x: self.linear_2(self.act(self.linear_1(x))))
 
 
 def cache_time_embedding(unet: Any) -> None:
-    """Put the above in a UNet's places, in place; it is never asked for another time afterwards."""
+    """Replace a UNet's time projection and embedding by the above, in place; from then on it must only be called with
+    one timestep."""
     unet.time_proj, unet.time_embedding = TimeProjection(unet.time_proj), TimeEmbedding(unet.time_embedding)

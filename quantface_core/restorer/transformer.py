@@ -1,6 +1,6 @@
-"""Transformer blocks on maps that keep their channels last, and gates that are computed in the cache.
+"""Transformer blocks that keep maps in channels-last layout, and gates computed in pieces that fit the cache.
 
-Diffusers' own turn the maps around after every block, for the convolutions that follow to turn them back.
+Diffusers' own transformers make maps contiguous after every block, which the next convolution has to undo.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..nn.fused import fuses, linear_add, norm_linear
+from ..nn.marks import GatesFirstHalf, PlainBlock
 from ..nn.replace import replace_modules
 from .attention import AttentionProcessor
 
-_PIECE = 1 << 20  # numbers gated at once
+_PIECE = 1 << 20  # elements gated at once
 
 
 class Transformer(nn.Module):
-    """Norm, projection, blocks over pixels, projection, and the input added; diffusers' names for its own."""
+    """Replacement for diffusers' `Transformer2DModel`, with its submodule names."""
 
-    gradient_checkpointing = False  # diffusers turns it on, and from 0.33 on gives the function
+    gradient_checkpointing = False  # diffusers switches it on; since 0.33 it also sets the function below
     _gradient_checkpointing_func: Callable[..., Tensor] = staticmethod(partial(checkpoint, use_reentrant=False))
 
     def __init__(self, model: Transformer2DModel) -> None:
         super().__init__()
         self.norm, self.proj_in = model.norm, model.proj_in
         self.transformer_blocks, self.proj_out = model.transformer_blocks, model.proj_out
-        self.on_tokens: bool = model.use_linear_projection  # what the projections are: linears, or convolutions of 1x1
+        self.on_tokens: bool = model.use_linear_projection  # projections are linears on tokens, else 1x1 convolutions
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> tuple[Tensor]:
-        """Maps [B, C, H, W] and a prompt [B, M, P] -> maps alike. Masks and classes do not occur in our models."""
+        """Maps [B, C, H, W], prompt [B, M, P] -> (maps [B, C, H, W],). Masks and class labels are ignored."""
         sides, x = hidden_states.shape[2:], self.norm(hidden_states)
         x = self.proj_in(_tokens(x)) if self.on_tokens else _tokens(self.proj_in(x))
         for block in self.transformer_blocks:
@@ -51,14 +52,12 @@ class Transformer(nn.Module):
         return (hidden_states + x,)
 
 
-class Block(BasicTransformerBlock):  # type: ignore[misc]
-    """Diffusers' block, which where layers compute what is around them hands it on to them."""
-
-    is_plain_block = True  # see quant/fold_rules.py
+class Block(BasicTransformerBlock, PlainBlock):  # type: ignore[misc]
+    """Diffusers' block, which passes norms, skips and gates to its layers where these can fuse them."""
 
     @classmethod
     def of(cls, block: BasicTransformerBlock) -> Block:
-        """With the very layers of a plain block."""
+        """A `Block` that shares the layers and attributes of a plain block."""
         made = cls.__new__(cls)
         made.__dict__ = block.__dict__
         return made
@@ -70,7 +69,7 @@ class Block(BasicTransformerBlock):  # type: ignore[misc]
         encoder_hidden_states: Tensor | None = None,
         **more: Any,
     ) -> Tensor:
-        """[B, N, C] and a prompt [B, M, P] -> [B, N, C]. Masks and classes do not occur in our models."""
+        """Tokens [B, N, C], prompt [B, M, P] -> [B, N, C]. Where layers fuse, masks and class labels are ignored."""
         gate, out = self.ff.net[0].proj, self.ff.net[2]
         ours = all(isinstance(a.processor, AttentionProcessor) for a in (self.attn1, self.attn2))
         if not ours or not all(fuses(layer) for layer in (self.attn1.to_q, self.attn2.to_q, gate, out)):
@@ -89,10 +88,8 @@ def _maps(tokens: Tensor, sides: torch.Size) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, tuple(sides))
 
 
-class Gated(nn.Module):
-    """A linear layer whose one half is gated by the GELU of the other; diffusers' name for the layer."""
-
-    gates_first_half = True  # see quant/fold_rules.py
+class Gated(nn.Module, GatesFirstHalf):
+    """Replacement for diffusers' `GEGLU`, with its submodule name: half of a linear's output times the other's GELU."""
 
     def __init__(self, block: GEGLU) -> None:
         super().__init__()
@@ -106,13 +103,13 @@ class Gated(nn.Module):
         y = torch.empty(values.shape, dtype=values.dtype)
         step = max(1, _PIECE // values.shape[-1])
         for piece in (slice(start, start + step) for start in range(0, x.shape[1], step)):
-            # Copied first: GELU of what lies apart takes twice as long.
+            # Copied first: GELU of a non-contiguous tensor takes twice as long.
             torch.mul(values[:, piece], F.gelu(gates[:, piece].contiguous()), out=y[:, piece])
         return y
 
 
 def replace_transformers(model: nn.Module) -> None:
-    """Put `Transformer`, `Block` and `Gated` in the places of diffusers' plain ones, with their layers."""
+    """Replace diffusers' plain modules by `Transformer`, `Block` and `Gated`, which reuse their layers, in place."""
 
     def replacement(module: Any) -> nn.Module | None:
         if type(module) is Transformer2DModel and module.is_input_continuous:
@@ -124,7 +121,7 @@ def replace_transformers(model: nn.Module) -> None:
 
 
 def _is_plain(block: Any) -> bool:
-    """Whether nothing but layer norms, two attentions and a gate is in a block."""
+    """Whether a block consists of layer norms, two attentions and a gated feed-forward alone."""
     attentions = (block.attn1, block.attn2)
     if block.norm_type != "layer_norm" or block.pos_embed is not None or block._chunk_size is not None:
         return False

@@ -1,1 +1,1 @@
-"""What the library asks of the process it runs in: its memory, its threads, torch's modes."""
+"""Process-wide settings: the memory allocator, threads, the device, torch's inference mode and compilation."""

@@ -1,4 +1,4 @@
-"""Backward passes that may be cut short, by a cancellation or for want of memory."""
+"""Backward passes that may be cut short, by a cancellation or by running out of memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def graph_freed_on_error() -> Iterator[None]:
-    """Around a backward pass: when it raises, its autograd graph is freed.
+    """Context manager around a backward pass: frees its autograd graph when it raises.
 
-    The nodes that were still to run stay in the thread's ready queue, and with them every activation saved for them,
-    until the thread's next backward pass: here that is one through a constant.
+    Nodes that have not run yet stay in the thread's ready queue, along with every activation saved for them, until the
+    thread's next backward pass. A trivial backward pass through a constant clears the queue.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Models that `torch.compile` gave, where hooks have to be called and layers go by their own names."""
+"""Unwrap models returned by `torch.compile`, for code that relies on hooks and on the original layer names."""
 
 from __future__ import annotations
 
@@ -15,27 +15,24 @@ _Work = TypeVar("_Work", bound=Callable[..., Any])
 
 
 def original(model: nn.Module) -> nn.Module:
-    """The model that `torch.compile` was given, in which no layer's name begins with `_orig_mod`; any other itself."""
+    """The module that a compiled model wraps, whose layer names lack the `_orig_mod` prefix; any other model itself."""
     return getattr(model, "_orig_mod", model)
 
 
-def uncompiled() -> Callable[[_Work], _Work]:
-    """Gives a function of a model what `torch.compile` was given, and runs that as it is written meanwhile."""
+def uncompiled(work: _Work) -> _Work:
+    """Decorator: pass a function, as its first argument, the original of a compiled model, and run it uncompiled."""
 
-    def decorate(work: _Work) -> _Work:
-        @wraps(work)
-        def with_original(model: nn.Module, *given: Any, **named: Any) -> Any:
-            with _eager():
-                return work(original(model), *given, **named)
+    @wraps(work)
+    def with_original(model: nn.Module, *given: Any, **named: Any) -> Any:
+        with _eager():
+            return work(original(model), *given, **named)
 
-        return cast(_Work, with_original)
-
-    return decorate
+    return cast(_Work, with_original)
 
 
 @contextmanager
 def _eager() -> Iterator[None]:
-    """While it lasts no compiled code runs, of a part of a model either: it calls no hooks."""
+    """Context manager: within it, everything runs eagerly, compiled submodules too: compiled code calls no hooks."""
     stance = getattr(torch.compiler, "set_stance", None)  # from torch 2.6 on
     with nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager"):
         yield

@@ -1,4 +1,4 @@
-"""Training under torch's inference mode, where a host runs its nodes: tensors made there carry no gradient."""
+"""Training inside torch's inference mode, in which hosts run nodes: tensors created there cannot carry gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def without_inference_mode(train: Callable[P, R]) -> Callable[P, R]:
-    """Let a function train wherever it is called: its tensors and models leave inference mode first."""
+    """Decorator: let a function train even under inference mode. Tensors and models in its arguments leave it first."""
 
     @wraps(train)
     def run(*arguments: P.args, **named: P.kwargs) -> R:
@@ -27,9 +27,8 @@ def without_inference_mode(train: Callable[P, R]) -> Callable[P, R]:
 
 
 def _trainable(value: Any, made: dict[Tensor, Tensor]) -> Any:
-    """A tensor, or a model whose tensors, made under inference mode are replaced by copies; a model in place.
-
-    Those in lists, tuples and dictionaries too. `made` holds every tensor's one copy: what shares it goes on to.
+    """Replace inference tensors by normal copies: a tensor itself, a model's tensors in place, and either of them in
+    lists, tuples and dictionaries. `made` maps each tensor to its one copy, so that shared tensors stay shared.
     """
     if type(value) in (list, tuple):
         return type(value)(_trainable(part, made) for part in value)

@@ -1,8 +1,8 @@
-"""Keep the memory that a picture's maps free, while pictures are made.
+"""The process's memory: whether freed activations stay in it, and whether it ran out.
 
-The C library returns every large block to the system when it is freed and fetches it page by page when it is
-needed again: at 512x512x128 a group norm then takes five times as long as its arithmetic, and a low-bit
-convolution half as long again. Where the allocator can be told so (glibc), it keeps them.
+By default the C library returns every large block to the system as soon as it is freed, and page-faults it back in
+when it is needed again: at 512x512x128 a group norm then takes five times as long as its arithmetic, and a low-bit
+convolution half as long again. Where the allocator has a setting for it (glibc), freed blocks are kept.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt
 _KEPT = (1 << 31) - 1  # bytes
-_USUAL = 32 << 20  # bytes: what the allocator itself would have settled at among blocks of this size
+_USUAL = 32 << 20  # bytes: what glibc's dynamic threshold would have grown to with blocks of this size
 
 _lock = threading.Lock()
-_keeping = _releasing = 0  # how many blocks of code ask for which
+_keeping = _releasing = 0  # how many open contexts ask for each
 
 
 @cache
@@ -33,7 +33,7 @@ def _glibc() -> Any:
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """While it lasts, freed blocks stay with this process; at its end they are given back to the system."""
+    """Inside, freed blocks stay in the process; on exit they are returned to the system. No effect without glibc."""
     _ask(keep=1)
     try:
         yield
@@ -43,10 +43,10 @@ def kept_memory() -> Iterator[None]:
 
 @contextmanager
 def released_memory() -> Iterator[None]:
-    """While it lasts, large freed blocks go back at once, inside `kept_memory` too.
+    """Inside, large freed blocks are returned to the system at once, even within `kept_memory`.
 
-    For work whose blocks are of many sizes, as backward passes and a layer's search are: what fits into no hole that
-    others left is held beside it, at Stable Diffusion's size as much again.
+    For work with blocks of many sizes, such as backward passes and a layer's search, where kept memory fragments: a
+    block that fits into no free hole is allocated in addition, which doubles the memory at Stable Diffusion's size.
     """
     _ask(release=1)
     try:
@@ -72,3 +72,16 @@ def _ask(keep: int = 0, release: int = 0) -> None:
 def _set(library: Any, threshold: int) -> None:
     library.mallopt(_MMAP_THRESHOLD, threshold)
     library.mallopt(_TRIM_THRESHOLD, threshold)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or one that caused it, says that memory ran out, on any device.
+
+    By its text, where no class says so: Apple's GPUs and CUDA's driver raise RuntimeError.
+    """
+    while error is not None:
+        named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if named or "out of memory" in str(error).lower():
+            return True
+        error = error.__cause__
+    return False

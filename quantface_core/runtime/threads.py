@@ -1,5 +1,5 @@
-"""How many threads compute, and how they wait for each other: spinning for a moment, so that a machine with other work
-does not lose its time."""
+"""How many threads compute, and how they wait for each other: with a short spin, so that other work on the machine is
+not starved."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# GNU's OpenMP (torch's on Linux) would spin for some milliseconds, Intel's and LLVM's (Windows, macOS) for 200 of them.
-# No number is free on an idle machine and quick on a busy one; this is the least of both: benchmarks/waiting.py.
+# By default GNU's OpenMP (torch's on Linux) spins for a few milliseconds, Intel's and LLVM's (Windows, macOS) for 200.
+# No setting is both free on an idle machine and fast on a busy one; this is the best compromise: benchmarks/waiting.py.
 _SETTINGS = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
 _ALL = (*_SETTINGS, "OMP_WAIT_POLICY")
 _PASSIVE = {**_SETTINGS, "GOMP_SPINCOUNT": "0"}
 
 
 def spin_briefly() -> None:
-    """Choose a short wait for this process and those it starts, unless somebody chose.
+    """Set a short spin for the OpenMP threads of this process and its children, unless the environment sets one.
 
-    The libraries read it when torch loads; where it is loaded already, only processes started later have it.
+    OpenMP reads the variables when torch is loaded; if it already is, they only affect processes started later.
     """
     if not any(name in os.environ for name in _ALL):
         os.environ.update(_SETTINGS)
 
 
 def wait_passively() -> None:
-    """Not to spin at all, in place of `spin_briefly`: for photos side by side, where another one can use the time."""
+    """Do not spin at all, instead of `spin_briefly`: for photos restored in parallel, where others can use the CPU."""
     if {name: os.environ[name] for name in _ALL if name in os.environ} in ({}, _SETTINGS):
         os.environ.update(_PASSIVE)
 
 
 @contextmanager
 def opencv_threads(most: int) -> Iterator[None]:
-    """While it lasts OpenCV computes by so many threads at most. They are the whole process's, in every one of its
-    threads."""
+    """Limit OpenCV to at most this many threads inside. The setting is global to the process."""
     import cv2
 
     usual = cv2.getNumThreads()
@@ -49,17 +48,17 @@ def opencv_threads(most: int) -> Iterator[None]:
 
 
 def opencv_side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """The items' results in their order, several computed at once, each by one thread: as many as OpenCV may use, and
-    the same results with any number."""
+    """Yield `work(item)` in order, computing several items in parallel, as many as OpenCV has threads. Each item uses
+    one thread, so results do not depend on the number of threads."""
     import cv2
 
-    threads = max(1, min(cv2.getNumThreads(), os.cpu_count() or 1))  # macOS' own threads count as hundreds
+    threads = max(1, min(cv2.getNumThreads(), os.cpu_count() or 1))  # macOS' GCD backend reports hundreds
     with opencv_threads(1), ThreadPoolExecutor(threads) as pool:
         yield from pool.map(work, items)
 
 
 def compute_by(threads: int) -> None:
-    """From now on this process computes by so many threads of the processor, in torch and in OpenCV."""
+    """Set the number of CPU threads that torch and OpenCV use in this process."""
     import cv2
     import torch
 

@@ -1,4 +1,4 @@
-"""What one block of the full-precision restorer reads and writes: what block-by-block distillation learns from."""
+"""Inputs and outputs of single blocks of the full-precision restorer: the targets of block-by-block distillation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..nn.swap import quant_layers
 from ..restorer import OneStepRestorer
-from ..restorer.by_parts import PARTS, part_of
+from ..restorer.by_stages import STAGES, stage_of
 from ..restorer.one_step import Latent
 
 _BLOCK = re.compile(r".+\.(?:(down|up)(?:_blocks)?\.\d+|(mid)(?:_block)?)")
@@ -19,22 +19,23 @@ _LEVELS = ("down", "mid", "up")
 
 
 def block_names(restorer: OneStepRestorer) -> list[str]:
-    """The blocks that have low-bit layers, in the order the data passes."""
+    """Names of the blocks that contain low-bit layers, in execution order."""
     found = [match for name, _ in restorer.named_modules() if (match := _BLOCK.fullmatch(name))]
-    found.sort(key=lambda match: (list(PARTS).index(part_of(match[0])), _LEVELS.index(match[1] or match[2])))
+    found.sort(key=lambda match: (list(STAGES).index(stage_of(match[0])), _LEVELS.index(match[1] or match[2])))
     low = list(quant_layers(restorer))
     return [block[0] for block in found if any(layer.startswith(f"{block[0]}.") for layer in low)]
 
 
 class _StopError(Exception):
-    """Ends the teacher's run where its block ends."""
+    """Ends the teacher's forward pass at the end of the block."""
 
 
 class TeacherActivations:
-    """Runs a teacher through its blocks over images [N, 3, S, S] in [-1, 1] at its native size.
+    """Records the inputs and outputs of a teacher's blocks over images [N, 3, S, S] in [-1, 1] at its native size.
 
-    Only the part that holds a block runs: what the parts before it hand over is made once an image and kept
-    in main memory, 0.5 MB a face at 512 pixels. Each image goes alone, so that it is batch-invariant.
+    Only the stage that contains a block runs, up to the block's end. The outputs of earlier stages are computed once
+    per image and cached in main memory, 0.5 MB per face at 512 pixels; images run one by one, so that they are
+    batch-invariant.
     """
 
     def __init__(self, teacher: OneStepRestorer, images: Tensor) -> None:
@@ -43,7 +44,7 @@ class TeacherActivations:
 
     @torch.no_grad()
     def __call__(self, name: str, indices: Tensor) -> tuple[tuple, dict[str, Any], Any]:
-        """(arguments, keyword arguments, output) of one block while the teacher restores these images."""
+        """(positional arguments, keyword arguments, output) of block `name` as the teacher restores `indices` [B]."""
         block, seen = self.teacher.get_submodule(name), list[Any]()
 
         def entered(_: nn.Module, given: tuple, keywords: dict[str, Any]) -> None:
@@ -55,7 +56,7 @@ class TeacherActivations:
 
         hooks = [block.register_forward_pre_hook(entered, with_kwargs=True), block.register_forward_hook(left)]
         try:
-            self._run(part_of(name), indices)
+            self._run(stage_of(name), indices)
         except _StopError:
             pass
         finally:
@@ -63,19 +64,19 @@ class TeacherActivations:
                 hook.remove()
         return seen[0], seen[1], seen[2]
 
-    def _run(self, part: str, indices: Tensor) -> None:
+    def _run(self, stage: str, indices: Tensor) -> None:
         teacher = self.teacher
-        if part == "unet":
+        if stage == "unet":
             prompt, *latent = self._made("encoded", self._encoded, indices)
             teacher.predict(_latent(latent), prompt)
-        elif part == "decoder":
+        elif stage == "decoder":
             teacher.decode(_latent(self._made("predicted", self._predicted, indices)))
         else:
             image = self.images[indices].to(teacher.device, teacher.dtype)
-            teacher.encode(image) if part == "encoder" else teacher.embedder(image)
+            teacher.encode(image) if stage == "encoder" else teacher.embedder(image)
 
     def _made(self, what: str, make: Callable[[Tensor], tuple[Tensor, ...]], indices: Tensor) -> list[Tensor]:
-        """What `make` gives for each image, stacked; made once."""
+        """The outputs of `make` for each image, computed once, as batches."""
         for index in indices.tolist():
             if (what, index) not in self._before:
                 self._before[what, index] = tuple(part.cpu() for part in make(torch.tensor([index])))

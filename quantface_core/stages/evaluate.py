@@ -1,4 +1,4 @@
-"""Evaluate: restore degraded faces and judge them, column by column as the paper's tables do (DESIGN.md 3.5)."""
+"""Evaluate a restorer: restore degraded faces and compute the metrics of the paper's tables (docs/evaluate.md)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..errors import QuantFaceError
 from ..faces.recognize import FaceRecognizer, identity_degrees, landmark_distance
-from ..metrics import BUILTIN_METRICS, LOWER_BETTER, psnr, pyiqa_metric
+from ..metrics import BUILTIN_METRICS, Metric, psnr, pyiqa_metric
 from ..restorer import RestorerModel
 from ..types import Face, Pixels
 
 PAPER = ("clipiqa", "dists", "lpips", "maniqa", "musiq", "niqe", "deg", "lmd", "fid")
-"""The paper's columns, in its order; `fid` is of folders and not judged here."""
+"""The paper's columns, in its order; `fid` compares folders and is not computed here."""
 _TITLES = {
     "psnr_full": "PSNR to full precision (dB)",
     "psnr": "PSNR (dB)",
@@ -40,36 +40,36 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Pair:
-    """One face to restore and what to hold the result against."""
+    """One face to restore, and what the result is compared with."""
 
     name: str
     degraded: Tensor  # [3, S, S] in [-1, 1]
     original: Tensor | None = None  # [3, S, S] in 0 to 1
-    reference: Tensor | None = None  # what the full-precision model made of it, [3, S, S] in 0 to 1
+    reference: Tensor | None = None  # the full-precision model's output for it, [3, S, S] in 0 to 1
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What metrics need besides the restored pictures, and why some metrics cannot be had."""
+    """What metrics need besides the restored images, and why some metrics are unavailable."""
 
-    has_originals: bool = False  # every pair has one
-    has_references: bool = False
+    has_originals: bool = False  # every pair has an original
+    has_references: bool = False  # every pair has a reference
     detector: Callable[[Pixels], Sequence[Face]] | None = None
     recognizer: FaceRecognizer | None = None
-    parameters: dict[str, Path] = field(default_factory=dict)  # metric -> a file of its parameters
-    reasons: dict[str, str] = field(default_factory=dict)  # column -> why it cannot be, where the caller knows
+    parameters: dict[str, Path] = field(default_factory=dict)  # metric -> file of its weights
+    reasons: dict[str, str] = field(default_factory=dict)  # column -> why the caller knows it to be unavailable
 
 
 class Result:
-    """A restored face with its pair, as a column judges it."""
+    """A restored face and its pair, as passed to the columns."""
 
     def __init__(self, pair: Pair, restored: Tensor, tools: Tools) -> None:
-        """`restored` [3, S, S] in 0 to 1, rounded to 8 bits as a file would be."""
+        """`restored` is [3, S, S] in 0 to 1, rounded to 8 bits as it would be in a file."""
         self.pair, self.restored, self.tools = pair, restored, tools
 
     @cached_property
     def faces(self) -> tuple[tuple[Face, Pixels], tuple[Face, Pixels]] | None:
-        """The face of the restored picture and of the original; None where one of them shows none."""
+        """(largest face, image [S, S, 3] uint8) of the restored image and the original; None if either has no face."""
         assert self.tools.detector is not None
         assert self.pair.original is not None
         found = []
@@ -84,21 +84,22 @@ class Result:
 
 @dataclass(frozen=True)
 class Column:
-    """One metric: its place in the table and how it judges a result; None = it shows no face to judge."""
+    """One metric: its column in the table and the function that computes it; None = no face was found."""
 
     name: str
     title: str
     lower_better: bool
-    source: str  # who computes it
+    source: str  # the package or model that computes it
     judge: Callable[[Result], float | None]
 
 
 def title(name: str) -> str:
+    """A column's title in tables; the name itself for metrics without one."""
     return _TITLES.get(name, name)
 
 
 def make_columns(names: Iterable[str], tools: Tools) -> tuple[list[Column], dict[str, str]]:
-    """(columns that can be judged, why the others cannot, by name); pyiqa's may be downloaded now."""
+    """(columns that can be computed, why the others cannot, by name). This may download weights of pyiqa's metrics."""
     columns, missing = [], {}
     for name in dict.fromkeys(names):
         try:
@@ -112,7 +113,7 @@ def _column(name: str, tools: Tools) -> Column:
     if name in tools.reasons:
         raise QuantFaceError(tools.reasons[name])
     if name == "psnr_full":
-        _require(tools.has_references, "needs the full-precision model: --reference MODEL")
+        _require(tools.has_references, "needs the full-precision model: name it as the reference")
         return Column(name, title(name), False, "quantface", _to_reference)
     if name in ("deg", "lmd"):
         _require(tools.has_originals, _NO_ORIGINALS)
@@ -121,16 +122,14 @@ def _column(name: str, tools: Tools) -> Column:
             return Column(name, title(name), True, "YuNet's eyes, nose and mouth corners (OpenCV)", _landmarks)
         _require(tools.recognizer is not None, "needs a face recogniser")
         return Column(name, title(name), True, "SFace (OpenCV)", _identity)
-    if name in BUILTIN_METRICS:
-        _require(tools.has_originals, _NO_ORIGINALS)
-        return Column(name, title(name), name in LOWER_BETTER, "quantface", _compared(BUILTIN_METRICS[name]))
-    metric = pyiqa_metric(name, tools.parameters.get(name))
+    metric, source = BUILTIN_METRICS.get(name), "quantface"
+    if metric is None:
+        metric, source = pyiqa_metric(name, tools.parameters.get(name)), "pyiqa"
     _require(tools.has_originals or not metric.compares, _NO_ORIGINALS)
-    judge = _compared(metric) if metric.compares else lambda r: float(metric(r.restored[None]))
-    return Column(name, title(name), metric.lower_better, "pyiqa", judge)
+    return Column(name, title(name), metric.lower_better, source, _judge(metric))
 
 
-_NO_ORIGINALS = "needs the originals: --gt DIR, or --degrade with clean faces"
+_NO_ORIGINALS = "needs the originals: a folder of them (gt), or clean faces to degrade"
 
 
 def _require(holds: bool, reason: str) -> None:
@@ -138,10 +137,10 @@ def _require(holds: bool, reason: str) -> None:
         raise QuantFaceError(reason)
 
 
-def _compared(metric: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Result], float | None]:
+def _judge(metric: Metric) -> Callable[[Result], float | None]:
     def judge(result: Result) -> float:
-        assert result.pair.original is not None
-        return float(metric(result.restored[None], result.pair.original[None]))
+        original = result.pair.original if metric.compares else None
+        return float(metric(result.restored[None], None if original is None else original[None]))
 
     return judge
 
@@ -175,9 +174,10 @@ def evaluate(
     on_result: Callable[[Result], None] | None = None,
     batch_size: int = 4,
 ) -> tuple[dict[str, list[float | None]], dict[str, str]]:
-    """(scores by column, a picture each in the pairs' order; why a column broke off, by name).
+    """Returns (scores by column, one per pair in their order; why a column failed, by name). Failed columns have no
+    scores.
 
-    Pairs are read as they come and not kept. `on_result` may save a picture; what it raises stops the run.
+    Pairs are consumed lazily and not kept. `on_result` receives every result, to save it; what it raises ends the run.
     """
     scores: dict[str, list[float | None]] = {column.name: [] for column in columns}
     broken: dict[str, str] = {}
@@ -205,7 +205,7 @@ def _batches(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Over the pictures that could be judged; None when none could."""
+    """The mean of the scores that are not None; None when there are none."""
     judged = [value for value in values if value is not None]
     return sum(judged) / len(judged) if judged else None
 

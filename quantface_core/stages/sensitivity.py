@@ -1,4 +1,4 @@
-"""Sensitivities of a restorer: judged by its pictures; what lies before a layer's part is computed once."""
+"""Sensitivities of a restorer, measured on its output images; stages before a layer's own run only once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..metrics import full_reference, ms_ssim
+from ..metrics import full_reference
 from ..nn.qlayer import QuantLayer
 from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics
 from ..quant.sensitivity import PROBE_BITS, measure_layers, replaced_layer
 from ..restorer import OneStepRestorer, RestorerModel
-from ..restorer.by_parts import part_of
-from ..types import QuantizeSettings, Sensitivity
+from ..restorer.by_stages import stage_of
+from ..types import RestorerQuantConfig, Sensitivity
 from .quantize import restorer_formats
 
 _MS_SSIM_SIZE = 160  # pixels: its coarsest scale's window must fit
@@ -29,21 +29,21 @@ def measure_sensitivity(
     restorer: RestorerModel,
     statistics: Mapping[str, ChannelStatistics],
     images: Tensor,
-    settings: QuantizeSettings | None = None,
+    config: RestorerQuantConfig | None = None,
     perceptual: str = "ms_ssim",
     progress: Progress | None = None,
 ) -> Sensitivity:
-    """Measure a full-precision restorer on images [N, 3, S, S] in [-1, 1]; it stays as it is.
+    """Measure a full-precision restorer on calibration images [N, 3, S, S] in [-1, 1]; it is left unchanged.
 
-    `perceptual` names a full-reference metric. `progress` counts thousandths of the expected time. Raises
-    UsageError.
+    `perceptual` names a full-reference metric. `progress` counts thousandths of the expected time. Raises UsageError,
+    ConfigError.
     """
-    settings = replace(settings or QuantizeSettings(), weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
+    config = replace(config or RestorerQuantConfig(), weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
     if len(images) == 0:
         raise UsageError("measuring needs at least one image")
     if perceptual == "ms_ssim" and restorer.image_size <= _MS_SSIM_SIZE:
         raise UsageError(f"MS-SSIM needs more than {_MS_SSIM_SIZE} pixels: choose another metric, such as ssim")
-    formats = restorer_formats(restorer, settings)
+    formats = restorer_formats(restorer, config)
     judging = PictureJudge if isinstance(restorer, OneStepRestorer) else WholePictureJudge
     judge = judging(restorer, images, perceptual)
     return measure_layers(
@@ -51,7 +51,7 @@ def measure_sensitivity(
         statistics,
         [images],
         formats,
-        settings,
+        config,
         name=restorer.config.name,
         judge=judge,
         dtype=restorer.file_dtype,
@@ -60,14 +60,14 @@ def measure_sensitivity(
 
 
 class WholePictureJudge:
-    """Pictures of a restorer with one layer replaced, against those of the restorer itself."""
+    """Compares the output images of a restorer in which one layer is replaced with those of the restorer itself."""
 
     exact: Tensor
 
     def __init__(self, restorer: Any, images: Tensor, perceptual: str) -> None:
         self.restorer, self.images = restorer, images.to(restorer.device)
         self.metric = perceptual
-        self.score, self.lower = (ms_ssim, False) if perceptual == "ms_ssim" else full_reference(perceptual)
+        self.perceptual = full_reference(perceptual)
         self._prepare()
 
     @torch.no_grad()
@@ -78,26 +78,26 @@ class WholePictureJudge:
         return (picture.float() / 2 + 0.5).clamp(0, 1)
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
-        """How much of the time is behind, 0 to 1."""
+        """The share of the expected time for `names` that `done` accounts for, 0 to 1."""
         return len(done) / len(names)
 
     @torch.no_grad()
     def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
-        """(squared error over the exact picture's variance, perceptual loss) with one layer replaced."""
+        """(squared error over the exact images' variance, perceptual loss) with layer `name` replaced by `layer`."""
         with replaced_layer(self.restorer, name, layer):
             picture = self._unit(self._picture(name))
         error = float((picture - self.exact).square().mean() / self.exact.var().clamp_min(1e-12))
-        score = float(self.score(picture, self.exact).mean())
-        return error, max(0.0, score if self.lower else 1 - score)
+        score = float(self.perceptual(picture, self.exact).mean())
+        return error, max(0.0, self.perceptual.loss(score))
 
     def _picture(self, name: str) -> Tensor:
-        """The picture with this layer replaced."""
+        """Output images [N, 3, S, S] with this layer replaced."""
         picture: Tensor = self.restorer(self.images)
         return picture
 
 
 class PictureJudge(WholePictureJudge):
-    """The same of a one-step restorer, of which only what comes from the layer's part on runs."""
+    """The same for a one-step restorer, of which only the layer's stage and those after it run."""
 
     @torch.no_grad()
     def _prepare(self) -> None:
@@ -121,13 +121,13 @@ class PictureJudge(WholePictureJudge):
         }
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
-        return sum(self.seconds[part_of(n)] for n in done) / sum(self.seconds[part_of(n)] for n in names)
+        return sum(self.seconds[stage_of(n)] for n in done) / sum(self.seconds[stage_of(n)] for n in names)
 
     def _picture(self, name: str) -> Tensor:
-        model, restored, part = self.restorer, self.restored, part_of(name)
-        if part != "decoder":
-            prompt = model.embedder(self.images) if part == "embedder" else self.prompt
-            latent = model.encode(self.images) if part == "encoder" else self.latent
+        model, restored, stage = self.restorer, self.restored, stage_of(name)
+        if stage != "decoder":
+            prompt = model.embedder(self.images) if stage == "embedder" else self.prompt
+            latent = model.encode(self.images) if stage == "encoder" else self.latent
             restored = model.predict(latent, prompt)
         picture: Tensor = model.decode(restored)
         return picture

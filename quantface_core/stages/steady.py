@@ -1,4 +1,4 @@
-"""The film itself, steadied: its own noise on faces averaged away along their motion, before they are restored."""
+"""Denoise the faces of a film before they are restored, by averaging frames along their motion."""
 
 from __future__ import annotations
 
@@ -13,78 +13,79 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..faces.align import Matrix
+from ..faces.area import Area
 from ..faces.temporal import Link, View, average_film, links_of, mask_over, view_of
 from ..types import Pixels
 
-_WIDTH = 3.0  # times the smoothing's: skin that is followed changes more slowly than a head moves
+_WIDTH = 3.0  # sigma over that of the smoothing: motion-compensated skin changes more slowly than a head moves
 
 
 class _Piece(NamedTuple):
-    region: tuple[slice, slice]
+    area: Area
     pixels: Pixels
 
 
 @dataclass(frozen=True)
 class Steadied:
-    """What of a frame is steadied, and how its faces move."""
+    """The steadied parts of a frame, and the motion of its faces."""
 
     pieces: tuple[_Piece, ...] = ()
-    links: Mapping[int, dict[int, Link]] = field(default_factory=dict)  # by track, then by distance in frames
+    links: Mapping[int, dict[int, Link]] = field(default_factory=dict)  # by track, then distance in frames
 
-    def over(self, pixels: Pixels) -> Pixels:
-        """The frame [H, W, 3] with its faces steadied; the frame itself where none is."""
+    def over(self, frame: Pixels) -> Pixels:
+        """The frame [H, W, 3] with its faces steadied; the same array when there is nothing to steady."""
         if not self.pieces:
-            return pixels
-        result = pixels.copy()
-        for region, piece in self.pieces:
-            result[region] = piece
+            return frame
+        result = frame.copy()
+        for area, pixels in self.pieces:
+            result[area.pixels] = pixels
         return result
 
 
 def steadying_reach(smoothing: float) -> int:
-    """How many frames before and after a frame are averaged with it."""
+    """How many frames before and after a frame are averaged with it, at a smoothing in frames."""
     return int(np.ceil(2 * _WIDTH * smoothing))
 
 
 class RGBFrame(Protocol):
-    """A frame as the stages need it."""
+    """The interface that the stages need of a frame."""
 
     def rgb(self) -> Pixels:
-        """[H, W, 3] as it is stored; made anew at every call."""
+        """[H, W, 3], uint8 or uint16, as stored; may be converted at every call, and must not be modified."""
 
 
 @dataclass
 class _Waiting:
     frame: RGBFrame | None
-    levels: Mapping[int, float]
+    fades: Mapping[int, float]
     views: dict[int, View]  # by track
 
 
 class Steadier:
-    """Frames in, in order; what is steadied of them out `delay` frames later, by as many on both sides."""
+    """Takes frames in order; returns the steadied parts of each `delay` frames later, averaged over both sides."""
 
     def __init__(self, smoothing: float, mask: NDArray[np.float32]) -> None:
-        """`smoothing` is in frames; `mask` [S, S] is what of an aligned crop is averaged."""
+        """`smoothing` is in frames, 0 = nothing is steadied; `mask` [S, S], 0 to 1, is the part of a crop to steady."""
         self._sigma, self._mask = _WIDTH * smoothing, mask
         self.delay = steadying_reach(smoothing)
         self._window: deque[_Waiting] = deque()
-        self._next = 0  # in the window
+        self._next = 0  # index in the window of the next to return
 
     def update(
-        self, frame: RGBFrame | None, transforms: Mapping[int, Matrix], levels: Mapping[int, float]
+        self, frame: RGBFrame | None, transforms: Mapping[int, Matrix], fades: Mapping[int, float]
     ) -> Iterator[Steadied]:
-        """Add a frame with the maps from it to its faces' crops, by track, and how far each is to be steadied, 0 to 1.
+        """Add a frame, by track the maps from it to its faces' crops, and by track how much to steady each, 0 to 1.
 
-        A face with a transform and no level is there for its neighbours alone.
+        A face with a transform but no fade only serves as a neighbour of others.
         """
-        self._window.append(_Waiting(frame, levels, self._views(frame, transforms)))
+        self._window.append(_Waiting(frame, fades, self._views(frame, transforms)))
         if len(self._window) - self._next > self.delay:
-            yield self._settled()
+            yield self._emit()
 
     def flush(self) -> Iterator[Steadied]:
-        """The frames that are still owed when the film has ended."""
+        """The remaining frames, once the film has ended."""
         while self._next < len(self._window):
-            yield self._settled()
+            yield self._emit()
 
     def _views(self, frame: RGBFrame | None, transforms: Mapping[int, Matrix]) -> dict[int, View]:
         views: dict[int, View] = {}
@@ -92,21 +93,22 @@ class Steadier:
             return views
         pixels = frame.rgb()
         for track, transform in transforms.items():
-            with suppress(ImageError):  # it has left the picture
+            with suppress(ImageError):  # it has left the frame
                 views[track] = view_of(pixels, transform, len(self._mask))
         return views
 
-    def _settled(self) -> Steadied:
+    def _emit(self) -> Steadied:
+        """The steadied parts of the next frame."""
         here = self._window[self._next]
         links: dict[int, dict[int, Link]] = {}
         averages: list[tuple[View, float, NDArray[np.float32]]] = []
-        for track, level in here.levels.items():
-            if not level or track not in here.views:
+        for track, fade in here.fades.items():
+            if not fade or track not in here.views:
                 continue
             near = self._neighbours(track)
             links[track] = links_of(near, self._sigma)
             if links[track]:
-                averages.append((here.views[track], level, average_film(near, links[track])))
+                averages.append((here.views[track], fade, average_film(near, links[track])))
         steadied = Steadied(self._pieces(here.frame, averages), links)
         self._next += 1
         if self._next > self.delay:
@@ -115,7 +117,7 @@ class Steadier:
         return steadied
 
     def _neighbours(self, track: int) -> dict[int, View]:
-        """A face's views by their distance in frames, as long as it is in every frame; 0 is its own."""
+        """A face's views by distance in frames, 0 being this frame, for as long as its track is unbroken."""
         near = {0: self._window[self._next].views[track]}
         for step in (-1, 1):
             for offset in range(step, step * (self.delay + 1), step):
@@ -130,15 +132,12 @@ class Steadier:
     ) -> tuple[_Piece, ...]:
         if frame is None or not averages:
             return ()
-        pixels, regions = frame.rgb().copy(), []
-        # Smaller faces last: by itself a face is followed more closely than as a part of a larger detection around it.
-        for view, level, average in sorted(averages, key=lambda one: -one[0].pixels.size):
-            height, width = average.shape[:2]
-            left, top = view.corner
-            soft = level * mask_over(view, self._mask)[..., None]
-            region = np.s_[top : top + height, left : left + width]
-            own = pixels[region].astype(np.float32)
+        pixels = frame.rgb().copy()
+        # Smaller faces last: a face's own track follows it more closely than a larger detection that contains it.
+        averages = sorted(averages, key=lambda one: -one[0].pixels.size)
+        for view, fade, average in averages:
+            soft, here = fade * mask_over(view, self._mask)[..., None], view.area.pixels
+            own = pixels[here].astype(np.float32)
             mixed = np.clip(np.rint(own + soft * (average - own)), 0, np.iinfo(pixels.dtype).max)
-            pixels[region] = mixed.astype(pixels.dtype)
-            regions.append(region)
-        return tuple(_Piece(region, pixels[region].copy()) for region in regions)
+            pixels[here] = mixed.astype(pixels.dtype)
+        return tuple(_Piece(view.area, pixels[view.area.pixels].copy()) for view, _, _ in averages)

@@ -1,1 +1,1 @@
-"""Training the low-rank branches of any quantized model: QD-LoRA (DESIGN.md section 3.3)."""
+"""Training the low-rank branches of any quantized model: QD-LoRA (docs/method.md, section 4)."""

@@ -1,4 +1,4 @@
-"""What a training run's saved state has to hold, and which run's it is."""
+"""Check a training run's saved state: whether it is complete, and whether it belongs to the run to resume."""
 
 from __future__ import annotations
 
@@ -8,42 +8,48 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, UsageError, some
-from ..types import TrainerSettings
+from ..errors import ModelError, UsageError, first_few
+from ..types import TrainerConfig
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's of a parameter; none before it has had a gradient
-_FREE = {"save_every"}  # of the settings: what is trained does not follow from it
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's for a parameter; absent before its first gradient
+SCALER = {"scale": float, "_growth_tracker": int}  # of GradScaler: what changes from step to step
+_FREE = {"save_every"}  # settings that may differ: the result does not depend on them
 _Shape = tuple[int | None, ...]  # None = any
 
 
-def settings_state(settings: TrainerSettings, count: int, processes: int) -> dict[str, Tensor]:
-    """What a run follows from, `count` images among it, as scalars, float64, which holds every seed exactly."""
-    numbers = {**asdict(settings), "images": count, "processes": processes}
+def settings_state(config: TrainerConfig, count: int, processes: int) -> dict[str, Tensor]:
+    """The config that determines a run, with `count` images and processes: float64 scalars, exact for every seed."""
+    numbers = {**asdict(config), "images": count, "processes": processes}
     return {f"settings.{n}": torch.tensor(x, dtype=torch.float64) for n, x in numbers.items() if n not in _FREE}
 
 
 def check_state(
-    state: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], settings: Mapping[str, Tensor]
+    state: Mapping[str, Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    settings: Mapping[str, Tensor],
+    scaled: bool = False,
 ) -> None:
-    """Raise UsageError naming by what a state is another run's, ModelError naming what it lacks or what is damaged.
+    """Raise UsageError naming how a state differs from this run's, ModelError naming what it lacks or what is damaged.
 
-    `settings` are the `settings_state` of the run that is to go on.
+    `settings` is the `settings_state` of the run to resume, `scaled` whether that run scales its loss.
     """
     _require(state, dict.fromkeys(settings, ()))
     for key, wanted in settings.items():
         if float(state[key]) != float(wanted):
             name = key.removeprefix("settings.")
             raise UsageError(
-                f"the saved state is of another run ({name} {float(state[key]):.15g}, not {float(wanted):.15g}): "
-                "go on with its settings, or begin anew"
+                f"the saved state is from another run ({name} {float(state[key]):.15g}, not {float(wanted):.15g}): "
+                "resume with its settings, or start over"
             )
     saved = {n.removeprefix("parameter."): t.shape for n, t in state.items() if n.startswith("parameter.")}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     other = [name for name in {**shapes, **saved} if saved.get(name) != shapes.get(name)]
     if other:
-        raise UsageError(f"the saved state is of another run ({other[0]}): go on with its settings, or begin anew")
+        raise UsageError(f"the saved state is from another run ({other[0]}): resume with its settings, or start over")
     kinds = ["average", "best"] if any(name.startswith("best.") for name in state) else ["average"]
     needed: dict[str, _Shape] = {"losses": (None,), "scores": (None, 2)}
+    if scaled:
+        needed |= dict.fromkeys((f"scaler.{key}" for key in SCALER), ())
     for name, shape in shapes.items():
         needed |= {f"{kind}.{name}": shape for kind in kinds}
         if any(f"{moment}.{name}" in state for moment in MOMENTS):
@@ -54,10 +60,10 @@ def check_state(
 def _require(state: Mapping[str, Tensor], needed: Mapping[str, _Shape]) -> None:
     lacking = [name for name in needed if name not in state]
     if lacking:
-        raise ModelError(f"the saved state lacks {some(lacking)}: delete it to begin anew")
+        raise ModelError(f"the saved state lacks {first_few(lacking)}: delete it to start over")
     damaged = [name for name, shape in needed.items() if not _fits(state[name].shape, shape)]
     if damaged:
-        raise ModelError(f"the saved state is damaged ({some(damaged)}): delete it to begin anew")
+        raise ModelError(f"the saved state is damaged ({first_few(damaged)}): delete it to start over")
 
 
 def _fits(shape: _Shape, wanted: _Shape) -> bool:

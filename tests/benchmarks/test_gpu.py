@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gpu
 import pytest
 import torch
 
-from benchmarks import gpu
 from quantface_core.nn.graphs import Graphs
 from quantface_core.restorer import OneStepRestorer
-from tests.nn.test_graphs import Again
+from tests.nn.recorder import Again
 
 ROOT = Path(__file__).parents[2]
 

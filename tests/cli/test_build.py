@@ -158,7 +158,7 @@ def test_a_recipe_that_trains_is_not_begun_by_a_command_that_restores(
     monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "models"))
     photo = Path(quantface_core.__file__).parent / "assets" / "astronaut.jpg"
     assert main(["restore", str(photo), "--model", "mini-w4a4", "-o", str(tmp_path / "a.png")]) == 1
-    assert "mini-w4a4 is to be trained on faces first: quantface build mini-w4a4 --images" in capsys.readouterr().err
+    assert "mini-w4a4 has to be trained on faces first: build its recipe" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
 
 

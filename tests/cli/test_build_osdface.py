@@ -15,12 +15,12 @@ import torch
 
 import quantface_core.io.tensor_files
 import quantface_core.pipelines.models
-from benchmarks.random_originals import NARROW
 from quantface_core.cli.main import main
-from quantface_core.io.models import sha256
+from quantface_core.io.checksum import sha256
 from quantface_core.io.recipes import load_recipe
 from tests.io.conftest import hub, lora, narrow, originals  # noqa: F401
 from tests.io.local_hub import LocalHub
+from tests.random_originals import NARROW
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 

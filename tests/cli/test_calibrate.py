@@ -54,7 +54,7 @@ def test_a_device_that_is_not_here_is_refused(
     asked = ["build", "mini-w4a4"] if name == "build" else command(workshop, name)
     asked += ["--weight-bits", "4"] if name == "allocate" else []
     assert main([*asked, "--output", str(output), "--device", "mps"]) == 2
-    assert "not available on this machine; there is: " in capsys.readouterr().err
+    assert "not available on this machine; available: " in capsys.readouterr().err
     assert not output.exists()
 
 

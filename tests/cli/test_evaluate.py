@@ -16,7 +16,7 @@ from PIL import Image
 
 from quantface_core.cli.main import main
 from quantface_core.io.checkpoint import load_restorer, save_restorer
-from quantface_core.io.models import sha256
+from quantface_core.io.checksum import sha256
 from quantface_core.pipelines.evaluate import EvaluateRequest, evaluate
 from quantface_core.restorer import OneStepRestorer
 
@@ -70,7 +70,7 @@ def test_a_row_a_model_with_all_numbers_beside_it(
     assert capsys.readouterr().out == table
     assert "| other | 120 |" in table
     assert "Not available: ms_ssim: MS-SSIM needs more than 160 pixels" in table
-    assert "lmd judged on 0 faces" in table
+    assert "lmd measured on 0 faces" in table
 
 
 def test_the_same_command_gives_the_same_numbers(model: Path, faces: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_misuse_is_told(model: Path, faces: Path, tmp_path: Path, capsys: pytest
     out = str(tmp_path / "out")
     assert main(["evaluate", str(model), "--lq", str(tmp_path / "nowhere"), "-o", out]) == 2
     assert main(["evaluate", "quantface-mimi", "--lq", str(faces), "-o", out]) == 1
-    assert "Did you mean" in capsys.readouterr().err
+    assert "did you mean" in capsys.readouterr().err
     assert not Path(out).exists()
 
 

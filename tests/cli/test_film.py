@@ -15,15 +15,15 @@ from quantface_core.cli.film import _rate, _seconds
 from quantface_core.cli.main import main
 from quantface_core.errors import UsageError
 from quantface_core.io.video import FilmReader
-from quantface_core.pipelines import film, film_request, restore
+from quantface_core.pipelines import film, film_request
 from tests.io.video.made import make
-from tests.pipelines.test_film import Blobs, pictures
+from tests.pipelines.films import Blobs, pictures
 from tests.stages.flicker import Flicker
 
 
 @pytest.fixture
 def instant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restore, "ready", lambda *_: Flicker())
+    monkeypatch.setattr(film, "load_for", lambda _: Flicker())
     monkeypatch.setattr(film, "film_detector", Blobs)
 
 
@@ -66,24 +66,34 @@ def test_a_film_is_told_how_its_faces_are_computed(tmp_path: Path, monkeypatch: 
     make(tmp_path / "film.mp4", steps=(512,) * 3)
     how = ["--backend", "reference", "--precision", "bfloat16", "--low-memory"]
     assert main(["restore", str(tmp_path / "film.mp4"), "-o", str(tmp_path / "out.mp4"), *how]) == 2
-    told = asked[0].settings
-    assert {told["backend"], told["precision"], told["low_memory"]} == {"reference", "bfloat16", True}
-    assert told["threads"] is None
-    assert len(told["model"]["sha256"]) == 64
+    told = asked[0].execution
+    assert (told.backend, told.precision, told.low_memory, told.threads) == ("reference", "bfloat16", True, None)
+    assert told.model.name == "quantface-mini-w4a4.safetensors"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["film.mp4", "photo.jpg"], "is a film: restore it by a command of its own"),
-        (["photo.jpg", "--resume"], "are for films"),
-        (["film.mp4", "--compare"], "are for photos"),
+        (["photo.jpg", "--resume"], "--resume: only for films"),
+        (["photo.jpg", "--from", "0", "--to", "1"], "--from, --to: only for films"),
+        (["photo.jpg", "--smoothing", "0"], "--smoothing: only for films"),
+        (["photo.jpg", "--codec", "h264", "--crf", "20", "--fps", "25"], "--codec, --crf, --fps: only for films"),
+        (["photo.jpg", "--frames"], "--frames: photo.jpg is not a folder"),
+        (["film.mp4", "--frames"], "--frames: film.mp4 is not a folder"),
+        (["film.mp4", "--fps", "25"], "rate is for numbered images"),
+        (["film.mp4", "--compare", "--aligned"], "--aligned, --compare: only for photos"),
+        (["film.mp4", "-r", "--skip-existing"], "--recursive, --skip-existing: only for photos"),
+        (["photo.jpg", "--aligned", "--faces", "1", "--feather", "0"], "--faces, --feather: not with --aligned"),
+        (["film.mp4", "--order", "size"], "--order: only for photos"),
+        (["film.mp4", "--column", "name"], "--column: only with --ray"),
+        (["photo.jpg", "--actors", "2", "--gpus", "1"], "--actors, --gpus: only with --ray"),
         (["film.mp4", "--codec", "h266"], "choose one of"),
-        (["film.mp4", "--smoothing", "-1"], "smoothing is a number of frames"),
-        (["film.mp4", "--json", "film.mp4"], "would overwrite what is read or made here"),
-        (["film.mp4", "--json", "out.mkv"], "would overwrite what is read or made here"),
-        (["frames", "--frames", "--json", "frames/f_1.bmp"], "would overwrite what is read or made here"),
-        (["frames", "--frames", "--json", "out/f_1.png"], "would overwrite what is read or made here"),
+        (["film.mp4", "--smoothing", "-1"], "smoothing must be a number of frames"),
+        (["film.mp4", "--json", "film.mp4"], "would overwrite a file that is read or written here"),
+        (["film.mp4", "--json", "out.mkv"], "would overwrite a file that is read or written here"),
+        (["frames", "--frames", "--json", "frames/f_1.bmp"], "would overwrite a file that is read or written here"),
+        (["frames", "--frames", "--json", "out/f_1.png"], "would overwrite a file that is read or written here"),
     ],
 )
 @pytest.mark.usefixtures("instant")

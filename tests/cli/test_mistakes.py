@@ -50,10 +50,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--perceptual", "x"], "x"),
         (
             ["allocate", "quantface-mini", "--images", "faces", "-o", "a.json", *BUDGET, "--sensitivity", "a.json"],
-            "would overwrite what is read or made here",
+            "would overwrite a file that is read or written here",
         ),
         (["build", "mini-w4a4", "--test", "gone", "-o", "a.safetensors"], "no such folder"),
-        (["build", "mini-w4a4", "--test", "empty", "-o", "a.safetensors"], "no pictures there"),
+        (["build", "mini-w4a4", "--test", "empty", "-o", "a.safetensors"], "no photos found"),
         (["build", "mini-w4a4", "-o", "file/a.safetensors"], "file is a file, not"),
         (["distill", "a", "--teacher", "b", "--images", "faces", "-o", "file/a.safetensors"], "file is a file, not"),
     ],

@@ -51,7 +51,7 @@ def test_fidelity(published: Path, photos: Path, tmp_path: Path, capsys: pytest.
     assert (tmp_path / "0.png").read_bytes() != (tmp_path / "1.png").read_bytes()
     capsys.readouterr()
     assert main(["restore", photo, "-o", str(tmp_path / "no.png"), "--fidelity", "0.5"]) == 1
-    assert "has no fidelity to choose" in capsys.readouterr().err
+    assert "has no fidelity setting" in capsys.readouterr().err
     assert main(["restore", photo, "-o", str(tmp_path / "no.png"), "--fidelity", "5"]) == 2
 
 
@@ -80,7 +80,7 @@ def test_a_plan_a_low_bit_model_and_its_training(
     assert main(["info", str(trained)]) == 0
     assert f"{len(after)} low-bit layers" in capsys.readouterr().out
     assert main(["distill", str(low), *asked, "--mode", "blocks", "-o", str(tmp_path / "b.safetensors")]) == 2
-    assert "trained end to end" in capsys.readouterr().err
+    assert "train it end to end" in capsys.readouterr().err
 
 
 def test_another_architecture_teaches_nothing(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantface_core.errors import ImageError
+from quantface_core.faces import align
 from quantface_core.faces.align import (
     FFHQ_TEMPLATE,
     compose,
@@ -13,6 +14,7 @@ from quantface_core.faces.align import (
     face_transform,
     footprint,
     invert,
+    is_in_view,
     resizing,
     similarity,
     whole_transform,
@@ -53,10 +55,19 @@ def test_landmarks_land_on_the_template() -> None:
     assert np.allclose(tilted @ transform[:, :2].T + transform[:, 2], FFHQ_TEMPLATE * 256 - 0.5)
 
 
-@pytest.mark.parametrize("points", [np.zeros((5, 2)), np.full((5, 2), np.nan)])
+SHAPELESS = [
+    np.zeros((5, 2)),
+    np.full((5, 2), np.nan),
+    np.outer([-32.2993, 50.7021, -41.7783, 58.4179, -35.0424], [1, 0]),  # in a row, as unlike a face as can be
+]
+
+
+@pytest.mark.parametrize("points", SHAPELESS)
 def test_impossible_landmarks_are_refused(points: np.ndarray) -> None:
+    face = Face((0, 0, 1, 1), tuple(map(tuple, points)), 1.0)
     with pytest.raises(ImageError, match="cannot be aligned"):
-        face_transform(Face((0, 0, 1, 1), tuple(map(tuple, points)), 1.0), 64)
+        face_transform(face, 64)
+    assert not is_in_view(face, 100, 100)
 
 
 def test_extract_of_the_whole_picture_is_the_picture(astronaut: np.ndarray) -> None:
@@ -82,6 +93,24 @@ def test_extract_mirrors_past_the_border() -> None:
 def test_a_face_outside_the_photo_is_refused(astronaut: np.ndarray) -> None:
     with pytest.raises(ImageError, match="outside"):
         extract(astronaut, np.array([[1.0, 0, 5000], [0, 1, 0]]), 64)
+
+
+@pytest.mark.parametrize("scale", [0.2, 0.9, 3.0])
+def test_a_large_area_is_extracted_by_channel_to_the_same_bits(
+    astronaut: np.ndarray, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warped, warp = [], align.warp
+
+    def counted(image: np.ndarray, *others: object) -> np.ndarray:
+        warped.append(image.shape[2:])
+        return warp(image, *others)
+
+    monkeypatch.setattr(align, "warp", counted)
+    transform = matrix(scale, 0.4, 20, -10)
+    whole = extract(astronaut, transform, 128)
+    monkeypatch.setattr(align, "_WHOLE", 0)
+    assert np.array_equal(extract(astronaut, transform, 128), whole)
+    assert warped == [(3,), (), (), ()]
 
 
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])

@@ -21,22 +21,22 @@ def test_tiles_cover_an_area_once(area: Area, side: int) -> None:
         for tile in area.tiles():
             assert not tile.is_empty
             assert max(tile.size) <= side
-            count[tile.grown(0).seen_from(Area(-5, -5, 75, 75)).pixels] += 1
+            count[tile.expanded(0).relative_to(Area(-5, -5, 75, 75)).pixels] += 1
     expected = np.zeros((80, 80), int)
     expected[area.top + 5 : area.bottom + 5, area.left + 5 : area.right + 5] = 1
     assert np.array_equal(count, expected)
 
 
 @given(areas, areas)
-def test_overlaps_lie_in_both_and_both_in_what_is_around(one: Area, other: Area) -> None:
-    both, around = one.overlap(other), one.around(other)
+def test_an_intersection_lies_in_both_and_both_in_their_union(one: Area, other: Area) -> None:
+    both, union = one.intersection(other), one.union(other)
     inside = {(x, y) for x in range(one.left, one.right) for y in range(one.top, one.bottom)} & {
         (x, y) for x in range(other.left, other.right) for y in range(other.top, other.bottom)
     }
     assert both.is_empty == (not inside)
     if not both.is_empty:
         assert both.size[0] * both.size[1] == len(inside)
-        assert around.overlap(both) == both
-    assert around.overlap(one) == one
-    assert around.overlap(other) == other
-    assert one.grown(3).grown(-3) == one
+        assert union.intersection(both) == both
+    assert union.intersection(one) == one
+    assert union.intersection(other) == other
+    assert one.expanded(3).expanded(-3) == one

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import cv2
@@ -13,7 +12,8 @@ from quantface_core import detector_path
 from quantface_core.errors import ModelError
 from quantface_core.faces import detect
 from quantface_core.faces.boxes import face_in_box
-from quantface_core.faces.detect import DOUBTFUL_SCORE, FaceDetector, merge
+from quantface_core.faces.detect import FaceDetector
+from quantface_core.faces.duplicates import DOUBTFUL_SCORE
 from quantface_core.io.photos import read_photo
 from quantface_core.types import Face, Pixels
 
@@ -63,21 +63,21 @@ def test_no_piece_of_a_huge_photo_is_large(astronaut: np.ndarray, monkeypatch: p
     """Between two polls the detector never takes more than some of 120 megapixels, so that a cancel is heard."""
     pieces: list[int] = [0]
     searched = FaceDetector(detector_path(), lambda: pieces.append(0))
-    resize, found = cv2.resize, searched._net.detect
+    resize, net = cv2.resize, searched._net._net
 
     def counted(image: np.ndarray, *given: Any, **named: Any) -> np.ndarray:
         pieces[-1] += image.shape[0] * image.shape[1]
         return resize(image, *given, **named)
 
     class Net:
-        setInputSize = searched._net.setInputSize  # noqa: N815
+        setInputSize = net.setInputSize  # noqa: N815
 
         def detect(self, image: np.ndarray) -> Any:
             pieces[-1] += image.shape[0] * image.shape[1]
-            return found(image)
+            return net.detect(image)
 
     monkeypatch.setattr(cv2, "resize", counted)
-    monkeypatch.setattr(searched, "_net", Net())
+    monkeypatch.setattr(searched._net, "_net", Net())
     searched(np.broadcast_to(astronaut[:1, :1], (12000, 10000, 3)))
     assert sum(pieces) > 120_000_000
     assert max(pieces) <= 24_000_000
@@ -112,25 +112,6 @@ def test_16_bit_photos_are_searched_alike(detector: FaceDetector, astronaut: np.
 def test_no_face_no_result(detector: FaceDetector) -> None:
     assert sure(detector(np.full((200, 300, 3), 90, np.uint8))) == []
     assert sure(detector(np.zeros((1, 1, 3), np.uint8))) == []
-
-
-def test_merge_keeps_the_surest_of_one_face_and_every_other_face() -> None:
-    def at(left: float, top: float, side: float, score: float) -> Face:
-        return replace(face_in_box((left, top, side, side)), score=score)
-
-    big, shifted, other_size = at(0, 0, 100, 0.8), at(5, 5, 100, 0.9), at(10, 10, 80, 0.6)
-    neighbour, child = at(105, 0, 100, 0.7), at(40, 60, 40, 0.75)
-    assert merge([big, shifted, other_size, neighbour, child]) == (shifted, child, neighbour)
-
-
-def test_each_of_a_crowd_s_finds_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand faces are a million comparisons: what those need is worked out before."""
-    measured = []
-    place = detect._place
-    monkeypatch.setattr(detect, "_place", lambda face: (measured.append(face), place(face))[1])
-    crowd = [face_in_box((30.0 * (i % 20), 30.0 * (i // 20), 20.0, 20.0)) for i in range(400)]
-    assert len(merge(crowd)) == 400
-    assert len(measured) == 400
 
 
 def test_a_file_that_is_no_detector(tmp_path: Path) -> None:
@@ -269,27 +250,3 @@ def test_the_box_fits_the_face_that_was_settled_on(detector: FaceDetector, astro
         x, y = np.mean(face.landmarks, axis=0)
         assert abs(x - left - width / 2) < 0.3 * face.size
         assert abs(y - top - height / 2) < 0.3 * face.size
-
-
-@pytest.mark.skipif(not hasattr(cv2.utils, "logging"), reason="OpenCV 4.8 does not warn")
-def test_opencv_says_what_it_said_before_once_all_threads_are_done() -> None:
-    logging = cv2.utils.logging
-    before = logging.setLogLevel(logging.LOG_LEVEL_WARNING)
-    first, second = Event(), Event()
-
-    def search() -> None:
-        with detect._quiet_opencv:
-            first.set()
-            second.wait(10)
-
-    try:
-        thread = Thread(target=search)
-        thread.start()
-        first.wait(10)
-        with detect._quiet_opencv:  # enters second and leaves last
-            second.set()
-            thread.join()
-            assert logging.getLogLevel() == logging.LOG_LEVEL_ERROR
-        assert logging.getLogLevel() == logging.LOG_LEVEL_WARNING
-    finally:
-        logging.setLogLevel(before)

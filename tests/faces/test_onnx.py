@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 
 from quantface_core import detector_path
 from quantface_core.errors import ModelError
+from quantface_core.faces import onnx
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.faces.recognize import FaceRecognizer
 
@@ -62,3 +64,27 @@ def test_another_file_of_such_a_name_is_refused(tmp_path: Path, content: bytes) 
         FaceDetector(tmp_path / "Jürgen.onnx")
     with pytest.raises(ModelError, match="OpenCV can load"):
         FaceDetector(tmp_path / "Jürgen" / "missing.onnx")
+
+
+@pytest.mark.skipif(not hasattr(cv2.utils, "logging"), reason="OpenCV 4.8 does not warn")
+def test_opencv_says_what_it_said_before_once_all_threads_are_done() -> None:
+    logging = cv2.utils.logging
+    before = logging.setLogLevel(logging.LOG_LEVEL_WARNING)
+    first, second = Event(), Event()
+
+    def search() -> None:
+        with onnx.quiet:
+            first.set()
+            second.wait(10)
+
+    try:
+        thread = Thread(target=search)
+        thread.start()
+        first.wait(10)
+        with onnx.quiet:  # enters second and leaves last
+            second.set()
+            thread.join()
+            assert logging.getLogLevel() == logging.LOG_LEVEL_ERROR
+        assert logging.getLogLevel() == logging.LOG_LEVEL_WARNING
+    finally:
+        logging.setLogLevel(before)

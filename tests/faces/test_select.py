@@ -1,22 +1,30 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from quantface_core.errors import UsageError
-from quantface_core.faces.select import parse_positions, select_faces, sort_faces
-from quantface_core.types import Face, RestoreOptions
+from quantface_core.faces.boxes import face_in_box
+from quantface_core.faces.select import select_faces, sort_faces
+from quantface_core.options import RestoreOptions
+from quantface_core.types import Face
 
-POINTS = ((0.0, 0.0),) * 5
-RIGHT_BIG = Face((300, 0, 90, 90), POINTS, 0.95)
-LEFT_SMALL = Face((10, 0, 20, 20), POINTS, 0.85)
-MIDDLE = Face((150, 0, 40, 40), POINTS, 0.75)
+
+def at(left: float, side: float, score: float) -> Face:
+    return replace(face_in_box((left, 0.0, side, side)), score=score)
+
+
+RIGHT_BIG = at(300, 90, 0.95)
+LEFT_SMALL = at(10, 20, 0.85)
+MIDDLE = at(150, 40, 0.75)
 FACES = (RIGHT_BIG, LEFT_SMALL, MIDDLE)
 
 
 def chosen(**options: object) -> list[Face]:
     settings = RestoreOptions(**options)
     ordered = sort_faces(FACES, settings)
-    return [ordered[i] for i in select_faces(ordered, settings)]
+    return [ordered[i] for i in select_faces(ordered, settings, 400, 100)]
 
 
 def test_positions_count_from_the_left_or_from_the_largest() -> None:
@@ -38,28 +46,13 @@ def test_positions_repeat_and_overrun_harmlessly() -> None:
     assert chosen(faces=(2, 2, 99)) == [RIGHT_BIG]
 
 
+def test_what_is_outside_or_has_no_shape_is_not_chosen() -> None:
+    faces = (MIDDLE, at(5000, 90, 0.9), replace(LEFT_SMALL, landmarks=((1.0, 1.0),) * 5))
+    assert select_faces(faces, RestoreOptions(), 400, 100) == (0,)
+    assert select_faces(faces, RestoreOptions(faces="largest"), 400, 100) == ()
+
+
 @pytest.mark.parametrize("options", [{"faces": "some"}, {"order": "random"}])
 def test_a_choice_that_is_none(options: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="unknown"):
+    with pytest.raises(UsageError, match=f"{next(iter(options))} must be"):
         chosen(**options)
-
-
-@pytest.mark.parametrize(
-    ("text", "positions"),
-    [
-        ("0", (0,)),
-        ("0,2", (0, 2)),
-        (" 2 , 0 ,", (2, 0)),
-        ("0-3", (0, 1, 2, 3)),
-        ("5, 1 - 2,,", (5, 1, 2)),
-        ("3-3", (3,)),
-    ],
-)
-def test_positions_are_numbers_and_ranges(text: str, positions: tuple[int, ...]) -> None:
-    assert parse_positions(text) == positions
-
-
-@pytest.mark.parametrize("text", ["", ",", "x", "-1", "1-", "1-2-3", "3-1", "0-99999999999", "9" * 5000, "1.5", "0;2"])
-def test_what_is_no_position_is_named(text: str) -> None:
-    with pytest.raises(UsageError, match="positions '"):
-        parse_positions(text)

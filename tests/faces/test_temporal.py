@@ -29,9 +29,8 @@ def _averaged(frames: dict[int, Pixels]) -> np.ndarray:
     """The still frame's face; crops stay where the face stood, as a tracker's do that lags."""
     views = {offset: view_of(frame, PLACE, 256) for offset, frame in frames.items()}
     average = average_film(views, links_of(views, 2.0))
-    left, top = views[0].corner
     result = frames[0].astype(np.float32)
-    result[top : top + len(average), left : left + average.shape[1]] = average
+    result[views[0].area.pixels] = average
     return result
 
 

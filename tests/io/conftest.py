@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from benchmarks.random_originals import NARROW, random_lora, random_restorer, write_originals
 from quantface_core.restorer import OneStepRestorer
 from tests.io.local_hub import LocalHub
+from tests.random_originals import NARROW, random_lora, random_restorer, write_originals
 
 
 @pytest.fixture

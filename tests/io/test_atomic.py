@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from quantface_core.errors import UsageError, WriteError
-from quantface_core.io.atomic import atomic_path, check_writable
+from quantface_core.errors import WriteError
+from quantface_core.io.atomic import atomic_path, remove_stale, write_text, writing
 
 
 def test_success_replaces_and_makes_folders(tmp_path: Path) -> None:
@@ -73,13 +76,75 @@ def test_permissions_stay(tmp_path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no permissions of this kind")
+def test_a_private_file_s_next_content_is_private_from_the_start(tmp_path: Path) -> None:
+    target = tmp_path / "private.txt"
+    target.touch(mode=0o600)
+    with atomic_path(target) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no mask")
+def test_a_mask_set_by_a_host_is_followed(tmp_path: Path) -> None:
+    """Hosts may set it long after the import."""
+    before = os.umask(0o077)
+    try:
+        write_text(tmp_path / "private.txt", "mine")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "private.txt").stat().st_mode) == 0o600
+    write_text(tmp_path / "usual.txt", "everybody's")
+    assert stat.S_IMODE((tmp_path / "usual.txt").stat().st_mode) == 0o666 & ~before
+
+
 def test_the_mask_is_never_set_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "umask", lambda _: pytest.fail("other threads' files are open to all"))
-    with atomic_path(tmp_path / "file.txt") as temporary:
-        temporary.write_text("text")
+    write_text(tmp_path / "file.txt", "text")
 
 
-def test_a_name_too_long_is_refused_before_the_work(tmp_path: Path) -> None:
-    check_writable(tmp_path / "new" / "report.json", "--json")
-    with pytest.raises(UsageError, match=r"--json .*a name too long for a file"):
-        check_writable(tmp_path / ("a" * 300), "--json")
+def test_a_read_only_result_leaves_nothing_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows neither replaces a read-only file nor removes one."""
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+    target.chmod(0o444)
+    replace, unlink = Path.replace, Path.unlink
+
+    def refuse(path: Path) -> None:
+        if path.exists() and not path.stat().st_mode & stat.S_IWUSR:
+            raise PermissionError(13, "Access is denied", str(path))
+
+    def replace_there(path: Path, other: Path) -> Path:
+        refuse(other)
+        return replace(path, other)
+
+    def unlink_there(path: Path, *arguments: Any, **keywords: Any) -> None:
+        refuse(path)
+        unlink(path, *arguments, **keywords)
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(Path, "replace", replace_there)
+    monkeypatch.setattr(Path, "unlink", unlink_there)
+    with pytest.raises(WriteError, match=r"result\.txt: cannot write .Access is denied"):
+        write_text(target, "new")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_without_a_reason_of_its_own_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"a\.txt: cannot write .its message"), writing(tmp_path / "a.txt"):
+        raise shutil.Error("its message")
+
+
+def test_what_killed_processes_left_goes_after_a_day(tmp_path: Path) -> None:
+    """What may still be written, and what is not ours, stays."""
+    names = (".quantface-0123456789abcdef.safetensors", ".quantface-0123456789abcdef")
+    recent, theirs = tmp_path / ".quantface-00000000000000ff.png", tmp_path / ".quantface-notes.txt"
+    for path in (*(tmp_path / name for name in names), recent, theirs):
+        path.touch()
+        if path != recent:
+            os.utime(path, (0, 0))
+    (tmp_path / ".quantface-ffffffffffffffff").mkdir()
+    os.utime(tmp_path / ".quantface-ffffffffffffffff", (0, 0))
+    remove_stale(tmp_path / "model.safetensors")
+    assert {path.name for path in tmp_path.iterdir()} == {recent.name, theirs.name, ".quantface-ffffffffffffffff"}
+    remove_stale(tmp_path / "not there" / "model.safetensors")

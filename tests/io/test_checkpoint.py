@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def test_lying_metadata(file: Path, tmp_path: Path, changes: dict[str, str | Non
         ("unet.layers_per_block", 10**6, r"unet\.layers_per_block"),
         ("unet.down_block_types", ["os.system"], r"unet\.down_block_types"),
         ("unet.addition_embed_type", "text", "not a field this version knows"),
-        ("unet.cross_attention_dim", 64, "they have to be equal"),
+        ("unet.cross_attention_dim", 64, "they must be equal"),
         ("unet.norm_num_groups", 7, "cannot build"),
         ("vae.scaling_factor", 0, r"vae\.scaling_factor"),
         ("vae.scaling_factor", "1", r"vae\.scaling_factor"),
@@ -180,9 +181,19 @@ def test_a_file_that_is_overwritten_takes_nothing_from_a_model_in_use(tmp_path: 
 
 
 def test_notes_and_settings_that_no_file_holds_are_refused(tiny: OneStepRestorer, tmp_path: Path, file: Path) -> None:
-    with pytest.raises(UsageError, match="the format's own, give the notes others: family"):
+    with pytest.raises(UsageError, match="reserved by the format, rename the notes: family"):
         save_restorer(tiny, tmp_path / "file", notes={"family": "portraits"})
     with pytest.raises(UsageError, match="a dtype is"):
         load_restorer(file, dtype=torch.int8)
     with pytest.raises(UsageError, match="the device nowhere cannot be used here"):
         load_restorer(file, "nowhere")
+
+
+def test_what_killed_processes_left_beside_a_model_goes(tiny: OneStepRestorer, tmp_path: Path) -> None:
+    left = tmp_path / ".quantface-0123456789abcdef.safetensors"
+    left.touch()
+    save_restorer(tiny, tmp_path / "file.safetensors")
+    assert left.exists()  # it may still be written
+    os.utime(left, (0, 0))
+    save_restorer(tiny, tmp_path / "file.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.safetensors"]

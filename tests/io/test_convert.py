@@ -14,14 +14,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from benchmarks.random_originals import NARROW, SD
 from quantface_core.cli.main import main
 from quantface_core.errors import ModelError
 from quantface_core.io.checkpoint import load_restorer
-from quantface_core.io.models import restorer_path, sha256
+from quantface_core.io.checksum import sha256
+from quantface_core.io.models import restorer_path
 from quantface_core.restorer import OneStepRestorer
 from tests.io.ldm_layout import to_single_file
 from tests.io.local_hub import Fault, LocalHub
+from tests.random_originals import NARROW, SD
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_a_mirror_of_the_single_file_is_asked_for_it_once(
 
 def test_a_damaged_original_leaves_no_model(served: LocalHub, tmp_path: Path) -> None:
     served.fault = Fault(flip=True)
-    with pytest.raises(ModelError, match="damaged on its way"):
+    with pytest.raises(ModelError, match="damaged in transit"):
         restorer_path("osdface")
     served.fault = Fault(times=0)
     assert load_restorer(restorer_path("osdface")).config == NARROW

@@ -38,6 +38,21 @@ def test_an_architecture_is_told_by_its_keys(published: Path, tmp_path: Path, ar
     assert load_restorer(tmp_path / "m.safetensors").config.name == architecture
 
 
+def test_a_file_s_format_is_told_by_its_content(published: Path, tiny: OneStepRestorer, tmp_path: Path) -> None:
+    """People rename files."""
+    pickled, safe = tmp_path / "pickle.safetensors", tmp_path / "safe.pth"
+    pickled.write_bytes((published / FILES["GFPGAN"]).read_bytes())
+    state = torch.load(published / FILES["RestoreFormer"], weights_only=True)
+    save_file({k: v.contiguous().clone() for k, v in state.items()}, safe)
+    for path, architecture in ((pickled, "GFPGAN"), (safe, "RestoreFormer")):
+        assert architecture_in(path) == architecture
+        assert load_restorer(path).config.name == architecture
+    save_restorer(load_restorer(safe), tmp_path / "own.safetensors")
+    own = (tmp_path / "own.safetensors").rename(tmp_path / "own.pth")
+    assert architecture_in(own) is None
+    assert load_restorer(own).config.name == "RestoreFormer"
+
+
 def test_ours_and_strangers_are_none_of_them(published: Path, tiny: OneStepRestorer, tmp_path: Path) -> None:
     save_restorer(tiny, tmp_path / "tiny.safetensors")
     save_restorer(load_restorer(published / FILES["RestoreFormer"]), tmp_path / "own.safetensors")
@@ -46,7 +61,7 @@ def test_ours_and_strangers_are_none_of_them(published: Path, tiny: OneStepResto
     for path in [*tmp_path.iterdir(), tmp_path / "gone.pth"]:
         assert architecture_in(path) is None
     assert load_restorer(tmp_path / "own.safetensors").config.name == "RestoreFormer"
-    with pytest.raises(ModelError, match="no face restorer known here"):
+    with pytest.raises(ModelError, match="holds no supported face restorer"):
         load_restorer(tmp_path / "other.pth")
 
 
@@ -103,7 +118,7 @@ def test_what_a_host_refuses_to_read_is_told(published: Path, monkeypatch: pytes
 
 def test_what_is_not_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "GPEN-BFR-512.onnx").write_bytes(b"\x08\x06\x12\x07pytorch")
-    with pytest.raises(ModelError, match="ONNX network, as GPEN comes"):
+    with pytest.raises(ModelError, match="ONNX network, such as GPEN"):
         load_restorer(tmp_path / "GPEN-BFR-512.onnx")
     torch.save({"params_ema": {"conv_body_first.0.weight": torch.zeros(1)}}, tmp_path / "GFPGANv1.pth")
     with pytest.raises(ModelError, match="first release"):

@@ -22,11 +22,11 @@ def _pickle() -> bytes:
 FILES = {
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n", "Git LFS pointer"),
     "page": (b"\n<!DOCTYPE html><html><head><title>model", "web page"),
-    "pickle": (_pickle(), "pickle of PyTorch's"),
-    "old pickle": (b"\x80\x02}q\x00.", "pickle of PyTorch's"),
+    "pickle": (_pickle(), "PyTorch pickle"),
+    "old pickle": (b"\x80\x02}q\x00.", "PyTorch pickle"),
     "gguf": (b"GGUF\3\0\0\0", "GGUF"),
     "empty": (b"", "empty"),
-    "noise": (bytes(range(200)), "damaged, or no safetensors file"),
+    "noise": (bytes(range(200)), "damaged, or not a safetensors file"),
 }
 
 

@@ -97,9 +97,9 @@ def test_what_arrived_before_giving_up_is_kept_for_the_next_run(served: LocalHub
         (401, "denies access.*hf auth login"),
         (403, "denies access"),
         (404, "no such file or repository"),
-        (429, "slow down"),
-        (500, "has trouble"),
-        (503, "has trouble"),
+        (429, "limits requests"),
+        (500, "has a problem"),
+        (503, "has a problem"),
     ],
 )
 def test_refusals_end_in_one_clear_line(served: LocalHub, target: Path, status: int, message: str) -> None:
@@ -120,7 +120,7 @@ def test_passing_trouble_is_waited_out(served: LocalHub, target: Path, status: i
 
 def test_a_wrong_checksum_deletes_the_download(served: LocalHub, target: Path) -> None:
     served.fault = Fault(flip=True)
-    with pytest.raises(ModelError, match=r"damaged on its way \(checksum .*deleted"):
+    with pytest.raises(ModelError, match=r"damaged in transit \(checksum .*deleted"):
         fetch(REMOTE, target, print)
     assert leftovers(target) == []
     served.fault = Fault(times=0)
@@ -129,7 +129,7 @@ def test_a_wrong_checksum_deletes_the_download(served: LocalHub, target: Path) -
 
 
 def test_another_file_than_the_catalogue_expects_is_refused(served: LocalHub, target: Path) -> None:
-    with pytest.raises(ModelError, match="holds another file than this version expects"):
+    with pytest.raises(ModelError, match="is not the file that this version expects"):
         fetch(Remote("someone/model", ("model.safetensors",), sha256="0" * 64), target, print)
     assert leftovers(target) == []
 
@@ -148,7 +148,7 @@ def test_a_small_file_is_verified_by_git_s_own_hash(served: LocalHub, target: Pa
     served.files["someone/model/config.json"] = b"{}"
     remote = Remote("someone/model", ("config.json",))
     served.fault = Fault(flip=True)
-    with pytest.raises(ModelError, match="damaged on its way"):
+    with pytest.raises(ModelError, match="damaged in transit"):
         fetch(remote, target, print)
     served.fault = Fault(times=0)
     assert fetch(remote, target, print).read_bytes() == b"{}"
@@ -240,7 +240,7 @@ def test_who_waits_is_told(served: LocalHub, target: Path) -> None:
         while not told:
             pass
     waiting.join(30)
-    assert "another process is making it, waiting" in told[0]
+    assert "another process is fetching or building it; waiting" in told[0]
     assert hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(DATA).digest()
 
 

@@ -55,7 +55,7 @@ def test_settings_of_a_lora_that_are_none_are_refused(settings: object, tmp_path
 
 @pytest.mark.parametrize(
     ("rank", "alphas", "words"),
-    [(0, 1, r"unet\.conv\.lora_A\.weight \[0, 4\] has no rank"), (2, 3, r"unet\.conv\.alpha \[3\] is no number")],
+    [(0, 1, r"unet\.conv\.lora_A\.weight \[0, 4\] has no rank"), (2, 3, r"unet\.conv\.alpha \[3\] is not a single")],
 )
 def test_a_lora_without_a_rank_or_with_many_alphas_is_refused(
     rank: int, alphas: int, words: str, tmp_path: Path

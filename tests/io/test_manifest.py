@@ -95,7 +95,7 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(content: str, tmp_p
     path = tmp_path / "manifest.jsonl"
     path.write_text(content, encoding="latin-1")
     before = path.read_bytes()
-    with pytest.raises(UsageError, match=r"manifest\.jsonl: line \d+ is not of a manifest of QuantFace: move the file"):
+    with pytest.raises(UsageError, match=r"manifest\.jsonl: line \d+ does not belong to a QuantFace manifest: move"):
         Manifest(path)
     assert path.read_bytes() == before
 
@@ -120,7 +120,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     with path.open("a") as half:
         half.write('{"output":"b","sett')
     before = path.read_bytes()
-    with pytest.raises(UsageError, match=r"manifest\.jsonl: another process works on this folder: wait for it"):
+    with pytest.raises(UsageError, match=r"manifest\.jsonl: another process is working on this folder: wait for it"):
         Manifest(path)
     assert path.read_bytes() == before
     first.close()
@@ -132,7 +132,7 @@ def test_a_file_that_is_refused_is_free_again(tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
     path.write_text("something else\n")
     for _ in range(2):
-        with pytest.raises(UsageError, match="line 1 is not of a manifest"):
+        with pytest.raises(UsageError, match="line 1 does not belong to a QuantFace manifest"):
             Manifest(path)
 
 

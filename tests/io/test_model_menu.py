@@ -44,7 +44,7 @@ def test_a_choice_s_file_whatever_its_mark(folder: Path) -> None:
     (folder / "sub").mkdir()
     (folder / "sub" / "mine.safetensors").touch()
     assert choice_path("sub\\mine.safetensors", find) == folder / "sub/mine.safetensors"
-    with pytest.raises(ModelError, match=r"no model 'gone': there are .*osdface"):
+    with pytest.raises(ModelError, match=r"no model 'gone': choose one of .*osdface"):
         choice_path("gone", find)
 
 

@@ -11,16 +11,9 @@ import pytest
 from quantface_core.cli.main import main
 from quantface_core.errors import ModelError
 from quantface_core.io import checksum, models
-from quantface_core.io.models import (
-    Entry,
-    catalogue,
-    detector_path,
-    known_sha256,
-    models_folder,
-    restorer_path,
-    sha256,
-    stored_at,
-)
+from quantface_core.io.catalogue import Entry, catalogue, models_folder
+from quantface_core.io.checksum import known_sha256, sha256
+from quantface_core.io.models import detector_path, restorer_path, stored_at
 from tests.io.local_hub import LocalHub
 
 YUNET = "opencv/face_detection_yunet/face_detection_yunet_2023mar.onnx"
@@ -46,9 +39,9 @@ def test_an_existing_file_is_used_first(from_hub: None, models_dir: Path, monkey
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(ModelError, match="Did you mean quantface-mini"):
+    with pytest.raises(ModelError, match="; did you mean quantface-mini"):
         restorer_path("quantface-mnii")
-    with pytest.raises(ModelError, match=r"unknown model 'x'\. Known: quantface-mini"):
+    with pytest.raises(ModelError, match=r"unknown model 'x': give a file, or one of quantface-mini"):
         restorer_path("x")
     with pytest.raises(ModelError, match="no such model file"):
         restorer_path("nowhere/file.safetensors")
@@ -76,7 +69,7 @@ def test_the_detector_is_fetched_checked_and_kept(
 
 def test_a_changed_file_on_the_hub_is_refused(from_hub: None, hub: LocalHub, tmp_path: Path) -> None:
     hub.files[YUNET] = b"other"
-    with pytest.raises(ModelError, match="holds another"):
+    with pytest.raises(ModelError, match="is not the file"):
         detector_path()
     assert [path for path in (tmp_path / "models").iterdir() if path.suffix != ".lock"] == []
 
@@ -126,9 +119,9 @@ def test_every_entry_says_where_it_comes_from_and_its_licence() -> None:
     for entries in catalogue().values():
         for entry in entries.values():
             assert isinstance(entry, Entry)
-            assert entry.kind in ("bundled", "fetched", "built")
+            assert entry.kind in ("bundled", "fetch", "build")
             assert entry.licence
-            assert len(entry.sha256) == 64 or entry.kind == "built"
+            assert len(entry.sha256) == 64 or entry.kind == "build"
             assert all(remote.repo and remote.licence for remote in entry.originals.values())
 
 
@@ -177,3 +170,9 @@ def test_another_file_of_the_same_size_and_times_is_hashed(tmp_path: Path, monke
     first = known_sha256(file)
     other.replace(file)
     assert known_sha256(file) == sha256(file) != first
+
+
+def test_a_file_of_another_kind_is_opened_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("no model")
+    assert restorer_path("notes.txt") == Path("notes.txt")

@@ -20,8 +20,7 @@ from quantface_core.io.plans import (
     sensitivity_from_json,
     sensitivity_to_json,
 )
-from quantface_core.kernels.quantize import BITS
-from quantface_core.types import BitPlan, LayerSensitivity, Sensitivity
+from quantface_core.types import BITS, BitPlan, LayerSensitivity, Sensitivity
 
 PLAN = BitPlan("quantface-mini", {"unet.conv_in": (8, 8), "unet.mid_block.attentions.0.proj_in": (3, 5)})
 SENSITIVITY = Sensitivity(

@@ -9,8 +9,8 @@ from quantface_core.cli.main import main
 from quantface_core.errors import ModelError, UsageError
 from quantface_core.io.catalogue import Remote
 from quantface_core.io.checkpoint import save_restorer
+from quantface_core.io.checksum import sha256
 from quantface_core.io.hub import fetch
-from quantface_core.io.models import sha256
 from quantface_core.io.publish import card, publish
 from quantface_core.restorer import OneStepRestorer
 from tests.io.local_hub import Fault, LocalHub
@@ -34,7 +34,7 @@ def test_published_and_fetched_again(
     readme = hub.files["me/tiny/README.md"].decode()
     assert "license: apache-2.0" in readme
     assert sha256(path) in readme
-    assert "given by that licence" in readme
+    assert "granted by that licence" in readme
     again = fetch(Remote("me/tiny", ("tiny.safetensors",)), tmp_path / "again.safetensors", print)
     assert again.read_bytes() == path.read_bytes()
 
@@ -55,11 +55,11 @@ def test_nothing_without_a_licence_is_published_without_a_word(
     tiny: OneStepRestorer, tmp_path: Path, licence: str
 ) -> None:
     path = saved(tiny, tmp_path / "tiny.safetensors", licence)
-    with pytest.raises(UsageError, match="ask the authors, then say --may-share"):
+    with pytest.raises(UsageError, match="which you state by may_share: ask the authors"):
         card(path, "me/tiny", "mit", may_share=False)
-    with pytest.raises(UsageError, match="name the one you give it"):
+    with pytest.raises(UsageError, match="name one to publish it under"):
         card(path, "me/tiny", None, may_share=True)
-    assert "the publisher states to have it" in card(path, "me/tiny", "mit", may_share=True)
+    assert "claimed by the publisher" in card(path, "me/tiny", "mit", may_share=True)
 
 
 def test_no_restorer_and_no_repository_name_are_refused(tiny: OneStepRestorer, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_no_restorer_and_no_repository_name_are_refused(tiny: OneStepRestorer, t
         card(path, "me/x", None, may_share=False, evaluation=tmp_path)
 
 
-@pytest.mark.parametrize(("status", "message"), [(401, "denies access"), (500, "has trouble")])
+@pytest.mark.parametrize(("status", "message"), [(401, "denies access"), (500, "has a problem")])
 def test_the_hub_s_refusal_is_told(
     hub: LocalHub, tiny: OneStepRestorer, tmp_path: Path, status: int, message: str
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quantface_core.errors import ConfigError, ModelError
-from quantface_core.io.models import catalogue
+from quantface_core.io.catalogue import catalogue
 from quantface_core.io.recipes import known_recipes, load_recipe
 from quantface_core.types import Budget
 
@@ -68,13 +68,13 @@ def test_a_users_recipe(tmp_path: Path) -> None:
         ("steps = 10", "faces = 0", "distill.faces: at least 1"),
         ("steps = 10", "validation = -1", "distill.validation: at least 0"),
         ("weight_bits = 4", "weight_bits = 17", "calibrate.weight_bits: 3 to 8 bits, got 17"),
-        ("weight_bits = 4", "parts = [1, 2]", "calibrate.parts: a list of texts"),
-        ("[distill]", "[evaluate]\nmetrics = [1]\n[distill]", "evaluate.metrics: a list of texts"),
+        ("weight_bits = 4", "parts = [1, 2]", "calibrate.parts: expected a list of strings"),
+        ("[distill]", "[evaluate]\nmetrics = [1]\n[distill]", "evaluate.metrics: expected a list of strings"),
         ("activation_bits = 4\n", "", "allocate: give at least one budget"),
         ("[6, 8]", "[6, 80]", "allocate: the limit of 'vae.decoder'"),
-        ("[calibrate]", "[calibrat]", "calibrat: not a field"),
-        ("[calibrate]", "[[calibrate]]", "calibrate: a table of settings"),
-        ('{ "vae.decoder" = [6, 8] }', "[1]", "allocate.limits: a table"),
+        ("[calibrate]", "[calibrat]", "calibrat: unknown field"),
+        ("[calibrate]", "[[calibrate]]", "calibrate: expected a table of settings"),
+        ('{ "vae.decoder" = [6, 8] }', "[1]", "allocate.limits: expected a table"),
     ],
 )
 def test_the_wrong_field_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -85,5 +85,5 @@ def test_the_wrong_field_is_named(tmp_path: Path, old: str, new: str, words: str
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ModelError, match="Did you mean mini-w4a4"):
+    with pytest.raises(ModelError, match="; did you mean mini-w4a4"):
         load_recipe("mini-w4a4-")

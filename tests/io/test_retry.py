@@ -45,7 +45,7 @@ def test_errors_of_whatever_carries_requests_are_waited_out(monkeypatch: pytest.
             raise error
 
         with pytest.raises(ModelError, match="cut off"):
-            retry(work, lambda: 0, "https://huggingface.co/someone/model")
+            retry(work, "https://huggingface.co/someone/model")
         assert len(tries) == 3
 
 
@@ -80,4 +80,16 @@ def test_the_disk_s_trouble_is_told_at_once_and_as_its_own(
         raise error
 
     with pytest.raises(ModelError, match=told):
-        retry(work, lambda: 0, "https://huggingface.co/someone/model")
+        retry(work, "https://huggingface.co/someone/model")
+
+
+def test_only_a_download_keeps_what_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+
+    def work() -> None:
+        raise ConnectionResetError("cut off")
+
+    with pytest.raises(ModelError, match=r"cut off\): try again, or get it from https"):
+        retry(work, "https://huggingface.co/someone/model")
+    with pytest.raises(ModelError, match=r"cut off\): try again \(what has arrived is kept\), or get it from https"):
+        retry(work, "https://huggingface.co/someone/model", lambda: 3)

@@ -24,7 +24,7 @@ class SilentStore:
         raise OSError("timed out")
 
 
-def test_uris_and_names_within_a_store_are_normalised() -> None:
+def test_uris_and_names_within_a_store_are_normalized() -> None:
     assert locate("mock:///set/../raw/./a.jpg").path == "raw/a.jpg"
     assert locate("file:///set/%2E%2E/raw/").path == "/raw"
     assert locate("set/../raw/a.jpg", fs._MockFileSystem()).path == "raw/a.jpg"

@@ -28,12 +28,30 @@ def test_the_file_that_cannot_be_read_is_the_one_that_is_named(tmp_path: Path) -
 
     with open_tensors(paths[0]) as file, open_tensors(paths[1]):
         file._read = broken
-        with pytest.raises(ModelError, match=r"a\.safetensors: damaged"), atomic_path(tmp_path / "out.safetensors"):
+        told = pytest.raises(ModelError, match=r"a\.safetensors: cannot read .Input/output")
+        with told, atomic_path(tmp_path / "out.safetensors"):
             file.read("x")
     with pytest.raises(KeyError), open_tensors(paths[0]):
         raise KeyError("the caller's")
     with pytest.raises(SafetensorError), open_tensors(paths[0]):
         raise SafetensorError("another file's")
+
+
+@pytest.mark.parametrize("name", ["m.pth", "m.safetensors"])
+def test_a_failed_download_is_told_as_such(tmp_path: Path, name: str) -> None:
+    for content, told in ((b"<!DOCTYPE html><html>", "a web page, not a model"), (b"", "the file is empty")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError, match=told):
+            read_pickle(tmp_path / name)
+        with pytest.raises(ModelError, match=told), open_tensors(tmp_path / name):
+            pass
+
+
+def test_a_file_that_is_not_there_is_not_told_as_damaged(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"gone\.pth: cannot read .No such file"):
+        read_pickle(tmp_path / "gone.pth")
+    with pytest.raises(ModelError, match=r"gone\.pth: cannot read .No such file"), open_tensors(tmp_path / "gone.pth"):
+        pass
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

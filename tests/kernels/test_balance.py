@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantface_core.kernels.balance import branch_codes, branch_values, channel_scale, low_rank, stored_values
+from quantface_core.kernels.balance import (
+    branch_codes,
+    branch_values,
+    branch_weight,
+    channel_scale,
+    low_rank,
+    stored_values,
+)
 from quantface_core.kernels.hadamard import Rotation, largest_block, rotate
 
 
@@ -72,3 +80,12 @@ def test_a_branch_in_eight_bits_is_near_and_stored_again_the_same(
     assert torch.equal(again[1], scale)
     assert torch.equal(stored_values(half, 8), values)
     assert torch.equal(stored_values(half, 16), half.half())
+
+
+@pytest.mark.parametrize("shape", [(), (3, 3)])
+def test_a_branch_adds_its_product_to_the_weight(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    down, up = torch.randn(4, 16, *shape, generator=generator), torch.randn(8, 4, generator=generator)
+    expected = torch.einsum("or,rc...->oc...", up.double(), down.double())
+    torch.testing.assert_close(branch_weight(down, up).double(), expected, rtol=1e-5, atol=1e-5)
+    assert branch_weight(down.half(), up.half()).dtype == torch.float32

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from quantface_core.errors import ConfigError
 from quantface_core.kernels.bitpack import pack, packed_size, unpack
-from quantface_core.kernels.quantize import BITS
-from quantface_core.types import widths_in_words
+from quantface_core.types import BITS, widths_in_words
 
 
 @settings(max_examples=200, deadline=None)

@@ -103,5 +103,5 @@ PINNED = [1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0, 1.0, -
 
 
 def test_another_width_is_refused() -> None:
-    with pytest.raises(ConfigError, match="64 channels cannot turn 63"):
+    with pytest.raises(ConfigError, match="64 channels cannot be applied to 63"):
         rotate(torch.zeros(2, 63), Rotation(64, 64, 0))

@@ -10,6 +10,7 @@ from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import largest_code
 from quantface_core.kernels.weight import LowBitWeight
+from tests.kernels.backends import conv2d_spec, linear_spec
 
 
 def weight(shape: tuple[int, ...], bits: int, full: bool = False) -> LowBitWeight:
@@ -26,23 +27,24 @@ def decibels(found: torch.Tensor, exact: torch.Tensor) -> float:
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), [(3, 3), (4, 4), (4, 6), (6, 6), (8, 8)])
 def test_results_are_rounded_once_more(weight_bits: int, activation_bits: int) -> None:
     x = torch.randn(40, 640, generator=torch.Generator().manual_seed(0))
-    linear = weight((48, 640), weight_bits), activation_bits, 0.9, torch.linspace(-1, 1, 48)
-    assert torch.equal(half.Linear(*linear).codes(x)[0], reference.Linear(*linear).codes(x)[0])
-    assert decibels(half.Linear(*linear)(x), reference.Linear(*linear)(x)) > 65  # bfloat16's rounding is some 50
+    linear = linear_spec(weight((48, 640), weight_bits), activation_bits, 0.9, bias=torch.linspace(-1, 1, 48))
+    assert torch.equal(half.Linear(linear).codes(x)[0], reference.Linear(linear).codes(x)[0])
+    assert decibels(half.Linear(linear)(x), reference.Linear(linear)(x)) > 65  # bfloat16's rounding is some 50
     maps = torch.randn(2, 64, 9, 10, generator=torch.Generator().manual_seed(1))
-    conv = weight((24, 64, 3, 3), weight_bits), activation_bits, 0.9, (1, 1), (1, 1), torch.linspace(-1, 1, 24)
-    ours, plain = half.Conv2d(*conv), reference.Conv2d(*conv)
+    more = {"padding": (1, 1), "bias": torch.linspace(-1, 1, 24)}
+    conv = conv2d_spec(weight((24, 64, 3, 3), weight_bits), activation_bits, 0.9, **more)
+    ours, plain = half.Conv2d(conv), reference.Conv2d(conv)
     assert decibels(ours(maps), plain(maps)) > 65
     assert decibels(ours.forward_upsampled(maps), plain.forward_upsampled(maps)) > 65
 
 
 def test_the_largest_sums_fit() -> None:
     """Of codes all at their limit, over as many inputs as the widest layers have."""
-    given = weight((4, 23040), 8, full=True), 8, 1.0
+    spec = linear_spec(weight((4, 23040), 8, full=True), 8)
     x = torch.full((2, 23040), -3.0)
-    found = half.Linear(*given)(x)
+    found = half.Linear(spec)(x)
     assert found.isfinite().all()
-    torch.testing.assert_close(found, reference.Linear(*given)(x), rtol=2**-10, atol=0)
+    torch.testing.assert_close(found, reference.Linear(spec)(x), rtol=2**-10, atol=0)
 
 
 def test_a_card_whose_float16_is_broken_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +61,10 @@ def test_a_card_whose_float16_is_broken_is_known(monkeypatch: pytest.MonkeyPatch
 
 def test_it_stands_in_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not on cpu" in str(half.unavailable(torch.device("cpu")))
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert (
+        half.unavailable(torch.device("cuda")) == "it runs on NVIDIA GPUs, and this build of torch is for others (ROCm)"
+    )
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "no NVIDIA GPU" in str(half.unavailable(torch.device("cuda")))

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from quantface_core.errors import ConfigError
 from quantface_core.kernels.quantize import (
     ASYMMETRIC_BITS,
-    BITS,
     byte_of_zero,
     code_range,
     dequantize,
@@ -18,7 +17,7 @@ from quantface_core.kernels.quantize import (
     per_token_scale,
     quantize,
 )
-from quantface_core.types import widths_in_words
+from quantface_core.types import BITS, widths_in_words
 
 
 @pytest.mark.parametrize(("bits", "limit"), [(3, 3), (4, 7), (6, 31), (8, 127)])

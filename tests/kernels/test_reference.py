@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantface_core.kernels.quantize import BITS, dequantize, largest_code, per_channel_scale, per_token_scale, quantize
+from quantface_core.kernels.quantize import dequantize, largest_code, per_channel_scale, per_token_scale, quantize
 from quantface_core.kernels.reference import conv2d_sums, linear_sums, scale_rows
+from quantface_core.types import BITS
 
 widths = st.sampled_from(list(BITS))
 

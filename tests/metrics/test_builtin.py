@@ -16,7 +16,7 @@ from torch import Tensor
 
 from quantface_core.degrade import degrade
 from quantface_core.errors import ImageError
-from quantface_core.metrics import BUILTIN_METRICS, LOWER_BETTER, ms_ssim, psnr
+from quantface_core.metrics import BUILTIN_METRICS, ms_ssim, psnr
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def test_a_picture_is_most_like_itself(name: str, faces: tuple[Tensor, Tensor]) 
     degraded, originals = faces
     same, other = BUILTIN_METRICS[name](originals, originals), BUILTIN_METRICS[name](degraded, originals)
     assert same.shape == (2,)
-    better = same < other if name in LOWER_BETTER else same > other
+    better = same < other if BUILTIN_METRICS[name].lower_better else same > other
     assert better.all()
     ideal = {"psnr": 120.0, "gmsd": 0.0}.get(name, 1.0)
     torch.testing.assert_close(same, torch.full((2,), ideal), atol=1e-4, rtol=0)
@@ -53,12 +53,12 @@ def test_gradients_are_finite_and_lead_to_the_reference(name: str, faces: tuple[
         assert torch.isfinite(pictures.grad).all()
     pictures = faces[0].clone().requires_grad_()
     BUILTIN_METRICS[name](pictures, faces[1]).sum().backward()
-    step = pictures.grad / pictures.grad.abs().max() * (1e-3 if name not in LOWER_BETTER else -1e-3)
+    step = pictures.grad / pictures.grad.abs().max() * (1e-3 if not BUILTIN_METRICS[name].lower_better else -1e-3)
     before, after = (
         BUILTIN_METRICS[name](faces[0], faces[1]).sum(),
         BUILTIN_METRICS[name](faces[0] + step, faces[1]).sum(),
     )
-    assert (after < before) if name in LOWER_BETTER else (after > before)
+    assert (after < before) if BUILTIN_METRICS[name].lower_better else (after > before)
 
 
 def test_psnr_is_decibels_of_the_error() -> None:
@@ -81,10 +81,10 @@ for name in ("nms", "qnms"):
 from quantface_core.metrics import BUILTIN_METRICS, full_reference, pyiqa_metric
 a, b = torch.load(sys.argv[1], weights_only=True)
 found = {name: (BUILTIN_METRICS[name](a, b).tolist(), pyiqa_metric(name)(a, b).tolist()) for name in BUILTIN_METRICS}
-metric, lower = full_reference("nlpd")
+metric = full_reference("nlpd")
 leaf = a.clone().requires_grad_()
 metric(leaf, b).sum().backward()
-found["gradient"] = [bool(torch.isfinite(leaf.grad).all()), float(leaf.grad.abs().max()), lower]
+found["gradient"] = [bool(torch.isfinite(leaf.grad).all()), float(leaf.grad.abs().max()), metric.lower_better]
 print(json.dumps(found))
 """
 

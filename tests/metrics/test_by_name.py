@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from quantface_core.errors import QuantFaceError, UsageError
-from quantface_core.metrics import by_name, frechet_distance, full_reference, gmsd, pyiqa_metric
+from quantface_core.metrics import Metric, by_name, frechet_distance, full_reference, gmsd, pyiqa_metric
 
 
 class _Model(nn.Module):
@@ -42,9 +42,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict]]]:
         calls.append((name, options))
         if name == "odd":
             raise OSError("no network\nand a long story")
-        return _Model(modes[name])
+        pyiqa.latest = _Model(modes[name])
+        return pyiqa.latest
 
-    monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create, list_models=lambda: list(modes)))
+    pyiqa = SimpleNamespace(create_metric=create, list_models=lambda: list(modes), latest=None)
+    monkeypatch.setitem(sys.modules, "pyiqa", pyiqa)
     for cached in (pyiqa_metric, by_name._fid):
         cached.cache_clear()
     yield calls
@@ -58,23 +60,23 @@ def _pictures(value: float, side: int = 8) -> Tensor:
 
 def test_ours_come_without_pyiqa(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    assert full_reference("gmsd") == (gmsd, True)
+    assert full_reference("gmsd") == Metric("gmsd", gmsd, lower_better=True)
     pyiqa_metric.cache_clear()
     with pytest.raises(UsageError, match=r"lpips needs pyiqa.*pip install pyiqa.*commercial.*ms_ssim"):
         full_reference("lpips")
 
 
 def test_a_metric_is_made_once_and_gives_a_gradient_to_the_pictures_alone(made: list) -> None:
-    metric, lower_better = full_reference("lpips")
-    assert full_reference("lpips")[0] is metric
+    metric = full_reference("lpips")
+    assert full_reference("lpips") is metric
     assert made == [("lpips", {"as_loss": True, "loss_reduction": "none"})]
-    assert lower_better
+    assert metric.lower_better
     pictures = _pictures(0.5).requires_grad_()
     scores = metric(pictures, _pictures(0.25))
     torch.testing.assert_close(scores, torch.full((2,), 0.125))
     scores.sum().backward()
     assert pictures.grad.abs().min() > 0
-    assert metric._model.weight.grad is None
+    assert sys.modules["pyiqa"].latest.weight.grad is None
 
 
 def test_licence_and_size_are_announced_before_a_download(made: list, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,12 +100,12 @@ def test_a_file_of_parameters_spares_the_download(made: list, caplog: pytest.Log
 def test_what_cannot_be_is_refused_with_advice() -> None:
     with pytest.raises(UsageError, match="did you mean lpips"):
         full_reference("lpipz")
-    with pytest.raises(UsageError, match="one picture alone"):
+    with pytest.raises(UsageError, match="a single image"):
         full_reference("niqe")
-    with pytest.raises(UsageError, match=r"cannot make odd: no network$"):
+    with pytest.raises(UsageError, match=r"cannot create odd: no network$"):
         full_reference("odd")
     with pytest.raises(QuantFaceError, match=r"lpips fails.*too small"):
-        full_reference("lpips")[0](_pictures(0, side=2), _pictures(0, side=2))
+        full_reference("lpips")(_pictures(0, side=2), _pictures(0, side=2))
 
 
 @pytest.mark.usefixtures("made")

@@ -49,7 +49,7 @@ def test_nothing_is_kept_on_a_processor_nor_for_gradients() -> None:
     with torch.no_grad():
         assert cache(torch.ones(2, 4), (), lambda x: x + 1).shape == (2, 4)
     cache(torch.ones(2, 4, device="meta"), (), lambda x: x + 1)
-    assert cache.kept is None
+    assert cache.cached is None
 
 
 def test_a_model_s_caches_are_found_and_copies_start_empty() -> None:

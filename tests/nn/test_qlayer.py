@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -16,14 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from quantface_core.errors import ConfigError
-from quantface_core.kernels import reference
-from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.nn.qconv2d import QuantConv2d
-from quantface_core.nn.qlayer import QuantLayer
 from quantface_core.nn.qlinear import QuantLinear, project
 from quantface_core.nn.swap import empty_like, quant_layers, quantizable, swap
 from quantface_core.types import LayerFormat
-from tests.nn.layers import AVAILABLE, CPU, balanced
+from tests.nn.layers import AVAILABLE, balanced
 
 
 @settings(max_examples=20, deadline=None)
@@ -125,6 +119,12 @@ def test_a_copy_holds_no_more_than_the_layer_did(layer: nn.Module) -> None:
     assert len(pickle.dumps(low)) < 1.2 * before
 
 
+def test_a_memory_format_leaves_the_branch_as_files_hold_it() -> None:
+    low, _ = balanced(nn.Conv2d(64, 8, 3, padding=1), 4, 5)
+    low.to(memory_format=torch.channels_last)
+    assert all(buffer.is_contiguous() for buffer in low.buffers())
+
+
 def test_layers_are_emptied_and_shared_as_modules_are() -> None:
     low, _ = balanced(nn.Linear(64, 8), 4, 5)
     x = torch.randn(3, 64)
@@ -143,34 +143,6 @@ def test_maps_smaller_than_the_kernel_are_refused_as_torch_does() -> None:
     for convolution in (layer, low):
         with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
             convolution(torch.randn(1, 16, 4, 8))
-
-
-def test_threads_that_ask_at_once_prepare_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    low, _ = balanced(nn.Linear(64, 8), 4, 5)
-    x, made, make = torch.randn(3, 64), [], QuantLinear._make_kernel
-    with torch.no_grad():
-        expected = low(x)
-    low.release()
-
-    def slowly(layer: QuantLinear, backend: Any) -> Any:
-        made.append(layer)
-        time.sleep(0.05)
-        return make(layer, backend)
-
-    monkeypatch.setattr(QuantLinear, "_make_kernel", slowly)
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: low(x).detach(), range(4)))
-    assert len(made) == 1
-    assert all(torch.equal(result, expected) for result in results)
-
-
-def test_a_preferred_backend_is_kept_when_a_model_moves() -> None:
-    low, _ = balanced(nn.Linear(64, 8), 4, 5)
-    low.prepare(reference, preferred=True)
-    assert isinstance(low.to("cpu").kernel(), reference.Linear)
-    assert isinstance(copy.deepcopy(low).kernel(), reference.Linear)
-    low._preferred = "triton"  # which the CPU cannot run
-    assert isinstance(low.to("cpu").kernel(), choose_backend(CPU).Linear)
 
 
 def test_swap_replaces_by_name_and_refuses_unknown_names() -> None:
@@ -226,12 +198,6 @@ def test_a_remembered_result_is_of_this_input_and_these_weights() -> None:
         assert torch.equal(copy.deepcopy(layer).cached(x), layer(x))
 
 
-def exchanged(layer: QuantLayer) -> None:
-    """Every buffer replaced past `_apply`, as a host's memory manager does that uploads them anew for every run."""
-    for name, buffer in layer._buffers.items():
-        layer._buffers[name] = None if buffer is None else buffer.clone()
-
-
 @pytest.mark.parametrize("layer", [nn.Linear(32, 16), nn.Conv2d(32, 16, 3, padding=1)], ids=["linear", "convolution"])
 def test_a_branch_in_integers_computes_what_its_values_do(layer: nn.Linear | nn.Conv2d) -> None:
     low, _ = balanced(layer, rank=4, seed=0, branch_bits=8)
@@ -245,37 +211,3 @@ def test_a_branch_in_integers_computes_what_its_values_do(layer: nn.Linear | nn.
     expected = before.clone()
     expected.movedim(1, -1)[..., 2:9] *= factors
     torch.testing.assert_close(low(x), expected, atol=5e-3, rtol=5e-3)
-
-
-@pytest.mark.parametrize("layer", [nn.Linear(32, 16), nn.Conv2d(32, 16, 3, padding=1)], ids=["linear", "convolution"])
-def test_exchanged_buffers_are_the_ones_that_compute(layer: nn.Module) -> None:
-    low, _ = balanced(layer, rank=4, seed=0)
-    x = torch.randn(2, 32, 6, 6) if isinstance(layer, nn.Conv2d) else torch.randn(3, 32)
-    before, kernel = low(x), low.kernel()
-    exchanged(low)
-    assert torch.equal(low(x), before)
-    assert low.kernel() is not kernel
-    kernel = low.kernel()
-    low(x)
-    assert low.kernel() is kernel  # made once
-    low._buffers["up"] = torch.zeros_like(low.up)
-    assert not torch.equal(low(x), before)
-
-
-@pytest.mark.parametrize("layer", [nn.Linear(32, 16), nn.Conv2d(32, 16, 3, padding=1)], ids=["linear", "convolution"])
-def test_a_layer_that_moves_leaves_nothing_behind(layer: nn.Module) -> None:
-    low, _ = balanced(layer, rank=4, seed=0)
-    low.fuse_upsample = True
-    x = torch.randn(1, 32, 6, 6)
-    with torch.no_grad():
-        low.forward_upsampled(x) if isinstance(layer, nn.Conv2d) else low.cached(x.view(1, -1, 32))
-    low.to("cpu")
-    kept = [value for name, value in vars(low).items() if name not in ("_buffers", "_parameters", "_modules")]
-    assert not any(isinstance(v, torch.Tensor) or (isinstance(v, dict | tuple | list) and _holds(v)) for v in kept)
-    assert low._kernel is None
-    assert low._transform is None
-
-
-def _holds(values: object) -> bool:
-    inside = values.values() if isinstance(values, dict) else values
-    return any(isinstance(v, torch.Tensor) or (isinstance(v, dict | tuple | list) and _holds(v)) for v in inside)

@@ -54,7 +54,7 @@ def test_a_state_of_another_format_is_refused_and_one_that_names_none_is_loaded(
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     model = nn.Sequential(low.like(replace(low.format, seed=7)))
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(RuntimeError, match=r"0 was quantized to another format \(seed 0, here 7\): load_quantized"):
+    with pytest.raises(RuntimeError, match=r"0 was quantized to another format \(seed 0, here 7\): use load_quantized"):
         model.load_state_dict(state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     model.load_state_dict(dict(state))

@@ -22,6 +22,11 @@ from tests.nodes.comfyui import ComfyUI
 from tests.published import FILES
 
 ROOT = Path(__file__).parents[2]
+RESTORE = {
+    "faces": "all", "positions": "0", "order": "left-to-right", "strength": 1.0, "color": "wavelet", "upscale": "1",
+    "min_confidence": 0.7, "min_size": 0, "feather": 0.32, "smoothing": 0.0, "batch_size": 0, "blend": "strength",
+    "seed": -1,
+}  # fmt: skip
 
 
 class _Socket:
@@ -192,6 +197,23 @@ def load(nodes: dict[str, Any]) -> Any:
         return nodes["QuantFace_LoadModel"].execute(model=model, precision="auto", backend="auto").args[0]
 
     return loaded
+
+
+@pytest.fixture
+def restore(nodes: dict[str, Any], load: Any) -> Any:
+    """A function from pictures, a model and changed settings to Restore Face's outputs and its preview."""
+
+    def restored(image: torch.Tensor, model: Any = None, **changes: Any) -> tuple[Any, ...]:
+        node = nodes["QuantFace_RestoreFace"]
+        result = node.execute(fr_model=model or load(), image=image, **{**RESTORE, **changes})
+        return (*result.args, result.ui)
+
+    return restored
+
+
+@pytest.fixture
+def photo(astronaut: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(astronaut.astype(np.float32) / 255)[None]
 
 
 @pytest.fixture(scope="module")

@@ -179,7 +179,7 @@ def test_the_chart_tells_each_layers_bits(page: Page) -> None:
     chart, told = (page.page.locator(f".quantface-bits {part}") for part in ("[role=img]", ".quantface-told"))
     chart.hover()
     page.shot("chart")
-    assert "4 bits weights" in told.inner_text()
+    assert "4-bit weights" in told.inner_text()
     before = told.inner_text()
     chart.press("ArrowRight")
     assert told.inner_text() != before

@@ -128,9 +128,9 @@ def test_what_does_not_fit_is_told(crop: Any, paste: Any, three: torch.Tensor) -
         paste(where, crops[:2])
     with pytest.raises(Exception, match=r"square .* got 128x64"):
         paste(where, crops[:, :64])
-    with pytest.raises(Exception, match="crops: they hold NaN"):
+    with pytest.raises(Exception, match="crops: they contain NaN"):
         paste(where, crops * float("nan"))
-    with pytest.raises(Exception, match="connect the treated crops"):
+    with pytest.raises(Exception, match="connect the processed crops"):
         paste(where, None)
     with pytest.raises(Exception, match="positions 3: there are faces 0 to 2"):
         crop(three, faces="positions", positions="3")

@@ -108,7 +108,7 @@ def test_a_workflow_that_links_its_folder_says_that_new_pictures_are_not_noticed
             assert any("not noticed" in node["widgets_values"][0] for node in listed if node["type"] == "MarkdownNote")
     folders = [i for node in nodes.values() for i in node.define_schema().inputs if i.id == "folder"]
     assert folders
-    assert all("not where another node gives it" in i.options["tooltip"] for i in folders)
+    assert all("not if another node supplies it" in i.options["tooltip"] for i in folders)
 
 
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda p: p.stem)

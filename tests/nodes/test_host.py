@@ -53,7 +53,7 @@ WRONG = [
     ("Restore a photo", "positions", "first", "positions 'first': give whole numbers"),
     ("Restore a photo", "model", "gone.safetensors", "not in models/quantface"),
     ("Your own 4-bit model", "limits", "vae=9", "limits: "),
-    ("Your own 4-bit model", "name", "../evil", "use letters"),
+    ("Your own 4-bit model", "name", "../evil", "use only letters"),
 ]
 
 

@@ -150,23 +150,23 @@ def test_faces_come_from_a_folder_or_from_photos(
 ) -> None:
     import cv2
 
-    faces = __import__("custom_nodes_quantface.nodes.faces", fromlist=["source"])
+    faces = __import__("custom_nodes_quantface.nodes.faces", fromlist=["x"])
     load_faces = __import__("custom_nodes_quantface.quantface_core.pipelines.faces", fromlist=["x"]).load_faces
 
-    def gather(*given: Any) -> torch.Tensor:
-        return load_faces(faces.source(*given), 64)
+    def gather(given: torch.Tensor | None, *named: Any) -> torch.Tensor:
+        return load_faces(faces.face_source(*named, faces=given), 64)
 
     folder = host.models / "input" / "mine"
     folder.mkdir(parents=True)
     cv2.imwrite(str(folder / "a.png"), astronaut[..., ::-1])
-    first = faces.fingerprint("mine")
+    first = faces.FacesNode.fingerprint_inputs("mine")
     whole = gather(None, "mine", 5, False, False)
     assert whole.shape == (1, 3, 64, 64)
     found = gather(None, "mine", 5, True, False)
     assert found.shape == (1, 3, 64, 64)
     assert not torch.equal(found, whole)
     cv2.imwrite(str(folder / "b.png"), astronaut[:200, :, ::-1])
-    assert faces.fingerprint("mine") != first
+    assert faces.FacesNode.fingerprint_inputs("mine") != first
     with pytest.raises(Exception, match=r"b\.png is 512x200.*find_faces"):
         gather(None, "mine", 5, False, False)
     batch = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))

@@ -19,13 +19,15 @@ from PIL import Image
 
 from quantface_core.faces.boxes import face_in_box
 from quantface_core.io.atomic import atomic_path
+from quantface_core.options import RestoreOptions
 from quantface_core.pipelines import restore as pipeline
 from quantface_core.pipelines.archive import restore_archive
 from quantface_core.pipelines.callbacks import PipelineCallbacks
 from quantface_core.pipelines.jobs import Job, find_photos, plan_jobs
+from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest, restore
 from quantface_core.pipelines.restore_file import FileRequest, restore_file
-from quantface_core.types import Face, Pixels, RestoreOptions
+from quantface_core.types import Face, Pixels
 from tests.stages.flicker import Flicker
 
 COUNT, BROKEN = 12, (3, 7)
@@ -41,7 +43,7 @@ class Middle:
 
 @pytest.fixture(autouse=True)
 def instant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "ready", lambda *_: Flicker())
+    monkeypatch.setattr(pipeline, "load_for", lambda _: Flicker())
     monkeypatch.setattr(pipeline, "_Detectors", Middle)
 
 
@@ -64,7 +66,7 @@ def asked(archive: Path, output: Path, compare: bool = False, **options: Any) ->
     model.write_bytes(b"a model's bytes")
     jobs = plan_jobs(find_photos([str(archive)], recursive=True), output, compare)
     chosen = RestoreOptions(**{"strength": 1.0, **options})
-    return RestoreRequest(jobs, model, chosen, torch.device("cpu"))
+    return RestoreRequest(jobs, Execution(model, torch.device("cpu")), chosen)
 
 
 def made(folder: Path) -> dict[str, bytes]:

@@ -19,15 +19,16 @@ from quantface_core.cli.main import main
 from quantface_core.errors import UsageError
 from quantface_core.io.checkpoint import save_restorer
 from quantface_core.io.stores import GONE, Place, locate, read, stamp, write
+from quantface_core.options import RestoreOptions
 from quantface_core.pipelines.archive import MANIFEST
 from quantface_core.pipelines.bulk import _manifest as bulk_manifest
 from quantface_core.pipelines.bulk import _pending as pending
 from quantface_core.pipelines.bulk_plan import plan_bulk
 from quantface_core.pipelines.done import record_of
 from quantface_core.pipelines.jobs import find_photos, plan_jobs
+from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest, restore
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.types import RestoreOptions
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
 from pyarrow import fs  # noqa: E402
@@ -87,7 +88,7 @@ def test_folders_uris_and_tables_lead_to_the_same_photos(folder: Path, tmp_path:
     with pytest.raises(UsageError, match="would overwrite a source"):
         plan_bulk([folder.as_uri()], str(folder), recursive=True)
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(UsageError, match="no pictures there"):
+    with pytest.raises(UsageError, match="no photos found"):
         plan_bulk([(tmp_path / "nothing").as_uri()], output)
 
 
@@ -168,7 +169,7 @@ def test_results_that_were_there_before_are_left_ever_after(compare: bool) -> No
         with bulk_manifest(plan.output) as manifest:
             assert [photo.name for photo in pending(plan, manifest, "key")] == ["b.png"]
             manifest.add(SETTINGS)
-            manifest.add(record_of(PhotoResult("b.png", None, "broken", 0.0), "b.png", "in/b.png", "key", GONE, ""))
+            manifest.add(record_of(PhotoResult("in/b.png", None, "broken", 0.0), "b.png", "key"))
 
 
 def test_what_is_missing_is_told_in_a_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +197,7 @@ def test_what_cannot_go_with_ray_is_refused_first(
     command = ["restore", "--ray", "local", "-r", "-o", str(out)]
     for sources, report in ((folder, photo), (folder, out / "y0" / "0.png"), (table, photo), (table, table)):
         assert main([*command, str(sources), "--json", str(report)]) == 2
-        assert "would overwrite what is read or made here" in capsys.readouterr().err
+        assert "would overwrite a file that is read or written here" in capsys.readouterr().err
     assert photo.read_bytes() == before
     for films in (["film.mp4"], [str(folder), "--resume"], [str(folder), "--from", "1"]):
         assert main([*command, *films]) == 2
@@ -240,7 +241,7 @@ def test_a_killed_worker_loses_nothing_and_results_are_one_process_s(
 
     model = tmp_path / "tiny.safetensors"
     save_restorer(tiny, model)
-    request = RestoreRequest((), model, RestoreOptions(strength=1.0), torch.device("cpu"), threads=1)
+    request = RestoreRequest((), Execution(model, torch.device("cpu"), threads=1), RestoreOptions(strength=1.0))
     one, many = tmp_path / "one", tmp_path / "many"
     before = torch.get_num_threads()
     jobs = plan_jobs(find_photos([str(folder)], recursive=True), one, compare=False)

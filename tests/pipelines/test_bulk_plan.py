@@ -114,18 +114,20 @@ def test_what_would_lie_outside_the_output_is_refused() -> None:
 
 
 def test_rows_that_name_no_file_are_left_out_and_told(album: Path) -> None:
-    rows = ("/", ".", "..", "sub/..", "file:///", "a.jpg")
+    rows = ("/", ".", "..", "sub/..", "file:///", "sub/", "a.jpg/.", "file:///sub/", "a.jpg")
     plan = plan_bulk([table(album, *rows)], str(album.parent / "out"))
     assert [photo.name for photo in plan.photos] == ["a.jpg"]
-    assert list(plan.skipped.values()) == [5]
+    assert list(plan.skipped.values()) == [8]
 
 
 def test_an_argument_without_pictures_is_refused_wherever_it_stands(album: Path) -> None:
     (album.parent / "empty").mkdir()
     empty, full = f"file://{album.parent}/empty", table(album, "a.jpg")
     for sources in ([empty, full], [full, empty], [full, table(album.parent / "roots", "/")]):
-        with pytest.raises(UsageError, match="no pictures there"):
+        with pytest.raises(UsageError, match="no photos found"):
             plan_bulk(sources, str(album.parent / "out"))
+    with pytest.raises(UsageError, match=r"no photos found \(skipped: 1 rows of tables that name no file\)"):
+        plan_bulk([table(album.parent / "roots", "sub/")], str(album.parent / "out"))
     assert len(plan_bulk([full, str(album)], str(album.parent / "out")).photos) == 1  # known already, but there
 
 

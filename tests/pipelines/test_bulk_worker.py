@@ -13,11 +13,12 @@ import torch
 
 from quantface_core.errors import QuantFaceError
 from quantface_core.io.stores import Place
+from quantface_core.options import RestoreOptions
 from quantface_core.pipelines import bulk_worker
 from quantface_core.pipelines.bulk_plan import BulkPhoto, BulkPlan
 from quantface_core.pipelines.bulk_worker import Attempts, BulkTask, Done, Worker
+from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest
-from quantface_core.types import RestoreOptions
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
 ray = pytest.importorskip("ray", reason="needs the extra ray")
@@ -48,15 +49,14 @@ def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
             yield PhotoResult(job.source, None, "", 0.0)
 
     monkeypatch.setattr(bulk_worker, "restore_with", restored)
-    monkeypatch.setattr(bulk_worker, "ready", lambda *_: None)
-    monkeypatch.setattr(bulk_worker, "compute_by", lambda _: None)
+    monkeypatch.setattr(bulk_worker, "load_for", lambda _: None)
     monkeypatch.setattr(ray, "get", lambda value: value)
 
 
 def outcomes(*names: str) -> dict[str, str]:
     """Errors of one batch's photos, as Ray restarts the worker until it comes back."""
     photos = [BulkPhoto(0, name, name, None, name) for name in names]
-    request = RestoreRequest((), Path("model.safetensors"), RestoreOptions(), torch.device("cpu"))
+    request = RestoreRequest((), Execution(Path("model.safetensors"), torch.device("cpu")), RestoreOptions())
     task = BulkTask(BulkPlan(Place(None, "out", "out"), [None]), request, "")
     attempts, batch = _Beside(), {"photo": [pickle.dumps(photo) for photo in photos]}
     for _ in range(20):

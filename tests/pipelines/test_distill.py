@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,14 @@ from torch import Tensor
 
 from quantface_core.errors import ModelError, UsageError
 from quantface_core.nn.swap import quant_layers
-from quantface_core.pipelines.distill import DistillRequest, DistillResult, distill
+from quantface_core.pipelines.distill import DistillRequest, DistillResult, distill, noted
 from quantface_core.pipelines.models import LoadedModel
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
-from quantface_core.train.distill import DistillReport
-from quantface_core.types import DistillSettings, QuantizeSettings, TrainerSettings
+from quantface_core.train.training import TrainingReport
+from quantface_core.types import RestorerDistillConfig, RestorerQuantConfig, TrainerConfig
 
-SETTINGS = DistillSettings(TrainerSettings(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
+SETTINGS = RestorerDistillConfig(TrainerConfig(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
 
 
 def train(
@@ -30,7 +30,7 @@ def train(
     teacher: OneStepRestorer,
     images: Tensor,
     val_images: Tensor,
-    settings: DistillSettings,
+    settings: RestorerDistillConfig,
     folder: Path,
 ) -> None:
     faces, models = torch.cat([images, val_images]), (LoadedModel("low", low), LoadedModel("full", teacher))
@@ -40,7 +40,7 @@ def train(
 def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], QuantizeSettings(4, 4, rank=4))
+    quantize_restorer(low, statistics, images[:1], RestorerQuantConfig(4, 4, rank=4))
     other, teacher = copy.deepcopy(low), copy.deepcopy(tiny)
     next(iter(quant_layers(other).values())).weight_scale *= 1.01
     next(teacher.parameters()).data *= 1.01
@@ -55,7 +55,7 @@ def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path:
 def test_a_state_that_lacks_something_is_refused_by_its_files_name(tiny: OneStepRestorer, tmp_path: Path) -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], QuantizeSettings(4, 4, rank=4))
+    quantize_restorer(low, statistics, images[:1], RestorerQuantConfig(4, 4, rank=4))
     train(copy.deepcopy(low), tiny, images[:1], images[:0], SETTINGS, tmp_path)
     file = tmp_path / "state.safetensors"
     with safe_open(file, framework="pt") as opened:
@@ -69,11 +69,16 @@ def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_p
     """A file whose rank is, nothing loads."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], QuantizeSettings(4, 4, rank=8))
+    quantize_restorer(low, statistics, images[:1], RestorerQuantConfig(4, 4, rank=8))
     train(low, tiny, images[:1], images[:0], replace(SETTINGS, rank=64), tmp_path / "run")
     ranks = {layer.shape: layer.format.rank for layer in quant_layers(low).values()}
     assert max(ranks.values()) == 32  # in place of 8 + 64
     assert all(rank <= min(shape[0], torch.Size(shape[1:]).numel()) for shape, rank in ranks.items())
+
+
+def test_a_files_note_has_every_setting() -> None:
+    config = RestorerDistillConfig(rank=3)
+    assert noted(config, "blocks") == {**asdict(config), "mode": "blocks"}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,6 @@ def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_p
 def test_a_training_that_helps_nowhere_says_what_to_do(
     scores: tuple[float, ...], kept: bool, tiny: OneStepRestorer
 ) -> None:
-    report = DistillReport((1.0,), tuple(enumerate(scores)))
+    report = TrainingReport((1.0,), tuple(enumerate(scores)))
     result = DistillResult(LoadedModel("low", tiny), {"": report}, np.zeros((1, 1, 3), np.uint8))
     assert bool(result.advice) is kept

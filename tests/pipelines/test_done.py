@@ -10,9 +10,10 @@ from quantface_core.errors import ModelError
 from quantface_core.io.manifest import Manifest
 from quantface_core.io.stores import Stamp
 from quantface_core.pipelines.done import is_done, is_foreign, keep_foreign, record_of
+from quantface_core.pipelines.jobs import Origin
 from quantface_core.pipelines.restore import PhotoResult
 
-KNOWN = record_of(PhotoResult("a.png", None, "", 1.0), "a.png", "in/a.png", "key", Stamp(7, 100), "digest")
+KNOWN = record_of(PhotoResult("in/a.png", None, "", 1.0, Origin(Stamp(7, 100), "digest")), "a.png", "key")
 
 
 def test_the_same_photo_and_settings_are_done() -> None:
@@ -22,6 +23,11 @@ def test_the_same_photo_and_settings_are_done() -> None:
     assert not is_done(KNOWN, "key", Stamp(8, 100), lambda: "digest")
     assert not is_done(KNOWN, "other settings", Stamp(7, 100), lambda: "digest")
     assert not is_done({**KNOWN, "error": "broken"}, "key", Stamp(7, 100), lambda: "digest")
+
+
+def test_a_photo_that_could_not_be_fetched_is_recorded_without_its_origin() -> None:
+    record = record_of(PhotoResult("in/a.png", None, "in/a.png: gone", 0.5), "a.png", "key")
+    assert (record["source"], record["size"], record["mtime_ns"], record["sha256"]) == ("in/a.png", 0, 0, "")
 
 
 def test_a_photo_that_cannot_be_read_is_not_done() -> None:

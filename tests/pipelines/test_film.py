@@ -2,90 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("av")
 
-from quantface_core.errors import ImageError, UsageError, WriteError
-from quantface_core.faces.boxes import face_in_box
-from quantface_core.io.video import FilmReader, SegmentWriter
-from quantface_core.io.video.numbered import NumberedFrames
+from quantface_core.errors import ImageError, UsageError
+from quantface_core.io.video import SegmentWriter
 from quantface_core.pipelines import film
-from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
+from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
 from quantface_core.pipelines.film import restore_film
-from quantface_core.pipelines.film_request import FilmRequest
 from quantface_core.pipelines.film_sink import VideoSink
-from quantface_core.pipelines.film_state import FilmState, FrameDetections
-from quantface_core.types import Face, Pixels, RestoreOptions
 from tests.io.video.made import SUBTITLES, chapters_of, make, packet_times, subtitles_of, with_subtitles
+from tests.pipelines.films import COUNT, EXECUTION, Blobs, decoded, pictures, request, same, small, stop_after
 from tests.stages.flicker import Flicker
-
-COUNT = 30
-
-
-def pictures(count: int = COUNT) -> list[np.ndarray]:
-    """Blobs that cross a gray wall, under noise; after a cut, one on a lighter wall."""
-    draws = np.random.default_rng(0)
-    made = []
-    for number in range(count):
-        late = number >= count * 2 // 3
-        picture = np.full((96, 128, 3), 150 if late else 70, np.uint8)
-        picture[::8] += 20 if late else 0
-        picture[:, ::8] += 0 if late else 20
-        cv2.ellipse(picture, (30 + 3 * (number % 20), 48), (14, 20), 0, 0, 360, (230, 120, 100), -1)
-        made.append(np.clip(picture + draws.normal(0, 2, picture.shape), 0, 255).astype(np.uint8))
-    return made
-
-
-class Blobs:
-    """Finds reddish blobs, and counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def __call__(self, pixels: Pixels) -> Sequence[Face]:
-        self.asked += 1
-        red = (pixels[..., 0].astype(int) - pixels[..., 1] > 60).astype(np.uint8)
-        count, _, stats, _ = cv2.connectedComponentsWithStats(red)
-        boxes = [stats[i] for i in range(1, count) if stats[i][4] > 200]
-        return [replace(face_in_box(tuple(float(v) for v in box[:4])), score=0.9) for box in boxes]
-
-
-def request(source: Path, output: Path, **more: Any) -> FilmRequest:
-    options = {"options": RestoreOptions(strength=1.0, color="none"), "detector": Blobs(), "smoothing": 1.0, **more}
-    return FilmRequest(source, output, Flicker(), **{"settings": {"model": "flicker"}, **options})  # type: ignore[arg-type]
-
-
-def stop_after(frames: int) -> PipelineCallbacks:
-    def progress(told: Progress) -> None:
-        if told.done >= frames:
-            raise KeyboardInterrupt
-
-    return PipelineCallbacks(progress)
-
-
-def decoded(path: Path) -> list[np.ndarray]:
-    """RGB of 255."""
-    return [frame.rgb() / 257 for frame in FilmReader(path).frames()]
-
-
-def same(a: Path, b: Path) -> bool:
-    first, second = list(FilmReader(a).frames()), list(FilmReader(b).frames())
-    return len(first) == len(second) and all(
-        x.pts == y.pts and all(map(np.array_equal, x.planes, y.planes)) for x, y in zip(first, second, strict=True)
-    )
 
 
 def calls(patch: pytest.MonkeyPatch, of: type, name: str) -> list[Any]:
@@ -102,7 +40,7 @@ def calls(patch: pytest.MonkeyPatch, of: type, name: str) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film, "PART", 8)
+    small(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +55,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Restored in one piece."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(film, "PART", 8)
+        small(patch)
         path = tmp_path_factory.mktemp("whole") / "film.mp4"
         restore_film(request(source, path))
         yield path
 
 
 def test_a_film_comes_back_with_sound_and_times(source: Path, tmp_path: Path) -> None:
-    shown: list[Progress] = []
+    shown: list[StageProgress] = []
     result = restore_film(request(source, tmp_path / "out.mp4"), PipelineCallbacks(shown.append))
     for kind in ("video", "audio"):
         times = [[t for t, _ in packet_times(path, kind)] for path in (source, tmp_path / "out.mp4")]
@@ -135,7 +73,8 @@ def test_a_film_comes_back_with_sound_and_times(source: Path, tmp_path: Path) ->
     assert (result.frames, result.shots, result.codec) == (COUNT, 2, "h264")
     assert [(track.number, track.shot, track.frames) for track in result.tracks] == [(0, 0, 20), (1, 1, 10)]
     assert result.tracks[0].begins[0] < result.tracks[0].ends[0] - 40
-    assert result.to_dict()["tracks"][0]["done"] == "restored"
+    track = result.to_dict()["tracks"][0]
+    assert (track["taken"], track["done"]) == (result.tracks[0].applied_strength, "restored")
     before, after = decoded(source), decoded(tmp_path / "out.mp4")
     changed = np.abs(after[10] - before[10]).max(2)
     assert changed[40:56, 52:68].mean() > 5  # the face
@@ -175,62 +114,45 @@ def test_a_killed_run_goes_on_from_what_it_had_written(source: Path, whole: Path
     assert same(output, whole)
 
 
-def test_another_setting_is_not_mixed_into_a_film(source: Path, tmp_path: Path) -> None:
+def test_a_model_by_another_name_is_the_same(source: Path, whole: Path, tmp_path: Path) -> None:
+    output, copy = tmp_path / "out.mp4", tmp_path / "renamed"
+    with pytest.raises(KeyboardInterrupt):
+        restore_film(request(source, output), stop_after(10))
+    shutil.copy(EXECUTION.model, copy)
+    restore_film(request(source, output, resume=True, execution=replace(EXECUTION, model=copy)))
+    assert same(output, whole)
+
+
+def test_another_setting_is_not_mixed_into_a_film(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "out.mp4"
     with pytest.raises(KeyboardInterrupt):
         restore_film(request(source, output), stop_after(10))
     kept = output.read_bytes()
-    with pytest.raises(UsageError, match="--resume goes on with it"):
+    with pytest.raises(UsageError, match="continue it with resume"):
         restore_film(request(source, output))
     with pytest.raises(UsageError, match="another output, smoothing"):
         restore_film(request(source, output, resume=True, smoothing=2.0, crf=30))
     with pytest.raises(UsageError, match="another low_memory"):
-        restore_film(request(source, output, resume=True, settings={"model": "flicker", "low_memory": True}))
-    low = request(source, output, resume=True)
-    low.restorer.dtype = torch.bfloat16  # type: ignore[attr-defined]
+        restore_film(request(source, output, resume=True, execution=replace(EXECUTION, low_memory=True)))
+    (tmp_path / "model").write_text("another")
+    with pytest.raises(UsageError, match="another model"):
+        restore_film(request(source, output, resume=True, execution=replace(EXECUTION, model=tmp_path / "model")))
+    half = Flicker()
+    half.dtype = torch.bfloat16  # type: ignore[attr-defined]
+    monkeypatch.setattr(film, "load_for", lambda _: half)
     with pytest.raises(UsageError, match="another precision"):
-        restore_film(low)
-    assert output.read_bytes() == kept
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "words"),
-    [("settings.json", "[1]", "is not the state of a film"), ("found.jsonl", "[1, 0]\n", "is damaged: delete it")],
-)
-def test_a_damaged_state_is_told(source: Path, tmp_path: Path, file: str, content: str, words: str) -> None:
-    output = tmp_path / "out.mp4"
-    with pytest.raises(KeyboardInterrupt):
-        restore_film(request(source, output), stop_after(10))
-    (tmp_path / "out.mp4.part" / file).write_text(content)
-    with pytest.raises(UsageError, match=words):
         restore_film(request(source, output, resume=True))
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk to write to")
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    state = FilmState(tmp_path / "state", {}, resume=False)
-    state.close()
-    state._file = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
-    with pytest.raises(WriteError, match="No space left"):
-        state.add(FrameDetections(0, False, (), ()))
-    with suppress(OSError):
-        state._file.close()
-
-
-def test_a_state_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    FilmState(tmp_path / "state", {}, resume=False).close()
-    (tmp_path / "state" / "found.jsonl").unlink()
-    (tmp_path / "state" / "found.jsonl").mkdir()
-    with pytest.raises(WriteError, match="cannot write"):
-        FilmState(tmp_path / "state", {}, resume=True)
+    assert output.read_bytes() == kept
 
 
 def test_two_runs_do_not_share_a_state(source: Path, whole: Path, tmp_path: Path) -> None:
     output, refused = tmp_path / "out.mp4", []
 
-    def meanwhile(told: Progress) -> None:
+    def meanwhile(told: StageProgress) -> None:
         if told.done == 10:
-            with pytest.raises(UsageError, match="another process works on this film"):
+            with pytest.raises(UsageError, match="another process is working on this film"):
                 restore_film(request(source, output, resume=True))
             refused.append(told.done)
 
@@ -261,7 +183,7 @@ def test_stopped_while_a_frame_is_written(
     assert output.exists() != early
     assert early or len(decoded(output)) == 11
     monkeypatch.undo()
-    monkeypatch.setattr(film, "PART", 8)
+    small(monkeypatch)
     restore_film(request(source, output, resume=True))
     assert same(output, whole)
 
@@ -273,11 +195,11 @@ def test_what_stops_a_run_is_told_whatever_else_goes_wrong(
         raise IndexError("broken")
 
     told: list[str] = []
-    monkeypatch.setattr(VideoSink, "keep", broken)
+    monkeypatch.setattr(VideoSink, "write_partial", broken)
     callbacks = replace(stop_after(10), notify=told.append)
     with pytest.raises(KeyboardInterrupt):
         restore_film(request(source, tmp_path / "out.mp4"), callbacks)
-    assert "could not be put together: broken" in told[-1]
+    assert "could not be joined: broken" in told[-1]
 
 
 def test_a_range(source: Path, tmp_path: Path) -> None:
@@ -313,79 +235,9 @@ def test_what_a_container_refuses_shows_before_the_work(source: Path, tmp_path: 
         restore_film(request(source, tmp_path / "out.avi", detector=detector))
     with pytest.raises(UsageError, match=r"cannot write \.wmv"):
         restore_film(request(source, tmp_path / "out.wmv", detector=detector))
+    with pytest.raises(UsageError, match="rate is for numbered images"):
+        restore_film(request(source, tmp_path / "out.mp4", rate=Fraction(25), detector=detector))
     with pytest.raises(UsageError, match="is the film itself"):
         restore_film(request(source, source, detector=detector))
     assert detector.asked == 0
     assert not list(tmp_path.iterdir())
-
-
-def test_enlarged_frames_keep_their_transparency(tmp_path: Path) -> None:
-    folder, double = tmp_path / "in", RestoreOptions(strength=1.0, color="none", upscale=2)
-    folder.mkdir()
-    alpha = np.repeat(np.uint8([[0, 255]]), 63, axis=1).repeat(95, axis=0)
-    for number, pixels in enumerate(pictures(3)):
-        cv2.imwrite(str(folder / f"f_{number}.png"), np.dstack([pixels[:95, :126, ::-1], alpha]))
-    result = restore_film(request(folder, tmp_path / "out", options=double))
-    made = cv2.imread(str(tmp_path / "out" / "f_1.png"), cv2.IMREAD_UNCHANGED)
-    assert made.shape == (190, 252, 4)
-    assert (result.width, result.height, result.warnings) == (252, 190, ())
-    assert made[:, :124, 3].max() == 0
-    assert made[:, 128:, 3].min() == 255
-    result = restore_film(request(folder, tmp_path / "out.mp4", options=double))
-    assert decoded(tmp_path / "out.mp4")[0].shape[1::-1] == (result.width, result.height) == (252, 190)
-    assert result.warnings == ("transparency is left out",)
-    result = restore_film(request(folder, tmp_path / "odd.mp4", codec="h264"))
-    assert decoded(tmp_path / "odd.mp4")[0].shape[1::-1] == (result.width, result.height)
-
-
-def test_frames_made_anew_are_others(tmp_path: Path) -> None:
-    for name, value in (("f_1.bmp", 0), ("f_2.bmp", 0)):
-        cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), value, np.uint8))
-    before = NumberedFrames(tmp_path, Fraction(25)).fingerprint()
-    assert NumberedFrames(tmp_path, Fraction(25)).fingerprint() == before
-    found = (tmp_path / "f_2.bmp").stat()
-    cv2.imwrite(str(tmp_path / "f_2.bmp"), np.full((8, 8, 3), 255, np.uint8))
-    os.utime(tmp_path / "f_2.bmp", ns=(found.st_atime_ns, found.st_mtime_ns + 10**9))
-    assert (tmp_path / "f_2.bmp").stat().st_size == found.st_size
-    assert NumberedFrames(tmp_path, Fraction(25)).fingerprint() != before
-
-
-def test_a_folder_of_numbered_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for number, pixels in enumerate(pictures(14)):
-        cv2.imwrite(str(folder / f"f_{number + 8}.png"), pixels[..., ::-1])
-    (folder / "notes.txt").write_text("no frame")
-    (folder / "._f_8.png").write_bytes(b"macOS's")
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    result = restore_film(request(folder, whole))
-    assert result.frames == 14
-    with pytest.raises(KeyboardInterrupt):
-        restore_film(request(folder, stopped), stop_after(11))
-    restore_film(request(folder, stopped, resume=True))
-    names = sorted(path.name for path in whole.iterdir())
-    assert names == sorted(f"f_{n + 8}.png" for n in range(14))
-    assert names == sorted(path.name for path in stopped.iterdir())
-    for name in names:
-        assert (whole / name).read_bytes() == (stopped / name).read_bytes()
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    restore_film(request(folder, Path(".")))
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == names
-    restore_film(request(folder, tmp_path / "out.mp4", rate=Fraction(10)))
-    shown = decoded(tmp_path / "out.mp4")
-    assert len(shown) == 14
-    assert FilmReader(tmp_path / "out.mp4").info.rate == 10
-    picture = cv2.imread(str(whole / "f_10.png"))[..., ::-1]
-    assert np.abs(shown[2] - picture).mean() < 4
-    shutil.move(folder / "f_10.png", stopped / "f_10.png")
-    (folder / "f_10.png").symlink_to(stopped / "f_10.png")
-    with pytest.raises(UsageError, match=r"f_10\.png would overwrite a source picture"):
-        restore_film(request(folder, stopped))
-    shutil.copy(folder / "f_10.png", folder / "f_10.ppm")
-    with pytest.raises(UsageError, match="results of 2 pictures would be called f_10"):
-        restore_film(request(folder, tmp_path / "none"))
-    shutil.rmtree(folder)
-    folder.mkdir()
-    with pytest.raises(UsageError, match="end in a number"):
-        restore_film(request(folder, tmp_path / "none.mp4"))

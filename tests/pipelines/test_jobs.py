@@ -37,10 +37,10 @@ def test_what_a_folder_passes_over_is_told(folder: Path) -> None:
     assert names(found.photos) == ["a.JPG", "b.png", "c.HEIC", "d.jxl", "f.avif", "g.jfif"]
     assert dict(found.skipped) == {
         "._ files of macOS": 1,
-        "folders (--recursive goes into them)": 1,
-        "cameras' raw files (develop them first)": 1,
-        ".txt (no picture)": 1,
-        "files without suffix (no picture)": 1,
+        "subfolders (recursive includes them)": 1,
+        "camera raw files (develop them first)": 1,
+        ".txt (not an image)": 1,
+        "files without suffix (not an image)": 1,
     }
     assert "1 ._ files of macOS; 1 .txt" in found.summary()
 
@@ -86,7 +86,7 @@ def test_a_picture_that_cannot_be_written_is_no_folder(tmp_path: Path, name: str
 def test_nothing_to_do_is_a_mistake(folder: Path) -> None:
     (folder / "empty").mkdir()
     for argument in (folder / "empty", folder / "*.webp"):
-        with pytest.raises(UsageError, match="no pictures there"):
+        with pytest.raises(UsageError, match="no photos found"):
             find_photos([str(argument)])
 
 
@@ -149,7 +149,7 @@ def test_results_are_not_restored_again(folder: Path) -> None:
     (folder / "restored" / "a.JPG").write_bytes(b"")
     found = find_photos([str(folder)], recursive=True, output=folder / "sub" / ".." / "restored")
     assert names(found.photos) == ["a.JPG", "b.png", "b.png", "c.png"]
-    assert found.skipped["folders of results (the --output)"] == 1
+    assert found.skipped["folders of results (the output)"] == 1
     assert names(find_photos([str(folder / "restored")], output=folder / "restored").photos) == ["a.JPG"]
 
 
@@ -160,7 +160,7 @@ def test_a_pattern_that_searches_folders_passes_over_results(folder: Path) -> No
     output = folder / "restored"
     found = find_photos([str(folder / "**" / "*.png")], output=output)
     assert [path.relative_to(folder).as_posix() for path in found.photos] == ["b.png", "sub/b.png", "sub/c.png"]
-    assert found.skipped["folders of results (the --output)"] == 1
+    assert found.skipped["folders of results (the output)"] == 1
     named = find_photos([str(output / "**" / "*.png")], output=output)
     assert names(named.photos) == ["b.png", "c.png"]
 
@@ -189,5 +189,5 @@ def test_a_name_too_long_to_be_fails_when_it_is_read(folder: Path) -> None:
 def test_outputs_that_cannot_be(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are 2 photos: name a folder"):
         plan_jobs(given(folder / "b.png", folder / "a.JPG"), tmp_path / "one.png", compare=False)
-    with pytest.raises(UsageError, match="a file that is no picture"):
+    with pytest.raises(UsageError, match="a file but not an image"):
         plan_jobs(given(folder / "b.png"), folder / "notes.txt", compare=False)

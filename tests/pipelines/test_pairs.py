@@ -31,11 +31,11 @@ def test_without_originals_all_are_taken(folders: tuple[Path, Path]) -> None:
 
 def test_what_makes_no_sense_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     lq, gt = folders
-    with pytest.raises(UsageError, match="leave --gt out"):
+    with pytest.raises(UsageError, match="leave gt out"):
         find_pairs(lq, gt, True, None)
-    with pytest.raises(UsageError, match=r"--gt.*no such folder"):
+    with pytest.raises(UsageError, match=r"gt.*no such folder"):
         find_pairs(lq, tmp_path / "nowhere", False, None)
-    with pytest.raises(UsageError, match="--count"):
+    with pytest.raises(UsageError, match="count"):
         find_pairs(lq, gt, False, 0)
     (lq / "a.png").write_bytes(b"")
     with pytest.raises(UsageError, match=r"a\.jpg and a\.png"):
@@ -43,5 +43,5 @@ def test_what_makes_no_sense_is_refused(folders: tuple[Path, Path], tmp_path: Pa
     other = tmp_path / "other"
     other.mkdir()
     (other / "z.png").write_bytes(b"")
-    with pytest.raises(UsageError, match="no face of"):
+    with pytest.raises(UsageError, match="no face in"):
         find_pairs(other, gt, False, None)

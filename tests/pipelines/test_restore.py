@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from quantface_core.options import RestoreOptions
 from quantface_core.pipelines.callbacks import PipelineCallbacks
 from quantface_core.pipelines.jobs import Job
+from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest, restore_with
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.types import RestoreOptions
 
 
 def test_a_cancel_ends_the_run_and_is_no_photo_s_error(tiny: OneStepRestorer, tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_a_cancel_ends_the_run_and_is_no_photo_s_error(tiny: OneStepRestorer, tm
         if len(list((tmp_path / "out").glob("*.png"))) == 1:
             raise CancelledError
 
-    request = RestoreRequest(jobs, Path(), RestoreOptions(), torch.device("cpu"), aligned=True)
+    request = RestoreRequest(jobs, Execution(Path(), torch.device("cpu")), RestoreOptions(), aligned=True)
     results = restore_with(tiny, request, PipelineCallbacks(check_cancelled=check))
     told: list[PhotoResult] = []
     with pytest.raises(CancelledError):

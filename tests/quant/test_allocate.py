@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import torch
 from torch import nn
 
 import quantface_core as qf
+from quantface_core.nn.swap import quant_layers
+from tests.quant import networks
 
 CONFIG = qf.QuantConfig(rank=2)
 BUDGETS = [qf.Budget(weight_bits=4.5, activation_bits=5), qf.Budget(megabytes=0.0017)]
@@ -72,3 +76,41 @@ def test_a_layer_without_which_nothing_is_finite_is_named() -> None:
         floor = float(model()(batches()[0]).min())
     with pytest.raises(qf.UsageError, match="not finite with inner"):
         qf.measure_sensitivity(Rooted(), batches(), CONFIG)
+
+
+@pytest.fixture
+def uneven() -> nn.Module:
+    """A network of which one branch hardly counts."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loud, self.quiet = networks.network(), networks.network()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.loud(x) + 0.01 * self.quiet(x)
+
+    return Branches().eval()
+
+
+def test_allocated_bits_go_where_they_count(uneven: nn.Module, images: list[torch.Tensor]) -> None:
+    before, modules = copy.deepcopy(uneven.state_dict()), list(uneven.modules())
+    budget = qf.Budget(weight_bits=5, activation_bits=5)
+    plain = replace(networks.CONFIG, weight_bits=5, activation_bits=5)
+    plan = qf.allocate(uneven, images, budget, networks.CONFIG)
+    assert list(uneven.modules()) == modules
+    assert all(torch.equal(t, before[k]) for k, t in uneven.state_dict().items())
+    for name in ("0", "2", "4"):
+        loud, quiet = plan.layers[f"loud.{name}"], plan.layers[f"quiet.{name}"]
+        assert loud.weight > quiet.weight
+        assert loud.activation >= quiet.activation  # the last layer's cost next to nothing
+
+    def error(plan: qf.BitPlan | None = None) -> float:
+        model = copy.deepcopy(uneven)
+        qf.quantize(model, images, plain, plan=plan)
+        made = {n: (layer.format.weight_bits, layer.format.activation_bits) for n, layer in quant_layers(model).items()}
+        assert made == (plan.layers if plan else dict.fromkeys(made, (5, 5)))
+        with torch.no_grad():
+            return sum(float((model(x) - uneven(x)).square().mean()) for x in images)
+
+    assert error(plan) < 0.5 * error()

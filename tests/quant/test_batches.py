@@ -1,4 +1,4 @@
-"""What errors of a model's outputs are measured against."""
+"""Batches of any make: listed once, and moved to the model's device."""
 
 from __future__ import annotations
 
@@ -8,26 +8,7 @@ import pytest
 import torch
 
 from quantface_core.errors import UsageError
-from quantface_core.quant.batches import materialize, moved, output_scale
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_outputs_errors_are_measured_against_its_variance(dtype: torch.dtype) -> None:
-    output = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).to(dtype) + 10
-    assert torch.equal(output_scale(output), output.float().var(correction=0))
-
-
-@pytest.mark.parametrize(
-    ("output", "expected"),
-    [
-        (torch.tensor(-3.0), 9.0),
-        (torch.full((4, 4), 0.1) + torch.eye(4) * 1e-8, 0.01),  # constant but for its rounding
-        (torch.zeros(2, 3), 0.0),
-        (torch.zeros(0, 3), 0.0),
-    ],
-)
-def test_a_constant_outputs_are_measured_against_its_size(output: torch.Tensor, expected: float) -> None:
-    assert float(output_scale(output)) == pytest.approx(expected)
+from quantface_core.quant.batches import call, listed, materialize, moved
 
 
 class Pair(NamedTuple):
@@ -44,8 +25,35 @@ def test_tensors_are_moved_however_they_are_nested() -> None:
     assert text == "text"
 
 
+class Couple(tuple):
+    """A tuple whose constructor takes its values one by one."""
+
+    def __new__(cls, first: torch.Tensor, second: int) -> Couple:
+        return super().__new__(cls, (first, second))
+
+
+class Arguments(list):
+    """A list whose constructor takes its values one by one."""
+
+    def __init__(self, *values: object) -> None:
+        super().__init__(values)
+
+
+@pytest.mark.parametrize("kind", [Couple, Arguments])
+def test_containers_of_a_class_of_their_own_hold_a_models_arguments(kind: type) -> None:
+    model = torch.nn.Bilinear(1, 1, 1)
+    model.forward = lambda x, times: x * times  # type: ignore[method-assign,assignment]
+    assert torch.equal(call(model, kind(torch.ones(1), 2)), torch.tensor([2.0]))
+
+
 @pytest.mark.parametrize("one", [torch.zeros(2, 3), {"x": torch.zeros(2)}, "faces"])
 def test_one_batch_is_no_list_of_them(one: Any) -> None:
-    with pytest.raises(UsageError, match="batches are several"):
+    with pytest.raises(UsageError, match="expected several batches"):
         materialize(one)
     assert materialize([one]) == [one]
+
+
+def test_no_batches_are_a_list_of_none() -> None:
+    assert listed(iter(())) == []
+    with pytest.raises(UsageError, match="at least one batch"):
+        materialize(iter(()))

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantface_core.errors import QuantFaceError, UsageError
-from quantface_core.kernels.quantize import BITS
-from quantface_core.quant.bit_program import parse_limit, solve, summarize, uniform
-from quantface_core.types import BitPlan, Budget, LayerSensitivity, Sensitivity
+from quantface_core.quant.bit_program import solve, summarize, uniform
+from quantface_core.types import BITS, BitPlan, Budget, LayerSensitivity, Sensitivity
 
 
 def layer(error: float, macs: int = 1000, parameters: int = 100, fixed: int | None = None):
@@ -100,28 +99,6 @@ def test_what_cannot_be_solved_is_refused(budget: Budget, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "words"),
-    [
-        ({"weight_bits": 4.5}, "a Budget, such as"),
-        (Budget(weight_bits=float("nan")), "weight_bits: .* above 0, or None, got nan"),
-        (Budget(megabytes=float("inf")), "megabytes: .* got inf"),
-        (Budget(operations=-1), "operations: .* got -1"),
-        (Budget(activation_bits="4"), "activation_bits: .* got '4'"),
-        (Budget(weight_bits=5, perceptual_weight=None), "perceptual_weight .* got None"),
-        (Budget(weight_bits=5, limits=[("unet", (3, 4))]), "by module"),
-        (Budget(weight_bits=5, limits={"unet": 4}), "limit of 'unet' is .* 3 to 8 bits, got 4"),
-        (Budget(weight_bits=5, limits={"unet": (4.0, 6.0)}), r"got \(4.0, 6.0\)"),
-        (Budget(weight_bits=5, limits={"unet": (1, 12)}), r"got \(1, 12\)"),
-        (Budget(weight_bits=5, limits={"unet": (6, 4)}), r"got \(6, 4\)"),
-        (Budget(weight_bits=5, limits={3: (4, 4)}), "a limit is of a module, by its name, got 3"),
-    ],
-)
-def test_what_is_no_budget_is_refused(budget: Budget, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        solve(NETWORK, budget)
-
-
-@pytest.mark.parametrize(
     "budget",
     [
         Budget(activation_bits=4.6, weight_bits=5.2),
@@ -162,15 +139,6 @@ def test_without_pulp_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "pulp", None)
     with pytest.raises(QuantFaceError, match="pip install pulp"):
         solve(NETWORK, Budget(activation_bits=6))
-
-
-def test_limits_read_as_they_are_typed() -> None:
-    assert parse_limit(" vae.decoder=6-8") == ("vae.decoder", (6, 8))
-    assert parse_limit("unet=4") == ("unet", (4, 4))
-    assert parse_limit("vae = 6 - 8") == ("vae", (6, 8))
-    for wrong in ("unet", f"unet={BITS.start - 1}-4", "unet=8-3", "=4", "unet=a"):
-        with pytest.raises(UsageError, match="MODULE=LOW-HIGH"):
-            parse_limit(wrong)
 
 
 def test_layers_that_cost_nothing_are_solved() -> None:

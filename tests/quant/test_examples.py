@@ -16,7 +16,8 @@ from torch import nn
 import quantface_core as qf
 from quantface_core.errors import ConfigError, UsageError
 from quantface_core.nn.swap import quant_layers
-from quantface_core.quant.batches import call, tensors_of
+from quantface_core.quant.batches import call
+from quantface_core.quant.output_error import tensors_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "examples"
 PLAIN = qf.QuantConfig(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")

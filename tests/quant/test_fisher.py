@@ -19,7 +19,7 @@ from quantface_core.quant.fisher import metric_root, output_fisher
 from quantface_core.quant.observe import calibrate
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer
-from quantface_core.types import BRANCHES, QuantizeSettings
+from quantface_core.types import BRANCHES, RestorerQuantConfig
 
 
 def network(keep: int = 4) -> nn.Sequential:
@@ -163,7 +163,7 @@ def test_statistics_are_the_same_where_gradients_are_taken(tiny: OneStepRestorer
     """Layers that the backward pass computes again are not counted twice."""
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     with_gradients, without = (
-        calibrate_restorer(tiny, images, settings=QuantizeSettings(branch=branch)) for branch in BRANCHES
+        calibrate_restorer(tiny, images, config=RestorerQuantConfig(branch=branch)) for branch in BRANCHES
     )
     assert with_gradients.keys() == without.keys()
     assert any(one.fisher is not None for one in with_gradients.values())

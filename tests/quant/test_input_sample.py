@@ -82,7 +82,7 @@ def test_a_choice_is_seeded_and_in_order(monkeypatch: pytest.MonkeyPatch) -> Non
     assert chosen(0).rows.shape == (20, 3, 1)
     assert torch.equal(chosen(0).rows, chosen(0).rows)
     assert not torch.equal(chosen(0).rows, chosen(1).rows)
-    some = chosen(0).some(7, 0)
+    some = chosen(0).subset(7, 0)
     assert len(some.rows) == 7
     assert torch.equal(some.images, some.images.sort().values)
     assert torch.equal(some.rows[..., 0], x.flatten(0, 1)[some.images])

@@ -1,4 +1,4 @@
-"""DESIGN.md section 2 said again, in float64, from its formulas: the embedder, the schedule and the one step.
+"""docs/method.md, section 1 said again, in float64, from its formulas: the embedder, the schedule and the one step.
 
 UNet and autoencoder are diffusers' own classes, run in float64; everything that this project wrote is written
 a second time here, plainly: one image, loops over positions, arithmetic spelled out.
@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.random_originals import NARROW
 from quantface_core.bundled import bundled_faces
 from quantface_core.restorer import OneStepRestorer, RestorerConfig
 from quantface_core.restorer.one_step import Latent
+from tests.random_originals import NARROW
 
 State = dict[str, Tensor]
 

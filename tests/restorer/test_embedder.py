@@ -51,7 +51,7 @@ def test_fewer_codes_than_tokens_leaves_zero_rows_before_the_projection(tiny: On
 
 
 def test_prompt_is_the_formula(tiny: OneStepRestorer) -> None:
-    """Written from DESIGN.md section 2, in float64 and with plain loops."""
+    """Written from docs/method.md, section 1, in float64 and with plain loops."""
     embedder = tiny.embedder
     image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     resized = F.interpolate(image, size=(32, 32), mode="bilinear", align_corners=False)

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from quantface_core.errors import ModelError, UsageError
 from quantface_core.io.checkpoint import load_restorer, save_restorer
 from quantface_core.nn.swap import quant_layers
+from quantface_core.options import RestoreOptions
 from quantface_core.pipelines.models import load_file, one_step
 from quantface_core.pipelines.quantize import QuantizeRequest, quantize
 from quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
 from quantface_core.restorer import RestorerModel
 from quantface_core.restorer.families import FAMILIES, Family
-from quantface_core.types import Bits, Face, QuantizeSettings, RestoreOptions
+from quantface_core.types import Bits, Face, RestorerQuantConfig
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def test_its_file_restores_a_photo(path: Path) -> None:
     eyes_and_mouth = ((35.0, 40.0), (61.0, 40.0), (48.0, 52.0), (38.0, 66.0), (58.0, 66.0))
     face = Face((24.0, 24.0, 48.0, 48.0), eyes_and_mouth, 1.0)
     result = restore_picture(PictureRequest(photo, restorer, [face], RestoreOptions(strength=1.0)))
-    assert result.restored == (0,)
+    assert [face.position for face in result.restored] == [0]
     assert (result.pixels != photo).any()
 
 
@@ -72,7 +73,7 @@ def test_it_is_quantized_saved_and_gives_the_same(path: Path, tmp_path: Path) ->
     request = QuantizeRequest(
         load_file("mine", path, torch.device("cpu")),
         images,
-        QuantizeSettings(4, 4, rank=0),
+        RestorerQuantConfig(4, 4, rank=0),
         output=tmp_path / "low.safetensors",
     )
     low = quantize(request).model.restorer
@@ -84,7 +85,7 @@ def test_it_is_quantized_saved_and_gives_the_same(path: Path, tmp_path: Path) ->
 
 
 def test_what_needs_latents_says_so(path: Path) -> None:
-    with pytest.raises(UsageError, match="of the family plain, this takes one-step alone"):
+    with pytest.raises(UsageError, match="of the family plain, but this needs a one-step one"):
         one_step(load_file("mine", path, torch.device("cpu")))
 
 

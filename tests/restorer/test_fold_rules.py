@@ -13,7 +13,7 @@ from quantface_core.quant.fold_rules import fold_paths
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.fold_rules import RULES, fold_balances
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
-from quantface_core.types import QuantizeSettings
+from quantface_core.types import RestorerQuantConfig
 
 
 def test_channels_multiplied_on_one_end_and_divided_on_the_other_leave_the_picture(tiny: OneStepRestorer) -> None:
@@ -37,7 +37,9 @@ def test_channels_multiplied_on_one_end_and_divided_on_the_other_leave_the_pictu
 def test_quantizing_leaves_rotations_alone_where_nothing_but_linear_maps_precede(tiny: OneStepRestorer) -> None:
     model = copy.deepcopy(tiny)
     faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    settings = QuantizeSettings(rank=4, search_rotation=False)  # what has no rotation and no scaling is folded always
+    settings = RestorerQuantConfig(
+        rank=4, search_rotation=False
+    )  # what has no rotation and no scaling is folded always
     quantize_restorer(model, calibrate_restorer(model, faces), faces, settings)
     transforms = {n: ChannelTransform(layer.channel_scale, layer.rotation) for n, layer in quant_layers(model).items()}
     folded = {name for name, transform in transforms.items() if transform.folded}

@@ -11,7 +11,7 @@ import torch
 from quantface_core import QuantConfig, quantize
 from quantface_core.quant.fisher import output_fisher
 from quantface_core.runtime import memory
-from quantface_core.runtime.memory import kept_memory, released_memory
+from quantface_core.runtime.memory import is_out_of_memory, kept_memory, released_memory
 
 STATUS = Path("/proc/self/status")
 
@@ -69,6 +69,28 @@ def test_a_search_keeps_no_freed_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     with kept_memory():
         quantize(model, [torch.randn(3, 64)], QuantConfig(rank=0))
     assert kept == [True, False]  # calibration, search
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("no room"),
+        RuntimeError("MPS backend Out of Memory"),
+        ValueError("out of memory"),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_errors(error: Exception) -> None:
+    caused = RuntimeError("one face does not fit")
+    assert not is_out_of_memory(caused)
+    caused.__cause__ = error
+    assert is_out_of_memory(error)
+    assert is_out_of_memory(caused)
+    assert not is_out_of_memory(None)
 
 
 def test_an_error_passes_through() -> None:

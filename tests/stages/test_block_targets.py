@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from quantface_core.nn.swap import empty_like, quantizable, swap
-from quantface_core.quant.batches import tensors_of
+from quantface_core.quant.output_error import tensors_of
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.block_targets import TeacherActivations, block_names
 from quantface_core.types import LayerFormat

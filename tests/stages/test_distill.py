@@ -11,55 +11,15 @@ import torch
 from torch import Tensor
 
 from quantface_core.errors import ImageError, QuantFaceError, UsageError
-from quantface_core.metrics import psnr
 from quantface_core.nn.replace import replace_by_name
 from quantface_core.nn.swap import quant_layers
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.block_targets import block_names
-from quantface_core.stages.distill import TrainerCallbacks, distill, distill_blocks, resolved
+from quantface_core.stages.distill import distill, distill_blocks
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.train.trainer import Trainer
-from quantface_core.types import FLOAT_BRANCH, DistillSettings, QuantizeSettings, TrainerSettings
-
-TRAINER = TrainerSettings(
-    steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10
-)
-SETTINGS = DistillSettings(TRAINER, rank=4, precision="float32")
-SHORT = replace(SETTINGS, trainer=replace(TRAINER, steps=4, validate_every=2, save_every=2))
-
-
-@pytest.fixture(scope="module")
-def faces() -> Tensor:
-    """Smooth random pictures, [12, 3, 64, 64] in [-1, 1]."""
-    coarse = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    return torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").clamp(-1, 1)
-
-
-@pytest.fixture(scope="module")
-def quantized(tiny: OneStepRestorer, faces: Tensor) -> OneStepRestorer:
-    model = copy.deepcopy(tiny)
-    settings = QuantizeSettings(weight_bits=3, activation_bits=4, rank=4, branch="svd")
-    quantize_restorer(model, calibrate_restorer(model, faces[:4]), faces[:2], settings)
-    return model
-
-
-@pytest.fixture
-def low(quantized: OneStepRestorer) -> OneStepRestorer:
-    return copy.deepcopy(quantized)
-
-
-@torch.no_grad()
-def likeness(model: OneStepRestorer, teacher: OneStepRestorer, images: Tensor) -> float:
-    """PSNR in dB between two restorers' pictures."""
-    return float(psnr(model(images) / 2 + 0.5, teacher(images) / 2 + 0.5).mean())
-
-
-def stored(model: OneStepRestorer) -> dict[str, Tensor]:
-    return {name: t.clone() for name, t in model.state_dict().items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(t, b[name]) for name, t in a.items())
+from quantface_core.train.training import TrainerCallbacks
+from quantface_core.types import FLOAT_BRANCH, RestorerQuantConfig
+from tests.stages.distilling import SETTINGS, SHORT, TRAINER, likeness, same, stored
 
 
 def test_pictures_come_nearer_to_the_teachers(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
@@ -94,36 +54,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tiny: OneStepRestorer, low: O
     with pytest.raises(KeyboardInterrupt):
         distill(low, tiny, faces[:8], faces[8:], SHORT, TrainerCallbacks(on_save=stop))
     report = distill(
-        low, tiny, faces[:8], faces[8:], SHORT, TrainerCallbacks(resume=lambda trainer: trainer.resume(state))
+        low, tiny, faces[:8], faces[8:], SHORT, TrainerCallbacks(on_start=lambda trainer: trainer.resume(state))
     )
     assert len(report.losses) == 4
     assert same(stored(low), stored(whole))
-
-
-def test_stopped_blocks_go_on_to_the_same_weights(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
-    settings = replace(SHORT, trainer=replace(SHORT.trainer, steps=2, save_every=1))
-    whole, states = copy.deepcopy(low), dict[str, dict[str, Tensor]]()
-    distill_blocks(whole, tiny, faces[:8], settings)
-    third, steps = block_names(low)[2], list[str]()
-
-    def stop(trainer: Trainer) -> None:
-        states[trainer.name] = trainer.state()
-        if trainer.name == third:
-            raise KeyboardInterrupt
-
-    def resume(trainer: Trainer) -> None:
-        if trainer.name in states:
-            trainer.resume(states[trainer.name])
-
-    with pytest.raises(KeyboardInterrupt):
-        distill_blocks(low, tiny, faces[:8], settings, TrainerCallbacks(on_save=stop))
-    callbacks = TrainerCallbacks(on_step=lambda trainer: steps.append(trainer.name), resume=resume)
-    reports = distill_blocks(low, tiny, faces[:8], settings, callbacks)
-    assert same(stored(low), stored(whole))
-    assert {len(report.losses) for report in reports.values()} == {2}
-    first, second, *rest = block_names(low)
-    assert not {first, second} & set(steps)  # what was finished is not trained again
-    assert [steps.count(name) for name in rest] == [1, *[2] * (len(rest) - 1)]
 
 
 @pytest.mark.parametrize("mode", ["end-to-end", "blocks"])
@@ -140,7 +74,7 @@ def test_an_interrupt_leaves_the_restorer_as_it_was(
 
     settings, callbacks = (
         replace(SHORT, trainer=replace(SHORT.trainer, steps=2 if mode == "blocks" else 4)),
-        TrainerCallbacks(interrupt),
+        TrainerCallbacks(on_step=interrupt),
     )
     run = partial(distill_blocks, low, tiny, faces[:8], settings, callbacks)
     if mode == "end-to-end":
@@ -150,20 +84,6 @@ def test_an_interrupt_leaves_the_restorer_as_it_was(
     assert same(stored(low), before)
     assert torch.equal(low(faces[:1]), picture)
     assert not low.training
-
-
-def test_blocks_lower_their_losses_and_bring_the_picture_nearer(
-    tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
-) -> None:
-    before = likeness(low, tiny, faces[8:])
-    settings = replace(SETTINGS, trainer=replace(TRAINER, steps=12, learning_rate=1e-3))
-    reports = distill_blocks(low, tiny, faces[:8], settings)
-    assert list(reports) == block_names(low)
-    rooms = [name.split("_block")[0] for name in reports]
-    assert list(dict.fromkeys(rooms))[-5:] == ["unet.down", "unet.mid", "unet.up", "vae.decoder.mid", "vae.decoder.up"]
-    fallen = [sum(r.losses[-3:]) / sum(r.losses[:3]) for r in reports.values()]
-    assert sum(ratio < 1 for ratio in fallen) >= 0.8 * len(fallen)
-    assert likeness(low, tiny, faces[8:]) > before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -243,7 +163,7 @@ def test_it_runs_inside_inference_mode_as_a_node_does(tiny: OneStepRestorer, qua
 
 
 def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor) -> None:
-    with pytest.raises(UsageError, match="calibrate it first"):
+    with pytest.raises(UsageError, match="quantize it first"):
         distill(copy.deepcopy(tiny), tiny, faces, faces[:1], SHORT)
     with pytest.raises(UsageError, match="teacher is quantized"):
         distill(low, copy.deepcopy(low), faces, faces[:1], SHORT)
@@ -253,7 +173,7 @@ def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepResto
     with pytest.raises(UsageError, match="seed is a whole number"):
         distill(low, tiny, faces, faces[:1], replace(SHORT, trainer=replace(SHORT.trainer, seed=2**43)))
     bare = copy.deepcopy(tiny)
-    quantize_restorer(bare, calibrate_restorer(tiny, faces), faces, QuantizeSettings(rank=0))
+    quantize_restorer(bare, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=0))
     for train in (distill_blocks, lambda *given: distill(*given[:3], faces[:1], given[3])):
         with pytest.raises(UsageError, match=r"nothing to train|no layer has a low-rank branch"):
             train(bare, tiny, faces, SHORT)
@@ -266,12 +186,3 @@ def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepResto
     with pytest.raises(QuantFaceError, match="diverged"):
         distill(low, tiny, faces[:4], faces[:0], settings)
     assert same(stored(low), before)
-
-
-def test_a_processor_without_bfloat16_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it has none, a step in it takes ten times as long."""
-    for native, expected in ((True, "bfloat16"), (False, "float32")):
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-            monkeypatch.setattr(torch.cpu, name, lambda native=native: native, raising=False)
-        assert resolved(DistillSettings(), torch.device("cpu")).precision == expected
-        assert resolved(DistillSettings(precision="bfloat16"), torch.device("cpu")).precision == "bfloat16"

@@ -13,7 +13,7 @@ from quantface_core.errors import QuantFaceError, UsageError
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.faces.recognize import FaceRecognizer
 from quantface_core.io.photos import read_photo
-from quantface_core.metrics import psnr
+from quantface_core.metrics import Metric, psnr
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages import evaluate as stage
 from quantface_core.stages.evaluate import Column, Pair, Result, Tools, evaluate, make_columns, mean
@@ -68,14 +68,9 @@ def test_every_missing_column_has_its_reason(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_metric_of_one_picture_needs_no_original_and_gets_its_parameters(
     monkeypatch: pytest.MonkeyPatch, tiny: OneStepRestorer
 ) -> None:
-    class Brightness:
-        lower_better, compares = True, False
-
-        def __call__(self, pictures: Tensor) -> Tensor:
-            return pictures.mean((1, 2, 3))
-
+    brightness = Metric("niqe", lambda pictures: pictures.mean((1, 2, 3)), lower_better=True, compares=False)
     given = []
-    monkeypatch.setattr(stage, "pyiqa_metric", lambda name, file=None: given.append((name, file)) or Brightness())
+    monkeypatch.setattr(stage, "pyiqa_metric", lambda name, file=None: given.append((name, file)) or brightness)
     tools = Tools(parameters={"niqe": Path("niqe.mat")})
     columns, _ = make_columns(["niqe"], tools)
     assert given == [("niqe", Path("niqe.mat"))]

@@ -15,11 +15,13 @@ from quantface_core.errors import UsageError
 from quantface_core.faces.align import Matrix, compose, invert, resizing, shift, warp
 from quantface_core.faces.appearance import appearance_descriptor
 from quantface_core.faces.boxes import face_in_box
+from quantface_core.faces.color import is_gray
 from quantface_core.faces.paste import face_mask
-from quantface_core.stages.film import DetectedFrame, FilmRestorer, RestoredFrame, first_needed
-from quantface_core.stages.restore import is_gray
+from quantface_core.options import RestoreOptions
+from quantface_core.stages.film import FilmRestorer, first_needed
+from quantface_core.stages.frames import DetectedFrame, RestoredFrame
 from quantface_core.stages.steady import Steadier
-from quantface_core.types import Face, Pixels, RestoreOptions
+from quantface_core.types import Face, Pixels
 from tests.stages.flicker import Flicker
 
 FULL = RestoreOptions(strength=1.0, color="none")

@@ -28,9 +28,9 @@ from quantface_core.pipelines.quantize import QuantizeRequest, images_sha256, qu
 from quantface_core.quant.shared_inputs import shared_input_groups
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer, restorer_formats
-from quantface_core.types import QuantizeSettings
+from quantface_core.types import RestorerQuantConfig
 
-SETTINGS = QuantizeSettings(rank=4)
+SETTINGS = RestorerQuantConfig(rank=4)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def faces() -> torch.Tensor:
     return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def quantized(tiny: OneStepRestorer, faces: torch.Tensor, settings: QuantizeSettings = SETTINGS) -> OneStepRestorer:
+def quantized(tiny: OneStepRestorer, faces: torch.Tensor, settings: RestorerQuantConfig = SETTINGS) -> OneStepRestorer:
     model = copy.deepcopy(tiny)
     quantize_restorer(model, calibrate_restorer(model, faces), faces[:2], settings)
     return model
@@ -62,7 +62,7 @@ def test_every_linear_and_convolution_becomes_integers(low_bit: OneStepRestorer)
 
 
 def test_the_method_beats_rounding_and_more_bits_beat_fewer(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
-    plain = QuantizeSettings(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")
+    plain = RestorerQuantConfig(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")
     exact = tiny(faces)
     rounded = distance(quantized(tiny, faces, plain)(faces), exact)
     ours = distance(quantized(tiny, faces)(faces), exact)
@@ -153,7 +153,7 @@ def test_the_same_seed_gives_the_same_integers(tiny: OneStepRestorer, faces: tor
 @pytest.mark.parametrize("change", [{"parts": ("unet", "vea")}, {"seed": 2**63 - 1}])
 def test_settings_that_fit_no_model_are_refused(tiny: OneStepRestorer, change: dict) -> None:
     with pytest.raises(ConfigError, match=r"vea|seed"):
-        restorer_formats(tiny, replace(QuantizeSettings(), **change))
+        restorer_formats(tiny, replace(RestorerQuantConfig(), **change))
 
 
 def test_no_image_is_refused(tiny: OneStepRestorer) -> None:

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from quantface_core.errors import UsageError
-from quantface_core.kernels.quantize import BITS
 from quantface_core.nn.swap import quantizable
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
-from quantface_core.types import QuantizeSettings, Sensitivity
+from quantface_core.types import BITS, RestorerQuantConfig, Sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def faces() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def measured(tiny: OneStepRestorer, faces: torch.Tensor) -> Sensitivity:
-    return measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, QuantizeSettings(rank=4), "ssim")
+    return measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=4), "ssim")
 
 
 def test_every_layer_is_measured_and_the_restorer_stays(tiny: OneStepRestorer, measured: Sensitivity) -> None:
@@ -46,7 +45,7 @@ def test_the_prediction_is_of_the_pictures_size(tiny: OneStepRestorer, measured:
 
     faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     low = copy.deepcopy(tiny)
-    quantize_restorer(low, calibrate_restorer(tiny, faces), faces, QuantizeSettings(rank=4))
+    quantize_restorer(low, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=4))
     exact = tiny(faces) / 2 + 0.5
     actual = float(((low(faces) / 2 + 0.5) - exact).square().mean() / exact.var())
     expected = sum(layer.error for layer in measured.layers.values())
@@ -62,11 +61,11 @@ def test_progress_ends_and_stops(tiny: OneStepRestorer, faces: torch.Tensor) -> 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, QuantizeSettings(rank=4), "ssim", stop)
+        measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=4), "ssim", stop)
     assert len(quantizable(tiny)) > 40
     assert all(done <= total for done, total in seen)
 
 
 def test_small_pictures_ask_for_another_metric(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
     with pytest.raises(UsageError, match="MS-SSIM"):
-        measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, QuantizeSettings(rank=4))
+        measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=4))

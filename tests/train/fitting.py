@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from quantface_core.train.trainer import Trainer
-from quantface_core.types import TrainerSettings
+from quantface_core.types import TrainerConfig
 
-SETTINGS = TrainerSettings(
-    steps=12, batch_size=3, learning_rate=0.05, warmup=2, ema=0.9, validate_every=4, save_every=5
-)
+SETTINGS = TrainerConfig(steps=12, batch_size=3, learning_rate=0.05, warmup=2, ema=0.9, validate_every=4, save_every=5)
 COUNT = 10
 DATA = torch.randn(COUNT, 4, generator=torch.Generator().manual_seed(0))
 TARGET = DATA @ torch.tensor([1.0, -2.0, 0.5, 3.0]) + 1
@@ -37,7 +35,7 @@ def validate_of(parameters: dict[str, nn.Parameter]) -> Callable[[int], float]:
     return validate
 
 
-def fitted(settings: TrainerSettings) -> tuple[Trainer, dict[str, nn.Parameter]]:
+def fitted(settings: TrainerConfig) -> tuple[Trainer, dict[str, nn.Parameter]]:
     parameters, loss = line()
     trainer = Trainer(parameters, settings, COUNT)
     trainer.run(loss, validate_of(parameters))

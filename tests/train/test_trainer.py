@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -80,6 +81,13 @@ def test_what_is_no_number_is_no_score() -> None:
     torch.testing.assert_close(parameters["weight"].data, kept[3])
 
 
+def test_validations_without_any_score_stop_nothing() -> None:
+    parameters, loss = line()
+    trainer = Trainer(parameters, replace(SETTINGS, steps=6, validate_every=1, patience=2), COUNT)
+    trainer.run(loss, lambda _: torch.nan)
+    assert trainer.done == 6
+
+
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_divergence_is_told_before_it_reaches_the_weights(broken: str) -> None:
     parameters, loss = line()
@@ -98,6 +106,30 @@ def test_divergence_is_told_before_it_reaches_the_weights(broken: str) -> None:
     assert len(trainer.losses) == 3
 
 
+def test_a_scaled_loss_trains_alike_and_skips_steps_that_overflow() -> None:
+    plain, expected = fitted(SETTINGS)
+    parameters, loss = line()
+    trainer = Trainer(parameters, SETTINGS, COUNT, scale_loss=True)
+    trainer.run(loss, validate_of(parameters))
+    assert trainer.losses == plain.losses  # a power of two changes no gradient's digits
+    assert all(torch.equal(parameters[name], expected[name]) for name in parameters)
+
+    parameters, loss = line()
+    trainer = Trainer(parameters, replace(SETTINGS, steps=2), COUNT, scale_loss=True)
+    scale = trainer.scaler.get_scale()
+    trainer.run(lambda indices: loss(indices) * (2.0**120 if trainer.done == 0 else 1))
+    assert trainer.scaler.get_scale() == scale / 2
+    assert all(int(trainer.optimizer.state[p]["step"]) == 1 for p in parameters.values())
+
+
+def test_a_scaled_loss_that_overflows_at_any_scale_diverges() -> None:
+    parameters, loss = line()
+    trainer = Trainer(parameters, replace(SETTINGS, steps=100), COUNT, scale_loss=True)
+    with pytest.raises(QuantFaceError, match="diverged at step 17"):  # the scale begins at 2^16
+        trainer.run(lambda indices: loss(indices) + (parameters["bias"] * 0).sqrt())
+    assert all(not parameter.any() for parameter in parameters.values())
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     parameters, _ = line()
     with pytest.raises(UsageError, match="nothing to train"):
@@ -108,6 +140,13 @@ def test_what_makes_no_sense_is_refused() -> None:
         Trainer(parameters, replace(SETTINGS, steps=0, batch_size=0), COUNT)
 
 
+def test_numpys_numbers_are_numbers() -> None:
+    config = replace(SETTINGS, steps=np.int64(2), learning_rate=np.float32(0.25))
+    assert Trainer(line()[0], config, COUNT).config == replace(SETTINGS, steps=2, learning_rate=0.25)
+    with pytest.raises(UsageError, match="steps is a whole number"):
+        Trainer(line()[0], replace(SETTINGS, steps=np.float64(2)), COUNT)
+
+
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
@@ -116,7 +155,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         ("seed", (-1, 1.5, 2**43), "whole number from 0 to"),
         ("weight_decay", (-1e-3, torch.nan, torch.inf, "0"), "weight_decay is a number from 0 to"),
         ("learning_rate", (torch.nan, torch.inf, 1e38), "learning_rate is a number from 0 to"),
-        ("learning_rate", (0.0,), "learning rate is above 0"),
+        ("learning_rate", (0.0,), "learning_rate must be above 0"),
         ("ema", (torch.nan,), "ema is a number"),
         ("ema", (1.0,), "below 1"),
     ],

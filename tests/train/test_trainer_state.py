@@ -144,3 +144,21 @@ def test_a_run_goes_on_where_a_parameter_has_had_no_gradient_yet() -> None:
         trainer.run(loss)
         assert trainer.losses == whole.losses
         assert all(torch.equal(others[name], parameter) for name, parameter in parameters.items())
+
+
+def test_a_run_with_a_scaled_loss_resumes_with_its_scale() -> None:
+    parameters, loss = line()
+    states: list[dict[str, Tensor]] = []
+    trainer = Trainer(parameters, SETTINGS, COUNT, scale_loss=True)
+    trainer.run(
+        lambda indices: loss(indices) * (2.0**115 if trainer.done < 2 else 1),
+        None,
+        None,
+        lambda t: states.append(t.state()),
+    )
+    resumed = Trainer(line()[0], SETTINGS, COUNT, scale_loss=True)
+    resumed.resume(states[0])
+    assert resumed.scaler.state_dict() == {**trainer.scaler.state_dict(), "_growth_tracker": 3}
+    assert resumed.scaler.get_scale() < Trainer(line()[0], SETTINGS, COUNT, scale_loss=True).scaler.get_scale()
+    with pytest.raises(ModelError, match=r"lacks scaler\.scale"):
+        resumed.resume({name: t for name, t in states[0].items() if not name.startswith("scaler.")})

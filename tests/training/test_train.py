@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,25 +13,36 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 
 
+Make = Callable[..., Any]  # a folder, and settings of its stage -> a trainer
+
+
 @pytest.fixture
-def trainer(monkeypatch: pytest.MonkeyPatch, train_faces: Path):
+def trainer(monkeypatch: pytest.MonkeyPatch, train_faces: Path) -> Make:
     monkeypatch.syspath_prepend(str(ROOT / "training"))
     sys.modules.pop("train", None)
     import train
 
-    stage = {"task": "restore", "train": ["unet", "embedder", "decoder"], "batch": 1, "crop": 32, "learning_rate": 1e-3}
     loss = {"l1": 1.0, "latent": 0.2, "codes": 0.1, "adversarial": 0.01, "frequency": 0.1}
-    config = {
-        "seed": 1,
-        "validate_every": 1000,
-        "save_every": 2,
-        "stage": [{"name": "s", "steps": 4, "loss": loss, **stage}],
+    stage = {
+        "name": "s",
+        "task": "restore",
+        "train": ["unet", "embedder", "decoder"],
+        "steps": 4,
+        "batch": 1,
+        "crop": 32,
+        "learning_rate": 1e-3,
+        "loss": loss,
     }
-    monkeypatch.setattr(train.Trainer, "validate", lambda *_: 0.0)
-    return lambda run: train.Trainer(config, train_faces, run, "cpu")
+    monkeypatch.setattr(train.StageTrainer, "validate", lambda *_: 0.0)
+
+    def make(run: Path, **settings: Any) -> Any:
+        config = {"seed": 1, "validate_every": 1000, "save_every": 2, "stage": [{**stage, **settings}]}
+        return train.StageTrainer(config, train_faces, run, "cpu")
+
+    return make
 
 
-def test_a_stopped_run_resumes_exactly(trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_resumes_exactly(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = trainer(tmp_path / "straight")
     straight.run_all()
 
@@ -51,3 +64,33 @@ def test_a_stopped_run_resumes_exactly(trainer, tmp_path: Path, monkeypatch: pyt
     resumed.run_all()
     for name, value in straight.average.items():
         assert torch.equal(value, resumed.average[name]), name
+
+
+def test_the_first_stage_starts_as_it_says(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = trainer(tmp_path, seed_codebook=True, reset_output=True)
+    codes = first.model.embedder.codebook.weight.clone()
+    monkeypatch.setattr(first, "run_stage", lambda *_: None)
+    first.run_all()
+    assert not first.model.unet.conv_out.weight.any()
+    assert not torch.equal(first.model.embedder.codebook.weight, codes)
+
+
+def test_a_resumed_first_stage_goes_on(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = trainer(tmp_path, reset_output=True)
+    first.run_all()
+    again = trainer(tmp_path, reset_output=True)
+    monkeypatch.setattr(again, "run_stage", lambda *_: None)
+    again.run_all()
+    assert again.model.unet.conv_out.weight.any()
+
+
+def test_weights_return_after_an_error(trainer: Make, tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.run_all()
+    made.average = {name: value + 1 for name, value in made.average.items()}
+    made.model.train()
+    before = {name: value.detach().clone() for name, value in made.learning.items()}
+    with pytest.raises(RuntimeError), made.averaged():
+        raise RuntimeError
+    assert made.model.training
+    assert all(torch.equal(value, made.learning[name]) for name, value in before.items())

@@ -80,11 +80,11 @@ def test_a_colour_profile_is_kept_while_it_describes_the_colours(api: Any) -> No
 @pytest.mark.parametrize(
     ("request_", "error", "message"),
     [
-        ([], UsageError, "give a JSON object"),
-        ({}, ImageError, "give a picture as base64"),
-        ({"image": "***"}, ImageError, "no picture"),
+        ([], UsageError, "send a JSON object"),
+        ({}, ImageError, "send an image as base64"),
+        ({"image": "***"}, ImageError, "not valid base64"),
         ({"image": base64.b64encode(b"text").decode()}, ImageError, "^image: damaged, or not a picture"),
-        ({"image": 7}, ImageError, "give a picture"),
+        ({"image": 7}, ImageError, "send an image"),
     ],
 )
 def test_bad_input_is_named(api: Any, request_: Any, error: type[Exception], message: str) -> None:
@@ -147,14 +147,14 @@ class TestRoutes:
         answer = client().post("/quantface/restore", json={"image": encoded(astronaut), "strength": 3})
         assert (answer.status_code, answer.json()) == (
             422,
-            {"detail": "strength is auto, or between 0 and 1, got 3.0"},
+            {"detail": "strength must be auto, or between 0 and 1, got 3.0"},
         )
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff"])
     def test_what_is_no_json_object_is_named(self, client: Any, body: bytes) -> None:
         answer = client().post("/quantface/restore", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422
-        assert answer.json()["detail"].startswith("give a JSON object with image")
+        assert answer.json()["detail"].startswith("send a JSON object with image")
 
     def test_models_are_listed(self, client: Any) -> None:
         assert "quantface-mini" in client().get("/quantface/models").json()["models"]

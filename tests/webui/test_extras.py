@@ -66,6 +66,15 @@ def test_a_palette_s_transparency_stays(extras: Any, model: str, astronaut: np.n
     pp.image.save(io.BytesIO(), "PNG")
 
 
+def test_a_palette_picture_without_a_face_stays(extras: Any, model: str) -> None:
+    image = Image.new("P", (64, 64))
+    image.info["transparency"] = 0
+    pp = picture(image)
+    extras.process(pp, **values(extras, model=model))
+    assert pp.image is image
+    assert pp.info["QuantFace restored"] == "0 of 0 faces"
+
+
 @pytest.mark.parametrize("off", [{"enable": None}, {"enable": False}, {"enable": True, "visibility": 0}])
 def test_off_is_off(extras: Any, astronaut: np.ndarray, off: dict[str, Any]) -> None:
     """The host's API gives None for every control."""
@@ -92,7 +101,7 @@ def test_no_face_needs_no_model(extras: Any, webui: SimpleNamespace, model: str)
     [
         ({"model": "nothing.safetensors"}, "no model 'nothing.safetensors'"),
         ({"model": "../tiny.safetensors"}, "no model '../tiny.safetensors'"),
-        ({"faces": "positions", "positions": "first"}, "positions such as 0,2"),
+        ({"faces": "positions", "positions": "first"}, "faces must be all, largest or positions; "),
         ({"model": "broken.safetensors"}, "damaged"),
     ],
 )
@@ -118,7 +127,7 @@ def test_a_picture_that_cannot_be_read_does_not_stop_the_rest(extras: Any, webui
     extras.process(pp, **values(extras, model=model))
     assert webui.state.skipped  # the host then does not try to save it
     [(report, _)] = webui.reports
-    assert "damaged picture is left out" in report
+    assert "damaged image is skipped" in report
 
 
 @pytest.mark.parametrize("button", ["interrupted", "skipped"])
@@ -183,14 +192,14 @@ def test_a_page_that_cannot_have_the_controls_is_left_whole(
 def test_a_model_that_is_not_here_is_made_while_the_bar_moves(
     extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantface_core.pipelines.callbacks import PipelineCallbacks, Progress
+    from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
 
     asked = []
 
     def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Any:
         asked.append(name)
         callbacks.check_cancelled()
-        callbacks.progress(Progress("quantize", 40, 100))
+        callbacks.progress(StageProgress("quantize", 40, 100))
         return webui.models / model
 
     monkeypatch.setattr("quantface_core.pipelines.child.fetch_in_child", fetch_in_child)

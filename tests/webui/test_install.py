@@ -42,6 +42,11 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+def test_the_webui_asks_for_what_the_package_asks_for() -> None:
+    bounds = {line.partition(";")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    assert set(requirements._NEEDED.values()) <= bounds
+
+
 def test_only_what_is_missing_is_asked_for(absent: None, launched: list[str]) -> None:
     runpy.run_path(str(ROOT / "install.py"))
     command, constraints = launched

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from benchmarks.random_originals import NARROW, SD, random_lora, random_restorer, write_originals
 from tests.nodes.page import chromium
+from tests.random_originals import NARROW, SD, random_lora, random_restorer, write_originals
 from tests.webui.page import Page
 from tests.webui.webui import WebUI, decoded, encoded, pixels
 
@@ -81,7 +81,7 @@ def test_settings_come_back_from_a_picture_that_was_saved(hosted: WebUI, extras:
     extras.number("Strength").fill("0.4")
     extras.field("positions").click()
     extras.field("Positions from the left, such as 0,2").fill("0,2")
-    extras.field("Seed of the faces (-1: none)").fill("7")
+    extras.field("Face seed (-1: none)").fill("7")
     extras.choose("QuantFace model", "quantface-mini (")
     extras.start()
     extras.finish()
@@ -93,9 +93,7 @@ def test_settings_come_back_from_a_picture_that_was_saved(hosted: WebUI, extras:
     extras.show("#extras_image", file)
     extras.unfold()
     extras.page.locator("#quantface_read").click()
-    extras.page.wait_for_function(
-        "e => e.value === '7'", arg=extras.field("Seed of the faces (-1: none)").element_handle()
-    )
+    extras.page.wait_for_function("e => e.value === '7'", arg=extras.field("Face seed (-1: none)").element_handle())
     assert extras.field("QuantFace model").input_value() == "quantface-mini (bundled)"
     assert extras.number("Strength").input_value() == "0.4"
     assert extras.field("Positions from the left, such as 0,2").input_value() == "0,2"

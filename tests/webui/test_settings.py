@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantface_core.errors import UsageError
-from quantface_core.types import RestoreOptions
-from quantface_webui.settings import AUTO, COLORS, Settings, read_infotext, read_settings
+from quantface_core.options import COLORS, RestoreOptions
+from quantface_webui.settings import AUTO, Settings, read_infotext, read_settings
 
 shares = st.floats(0, 1).map(lambda value: round(value, 3))
 every = st.builds(
@@ -55,19 +55,19 @@ def test_menus_and_json_give_the_same() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"strength": 2}, "strength is auto, or between 0 and 1, got 2.0"),
-        ({"strength": "strong"}, "strength is auto or a number, got 'strong'"),
-        ({"visibility": float("nan")}, "visibility is between 0 and 1"),
-        ({"visibility": True}, "visibility is a number, got True"),
-        ({"color": "sepia"}, "color is one of wavelet, adain, none, got 'sepia'"),
-        ({"faces": "first"}, "faces: all, largest, or positions"),
-        ({"faces": [0, None]}, "faces is all, largest or positions"),
-        ({"min_size": -1}, "min_size is a number of pixels"),
-        ({"faces": [1.5]}, r"faces is all, largest or positions, got \[1.5\]"),
-        ({"faces": [True]}, r"faces is all, largest or positions, got \[True\]"),
-        ({"seed": 1.5e300}, "seed is a whole number"),
-        ({"seed": 1.7}, "seed is a whole number, got 1.7"),
-        ({"seed": float("inf")}, "seed is a whole number, got inf"),
+        ({"strength": 2}, "strength must be auto, or between 0 and 1, got 2.0"),
+        ({"strength": "strong"}, "strength must be auto or a number, got 'strong'"),
+        ({"visibility": float("nan")}, "visibility must be between 0 and 1"),
+        ({"visibility": True}, "visibility must be a number, got True"),
+        ({"color": "sepia"}, "color must be one of wavelet, adain, none, got 'sepia'"),
+        ({"faces": "first"}, "faces must be all, largest or positions; positions 'first': give whole"),
+        ({"faces": [0, None]}, "faces must be all, largest or positions"),
+        ({"min_size": -1}, "min_size must be a number of pixels"),
+        ({"faces": [1.5]}, r"faces must be all, largest or positions, got \[1.5\]"),
+        ({"faces": [True]}, r"faces must be all, largest or positions, got \[True\]"),
+        ({"seed": 1.5e300}, "seed must be a whole number"),
+        ({"seed": 1.7}, "seed must be a whole number, got 1.7"),
+        ({"seed": float("inf")}, "seed must be a whole number, got inf"),
         ({"colour": "none"}, "unknown setting 'colour'"),
     ],
 )
@@ -78,5 +78,5 @@ def test_what_makes_no_sense_is_named(values: dict[str, object], message: str) -
 
 def test_positions_are_the_librarys() -> None:
     assert Settings(faces="0,2-4").options().faces == (0, 2, 3, 4)
-    with pytest.raises(UsageError, match="positions such as"):
+    with pytest.raises(UsageError, match="a range runs"):
         Settings(faces="4-2")

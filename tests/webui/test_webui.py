@@ -54,7 +54,7 @@ def test_no_face_is_no_error(hosted: WebUI) -> None:
     ("changed", "status", "message"),
     [
         ({"model": "gone"}, 404, "no model 'gone'"),
-        ({"strength": 2}, 422, "strength is auto"),
+        ({"strength": 2}, 422, "strength must be auto"),
         ({"image": "AAAA"}, 400, "not a picture"),
     ],
 )

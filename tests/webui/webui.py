@@ -80,7 +80,7 @@ _SITE = f"""
 import os, sys
 if os.environ.get("QUANTFACE_TEST_NARROW"):
     sys.path.insert(0, {str(ROOT)!r})
-    from benchmarks.random_originals import NARROW
+    from tests.random_originals import NARROW
     import quantface_core.io.osdface
     quantface_core.io.osdface.OSDFACE = NARROW
 """

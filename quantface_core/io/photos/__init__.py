@@ -1,4 +1,4 @@
-"""Photos as files: read and written without losing what they carry, or with a word where a format cannot hold it."""
+"""Read and write photo files without losing what they carry; what a format cannot hold is reported."""
 
 from .photo import HEIF, JXL, MAX_PIXELS, RAW, READABLE, WRITABLE, Metadata, Pages, Photo, check_size
 from .read import read_pages, read_photo

@@ -1,4 +1,4 @@
-"""What AVIF and JPEG 2000 say of their colours in boxes that Pillow does not read."""
+"""Colour information in AVIF and JPEG 2000 boxes that Pillow does not read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from itertools import islice
 
 from .ifd import Buffer
 
-_Span = tuple[int, int]  # places of the first byte and behind the last
+_Span = tuple[int, int]  # offsets of the first byte and past the last
 
-_MOST_PROPERTIES = 1 << 15  # a number of 15 bits names one
-_BY_ICC = (b"\2", b"\3")  # methods of JPEG 2000 to name colours: restricted and any profile
+_MOST_PROPERTIES = 1 << 15  # they are numbered in 15 bits
+_BY_ICC = (b"\2", b"\3")  # JPEG 2000's colour specification methods with a profile: restricted, and any
 
 
 def jp2_profile(data: Buffer) -> bytes | None:
-    """The ICC profile of a JPEG 2000 file."""
+    """The ICC profile of a JPEG 2000 file; None where it has none."""
     header = _first(data, (0, len(data)), b"jp2h")
     for kind, (start, end) in _boxes(data, header):
         if kind == b"colr" and data[start : start + 1] in _BY_ICC and end - start > 3:
@@ -24,7 +24,7 @@ def jp2_profile(data: Buffer) -> bytes | None:
 
 
 def avif_coding(data: Buffer) -> tuple[int, int] | None:
-    """Primaries and transfer function, as ITU-T H.273 numbers them, of an AVIF file's primary picture."""
+    """The ITU-T H.273 codes (primaries, transfer) of an AVIF file's primary image; None where it states none."""
     start, end = _first(data, (0, len(data)), b"meta")
     meta = (start + 4, end)
     properties = _first(data, meta, b"iprp")
@@ -36,18 +36,18 @@ def avif_coding(data: Buffer) -> tuple[int, int] | None:
                 coding = _nclx(data, *known[number - 1]) if 0 < number <= len(known) else None
                 if coding:
                     return coding
-    except struct.error:  # a box that ends too early
+    except struct.error:  # a truncated box
         pass
     return None
 
 
 def _boxes(data: Buffer, within: _Span) -> Iterator[tuple[bytes, _Span]]:
-    """Types and contents of the boxes that lie side by side, up to the first that is damaged."""
+    """Yield type and content of sibling boxes, up to the first that is damaged."""
     place, end = within
     while place + 8 <= end:
         length, kind = struct.unpack_from(">I4s", data, place)
         start = place + 8
-        if length == 1 and start + 8 <= end:  # it did not fit 32 bits
+        if length == 1 and start + 8 <= end:  # it does not fit 32 bits
             (length,) = struct.unpack_from(">Q", data, start)
             start += 8
         behind = place + length if length else end
@@ -58,18 +58,18 @@ def _boxes(data: Buffer, within: _Span) -> Iterator[tuple[bytes, _Span]]:
 
 
 def _first(data: Buffer, within: _Span, wanted: bytes) -> _Span:
-    """The content of the first box of a type; an empty one where there is none."""
+    """The content of the first box of a type; an empty span where there is none."""
     return next((content for kind, content in _boxes(data, within) if kind == wanted), (0, 0))
 
 
 def _primary(data: Buffer, content: _Span) -> int:
-    """The number of the picture that a `pitm` box names. Raises struct.error."""
+    """The item number that a `pitm` box names. Raises struct.error."""
     box = bytes(data[content[0] : content[1]])
     return int(struct.unpack_from(">I" if box[:1] > b"\0" else ">H", box, 4)[0])
 
 
 def _associated(box: bytes, item: int) -> Iterator[int]:
-    """The numbers of the properties, from 1, that an `ipma` box gives to a picture. Raises struct.error."""
+    """Yield the numbers, from 1, of the properties that an `ipma` box assigns to an item. Raises struct.error."""
     version, flags, count = struct.unpack_from(">B3sI", box)
     head, number, mask = ">IB" if version else ">HB", ">H" if flags[2] & 1 else ">B", 0x7FFF if flags[2] & 1 else 0x7F
     place = 8

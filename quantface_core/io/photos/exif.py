@@ -1,4 +1,4 @@
-"""Camera data (EXIF) that stay true in another picture: upright, without the old thumbnail, otherwise byte for byte."""
+"""EXIF (camera data) that stays valid for another image: upright, without its thumbnail, otherwise byte for byte."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from .ifd import CHILDREN, SHORT, Directory, chosen, directories, header, pack
 
 PREFIX = b"Exif\0\0"
 ORIENTATION = 0x0112
-_WIDTH, _HEIGHT = 0xA002, 0xA003  # of the picture, in the EXIF directory
+_WIDTH, _HEIGHT = 0xA002, 0xA003  # of the image, in the EXIF directory
 _MAKER_NOTE = 0x927C
 _EXIF = CHILDREN[0]
 
-# Of a TIFF's first directory, where they lie among those that say how its own pixels are stored: descriptions,
+# Descriptive tags of a TIFF's first directory, where they lie among those on how its pixels are stored: descriptions,
 # camera, dates, authors, resolution, page, rating, Windows' titles.
 _DESCRIPTIVE = {269, 270, 271, 272, 274, 282, 283, 285, 296, 297, 305, 306, 315, 316, 318, 319, 532, 0x4746, 0x4749}
 _DESCRIPTIVE |= {33432, 33434, 33437, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F, *CHILDREN[:2]}
 
 
 def upright(blob: bytes) -> bytes | None:
-    """EXIF with its orientation reset in place, and no thumbnail, which would show the old picture.
+    """Return EXIF with its orientation reset in place and its thumbnail, which would show the old image, unlinked.
 
-    Everything else keeps its place: makers' notes count from the start. None when it is no EXIF.
+    Everything else keeps its offset, since maker notes count from the start. None when `blob` is not EXIF.
     """
     directory = parse(blob)
     if directory is None:
@@ -33,7 +33,7 @@ def upright(blob: bytes) -> bytes | None:
 
 
 def with_dimensions(blob: bytes, width: int, height: int) -> bytes:
-    """EXIF with another size where it tells one, and without the prefix that only JPEG wants."""
+    """Return EXIF with its dimensions, where it states them, replaced, and without the prefix that only JPEG needs."""
     data, directory = bytearray(blob.removeprefix(PREFIX)), parse(blob)
     if directory is not None and _EXIF in directory.children:
         directory.children[_EXIF].patch(data, _WIDTH, width)
@@ -42,18 +42,18 @@ def with_dimensions(blob: bytes, width: int, height: int) -> bytes:
 
 
 def orientation(directory: Directory) -> int:
-    """1 to 8; what is no orientation counts as upright."""
+    """The orientation, 1 to 8; a missing or invalid one counts as 1, upright."""
     values = directory.numbers(ORIENTATION)
     return int(values[0]) if values and values[0] in range(1, 9) else 1
 
 
 def descriptive(directory: Directory) -> Directory:
-    """Without the tags that say how a picture's pixels are stored, which are another file's business."""
+    """A directory without the tags on how its pixels are stored, which do not apply to another file."""
     return chosen(directory, _DESCRIPTIVE)
 
 
 def from_tiff(directory: Directory) -> bytes | None:
-    """The descriptive tags of a TIFF's directory as EXIF; None where it has none."""
+    """The descriptive tags of a TIFF's directory as EXIF, its orientation reset; None where it has none."""
     kept = descriptive(directory)
     if ORIENTATION in kept.entries:
         kept.put(ORIENTATION, SHORT, 1)
@@ -61,7 +61,7 @@ def from_tiff(directory: Directory) -> bytes | None:
 
 
 def parse(blob: bytes) -> Directory | None:
-    """The first directory of EXIF, with its children."""
+    """The first directory of EXIF, with its children; None when `blob` is not EXIF."""
     try:
         return next(directories(blob.removeprefix(PREFIX)), None)
     except (struct.error, ValueError, OverflowError):
@@ -69,7 +69,7 @@ def parse(blob: bytes) -> Directory | None:
 
 
 def truncate(blob: bytes, limit: int) -> bytes | None:
-    """EXIF without its maker's note and what nothing points to, if that brings it below `limit` bytes."""
+    """Return EXIF without its maker note and unreferenced bytes if it then fits `limit` bytes; else None."""
     directory = parse(blob)
     if directory is None:
         return None

@@ -1,9 +1,9 @@
-"""TIFF's directories of tags, which EXIF is made of too: read and written with their bytes as they lie."""
+"""TIFF's tag directories (IFDs), which EXIF consists of too: read and written with their values byte for byte."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from mmap import ACCESS_READ, mmap
@@ -17,7 +17,7 @@ Order = Literal["<", ">"]
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 _UNITS = {1: "B", 2: "B", 3: "H", 4: "L", 5: "LL", 6: "b", 7: "B", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d"}
 _UNITS |= {13: "L", 16: "Q", 17: "q", 18: "Q"}
-_MOST_ENTRIES = 4096  # of a directory; a damaged count would have us read the file as one
+_MOST_ENTRIES = 4096  # of a directory; a damaged count would make the whole file one
 CHILDREN = (34665, 34853, 40965)  # tags whose value is a directory: EXIF, GPS, interoperability
 
 
@@ -25,7 +25,7 @@ CHILDREN = (34665, 34853, 40965)  # tags whose value is a directory: EXIF, GPS, 
 class Entry:
     """A tag's value."""
 
-    kind: int  # TIFF's number of the type
+    kind: int  # TIFF's type code
     data: bytes  # in the directory's byte order
 
     def numbers(self, order: Order) -> tuple[Any, ...]:
@@ -37,45 +37,51 @@ class Entry:
 
 @dataclass
 class Directory:
-    """Tags, and the directories that some of them name."""
+    """Tags, and the child directories that some of them point to."""
 
     order: Order
     entries: dict[int, Entry] = field(default_factory=dict)
     children: dict[int, Directory] = field(default_factory=dict)
-    where: dict[int, int] = field(default_factory=dict)  # of the values that lie in the directory itself: their place
-    link: int = 0  # place of the next directory's place
+    where: dict[int, int] = field(default_factory=dict)  # tag -> offset of its value, where that is stored inline
+    link: int = 0  # offset of the next directory's offset
 
     def numbers(self, tag: int, default: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        """A tag's value as numbers; `default` where it is missing."""
         return self.entries[tag].numbers(self.order) if tag in self.entries else default
 
     def number(self, tag: int, default: int = 0) -> int:
-        """The first number of a tag that holds whole ones."""
+        """The first number of an integer tag; `default` where it is missing."""
         return int(next(iter(self.numbers(tag)), default))
 
     def content(self, tag: int) -> bytes | None:
+        """A tag's bytes; None where it is missing."""
         return self.entries[tag].data if tag in self.entries else None
 
     def patch(self, data: bytearray, tag: int, value: int) -> None:
-        """Overwrite a whole number where `data`, of which this directory was read, has it."""
+        """Overwrite an inline integer in `data`, from which this directory was read; too large a value is clamped."""
         kind = self.entries[tag].kind if tag in self.where else None
         if kind in (SHORT, LONG):
             size = {SHORT: 0xFFFF, LONG: 0xFFFFFFFF}[kind]
             struct.pack_into(self.order + {SHORT: "H", LONG: "L"}[kind], data, self.where[tag], min(value, size))
 
     def put(self, tag: int, kind: int, *numbers: int) -> None:
+        """Set a tag to numbers of the type code `kind`; a rational takes two."""
         unit = _UNITS[kind]
         self.entries[tag] = Entry(kind, struct.pack(self.order + unit * (len(numbers) // len(unit)), *numbers))
 
 
 @contextmanager
 def mapped(path: Path) -> Iterator[mmap]:
-    """The bytes of a file that is not empty, of which only those looked at are read."""
+    """Memory-map a file that is not empty: only the parts accessed are read.
+
+    Raises OSError; ValueError for an empty file.
+    """
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         yield data
 
 
 def order_of(data: Buffer) -> Order:
-    """The byte order that a TIFF header names. Raises ValueError where it is none."""
+    """The byte order in a TIFF header. Raises ValueError for any other start."""
     orders: dict[bytes, Order] = {b"II": "<", b"MM": ">"}
     order = orders.get(data[:2])
     if order is None or struct.unpack(order + "H", data[2:4])[0] not in (42, 43):
@@ -84,10 +90,10 @@ def order_of(data: Buffer) -> Order:
 
 
 def directories(data: Buffer) -> Iterator[Directory]:
-    """The directories of a classic or Big TIFF, or of EXIF, in their chain's order.
+    """Yield the directories of a classic TIFF, a BigTIFF or EXIF, in the order of their chain.
 
-    Tags that lie outside the data, are of an unknown type, or with those before them hold more than the data, are
-    left out. Raises ValueError where there is no first directory.
+    Tags that lie outside the data, are of an unknown type, or with those before them hold more than the data, are left
+    out. Raises ValueError or struct.error for a header or directory that cannot be read.
     """
     order = order_of(data)
     big = struct.unpack(order + "H", data[2:4])[0] == 43
@@ -103,12 +109,12 @@ def directories(data: Buffer) -> Iterator[Directory]:
 
 @dataclass
 class _ByteBudget:
-    """How many bytes all values may still have: none but hostile ones add up to more than the file."""
+    """The bytes that all values together may still take: only hostile files exceed their own size."""
 
     left: int
 
     def take(self, count: int) -> bool:
-        """Whether they are to be had."""
+        """Take `count` bytes if that many are left; return whether they were."""
         enough = count <= self.left
         self.left -= count * enough
         return enough
@@ -140,7 +146,7 @@ def _read(
         if length <= field_size:
             directory.where[tag] = start + (i + 1) * size - field_size
         if tag in children:
-            # A child names no further directory of its own kind: no circles.
+            # A child may not point to another directory of its own kind: no cycles.
             try:
                 child, _ = _read(
                     data, directory.number(tag), order, big, tuple(c for c in children if c != tag), budget
@@ -154,7 +160,10 @@ def _read(
 
 
 def pack(directory: Directory, place: int, following: int = 0) -> bytes:
-    """A classic directory with its values and children, as it lies at `place`, an even place of a file."""
+    """Serialise a classic directory, with its values and children, for the even file offset `place`.
+
+    `following` is the offset of the next directory; 0 = none.
+    """
     order = directory.order
     tags = sorted(directory.entries.keys() | directory.children.keys())
     tags = [tag for tag in tags if tag not in CHILDREN or tag in directory.children]
@@ -179,16 +188,11 @@ def pack(directory: Directory, place: int, following: int = 0) -> bytes:
 
 
 def header(order: Order, first: int = 8) -> bytes:
-    """The 8 bytes before everything else of a classic TIFF."""
+    """The 8-byte header of a classic TIFF whose first directory is at offset `first`."""
     return {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HL", 42, first)
 
 
 def chosen(directory: Directory, tags: set[int]) -> Directory:
-    """The named tags of a directory, and what its children hold."""
+    """A directory with only the given tags, and the children among them."""
     kept = {tag: entry for tag, entry in directory.entries.items() if tag in tags}
     return Directory(directory.order, kept, {t: c for t, c in directory.children.items() if t in tags})
-
-
-def merged(below: Directory, above: Mapping[int, Entry]) -> Directory:
-    """A directory with further tags put over its own; both in one byte order."""
-    return Directory(below.order, {**below.entries, **above}, below.children)

@@ -1,4 +1,4 @@
-"""What phones put behind the picture of a JPEG file."""
+"""What phones append to the image of a JPEG file."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import struct
 
 from .ifd import Buffer
 
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither data nor a restart in them
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither stuffed data nor a restart
 _END = 0xD9
 _PICTURE, _VIDEO = b"\xff\xd8\xff", b"ftyp"
 _PADDING = b"\0\r\n "
 
 
-def left_out(data: Buffer, pictures: bool) -> str | None:
-    """What lies behind the picture, in words; further pictures alone are worth it only on demand."""
+def describe_appended(data: Buffer, pictures: bool) -> str | None:
+    """A note on what follows the image, or None; with `pictures`, further images alone are worth one too."""
     rest = bytes(data[_end(data) :]).strip(_PADDING)
     video = _VIDEO in rest
     if not video and not (rest and pictures):
         return None
     picture = pictures and rest.startswith(_PICTURE)
     names = ["another picture (such as a gain map)"] * picture + ["a video (motion photo)"] * video
-    return f"{' and '.join(names) or f'{len(rest)} bytes'} behind the picture: left out"
+    return f"{' and '.join(names) or f'{len(rest)} bytes'} after the image: left out"
 
 
 def _end(data: Buffer) -> int:
-    """The place behind the picture's end marker; the file's end where it has none."""
+    """The offset past the image's end marker; the file's end where it has none."""
     place = 2
     while found := _MARKER.search(data, place):
         place = found.end()

@@ -1,4 +1,4 @@
-"""How deep a JPEG XL picture's channels are: its header, bit by bit, for the decoder gives 8 bits whatever they are.
+"""The bit depth of a JPEG XL image, parsed from its header: the decoder returns 8 bits whatever the depth.
 
 Names and order of the fields are those of ISO/IEC 18181-1, annex D.
 """
@@ -17,7 +17,7 @@ _LOOPS: tuple[_Choice, ...] = ((0, 0), (0, 3), (0, 16), (0, 32))
 
 
 class _Bits:
-    """A codestream's bits, the lowest of each byte first; zeros past its end."""
+    """A codestream's bits, the lowest of each byte first; zeros past the end."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._place = int.from_bytes(data[:64], "little"), 0
@@ -32,8 +32,11 @@ class _Bits:
         return least + self.take(count)
 
 
-def bits_a_channel(start: bytes) -> int:
-    """Of a file's first bytes: 8, 10, 12, 16 or 32; 8 where the header is not found or holds a preview."""
+def bits_per_channel(start: bytes) -> int:
+    """Bits per channel, from a file's first bytes: mostly 8, 10, 12, 16 or 32.
+
+    8 where the header is not found or holds a preview.
+    """
     place = 0 if start.startswith(CODESTREAM) else start.find(CODESTREAM, start.find(b"jxl", len(CONTAINER)))
     if place < 0 or not start.startswith((CODESTREAM, CONTAINER)):
         return 8
@@ -57,7 +60,7 @@ def bits_a_channel(start: bytes) -> int:
 def _skip_size(bits: _Bits) -> None:
     small = bits.take(1)
     for side in range(2):
-        if side and bits.take(3):  # the width by a ratio
+        if side and bits.take(3):  # the width as a ratio
             return
         if small:
             bits.take(5)

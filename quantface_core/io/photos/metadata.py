@@ -1,4 +1,4 @@
-"""What files say beside their pixels: resolution, XMP, IPTC, comments, the meaning of their colours."""
+"""Metadata beside the pixels: resolution, XMP, IPTC, comments, the meaning of colours."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from .photo import XMP_START, Metadata
 _TURN = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
 _IPTC_RESOURCE = 0x0404  # of Photoshop's block in JPEG
 
-# Of ITU-T H.273, what viewers show like sRGB: BT.709's primaries with sRGB's or a television's curve, or none told.
+# ITU-T H.273 codes that viewers show like sRGB: BT.709 primaries with sRGB's or a TV's transfer curve, or unspecified.
 _USUAL_PRIMARIES, _USUAL_TRANSFERS = (1, 2), (1, 2, 6, 13)
 
 
 def of_image(path: Path, image: Image.Image) -> Metadata:
+    """The metadata of an open Pillow image, whose file is `path`."""
     info = image.info
     photoshop = info.get("photoshop")
     iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else None
@@ -35,7 +36,7 @@ def of_image(path: Path, image: Image.Image) -> Metadata:
 
 
 def _coding(path: Path, image: Image.Image) -> tuple[png.Chunk, ...]:
-    """Colours that AVIF or HEIC names by numbers instead of a profile, as PNG does; none where they are sRGB's."""
+    """The H.273 codes of an AVIF or HEIC image without a profile, as PNG's cICP chunk; none where they mean sRGB."""
     if image.info.get("icc_profile"):
         return ()
     named: tuple[int, int] | None = None
@@ -50,6 +51,7 @@ def _coding(path: Path, image: Image.Image) -> tuple[png.Chunk, ...]:
 
 
 def of_tiff(directory: Directory) -> Metadata:
+    """The metadata of a TIFF's page."""
     return Metadata(
         dpi=tiff.resolution(directory),
         xmp=_xmp(directory.content(tiff.XMP)),
@@ -58,7 +60,7 @@ def of_tiff(directory: Directory) -> Metadata:
 
 
 def _tells_resolution(image: Image.Image) -> bool:
-    """Pillow says 72 dots an inch of a JPEG whose camera data say nothing."""
+    """Whether the resolution is the file's own: Pillow reports 72 dpi for a JPEG whose EXIF has none."""
     return image.format not in ("JPEG", "MPO") or image.info.get("jfif_unit") in (1, 2) or 282 in image.getexif()
 
 
@@ -71,7 +73,7 @@ def _dpi(value: Any) -> tuple[float, float] | None:
 
 
 def packet(image: Image.Image) -> bytes | None:
-    """XMP as it lies in the file, wherever this Pillow puts it."""
+    """The XMP packet as it is in the file, wherever this version of Pillow puts it; None where there is none."""
     found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     if not found:
         segments = (s for name, s in getattr(image, "applist", ()) if name == "APP1" and s.startswith(XMP_START))
@@ -82,10 +84,11 @@ def packet(image: Image.Image) -> bytes | None:
 
 
 def turn_of_xmp(packet: bytes | None) -> int:
+    """The orientation in an XMP packet, 1 to 8; 1 where it has none."""
     found = _TURN.search(packet or b"")
     return int(found[2]) if found else 1
 
 
 def _xmp(packet: bytes | None) -> bytes | None:
-    """XMP with its own orientation reset."""
+    """XMP with its orientation reset."""
     return _TURN.sub(rb"\g<1>1", packet) if packet else None

@@ -1,4 +1,4 @@
-"""Which of Pillow's decoders are used, those that come with plugins, and how deep a file's channels are."""
+"""The Pillow decoders in use, those that need plugins, and the bit depth a file stores."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "JPEG2000", "PPM", "TGA", "QOI", "PSD"),
     *("DDS", "PCX", "SGI", "ICO", "ICNS", "HEIF", "JXL"),
 )
-"""Decoders by Pillow's names: pictures alone, for others (EPS, WMF) start programs or draw."""
+"""Decoders by Pillow's names: raster images only, since others (EPS, WMF) start programs or draw."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_START = 1 << 16  # bytes of a file that are searched for its depth
+_START = 1 << 16  # bytes of a file that are searched for its bit depth
 
 
 def missing_plugin(path: Path) -> str | None:
-    """What to install for a file that starts like HEIC or JPEG XL; None for others, and where it is installed."""
+    """What to install for a file that starts like HEIC or JPEG XL; None for others, or where it is installed."""
     with path.open("rb") as file:
         start = file.read(16)
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
-        return "HEIC is read with a plugin: pip install pillow-heif"
+        return "HEIC needs a plugin: pip install pillow-heif"
     if start.startswith((jxl.CODESTREAM, jxl.CONTAINER)) and "JXL" not in Image.OPEN:
-        return "JPEG XL is read with a plugin: pip install pillow-jxl-plugin"
+        return "JPEG XL needs a plugin: pip install pillow-jxl-plugin"
     return None
 
 
 def register_plugins() -> None:
-    """Teach Pillow the formats whose plugins are installed."""
+    """Register the formats of installed plugins with Pillow."""
     for module, register in (("pillow_heif", "register_heif_opener"), ("pillow_jxl", None)):
         try:
             plugin = importlib.import_module(module)
@@ -42,7 +42,7 @@ def register_plugins() -> None:
 
 
 def stored_bits(path: Path, image: Image.Image) -> int:
-    """Bits a channel that the file holds, where Pillow gives 8 of them; 8 where it does not say."""
+    """Bits per channel in the file, of which Pillow may decode only 8; 8 where the file does not say."""
     if image.format == "HEIF":
         return int(image.info.get("bit_depth") or 8)
     with path.open("rb") as file:
@@ -55,7 +55,7 @@ def stored_bits(path: Path, image: Image.Image) -> int:
         size = start.find(b"\xff\x51")
         return (start[size + 40] & 0x7F) + 1 if 0 <= size < len(start) - 40 else 8
     if image.format == "JXL":
-        return jxl.bits_a_channel(start)
+        return jxl.bits_per_channel(start)
     if image.format == "AVIF":
         place = start.find(b"av1C")
         flags = start[place + 6] if 0 <= place < len(start) - 6 else 0

@@ -1,4 +1,4 @@
-"""PNG's chunks, and its pictures of 16 bits a channel, which Pillow has no colours for."""
+"""PNG chunks, and 16-bit PNG images, whose colours Pillow cannot hold."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Chunk = tuple[bytes, bytes]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TEXT = (b"tEXt", b"zTXt", b"iTXt")
-MEANING = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sBIT")  # of the numbers, as colours
+MEANING = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sBIT")  # which colours the values stand for
 XMP_KEY = b"XML:com.adobe.xmp"
 RAW_EXIF = "Raw profile type exif"
 _KEPT = (*TEXT, *MEANING, b"pHYs")
-_ELSEWHERE = (XMP_KEY + b"\0", RAW_EXIF.encode() + b"\0")  # texts that go into chunks of their own
+_ELSEWHERE = (XMP_KEY + b"\0", RAW_EXIF.encode() + b"\0")  # texts that are written as chunks of their own
 _HEADER = 33  # bytes of PNG before its second chunk: the signature, and IHDR
 _COMMON_MEANINGS = {(b"gAMA", struct.pack(">I", 45455))}
 _SRGB = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 _COMMON_MEANINGS |= {(b"cHRM", _SRGB)}
-_MOST_KEPT = 64 << 20  # bytes of a chunk: more is no text
+_MOST_KEPT = 64 << 20  # bytes of a chunk: a larger one is no text
 
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Types and lengths in a PNG's order; the file stands at the content, and may be moved."""
+    """Yield each chunk's type and length in file order; the file is then at its content, and may be moved."""
     place = len(SIGNATURE)
     while True:
         file.seek(place)
@@ -47,7 +47,7 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def kept_chunks(path: Path) -> tuple[Chunk, ...]:
-    """What a PNG says of its meaning, resolution and history, to be written back as it is, but for XMP and EXIF."""
+    """The chunks on colours, resolution and text, to be written back unchanged, except for XMP and EXIF."""
     kept = []
     with path.open("rb") as file:
         for kind, length in chunks(file):
@@ -59,7 +59,7 @@ def kept_chunks(path: Path) -> tuple[Chunk, ...]:
 
 
 def color_chunk_names(found: Iterable[Chunk]) -> list[str]:
-    """The names of the colour chunks that give colours another meaning than sRGB, such as gAMA or cICP."""
+    """The names of the chunks that give colours another meaning than sRGB, such as gAMA or cICP."""
     found = list(found)
     if any(kind == b"sRGB" for kind, _ in found) and not any(kind == b"cICP" for kind, _ in found):
         return []
@@ -68,14 +68,14 @@ def color_chunk_names(found: Iterable[Chunk]) -> list[str]:
 
 
 def header(path: Path) -> tuple[int, int]:
-    """Bits a channel and colour type."""
+    """Bits per channel and colour type; (8, 2) for a truncated file."""
     with path.open("rb") as file:
         start = file.read(26)
     return (start[24], start[25]) if len(start) == 26 else (8, 2)
 
 
 def read_16_bits(path: Path) -> NDArray[np.uint16] | None:
-    """[H, W] gray, [H, W, 3] RGB or [H, W, 4] RGBA; None where OpenCV does not give 16 bits."""
+    """Decode to uint16: [H, W] gray, [H, W, 3] RGB or [H, W, 4] RGBA; None where OpenCV does not return 16 bits."""
     data = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if data is None or data.dtype != np.uint16:
         return None
@@ -83,7 +83,7 @@ def read_16_bits(path: Path) -> NDArray[np.uint16] | None:
 
 
 def transparent_16_bits(path: Path, pixels: NDArray[np.uint16]) -> NDArray[np.uint16] | None:
-    """The alpha that a tRNS chunk gives a 16-bit picture [H, W, C] without alpha: one colour is clear."""
+    """The alpha [H, W] of a 16-bit image [H, W, C] whose tRNS chunk makes one colour transparent; None without one."""
     with path.open("rb") as file:
         for kind, length in chunks(file):
             if kind == b"tRNS" and length == 2 * pixels.shape[2]:
@@ -95,7 +95,7 @@ def transparent_16_bits(path: Path, pixels: NDArray[np.uint16]) -> NDArray[np.ui
 
 
 def encode(pixels: NDArray[Any]) -> bytes:
-    """[H, W, 1 to 4] uint16 as PNG: gray, gray and alpha, RGB, RGBA; every row is told by its left neighbours."""
+    """Encode [H, W, 1 to 4] uint16 as PNG: gray, gray and alpha, RGB, RGBA; every row uses the Sub filter."""
     height, width, channels = pixels.shape
     rows = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, width, 2 * channels)
     left = rows.copy()
@@ -109,29 +109,30 @@ def encode(pixels: NDArray[Any]) -> bytes:
 
 
 def packed(chunk: Chunk) -> bytes:
-    """A chunk with its length and check sum."""
+    """A chunk serialised with its length and CRC."""
     kind, content = chunk
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def with_chunks(encoded: bytes, added: Iterable[Chunk]) -> bytes:
-    """A PNG with chunks put right behind its header. Raises ImageError for what is no PNG."""
+    """Insert chunks right after a PNG's header. Raises ImageError when `encoded` is not PNG."""
     if not encoded.startswith(SIGNATURE):
         raise ImageError("no PNG was written")
     return b"".join([encoded[:_HEADER], *(packed(chunk) for chunk in added), encoded[_HEADER:]])
 
 
 def profile_chunk(icc: bytes) -> Chunk:
+    """An ICC profile as an iCCP chunk."""
     return b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)
 
 
 def text_chunk(key: bytes, text: bytes) -> Chunk:
-    """Text in UTF-8, as it is."""
+    """UTF-8 text as an uncompressed iTXt chunk."""
     return b"iTXt", key + b"\0\0\0\0\0" + text
 
 
 def iptc_chunk(block: bytes) -> Chunk:
-    """IPTC as ImageMagick and ExifTool keep it in PNG: Photoshop's resource in hexadecimal."""
+    """IPTC as ImageMagick and ExifTool store it in PNG: Photoshop's resource in hexadecimal."""
     lines = block.hex()
     wrapped = "\n".join(lines[i : i + 72] for i in range(0, len(lines), 72))
     raw = f"\niptc\n{len(block):8}\n{wrapped}\n".encode()
@@ -139,7 +140,7 @@ def iptc_chunk(block: bytes) -> Chunk:
 
 
 def from_raw(text: str) -> bytes:
-    """A profile as ImageMagick keeps it in text: its kind, its length, then hexadecimal; empty if damaged."""
+    """Decode a profile that ImageMagick stored as text: its kind, its length, then hexadecimal; empty if damaged."""
     try:
         return bytes.fromhex("".join(text.split("\n")[3:]))
     except ValueError:

@@ -1,4 +1,4 @@
-"""TIFF written with all that a photo carries."""
+"""Write TIFF with everything a photo carries."""
 
 from __future__ import annotations
 
@@ -35,15 +35,17 @@ from .tiff import (
 _STRIP = 1 << 20  # bytes of a strip, about
 
 
-def write(pages: list[tuple[NDArray[Any], Directory]], colours: list[int]) -> bytes:
-    """A TIFF of pages [H, W, C] uint8 or uint16, Deflate; `colours` of C are gray or RGB, a channel beyond is alpha.
+def write(pages: list[tuple[NDArray[Any], Directory]], colors: list[int]) -> bytes:
+    """Return a Deflate TIFF of pages [H, W, C] uint8 or uint16; `colors` (1 or 3) of C are gray or RGB, one more is
+    alpha.
 
-    Each page comes with further tags; all are in the first one's byte order.
+    Each page comes with further tags, all in one byte order. Raises ValueError for two byte orders, struct.error beyond
+    4 GB.
     """
     order = pages[0][1].order
     body = bytearray(header(order))
-    link = 4  # where the place of the next directory has to be written
-    for (pixels, tags), count in zip(pages, colours, strict=True):
+    link = 4  # offset at which the next directory's offset is written
+    for (pixels, tags), count in zip(pages, colors, strict=True):
         if tags.order != order:
             raise ValueError("pages of two byte orders")
         directory = _stored(body, pixels, tags, count)
@@ -54,8 +56,8 @@ def write(pages: list[tuple[NDArray[Any], Directory]], colours: list[int]) -> by
     return bytes(body)
 
 
-def _stored(body: bytearray, pixels: NDArray[Any], tags: Directory, colours: int) -> Directory:
-    """Append a page's strips to the file; returns its directory."""
+def _stored(body: bytearray, pixels: NDArray[Any], tags: Directory, colors: int) -> Directory:
+    """Append a page's strips to the file; return its directory."""
     height, width, channels = pixels.shape
     rows = max(1, _STRIP // (width * channels * pixels.dtype.itemsize))
     places, lengths = [], []
@@ -72,30 +74,31 @@ def _stored(body: bytearray, pixels: NDArray[Any], tags: Directory, colours: int
     page.put(HEIGHT, LONG, height)
     page.put(BITS, SHORT, *[pixels.dtype.itemsize * 8] * channels)
     page.put(COMPRESSION, SHORT, DEFLATE)
-    page.put(PHOTOMETRIC, SHORT, RGB if colours == 3 else BLACK_IS_ZERO)
+    page.put(PHOTOMETRIC, SHORT, RGB if colors == 3 else BLACK_IS_ZERO)
     page.put(STRIPS, LONG, *places)
     page.put(SAMPLES, SHORT, channels)
     page.put(ROWS, LONG, min(rows, height))
     page.put(STRIP_BYTES, LONG, *lengths)
     page.put(PLANAR, SHORT, 1)
     page.put(PREDICTOR, SHORT, HORIZONTAL)
-    if channels > colours:
+    if channels > colors:
         page.put(EXTRA, SHORT, 2)
     return page
 
 
 def put_resolution(directory: Directory, dpi: tuple[float, float]) -> None:
-    """Dots an inch, to a thousandth."""
+    """Set the dots per inch, to a thousandth."""
     for tag, value in zip((X_DPI, Y_DPI), dpi, strict=True):
         directory.put(tag, RATIONAL, round(value * 1000), 1000)
     directory.put(DPI_UNIT, SHORT, 2)
 
 
 def put_bytes(directory: Directory, tag: int, value: bytes | None) -> None:
-    """A tag of bytes, as XMP's, IPTC's and the profile's are."""
+    """Set a tag of bytes (XMP, IPTC, ICC profile), unless `value` is empty."""
     if value:
         directory.entries[tag] = Entry(BYTE if tag == XMP else UNDEFINED, value)
 
 
 def put_text(directory: Directory, tag: int, value: bytes) -> None:
+    """Set a text tag, ending in NUL."""
     directory.entries[tag] = Entry(ASCII, value.rstrip(b"\0") + b"\0")

@@ -1,4 +1,4 @@
-"""Join a film's parts, without coding them again, with the sound and subtitles of the film they were made from."""
+"""Join a film's parts without re-encoding them, with the sound and subtitles of the film they were made from."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .encode import Encoder, nominal_rate
 from .info import FilmInfo
 from .read import require_av
 
-_NOT_OURS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # of a film's own remarks
-_AFTER = 5.0  # seconds a subtitle is looked for before the range that it may reach into
+_NOT_OURS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # the source's, not the result's
+_AFTER = 5.0  # seconds before the range, searched for subtitles that reach into it
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Part:
     """A piece of a film that `SegmentWriter` wrote."""
 
     path: Path
-    times: Sequence[int]  # of its frames in the order they are shown, in the film's time base
+    times: Sequence[int]  # of its frames in order of presentation, in the film's time base
     delay: int = 0  # frames to decode ahead
 
 
@@ -39,7 +39,7 @@ class Span:
 
 
 def check_container(suffix: str, info: FilmInfo) -> list[str]:
-    """Notes on subtitles that a container cannot hold. Raises UsageError for sound that it cannot."""
+    """Return notes on subtitles that a container cannot hold. Raises UsageError for sound that it cannot hold."""
     av = require_av()
     with av.open(os.devnull, "w", format=_FORMATS[suffix]) as container:
         known = container.supported_codecs
@@ -48,7 +48,7 @@ def check_container(suffix: str, info: FilmInfo) -> list[str]:
         if codec in known:
             continue
         if av.codec.Codec(codec, "r").type == "audio":
-            raise UsageError(f"{suffix} cannot hold the film's sound ({codec}): name an output .mkv, or .mov")
+            raise UsageError(f"{suffix} cannot hold the film's sound ({codec}): name an output ending in .mkv or .mov")
         notes.append(f"{suffix} cannot hold its subtitles ({codec}), and they are left out: .mkv can")
     return notes
 
@@ -59,7 +59,10 @@ _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".w
 def join(
     parts: Sequence[Part], info: FilmInfo, encoder: Encoder, source: Path | None, span: Span, target: Path
 ) -> None:
-    """Write one film. Sound and subtitles come from `source`, which may be None. Raises WriteError."""
+    """Join parts into one film, with the sound and subtitles of `source` within `span`; None = neither.
+
+    Raises WriteError.
+    """
     av = require_av()
     try:
         with ExitStack() as stack:
@@ -69,7 +72,7 @@ def join(
             video = output.add_stream_from_template(first.streams.video[0], opaque=True)
             video.time_base = info.time_base
             if encoder.codec == "hevc" and target.suffix.lower() in (".mp4", ".m4v", ".mov"):
-                video.codec_context.codec_tag = "hvc1"  # as Apple's players ask for
+                video.codec_context.codec_tag = "hvc1"  # which Apple's players require
             packets = [_pictures(av, parts, info, encoder, shift, video)]
             if source is not None:
                 original = stack.enter_context(av.open(str(source), metadata_errors="replace"))
@@ -84,10 +87,10 @@ def join(
 def _pictures(
     av: Any, parts: Sequence[Part], info: FilmInfo, encoder: Encoder, shift: int, stream: Any
 ) -> Iterator[tuple[float, Any]]:
-    """(seconds, packet) of all parts, at the film's own times."""
+    """Yield (seconds, packet) of all parts, at the film's own times."""
     rate, delay = nominal_rate(info, encoder), max(part.delay for part in parts)
     step = max(1, round(1 / (info.rate * info.time_base)))
-    # A packet is decoded when the frame `delay` before it is shown.
+    # A packet's decoding time is the presentation time of the frame `delay` before it.
     due = deque(parts[0].times[0] - step * n for n in range(delay, 0, -1))
     for part in parts:
         due.extend(part.times)
@@ -105,7 +108,7 @@ def _pictures(
 
 
 def _copied(original: Any, output: Any, span: Span) -> Iterator[tuple[float, Any]]:
-    """(seconds, packet) of the sound and subtitles that the container can hold."""
+    """Yield (seconds, packet) of the sound and subtitles that the container can hold."""
     streams = {}
     for stream in original.streams:
         if stream.type not in ("audio", "subtitle") or stream.codec_context is None:
@@ -154,9 +157,9 @@ def _until_damaged(packets: Iterable[Any]) -> Iterator[Any]:
 
 
 def _describe(original: Any, output: Any, video: Any, whole: bool) -> None:
-    """What the film says of itself."""
+    """Copy the film's metadata, and of the whole film its chapters."""
     output.metadata.update({k: v for k, v in original.metadata.items() if k.lower() not in _NOT_OURS})
-    told = original.streams.video[0].metadata
-    video.metadata.update({k: v for k, v in told.items() if k.lower() not in (*_NOT_OURS, "rotate", "duration")})
+    own = original.streams.video[0].metadata
+    video.metadata.update({k: v for k, v in own.items() if k.lower() not in (*_NOT_OURS, "rotate", "duration")})
     if whole and hasattr(output, "set_chapters") and (chapters := original.chapters()):
         output.set_chapters(chapters)

@@ -1,4 +1,4 @@
-"""A film as a folder of numbered pictures."""
+"""A film as a folder of numbered images."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ...errors import ImageError, UsageError
@@ -24,7 +23,7 @@ _NUMBER = re.compile(r"(\d+)(?=\.[^.]*$)")
 
 @dataclass(frozen=True, eq=False)
 class NumberedFrame:
-    """One picture of the folder."""
+    """One image of the folder."""
 
     pts: int  # its position
     photo: Photo
@@ -32,7 +31,7 @@ class NumberedFrame:
 
     @property
     def planes(self) -> tuple[Plane, ...]:
-        """Red, green and blue."""
+        """Red, green and blue, each [H, W]."""
         return tuple(np.ascontiguousarray(self.photo.pixels[..., i]) for i in range(3))
 
     def rgb(self) -> Pixels:
@@ -41,12 +40,12 @@ class NumberedFrame:
 
 
 class NumberedFrames:
-    """The pictures of a folder whose names end in numbers, in their order; all of one size and depth."""
+    """The images of a folder whose names end in numbers, in numeric order; all of one size and bit depth."""
 
     damaged = 0
 
     def __init__(self, folder: Path, rate: Fraction) -> None:
-        """Raises UsageError for a folder without such pictures, ImageError for a first one that cannot be read."""
+        """Raises UsageError for a folder without such images, ImageError for a first one that cannot be read."""
         self.path = folder
         pictures = [p for p in folder.iterdir() if p.suffix.lower() in READABLE and not p.name.startswith(".")]
         found = [(int(number[1]), path) for path in pictures if (number := _NUMBER.search(path.name))]
@@ -66,33 +65,30 @@ class NumberedFrames:
         self.info = FilmInfo(width, height, rate, 1 / rate, len(self.paths), "pictures", pix_fmt, coding)
 
     def fingerprint(self) -> str:
-        """What tells the folder's pictures from others, at once: their names, sizes and times."""
+        """A quick identification of the folder's images: a hash of their names, sizes and modification times."""
         found = [(path.name, path.stat()) for path in self.paths]
         listing = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in found)
         return hashlib.sha256(listing.encode()).hexdigest()
 
     def frames(self, start: int | None = None) -> Iterator[NumberedFrame]:
-        """All pictures, or those from a position on. Raises ImageError, for one of another size too."""
+        """Yield all images, or those from a position on. Raises ImageError, also for another size or bit depth."""
         info = self.info
         for number in range(start or 0, len(self.paths)):
             photo = read_photo(self.paths[number])
             shape, bits = photo.pixels.shape, 8 if photo.pixels.dtype == np.uint8 else 16
             if shape[:2] != (info.height, info.width) or bits != info.coding.bits:
                 raise ImageError(
-                    f"{self.paths[number]}: {shape[1]}x{shape[0]} of {bits} bits, "
-                    f"where the film is {info.width}x{info.height} of {info.coding.bits}"
+                    f"{self.paths[number]}: {shape[1]}x{shape[0]} at {bits} bits, "
+                    f"but the film is {info.width}x{info.height} at {info.coding.bits}"
                 )
             yield NumberedFrame(number, photo, info.coding)
 
     def name(self, number: int) -> str:
-        """What the result of a picture is called."""
+        """The file name of an image's result."""
         path = self.paths[number]
         return path.name if path.suffix.lower() in WRITABLE else f"{path.stem}.png"
 
 
 def write_numbered(frame: NumberedFrame, pixels: Pixels, path: Path) -> None:
-    """Write a picture as its source was, with other pixels, enlarged or not. Raises WriteError."""
-    alpha = frame.photo.alpha
-    if alpha is not None and alpha.shape != pixels.shape[:2]:
-        alpha = cv2.resize(alpha, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    write_photo(replace(frame.photo, pixels=pixels, alpha=alpha), path)
+    """Write an image as its source is stored, but with other pixels, enlarged or not. Raises ImageError, WriteError."""
+    write_photo(frame.photo.with_pixels(pixels), path)

@@ -17,8 +17,8 @@ from .planes import Coding, Plane, turned
 
 _MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _HDR = {16: "PQ", 18: "HLG"}  # transfers
-_ENDS = 1 << 20  # bytes
-# What is stored with its numbers side by side, or with transparency, and what it is read as.
+_ENDS = 1 << 20  # bytes hashed at either end of a file
+# Interleaved and full-range (yuvj) pixel formats, and the planar ones that they are read as.
 _PLANAR = {
     "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p", "yuyv422": "yuv422p",
     "uyvy422": "yuv422p", "p010le": "yuv420p10le", "p210le": "yuv422p10le", "yuvj420p": "yuv420p",
@@ -27,30 +27,33 @@ _PLANAR = {
 
 
 def require_av() -> Any:
-    """PyAV. Raises QuantFaceError with the way to get it."""
+    """Import PyAV and return it. Raises QuantFaceError saying how to install it."""
     try:
         import av
     except ImportError:
         raise QuantFaceError("films need PyAV: pip install 'av>=16'") from None
-    av.logging.set_level(None)  # its decoders' complaints; what matters is counted and told
+    av.logging.set_level(None)  # silences its decoders; what matters is counted and reported
     return av
 
 
 class FilmReader:
-    """A film file. Use as a context; frames can be asked for again and again, from any time on."""
+    """A film file, whose frames can be read repeatedly, from any time on."""
 
     def __init__(self, path: Path) -> None:
-        """Open it and decode its first frame. Raises ImageError, one line, for what is no film that can be read."""
+        """Open the file and decode its first frame.
+
+        Raises ImageError, one line, for a film that cannot be read; QuantFaceError without PyAV.
+        """
         self.path, self.damaged = path, 0  # packets that could not be decoded
         self._av = require_av()
-        with self._told(), self._opened() as (container, stream):
+        with self._read_errors(), self._opened() as (container, stream):
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise ImageError("no frame of it can be decoded")
             self.info = _info(container, stream, first)
 
     def fingerprint(self) -> str:
-        """What tells the film's file from another, at once: its size, its beginning and its end."""
+        """A quick identification of the file: its size, and a hash of its beginning and end. Raises OSError."""
         digest, size = hashlib.sha256(), self.path.stat().st_size
         with self.path.open("rb") as file:
             digest.update(file.read(_ENDS))
@@ -59,18 +62,18 @@ class FilmReader:
         return f"{size} {digest.hexdigest()}"
 
     def frames(self, start: int | None = None) -> Iterator[Frame]:
-        """All frames, or those from timestamp `start` on. Raises ImageError.
+        """Yield all frames, or those from timestamp `start` on. Raises ImageError.
 
-        What is damaged is left out, and counted in `damaged`, by every call anew.
+        Damaged packets are left out and counted in `damaged`, which every call resets.
         """
         self.damaged = 0
-        with self._told(), self._opened() as (container, stream):
+        with self._read_errors(), self._opened() as (container, stream):
             if start is not None:
                 container.seek(start, stream=stream)
             decoded = self._decoded(container, stream)
             first = next(decoded, None)
             if start is not None and (first is None or first.pts is None or first.pts > start):
-                yield from self._from_the_beginning(start)  # the file's index is no help
+                yield from self._from_the_beginning(start)  # the file's index does not help
                 return
             last: int | None = None
             step = max(1, round(1 / (self.info.rate * self.info.time_base)))
@@ -78,7 +81,7 @@ class FilmReader:
                 pts = frame.pts
                 if pts is None:
                     pts = 0 if last is None else last + step
-                # A player needs rising times.
+                # Players need increasing times.
                 pts = pts if last is None else max(pts, last + 1)
                 last = pts
                 if start is None or pts >= start:
@@ -98,7 +101,7 @@ class FilmReader:
         return tuple(turned(planes, info.quarters) if info.quarters else planes)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        """Frames as they are decoded; what cannot be is passed over."""
+        """Yield frames as they are decoded; packets that cannot be are skipped and counted."""
         packets = container.demux(stream)
         while True:
             try:
@@ -122,15 +125,15 @@ class FilmReader:
                 s for s in container.streams.video if not s.disposition & self._av.stream.Disposition.attached_pic
             ]
             if not streams:
-                raise ImageError("there are no moving pictures in it")
+                raise ImageError("it has no video stream")
             if streams[0].codec_context is None:
-                raise ImageError("its codec is unknown here")
+                raise ImageError("its codec is not supported")
             streams[0].thread_type = "AUTO"
             yield container, streams[0]
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Every failure as one line with the film's name."""
+    def _read_errors(self) -> Iterator[None]:
+        """Turn every failure into one line of ImageError with the film's name."""
         try:
             yield
         except ImageError as error:
@@ -143,7 +146,7 @@ class FilmReader:
 
 
 def planes_of(frame: Any) -> list[Plane]:
-    """A PyAV frame's planes as arrays; red, green, blue of one that is RGB."""
+    """A PyAV frame's planes as arrays, uint8 or uint16; of an RGB format in the order red, green, blue."""
     bits = frame.format.components[0].bits
     planes = [
         np.frombuffer(plane, np.uint8 if bits == 8 else "<u2").reshape(plane.height, -1)[:, : plane.width].copy()
@@ -162,9 +165,9 @@ def _info(container: Any, stream: Any, first: Any) -> FilmInfo:
     full = first.color_range == 2 or first.format.name.startswith("yuvj")
     bits = 8 if first.format.components[0].bits < 8 else _bits(pix_fmt)
     if first.interlaced_frame:
-        notes.append("it is interlaced: deinterlace it first, moving faces are combed")
+        notes.append("it is interlaced, so that moving faces show combing: deinterlace it first")
     if first.color_trc in _HDR:
-        notes.append(f"it is HDR ({_HDR[first.color_trc]}): faces are restored as they are coded")
+        notes.append(f"it is HDR ({_HDR[first.color_trc]}): faces are restored in its coded values")
     if first.format.name.startswith(("yuva", "rgba", "bgra", "argb", "abgr")):
         notes.append("transparency is left out")
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -191,7 +194,7 @@ def _info(container: Any, stream: Any, first: Any) -> FilmInfo:
 
 
 def _planar(format_: Any) -> str:
-    """The format of separate planes that holds what another holds."""
+    """The planar format that holds what another format holds."""
     name = str(format_.name)
     if format_.is_rgb or name == "pal8":
         return "gbrp" if max((c.bits for c in format_.components), default=8) <= 8 else "gbrp16le"

@@ -1,8 +1,8 @@
 """Low-bit convolutions by oneDNN's integer product.
 
-Three forms give the same integers: the convolution as it is; for large 3x3 ones Winograd's (`winograd.py`), of fewer
-products; and for a picture that is enlarged twice before (`upsample_conv.py`) four small kernels over the picture as it
-was. Which one pays depends on the picture, so each is packed when it is first needed.
+Three forms give the same integers: the plain convolution; for large 3x3 ones Winograd's (`winograd.py`), in fewer
+products; and for an input that is upsampled 2x first (`upsample_conv.py`), four small kernels over the input before
+upsampling. Which one pays depends on the input's size, so each is prepacked when it is first needed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..channel_transform import ChannelTransform
+from ..backend import Conv2dSpec
 from ..quantize import byte_of_zero, largest_code, per_image_scale
 from ..upsample_conv import phase_kernels, phases, window
-from ..weight import LowBitWeight
 from .codes import pieces, write_dtype, write_image_codes
 from .product import Product
 from .saturation import exact
@@ -24,32 +23,22 @@ from .winograd import Form, Winograd, WinogradBase, WinogradUpsample, fits
 
 
 class Conv2d:
-    """As `reference.Conv2d`; with `fuse_upsample` only `forward_upsampled` will be called."""
+    """As `reference.Conv2d`."""
 
-    def __init__(
-        self,
-        weight: LowBitWeight,
-        activation_bits: int,
-        clip: float,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        bias: Tensor | None = None,
-        transform: ChannelTransform | None = None,
-        fuse_upsample: bool = False,
-        zero_point: int | None = None,
-    ) -> None:
-        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point
-        self.zero = byte_of_zero(activation_bits, zero_point)
-        self.stride, self.padding = stride, padding
-        self.weight, self.bias, self.transform = weight, bias, transform
-        # A kernel of an enlarged picture is a sum of up to four codes, which has to fit a byte.
-        same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
-        sums, largest = 4 * largest_code(weight.bits), (1 << activation_bits) - 1
+    def __init__(self, spec: Conv2dSpec) -> None:
+        self.weight, self.activations = spec.weight, spec.activations
+        self.bias, self.transform = spec.bias, spec.transform
+        self.stride, self.padding = spec.stride, spec.padding
+        bits = spec.activations.bits
+        self.zero = byte_of_zero(bits, spec.activations.zero_point)
+        # A phase kernel sums up to four codes, which have to fit a byte.
+        same = spec.weight.shape[2:] == (3, 3) and spec.stride == spec.padding == (1, 1)
+        sums, largest = 4 * largest_code(spec.weight.bits), (1 << bits) - 1
         self.fuses_upsample = same and sums <= largest_code(8) and exact(largest, sums)
-        self.transforms = fits(weight.shape, weight.bits, activation_bits, stride)
-        # Prepacked now, not at the first picture, where the form does not depend on the picture.
+        self.transforms = fits(spec.weight.shape, spec.weight.bits, bits, spec.stride)
+        # Prepacked now, not at the first call, where the form does not depend on the input.
         if not self.transforms:
-            _ = self._phases if fuse_upsample and self.fuses_upsample else self._whole
+            _ = self._phases if spec.fuse_upsample and self.fuses_upsample else self._whole
 
     @cached_property
     def _whole(self) -> Product:
@@ -64,7 +53,8 @@ class Conv2d:
         return self._of_form(WinogradUpsample)
 
     def _of_form(self, form: type[Form]) -> Form | None:
-        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, self.activation_bits, self.zero_point)
+        bits, _, zero_point = self.activations
+        return form.of(self.weight.codes(), self.weight.scale.float(), self.bias, bits, zero_point)
 
     @cached_property
     def _phases(self) -> list[Product]:
@@ -88,11 +78,11 @@ class Conv2d:
         for image, out in zip(maps, padded[:, down : down + height, across : across + width], strict=True):
             cuts = list(pieces(image))
             balanced = [self.transform(image[cut]) if self.transform else image[cut] for cut in cuts]
-            # Lowest and highest over flat memory: many times faster than the magnitude's maximum over dimensions.
+            # Minimum and maximum over flat memory: many times faster than the maximum magnitude over dimensions.
             ends = torch.stack([end for piece in balanced for end in torch.aminmax(piece)])
-            scales.append(per_image_scale(ends[None, None, None], self.activation_bits, self.clip, self.zero_point))
+            scales.append(per_image_scale(ends[None, None, None], *self.activations))
             outs = [out[cut] for cut in cuts]
-            write_image_codes(balanced, scales[-1].flatten(), self.activation_bits, outs, self.zero_point)
+            write_image_codes(balanced, scales[-1].flatten(), self.activations, outs)
         return padded, torch.cat(scales)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:

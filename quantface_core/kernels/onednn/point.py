@@ -1,4 +1,4 @@
-"""Integer products of numbers that a byte almost always holds: the weights of a transformed convolution."""
+"""Integer products with weights that almost always fit int8: those of a transformed convolution."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Point:
     def __init__(self, weight: Tensor, scale: float) -> None:
         """weight: [O, C] int16; scale: of the products, a power of two or the negative of one."""
         self.scale = torch.full((len(weight),), scale, dtype=torch.float32)
-        self.largest_sum = int(weight.abs().sum(1, dtype=torch.int64).amax())  # of codes that are 1 or less
+        self.largest_sum = int(weight.abs().sum(1, dtype=torch.int64).amax())  # for codes of magnitude 1 or less
         int8_part = weight.clamp(-_BYTE, _BYTE)
         self.int8_part = Rows(int8_part.to(torch.int8))
-        # What does not fit int8, of few outputs and channels.
+        # What exceeds int8, in few outputs and channels.
         rest = weight - int8_part
         self.outputs, self.channels = (rest.any(dim).nonzero().flatten() for dim in (1, 0))
         self.rest = rest[self.outputs][:, self.channels].t().float() * scale
 
     @property
     def outliers(self) -> int:
-        """Channels that are multiplied once more."""
+        """How many channels are multiplied once more, for what exceeds int8."""
         return len(self.channels)
 
     def __call__(self, x: Tensor, zero: int, into: Tensor | None = None) -> Tensor:
-        """The product, added to `into` where that is given, which costs no pass over it."""
+        """The product of codes around a zero point; added to `into` where given, at no extra pass over it."""
         int8_part, scale = self.int8_part, self.scale
         y = int8_part(x, zero, scale, torch.float32) if into is None else int8_part.add(x, zero, scale, into)
         if self.outliers:  # float32 is exact here too: see `WinogradBase.of`

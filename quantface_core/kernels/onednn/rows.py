@@ -1,4 +1,4 @@
-"""The integer product of rows: what linears, columns of pixels and points of transformed windows are."""
+"""The integer product of rows, for linears, columns of pixels and the points of transformed windows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def known() -> bool:
-    """Whether this torch's products are called as below: before 2.4 they take other arguments, and add to nothing."""
+    """Whether this torch's products are called as below: before 2.4 they take other arguments, and cannot add."""
     product = getattr(torch.ops.onednn, "qlinear_pointwise", None)
     return product is not None and "binary" in product.overloads()
 
@@ -25,15 +25,15 @@ class Rows:
     def __call__(
         self, codes: Tensor, zero: int, scale: Tensor, dtype: torch.dtype, bias: Tensor | None = None
     ) -> Tensor:
-        """[N, O] in the dtype, of codes around a zero point; scale and bias: [O] float32."""
+        """The product [N, O] in the dtype, of codes around a zero point; scale and bias: [O] float32."""
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             codes, 1.0, zero, self.weight, scale, self.zeros, bias, 1.0, 0, dtype, "none", [], "",
         )  # fmt: skip
         return product
 
     def add(self, codes: Tensor, zero: int, scale: Tensor, into: Tensor) -> Tensor:
-        """As a call, added to `into` [N, O] float32, which costs no pass over it."""
-        # By name: their order is not the same in every torch.
+        """As a call, but added to `into` [N, O] float32, at no extra pass over it."""
+        # By keyword: their order is not the same in every torch.
         total: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
             codes, 1.0, zero, self.weight, scale, self.zeros, other=into, bias=None, output_scale=1.0,
             output_zero_point=0, output_dtype=torch.float32, other_scale=1.0, other_zp=0, binary_post_op="sum",

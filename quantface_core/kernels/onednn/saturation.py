@@ -1,6 +1,6 @@
-"""Processors without VNNI add products of bytes in pairs of 16 bits, which saturate: small ones come out right.
+"""CPUs without VNNI add products of bytes in pairs, in 16 bits, which saturate: only small ones are exact.
 
-VNNI is AVX-512's or AVX-VNNI; asking for sums tells more than asking for names.
+VNNI is AVX-512's or AVX-VNNI; testing sums tells more than reading the CPU's flags.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _PAIR = 32767
 
 
 def exact(code: int, weight: int) -> bool:
-    """Whether products of unsigned codes and signed weights that reach so far come out right."""
+    """Whether products of unsigned codes up to `code` and signed weights up to `weight` are exact."""
     return not saturates() or 2 * code * weight <= _PAIR
 
 
 @cache
 def saturates() -> bool:
-    """Whether products of the largest codes and weights come out wrong."""
+    """Whether products of the largest codes and weights are wrong."""
     return not adds_up(BYTE, largest_code(8))
 
 
 def adds_up(code: int, weight: int) -> bool:
-    """Whether a linear and a convolution of nothing but these give their sums."""
+    """Whether a linear and a convolution with this code and weight everywhere return the right sums."""
     channels, side = 64, 16
     codes = torch.full((side, side, channels), code, dtype=torch.uint8)
     scale = torch.ones(channels, dtype=torch.float32)

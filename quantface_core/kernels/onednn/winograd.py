@@ -1,11 +1,11 @@
-"""3x3 convolutions of few-bit codes in fewer products, by transforms that leave the same sums to the bit.
+"""3x3 convolutions of low-bit codes in fewer products, by transforms that leave the same sums to the bit.
 
-Windows of codes and the kernel are transformed along rows and columns, multiplied number by number, and transformed
-back to 2x2 sums: by Winograd's F(2x2, 3x3) in 16 products where a convolution takes 36; where pixels are doubled, in 9
-where the four phases of `kernels/upsample_conv.py` take 16. Transforms make numbers larger, which floats pay for with
-precision, and for which full 8-bit codes have no room. Codes of up to 6 bits have: windows grow 4 times, to 252, and
-are bytes still. Kernels grow up to 9 times, to 63 at 4 bits and 279 at 6: the few of their numbers that no byte holds
-are multiplied apart (`Point`).
+Windows of codes and the kernel are transformed along rows and columns, multiplied element by element, and transformed
+back to 2x2 sums: by Winograd's F(2x2, 3x3) in 16 products where a convolution takes 36; for 2x upsampled inputs in 9
+where the four phases of `kernels/upsample_conv.py` take 16. Transforms enlarge values, which costs floats precision,
+and for which full 8-bit codes have no headroom. Codes of up to 6 bits do: windows grow 4 times, to 252, and still fit
+a byte. Kernels grow up to 9 times, to 63 at 4 bits and 279 at 6: their few values that exceed int8 are multiplied
+separately (`Point`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ..quantize import byte_of_zero, largest_code, largest_magnitude
 from .point import Point
 from .saturation import BYTE, exact, saturates
 
-_OFFSETS = 64, 128  # added to what may be negative, for a byte to hold it: along rows, then columns
-_SPILL = 1 / 8  # of the channels, to which larger ones may be confined
-_EXACT = 1 << 24  # up to here float32 has every whole number
+_OFFSETS = 64, 128  # added to what may be negative, so that it fits a byte: along rows, then columns
+_SPILL = 1 / 8  # largest share of channels that may have values beyond int8
+_EXACT = 1 << 24  # up to here float32 has every integer
 
 Form = TypeVar("Form", bound="WinogradBase")
 Line = Callable[[int], Tensor]
-_WINDOWS = 1024  # at once: their products stay in the cache
-_FEWEST = 64  # windows for which reading more weights pays
-# Channels in and out, and windows of all pairs of them, from which the transforms pay: sooner where products saturate,
-# for there they take several times as long.
+_WINDOWS = 1024  # multiplied at once: their products stay in the cache
+_FEWEST = 64  # least windows for which reading the larger kernel pays
+# Channels in and out, and windows times channels in times channels out, from which the transforms pay: sooner where
+# products saturate, because there they take several times as long.
 _PAYS = {False: (192, 5 << 22), True: (128, 1 << 23)}
 
 
 def fits(shape: tuple[int, ...], weight_bits: int, activation_bits: int, stride: tuple[int, int]) -> bool:
-    """Whether a kernel [O, C, kh, kw] may have the room to be transformed, and has the channels for it to pay."""
+    """Whether a kernel [O, C, kh, kw] may have the headroom to be transformed, and enough channels to gain by it."""
     outputs, channels, *taps = shape
     if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _PAYS[saturates()][0]:
         return False
@@ -44,11 +44,11 @@ def fits(shape: tuple[int, ...], weight_bits: int, activation_bits: int, stride:
 
 
 class WinogradBase(ABC):
-    """Codes [H + 2, W + 2, C] uint8, padded -> the product of a kernel that `fits`; one scale an image."""
+    """The product of padded codes [H + 2, W + 2, C] uint8 and a kernel that `fits`; one scale per image."""
 
-    lines: int  # of codes in a window
+    lines: int  # rows, and columns, of a window
     step: int  # from window to window
-    scales: tuple[float, ...]  # of a dimension's points: undo what the kernel is multiplied by to stay whole; and signs
+    scales: tuple[float, ...]  # per point of a dimension: undo what keeps the transformed kernel integer; and signs
 
     def __init__(self, points: list[list[Point]], scale: Tensor, bias: Tensor | None, zero: int) -> None:
         """points: of the transformed kernel; scale and bias: [O] float32; zero: the activations' zero point."""
@@ -63,8 +63,8 @@ class WinogradBase(ABC):
         activation_bits: int,
         zero_point: int | None = None,
     ) -> Form | None:
-        """The product of codes [O, C, 3, 3] int8 with activations of `activation_bits`; None = they do not fit."""
-        taps = codes.permute(2, 3, 0, 1).contiguous()  # each tap's numbers side by side: transforms are quick so
+        """Build from a kernel's codes [O, C, 3, 3] int8 and scale [O], for activations of a width; None = no room."""
+        taps = codes.permute(2, 3, 0, 1).contiguous()  # each tap's values side by side, for fast transforms
         largest = largest_magnitude(activation_bits, zero_point)
         if largest * cls._reach(taps) > _EXACT:
             return None
@@ -79,10 +79,10 @@ class WinogradBase(ABC):
 
     @classmethod
     def _reach(cls, taps: Tensor) -> float:
-        """How far the sums on the way back may get from zero, in their smallest steps, over the largest code.
+        """A bound on the sums of the inverse transform, in units of their smallest step, per unit of the largest code.
 
         Along a dimension they, or a product, read taps a, b, c no more than (1, 1, 1), (2, 0, 0) or (0, 0, 2) times;
-        and the smallest steps of products have added up to twice as large ones by then. taps: [3, 3, O, C].
+        by then, the smallest steps of the products have added up to steps twice as large. taps: [3, 3, O, C].
         """
         weight = taps.abs().sum(-1, dtype=torch.float64).movedim(-1, 0)
         reads = torch.tensor([[1, 1, 1], [2, 0, 0], [0, 0, 2]], dtype=torch.float64)
@@ -96,27 +96,27 @@ class WinogradBase(ABC):
     @staticmethod
     @abstractmethod
     def codes(line: Line, raised: Line) -> list[Tensor]:
-        """A window's codes along a dimension, transformed; around the zero points that `zeros` tells.
+        """A window's codes along a dimension, transformed, around the zero points that `zeros` returns.
 
-        `raised` gives the same lines with an offset, for what may be negative to stay unsigned.
+        `raised` returns the same lines with an offset, so that what may be negative stays unsigned.
         """
 
     @staticmethod
     @abstractmethod
     def zeros(zero: int, offset: int) -> list[int]:
-        """The zero points of transformed codes, from that of the codes."""
+        """The zero points of transformed codes, from that of the codes and the offset of `raised`."""
 
     @staticmethod
     @abstractmethod
     def middle(points: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """What a dimension's products but the first and the last, which are overwritten, add to its two sums.
+        """What a dimension's products, without the first and the last, add to its two sums; overwrites `points`.
 
-        The first product is of the one sum, the last of the other: they are added where they are multiplied.
+        The first product belongs to one sum, the last to the other: they are added as they are computed.
         """
 
     @classmethod
     def pays(cls, padded: Tensor, outputs: int) -> bool:
-        """Whether padded codes fall into whole windows, and into enough of them."""
+        """Whether padded codes divide into whole windows, and into enough of them to pay."""
         (height, width), channels = cls._windows(padded), padded.shape[2]
         whole = all((side - 2) % cls.step == 0 for side in padded.shape[:2])
         return whole and height * width >= _FEWEST and height * width * channels * outputs >= _PAYS[saturates()][1]
@@ -126,7 +126,7 @@ class WinogradBase(ABC):
         return (len(padded) - 2) // cls.step, (padded.shape[1] - 2) // cls.step
 
     def __call__(self, padded: Tensor, scale: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
-        """The product in `dtype`, two rows and columns a window, written to `out` where one is given."""
+        """The product in `dtype`, two rows and columns per window, written to `out` where one is given."""
         height, width = self._windows(padded)
         scales = self.scale * scale.flatten()
         out = torch.empty(2 * height, 2 * width, len(scales), dtype=dtype) if out is None else out
@@ -144,7 +144,7 @@ class WinogradBase(ABC):
         return out
 
     def _sums(self, padded: Tensor) -> list[list[Tensor]]:
-        """The sums of even and odd rows, and in each of even and odd columns: [windows, O] float32."""
+        """The sums of even and odd rows, each of even and odd columns: [windows, O] float32."""
         codes, zeros = self._transform(padded, self.zero, 0)
         halves = [self._row(*row) for row in zip(codes, zeros, self.points, strict=True)]
         columns = []
@@ -168,7 +168,7 @@ class WinogradBase(ABC):
         )
 
     def _line(self, codes: Tensor, dim: int) -> Line:
-        """Gives, of every window, its first line along a dimension, or its second, and so on."""
+        """A function from n to the n-th line of every window along a dimension, as a view."""
         size, stride = list(codes.shape), list(codes.stride())
         size[dim] = (size[dim] - self.lines) // self.step + 1
         stride[dim] *= self.step
@@ -201,10 +201,10 @@ class Winograd(WinogradBase):
 
 
 class WinogradUpsample(WinogradBase):
-    """The convolution of a picture whose pixels are doubled (nearest neighbour), from the picture itself.
+    """The convolution of a 2x upsampled map (nearest neighbour), from the map itself.
 
-    Between taps a, b, c and pixels p, q, r, the two new pixels of q are a p + (b + c) q and (a + b) q + c r: what
-    both have in common, (a + b + c) q, is multiplied once.
+    For taps a, b, c and pixels p, q, r, the two outputs at q are a p + (b + c) q and (a + b) q + c r: what both have
+    in common, (a + b + c) q, is multiplied once.
     """
 
     lines, step, scales = 3, 1, (1.0, 1.0, 1.0)

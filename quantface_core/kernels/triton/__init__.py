@@ -1,10 +1,10 @@
-"""The NVIDIA backend: integer products on tensor cores, by kernels that Triton compiles (DESIGN.md section 4).
+"""The NVIDIA backend: integer products on tensor cores, by kernels that Triton compiles (docs/method.md, section 6).
 
-Codes and weights are signed bytes at every width. True 4-bit products exist on few generations of processors, and
-would make pictures depend on which one it is.
+Codes and weights are signed bytes at every width. True 4-bit products exist on few generations of GPUs, and would
+make results depend on which one it is.
 
-Files with kernels do without `from __future__ import annotations`: as strings, Triton before 3.2 overlooks in its
-interpreter which of their arguments are constants.
+Files with kernels do without `from __future__ import annotations`: where annotations are strings, the interpreter of
+Triton before 3.2 does not see which arguments are constants.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...errors import one_line
+
 if TYPE_CHECKING:
     from .conv2d import Conv2d
     from .linear import Linear
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Conv2d", "Linear", "group_norm", "norm_factors", "supports", "unavailable"]
 
-_CAPABILITY = (8, 0)  # from which tensor cores multiply bytes
+_CAPABILITY = (8, 0)  # compute capability from which this backend's products run on tensor cores
 _WHERE = {"Linear": "linear", "Conv2d": "conv2d", "group_norm": "norm", "norm_factors": "norm"}
 
 
 def __getattr__(name: str) -> Any:
-    """What this backend offers, imported when it is asked for: not every machine has the package triton."""
+    """Import the backend's names when they are asked for: not every machine has the package triton."""
     if name not in _WHERE:
         raise AttributeError(name)
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
@@ -39,30 +41,30 @@ def __getattr__(name: str) -> Any:
 def unavailable(device: torch.device) -> str | None:
     """Why this backend cannot run on a device; None = it can."""
     if device.type != "cuda":
-        return f"it computes on NVIDIA's GPUs, not on {device.type}"
+        return f"it runs on NVIDIA GPUs, not on {device.type}"
     if torch.version.cuda is None:
-        return "this build of torch is for other GPUs than NVIDIA's"
+        return "this build of torch is not for NVIDIA GPUs"
     if importlib.util.find_spec("triton") is None:
         return "it needs the package triton (on Windows: triton-windows)"
     if torch.cuda.get_device_capability(device) < _CAPABILITY:
-        return f"{torch.cuda.get_device_name(device)} is older than the RTX 30 series: it cannot multiply bytes"
-    return _does_not_work(device)
+        return f"{torch.cuda.get_device_name(device)} is too old: the RTX 30 series or later is needed"
+    return _self_test_failure(device)
 
 
 def supports(weight_bits: int, activation_bits: int) -> bool:
-    """Whether products of such codes come out right: all do."""
+    """Whether products of codes of these widths are exact: always."""
     return True
 
 
-def _does_not_work(device: torch.device) -> str | None:
-    """Whether the self-test fails, and how: Triton also needs a C compiler, which not every machine has."""
+def _self_test_failure(device: torch.device) -> str | None:
+    """How the self-test fails, None = it passes: Triton also needs a C compiler, which not every machine has."""
     try:
         from .self_test import agrees
 
         with torch.no_grad():
             right = agrees(device)
-    except torch.cuda.OutOfMemoryError:  # says nothing of Triton, and must not be kept as if it did
+    except torch.cuda.OutOfMemoryError:  # says nothing about Triton, and must not be cached as if it did
         raise
-    except Exception as error:  # Triton's own, the compiler's, the driver's: whatever it is, others compute instead
-        return f"Triton cannot compile here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    except Exception as error:  # from Triton, the compiler or the driver: another backend computes instead
+        return f"Triton cannot compile here ({one_line(error)})"
     return None if right else "its results are wrong here"

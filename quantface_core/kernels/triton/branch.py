@@ -1,8 +1,8 @@
-"""Low-rank branches on tensor cores: `down` over balanced inputs, in a form that fills a tile; `up` rides on products.
+"""Low-rank branches on tensor cores: `down` over balanced inputs, in a form that fills a tile; products add `up`.
 
 The 3x3 `down` of a branch has 16 or 32 outputs, and a library's tiles are often wider. Four neighbouring pixels
 together read 4x4 pixels: as one convolution with stride 2 and four times the outputs the tile is full, and the map is
-read 4 times in place of 9. Of a picture with doubled pixels the four phases are such a group (see `upsample_conv`).
+read 4 times instead of 9. For a 2x upsampled map, the four phases are such a group (see `upsample_conv`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..upsample_conv import phase_kernels
 
 
 def quadrupled(down: Tensor) -> Tensor:
-    """[r, C, 3, 3] -> [4 r, C, 4, 4]: outputs (row, column, r) of two by two pixels, from the 4x4 that they read."""
+    """[r, C, 3, 3] -> [4 r, C, 4, 4]: outputs (row, column, r) of 2x2 pixels, from the 4x4 that they read."""
     rank, channels = down.shape[:2]
     kernel = down.new_zeros(2, 2, rank, channels, 4, 4)
     for row in (0, 1):
@@ -26,7 +26,7 @@ def quadrupled(down: Tensor) -> Tensor:
 
 
 def of_phases(down: Tensor) -> Tensor:
-    """[r, C, 3, 3] -> [4 r, C, 3, 3]: outputs (row, column, r) of one pixel that will be two by two."""
+    """[r, C, 3, 3] -> [4 r, C, 3, 3]: outputs (row, column, r) of the 2x2 pixels that one becomes."""
     rank, channels = down.shape[:2]
     kernel = down.new_zeros(2, 2, rank, channels, 3, 3)
     for number, phase in enumerate(phase_kernels(down)):
@@ -36,7 +36,7 @@ def of_phases(down: Tensor) -> Tensor:
 
 
 class Branch:
-    """A layer's low-rank pair: `stored` gives down [r, C, *kernel] and up [O, r], whenever another form is made."""
+    """A layer's low-rank pair: `stored` returns down [r, C, *kernel] and up [O, r], whenever another form is made."""
 
     def __init__(self, stored: StoredBranch) -> None:
         self._stored = stored
@@ -45,11 +45,11 @@ class Branch:
         self._made: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def up(self, dtype: torch.dtype) -> Tensor:
-        """[r, O]."""
+        """up^T [r, O], in a dtype."""
         return self._in("up", dtype)
 
     def down(self, dtype: torch.dtype) -> Tensor:
-        """[r, C, *kernel]."""
+        """down [r, C, *kernel], in a dtype; channels last where it has a kernel."""
         return self._in("down", dtype)
 
     def _in(self, form: str, dtype: torch.dtype) -> Tensor:
@@ -62,8 +62,10 @@ class Branch:
         return self._made[form, dtype]
 
     def low(self, x: Tensor, stride: tuple[int, int], padding: tuple[int, int], upsample: bool) -> tuple[Tensor, bool]:
-        """What `down` makes of balanced maps [B, C, H, W]: [B, H', W', r], False; with `upsample`, and where pixels
-        are taken in groups, [B, H'/2, W'/2, 4 r], True: outputs (row, column, r) of each two by two.
+        """Apply `down` to balanced maps x [B, C, H, W]; return the result and whether its pixels are grouped.
+
+        [B, H', W', r], False; with `upsample`, and where 2x2 pixels are taken at once, [B, H'/2, W'/2, 4 r], True:
+        outputs (row, column, r) of each group.
         """
         grouped = self._kernel == (3, 3) and stride == padding == (1, 1) and not (x.shape[2] % 2 or x.shape[3] % 2)
         if upsample:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..channel_transform import ChannelTransform
+from ..backend import Conv2dSpec
 from ..fusion import Conv2dFusion, StoredBranch, attach_channel_sums
 from ..quantize import largest_code
 from ..upsample_conv import phase_kernels
-from ..weight import LowBitWeight
+from ..weight_cache import CachedWeight
 from .branch import Branch
 from .maps import balanced, image_codes
 from .product import Epilogue, conv2d_product
-from .unpack import UnpackedWeight
+from .unpack import unpacked
 
 PLAIN = Conv2dFusion()
 
@@ -24,28 +24,17 @@ PLAIN = Conv2dFusion()
 class Conv2d:
     """As `reference.Conv2d`, and `fusion.FusedConv2d`."""
 
-    def __init__(
-        self,
-        weight: LowBitWeight,
-        activation_bits: int,
-        clip: float,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        bias: Tensor | None = None,
-        transform: ChannelTransform | None = None,
-        fuse_upsample: bool = False,
-        zero_point: int | None = None,
-    ) -> None:
-        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point
-        self.stride, self.padding = stride, padding
-        self.weight, self.scale, self.bias, self.transform = weight, weight.scale.float(), bias, transform
+    def __init__(self, spec: Conv2dSpec) -> None:
+        self.weight, self.scale, self.bias = spec.weight, spec.weight.scale.float(), spec.bias
+        self.activations, self.transform = spec.activations, spec.transform
+        self.stride, self.padding = spec.stride, spec.padding
         self.branch: Branch | None = None
-        self._unpacked = UnpackedWeight(weight)
-        # The four kernels of a doubled picture add up to four codes, in a byte.
-        same = weight.shape[2:] == (3, 3) and stride == padding == (1, 1)
-        self.fuses_upsample = same and 4 * largest_code(weight.bits) <= largest_code(8)
-        if fuse_upsample and self.fuses_upsample:
-            _ = self._phases  # now, not at the first picture
+        self._unpacked = CachedWeight(partial(unpacked, spec.weight))
+        # A phase kernel sums up to four codes, which have to fit a byte.
+        same = spec.weight.shape[2:] == (3, 3) and spec.stride == spec.padding == (1, 1)
+        self.fuses_upsample = same and 4 * largest_code(spec.weight.bits) <= largest_code(8)
+        if spec.fuse_upsample and self.fuses_upsample:
+            _ = self._phases  # now, not at the first call
 
     @cached_property
     def _phases(self) -> Tensor:
@@ -59,11 +48,8 @@ class Conv2d:
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes int8 [B, C, H, W] and per-image scales [B, 1, 1, 1]."""
-        codes, scale = self._rounded(*balanced(x.permute(0, 2, 3, 1), self.transform))
+        codes, scale = image_codes(*balanced(x.permute(0, 2, 3, 1), self.transform), self.activations)
         return codes.permute(0, 3, 1, 2), scale.view(-1, 1, 1, 1)
-
-    def _rounded(self, maps: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
-        return image_codes(maps, largest, self.activation_bits, self.clip, self.zero_point)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._computed(x, PLAIN, False, None)
@@ -80,7 +66,7 @@ class Conv2d:
         if upsample and not self.fuses_upsample:
             x, upsample = F.interpolate(x, scale_factor=2.0, mode="nearest"), False
         maps, largest = balanced(x.permute(0, 2, 3, 1), self.transform, fusion.factors, fusion.silu)
-        codes, scale = self._rounded(maps, largest)
+        codes, scale = image_codes(maps, largest, self.activations)
         low, grouped = None, False
         if branch:
             low, grouped = branch.low(maps.permute(0, 3, 1, 2), self.stride, self.padding, upsample)
@@ -101,7 +87,7 @@ class Conv2d:
         return result
 
     def _sides(self, x: Tensor, upsample: bool) -> list[int]:
-        """Of the result: [H', W']."""
+        """[H', W'] of the result."""
         if upsample:
             return [2 * side for side in x.shape[2:]]
         taps = self.weight.shape[2:]

@@ -1,4 +1,4 @@
-"""Where kernels are launched, and in what tiles."""
+"""Kernel launches, and the choice of tiles."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-_SHARES = {128: 0.60, 64: 0.45, 32: 0.30, 16: 0.15}  # of the peak that tiles reach, by their shorter side
-_FEW_STEPS, _PARTS = 8, 16  # steps of a part at least; parts of a product at most
-_MANY = 4  # tiles a multiprocessor, beyond which the last ones do not matter
+from ...runtime.device import multiprocessors
+
+_SHARES = {128: 0.60, 64: 0.45, 32: 0.30, 16: 0.15}  # of peak throughput that tiles reach, by their shorter side
+_FEW_STEPS, _PARTS = 8, 16  # fewest steps of a part; most parts of a product
+_MANY = 4  # tiles per multiprocessor, from which a last, partial wave does not matter
 
 
 def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """Launch a kernel on its first argument's device; every launch of this backend passes here, so it can be counted.
 
-    Products and sums are not fused into one rounding, whatever a version of Triton does by itself: numbers would change
-    with it.
+    Products and sums are not fused into one rounding, whatever a version of Triton does by default: results would
+    change with it.
     """
     device = arguments[0].device
     if device.type == "cuda" and device.index != torch.cuda.current_device():
@@ -30,8 +32,8 @@ def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -
 class Tile(NamedTuple):
     """What a program computes: rows and columns of the result, and how.
 
-    Two products of `inputs` each a step (one where `pair` is false): Triton 3.8 and 3.9 keep the bytes of a loop with
-    one product in a register each, and spill most of them on GPUs of capability 8.
+    A step takes two products of `inputs` each (one where `pair` is false): in a loop with one product, Triton 3.8 and
+    3.9 keep each byte in a register of its own, and spill most of them on GPUs of compute capability 8.
     """
 
     rows: int
@@ -43,7 +45,7 @@ class Tile(NamedTuple):
 
     @property
     def step(self) -> int:
-        """Inputs of a step."""
+        """Inputs per step."""
         return self.inputs * (1 + self.pair)
 
 
@@ -51,10 +53,10 @@ class Tile(NamedTuple):
 def tile_of(rows: int, outputs: int, inputs: int, device: torch.device) -> Tile:
     """A tile for a product [rows, inputs] x [inputs, outputs].
 
-    Large ones read their inputs less often, and small ones leave fewer multiprocessors without work at the end: the one
-    with which it would be done first.
+    Large ones read their inputs less often, small ones leave fewer multiprocessors idle at the end: the one with the
+    shortest estimated time.
     """
-    at_once = processors(device)
+    at_once = multiprocessors(device)
 
     def cost(tile: Tile) -> float:
         turns = -(-rows // tile.rows) * -(-outputs // tile.columns) / at_once
@@ -65,12 +67,12 @@ def tile_of(rows: int, outputs: int, inputs: int, device: torch.device) -> Tile:
 
 
 def steps_of_part(programs: int, steps: int, device: torch.device) -> int:
-    """How many of a product's steps a program takes, where so few programs have so many that one would wait for all.
+    """How many of a product's steps a program takes: all, unless few programs with many steps pay to be split.
 
-    Small maps of many channels: 90 steps one after the other, on a device most of which has nothing to do.
+    Small maps of many channels: 90 steps one after the other, on a device that is mostly idle.
     """
-    parts = min(2 * processors(device) // programs, steps // _FEW_STEPS, _PARTS)
-    return -(-steps // parts) if parts > 2 else steps  # two would take as long to join
+    parts = min(2 * multiprocessors(device) // programs, steps // _FEW_STEPS, _PARTS)
+    return -(-steps // parts) if parts > 2 else steps  # joining two would take as long as it saves
 
 
 def tiles_for(outputs: int, inputs: int) -> list[Tile]:
@@ -83,8 +85,3 @@ def tiles_for(outputs: int, inputs: int) -> list[Tile]:
         Tile(64, min(64, columns), deep, pair, 4, 3),
         Tile(32, min(64, columns), deep, pair, 4, 3),
     ]
-
-
-def processors(device: torch.device) -> int:
-    """Multiprocessors of an NVIDIA GPU (compute units of an AMD one); 1 of any other device."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..channel_transform import ChannelTransform
+from ..backend import LinearSpec
+from ..bias import Bias
 from ..fusion import LinearFusion, StoredBranch
 from ..weight import LowBitWeight
-from ..weight_cache import can_cache_weights
+from ..weight_cache import CachedWeight
 from .branch import Branch
 from .product import Epilogue, linear_product
 from .rotation import rotates
 from .tokens import Tokens, rounded_tokens
-from .unpack import UnpackedWeight, unpacked
+from .unpack import unpacked
 
 PLAIN = LinearFusion()
 
@@ -24,22 +27,12 @@ PLAIN = LinearFusion()
 class Linear:
     """As `reference.Linear`, and `fusion.FusedLinear`."""
 
-    def __init__(
-        self,
-        weight: LowBitWeight,
-        activation_bits: int,
-        clip: float,
-        bias: Tensor | None = None,
-        transform: ChannelTransform | None = None,
-        zero_point: int | None = None,
-    ) -> None:
-        self.activation_bits, self.clip, self.zero_point = activation_bits, clip, zero_point
-        self.bias, self.transform = bias, transform
-        self.weight, self.scale = weight, weight.scale.float()
+    def __init__(self, spec: LinearSpec) -> None:
+        self.weight, self.scale, self.bias = spec.weight, spec.weight.scale.float(), Bias(spec.bias)
+        self.activations, self.transform = spec.activations, spec.transform
         self.branch: Branch | None = None
-        self._unpacked = UnpackedWeight(weight)
-        self._biases: dict[torch.dtype, Tensor | None] = {}
-        self._stacks: dict[tuple[Linear, ...], _Stack] = {}  # by the layers beside this one
+        self.unpacked = CachedWeight(partial(unpacked, spec.weight))
+        self._stacks: dict[tuple[Linear, ...], _Stack] = {}  # by the layers stacked with this one
 
     def take_branch(self, stored: StoredBranch) -> None:
         """See `fusion.FusedLinear`."""
@@ -50,25 +43,20 @@ class Linear:
         return self.rounded(x, PLAIN, None)[:2]
 
     def rounded(self, x: Tensor, fusion: LinearFusion, down: Tensor | None) -> Tokens:
-        """x [N, K] after what is before the layer, as codes; down [r, K] of a branch."""
-        transform, rounding = self.transform, (self.activation_bits, self.clip, self.zero_point)
+        """Codes of x [N, K] after the fused ops before the layer; with down [r, K] of a branch, its result too."""
+        transform = self.transform
         if transform is None or rotates(transform):
-            return rounded_tokens(x, *rounding, transform, down, fusion.norm, fusion.gated)
-        if fusion.gated:  # by a block that no tile has room for, after what is plain torch's
+            return rounded_tokens(x, self.activations, transform, down, fusion.norm, fusion.gated)
+        if fusion.gated:  # the block is larger than a tile: what precedes it runs in plain torch
             values, gates = x.chunk(2, -1)
             x = values * F.gelu(gates)
         if fusion.norm:
             x = F.layer_norm(x, x.shape[-1:], fusion.norm.weight, fusion.norm.bias, fusion.norm.eps)
-        return rounded_tokens(transform(x), *rounding, None, down)
+        return rounded_tokens(transform(x), self.activations, None, down)
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales; without its branch."""
-        return linear_product(codes, self._unpacked(), self.scale, scale, self.bias_in(scale.dtype))
-
-    def bias_in(self, dtype: torch.dtype) -> Tensor | None:
-        if dtype not in self._biases:
-            self._biases[dtype] = None if self.bias is None else self.bias.to(dtype)
-        return self._biases[dtype]
+        return linear_product(codes, self.unpacked(), self.scale, scale, self.bias(scale.dtype))
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(*self.codes(x))
@@ -83,41 +71,27 @@ class Linear:
 
 
 class _Stack:
-    """Layers that read the same codes as one of all their outputs; their branches as one, zero where others are.
+    """Layers that read the same codes, stacked into one with all their outputs; their branches are block-diagonal.
 
-    The first of them is given at each call: it keeps this, and a cycle would keep both beyond their model's unloading.
+    The first of them is passed at each call: it holds this, and a cycle would outlive their model's unloading.
     """
 
     def __init__(self, first: Linear, others: tuple[Linear, ...]) -> None:
         self._others, layers = others, (first, *others)
         self.outputs = [layer.weight.shape[0] for layer in layers]
-        self.scale = torch.cat([layer.scale for layer in layers]) if len(layers) > 1 else layers[0].scale
-        self._codes: Tensor | None = None
+        self.scale = torch.cat([layer.scale for layer in layers]) if others else first.scale
+        weights = [layer.weight for layer in layers]
+        self._weight = CachedWeight(partial(_stacked, weights)) if others else first.unpacked
         self._made: dict[torch.dtype, tuple[Tensor | None, Tensor | None, Tensor | None]] = {}
-        self._keeps: bool | None = None
 
     def __call__(self, first: Linear, x: Tensor, fusion: LinearFusion) -> Tensor:
         down, up, bias = self._tensors(first, x.dtype)
         codes, scales, low = first.rounded(x, fusion, down)
         skip = None if fusion.skip is None else fusion.skip.contiguous()
-        return linear_product(codes, self._weight(first), self.scale, scales, bias, Epilogue(low, up, skip=skip))
-
-    def _weight(self, first: Linear) -> Tensor:
-        if not self._others:
-            return first._unpacked()
-        if self._codes is not None:
-            return self._codes
-        weights = [layer.weight for layer in (first, *self._others)]
-        codes = torch.empty(sum(self.outputs), weights[0].shape[1], dtype=torch.int8, device=weights[0].packed.device)
-        for weight, rows in zip(weights, codes.split(self.outputs), strict=True):
-            unpacked(weight, rows)
-        if self._keeps is None:  # as `unpack.UnpackedWeight`
-            self._keeps = can_cache_weights(codes.device)
-        self._codes = codes if self._keeps else None
-        return codes
+        return linear_product(codes, self._weight(), self.scale, scales, bias, Epilogue(low, up, skip=skip))
 
     def _tensors(self, first: Linear, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """All branches' down [r, K] and up [r, O], and all biases [O]."""
+        """All branches' down [r, K] and up [r, O], and all biases [O]; None where no layer has any."""
         if dtype not in self._made:
             layers = (first, *self._others)
             branches = [layer.branch for layer in layers]
@@ -127,9 +101,18 @@ class _Stack:
                 rows = [b.up(dtype) if b else self.scale.new_zeros(0, n, dtype=dtype)
                         for b, n in zip(branches, self.outputs, strict=True)]  # fmt: skip
                 up = torch.block_diag(*rows)
-            if any(layer.bias is not None for layer in layers):
-                biases = [layer.bias_in(dtype) for layer in layers]
+            biases = [layer.bias(dtype) for layer in layers]
+            if any(b is not None for b in biases):
                 none = [self.scale.new_zeros(n, dtype=dtype) for n in self.outputs]
                 bias = torch.cat([n if b is None else b for b, n in zip(biases, none, strict=True)])
             self._made[dtype] = down, up, bias
         return self._made[dtype]
+
+
+def _stacked(weights: Sequence[LowBitWeight]) -> Tensor:
+    """The codes of linears with equal inputs, one below the other: [sum of their O, K] int8."""
+    outputs = [weight.shape[0] for weight in weights]
+    codes = torch.empty(sum(outputs), weights[0].shape[1], dtype=torch.int8, device=weights[0].packed.device)
+    for weight, rows in zip(weights, codes.split(outputs), strict=True):
+        unpacked(weight, rows)
+    return codes

@@ -1,7 +1,7 @@
-"""A map's way to a convolution: norm, activation, scales and rotation in one pass, and codes in the next.
+"""Prepare a map for a convolution: norm, activation, scales and rotation in one pass, and codes in the next.
 
-Each by itself would read and write the map, 21 bytes a number in place of 7. Between steps numbers are rounded to the
-map's dtype, as separate layers do.
+Run separately, each would read and write the map, 21 bytes per value instead of 7. Between steps, values are rounded
+to the map's dtype, as by separate layers.
 """
 
 import torch
@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..backend import ActivationFormat
 from ..channel_transform import ChannelTransform
 from . import launch
 from .rotation import block_matrix, rotates
@@ -16,20 +17,20 @@ from .rounding import rounded, rounding
 
 _ROWS = 128  # pixels of a tile
 _PLAIN = 64  # channels of a tile that is not rotated
-_PARTS = 1024  # of an image, each with a largest magnitude of its own
-OPTIONS = {"num_warps": 8, "num_stages": 1}  # of what works on tiles
-_PIECE, _PROGRAMS = 4096, 2048  # numbers rounded at once; programs of an image that round
+_PARTS = 1024  # of an image at most, each with a largest magnitude of its own
+OPTIONS = {"num_warps": 8, "num_stages": 1}  # of kernels that work on tiles
+_PIECE, _PROGRAMS = 4096, 2048  # values rounded at once; programs per image that round, at most
 
 
 def balanced(
     x: Tensor, transform: ChannelTransform | None, factors: Tensor | None = None, silu: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Apply norm, SiLU and channel transform to x [B, H, W, C]; return it and its largest magnitudes [B, parts], f32.
+    """Apply norm, SiLU and channel transform to x [B, H, W, C]; return it and its largest magnitudes [B, parts].
 
-    `factors` [B, 2, C] float32 are the norm's multipliers and shifts. A maximum is infinite where x has a NaN.
+    `factors` [B, 2, C] float32 are the norm's multipliers and shifts. Maxima are float32, infinite where x has a NaN.
     """
     x = x.contiguous()
-    if transform and not rotates(transform):  # by a block that no tile has room for
+    if transform and not rotates(transform):  # the block is larger than a tile
         if factors is not None or silu:
             x = _passed(x, None, factors, silu)[0]
         return _passed(transform(x), None, None, False)
@@ -57,16 +58,14 @@ def _passed(x: Tensor, transform: ChannelTransform | None, factors: Tensor | Non
     return out, largest
 
 
-def image_codes(
-    x: Tensor, largest: Tensor, bits: int, clip: float, zero_point: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Codes of what `balanced` gives, and the images' scales: [B, H, W, C] int8, [B] float32."""
+def image_codes(x: Tensor, largest: Tensor, activations: ActivationFormat) -> tuple[Tensor, Tensor]:
+    """Codes of what `balanced` returns, and per-image scales: [B, H, W, C] int8, [B] float32."""
     batch, count = len(x), x[0].numel()
     pieces = triton.cdiv(triton.cdiv(count, _PIECE), _PROGRAMS)
     codes, scales = torch.empty_like(x, dtype=torch.int8), torch.empty(batch, dtype=torch.float32, device=x.device)
     launch.start(
         _image_codes, (triton.cdiv(count, _PIECE * pieces), batch), x, largest, codes, scales, count, pieces,
-        largest.shape[1], **rounding(x.dtype, bits, clip, zero_point), PIECE=_PIECE,
+        largest.shape[1], **rounding(x.dtype, activations), PIECE=_PIECE,
         PARTS=triton.next_power_of_2(largest.shape[1]),
     )  # fmt: skip
     return codes, scales
@@ -105,13 +104,13 @@ def _balanced(
         if scales is not None:
             values = (values.to(tl.float32) * scale).to(dtype)
         if matrix is not None:
-            # What a norm shifts from beyond the map is no part of it.
+            # Masked values, which a norm's shift made nonzero, must not enter the rotation.
             values = tl.where(known, values, tl.zeros_like(values))
             values = tl.dot(values, mix, out_dtype=tl.float32, input_precision="ieee").to(dtype)
         if CHANGES:
             tl.store(out + place, values, mask=known)
         magnitudes = tl.abs(values.to(tl.float32))
-        # A maximum overlooks what is no number; an infinite scale tells on.
+        # A maximum ignores NaN; an infinite scale passes it on.
         magnitudes = tl.where(magnitudes == magnitudes, magnitudes, float("inf"))
         top = tl.maximum(top, tl.max(tl.where(known, magnitudes, 0.0), 1))
     part = (image * tl.num_programs(1) + block) * tl.num_programs(0) + chunk
@@ -129,7 +128,7 @@ def _image_codes(
     scale = tl.maximum(top * share, smallest)
     by = scale
     if SUMS:
-        # The inverse is a bfloat16 number, and the scale is its inverse: see `quantize.per_image_scale`.
+        # The inverse is rounded to bfloat16, and the scale is the inverse of that: see `quantize.per_image_scale`.
         by = tl.math.div_rn(1.0, scale).to(tl.bfloat16).to(tl.float32)
         scale = tl.math.div_rn(1.0, by)
     if tl.program_id(0) == 0:

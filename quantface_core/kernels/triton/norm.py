@@ -1,6 +1,6 @@
-"""Group normalization of maps whose channels lie side by side.
+"""Group normalization of channels-last maps.
 
-Torch's own turns such maps around, and gives a group to one multiprocessor, most of which then wait.
+Torch's own transposes such maps, and gives each group to one multiprocessor, so that most of these idle.
 """
 
 import torch
@@ -13,12 +13,12 @@ from . import launch
 
 _CHANNELS = 128  # of a slab
 _PIXELS = 64  # summed at once
-_SLABS = 128  # of an image at most
-_PIECE = 4096  # numbers normalized by a program
+_SLABS = 128  # per image, at most
+_PIECE = 4096  # values normalized by a program
 
 
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool = False) -> Tensor:
-    """As `torch.nn.functional.group_norm`, and SiLU: x [B, C, H, W], channels last in memory -> the same."""
+    """`torch.nn.functional.group_norm`, then SiLU with `silu`: x [B, C, H, W], channels last in memory -> the same."""
     factors = norm_factors(x, groups, weight, bias, eps)
     maps = x.permute(0, 2, 3, 1)
     y, count = torch.empty_like(maps), maps[0].numel()
@@ -28,9 +28,9 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
 
 
 def norm_factors(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """What a group norm multiplies the channels of x by, and what it adds: [B, 2, C] float32.
+    """A group norm's factor and shift for each channel of x: [B, 2, C] float32.
 
-    x [B, C, H, W], channels last in memory; read only where it does not come with its sums.
+    x [B, C, H, W], channels last in memory; read only where no channel sums are attached to it.
     """
     batch, channels, height, width = x.shape
     known = get_channel_sums(x)
@@ -79,12 +79,12 @@ def _sums(x, sums, pixels, channels, high, CHANNELS: tl.constexpr, PIXELS: tl.co
 
 @triton.jit
 def _factors(sums, weight, bias, factors, pixels, channels, size, slabs, eps, SIZE: tl.constexpr, SLABS: tl.constexpr):
-    """What each channel of a group is multiplied by, and what is added: factors [B, 2, C]."""
+    """Factor and shift of each channel of a group: factors [B, 2, C]."""
     group, image = tl.program_id(0), tl.program_id(1)
     member = tl.arange(0, SIZE)
     channel = group * size + member
     known = member < size
-    # In float64: the difference of two nearly equal numbers.
+    # In float64: the variance is a difference of two nearly equal values.
     total = tl.zeros((SIZE,), tl.float64)
     squares = tl.zeros((SIZE,), tl.float64)
     for start in range(0, slabs, SLABS):
@@ -106,14 +106,14 @@ def _factors(sums, weight, bias, factors, pixels, channels, size, slabs, eps, SI
 @triton.jit
 def _normalized(x, factors, y, count, channels, SILU: tl.constexpr, PIECE: tl.constexpr):
     image = tl.program_id(1)
-    first = tl.program_id(0).to(tl.int64) * PIECE  # a large map has more numbers than 32 bits count
+    first = tl.program_id(0).to(tl.int64) * PIECE  # a large map has more values than 32 bits count
     number = tl.arange(0, PIECE)
     inside = number < count - first
     channel = factors + image * 2 * channels + ((first % channels).to(tl.int32) + number) % channels
     values = tl.load(x + image.to(tl.int64) * count + first + number, mask=inside, other=0.0).to(tl.float32)
     result = values * tl.load(channel, mask=inside, other=0.0) + tl.load(channel + channels, mask=inside, other=0.0)
     result = result.to(y.dtype.element_ty)
-    if SILU:  # of the rounded number, as a layer of its own would
+    if SILU:  # of the rounded value, as by a separate layer
         wide = result.to(tl.float32)
         result = (wide / (1.0 + tl.exp(-wide))).to(y.dtype.element_ty)
     tl.store(y + image.to(tl.int64) * count + first + number, result, mask=inside)

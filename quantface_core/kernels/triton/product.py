@@ -1,8 +1,8 @@
-"""Integer products on tensor cores, and all that is done to their results before they are written.
+"""Integer products on tensor cores, with epilogues: what is done to a result before it is written.
 
-A convolution is an implicit product of matrices: every row of the left one is what an output pixel reads, found in
-the map as it is needed. What a low-rank branch, a residual connection and the time of a diffusion step add is added to
-the tile that a program holds, rounded after each as if by itself.
+A convolution is an implicit matrix product: each row of the left matrix is what an output pixel reads, loaded from
+the map as it is needed. The low-rank branch, the residual connection and the time embedding of a diffusion step are
+added to the tile that a program holds, with a rounding after each, as by separate ops.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from .product_kernels import conv2d, conv2d_joined, conv2d_part, linear
 class Epilogue:
     """What is added to a product's result [.., O], in this order."""
 
-    low: Tensor | None = None  # [.., r], what a branch's `down` gives; `grouped`: see `branch.Branch.low`
+    low: Tensor | None = None  # [.., r], the result of a branch's `down`; `grouped`: see `branch.Branch.low`
     up: Tensor | None = None  # [r, O]
     grouped: bool = False
     channel_bias: Tensor | None = None  # [B, O] or [1, O]
-    skip: Tensor | None = None  # as the result
+    skip: Tensor | None = None  # in the result's shape
 
 
 NO_EPILOGUE = Epilogue()
@@ -38,7 +38,7 @@ def linear_product(
     epilogue: Epilogue = NO_EPILOGUE,
     tile: launch.Tile | None = None,
 ) -> Tensor:
-    """Codes [N, K] and weight [O, K], int8; w_scale [O] float32, x_scale [N, 1], bias [O] -> [N, O] as x_scale."""
+    """Codes [N, K] and weight [O, K], int8; w_scale [O] float32, x_scale [N, 1], bias [O] -> [N, O] like x_scale."""
     (count, inputs), outputs = codes.shape, len(weight)
     out = torch.empty(count, outputs, dtype=x_scale.dtype, device=codes.device)
     tile = tile or launch.tile_of(count, outputs, inputs, codes.device)
@@ -67,9 +67,9 @@ def conv2d_product(
 ) -> Tensor | None:
     """Codes [B, H, W, C] and weight [O, kh, kw, C], int8; w_scale and bias [O], x_scale [B] float32.
 
-    Written to out [B, H', W', O]; what is read beyond the map is zero. A weight [4, O, 2, 2, C] is the four phases of a
-    picture with doubled pixels, whose sides out has. With `sums` the result's, for a norm: [B, slabs, 2, O] float32, or
-    None where tiles and images do not end together.
+    Written to out [B, H', W', O]; what is read beyond the map is zero. A weight [4, O, 2, 2, C] holds the four phases
+    of a 2x upsampled map, whose sides out has. With `sums`, returns the result's channel sums, for a norm: [B, slabs,
+    2, O] float32, or None where an image does not fill whole tiles.
     """
     phases = weight.ndim == 5
     (_, height, width, channels), (batch, tall, wide, outputs) = codes.shape, out.shape
@@ -107,15 +107,16 @@ def conv2d_product(
             conv2d_joined, (programs,), partial, out, *operands, rows, outputs, tall, wide, *places, *more, parts,
             GROUPED=epilogue.grouped, **branch, ROWS=tile.rows, COLUMNS=tile.columns, num_warps=tile.warps,
         )  # fmt: skip
-    if made is None:
-        return None
-    if phases:  # slabs of a phase lie together, images within: their sums are wanted by image
-        return made.view(4, batch, -1, 2, outputs).transpose(0, 1).reshape(batch, -1, 2, outputs)
-    return made.view(batch, -1, 2, outputs)
+    return None if made is None else _by_image(made, batch, 4 if phases else 1)
+
+
+def _by_image(sums: Tensor, batch: int, phases: int) -> Tensor:
+    """Channel sums of slabs, ordered by phase and then by image [phases * B * slabs, 2, O] -> [B, slabs, 2, O]."""
+    return sums.unflatten(0, (phases, batch, -1)).transpose(0, 1).flatten(1, 2)
 
 
 def _constants(tile: launch.Tile, inputs: int, rank: int) -> dict[str, int | bool]:
-    """What both kernels are compiled for."""
+    """Compile-time constants and launch options of the linear and convolution kernels."""
     return {
         "EVEN": inputs % tile.step == 0, "PAIR": tile.pair, "RANK": max(16, triton.next_power_of_2(rank)),
         "ROWS": tile.rows, "COLUMNS": tile.columns, "INPUTS": tile.inputs,

@@ -17,9 +17,9 @@ def _place(rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 def _add_products(
     sums, x, weight, read, left, INPUTS: tl.constexpr, EVEN: tl.constexpr, PAIR: tl.constexpr,
 ):  # fmt: skip
-    """Sums and what codes at x [ROWS, INPUTS] make with weights [INPUTS, COLUMNS], and if PAIR the next INPUTS too.
+    """sums plus the product of codes at x [ROWS, INPUTS] and weights [INPUTS, COLUMNS], if PAIR of the next INPUTS too.
 
-    Rows that are not `read` are zero, and so are inputs beyond those that are `left`; there are none where EVEN.
+    Rows that are not `read` count as zero, and so do inputs beyond the `left` ones; there are none where EVEN.
     """
     k = tl.arange(0, INPUTS)
     if EVEN:
@@ -42,7 +42,7 @@ def _add_products(
 
 @triton.jit
 def _with_branch(y, low, up, read, column, outputs, rank, RANK: tl.constexpr):
-    """y [ROWS, COLUMNS] and what `up` makes of the branch's numbers at low [ROWS], rounded as y is."""
+    """y [ROWS, COLUMNS] plus `up` of the branch's values at low [ROWS], rounded to the dtype of y."""
     r = tl.arange(0, RANK)
     a = tl.load(low[:, None] + r[None, :], mask=read[:, None] & (r < rank)[None, :], other=0.0)
     b = tl.load(
@@ -61,7 +61,7 @@ def linear(
     row, column = _place(count, outputs, ROWS, COLUMNS)
     k = tl.arange(0, INPUTS)
     left = x + row.to(tl.int64)[:, None] * inputs + k[None, :]
-    # Columns beyond the end read the first: what they give is not written.
+    # Columns beyond the end read the first: their results are not written.
     right = weight + tl.where(column < outputs, column, 0)[None, :] * inputs + k[:, None]
     sums = tl.zeros((ROWS, COLUMNS), tl.int32)
     for start in range(0, inputs, STEP):
@@ -95,14 +95,14 @@ def _conv2d_sums(
     KH: tl.constexpr, KW: tl.constexpr, EVEN: tl.constexpr, PAIR: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    """The integer sums of some steps over taps and channels."""
+    """The integer sums of steps `first` to `last` over taps and channels."""
     STEP: tl.constexpr = INPUTS * 2 if PAIR else INPUTS
     image, pixel = row // (tall * wide), row % (tall * wide)
     down, across = pixel // wide, pixel % wide
     top, left = down * stride_down - pad_down, across * stride_across - pad_across
     corner = image.to(tl.int64) * height * width + top * width + left
     k = tl.arange(0, INPUTS)
-    # Columns beyond the end read the first: what they give is not written.
+    # Columns beyond the end read the first: their results are not written.
     weights = weight + tl.where(column < outputs, column, 0)[None, :] * (KH * KW * channels) + k[:, None]
     pieces = tl.cdiv(channels, STEP)
     sums = tl.zeros((ROWS, COLUMNS), tl.int32)
@@ -122,7 +122,7 @@ def _conv2d_written(
     out_image, out_row, out_column, rank, added_image, phase,
     PHASES: tl.constexpr, GROUPED: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Sums scaled, added to and written. `tall` and `wide`: with PHASES half of the picture's."""
+    """Scale sums, add the epilogue and write. `tall` and `wide`: the output's sides, with PHASES half of them."""
     image, pixel = row // (tall * wide), row % (tall * wide)
     down, across = pixel // wide, pixel % wide
     dtype = out.dtype.element_ty
@@ -131,7 +131,7 @@ def _conv2d_written(
     if bias is not None:
         y += tl.load(bias + column, mask=column < outputs, other=0.0)[None, :]
     y = y.to(dtype)
-    if PHASES:  # the picture's own rows and columns
+    if PHASES:  # rows and columns of the upsampled output
         down, across, tall, wide = 2 * down + phase // 2, 2 * across + phase % 2, 2 * tall, 2 * wide
     if low is not None:
         spot = row.to(tl.int64)
@@ -167,7 +167,7 @@ def conv2d(
     EVEN: tl.constexpr, PAIR: tl.constexpr, RANK: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of the result. `tall` and `wide` are an image's sides: with PHASES half of the picture's."""
+    """A tile of the result. `tall` and `wide`: the output's sides, with PHASES half of them."""
     row, column = _place(rows, outputs, ROWS, COLUMNS)
     phase = tl.program_id(1)
     if PHASES:
@@ -191,7 +191,7 @@ def conv2d_part(
     KH: tl.constexpr, KW: tl.constexpr, EVEN: tl.constexpr, PAIR: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    """The sums of `each` steps: partial [parts, rows, O] int32. Whole numbers add up to the same in any order."""
+    """The sums of `each` steps: partial [parts, rows, O] int32. Integers add up to the same in any order."""
     row, column = _place(rows, outputs, ROWS, COLUMNS)
     steps = KH * KW * tl.cdiv(channels, INPUTS * 2 if PAIR else INPUTS)
     first = tl.program_id(1) * each
@@ -209,7 +209,7 @@ def conv2d_joined(
     out_image, out_row, out_column, rank, added_image, parts,
     GROUPED: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """What `conv2d` writes, of the sums that `conv2d_part` left."""
+    """What `conv2d` writes, from the partial sums of `conv2d_part`."""
     row, column = _place(rows, outputs, ROWS, COLUMNS)
     known = (row < rows)[:, None] & (column < outputs)[None, :]
     sums = tl.zeros((ROWS, COLUMNS), tl.int32)

@@ -1,4 +1,4 @@
-"""The matrices that kernels rotate blocks of channels by."""
+"""The Hadamard matrices with which kernels rotate blocks of channels."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from ..channel_transform import ChannelTransform
 from ..hadamard import hadamard
 
-_LARGEST = 128  # channels of a block whose matrix fits beside a tile
+_LARGEST = 128  # channels of the largest block whose matrix fits beside a tile
 
 
 def rotates(transform: ChannelTransform) -> bool:
-    """Whether kernels rotate such blocks themselves."""
+    """Whether a transform's block is small enough for kernels to rotate it themselves."""
     return transform.rotation.block <= _LARGEST
 
 
 @cache
 def block_matrix(block: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A block's Hadamard matrix, padded with zeros to a power of two of at least 16, which tensor cores multiply."""
+    """A block's Hadamard matrix, padded with zeros to a power of two of at least 16, as tensor cores need."""
     padded = max(16, 1 << (block - 1).bit_length())
     matrix = torch.zeros(padded, padded, dtype=torch.float64)
     matrix[:block, :block] = hadamard(block)

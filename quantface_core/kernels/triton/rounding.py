@@ -1,4 +1,4 @@
-"""Numbers to codes: those of `quantize.quantize_activations`, to the bit."""
+"""Values to codes inside kernels: those of `quantize.quantize_activations`, to the bit."""
 
 from functools import cache
 from typing import Any
@@ -7,12 +7,14 @@ import torch
 import triton
 import triton.language as tl
 
+from ..backend import ActivationFormat
 from ..quantize import code_range, largest_magnitude, offset, rounds_in_bfloat16, smallest_scale
 
 
 @cache
-def rounding(dtype: torch.dtype, bits: int, clip: float, zero_point: int | None) -> dict[str, Any]:
-    """Keyword arguments of a quantizing kernel for a dtype, bit width, clipping ratio and zero point."""
+def rounding(dtype: torch.dtype, activations: ActivationFormat) -> dict[str, Any]:
+    """Keyword arguments of a kernel that quantizes activations of a dtype."""
+    bits, clip, zero_point = activations
     (lowest, highest), sums = code_range(bits, zero_point), rounds_in_bfloat16(dtype, bits)
     return {
         "share": clip / largest_magnitude(bits, zero_point), "smallest": smallest_scale(dtype),
@@ -23,10 +25,10 @@ def rounding(dtype: torch.dtype, bits: int, clip: float, zero_point: int | None)
 
 @triton.jit
 def rounded(x, by, lowest, highest, middle, SUMS: tl.constexpr):
-    """Codes of float32: x over `by`, or with SUMS times it (its inverse), rounded half to even and clipped.
+    """Codes of x, float32: x / by, or with SUMS x * by (`by` is the inverse scale then), rounded half to even, clipped.
 
-    Sums above `middle`, if there is one, are what bfloat16 would round.
+    `middle`, 0 without SUMS, is added first, as in bfloat16: halves go to the even sum, not to the even code.
     """
     steps = x * by if SUMS else tl.math.div_rn(x, by + tl.zeros_like(x))
-    whole = (steps + middle + 12582912.0) - 12582912.0 - middle  # 1.5 * 2^23: float32 has only whole numbers there
+    whole = (steps + middle + 12582912.0) - 12582912.0 - middle  # 1.5 * 2^23: float32 has only integers there
     return tl.minimum(tl.maximum(whole, lowest), highest).to(tl.int8)

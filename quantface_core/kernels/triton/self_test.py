@@ -1,4 +1,4 @@
-"""A small test of every kernel, before anybody relies on them."""
+"""The self-test: a small run of every kernel, before anything relies on them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import reference
+from ..backend import ActivationFormat, Conv2dSpec, LinearSpec
 from ..weight import self_test_weight
 from . import launch
 from .conv2d import Conv2d
@@ -16,37 +17,36 @@ from .linear import Linear
 from .norm import group_norm
 from .product import conv2d_product, linear_product
 
-_CHANNELS, _OUTPUTS = 128, 136  # of two tiles at least, the last of them not full
+_CHANNELS, _OUTPUTS = 128, 136  # at least two tiles, the last of them not full
 _SIDES = (1, 1), (1, 1)
 
 
 def agrees(device: torch.device) -> bool:
-    """Whether all that this backend computes is what torch does. Raises what Triton or the driver raise."""
+    """Whether this backend's results match torch's on a device. Raises what Triton or the driver raises."""
     return all(torch.allclose(a.float(), b.float(), 1e-4, 1e-4) for a, b in (*_layers(device), *_tiles(device)))
 
 
 def _layers(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """A linear, convolutions and a norm, at every width that packs in a way of its own and in both dtypes."""
+    """(ours, expected) of a norm, linears and convolutions, at every width with its own packing, in both dtypes."""
     waves = torch.linspace(-3, 3, _CHANNELS * 20, dtype=torch.float32, device=device).sin()
     maps = waves.view(1, 5, 4, _CHANNELS).permute(0, 3, 1, 2)
     ones = torch.ones(_CHANNELS, dtype=torch.float32, device=device)
     yield group_norm(maps, 8, ones, ones, 1e-5), F.group_norm(maps, 8, ones, ones, 1e-5)
-    dtypes = [torch.float32] if device.type == "cpu" else [torch.float32, torch.bfloat16]  # of the interpreter
+    dtypes = [torch.float32] if device.type == "cpu" else [torch.float32, torch.bfloat16]  # the interpreter's
     for bits, dtype in [(4, dtypes[0]), *((bits, dtypes[-1]) for bits in (3, 4, 6))]:
         x = maps.to(dtype)
         rows = x.permute(0, 2, 3, 1).reshape(-1, _CHANNELS)
-        linear, square = (
-            self_test_weight((24, _CHANNELS), bits, device),
-            self_test_weight((24, _CHANNELS, 3, 3), bits, device),
-        )
-        yield Linear(linear, bits, 0.9)(rows), reference.Linear(linear, bits, 0.9)(rows)
-        ours, theirs = (kind(square, bits, 0.9, *_SIDES) for kind in (Conv2d, reference.Conv2d))
+        activations = ActivationFormat(bits, 0.9)
+        linear = LinearSpec(self_test_weight((24, _CHANNELS), bits, device), activations)
+        yield Linear(linear)(rows), reference.Linear(linear)(rows)
+        square = Conv2dSpec(self_test_weight((24, _CHANNELS, 3, 3), bits, device), activations, padding=(1, 1))
+        ours, theirs = Conv2d(square), reference.Conv2d(square)
         yield ours(x), theirs(x)
         yield ours.forward_upsampled(x), theirs.forward_upsampled(x)
 
 
 def _tiles(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """The products of whole numbers that every tile gives, of which small layers use the smallest only."""
+    """(ours, expected) of integer products with every tile: small layers use the smallest only."""
     ones = torch.ones(_OUTPUTS, dtype=torch.float32, device=device)
     x = (torch.arange(150 * _CHANNELS, device=device) * 37 % 15 - 7).to(torch.int8)
     rows, maps = x.view(150, _CHANNELS), x.view(1, 15, 10, _CHANNELS)

@@ -1,7 +1,8 @@
-"""Tokens' way to a linear in one pass: norm or gate, scales, rotation, codes, and what a low-rank branch makes of them.
+"""Prepare tokens for a linear in one kernel: gate, norm, scales, rotation, codes, and `down` of a low-rank branch.
 
-A program holds some tokens and goes over their numbers in pieces, twice or three times: the first time brings them
-from memory, the others from the cache. Between steps numbers are rounded to the tokens' dtype, as separate layers do.
+A program holds some tokens and goes over their values in pieces, twice, or four times with a norm: the first pass
+reads them from memory, the others from the cache. Between steps, values are rounded to the tokens' dtype, as by
+separate layers.
 """
 
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..backend import ActivationFormat
 from ..channel_transform import ChannelTransform
 from ..fusion import TokenNorm
 from . import launch
@@ -18,9 +20,9 @@ from .rotation import block_matrix
 from .rounding import rounded, rounding
 
 _ROWS = 16  # tokens of a program: what tensor cores take
-_WIDTH = 256  # numbers of a token in a piece
-_NARROW = 128  # the same where a gate and a branch of more than 16 would have registers spill
-_PLAIN = 64  # numbers of a block that is not rotated
+_WIDTH = 256  # values of a token in a piece
+_NARROW = 128  # the same with a gate and a branch of rank above 16, where registers would spill
+_PLAIN = 64  # values of a block that is not rotated
 OPTIONS = {"num_warps": 4, "num_stages": 1}
 
 
@@ -29,14 +31,12 @@ class Tokens(NamedTuple):
 
     codes: Tensor  # [N, K] int8
     scales: Tensor  # [N, 1] in the tokens' dtype
-    low: Tensor | None  # [N, r], what `down` makes of them before they are rounded
+    low: Tensor | None  # [N, r], `down` of the balanced tokens before they are rounded
 
 
 def rounded_tokens(
     x: Tensor,
-    bits: int,
-    clip: float,
-    zero_point: int | None = None,
+    activations: ActivationFormat,
     transform: ChannelTransform | None = None,
     down: Tensor | None = None,
     norm: TokenNorm | None = None,
@@ -44,7 +44,7 @@ def rounded_tokens(
 ) -> Tokens:
     """x [N, K], or [N, 2 K] where `gated` (the first half times the GELU of the second) -> its codes.
 
-    Then the norm, then the transform, whose block is one that `rotation.rotates`; down [r, K] reads what it gives.
+    Then come the norm and the transform, whose block is one that `rotation.rotates`; down [r, K] reads their result.
     """
     x = x.contiguous()
     count, width = len(x), x.shape[1] // (2 if gated else 1)
@@ -60,7 +60,7 @@ def rounded_tokens(
         x, norm.weight if norm else None, norm.bias if norm else None,
         transform.scales(x.dtype) if transform and not transform.folded else None,
         block_matrix(size, x.dtype, x.device) if rotate else None, down, codes, scales, low,
-        count, width, rank, norm.eps if norm else 0.0, **rounding(x.dtype, bits, clip, zero_point),
+        count, width, rank, norm.eps if norm else 0.0, **rounding(x.dtype, activations),
         GATED=gated, RANK=max(16, triton.next_power_of_2(rank)), ROWS=_ROWS, SIZE=size, BLOCK=block, GROUP=group,
         PIECES=triton.cdiv(width, size * group), **OPTIONS,
     )  # fmt: skip
@@ -68,7 +68,7 @@ def rounded_tokens(
 
 
 def width_of_piece(gated: bool, rank: int) -> int:
-    """Numbers of a token that are worked on at once."""
+    """Values of a token that are worked on at once."""
     return _NARROW if gated and rank > 16 else _WIDTH
 
 
@@ -77,7 +77,7 @@ def _piece(
     x, piece, row, count, width, GATED: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """A piece of tokens, [ROWS * GROUP, BLOCK]: a token's blocks one below the other; its channels; what is there."""
+    """A piece of tokens [ROWS * GROUP, BLOCK], a token's blocks one below the other; its channels; which exist."""
     line = tl.arange(0, ROWS * GROUP)
     member = tl.arange(0, BLOCK)
     channel = (piece * GROUP + line % GROUP)[:, None] * SIZE + member[None, :]
@@ -97,7 +97,7 @@ def _piece(
 
 @triton.jit
 def _by_token(lines, ROWS: tl.constexpr, GROUP: tl.constexpr):
-    """What tokens have, [ROWS], for each of their lines: [ROWS * GROUP, 1]."""
+    """Per-token values [ROWS], repeated for each of a token's lines: [ROWS * GROUP, 1]."""
     return tl.reshape(tl.broadcast_to(lines[:, None], (ROWS, GROUP)), (ROWS * GROUP,))[:, None]
 
 
@@ -150,7 +150,7 @@ def _tokens(
         values, channel, inside = _piece(x, piece, row, count, width, GATED, SIZE, BLOCK, GROUP, ROWS)
         values = _balanced(values, channel, inside, mean, spread, weight, bias, factors, mix, GROUP, ROWS)
         magnitudes = tl.abs(values.to(tl.float32))
-        # A maximum overlooks what is no number; an infinite scale tells on.
+        # A maximum ignores NaN; an infinite scale passes it on.
         magnitudes = tl.max(tl.where(magnitudes == magnitudes, magnitudes, float("inf")), 1)
         largest = tl.maximum(largest, tl.max(tl.reshape(magnitudes, (ROWS, GROUP)), 1))
         if down is not None:

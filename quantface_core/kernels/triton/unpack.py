@@ -1,7 +1,7 @@
-"""Weights from the bits they are kept in to the bytes that tensor cores read.
+"""Unpack weights from the bits they are stored in to the bytes that tensor cores read.
 
-Where the device has room they stay unpacked, in twice the memory or more; else they are unpacked at every call.
-Unpacked inside the product they would take twice its time.
+Where the device has no room for unpacked weights, they are unpacked at every call: inside the product, that would take
+twice its time.
 """
 
 import torch
@@ -10,28 +10,9 @@ import triton.language as tl
 from torch import Tensor
 
 from ..weight import LowBitWeight
-from ..weight_cache import can_cache_weights
 from . import launch
 
 _PIECE = 1024  # codes that a program unpacks
-
-
-class UnpackedWeight:
-    """A weight's codes, kept where there is room: a linear's [O, K], a convolution's [O, kh, kw, C]; int8."""
-
-    def __init__(self, weight: LowBitWeight) -> None:
-        self.weight = weight
-        self._kept: Tensor | None = None
-        self._keeps: bool | None = None  # decided once, at the first use: a captured graph counts on it
-
-    def __call__(self) -> Tensor:
-        if self._kept is not None:
-            return self._kept
-        codes = unpacked(self.weight)
-        if self._keeps is None:
-            self._keeps = can_cache_weights(codes.device)
-        self._kept = codes if self._keeps else None
-        return codes
 
 
 def unpacked(weight: LowBitWeight, out: Tensor | None = None) -> Tensor:
@@ -56,7 +37,7 @@ def _unpacked(packed, codes, channels, taps, size, BITS: tl.constexpr, PIECE: tl
     bit = (first * BITS % 8).to(tl.int32) + ((place % channels) * taps + place // channels) * BITS
     byte = bit // 8
     word = tl.load(packed + byte, mask=inside, other=0).to(tl.int32)
-    if 8 % BITS:  # codes may begin in one byte and end in the next, of which the last code has none
+    if 8 % BITS:  # a code may begin in one byte and end in the next, which the last code may not have
         more = inside & (byte + 1 < size - first * BITS // 8)
         word |= tl.load(packed + byte + 1, mask=more, other=0).to(tl.int32) << 8
     code = ((word >> (bit % 8)) & ((1 << BITS) - 1)) - (1 << (BITS - 1))

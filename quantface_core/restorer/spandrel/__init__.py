@@ -1,4 +1,4 @@
-"""Face restorers that their users have: GFPGAN, RestoreFormer and CodeFormer, as spandrel builds them."""
+"""Published face restorers that users supply themselves: GFPGAN, RestoreFormer and CodeFormer, built by spandrel."""
 
 from .config import SpandrelConfig
 from .restorer import SpandrelRestorer

@@ -1,4 +1,4 @@
-"""The classes of spandrel, which is not a dependency: imported when a model of theirs is asked for."""
+"""Access to spandrel's classes. Spandrel is an optional dependency, imported when such a model is requested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...errors import ModelError
 from .config import SIZES, SpandrelConfig
 
-# Architecture -> where its class and its `Architecture` are, the class's names (spandrel 0.3 has others), the extra.
+# Architecture -> module of its class and its `Architecture`, possible class names (they differ in spandrel 0.3), extra.
 _HOMES = {
     "GFPGAN": ("spandrel.architectures.GFPGAN", ("GFPGAN", "GFPGANv1Clean"), "spandrel"),
     "RestoreFormer": ("spandrel.architectures.RestoreFormer", ("RestoreFormer",), "spandrel"),
@@ -21,7 +21,10 @@ _PACKAGES = {"spandrel": "spandrel", "codeformer": "spandrel spandrel-extra-arch
 
 
 def network(config: SpandrelConfig) -> nn.Module:
-    """Spandrel's network of a configuration, in the published layout, its weights random. Raises ModelError."""
+    """Spandrel's network for a configuration, in the published layout, with random weights.
+
+    Raises ModelError when spandrel is missing or cannot be imported.
+    """
     module, names = _module(config.architecture), _HOMES[config.architecture][1]
     made = next(getattr(module, name) for name in names if hasattr(module, name))
     sizes = {key: list(value) if isinstance(value, tuple) else value for key, value in config.sizes.items()}
@@ -30,7 +33,11 @@ def network(config: SpandrelConfig) -> nn.Module:
 
 
 def infer_config(architecture: str, tensors: Mapping[str, Tensor]) -> SpandrelConfig:
-    """The configuration of a published state; spandrel reads sizes off the tensors. Raises whatever does not fit."""
+    """The configuration of a published state dict, whose sizes spandrel infers from the tensors.
+
+    Raises ModelError when spandrel is missing or cannot be imported, ConfigError for sizes out of bounds, and whatever
+    spandrel raises for tensors that do not fit.
+    """
     described = getattr(_module(architecture), f"{architecture}Arch")().load(dict(tensors))
     sizes = {key: described.model.hyperparameters[key] for key in SIZES[architecture]}
     return SpandrelConfig(architecture, {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})
@@ -40,7 +47,7 @@ def _module(architecture: str) -> Any:
     home, _, extra = _HOMES[architecture]
     try:
         return importlib.import_module(home)
-    except Exception as error:  # a torchvision that is not for this torch raises all kinds
+    except Exception as error:  # a torchvision built for another torch raises all kinds of errors
         why = f" ({type(error).__name__}: {error})".replace("\n", " ") if not isinstance(error, ImportError) else ""
         raise ModelError(
             f"{architecture} needs {_PACKAGES[extra].replace(' ', ' and ')}{why}: pip install {_PACKAGES[extra]}"

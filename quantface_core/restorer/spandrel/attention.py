@@ -1,4 +1,4 @@
-"""Multi-head attention whose projections are layers of their own, which `nn.MultiheadAttention`'s are not."""
+"""Multi-head attention with separate linear projections, which `nn.MultiheadAttention` fuses into one parameter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..attention import attention
 
 
 class SplitAttention(nn.Module):
-    """Stands for torch's `MultiheadAttention` (batch second, no masks), with its weights."""
+    """Replacement for torch's `MultiheadAttention` (batch second, no masks) with the same weights."""
 
     def __init__(self, joined: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class SplitAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, key_padding_mask: None = None
     ) -> tuple[Tensor, None]:
-        """[N, B, C] and [M, B, C] twice -> ([N, B, C], no weights)."""
+        """Query [N, B, C], key and value [M, B, C] -> ([N, B, C], None instead of attention weights)."""
         if query is key:
             q, k = project((self.to_q, self.to_k), query.transpose(0, 1))
         else:

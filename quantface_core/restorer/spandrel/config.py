@@ -1,4 +1,4 @@
-"""Sizes of GFPGAN, RestoreFormer and CodeFormer: what spandrel's classes are called with, checked before they are."""
+"""Sizes of GFPGAN, RestoreFormer and CodeFormer: the arguments of spandrel's classes, checked before the call."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "connect_list": [("16", "32", "64", "128", "256", "512")],
     },
 }
-"""What each size may be, by architecture; a list around it: several of it, eight at most."""
+"""Allowed values of each size, by architecture; in a list: the size is a tuple of up to eight such values."""
 
 LICENCES = {
     "GFPGAN": "Apache-2.0",
@@ -55,15 +55,15 @@ LICENCES = {
     "CodeFormer": "S-Lab License 1.0: not for commercial use",
 }
 _MOST = 8
-_CODEFORMER_SIZE = 512  # pixels; its class knows no other
+_CODEFORMER_SIZE = 512  # pixels; the only one its class supports
 
 
 @dataclass(frozen=True)
 class SpandrelConfig:
-    """One network: an architecture and its sizes. Raises ConfigError naming the field."""
+    """The architecture and sizes of one network. Raises ConfigError naming the field that is out of bounds."""
 
     architecture: str
-    sizes: Mapping[str, Any]  # keyword arguments of spandrel's class
+    sizes: Mapping[str, Any]  # keyword arguments of spandrel's class, those in `SIZES`
 
     def __post_init__(self) -> None:
         known = SIZES.get(self.architecture) if isinstance(self.architecture, str) else None
@@ -85,7 +85,7 @@ class SpandrelConfig:
 
     @property
     def licence(self) -> str:
-        """Of the published weights and, for CodeFormer, of the code that runs them."""
+        """The licence of the published weights and, for CodeFormer, also of the code that runs them."""
         return LICENCES[self.architecture]
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,15 +94,15 @@ class SpandrelConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SpandrelConfig:
-        """Rebuild a config, refusing unknown or missing fields. Raises ConfigError."""
+        """Rebuild a config. Raises ConfigError for unknown, missing or out-of-bounds fields."""
         known = isinstance(data, Mapping) and set(data) == {"architecture", "sizes"}
         if not known or not isinstance(data["sizes"], Mapping):
-            raise ConfigError("a configuration of spandrel's: architecture, and sizes as a table")
+            raise ConfigError("a spandrel configuration has two fields: architecture, and sizes as a table")
         return cls(data["architecture"], {key: _tuple(value) for key, value in data["sizes"].items()})
 
 
 def _tuple(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
+    """JSON's lists converted back to tuples."""
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -1,8 +1,8 @@
-"""StyleGAN2's modulated convolution with a weight that stays: what changes with the style is its input and output.
+"""StyleGAN2's modulated convolution with a constant weight: the style scales its input and output instead.
 
     conv(x, demod * W * style) = demod * conv(x * style, W)        (arXiv 1912.04958, section 2.2 and appendix B)
 
-Weights made at run time cannot be stored as integers; W can, as any convolution's.
+A weight computed at run time cannot be stored as integers; W can, like that of any convolution.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 
 class ModulatedConv(nn.Module):
-    """Stands for spandrel's `ModulatedConv2d`, with its weights."""
+    """Replacement for spandrel's `ModulatedConv2d` with the same weights."""
 
-    norms: Tensor | None  # [O, C] of the weight's kernels; None = the output is not demodulated
+    norms: Tensor | None  # [O, C], L2 norms of the kernels; None = no demodulation
 
     def __init__(self, plain: Any) -> None:
         super().__init__()
@@ -27,12 +27,12 @@ class ModulatedConv(nn.Module):
         outputs, channels, size, _ = weight.shape
         self.conv = nn.Conv2d(channels, outputs, size, padding=size // 2, bias=False, device="meta")
         self.conv.weight = nn.Parameter(weight, requires_grad=False)
-        # Not the squares, which float16 has no room for.
+        # Not their squares, which are out of float16's range.
         norms = weight.detach().float().square().sum((2, 3)).sqrt().to(weight.dtype) if plain.demodulate else None
         self.register_buffer("norms", norms)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """[B, C, H, W], style [B, T] -> [B, O, H, W], or of twice the sides."""
+        """[B, C, H, W], style [B, T] -> [B, O, H, W], or [B, O, 2 H, 2 W] where it upsamples."""
         style = self.modulation(style)
         x = x * style[:, :, None, None]
         if self.upsamples:

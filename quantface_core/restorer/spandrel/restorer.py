@@ -1,4 +1,4 @@
-"""GFPGAN, RestoreFormer and CodeFormer behind the one interface of all restorers."""
+"""GFPGAN, RestoreFormer and CodeFormer behind the common interface of all restorers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ...errors import UsageError
 from ...nn.channels_last_norm import replace_norms
 from ...nn.replace import replace_modules
+from ..images import postprocess, preprocess
 from ..interface import RestorerModel
-from ..one_step import postprocess, preprocess
 from ..seeded_noise import seeded_noise
 from ..upsample import Upsample
 from .architectures import network
@@ -22,7 +22,7 @@ from .codebook import Codebook
 from .config import SpandrelConfig
 from .modulated import ModulatedConv
 
-_FIDELITY = 0.5  # CodeFormer's authors' choice
+_FIDELITY = 0.5  # the default of CodeFormer's authors
 _SLOPE = 0.2  # of GFPGAN's leaky ReLUs
 _EDGES = {
     "GFPGAN": ("conv_body_first", ".to_rgb", ".modulation"),
@@ -32,18 +32,21 @@ _EDGES = {
 
 
 class SpandrelRestorer(RestorerModel):
-    """A network of spandrel's, whose every product is a linear or a convolution that can be of low bits.
+    """A spandrel network in which every matrix product is a linear or convolution that can be quantized.
 
-    What cannot be is replaced by what computes the same: attention with joined projections, StyleGAN's modulated
-    convolutions, codes looked up by one-hot rows. Layers that a restored picture does not need are left out.
+    Products that cannot be quantized are replaced by equivalents: attention with fused projections, StyleGAN's
+    modulated convolutions, code look-up by one-hot rows. Layers that the restored image does not depend on are removed.
     """
 
     family = "spandrel"
-    file_dtype = torch.float32  # what is left beside integers is little, and codes are chosen by it
+    file_dtype = torch.float32  # little is left besides the integers, and the choice of codes depends on it
     config: SpandrelConfig
 
     def __init__(self, config: SpandrelConfig, published: nn.Module | None = None) -> None:
-        """`published` is a network in spandrel's layout to take the weights of; None = random ones."""
+        """`published` is a network in spandrel's layout, which is converted in place; None = random weights.
+
+        Raises ModelError when spandrel is needed and missing.
+        """
         super().__init__()
         self.config, self.licence = config, config.licence
         self.network: Any = published or network(config)
@@ -55,20 +58,20 @@ class SpandrelRestorer(RestorerModel):
         self.fidelity = _FIDELITY if config.architecture == "CodeFormer" else None
 
     def forward(self, image: Tensor, seeds: Sequence[int] | None = None, fidelity: float | None = None) -> Tensor:
-        """As `RestorerModel`. `fidelity` is CodeFormer's: 0 = what looks best, 1 = what is nearest to the picture.
+        """As `RestorerModel`. `fidelity` is for CodeFormer alone: 0 = best looking, 1 = closest to the input.
 
-        Seeds draw GFPGAN's noise; without, it is the noise that its file holds.
+        With seeds, GFPGAN's noise is drawn; without, that stored in its file is used. Raises ImageError, UsageError.
         """
         return postprocess(self.outputs(image, seeds, fidelity)[0])
 
     def outputs(
         self, image: Tensor, seeds: Sequence[int] | None = None, fidelity: float | None = None
     ) -> tuple[Tensor, ...]:
-        """(picture, not clamped; CodeFormer's scores of codes as well): all that there is to learn from."""
+        """(image [B, 3, S, S], not clamped; for CodeFormer also the logits of codes). Raises ImageError, UsageError."""
         if fidelity is not None and self.fidelity is None:
-            raise UsageError(f"{self.config.name} has no fidelity to choose")
+            raise UsageError(f"{self.config.name} has no fidelity setting: leave it unset")
         if fidelity is not None and not 0 <= fidelity <= 1:
-            raise UsageError(f"fidelity is between 0 and 1, got {fidelity}")
+            raise UsageError(f"fidelity must be between 0 and 1, got {fidelity}")
         x = preprocess(image, seeds, self.config.image_size).to(self.dtype)
         if self.config.architecture == "GFPGAN":
             return (self._gfpgan(x, seeds),)
@@ -78,7 +81,7 @@ class SpandrelRestorer(RestorerModel):
         return picture, scores
 
     def _gfpgan(self, x: Tensor, seeds: Sequence[int] | None) -> Tensor:
-        """The network's own `forward`, but for maps of any memory layout, and with noise that is known."""
+        """The network's own `forward`, but for any memory layout, and with given noise instead of the global RNG's."""
         net, skips = self.network, []
         x = F.leaky_relu(net.conv_body_first(x), _SLOPE)
         for down in net.conv_body_down:
@@ -108,14 +111,14 @@ def _edges(architecture: str, network: Any) -> tuple[str, ...]:
 
 
 def _without_unused(gfpgan: Any) -> None:
-    """Take away what no restored picture needs: pictures of the stages before, and latents' way from noise."""
+    """Remove layers the output does not depend on: RGB outputs of earlier stages, and a bypassed style MLP."""
     gfpgan.toRGB = nn.ModuleList()
     if gfpgan.input_is_latent:
         gfpgan.stylegan_decoder.style_mlp = nn.Identity()
 
 
 def _replacement(module: Any) -> nn.Module | None:
-    """What stands for a module of spandrel's, told by its class's name, which all its releases share."""
+    """The replacement for a spandrel module, told by its class name, which all releases share; None = keep it."""
     kind = type(module).__name__
     if kind == "ModulatedConv2d":
         return ModulatedConv(module)

@@ -50,7 +50,7 @@ def _avif(ramp: np.ndarray, primaries: int, transfer: int) -> bytes:
 
 
 @pytest.mark.parametrize(("primaries", "transfer"), NAMED)
-def test_colours_that_avif_names_stay_in_png_and_are_told_elsewhere(
+def test_colors_that_avif_names_stay_in_png_and_are_told_elsewhere(
     tmp_path: Path, ramp: np.ndarray, primaries: int, transfer: int
 ) -> None:
     (tmp_path / "a.avif").write_bytes(_avif(ramp, primaries, transfer))
@@ -62,12 +62,12 @@ def test_colours_that_avif_names_stay_in_png_and_are_told_elsewhere(
 
 
 @pytest.mark.parametrize(("primaries", "transfer"), USUAL)
-def test_usual_colours_are_no_news(tmp_path: Path, ramp: np.ndarray, primaries: int, transfer: int) -> None:
+def test_usual_colors_are_no_news(tmp_path: Path, ramp: np.ndarray, primaries: int, transfer: int) -> None:
     (tmp_path / "a.avif").write_bytes(_avif(ramp, primaries, transfer))
     assert read_photo(tmp_path / "a.avif").metadata.png == ()
 
 
-def test_colours_that_heic_names(tmp_path: Path, ramp: np.ndarray) -> None:
+def test_colors_that_heic_names(tmp_path: Path, ramp: np.ndarray) -> None:
     heif = pytest.importorskip("pillow_heif")
     if not hasattr(Image.Image, "im"):
         pytest.skip("pillow_heif is for newer Pillows")
@@ -83,7 +83,7 @@ def test_colours_that_heic_names(tmp_path: Path, ramp: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_the_colours_are_the_primary_picture_s(wide: bool) -> None:
+def test_the_colors_are_the_primary_picture_s(wide: bool) -> None:
     """A gain map's own colours may come first."""
     number = ">H" if wide else ">B"
     entries = b"".join(

@@ -29,12 +29,12 @@ def _jpeg(**settings: object) -> bytes:
     [
         (b"", ()),
         (b"\0\0\r\n", ()),
-        (VIDEO, ("a video (motion photo) behind the picture: left out",)),
-        (b"SEFH trailer", ("12 bytes behind the picture: left out",)),
-        (_jpeg(), ("another picture (such as a gain map) behind the picture: left out",)),
+        (VIDEO, ("a video (motion photo) after the image: left out",)),
+        (b"SEFH trailer", ("12 bytes after the image: left out",)),
+        (_jpeg(), ("another picture (such as a gain map) after the image: left out",)),
         (
             _jpeg() + VIDEO,
-            ("another picture (such as a gain map) and a video (motion photo) behind the picture: left out",),
+            ("another picture (such as a gain map) and a video (motion photo) after the image: left out",),
         ),
     ],
 )
@@ -46,10 +46,10 @@ def test_what_lies_behind_the_picture_is_told(
 
 
 def test_pictures_that_mpo_names_are_told_once_and_a_video_too(tmp_path: Path) -> None:
-    first, second = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    first, second = (Image.new("RGB", (16, 16), color) for color in ("red", "blue"))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
     (told,) = read_photo(tmp_path / "a.jpg").notes
     assert told.startswith("1 more pictures")
     with (tmp_path / "a.jpg").open("ab") as file:
         file.write(VIDEO)
-    assert read_photo(tmp_path / "a.jpg").notes == (told, "a video (motion photo) behind the picture: left out")
+    assert read_photo(tmp_path / "a.jpg").notes == (told, "a video (motion photo) after the image: left out")

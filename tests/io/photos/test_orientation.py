@@ -1,15 +1,17 @@
-"""Photos whose orientation lies where it is easily followed twice, or not at all."""
+"""Every orientation is applied once, also where it is easily followed twice, or not at all."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 
 from quantface_core.io.photos import exif, png, read_photo, write_photo
 from quantface_core.io.photos.ifd import Directory, Entry, header, pack
+from tests.io.photos.camera import camera, tags
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
@@ -71,3 +73,56 @@ def test_tiff_turns_as_xmp_says_where_its_tag_does_not(
     quarters = {None: -1, 1: 0, 3: 2}[tag]
     assert np.array_equal(photo.pixels[..., 0] > 120, np.rot90(stored[..., 0] > 120, quarters))
     assert photo.metadata.xmp == XMP.replace(b'"6"', b'"1"')
+
+
+def _heif(picture: Image.Image, path: Path, blob: bytes) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    if not hasattr(Image.Image, "im"):
+        pytest.skip("pillow_heif is for newer Pillows")
+    heif.register_heif_opener()
+    picture.save(path, format="HEIF", exif=blob, quality=90)
+
+
+def _jxl(picture: Image.Image, path: Path, blob: bytes) -> None:
+    pytest.importorskip("pillow_jxl")
+    picture.save(path, exif=blob)
+
+
+def _pillow(picture: Image.Image, path: Path, blob: bytes) -> None:
+    if path.suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    picture.save(path, exif=blob)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("a.jpg", _pillow),
+        ("a.png", _pillow),
+        ("a.webp", _pillow),
+        ("a.avif", _pillow),
+        ("a.heic", _heif),
+        ("a.jxl", _jxl),
+    ],
+)
+def test_every_format_is_turned_once(tmp_path: Path, name: str, save: Any, orientation: int) -> None:
+    upright = np.zeros((48, 80, 3), np.uint8)
+    upright[:16, :16] = (240, 200, 60)
+    turn = {1: 0, 2: 0, 3: 2, 4: 0, 5: 1, 6: 1, 7: 1, 8: 3}[orientation]
+    stored = np.rot90(upright, turn)
+    mirrored = {2: stored[:, ::-1], 4: stored[::-1], 5: stored[::-1], 7: np.rot90(upright, 1)[:, ::-1]}
+    stored = np.ascontiguousarray(mirrored.get(orientation, stored))
+    save(Image.fromarray(stored), tmp_path / name, b"Exif\0\0" + camera(orientation=orientation))
+    photo = read_photo(tmp_path / name)
+    assert photo.pixels.shape == upright.shape
+    assert ((photo.pixels[..., 0] > 120) == (upright[..., 0] > 0)).mean() > 0.98
+    write_photo(photo, tmp_path / "b.png")
+    back = read_photo(tmp_path / "b.png")
+    assert np.array_equal(back.pixels, photo.pixels)
+    assert photo.exif
+    kept = exif.parse(photo.exif)
+    assert kept
+    assert exif.orientation(kept) == 1
+    if name != "a.avif":  # whose writer, Pillow's, puts the camera data anew
+        assert tags(photo.exif)[0x013B].startswith("Jürgen".encode())

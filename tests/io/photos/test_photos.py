@@ -29,6 +29,18 @@ def test_lossless_formats_return_every_bit(tmp_path: Path, picture: np.ndarray, 
     assert back.icc == photo.icc
 
 
+def test_other_pixels_take_the_transparency_along(picture: np.ndarray) -> None:
+    photo = Photo(picture, picture[..., 0].copy(), gray=True, icc=b"profile")
+    same = photo.with_pixels(255 - picture)
+    assert same.alpha is photo.alpha
+    assert (same.gray, same.icc) == (True, b"profile")
+    larger = photo.with_pixels(np.repeat(np.repeat(picture, 2, 0), 2, 1))
+    assert larger.alpha is not None
+    assert larger.alpha.shape == larger.pixels.shape[:2]
+    assert larger.alpha.dtype == np.uint8
+    assert Photo(picture).with_pixels(larger.pixels).alpha is None
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("alpha", [False, True])
 def test_16_bits_stay_16_bits(tmp_path: Path, picture: np.ndarray, suffix: str, alpha: bool) -> None:
@@ -161,7 +173,7 @@ def test_damage_is_told_in_one_line(tmp_path: Path, photos: Path) -> None:
 def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.zeros((200, 200), np.uint8)).save(tmp_path / "big.png")
     monkeypatch.setattr(limits, "MAX_PIXELS", 10_000)
-    monkeypatch.setattr(reader, "_photo", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(reader, "read_frame", lambda *_: pytest.fail("decoded"))
     with pytest.raises(ImageError, match=r"200x200 .* shrink or crop"):
         read_photo(tmp_path / "big.png")
 

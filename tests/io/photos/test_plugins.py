@@ -82,7 +82,7 @@ def test_deeper_channels_are_told(tmp_path: Path) -> None:
     (tmp_path / "a.ppm").write_bytes(b"P6\n# made by hand\n20 10\n65535\n" + deep.tobytes())
     photo = read_photo(tmp_path / "a.ppm")
     assert np.abs(photo.pixels.astype(int) - (deep >> 8)).max() <= 1
-    assert any("16 bits a channel are read as 8" in note for note in photo.notes)
+    assert any("16 bits per channel are read as 8" in note for note in photo.notes)
     (tmp_path / "b.pgm").write_bytes(b"P5 20 10 65535\n" + deep[..., 0].tobytes())
     gray = read_photo(tmp_path / "b.pgm")
     assert gray.gray
@@ -154,7 +154,7 @@ def test_the_depth_of_jpeg_xl(
 ) -> None:
     start = _jxl_header(*size, *depth)
     container = jxl.CONTAINER + b"\0\0\0\x14ftypjxl \0\0\0\0jxl \0\0\0\0jxlc"
-    assert jxl.bits_a_channel(container + start if boxed else start) == bits
+    assert jxl.bits_per_channel(container + start if boxed else start) == bits
 
 
 def test_jpeg_xl_of_16_bits_is_read_as_such_where_its_plugin_does(tmp_path: Path) -> None:

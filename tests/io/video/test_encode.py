@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 pytest.importorskip("av")
 
 from quantface_core.bundled import DEMO_PHOTO, demo_faces
+from quantface_core.errors import WriteError
 from quantface_core.faces.align import extract, face_transform
 from quantface_core.io.photos import read_photo
 from quantface_core.io.video import FilmReader, SegmentWriter, choose_encoder
@@ -82,6 +84,22 @@ def test_pictures_depend_neither_on_what_was_in_memory_nor_on_the_cores(drifting
         told.append(done.stdout.split())
     assert len(told[0]) == len(CODECS)
     assert told[0] == told[1] == told[2]
+
+
+def test_a_part_that_cannot_be_written_is_told_with_its_name(drifting: Path, tmp_path: Path) -> None:
+    """PyAV opens the file at once or with the first frame, as its version likes."""
+    with pytest.raises(WriteError, match=r"nowhere/part\.mkv: cannot write .No such file"):
+        _coded(drifting, ENCODERS["ffv1"], tmp_path / "nowhere" / "part.mkv")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's disk that is always full")
+def test_a_full_disk_is_told_with_the_part_s_name(drifting: Path) -> None:
+    reader = FilmReader(drifting)
+    writer = SegmentWriter(Path("/dev/full"), reader.info, ENCODERS["ffv1"])
+    with pytest.raises(WriteError, match=r"/dev/full: cannot write .No space left"):
+        deque(map(writer.add, [frame.planes for frame in reader.frames()] * 50))
+    with pytest.raises(WriteError, match=r"/dev/full: cannot write .No space left"):
+        writer.close()
 
 
 def tell_hashes(source: str, folder: str, one_core: str = "") -> None:

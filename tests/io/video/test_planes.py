@@ -18,14 +18,14 @@ SUBSAMPLINGS = st.sampled_from([(1, 1), (1, 2), (2, 2), (1, 4)])
 
 def coded(picture: np.ndarray, coding: Coding, across: int, down: int) -> list[np.ndarray]:
     """Planes of an RGB picture in 0 to 1, the long way."""
-    black, span, colours = coding.scales()
+    black, span, colors = coding.scales()
     values = picture @ coding.from_rgb().T
     height, width = picture.shape[:2]
     dtype = np.uint8 if coding.bits == 8 else np.uint16
     planes = [np.rint(values[..., 0] * span + black).astype(dtype)]
     for i in (1, 2):
         small = cv2.resize(values[..., i], (-(-width // across), -(-height // down)), interpolation=cv2.INTER_AREA)
-        planes.append(np.rint(small * colours + (1 << (coding.bits - 1))).astype(dtype))
+        planes.append(np.rint(small * colors + (1 << (coding.bits - 1))).astype(dtype))
     return planes
 
 
@@ -70,7 +70,7 @@ def test_nothing_changes_where_nothing_changed() -> None:
         assert all(map(np.array_equal, planes, result))
 
 
-def test_colour_between_two_numbers_is_not_rounded() -> None:
+def test_color_between_two_numbers_is_not_rounded() -> None:
     gray, red = np.full((2, 8), 128, np.uint8), np.array([[128, 128, 129, 129]], np.uint8)
     reds = to_rgb([gray, gray[:1, :4], red], Coding("bt601"))[0, :, 0].astype(int)
     assert (np.diff(reds)[2:5] > 0).all()  # in quarters of what a whole number makes

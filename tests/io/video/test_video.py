@@ -210,7 +210,7 @@ def test_codecs_qualities_and_containers(tmp_path: Path) -> None:
     for codec, crf, message in (
         ("h265", None, "choose one of"),
         ("hevc", 99, "from 0 to 51"),
-        ("ffv1", 20, "no such scale"),
+        ("ffv1", 20, "no such quality scale"),
     ):
         with pytest.raises(UsageError, match=message):
             choose_encoder(info, ".mkv", codec, crf)

@@ -15,9 +15,10 @@ from quantface_core.io.checkpoint import load_restorer, read_notes, save_restore
 from quantface_core.nn.swap import quant_layers
 from quantface_core.restorer import SpandrelConfig, SpandrelRestorer
 from quantface_core.restorer.spandrel.config import LICENCES
+from quantface_core.stages.distill import distill
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
-from quantface_core.types import Bits, QuantizeSettings
+from quantface_core.types import Bits, RestorerDistillConfig, RestorerQuantConfig
 from tests.published import own_output
 
 # The quickest: what is searched is tested elsewhere.
@@ -82,7 +83,7 @@ def test_seeds_draw_gfpgans_noise_and_nothing_else(
     # Batches round otherwise, a picture alone or in a batch, and codes may depend on it.
     torch.testing.assert_close(drawn[1:], restorer(face, [2]), rtol=0, atol=3e-3)
     assert torch.equal(restorer(face, [1]), plain) == (architecture != "GFPGAN")
-    with pytest.raises(UsageError, match="one seed an image"):
+    with pytest.raises(UsageError, match="one seed per image"):
         restorer(face, [1, 2])
 
 
@@ -92,7 +93,7 @@ def test_quantized_saved_loaded_it_computes_the_same_bits(
     restorer: SpandrelRestorer, face: torch.Tensor, tmp_path: Path, bits: str
 ) -> None:
     low, widths = copy.deepcopy(restorer), Bits.parse(bits)
-    settings = QuantizeSettings(*widths, rank=2, **PLAIN)  # type: ignore[arg-type]
+    settings = RestorerQuantConfig(*widths, rank=2, **PLAIN)  # type: ignore[arg-type]
     quantize_restorer(low, calibrate_restorer(low, face), face, settings)
     layers = quant_layers(low)
     assert not [n for n, m in low.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.MultiheadAttention)]
@@ -112,7 +113,7 @@ def test_low_bit_weights_are_what_the_files_size_is_of(
     restorer: SpandrelRestorer, face: torch.Tensor, tmp_path: Path
 ) -> None:
     low = copy.deepcopy(restorer)
-    settings = QuantizeSettings(4, 4, rank=0, edge_bits=4, **PLAIN)  # type: ignore[arg-type]
+    settings = RestorerQuantConfig(4, 4, rank=0, edge_bits=4, **PLAIN)  # type: ignore[arg-type]
     quantize_restorer(low, calibrate_restorer(low, face), face, settings)
     weights = sum(torch.Size(layer.shape).numel() for layer in quant_layers(low).values())
     assert sum(layer.packed.numel() for layer in quant_layers(low).values()) <= weights / 2 + len(quant_layers(low))
@@ -125,10 +126,13 @@ def test_w8a8_of_gfpgan_is_nearly_what_it_was(
     if architecture != "GFPGAN":
         pytest.skip("random codes")
     low = copy.deepcopy(restorer)
-    quantize_restorer(low, calibrate_restorer(low, face), face, QuantizeSettings(8, 8, rank=2, **PLAIN))  # type: ignore[arg-type]
+    quantize_restorer(low, calibrate_restorer(low, face), face, RestorerQuantConfig(8, 8, rank=2, **PLAIN))  # type: ignore[arg-type]
     with torch.no_grad():
         exact = restorer(face)
         assert (low(face) - exact).square().mean() < 0.01 * exact.var()
+    config = RestorerDistillConfig(latent_weight=0.2, checkpointing=True)
+    with pytest.raises(UsageError, match="latent_weight, checkpointing: only for one-step restorers"):
+        distill(low, restorer, face, face[:0], config)
 
 
 def test_sensitivities_are_measured_and_the_model_stays(restorer: SpandrelRestorer, face: torch.Tensor) -> None:
@@ -136,7 +140,7 @@ def test_sensitivities_are_measured_and_the_model_stays(restorer: SpandrelRestor
     names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][:1]
     statistics = {n: s for n, s in calibrate_restorer(model, face).items() if n in names}
     told: list[int] = []
-    settings = QuantizeSettings(rank=0, **PLAIN)  # type: ignore[arg-type]
+    settings = RestorerQuantConfig(rank=0, **PLAIN)  # type: ignore[arg-type]
     measured = measure_sensitivity(model, statistics, face, settings, "ssim", lambda done, _: told.append(done))
     assert measured.model == restorer.config.name
     assert list(measured.layers) == names

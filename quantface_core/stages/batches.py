@@ -1,0 +1,92 @@
+"""Aligned crops through a restorer, in batches that fit its device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import QuantFaceError, UsageError
+from ..options import RestoreOptions
+from ..restorer.interface import Restorer
+from ..runtime.device import multiprocessors
+from ..runtime.memory import is_out_of_memory, kept_memory
+from ..types import Crop
+
+Progress = Callable[[int, int], None]
+"""Called with (faces done, faces in total); an exception it raises ends the work, and the input is unchanged."""
+
+_BATCH, _SMALL = 4, 256  # faces per batch; side in pixels up to which that is faster on a CPU, measured
+_FILLED, _LARGE = 60, 512  # multiprocessors of a GPU that a single face of this side keeps busy
+
+
+def restore_crops(
+    crops: Sequence[Crop],
+    restorer: Restorer,
+    options: RestoreOptions,
+    progress: Progress | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Crop]:
+    """Run the restorer on aligned crops [S, S, 3] in 0 to 1; returns crops alike. Batches are halved on out of memory.
+
+    With `seeds`, one per crop, latents are sampled; without, crop i uses the options' seed + i, if they have a seed.
+    Raises UsageError for a fidelity that the restorer does not support, QuantFaceError, with advice, when even a single
+    face does not fit into memory or the model's output is not finite.
+    """
+    if options.fidelity is not None and getattr(restorer, "fidelity", None) is None:
+        raise UsageError("this model has no fidelity setting, only CodeFormer has: leave it unset")
+    # Passed only when set: most restorers have no such argument.
+    settings: dict[str, Any] = {} if options.fidelity is None else {"fidelity": options.fidelity}
+    restored: list[Crop] = []
+    batch_size = options.batch_size or default_batch_size(restorer.image_size, restorer.device)
+    if seeds is None and options.seed is not None:
+        # A face's seed depends on its position, so that the noise does not depend on the batch size.
+        seeds = range(options.seed, options.seed + len(crops))
+    while len(restored) < len(crops):
+        start = len(restored)
+        if progress:
+            progress(start, len(crops))
+        if getattr(restorer, "batches_itself", False):
+            batch, settings = crops[start:], {"batch_size": batch_size}
+        else:
+            batch = crops[start : start + batch_size]
+        try:
+            drawn = None if seeds is None else seeds[start : start + len(batch)]
+            restored += _run(batch, restorer, drawn, settings)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            at_once = min(batch_size, len(batch))
+            if at_once == 1:
+                raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from error
+            torch.cuda.empty_cache()
+            batch_size = at_once // 2
+    if progress and crops:
+        progress(len(crops), len(crops))
+    return restored
+
+
+def default_batch_size(size: int, device: torch.device) -> int:
+    """The batch size for faces of side `size` pixels, beyond which the device gains no throughput.
+
+    A CPU, or a GPU with few multiprocessors, is saturated by one large face; larger batches would only take memory
+    from other models.
+    """
+    if device.type == "cpu":
+        return max(1, _BATCH * _SMALL**2 // size**2)
+    return 1 if size >= _LARGE and multiprocessors(device) < _FILLED else _BATCH
+
+
+def _run(
+    crops: Sequence[Crop], restorer: Restorer, seeds: Sequence[int] | None, settings: Mapping[str, Any]
+) -> list[Crop]:
+    images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
+    with torch.inference_mode(), kept_memory():
+        outputs = restorer(images, seeds, **settings)
+    if not torch.isfinite(outputs).all():
+        raise QuantFaceError(
+            "the model's output for a face is not finite: use precision float32, or download the model again"
+        )
+    return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)

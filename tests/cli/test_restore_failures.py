@@ -1,0 +1,131 @@
+"""Whatever a file, a plugin or a user does, the rest goes on and the report says what became of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import BmpImagePlugin, Image
+
+from quantface_core.cli.main import main
+from quantface_core.errors import ImageError
+from quantface_core.io.photos import read_photo
+from quantface_core.pipelines import restore_picture
+from tests.cli.listing import listing
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_leaves_only_whole_pictures(photos: Path, models_dir: Path, tmp_path: Path) -> None:
+    sources = tmp_path / "in"
+    sources.mkdir()
+    for i in range(60):
+        (sources / f"{i:02d}.jpg").write_bytes((photos / "usnavy_grace_hopper.jpg").read_bytes())
+    out = tmp_path / "out"
+    # A shell's background jobs start with the signal ignored: the tests then still mean what they say.
+    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "from quantface_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "restore", str(sources), "-o", str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(not name.startswith(".") for name in listing(out)):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    written = listing(out)
+    assert 0 < len(written) < 60
+    assert not [name for name in written if name.startswith(".")]
+    for name in written:
+        read_photo(out / name)
+
+
+class TestEveryFile:
+    """Whatever a file, a plugin or a user does, the rest goes on and the report says what became of it."""
+
+    @pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, MemoryError, ZeroDivisionError, KeyError])
+    def test_what_a_plugin_raises_is_that_files_error(
+        self, photos: Path, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ) -> None:
+        good = photos / "nasa_astronaut.png"
+        Image.new("RGB", (80, 80)).save(tmp_path / "a.bmp")
+        plain = BmpImagePlugin.BmpImageFile.load
+
+        def broken(self: Image.Image) -> None:
+            raise error("from a plugin\nof two lines")
+
+        monkeypatch.setattr(BmpImagePlugin.BmpImageFile, "load", broken)
+        command = ["restore", str(tmp_path / "a.bmp"), str(good), "-o", str(tmp_path / "out")]
+        assert main([*command, "--json", str(tmp_path / "r.json")]) == 1
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert str(tmp_path / "a.bmp") in report["photos"][0]["error"]
+        assert "\n" not in report["photos"][0]["error"]
+        assert report["photos"][1]["restored"] == [0]
+        assert report["finished"]
+        assert plain is not broken
+
+    def test_what_the_work_raises_is_that_photos_error(
+        self,
+        photos: Path,
+        models_dir: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        for error in (RuntimeError("CUDA out of memory"), MemoryError(), OSError(13, "Permission denied")):
+
+            def fails(*_: object, error: Exception = error, **__: object) -> None:
+                raise error
+
+            monkeypatch.setattr("quantface_core.pipelines.restore_picture.restore_photo", fails)
+            assert main(["restore", str(photos / "nasa_astronaut.png"), "-o", str(tmp_path / "out")]) == 1
+            line = next(x for x in capsys.readouterr().err.splitlines() if "error:" in x)
+            assert "nasa_astronaut.png: " in line
+            assert ("out of memory" in line) == (not isinstance(error, OSError))
+
+    @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root reads everything")
+    def test_permission_denied_is_told_so(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").touch(mode=0)
+        with pytest.raises(ImageError, match=r"a\.png: permission denied"):
+            read_photo(tmp_path / "a.png")
+
+    def test_the_report_is_written_after_ctrl_c(
+        self, photos: Path, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sources = [photos / "nasa_astronaut.png", photos / "usnavy_grace_hopper.jpg"]
+        real = restore_picture.restore_photo
+        done = []
+
+        def interrupted(*arguments: Any) -> Any:
+            if done:
+                raise KeyboardInterrupt
+            done.append(1)
+            return real(*arguments)
+
+        monkeypatch.setattr(restore_picture, "restore_photo", interrupted)
+        command = ["restore", *map(str, sources), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]
+        assert main(command) == 1
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert [Path(p["source"]).name for p in report["photos"]] == ["nasa_astronaut.png"]
+        assert not report["finished"]
+
+    def test_the_report_says_what_a_folder_passed_over(
+        self, photos: Path, models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "in"
+        folder.mkdir()
+        (folder / "a.png").write_bytes((photos / "nasa_astronaut.png").read_bytes())
+        (folder / "._a.png").write_bytes(b"\0\5\x16\7")
+        (folder / "b.nef").write_bytes(b"")
+        assert main(["restore", str(folder), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]) == 0
+        assert "skipped: 1 ._ files of macOS; 1 camera raw files" in capsys.readouterr().err
+        assert len(json.loads((tmp_path / "r.json").read_text())["skipped"]) == 2

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantface_core.io.file_identity import file_identity
+
+
+def test_all_names_of_a_file_are_one(tmp_path: Path) -> None:
+    file, link, other = tmp_path / "a.png", tmp_path / "link.png", tmp_path / "b.png"
+    file.touch()
+    other.touch()
+    link.symlink_to(file)
+    assert file_identity(file) == file_identity(link) == file_identity(tmp_path / "." / "a.png")
+    assert file_identity(file) != file_identity(other)
+
+
+def test_a_file_that_is_yet_to_be_written_is_known_by_where_it_will_be(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    assert file_identity(tmp_path / "link" / "a.png") == file_identity(tmp_path / "folder" / "a.png")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert file_identity(tmp_path / "circle") is not None

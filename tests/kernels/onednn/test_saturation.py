@@ -1,0 +1,28 @@
+"""Which products of bytes are exact on this CPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantface_core.kernels import onednn
+from quantface_core.kernels.onednn import saturation, winograd
+from quantface_core.types import BITS
+from tests.kernels.backends import needs_onednn
+
+
+@needs_onednn
+def test_sums_that_saturate_are_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    for saturates in (True, False):
+        monkeypatch.setattr(saturation, "saturates", lambda found=saturates: found)
+        widths = [(w, x) for w in BITS for x in BITS if not onednn.supports(w, x)]
+        assert widths == ([(8, 8)] if saturates else [])
+        kernel = (256, 256, 3, 3)
+        room = [bits for bits in BITS if winograd.fits(kernel, bits, 4, (1, 1))]
+        assert room == ([3, 4] if saturates else [3, 4, 5, 6])
+
+
+@needs_onednn
+def test_the_largest_products_that_are_trusted_come_out_right() -> None:
+    assert saturation.adds_up(255, 64)
+    assert saturation.adds_up(129, 127)
+    assert saturation.adds_up(255, 127) != saturation.saturates()

@@ -1,0 +1,88 @@
+"""Which backend computes, and what is told where none of the fast ones can."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from quantface_core.errors import UsageError
+from quantface_core.kernels import dispatch, reference
+from quantface_core.kernels.backend import CHOICES, NAMES
+from quantface_core.kernels.dispatch import (
+    BACKENDS,
+    backend_name,
+    choose_backend,
+    preferred_backend,
+    register_backend,
+)
+from tests.kernels.backends import CPU, GPU, linear_spec, low_bit_weight
+
+
+def test_backends_have_the_names_that_users_choose_from() -> None:
+    assert tuple(BACKENDS) == NAMES
+    assert ("auto", *NAMES) == CHOICES
+
+
+def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_backend(torch.device("meta")) is reference
+    assert choose_backend(CPU, "reference") is reference
+    monkeypatch.setenv("QUANTFACE_BACKEND", "reference")
+    assert choose_backend(CPU) is reference
+    with pytest.raises(UsageError, match="unknown backend 'tpu'"):
+        choose_backend(CPU, "tpu")
+    with pytest.raises(UsageError, match="onednn cannot run here: it runs on the CPU"):
+        choose_backend(torch.device("meta"), "onednn")
+
+
+def test_a_backend_of_others_is_chosen_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUANTFACE_BACKEND", raising=False)
+    monkeypatch.setattr(dispatch, "BACKENDS", dict(BACKENDS))
+    mine, before = ModuleType("mine"), choose_backend(CPU)
+    with pytest.raises(UsageError, match="'mine' has no Linear, Conv2d, unavailable, supports"):
+        register_backend("mine", mine)
+    vars(mine).update(Linear=reference.Linear, Conv2d=lambda weight, bits, clip: None, supports=lambda w, a: True)
+    mine.unavailable = "never"
+    with pytest.raises(UsageError, match="'mine' takes other arguments in Conv2d, unavailable: see"):
+        register_backend("mine", mine)
+    vars(mine).update({name: getattr(reference, name) for name in ("Linear", "Conv2d", "unavailable", "supports")})
+    register_backend("mine", mine)
+    assert choose_backend(CPU) is before
+    assert choose_backend(CPU, "mine") is preferred_backend(CPU, "mine") is mine
+    monkeypatch.setenv("QUANTFACE_BACKEND", "mine")
+    assert choose_backend(CPU) is mine
+    assert backend_name(mine) == "mine"
+    monkeypatch.delenv("QUANTFACE_BACKEND")
+    assert preferred_backend(CPU, "another process's") is before
+    for taken in ("mine", "reference", "auto"):
+        with pytest.raises(UsageError, match="already"):
+            register_backend(taken, mine)
+    with pytest.raises(UsageError, match=r"use auto, .*, mine"):
+        choose_backend(CPU, "tpu")
+
+
+def test_a_backend_that_is_not_registered_has_no_name() -> None:
+    with pytest.raises(UsageError, match="backend mine is not registered: call register_backend first"):
+        backend_name(ModuleType("mine"))
+
+
+def test_a_gpu_without_its_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BACKENDS["triton"], "unavailable", lambda device: "it needs the package triton")
+    with pytest.warns(UserWarning, match="slow here, without Triton: it needs the package triton"):
+        assert preferred_backend(GPU, "triton") in (BACKENDS["half"], reference)
+    assert preferred_backend(CPU, "reference") is reference
+
+
+def test_the_example_for_contributors_computes_what_the_reference_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.setattr(dispatch, "BACKENDS", dict(BACKENDS))
+    exec(example, {})
+    mine = choose_backend(CPU, "mine")
+    x, bias = torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 8)
+    for more in ({}, {"bias": bias}):
+        spec = linear_spec(low_bit_weight((8, 16), 4, 0), 4, 0.9, **more)
+        torch.testing.assert_close(mine.Linear(spec)(x), reference.Linear(spec)(x))

@@ -1,0 +1,69 @@
+"""Maps prepared in one pass, and their codes, against the steps by themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from quantface_core.kernels import reference
+from quantface_core.kernels.backend import ActivationFormat
+from tests.kernels.backends import conv2d_spec
+from tests.kernels.triton.draws import DEVICE, Draw, maps
+
+pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
+from quantface_core.kernels.triton.maps import balanced, image_codes
+
+
+@pytest.mark.parametrize("bits", [3, 4, 6, 8])
+@pytest.mark.parametrize(
+    ("channels", "block", "folded"), [(128, 64, False), (64, 64, True), (8, 4, False), (32, 16, False), (3, 1, False)]
+)
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_map_is_balanced_and_rounded(bits: int, channels: int, block: int, folded: bool, normed: bool) -> None:
+    draw = Draw(bits)
+    x, transform = draw.eighths(2, 9, 11, channels), draw.transform(channels, block, folded)
+    factors = draw.powers(2, 2, channels) if normed else None
+    plain = x * factors[:, 0][:, None, None] + factors[:, 1][:, None, None] if factors is not None else x
+    kernel = reference.Conv2d(conv2d_spec(draw.weight((8, channels, 1, 1)), bits, 0.8, transform=transform))
+    expected, scale = kernel.codes(maps(plain))
+    out, largest = balanced(x, transform, factors)
+    assert torch.equal(out, transform(plain))
+    assert torch.equal(largest.amax(1), out.abs().amax((1, 2, 3)))
+    codes, scales = image_codes(out, largest, ActivationFormat(bits, 0.8))
+    assert torch.equal(maps(codes), expected)
+    assert torch.equal(scales, scale.flatten())
+
+
+def test_a_map_of_any_numbers_is_close() -> None:
+    """Another order of sums, and another exponential: a code in ten thousand may be the next one."""
+    draw = Draw(1)
+    x, factors, transform = draw.floats(1, 16, 16, 128), draw.floats(1, 2, 128), draw.transform(128, 64)
+    plain = transform(F.silu(x * factors[:, 0] + factors[:, 1]))
+    out, largest = balanced(x, transform, factors, silu=True)
+    torch.testing.assert_close(out, plain, rtol=1e-5, atol=1e-5)
+    kernel = reference.Conv2d(conv2d_spec(draw.weight((8, 128, 1, 1)), 4, 0.8))
+    differ = maps(image_codes(out, largest, ActivationFormat(4, 0.8))[0]) != kernel.codes(maps(plain))[0]
+    assert differ.float().mean() < 1e-4
+
+
+def test_a_large_map_is_done_in_parts() -> None:
+    """More tiles than largest magnitudes, and more numbers than programs that round them."""
+    x = Draw().eighths(1, 400, 400, 64)
+    x[0, 399, 398, 63] = 9.0
+    out, largest = balanced(x, None)
+    assert out is x
+    assert largest.shape[1] <= 1024
+    assert float(largest.amax()) == 9.0
+    codes, scale = image_codes(x, largest, ActivationFormat(8))
+    expected, same = reference.Conv2d(conv2d_spec(Draw().weight((1, 64, 1, 1)), 8)).codes(maps(x))
+    assert torch.equal(maps(codes), expected)
+    assert torch.equal(scale, same.flatten())
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_what_is_no_number_makes_a_scale_infinite(broken: float) -> None:
+    x = torch.ones(2, 3, 4, 64, device=DEVICE)
+    x[1, 2, 3, 40] = broken
+    largest = balanced(x, Draw().transform(64, 64))[1].amax(1)
+    assert largest.isfinite().tolist() == [True, False]

@@ -1,0 +1,80 @@
+"""The recorder of CUDA graphs, without a GPU: what it asks of torch, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from quantface_core.nn.graphs import CudaRecorder, cuda_recorder
+from tests.nn.layers import CPU
+
+
+def test_a_processor_has_none() -> None:
+    assert cuda_recorder(CPU) is None
+
+
+class Cuda:
+    """What `CudaRecorder` asks of torch, told as it is asked."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, end: Exception | None = None) -> None:
+        self.told: list[Any] = []
+        self.end = end
+        patch.setattr(torch.cuda, "device", lambda device: self._within(f"device {device.index}"))
+        patch.setattr(torch.cuda, "stream", lambda _: self._within("side stream"))
+        patch.setattr(torch.cuda, "Stream", lambda: self)
+        patch.setattr(torch.cuda, "current_stream", lambda: self)
+        patch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+        patch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        patch.setattr(torch.cuda, "current_device", lambda: 1)
+        for name in ("synchronize", "empty_cache"):
+            patch.setattr(torch.cuda, name, lambda: None)
+        for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+            patch.setattr(torch._C, name, lambda *given, name=name: self.told.append((name, *given)), raising=False)
+
+    @contextmanager
+    def _within(self, name: str) -> Iterator[None]:
+        self.told.append(name)
+        try:
+            yield
+        finally:
+            self.told.append(f"{name} left")
+
+    def wait_stream(self, _: object) -> None:
+        pass
+
+    def capture_begin(self, **_: object) -> None:
+        self.told.append("begin")
+
+    def capture_end(self) -> None:
+        self.told.append("end")
+        if self.end:
+            raise self.end
+
+    def replay(self) -> None:
+        self.told.append("replay")
+
+
+RECORDED = ["device 1", "side stream", "work", "side stream left", "side stream", "begin", "work", "end"]
+
+
+def test_it_is_recorded_on_the_model_s_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda(monkeypatch)
+    recorder = CudaRecorder(torch.device("cuda", 1))
+    cuda.told.clear()
+    recorder.capture(lambda: cuda.told.append("work"))
+    assert cuda.told == [*RECORDED, "side stream left", "replay", "device 1 left"]
+
+
+def test_a_capture_whose_end_fails_leaves_torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream is the current one no longer, and its allocator frees again."""
+    cuda = Cuda(monkeypatch, RuntimeError("operation failed due to a previous error during capture"))
+    recorder = CudaRecorder(torch.device("cuda", 1))
+    cuda.told.clear()
+    with pytest.raises(RuntimeError, match="during capture"):
+        recorder.capture(lambda: cuda.told.append("work"))
+    returned = [("_cuda_endAllocateToPool", 1, (0, 1)), ("_cuda_releasePool", 1, (0, 1))]
+    assert cuda.told == [*RECORDED, *returned, "side stream left", "device 1 left"]

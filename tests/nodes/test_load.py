@@ -1,0 +1,65 @@
+"""Load Quantized FR Model against the stand-in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+def test_a_shared_workflow_opens_where_its_backend_cannot_run(nodes: dict[str, Any], caplog: Any) -> None:
+    loader = nodes["QuantFace_LoadModel"]
+    model = loader.execute(model="quantface-mini-w4a4", precision="auto", backend="triton").args[0]
+    assert "triton cannot run here" in caplog.text
+    layers = [layer for layer in model.restorer.modules() if hasattr(layer, "packed")]
+    assert layers
+    assert not any("triton" in type(layer.kernel()).__module__ for layer in layers)
+
+
+def test_choices_tell_what_they_take_and_old_marks_still_load(nodes: dict[str, Any]) -> None:
+    loader = nodes["QuantFace_LoadModel"]
+    options = loader.define_schema().inputs[0].options["options"]
+    assert options[:2] == ["quantface-mini-w4a4 (bundled)", "quantface-mini (bundled)"]
+    assert loader.validate_inputs(model="quantface-mini-w4a4 (fetch)") is True
+    fingerprint = loader.fingerprint_inputs(model="quantface-mini-w4a4 (bundled)")
+    assert fingerprint == loader.fingerprint_inputs(model="quantface-mini-w4a4 (local)")
+    assert fingerprint != loader.fingerprint_inputs(model="quantface-mini (bundled)")
+
+
+def test_a_file_named_like_a_bundled_model_is_listed_apart(
+    nodes: dict[str, Any], load: Any, host: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = host.models / "quantface"
+    folder.mkdir(exist_ok=True)
+    nodes["QuantFace_SaveModel"].execute(load("quantface-mini (bundled)"), name="other", overwrite=False)
+    (folder / "other.safetensors").rename(folder / "quantface-mini-w4a4.safetensors")
+    loader = nodes["QuantFace_LoadModel"]
+    options = loader.define_schema().inputs[0].options["options"]
+    assert options[0] == "quantface-mini-w4a4 (bundled)"
+    assert options[-1] == "quantface-mini-w4a4.safetensors"
+    assert loader.validate_inputs(model=options[-1]) is True
+    prints = {loader.fingerprint_inputs(model=model) for model in (options[0], options[-1])}
+    assert len(prints) == 2
+    assert not any(hasattr(layer, "packed") for layer in load(options[-1]).restorer.modules())
+    assert any(hasattr(layer, "packed") for layer in load(options[0]).restorer.modules())
+
+
+def test_a_run_does_not_hash_the_model_again(
+    nodes: dict[str, Any], load: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when it is validated, nor asked for changes, nor loaded."""
+    (host.models / "quantface").mkdir(exist_ok=True)
+    nodes["QuantFace_SaveModel"].execute(load(), name="mine", overwrite=False)
+    checksum = sys.modules["custom_nodes_quantface.quantface_core.io.checksum"]
+    hashed, sha256 = list[str](), checksum.sha256
+    monkeypatch.setattr(checksum, "sha256", lambda path: (hashed.append(path.name), sha256(path))[1])
+    checksum._sha256_of.cache_clear()
+    loader = nodes["QuantFace_LoadModel"]
+    for name in ("mine.safetensors", "quantface-mini (bundled)") * 3:
+        assert loader.validate_inputs(model=name) is True
+        loader.fingerprint_inputs(model=name)
+        load(name)
+    assert sorted(hashed) == ["mine.safetensors", "quantface-mini.safetensors"]

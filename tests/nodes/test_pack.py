@@ -1,0 +1,47 @@
+"""The pack as ComfyUI starts it: its folders, and what it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.nodes.conftest import ROOT
+
+
+def test_the_library_fetches_into_the_host_s_models_folder(
+    pack: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QUANTFACE_MODELS_DIR")
+    asyncio.run(pack.comfy_entrypoint())
+    assert os.environ["QUANTFACE_MODELS_DIR"] == str(host.models / "quantface")
+
+
+def test_the_users_own_models_folder_comes_first(
+    pack: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As extra_model_paths.yaml names it, before any pack is loaded."""
+    monkeypatch.delenv("QUANTFACE_MODELS_DIR")
+    host.folders["quantface"] = (["/elsewhere"], set())
+    asyncio.run(pack.comfy_entrypoint())
+    assert os.environ["QUANTFACE_MODELS_DIR"] == "/elsewhere"
+    assert host.folders["quantface"][0] == ["/elsewhere", str(host.models / "quantface")]
+
+
+def test_a_missing_requirement_is_told_at_the_start(host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else found(name))
+    spec = importlib.util.spec_from_file_location(
+        "packed", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec
+    assert spec.loader
+    monkeypatch.setitem(sys.modules, "packed", importlib.util.module_from_spec(spec))
+    with pytest.raises(ImportError, match=r"peft: .*-m pip install -r .*requirements\.txt"):
+        spec.loader.exec_module(sys.modules["packed"])

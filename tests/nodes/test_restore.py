@@ -1,0 +1,92 @@
+"""Restore Face against the stand-in."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+
+def test_a_photo_is_restored_and_the_rest_stays_exactly(restore: Any, photo: torch.Tensor) -> None:
+    photo = photo * 0.999 + 0.0003  # values between the 16-bit steps
+    picture, crops, changed, report, ui = restore(photo)
+    assert picture.shape == photo.shape
+    assert crops.shape == (1, 256, 256, 3)
+    assert 0.01 < float((changed > 0).float().mean()) < 0.5
+    assert torch.equal(picture[changed == 0], photo[changed == 0])
+    assert float((picture - photo).abs().amax()) > 0.02
+    assert report.splitlines()[0] == "picture 0: 1 of 1 faces restored"
+    assert "face 0: " in report
+    assert torch.equal(ui["quantface_before"][0], photo[0])
+    assert torch.equal(ui["quantface_after"][0], picture[0])
+
+
+def test_a_picture_without_faces_comes_back(restore: Any) -> None:
+    gray = torch.full((2, 96, 128, 3), 0.3)
+    picture, crops, changed, report, ui = restore(gray)
+    assert torch.equal(picture, gray)
+    assert type(crops).__name__ == "ExecutionBlocker"  # no black picture that Save Image would save
+    assert crops.message is None
+    assert not changed.any()
+    assert report.splitlines()[2] == "picture 1: 0 of 0 faces restored"
+    assert ui["quantface_notes"] == ["no face was found: lower min_confidence, or mark faces with face_mask"]
+
+
+def test_a_sharp_face_is_left_as_it_was(restore: Any, photo: torch.Tensor) -> None:
+    picture, _, _, report, _ = restore(photo, blend="auto")
+    assert "left as it was: no gain expected" in report
+    assert (picture - photo).abs().mean() < 1e-3
+    assert "no gain expected" not in restore(photo, blend="strength")[3]
+
+
+def test_a_seed_draws_and_none_does_not(restore: Any, load: Any, photo: torch.Tensor) -> None:
+    model = load()
+    steady, first, again, other = (restore(photo, model, seed=seed)[0] for seed in (-1, 3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, steady)
+
+
+def test_smoothing_closes_a_gap_in_the_frames(restore: Any, load: Any, photo: torch.Tensor) -> None:
+    frames = torch.cat([photo, photo, photo])
+    box = {"x": 175, "y": 60, "width": 100, "height": 120}
+    boxes = [[box], [], [box]]
+    model = load()
+    assert not restore(frames, model, boxes=boxes)[2][1].any()
+    picture, _, changed, *_ = restore(frames, model, boxes=boxes, smoothing=2.0)
+    assert changed[1].any()
+    torch.testing.assert_close(picture[1], picture[0])
+
+
+def test_progress_goes_face_by_face(restore: Any, load: Any, photo: torch.Tensor, host: SimpleNamespace) -> None:
+    both = torch.cat([photo, photo.flip(2)], dim=2)
+    restore(both, batch_size=1)
+    shares = [value / total for value, total in host.bars[-1]]
+    assert shares == sorted(shares)
+    assert len({share for share in shares if 0.1 < share < 1}) == 1  # between the two
+    assert shares[-1] == 1
+
+
+def test_not_enough_memory_is_the_host_s_to_tell(restore: Any, load: Any, photo: torch.Tensor) -> None:
+    model = load()
+
+    def encode(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("no room")
+
+    model.restorer.posterior = encode
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        restore(photo, model)
+
+
+def test_cancel_stops_within_a_layer(restore: Any, load: Any, host: SimpleNamespace, photo: torch.Tensor) -> None:
+    model = load()
+    restore(photo, model)
+    assert host.checks > 100  # every layer asked
+    hooks = sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.restorer.modules())
+    assert hooks == 0
+    host.cancelled = True
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        restore(photo, model)
+    assert type(caught.value).__name__ == "Cancelled"

@@ -1,0 +1,136 @@
+"""Which layers are quantized: those chosen, that are reached, and that compute nothing but their product."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.errors import ConfigError, UsageError
+from quantface_core.nn.cancel_hooks import cancel_hooks
+from quantface_core.nn.swap import quant_layers, quantizable
+from quantface_core.quant.quantize import plan_formats
+from tests.quant.networks import CONFIG, network
+
+
+def chosen(**given: list[str]) -> set[str]:
+    return set(plan_formats(network(), CONFIG, **given))
+
+
+def test_patterns_choose_layers_and_what_they_are_in() -> None:
+    assert chosen() == {"0", "2", "4"}
+    assert chosen(exclude=["0"]) == {"2", "4"}
+    assert chosen(include=["[02]"], exclude=["0"]) == {"2"}
+    both = nn.ModuleDict({"encoder": network(), "decoder": network()})
+    assert set(plan_formats(both, CONFIG, include=["decoder"])) == {"decoder.0", "decoder.2", "decoder.4"}
+
+
+@pytest.mark.parametrize("given", [{"include": ["5"]}, {"exclude": ["conv*"]}, {"include": "02"}])
+def test_patterns_that_fit_nothing_are_refused(given: dict) -> None:
+    with pytest.raises(ConfigError, match="pattern"):
+        plan_formats(network(), CONFIG, **given)
+
+
+def test_layers_that_no_batch_reaches_and_those_of_their_own_kind_stay(images: list[torch.Tensor]) -> None:
+    class Doubled(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.unused, self.doubled = network(), nn.Linear(8, 8), Doubled(8, 8)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)  # reads its output layer's weight itself
+            self.grouped = nn.Conv2d(16, 16, 3, groups=16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.doubled(self.body(x))[:, None]
+            return self.attention(y, y, y)[0]
+
+    model = Net().eval()
+    exact = model(images[0])
+    with pytest.warns(
+        UserWarning, match=r"\(4\): doubled is a Doubled, grouped is a grouped conv.* and 1 more$"
+    ) as told:
+        reports = qf.quantize(model, images, qf.QuantConfig(8, 8, rank=0))
+    assert [warning.filename for warning in told] == [__file__]
+    assert {r.name for r in reports} == {"body.0", "body.2", "body.4"} == set(quant_layers(model))
+    assert torch.allclose(model(images[0]), exact, atol=0.1)
+
+
+KINDS = {
+    "a dilated convolution": nn.Conv2d(3, 3, 3, padding=2, dilation=2),
+    "a grouped convolution": nn.Conv2d(3, 3, 3, padding=1, groups=3),
+    "a convolution with padding 'same'": nn.Conv2d(3, 3, 3, padding="same"),
+    "a convolution with padding 'reflect'": nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
+    "a ConvTranspose2d": nn.ConvTranspose2d(3, 3, 1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_that_stay_are_named_unless_excluded(kind: str, images: list[torch.Tensor]) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(OrderedDict(odd=copy.deepcopy(KINDS[kind]), plain=network())).eval()
+
+    with pytest.warns(UserWarning, match=f"odd is {kind}"):
+        qf.quantize(build(), images, CONFIG)
+    with pytest.raises(ConfigError, match=f"odd is {kind}, which stays in full precision"):
+        qf.quantize(build(), images, CONFIG, include=["odd"])
+    for given in ({"exclude": ["odd"]}, {"include": ["plain"]}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            qf.quantize(build(), images, CONFIG, **given)
+
+
+def _hooked(layer: nn.Module) -> None:
+    layer.register_forward_hook(lambda _, __, output: 10 * output)
+
+
+def _hooked_before(layer: nn.Module) -> None:
+    layer.register_forward_pre_hook(lambda _, given: (3 * given[0],))
+
+
+def _replaced(layer: nn.Module) -> None:
+    forward = layer.forward
+    layer.forward = lambda x: 10 * forward(x)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("patch", [_hooked, _hooked_before, _replaced])
+def test_patched_layers_stay_and_are_named(patch: Callable[[nn.Module], None], images: list[torch.Tensor]) -> None:
+    """Their hooks would be lost with them: the output was a tenth."""
+    model = network()
+    patch(model[2])
+    with torch.no_grad():
+        exact = model(images[0])
+        with pytest.warns(UserWarning, match="2 is a layer with"):
+            assert [report.name for report in qf.quantize(model, images, qf.QuantConfig(8, 8, rank=0))] == ["0", "4"]
+        assert float((model(images[0]) - exact).norm() / exact.norm()) < 0.1
+
+
+def test_hooks_that_only_look_or_make_the_weight_keep_no_layer() -> None:
+    model = network()
+    before = list(quantizable(model))
+    torch.nn.utils.spectral_norm(model[4])
+    with cancel_hooks(lambda: None, model):
+        assert list(quantizable(model)) == before
+
+
+def test_a_layer_held_twice_is_replaced_twice(images: list[torch.Tensor]) -> None:
+    model = network()
+    model.append(nn.Linear(8, 8)).append(model[-1])
+    qf.quantize(model, images, CONFIG)
+    assert model[5] is model[6]
+    assert not quantizable(model)
+
+
+@pytest.mark.parametrize("model", [nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))])
+def test_nothing_to_quantize_is_said(model: nn.Module) -> None:
+    why = r" \(0 is a grouped convolution\)" if isinstance(model, nn.Sequential) else "$"
+    with pytest.raises(UsageError, match=f"contains no linear or convolution that can be quantized{why}"):
+        qf.quantize(model, [torch.zeros(1, 4, 4, 4)])

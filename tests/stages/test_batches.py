@@ -1,0 +1,78 @@
+"""Crops go through a restorer in batches that fit its device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from quantface_core.errors import QuantFaceError
+from quantface_core.options import RestoreOptions
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.batches import default_batch_size, restore_crops
+
+
+def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
+    sizes = []
+
+    class Cramped(torch.nn.Module):
+        image_size, device = tiny.image_size, tiny.device
+
+        def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(images) > 1:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return images
+
+    crops = [np.full((64, 64, 3), i / 8, np.float32) for i in range(5)]
+    restored = restore_crops(crops, Cramped(), RestoreOptions(batch_size=4))
+    assert sizes == [4, 2, 1, 1, 1, 1, 1]
+    assert np.allclose(restored, crops)
+
+
+@pytest.mark.parametrize(
+    ("device", "multiprocessors", "size", "batch"),
+    [("cpu", 1, 256, 4), ("cpu", 1, 512, 1), ("cuda", 132, 512, 4), ("cuda", 28, 512, 1), ("cuda", 28, 256, 4)],
+)
+def test_a_face_that_fills_the_device_goes_alone(device, multiprocessors, size, batch, monkeypatch) -> None:
+    monkeypatch.setattr("quantface_core.stages.batches.multiprocessors", lambda _: multiprocessors)
+    assert default_batch_size(size, torch.device(device)) == batch
+
+
+def test_no_memory_for_one_face_says_what_to_do(tiny: OneStepRestorer) -> None:
+    class Full(torch.nn.Module):
+        image_size, device = tiny.image_size, tiny.device
+
+        def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(QuantFaceError, match="not enough memory on cpu for one face"):
+        restore_crops([np.zeros((64, 64, 3), np.float32)] * 3, Full(), RestoreOptions())
+
+
+def test_other_errors_come_through(tiny: OneStepRestorer) -> None:
+    class Broken(torch.nn.Module):
+        image_size, device = tiny.image_size, tiny.device
+
+        def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        restore_crops([np.zeros((64, 64, 3), np.float32)] * 2, Broken(), RestoreOptions())
+
+
+def test_what_batches_itself_gets_all_faces_and_smaller_batches_when_memory_is_short(tiny: OneStepRestorer) -> None:
+    calls = []
+
+    class Parts(torch.nn.Module):
+        image_size, device, batches_itself = tiny.image_size, tiny.device, True
+
+        def forward(self, images: torch.Tensor, seeds: object, batch_size: int) -> torch.Tensor:
+            calls.append((len(images), batch_size))
+            if batch_size > 2:
+                raise RuntimeError("MPS backend out of memory")  # Apple's GPUs raise no class of their own
+            return images
+
+    crops = [np.full((64, 64, 3), i / 8, np.float32) for i in range(6)]
+    assert np.allclose(restore_crops(crops, Parts(), RestoreOptions(batch_size=5)), crops)
+    assert calls == [(6, 5), (6, 2)]

@@ -1,0 +1,44 @@
+"""A face that is sharp already stays, whatever the restorer does to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from quantface_core.faces.detect import FaceDetector
+from quantface_core.io.photos import read_photo
+from quantface_core.options import RestoreOptions
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.outcome import describe_change
+from quantface_core.stages.restore import restore_aligned, restore_photo
+from tests.stages.psnr import psnr
+from tests.stages.toy_restorers import Waxy
+
+
+def test_a_sharp_portrait_stays_and_is_told_so(photos: Path, mini: OneStepRestorer, detector: FaceDetector) -> None:
+    photo = read_photo(photos / "usnavy_grace_hopper.jpg").pixels
+    result = restore_photo(photo, mini, detector(photo))
+    inside = result.mask > 0.5
+    assert np.array_equal(result.pixels, photo)
+    assert describe_change(result.restored[0].applied_strength) == "left as it was: no gain expected"
+    full = restore_photo(photo, mini, detector(photo), RestoreOptions(strength=1))
+    assert psnr(full.pixels[inside], photo[inside]) > 38  # the model alone does it next to no harm either
+
+
+def test_a_sharp_portrait_stays_whatever_the_restorer(photos: Path, detector: FaceDetector) -> None:
+    photo = read_photo(photos / "usnavy_grace_hopper.jpg").pixels
+    faces = detector(photo)
+    result, full = (restore_photo(photo, Waxy(), faces, RestoreOptions(strength=s)) for s in ("auto", 1))
+    inside = result.mask > 0.5
+    assert psnr(result.pixels[inside], photo[inside]) > 40
+    assert psnr(full.pixels[inside], photo[inside]) < 36
+
+
+def test_a_restorer_of_random_weights_changes_next_to_nothing(
+    tiny: OneStepRestorer, test_faces: list[Path], astronaut: np.ndarray, detector: FaceDetector
+) -> None:
+    for path in test_faces[:4]:
+        face = read_photo(path).pixels
+        assert psnr(restore_aligned(face, tiny).pixels, face) > 38
+    assert psnr(restore_photo(astronaut, tiny, detector(astronaut)).pixels, astronaut) > 40

@@ -1,0 +1,65 @@
+"""Photos and faces of no usual shape, and requests that are refused."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from quantface_core.errors import ImageError, QuantFaceError, UsageError
+from quantface_core.faces.boxes import face_in_box
+from quantface_core.options import RestoreOptions
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.restore import restore_aligned, restore_photo
+from quantface_core.types import Face
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3))],
+)
+def test_what_is_no_photo_is_refused(tiny: OneStepRestorer, pixels: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="photo"):
+        restore_photo(pixels, tiny, [])
+
+
+def test_options_out_of_range_are_refused(tiny: OneStepRestorer) -> None:
+    with pytest.raises(UsageError, match="strength must be"):
+        restore_photo(np.zeros((8, 8, 3), np.uint8), tiny, [], RestoreOptions(strength=1.5))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (3, 40)])
+def test_pictures_of_a_pixel_s_width_come_back(mini: OneStepRestorer, shape: tuple[int, int]) -> None:
+    photo = np.full((*shape, 3), 90, np.uint8)
+    face = face_in_box((-5.0, -5.0, 20.0, 20.0))
+    assert restore_photo(photo, mini, [face]).pixels.shape == photo.shape
+
+
+def test_a_face_that_leaves_the_photo_is_restored_until_it_is_outside(mini: OneStepRestorer) -> None:
+    photo = np.full((200, 200, 3), 90, np.uint8)
+    inside = face_in_box((60.0, 60.0, 60.0, 80.0))
+    counts = []
+    for left in np.arange(220, 260, 8.25):
+        result = restore_photo(photo, mini, [inside, face_in_box((float(left), 60.0, 60.0, 80.0))])
+        counts.append(len(result.restored))
+    assert counts[0] == 2
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 1
+
+
+def test_a_face_of_no_shape_is_left_as_one_outside_is(mini: OneStepRestorer) -> None:
+    photo = np.full((200, 200, 3), 90, np.uint8)
+    shapeless, inside = Face((0, 0, 9, 9), ((1, 1),) * 5, 1.0), face_in_box((60.0, 60.0, 60.0, 80.0))
+    result = restore_photo(photo, mini, [shapeless, inside])
+    assert result.faces == (shapeless, inside)
+    assert [face.position for face in result.restored] == [1]
+
+
+@pytest.mark.parametrize("strength", ["auto", 1.0])
+def test_what_is_not_finite_is_never_pasted(tiny: OneStepRestorer, strength: float | str) -> None:
+    broken = copy.deepcopy(tiny)
+    broken.forward = lambda images, *_: torch.full_like(images, float("nan"))  # type: ignore[method-assign]
+    with pytest.raises(QuantFaceError, match="not finite"):
+        restore_aligned(np.full((64, 64, 3), 90, np.uint8), broken, RestoreOptions(strength=strength))
