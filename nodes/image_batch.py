@@ -75,8 +75,8 @@ class ImageBatch:
         if options.strength == "auto":
             done = {f.position: (f.applied_strength, f.removed_artifacts) for f in result.restored}
             left = {n for n, (strength, removed) in done.items() if is_unchanged(strength, removed)}
-            told = {n: done[n] for n in done if n in left or n in changed}
-            words = {n: describe_change(strength, True, removed) for n, (strength, removed) in told.items()}
+            reported = {n: done[n] for n in done if n in left or n in changed}
+            words = {n: describe_change(strength, True, removed) for n, (strength, removed) in reported.items()}
             changed = tuple(n for n in changed if n not in left)
         if self.dark[index]:
             self.report.left_out("its mask is black")

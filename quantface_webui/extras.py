@@ -83,7 +83,7 @@ def _controls() -> dict[str, Any]:
 def process(pp: Any, enable: bool | None, **values: Any) -> None:
     """Restore `pp.image` in place. The API of the host gives None for every control: it knows none of ours.
 
-    What goes wrong is told, and the picture stays as it was: it may be one of hundreds.
+    An error is shown and leaves the image unchanged: it may be one of hundreds.
     """
     if not enable:
         return
@@ -138,7 +138,7 @@ def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, Re
 def _shown_settings(picture: Image.Image | None) -> dict[str, Any]:
     """The controls' values by name, from a picture's text; none where it says nothing, and they stay as they are."""
     try:
-        settings = _told(picture) if picture is not None else None
+        settings = _saved_settings(picture) if picture is not None else None
     except QuantFaceError as error:
         host.report(f"the image's settings cannot be used: {error}")
         settings = None
@@ -158,7 +158,7 @@ def _shown_settings(picture: Image.Image | None) -> dict[str, Any]:
     }
 
 
-def _told(picture: Image.Image) -> Settings | None:
+def _saved_settings(picture: Image.Image) -> Settings | None:
     """The settings a picture's text speaks of: this tab's before those it was generated with. Raises UsageError.
 
     What one text leaves out is as usual there, whatever the other one says of it.

@@ -60,7 +60,7 @@ def offers_fidelity(name: str) -> bool:
 
 def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
     """Restore an RGB picture [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
-    file = choice_path(settings.model, host.model_file)  # a wrong name is told, faces or none
+    file = choice_path(settings.model, host.model_file)  # first: a wrong name is an error even without faces
     if settings.visibility == 0:
         return RestoreResult(pixels, (), ())
     with host.Progress() as progress:

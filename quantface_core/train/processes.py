@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 
-def process() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """(this process's index, number of processes)."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
@@ -38,13 +38,13 @@ def _launched() -> PartialState:
     return state
 
 
-def average(loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
+def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
     """Replace the loss and the parameters' gradients by their means over all processes, in place.
 
     A gradient that only some processes lack, as of a layer that their images do not reach, counts as zeros; one that
     all lack stays None.
     """
-    if process()[1] == 1:
+    if rank_and_world_size()[1] == 1:
         return
     from accelerate.utils import reduce
 
@@ -63,9 +63,9 @@ def average(loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
 
 def is_main_process() -> bool:
     """Whether this process writes files and shows progress."""
-    return process()[0] == 0
+    return rank_and_world_size()[0] == 0
 
 
 def launched_device() -> torch.device | None:
     """The device that a launcher gave this process; None for a single process."""
-    return None if process()[1] == 1 else _launched().device
+    return None if rank_and_world_size()[1] == 1 else _launched().device

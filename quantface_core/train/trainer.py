@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import QuantFaceError, UsageError
 from ..runtime.backward import graph_freed_on_error
 from ..types import TrainerConfig
-from .processes import average, process
+from .processes import average_gradients, rank_and_world_size
 from .settings import checked
 from .trainer_state import MOMENTS, SCALER, check_state, settings_state
 
@@ -108,7 +108,7 @@ class Trainer:
 
     def indices(self, step: int, turn: int) -> Tensor:
         """This process's image indices [B] int64 for one accumulation turn of one step."""
-        rank, world = process()
+        rank, world = rank_and_world_size()
         batch = self.config.batch_size * world
         first = (step * self.config.accumulation + turn) * batch
         places = range(first, first + batch)
@@ -135,7 +135,7 @@ class Trainer:
             with graph_freed_on_error():
                 self.scaler.scale(part).backward()
             total += part.detach().cpu()
-        average(total, self.parameters.values())
+        average_gradients(total, self.parameters.values())
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         # Before the optimizer's step, so that non-finite weights are never saved.
@@ -165,7 +165,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to resume, as tensors, and the settings that have to match."""
-        state = settings_state(self.config, self.count, process()[1])
+        state = settings_state(self.config, self.count, rank_and_world_size()[1])
         state["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         state["scores"] = torch.tensor(self.scores, dtype=torch.float64).view(-1, 2)
         for name, parameter in self.parameters.items():
@@ -186,7 +186,7 @@ class Trainer:
         Raises UsageError naming the setting or parameter that differs, ModelError where the state is damaged; the
         trainer is then unchanged. That the loss is the same is up to the caller.
         """
-        wanted = settings_state(self.config, self.count, process()[1])
+        wanted = settings_state(self.config, self.count, rank_and_world_size()[1])
         check_state(state, self.parameters, wanted, self.scaler.is_enabled())
         self.losses = state["losses"].tolist()
         self.scores = [(int(step), float(score)) for step, score in state["scores"]]

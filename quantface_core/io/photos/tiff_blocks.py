@@ -49,14 +49,14 @@ def blocks_of(directory: Directory) -> tuple[tuple[int, ...], tuple[int, ...]]:
     places, lengths = (directory.numbers(t) for t in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)))
     if not places:
         raise ImageError("damaged: it does not say where its pixels lie")
-    told = lengths if len(lengths) == len(places) else (0,) * len(places)
+    stated = lengths if len(lengths) == len(places) else (0,) * len(places)
     least = 0
     if directory.number(COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:  # declared lengths may be wrong
         height = directory.number(HEIGHT)
         rows = directory.number(TILE_HEIGHT) if tiled else min(directory.number(ROWS, height), height)
         bits = max(directory.numbers(BITS, (1,))) * directory.number(SAMPLES, 1)
         least = rows * -(-directory.number(TILE_WIDTH if tiled else WIDTH) * bits // 8)
-    return places, tuple(max(length, least) or _UNTOLD for length in told)  # some writers leave them 0
+    return places, tuple(max(length, least) or _UNTOLD for length in stated)  # some writers leave them 0
 
 
 def with_blocks(data: Buffer, tags: Directory, places: Sequence[int], lengths: Sequence[int]) -> io.BytesIO:
