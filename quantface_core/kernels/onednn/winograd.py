@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -35,12 +36,21 @@ _PAYS = {False: (192, 5 << 22), True: (128, 1 << 23)}
 
 
 def fits(shape: tuple[int, ...], weight_bits: int, activation_bits: int, stride: tuple[int, int]) -> bool:
-    """Whether a kernel [O, C, kh, kw] may have the headroom to be transformed, and enough channels to gain by it."""
+    """Whether a kernel [O, C, kh, kw] may have the headroom to be transformed, and enough channels to gain by it.
+
+    Never on a CPU with matrix units: there the plain product is so fast that the transforms take longer than they save.
+    """
     outputs, channels, *taps = shape
-    if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _PAYS[saturates()][0]:
+    if taps != [3, 3] or stride != (1, 1) or min(outputs, channels) < _PAYS[saturates()][0] or has_matrix_units():
         return False
     reach, byte = 9 * largest_code(weight_bits), largest_code(8)
     return 2 * ((1 << activation_bits) - 1) < _OFFSETS[1] and reach < 3 * byte and exact(BYTE, min(reach, byte))
+
+
+@cache
+def has_matrix_units() -> bool:
+    """Whether the CPU multiplies in tiles (AMX)."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 class WinogradBase(ABC):

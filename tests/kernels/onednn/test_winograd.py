@@ -114,6 +114,14 @@ def test_slow_products_are_transformed_sooner(monkeypatch: pytest.MonkeyPatch) -
         assert winograd.Winograd.pays(torch.empty(34, 34, 256), 256) == saturates
 
 
+@needs_onednn
+def test_matrix_units_multiply_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = conv2d_spec(low_bit_weight((256, 256, 3, 3), 4, 0), 4, padding=(1, 1))
+    assert onednn.Conv2d(spec).transforms
+    monkeypatch.setattr(winograd, "has_matrix_units", lambda: True)
+    assert not onednn.Conv2d(spec).transforms
+
+
 @pytest.mark.parametrize(
     ("height", "width", "channels", "pays"),
     [(64, 64, 256, True), (32, 32, 128, False), (16, 16, 1280, True), (8, 8, 1280, False), (65, 64, 256, False)],
