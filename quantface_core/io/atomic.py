@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from ..errors import WriteError
 from .file_identity import real_path
+from .streams import is_stream, write_stream
 
 _SUFFIX = 32  # characters of a suffix that are kept; a longer one is a name with a dot in it
 _TEMPORARY = re.compile(r"\.quantface-[0-9a-f]{16}(\..*)?")
@@ -34,17 +36,33 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     A symbolic link stays one: the file it points to is written. An existing file keeps its permissions. The temporary
     name keeps the suffix, because writers choose their format by it, but nothing else of the name, which may be as long
-    as names can be. Interrupts count as failures. Raises WriteError, also for an OSError raised inside the context.
+    as names can be. Interrupts count as failures. A device, pipe or FIFO stays what it is: on success the content is
+    written to it. Raises WriteError, also for an OSError raised inside the context.
     """
-    with writing(target):
-        real = real_path(target)
-        real.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(real, target.suffix[-_SUFFIX:]) as temporary:
-            yield temporary
-            # On Windows a file is read-only or not, and a read-only one can be neither moved into place nor removed.
-            if sys.platform != "win32" and real.exists():
-                temporary.chmod(real.stat().st_mode & 0o777)
-            temporary.replace(real)
+    suffix = target.suffix[-_SUFFIX:]
+    with writing(target), (_streamed if is_stream(target) else _replaced)(target, suffix) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _replaced(target: Path, suffix: str) -> Iterator[Path]:
+    real = real_path(target)
+    real.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(real, suffix) as temporary:
+        yield temporary
+        # On Windows a file is read-only or not, and a read-only one can be neither moved into place nor removed.
+        if sys.platform != "win32" and real.exists():
+            temporary.chmod(real.stat().st_mode & 0o777)
+        temporary.replace(real)
+
+
+@contextmanager
+def _streamed(target: Path, suffix: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="quantface-") as folder:
+        temporary = Path(folder) / f"content{suffix}"
+        temporary.touch()
+        yield temporary
+        write_stream(target, temporary)
 
 
 @contextmanager

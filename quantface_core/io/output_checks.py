@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from .file_identity import real_path
+from .streams import is_stream, is_stream_writable
 
 
 def check_writable(path: Path, name: str) -> None:
@@ -19,6 +20,10 @@ def check_writable(path: Path, name: str) -> None:
             raise UsageError(f"{name} {str(path)[:80]}...: the name is too long for a file: shorten it") from None
     if path.is_dir():
         raise UsageError(f"{name} {path} is a folder: name a file")
+    if is_stream(path):
+        if not is_stream_writable(path):
+            raise UsageError(f"{name} {path} is not writable")
+        return
     folder = real_path(path).parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..io.atomic import atomic_path
-from ..io.photos import Pages, Photo, check_size, read_pages, write_pages, write_photo
+from ..io.photos import Pages, Photo, check_output, read_pages, write_pages, write_photo
 from ..options import RestoreOptions
 from ..restorer import Restorer
 from ..stages.outcome import describe_change, is_unchanged
@@ -119,7 +119,8 @@ def read_file(job: Job, detector: Callable[[Pixels], Sequence[Face]] | None) -> 
 def restore_pages(
     request: FileRequest, read: ReadFile, callbacks: PipelineCallbacks | None = None
 ) -> tuple[RestoredPage, ...]:
-    """The second step: run the model. Raises QuantFaceError."""
+    """The second step: run the model. Raises QuantFaceError, before it runs where the result could not be written."""
+    _check_sizes(request, read.pages)
     found = zip(read.pages.photos, read.faces, strict=True)
     return tuple(_restored(request, photo, faces, callbacks) for photo, faces in found)
 
@@ -141,20 +142,25 @@ def write_file(request: FileRequest, read: ReadFile, restored: Sequence[Restored
         before = pages.photos[0]
         after = side_by_side(before.pixels, restored[0].pixels)
         write_photo(Photo(after, gray=before.gray, icc=before.icc), job.compare)
-    height, width = pages.photos[0].pixels.shape[:2]
     named = tuple(f"{job.source}: {warning}" for warning in warnings)
-    return FileReport(job.target, job.compare, (width, height), reports, named)
+    return FileReport(job.target, job.compare, pages.photos[0].size, reports, named)
+
+
+def _check_sizes(request: FileRequest, pages: Pages) -> None:
+    upscale = request.options.upscale
+    sizes = [(photo.size[0] * upscale, photo.size[1] * upscale) for photo in pages.photos]
+    try:
+        check_output(sizes, bool(pages.durations), request.job.target.suffix)
+    except ImageError as error:
+        enlarged = "enlarged, " if upscale > 1 else ""
+        raise ImageError(f"{request.job.source}: {enlarged}{error}") from None
 
 
 def _restored(
     request: FileRequest, photo: Photo, faces: Sequence[Face] | None, callbacks: PipelineCallbacks | None
 ) -> RestoredPage:
-    (height, width), upscale = photo.pixels.shape[:2], request.options.upscale
-    try:
-        check_size(width * upscale, height * upscale)
-    except ImageError as error:
-        raise ImageError(f"{request.job.source}: enlarged, {error}") from None
-    result = restore_picture(PictureRequest(photo.pixels, request.restorer, faces, request.options), callbacks)
+    picture = PictureRequest(photo.pixels, request.restorer, faces, request.options, keep_crops=False)
+    result = restore_picture(picture, callbacks)
     return RestoredPage(result.pixels, _report(result, faces or (), request.options))
 
 

@@ -53,7 +53,7 @@ def _coding(path: Path, image: Image.Image) -> tuple[png.Chunk, ...]:
 def of_tiff(directory: Directory) -> Metadata:
     """The metadata of a TIFF's page."""
     return Metadata(
-        dpi=tiff.resolution(directory),
+        dpi=_dpi(tiff.resolution(directory)),
         xmp=_xmp(directory.content(tiff.XMP)),
         iptc=directory.content(tiff.IPTC),
     )

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ImageError
 from ...types import Pixels
 from .png import Chunk
 
@@ -29,8 +28,8 @@ XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 Warnings = tuple[str, ...]
 """What of its photo a file lacks, a line each, for the user."""
 
-MAX_PIXELS = 160_000_000
-"""Largest image read or written: 160 megapixels, above today's cameras, below what exhausts 4 GB."""
+Size = tuple[int, int]
+"""Width and height, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,12 @@ class Photo:
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()  # what reading had to change or leave out, a line each, for the user
 
+    @property
+    def size(self) -> Size:
+        """Width and height."""
+        height, width = self.pixels.shape[:2]
+        return width, height
+
     def with_pixels(self, pixels: Pixels) -> Photo:
         """The photo with other pixels [H', W', 3], to whose size its alpha is resized (bilinear)."""
         alpha = self.alpha
@@ -71,14 +76,3 @@ class Pages:
     photos: tuple[Photo, ...]
     durations: tuple[float, ...] = ()  # milliseconds per frame; empty = no animation
     loops: int = 0  # times it is shown; 0 = for ever
-
-
-def check_size(width: int, height: int, count: int = 1) -> None:
-    """Raise ImageError for images without pixels, or with more than MAX_PIXELS each or four times that in total."""
-    if width < 1 or height < 1:
-        raise ImageError("the picture has no pixels")
-    limit = MAX_PIXELS // 1_000_000
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width}x{height} is more than {limit} megapixels; shrink or crop it first")
-    if width * height * count > 4 * MAX_PIXELS:
-        raise ImageError(f"{count} pictures of {width}x{height} are more than {4 * limit} megapixels; split it first")

@@ -22,6 +22,7 @@ TEXT = (b"tEXt", b"zTXt", b"iTXt")
 MEANING = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sBIT")  # which colours the values stand for
 XMP_KEY = b"XML:com.adobe.xmp"
 RAW_EXIF = "Raw profile type exif"
+PROFILE = b"iCCP"
 _KEPT = (*TEXT, *MEANING, b"pHYs")
 _ELSEWHERE = (XMP_KEY + b"\0", RAW_EXIF.encode() + b"\0")  # texts that are written as chunks of their own
 _HEADER = 33  # bytes of PNG before its second chunk: the signature, and IHDR
@@ -123,7 +124,7 @@ def with_chunks(encoded: bytes, added: Iterable[Chunk]) -> bytes:
 
 def profile_chunk(icc: bytes) -> Chunk:
     """An ICC profile as an iCCP chunk."""
-    return b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)
+    return PROFILE, b"ICC Profile\0\0" + zlib.compress(icc)
 
 
 def text_chunk(key: bytes, text: bytes) -> Chunk:

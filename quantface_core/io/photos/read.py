@@ -13,11 +13,13 @@ from PIL import Image, UnidentifiedImageError
 
 from ...errors import ImageError, one_line
 from ..file_diagnosis import diagnose_image_file
-from . import photo, tiff
-from .frame import count_frames, read_frame
+from . import limits, tiff
+from .frame import count_frames, read_frame, read_shared
 from .ifd import directories, mapped
-from .photo import RAW, READABLE, Pages, Photo, check_size
+from .limits import check_size, check_sizes, check_total
+from .photo import RAW, READABLE, Pages, Photo
 from .plugins import FORMATS, missing_plugin, register_plugins
+from .png_texts import without_texts
 from .tiff_page import read_page
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and Big
@@ -60,12 +62,13 @@ def _read_frames(path: Path, image: Image.Image, most: int | None) -> tuple[Page
     start = 1 if image.info.get("default_image") else 0  # an APNG's still image, for viewers that do not animate
     count = max(1, count_frames(image) - start)
     wanted = count if most is None else min(count, most)
-    check_size(image.width, image.height, wanted)
-    photos, durations = [], []
+    check_total(image.width * image.height * wanted, wanted)
+    photos, durations, shared = [], [], None
     for i in range(start, start + wanted):
         if i:
             image.seek(i)
-        photos.append(read_frame(path, image))
+        shared = shared or read_shared(path, image)
+        photos.append(read_frame(path, image, shared))
         durations.append(float(image.info.get("duration") or 0))
     # A GIF without a loop count is shown once; other formats give the count, or 0 for ever.
     loops = int(image.info.get("loop", 1 if image.format == "GIF" else 0) or 0)
@@ -74,16 +77,15 @@ def _read_frames(path: Path, image: Image.Image, most: int | None) -> tuple[Page
 
 def _read_tiff(path: Path, most: int | None) -> tuple[Pages, int]:
     with mapped(path) as data:
-        found = list(islice(directories(data), _MOST_PAGES))
+        found = list(islice(directories(data), _MOST_PAGES + 1))
         if found and (tiff.is_raw(found[0]) or data[8:10] == b"CR"):
             raise ImageError(_RAW_FILE)
+        if len(found) > _MOST_PAGES:
+            raise ImageError(f"more than {_MOST_PAGES} pages; split it first")
         pages = tiff.pages(found)
         if not pages:
             raise ImageError("damaged: it has no page")
-        sizes = [(page.number(tiff.WIDTH), page.number(tiff.HEIGHT)) for page in pages[:most]]
-        for width, height in sizes:
-            check_size(width, height)
-        check_size(*max(sizes, key=lambda size: size[0] * size[1]), len(sizes))
+        check_sizes([(page.number(tiff.WIDTH), page.number(tiff.HEIGHT)) for page in pages[:most]])
         return Pages(tuple(read_page(data, page) for page in pages[:most])), len(pages)
 
 
@@ -106,7 +108,7 @@ def _image_errors(path: Path) -> Iterator[None]:
         hint = hint or f"damaged, or not a picture this can read ({', '.join(READABLE)})"
         raise ImageError(f"{path}: {hint}") from None
     except Image.DecompressionBombError:
-        limit = photo.MAX_PIXELS // 1_000_000
+        limit = limits.MAX_PIXELS // 1_000_000
         raise ImageError(f"{path}: more than {limit} megapixels; shrink or crop it first") from None
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
@@ -121,6 +123,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     if missing_plugin(path):
         register_plugins()
     Image.init()
-    with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-        check_size(image.width, image.height)
+    file, info = without_texts(path) or (path, {})
+    with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+        image.info.update(info)
+        check_size(image.size)
         yield image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from ...errors import ImageError
 from ..atomic import atomic_path
 from . import exif
 from .encoders import encode_jpeg, encode_png, encode_tiff, encode_webp
-from .photo import JPEG, PNG, TIFF, WEBP, WRITABLE, Pages, Photo, Warnings, check_size
+from .limits import check_sides, check_sizes
+from .photo import JPEG, PNG, TIFF, WEBP, WRITABLE, Pages, Photo, Size, Warnings
 
 
 def write_photo(photo: Photo, path: Path) -> Warnings:
@@ -22,6 +24,17 @@ def write_photo(photo: Photo, path: Path) -> Warnings:
     return write_pages(Pages((photo,)), path)
 
 
+def check_output(sizes: Sequence[Size], animated: bool, suffix: str) -> None:
+    """Raise ImageError for pages or frames that `write_pages` refuses to write to a file of this suffix: too large."""
+    check_sizes(sizes)
+    check_sides(sizes[: _count(len(sizes), animated, suffix)], suffix)
+
+
+def _count(count: int, animated: bool, suffix: str) -> int:
+    """How many of a file's pages or frames the format of a suffix holds."""
+    return count if suffix.lower() in ((*PNG, *WEBP) if animated else TIFF) else min(count, 1)
+
+
 def write_pages(pages: Pages, path: Path) -> Warnings:
     """Write pages as TIFF, an animation as PNG or WebP; other formats get only the first image, with a warning.
 
@@ -31,20 +44,23 @@ def write_pages(pages: Pages, path: Path) -> Warnings:
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
         raise ImageError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
-    photos, warnings = list(pages.photos), []
-    supports_sequence = suffix in TIFF if not pages.durations else suffix in (*PNG, *WEBP)
-    if len(photos) > 1 and not supports_sequence:
-        what = "frame" if pages.durations else "page"
-        warnings.append(f"only the first of {len(photos)} {what}s is written: {path.suffix} cannot hold them")
-        photos = photos[:1]
-    for i, photo in enumerate(photos):
-        height, width = photo.pixels.shape[:2]
-        check_size(width, height)
-        photos[i] = replace(photo, exif=photo.exif and exif.with_dimensions(photo.exif, width, height))
+    animated, warnings = bool(pages.durations), []
+    try:
+        check_output([photo.size for photo in pages.photos], animated, suffix)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    count = _count(len(pages.photos), animated, suffix)
+    if count < len(pages.photos):
+        what = "frame" if animated else "page"
+        warnings.append(f"only the first of {len(pages.photos)} {what}s is written: {path.suffix} cannot hold them")
+    photos = tuple(
+        replace(photo, exif=photo.exif and exif.with_dimensions(photo.exif, *photo.size))
+        for photo in pages.photos[:count]
+    )
     encoders = ((JPEG, encode_jpeg), (PNG, encode_png), (WEBP, encode_webp), (TIFF, encode_tiff))
     encode = next(encoder for suffixes, encoder in encoders if suffix in suffixes)
     try:
-        encoded, encoder_warnings = encode(replace(pages, photos=tuple(photos)))
+        encoded, encoder_warnings = encode(replace(pages, photos=photos))
         with atomic_path(path) as temporary:
             temporary.write_bytes(encoded)
     except OSError as error:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quantface_core.io.photos import read_photo, write_photo
+from quantface_core.io.photos import read_photo, tiff, tiff_write, write_photo
+from quantface_core.io.photos.ifd import RATIONAL, Directory
 from tests.io.photos.camera import camera, tags
 
 XMP = b"""<?xpacket begin='' id='W5M0MpCehiHzreSzNTczkc9d'?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
@@ -38,6 +39,18 @@ def test_no_resolution_is_made_up(tmp_path: Path, picture: np.ndarray) -> None:
     write_photo(read_photo(tmp_path / "a.jpg"), tmp_path / "b.png")
     with Image.open(tmp_path / "b.png") as image:
         assert "dpi" not in image.info
+
+
+@pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.tif", "b.webp"])
+def test_a_resolution_that_no_file_means_is_left_out(tmp_path: Path, picture: np.ndarray, target: str) -> None:
+    """It would not fit the result."""
+    directory = Directory("<")
+    for tag in (tiff.X_DPI, tiff.Y_DPI):
+        directory.put(tag, RATIONAL, 0xFFFFFFFF, 1)
+    (tmp_path / "a.tif").write_bytes(tiff_write.write([(picture, directory)], [3]))
+    photo = read_photo(tmp_path / "a.tif")
+    assert photo.metadata.dpi is None
+    write_photo(photo, tmp_path / target)
 
 
 def _rich_jpeg(path: Path, picture: np.ndarray, orientation: int = 1) -> None:
