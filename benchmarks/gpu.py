@@ -2,13 +2,20 @@
 
     python benchmarks/gpu.py [--models osdface] [--bits bf16 w4a4 w4a6 w6a6] [--faces 1 4] [--out FOLDER]
 
-Needs an NVIDIA GPU (8 GB at OSDFace's size) and a few minutes. Weights are random as in `speed.py`, except for the
-distances, which are the bundled models'. Every precision runs in its own process: wall milliseconds per face are the
-median after a warm-up; busy is the time that the device works, and kernels how many it starts, both by torch's
-profiler; peak memory is torch's, and at rest what stays allocated between faces, graphs included. `eager` launches
-every kernel from the CPU; `captured` replays four graphs, one face at a time. PSNR to `reference` compares the images
-that this backend and the reference one compute from the same file. Results are written to FOLDER/gpu.json as they are
-measured; the table is printed last.
+Needs an NVIDIA GPU (8 GB at OSDFace's size). Compiling takes most of the time of a first run; where a command may take
+10 minutes at most, run one part at a time, each with a folder of its own:
+
+    python benchmarks/gpu.py --parts faces --bits bf16 w4a4 --faces 1 --runs 5 --out 4bit
+    python benchmarks/gpu.py --parts faces --bits w4a6 w6a6 --out 6bit
+    python benchmarks/gpu.py --parts distances training --out rest
+
+Weights are random as in `speed.py`, except for the distances and the training, which are the bundled models'. Every
+precision runs in its own process: wall milliseconds per face are the median after a warm-up; busy is the time that the
+device works, and kernels how many it starts, both by torch's profiler; peak memory is torch's, and at rest what stays
+reserved between faces, weights and graphs, once torch's cache is emptied. `eager` launches every kernel from the CPU;
+`captured` replays four graphs, one face at a time, and its images of different faces are compared with eager ones. PSNR
+to `reference` compares the images that this backend and the reference one compute from the same file. Results are
+written to FOLDER/gpu.json as they are measured; the table is printed last.
 """
 
 from __future__ import annotations
@@ -16,16 +23,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,97 +38,19 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from gpu_rows import CudaMeter, Row, measure
+from random_models import CONFIGS, make
 from report import describe_machine, table
 
 from quantface_core import OneStepRestorer, load_restorer, restorer_path
 from quantface_core.bundled import bundled_faces
 from quantface_core.kernels.dispatch import choose_backend
-from quantface_core.nn.graphs import Graphs
 from quantface_core.nn.swap import prepare
+from quantface_core.runtime.memory import is_out_of_memory
 from quantface_core.stages.distill import distill
 from quantface_core.types import RestorerDistillConfig, TrainerConfig
 
-MODES = ("eager", "captured")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One precision, mode and number of faces; times in milliseconds per face, memory in MB."""
-
-    model: str
-    bits: str
-    mode: str
-    faces: int
-    wall: float
-    busy: float
-    kernels: float  # per face
-    peak: float
-    rest: float
-    graphs: bool  # whether any were captured: else it ran eagerly after all
-
-
-class Meter(Protocol):
-    """What is measured on a device."""
-
-    def seconds(self, work: Callable[[], object]) -> float:
-        """Wall seconds of one call."""
-
-    def busy(self, work: Callable[[], object]) -> tuple[float, int]:
-        """Seconds that the device works in one call, and kernels that it starts."""
-
-    def memory(self, work: Callable[[], object]) -> tuple[float, float]:
-        """Bytes reserved at most during one call, and after it."""
-
-
-class CudaMeter:
-    def seconds(self, work: Callable[[], object]) -> float:
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    def busy(self, work: Callable[[], object]) -> tuple[float, int]:
-        from torch.profiler import ProfilerActivity, profile
-
-        with profile(activities=[ProfilerActivity.CUDA]) as run:
-            work()
-            torch.cuda.synchronize()
-        events = [event for event in run.events() if event.device_type.name == "CUDA"]
-        return sum(event.device_time for event in events) / 1e6, len(events)
-
-    def memory(self, work: Callable[[], object]) -> tuple[float, float]:
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        torch.cuda.synchronize()
-        # Reserved, not allocated: some allocators leave graphs' memory out of what torch counts as allocated.
-        return float(torch.cuda.max_memory_reserved()), float(torch.cuda.memory_reserved())
-
-
-@torch.inference_mode()
-def measure(restorer: OneStepRestorer, name: tuple[str, str], faces: int, meter: Meter, runs: int) -> list[Row]:
-    """Rows of a restorer in both modes; captured, faces run one after the other."""
-    size, rows = restorer.image_size, []
-    pictures = torch.rand(faces, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    pictures = pictures.to(restorer.device)
-    made: Graphs = restorer.graphs
-    for mode in MODES:
-        restorer.graphs = made if mode == "captured" else Graphs(lambda _: None)
-
-        def work(mode: str = mode) -> None:
-            for batch in pictures.split(1 if mode == "captured" else faces):
-                restorer(batch)
-
-        for _ in range(3):  # kernels are compiled, graphs captured
-            work()
-        wall = statistics.median(meter.seconds(work) for _ in range(runs))
-        (busy, kernels), (peak, rest) = meter.busy(work), meter.memory(work)
-        rows.append(
-            Row(*name, mode, faces, 1e3 * wall / faces, 1e3 * busy / faces, kernels / faces, peak / 1e6, rest / 1e6,
-                bool(restorer.graphs._captured))
-        )  # fmt: skip
-    restorer.graphs = made
-    return rows
+PARTS = ("faces", "distances", "training")
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -176,17 +103,27 @@ def against_reference(path: Path, device: torch.device) -> float:
 
 
 def one(asked: argparse.Namespace) -> dict[str, Any]:
-    """Measure one precision, in its own process."""
-    model, bits, path = asked.one
-    device = torch.device("cuda")
-    restorer = load_restorer(Path(path), device, torch.bfloat16 if bits == "bf16" else None)
-    assert isinstance(restorer, OneStepRestorer)
-    rows = [row for faces in asked.faces for row in measure(restorer, (model, bits), faces, CudaMeter(), asked.runs)]
-    del restorer
-    torch.cuda.empty_cache()
-    found: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
-    if bits != "bf16":
-        found["psnr"] = against_reference(Path(path), device)
+    """Measure one precision, in its own process: its model is the only one on the device."""
+    model, bits = asked.one
+    device, rows = torch.device("cuda"), []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        make(CONFIGS[model], bits, path, "cuda")
+        torch.cuda.empty_cache()
+        restorer = load_restorer(path, device, torch.bfloat16 if bits == "bf16" else None)
+        assert isinstance(restorer, OneStepRestorer)
+        for faces in asked.faces:
+            try:
+                rows += measure(restorer, (model, bits), faces, CudaMeter(), asked.runs)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                print(f"{model} {bits}, {faces} faces: out of memory", file=sys.stderr)
+        del restorer
+        torch.cuda.empty_cache()
+        found: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
+        if bits != "bf16":
+            found["psnr"] = against_reference(path, device)
     return found
 
 
@@ -201,11 +138,24 @@ def as_table(rows: list[Row], distance: dict[str, float]) -> str:
         near = distance.get(f"{row.model} {row.bits}")
         lines.append(
             [row.model, row.bits, mode, str(row.faces), row.wall, row.busy, f"{row.kernels:.0f}", ratio,
-             f"{row.peak:.0f}", f"{row.rest:.0f}", "" if near is None else f"{near:.1f}"]
+             f"{row.peak:.0f}", f"{row.rest:.0f}", f"{row.difference:.1g}" if row.graphs else "",
+             "" if near is None else f"{near:.1f}"]
         )  # fmt: skip
     header = ["model", "bits", "mode", "faces", "wall (ms a face)", "busy (ms)", "kernels", "x captured bf16",
-              "peak (MB)", "at rest (MB)", "PSNR to reference (dB)"]  # fmt: skip
-    return table(header, lines, 1)
+              "peak (MB)", "at rest (MB)", "captured to eager (at most, of 2)", "PSNR to reference (dB)"]  # fmt: skip
+    failures = dict.fromkeys(f"{row.model} {row.bits}: {row.failure}" for row in rows if row.failure)
+    return "\n".join([table(header, lines, 1), *failures])
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Everything in gpu.json: the table and a line for each other number."""
+    lines = [f"{found['machine']}; random weights", ""]
+    if found["rows"]:
+        lines.append(as_table([Row(**row) for row in found["rows"]], found["psnr"]))
+    lines += [f"quantface-mini-w4a4, {name}: {value:.2f}" for name, value in found.get("distances", {}).items()]
+    if "seconds a step of distilling quantface-mini" in found:
+        lines.append(f"a step of distilling it: {found['seconds a step of distilling quantface-mini']:.3f} s")
+    return "\n".join(lines)
 
 
 def refusal() -> str | None:
@@ -215,15 +165,32 @@ def refusal() -> str | None:
     return None if torch.version.cuda else "gpu.py measures NVIDIA GPUs, and this torch is built for others"
 
 
+def measure_faces(asked: argparse.Namespace, found: dict[str, Any], keep: Callable[[], None]) -> None:
+    """Add the rows of every model and precision; one that fails is reported and left out."""
+    passed = ["--faces", *map(str, asked.faces), "--runs", str(asked.runs)]
+    for model in asked.models:
+        for bits in asked.bits:
+            command = [sys.executable, __file__, "--one", model, bits, *passed]
+            shown = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if shown.returncode:
+                print(f"{model} {bits}: failed, see above", file=sys.stderr)
+                continue
+            result = json.loads(shown.stdout.splitlines()[-1])
+            found["rows"] += result["rows"]
+            if "psnr" in result:
+                found["psnr"][f"{model} {bits}"] = result["psnr"]
+            keep()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--models", nargs="+", choices=["osdface", "quantface-mini"], default=["osdface"])
     parser.add_argument("--bits", nargs="+", default=["bf16", "w4a4", "w4a6", "w6a6"])
     parser.add_argument("--faces", nargs="+", type=int, default=[1, 4], help="restored at once")
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--out", type=Path, default=Path())
-    parser.add_argument("--skip-training", action="store_true", help="do not time a step of distilling")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # a precision's process: model, bits, file
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # a precision's process: model, bits
     arguments = parser.parse_args()
     if reason := refusal():
         print(reason, file=sys.stderr)
@@ -231,42 +198,22 @@ def main() -> int:
     if arguments.one:
         print(json.dumps(one(arguments)))
         return 0
-    from random_models import CONFIGS, make
-
     found: dict[str, Any] = {"machine": describe_machine(), "rows": [], "psnr": {}}
-    passed = ["--faces", *map(str, arguments.faces), "--runs", str(arguments.runs)]
 
     def keep() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "gpu.json").write_text(json.dumps(found, indent=1))
 
-    with tempfile.TemporaryDirectory() as folder:
-        for model in arguments.models:
-            for bits in arguments.bits:
-                path = Path(folder) / "model.safetensors"
-                make(CONFIGS[model], bits, path, "cuda")
-                command = [sys.executable, __file__, "--one", model, bits, str(path), *passed]
-                shown = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ)
-                if shown.returncode:
-                    print(f"{model} {bits}: failed, see above", file=sys.stderr)
-                    continue
-                result = json.loads(shown.stdout.splitlines()[-1])
-                found["rows"] += result["rows"]
-                if "psnr" in result:
-                    found["psnr"][f"{model} {bits}"] = result["psnr"]
-                keep()
     device = torch.device("cuda")
-    found["distances"] = distances(device)
-    keep()
-    if not arguments.skip_training:
+    if "faces" in arguments.parts:
+        measure_faces(arguments, found, keep)
+    if "distances" in arguments.parts:
+        found["distances"] = distances(device)
+        keep()
+    if "training" in arguments.parts:
         found["seconds a step of distilling quantface-mini"] = step_time(device)
         keep()
-    print(f"{found['machine']}; random weights\n")
-    print(as_table([Row(**row) for row in found["rows"]], found["psnr"]))
-    for name, value in found["distances"].items():
-        print(f"quantface-mini-w4a4, {name}: {value:.2f}")
-    if not arguments.skip_training:
-        print(f"a step of distilling it: {found['seconds a step of distilling quantface-mini']:.3f} s")
+    print(as_text(found))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Compile our Triton kernels for GPUs that are not available: registers, shared memory, the loops' instructions.
 
-    python benchmarks/gpu_compiled.py [--capabilities 80 86 89 90 120] [--kernels conv2d linear] [--json FILE]
+    python benchmarks/gpu_compiled.py [--capabilities 86 90] [--dtypes bf16 fp32] [--kernels conv2d] [--json FILE]
 
 Needs triton but no GPU: its own ptxas compiles for any. What to look for: registers that spill to memory within a loop
 (LDL, STL), and the number of instructions per tensor-core instruction. A GeForce's tensor core takes 16 cycles for one
@@ -18,7 +18,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 CAPABILITIES = (80, 86, 89, 90, 120)
+DTYPES = ("bf16", "fp16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Compiled:
     """A kernel's machine code in figures."""
 
     kernel: str
+    dtype: str  # of the layers' inputs and results
     capability: int
     registers: int
     stack: int  # bytes per thread
@@ -57,9 +60,22 @@ class Source:
 _ROUNDING = dict.fromkeys(("share", "smallest", "lowest", "highest", "middle"), "fp32")
 
 
-def sources() -> dict[str, Source]:
-    """All kernels by name, in the tiles and with the arguments of a full-size model, and stripped of options."""
-    return {**_products(), **_passes(), **_small_ones()}
+def sources(dtype: str = "bf16") -> dict[str, Source]:
+    """All kernels by name, in the tiles and with the arguments of a full-size model, and stripped of options.
+
+    Unpacking weights is among those of bfloat16 alone: it knows no other dtype.
+    """
+    found = {**_products(), **_passes(dtype), **_small_ones()}
+    if dtype == "bf16":
+        return found
+    return {name: _in_dtype(source, dtype) for name, source in found.items() if "*bf16" in source.pointers.values()}
+
+
+def _in_dtype(source: Source, dtype: str) -> Source:
+    """A source of bfloat16 in another dtype, whose codes are rounded without sums (`rounding.rounding`)."""
+    pointers = {name: f"*{dtype}" if kind == "*bf16" else kind for name, kind in source.pointers.items()}
+    constants = {name: False if name == "SUMS" else value for name, value in source.constants.items()}
+    return replace(source, pointers=pointers, constants=constants)
 
 
 def _products() -> dict[str, Source]:
@@ -110,9 +126,26 @@ def _of_tile(tile: Any, even: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _passes() -> dict[str, Source]:
-    """Passes before the products: tokens after a norm, a gate or nothing; maps with all options, and with none."""
-    from quantface_core.kernels.triton import maps, tokens
+def _passes(dtype: str) -> dict[str, Source]:
+    """Passes before the products: tokens after a norm, a gate or nothing; maps with all options, and with none.
+
+    Those that rotate in blocks of 64, and of 128 where the dtype's kernels rotate as many.
+    """
+    found = {**_token_passes(dtype, 64), **_map_passes(dtype, 64)}
+    if dtype != "fp32":
+        large = {**_token_passes(dtype, 128), **_map_passes(dtype, 128)}
+        found |= {f"{name}, block of 128": source for name, source in large.items() if "matrix" in source.pointers}
+    return found
+
+
+def _torch(dtype: str) -> Any:
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
+
+
+def _token_passes(dtype: str, block: int) -> dict[str, Source]:
+    from quantface_core.kernels.triton import tokens
 
     found = {}
     types = {"x": "*bf16", "codes": "*i8", "scales": "*bf16", "eps": "fp32", **_ROUNDING}
@@ -123,14 +156,22 @@ def _passes() -> dict[str, Source]:
         "gated, of a high rank": (mixed | low, True, 32), "plain": ({"factors": "*bf16"}, False, 0),
     }  # fmt: skip
     for kind, (given, gated, rank) in kinds.items():
+        width, options = tokens.piece_of(_torch(dtype), block, gated, rank)
         constants = dict.fromkeys(name for name in every if name not in given) | {
-            "SUMS": True, "GATED": gated, "RANK": max(16, rank), "ROWS": 16, "SIZE": 64, "BLOCK": 64,
-            "GROUP": tokens.width_of_piece(gated, rank) // 64, "PIECES": 5,
+            "SUMS": True, "GATED": gated, "RANK": max(16, rank), "ROWS": 16, "SIZE": block, "BLOCK": block,
+            "GROUP": width // block, "PIECES": 5,
         }  # fmt: skip
-        found[f"tokens {kind}"] = Source(tokens._tokens, types | given, constants, ("count", "rank"), tokens.OPTIONS)
+        found[f"tokens {kind}"] = Source(tokens._tokens, types | given, constants, ("count", "rank"), options)
+    return found
+
+
+def _map_passes(dtype: str, block: int) -> dict[str, Source]:
+    from quantface_core.kernels.triton import maps
+
+    found = {}
     types = {"x": "*bf16", "out": "*bf16", "largest": "*fp32"}
     more = {"factors": "*fp32", "scales": "*bf16", "matrix": "*bf16"}
-    shape = {"SIZE": 64, "BLOCK": 64, "ROWS": 128}
+    shape = {"SIZE": block, "BLOCK": block, "ROWS": maps.rows_of(_torch(dtype))}
     sizes = ("tiles", "pixels")
     found["balanced"] = Source(
         maps._balanced, types | more, shape | {"SILU": True, "CHANGES": True}, sizes, maps.OPTIONS
@@ -165,7 +206,7 @@ def _small_ones() -> dict[str, Source]:
     }  # fmt: skip
 
 
-def compiled(name: str, source: Source, capability: int) -> Compiled:
+def compiled(name: str, dtype: str, source: Source, capability: int) -> Compiled:
     """Compile a kernel for a capability and analyse its machine code."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -192,7 +233,7 @@ def compiled(name: str, source: Source, capability: int) -> Compiled:
     mix = min(loops(shown.stdout), key=lambda counted: counted.total(), default=Counter[str]())
     products = sum(n for op, n in mix.items() if "MMA" in op)
     return Compiled(
-        name, capability, registers, stack, built.metadata.shared, mix.total(), products, mix["LDL"] + mix["STL"]
+        name, dtype, capability, registers, stack, built.metadata.shared, mix.total(), products, mix["LDL"] + mix["STL"]
     )
 
 
@@ -215,16 +256,16 @@ def loops(assembly: str) -> Iterator[Counter[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--capabilities", nargs="+", type=int, default=list(CAPABILITIES))
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--kernels", nargs="+", help="only kernels whose names start with one of these")
     parser.add_argument("--json", type=Path, help="write the rows here")
     arguments = parser.parse_args()
     rows = []
-    for name, source in sources().items():
-        if arguments.kernels and not name.startswith(tuple(arguments.kernels)):
-            continue
-        for capability in arguments.capabilities:
-            rows.append(compiled(name, source, capability))
-            print(rows[-1], flush=True)
+    for dtype, capability in product(arguments.dtypes, arguments.capabilities):
+        for name, source in sources(dtype).items():
+            if not arguments.kernels or name.startswith(tuple(arguments.kernels)):
+                rows.append(compiled(name, dtype, source, capability))
+                print(rows[-1], flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows]))
 

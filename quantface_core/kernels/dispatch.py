@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from importlib import import_module
 from inspect import signature
@@ -22,6 +23,7 @@ _SEE = "see quantface_core.kernels.backend.Backend"
 _CONTRACT = {"Linear": ("spec",), "Conv2d": ("spec",), "unavailable": ("device",), "supports": ("weight", "activation")}
 """What `Backend` calls, and what it passes."""
 _NATIVE = (8, 0)  # compute capability from which NVIDIA GPUs have bfloat16; below, it is emulated
+_EMULATED = re.compile("gfx(8|90[0-79c]|10)")  # AMD's GPUs without it: Polaris, Vega (not MI100 and newer), RDNA, RDNA2
 
 
 def register_backend(name: str, backend: Backend) -> None:
@@ -86,8 +88,10 @@ def backend_name(backend: Backend) -> str:
 
 def fast_dtype(device: torch.device) -> torch.dtype:
     """The dtype of all that a low-bit model computes in float: bfloat16 where the device has it, else float32."""
-    if device.type == "cuda":
-        native = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= _NATIVE
+    if device.type == "cuda" and torch.version.hip is not None:
+        native = not _EMULATED.match(torch.cuda.get_device_properties(device).gcnArchName)
+    elif device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= _NATIVE
     else:
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported") if device.type == "cpu" else ()
         native = any(getattr(torch.cpu, name, bool)() for name in names)

@@ -8,7 +8,10 @@ bits remains, finer than bfloat16's 8. Results are compared with `reference`'s i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property, partial
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,8 @@ from .weight_cache import CachedWeight
 
 _CAPABILITY = (7, 0)  # compute capability from which float16 products are faster than float32 ones
 _LARGEST = 65504  # of float16
+_FLOAT16_SUMS = ("allow_fp16_reduced_precision_reduction", "allow_fp16_accumulation")  # the second from torch 2.7 on
+_cublas = Lock()
 
 
 def unavailable(device: torch.device) -> str | None:
@@ -61,6 +66,24 @@ def _codes_in(weight: LowBitWeight, unit: float) -> Tensor:
     return carried if carried.ndim == 2 else carried.contiguous(memory_format=torch.channels_last)
 
 
+@contextmanager
+def _summed_in_float32() -> Iterator[None]:
+    """Inside, cuBLAS adds float16 products in float32 throughout: by default it may join partial sums in float16.
+
+    The settings are the process's, so one thread at a time changes them.
+    """
+    matmul = torch.backends.cuda.matmul
+    with _cublas:
+        allowed = [name for name in _FLOAT16_SUMS if getattr(matmul, name, False)]
+        try:
+            for name in allowed:
+                setattr(matmul, name, False)
+            yield
+        finally:
+            for name in allowed:
+                setattr(matmul, name, True)
+
+
 class Linear(reference.Linear):
     """As `reference.Linear`, with sums rounded to float16."""
 
@@ -70,7 +93,8 @@ class Linear(reference.Linear):
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales."""
-        sums = (codes.half() @ self._carried.codes().t()).float()
+        with _summed_in_float32():
+            sums = (codes.half() @ self._carried.codes().t()).float()
         product = (sums * self._carried.scale).to(reference.product_dtype(scale.dtype))
         return reference.scale_rows(product, scale, self.bias)
 
@@ -97,7 +121,8 @@ def agrees(device: torch.device) -> bool:
     maps = rows.view(1, 64, 8, 8)
     linear = LinearSpec(self_test_weight((64, 64), 4, device), ActivationFormat(4))
     square = Conv2dSpec(self_test_weight((64, 64, 3, 3), 4, device), ActivationFormat(4), padding=(1, 1))
-    with torch.no_grad():
+    # Its verdict holds for the process, so whoever asks first must not change it.
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         pairs = [
             (Linear(linear)(rows), reference.Linear(linear)(rows)),
             (Conv2d(square)(maps), reference.Conv2d(square)(maps)),

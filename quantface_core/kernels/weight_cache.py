@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_ROOM = 3 << 30  # bytes that have to be free on the device
+_ROOM = 3 << 30  # bytes that have to be free
 
 
 class CachedWeight:
@@ -33,5 +33,8 @@ class CachedWeight:
 
 
 def _has_room(device: torch.device) -> bool:
-    """Whether unpacked weights may stay on a device: more than 3 GiB free on CUDA, always elsewhere."""
-    return device.type != "cuda" or torch.cuda.mem_get_info(device)[0] > _ROOM
+    """Whether an unpacked weight may stay on a device: more than 3 GiB to allocate on CUDA, always elsewhere."""
+    if device.type != "cuda":
+        return True
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, free to be reused
+    return torch.cuda.mem_get_info(device)[0] + cached > _ROOM

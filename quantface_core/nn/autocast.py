@@ -11,14 +11,27 @@ from torch import Tensor
 Made = TypeVar("Made")
 
 
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """The dtype that autocast computes in on a kind of device; None where it is off, and on devices without it."""
+    if hasattr(torch, "get_autocast_dtype"):
+        on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        return torch.get_autocast_dtype(device) if on else None
+    # Before torch 2.4, as WebUI hosts pin it, each kind of device has functions of its own.
+    if device == "cuda":
+        return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+    if device == "cpu":
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return None
+
+
 def autocasts(x: Tensor) -> bool:
-    """Whether autocast is on for the device of x; False on devices that have none."""
-    device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    """Whether autocast is on for the device of x."""
+    return autocast_dtype(x.device.type) is not None
 
 
 def under_autocast(compute: Callable[[Tensor], Made], x: Tensor) -> Made:
     """compute(x) with autocast off, and x cast as autocast casts a layer's input: to its dtype, all but float64."""
     device = x.device.type
+    dtype = x.dtype if x.dtype == torch.float64 else autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        return compute(x if x.dtype == torch.float64 else x.to(torch.get_autocast_dtype(device)))
+        return compute(x.to(dtype))

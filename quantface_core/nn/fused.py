@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import triton
-from ..kernels.fusion import Conv2dFusion, FusedConv2d, FusedLinear, LinearFusion, TokenNorm
+from ..kernels.fusion import Conv2dFusion, LinearFusion, TokenNorm
 from .channels_last_norm import ChannelsLastGroupNorm
 from .qconv2d import QuantConv2d
 from .qlinear import QuantLinear, project
@@ -24,7 +24,7 @@ def fuses(layer: nn.Module | None) -> bool:
     """Whether the layer's kernel fuses the norm, activation and additions around it; never with gradients."""
     if torch.is_grad_enabled() or not isinstance(layer, QuantConv2d | QuantLinear):
         return False
-    return isinstance(layer.kernel(), FusedConv2d | FusedLinear)
+    return layer.prepared().fuses
 
 
 def norm_conv(

@@ -23,6 +23,7 @@ class Prepared:
     buffers: tuple[Tensor | None, ...]
     transform: ChannelTransform  # balances the layer's input
     kernel: Any  # of a backend, with the layer's branch where it fuses it
+    fuses: bool  # whether the kernel is a FusedConv2d or FusedLinear: looked up here, as checking a protocol is slow
     branches: dict[tuple[str, torch.dtype], Any] = field(default_factory=dict)  # the branch by form and dtype
 
     def is_of(self, buffers: Collection[Tensor | None]) -> bool:

@@ -16,6 +16,6 @@ def seeded_noise(seeds: Sequence[int], shapes: Iterable[Sequence[int]]) -> list[
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return [
-        torch.stack([torch.randn(tuple(shape), generator=g, dtype=torch.float32) for g in generators])
+        torch.stack([torch.randn(tuple(shape), generator=g, dtype=torch.float32, device="cpu") for g in generators])
         for shape in shapes
     ]

@@ -30,9 +30,19 @@ def test_scaling_and_rotation_leave_the_product(channels: int, exponent: float, 
 
 
 def test_a_dead_channel_gets_a_finite_scale() -> None:
-    scale = channel_scale(torch.tensor([0.0, 1.0, 9.0]), torch.tensor([[1.0, 0.0, 2.0]]), 0.5)
-    assert torch.isfinite(scale).all()
-    assert (scale > 0).all()
+    weight = torch.tensor([[1.0, 0.0, 2.0]])
+    for largest in (torch.tensor([0.0, 1.0, 9.0]), torch.zeros(3)):
+        scale = channel_scale(largest, weight, 0.5)
+        assert torch.isfinite(scale).all()
+        assert (scale > 0).all()
+
+
+@pytest.mark.parametrize("silent", [0.0, 1e-30, 2e-4])
+def test_a_silent_channel_is_scaled_as_a_typical_one(silent: float) -> None:
+    weight = torch.tensor([[1.0, 2.0, 0.5, 1.0]])
+    scale = channel_scale(torch.tensor([1.0, 4.0, silent, 0.01]), weight, 0.75)
+    typical = (1.0 * 4.0 * 0.01) ** (1 / 3)
+    assert torch.equal(scale, channel_scale(torch.tensor([1.0, 4.0, typical, 0.01]), weight, 0.75))
 
 
 def test_low_rank_finds_what_a_full_decomposition_finds() -> None:

@@ -15,6 +15,7 @@ pytest.importorskip("triton", "3.3", reason="needs triton, which compiles for an
 from triton.backends import nvidia
 
 ROOT = Path(__file__).parents[2]
+_DTYPES = {"bf16": {80, 86, 89, 90, 120}, "fp16": {90}, "fp32": {80, 86, 90}}  # and the capabilities compiled for
 _SHARED = 99 << 10  # bytes of a program, on capabilities 8.6, 8.9 and 12.0
 _STACK = 16  # bytes of a thread, outside of loops
 _EACH = {"linear 128x128": 3, "conv2d 128x128": 4}  # instructions for one of the tensor cores'
@@ -24,21 +25,26 @@ _EACH = {"linear 128x128": 3, "conv2d 128x128": 4}  # instructions for one of th
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     if not (Path(nvidia.__file__).parent / "bin" / "nvdisasm").is_file():
         pytest.skip("this triton brings no disassembler")
-    path = tmp_path_factory.mktemp("compiled") / "rows.json"
+    made: list[dict[str, Any]] = []
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "benchmarks/gpu_compiled.py", "--json", str(path)]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return json.loads(path.read_text())
+    for dtype, capabilities in _DTYPES.items():
+        path = tmp_path_factory.mktemp("compiled") / f"{dtype}.json"
+        options = ["--dtypes", dtype, "--capabilities", *map(str, capabilities), "--json", str(path)]
+        command = [sys.executable, "benchmarks/gpu_compiled.py", *options]
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        made += json.loads(path.read_text())
+    return made
 
 
 def test_no_kernel_spills_or_wants_more_than_there_is(rows: list[dict[str, Any]]) -> None:
     """A loop that does takes several times as long: with one product a step Triton 3.8 and 3.9 make such."""
-    assert {row["capability"] for row in rows} == {80, 86, 89, 90, 120}
+    assert {row["dtype"] for row in rows} == set(_DTYPES)
     assert [row for row in rows if row["spills"] or row["stack"] > _STACK or row["shared"] > _SHARED] == []
 
 
 def test_large_tiles_keep_tensor_cores_busy(rows: list[dict[str, Any]]) -> None:
-    large = [row for row in rows if row["kernel"] in _EACH and row["capability"] != 90]  # whose one is four others'
+    bf16 = [row for row in rows if row["dtype"] == "bf16"]
+    large = [row for row in bf16 if row["kernel"] in _EACH and row["capability"] != 90]  # whose one is four others'
     assert len(large) == 8
     assert [row for row in large if row["loop"] > _EACH[row["kernel"]] * row["products"]] == []

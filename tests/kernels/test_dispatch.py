@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from quantface_core.kernels.dispatch import (
     BACKENDS,
     backend_name,
     choose_backend,
+    fast_dtype,
     preferred_backend,
     register_backend,
 )
@@ -74,6 +75,17 @@ def test_a_gpu_without_its_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.warns(UserWarning, match="slow here, without Triton: it needs the package triton"):
         assert preferred_backend(GPU, "triton") in (BACKENDS["half"], reference)
     assert preferred_backend(CPU, "reference") is reference
+
+
+@pytest.mark.parametrize(
+    ("name", "native"),
+    [("gfx803", False), ("gfx90c", False), ("gfx1031", False), ("gfx908", True), ("gfx90a", True), ("gfx1100", True)],
+)
+def test_amd_s_older_gpus_have_no_bfloat16(name: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    properties = SimpleNamespace(gcnArchName=f"{name}:sramecc+:xnack-")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    assert fast_dtype(GPU) == (torch.bfloat16 if native else torch.float32)
 
 
 def test_the_example_for_contributors_computes_what_the_reference_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import largest_code
 from quantface_core.kernels.weight import LowBitWeight
+from quantface_core.kernels.weight_cache import CachedWeight
 from tests.kernels.backends import conv2d_spec, linear_spec
 
 
@@ -57,6 +60,30 @@ def test_a_card_whose_float16_is_broken_is_known(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(half.F, "conv2d", broken)
     assert not half.agrees.__wrapped__(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_whoever_asks_first_does_not_change_the_verdict(dtype: torch.dtype) -> None:
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
+        assert half.agrees.__wrapped__(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_sums_are_never_in_float16(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the host has set, as ComfyUI's --fast does; its setting is back afterwards."""
+    settings = SimpleNamespace(allow_fp16_reduced_precision_reduction=allowed, allow_fp16_accumulation=allowed)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", settings)
+    during: list[dict[str, bool]] = []
+
+    def codes(self: CachedWeight) -> torch.Tensor:
+        during.append(dict(vars(settings)))
+        raise MemoryError
+
+    monkeypatch.setattr(CachedWeight, "__call__", codes)
+    with pytest.raises(MemoryError):
+        half.Linear(linear_spec(weight((4, 64), 4), 4))(torch.ones(2, 64))
+    assert during == [dict.fromkeys(vars(settings), False)]
+    assert vars(settings) == dict.fromkeys(vars(settings), allowed)
 
 
 def test_it_stands_in_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:

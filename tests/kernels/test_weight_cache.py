@@ -23,3 +23,11 @@ def test_a_weight_is_unpacked_once_where_there_is_room(room: bool, monkeypatch: 
         assert weight() is made[-1]
     assert len(made) == (1 if room else 3)
     assert len(asked) == 1  # a captured graph relies on the answer
+
+
+@pytest.mark.parametrize(("free", "cached", "room"), [(4, 0, True), (2, 2, True), (2, 1, False)])
+def test_memory_that_torch_caches_is_room(free: int, cached: int, room: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free << 30, 8 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: (1 + cached) << 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 1 << 30)
+    assert weight_cache._has_room(torch.device("cuda")) == room

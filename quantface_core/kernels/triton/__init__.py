@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import one_line
+from ...runtime.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from .conv2d import Conv2d
@@ -61,10 +62,11 @@ def _self_test_failure(device: torch.device) -> str | None:
     try:
         from .self_test import agrees
 
-        with torch.no_grad():
+        # Its verdict holds for the process, so whoever asks first must not change it.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
             right = agrees(device)
-    except torch.cuda.OutOfMemoryError:  # says nothing about Triton, and must not be cached as if it did
-        raise
     except Exception as error:  # from Triton, the compiler or the driver: another backend computes instead
+        if is_out_of_memory(error):  # says nothing about Triton, and must not be cached as if it did
+            raise
         return f"Triton cannot compile here ({one_line(error)})"
     return None if right else "its results are wrong here"

@@ -45,7 +45,7 @@ class Linear:
     def rounded(self, x: Tensor, fusion: LinearFusion, down: Tensor | None) -> Tokens:
         """Codes of x [N, K] after the fused ops before the layer; with down [r, K] of a branch, its result too."""
         transform = self.transform
-        if transform is None or rotates(transform):
+        if transform is None or rotates(transform, x.dtype):
             return rounded_tokens(x, self.activations, transform, down, fusion.norm, fusion.gated)
         if fusion.gated:  # the block is larger than a tile: what precedes it runs in plain torch
             values, gates = x.chunk(2, -1)

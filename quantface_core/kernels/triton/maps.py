@@ -15,7 +15,6 @@ from . import launch
 from .rotation import block_matrix, rotates
 from .rounding import rounded, rounding
 
-_ROWS = 128  # pixels of a tile
 _PLAIN = 64  # channels of a tile that is not rotated
 _PARTS = 1024  # of an image at most, each with a largest magnitude of its own
 OPTIONS = {"num_warps": 8, "num_stages": 1}  # of kernels that work on tiles
@@ -30,7 +29,7 @@ def balanced(
     `factors` [B, 2, C] float32 are the norm's multipliers and shifts. Maxima are float32, infinite where x has a NaN.
     """
     x = x.contiguous()
-    if transform and not rotates(transform):  # the block is larger than a tile
+    if transform and not rotates(transform, x.dtype):  # the block is larger than a tile
         if factors is not None or silu:
             x = _passed(x, None, factors, silu)[0]
         return _passed(transform(x), None, None, False)
@@ -46,16 +45,22 @@ def _passed(x: Tensor, transform: ChannelTransform | None, factors: Tensor | Non
     matrix = block_matrix(size, x.dtype, x.device) if rotate else None
     changes = rotate or silu or scales is not None or factors is not None
     out = torch.empty_like(x) if changes else x
-    blocks, tiles = triton.cdiv(channels, size), triton.cdiv(pixels, _ROWS)
+    rows = rows_of(x.dtype)
+    blocks, tiles = triton.cdiv(channels, size), triton.cdiv(pixels, rows)
     each = triton.cdiv(tiles, max(1, _PARTS // blocks))
     chunks = triton.cdiv(tiles, each)
     largest = torch.empty(batch, chunks * blocks, dtype=torch.float32, device=x.device)
     launch.start(
         _balanced, (chunks, blocks, batch), x, factors, scales, matrix, out, largest, pixels, channels, each,
-        SILU=silu, CHANGES=changes, SIZE=size, BLOCK=max(16, triton.next_power_of_2(size)), ROWS=_ROWS,
+        SILU=silu, CHANGES=changes, SIZE=size, BLOCK=max(16, triton.next_power_of_2(size)), ROWS=rows,
         **OPTIONS,
     )  # fmt: skip
     return out, largest
+
+
+def rows_of(dtype: torch.dtype) -> int:
+    """Pixels of a tile: as many as registers hold without spilling."""
+    return 256 // dtype.itemsize
 
 
 def image_codes(x: Tensor, largest: Tensor, activations: ActivationFormat) -> tuple[Tensor, Tensor]:
@@ -66,12 +71,12 @@ def image_codes(x: Tensor, largest: Tensor, activations: ActivationFormat) -> tu
     launch.start(
         _image_codes, (triton.cdiv(count, _PIECE * pieces), batch), x, largest, codes, scales, count, pieces,
         largest.shape[1], **rounding(x.dtype, activations), PIECE=_PIECE,
-        PARTS=triton.next_power_of_2(largest.shape[1]),
+        PARTS=max(_PARTS, triton.next_power_of_2(largest.shape[1])),
     )  # fmt: skip
     return codes, scales
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "tiles"])
 def _balanced(
     x, factors, scales, matrix, out, largest, pixels, channels, tiles,
     SILU: tl.constexpr, CHANGES: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
@@ -117,7 +122,7 @@ def _balanced(
     tl.store(largest + part, tl.max(top, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pieces", "parts"])
 def _image_codes(
     x, largest, codes, scales, count, pieces, parts, share, smallest, lowest, highest, middle,
     SUMS: tl.constexpr, PIECE: tl.constexpr, PARTS: tl.constexpr,

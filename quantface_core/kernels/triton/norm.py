@@ -77,7 +77,7 @@ def _sums(x, sums, pixels, channels, high, CHANNELS: tl.constexpr, PIXELS: tl.co
     tl.store(out + channels, tl.sum(squares, 0), mask=known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "size", "slabs"])
 def _factors(sums, weight, bias, factors, pixels, channels, size, slabs, eps, SIZE: tl.constexpr, SLABS: tl.constexpr):
     """Factor and shift of each channel of a group: factors [B, 2, C]."""
     group, image = tl.program_id(0), tl.program_id(1)

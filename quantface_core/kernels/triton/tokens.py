@@ -20,10 +20,7 @@ from .rotation import block_matrix
 from .rounding import rounded, rounding
 
 _ROWS = 16  # tokens of a program: what tensor cores take
-_WIDTH = 256  # values of a token in a piece
-_NARROW = 128  # the same with a gate and a branch of rank above 16, where registers would spill
 _PLAIN = 64  # values of a block that is not rotated
-OPTIONS = {"num_warps": 4, "num_stages": 1}
 
 
 class Tokens(NamedTuple):
@@ -52,7 +49,8 @@ def rounded_tokens(
     size = transform.rotation.block if transform and rotate else _PLAIN
     block = max(16, triton.next_power_of_2(size))
     rank = 0 if down is None else len(down)
-    group = min(triton.next_power_of_2(triton.cdiv(width, size)), width_of_piece(gated, rank) // block)
+    piece, options = piece_of(x.dtype, block, gated, rank)
+    group = min(triton.next_power_of_2(triton.cdiv(width, size)), piece // block)
     codes, scales = torch.empty(count, width, dtype=torch.int8, device=x.device), x.new_empty(count, 1)
     low = None if down is None else x.new_empty(count, rank)
     launch.start(
@@ -62,14 +60,16 @@ def rounded_tokens(
         block_matrix(size, x.dtype, x.device) if rotate else None, down, codes, scales, low,
         count, width, rank, norm.eps if norm else 0.0, **rounding(x.dtype, activations),
         GATED=gated, RANK=max(16, triton.next_power_of_2(rank)), ROWS=_ROWS, SIZE=size, BLOCK=block, GROUP=group,
-        PIECES=triton.cdiv(width, size * group), **OPTIONS,
+        PIECES=triton.cdiv(width, size * group), **options,
     )  # fmt: skip
     return Tokens(codes, scales, low)
 
 
-def width_of_piece(gated: bool, rank: int) -> int:
-    """Values of a token that are worked on at once."""
-    return _NARROW if gated and rank > 16 else _WIDTH
+def piece_of(dtype: torch.dtype, block: int, gated: bool, rank: int) -> tuple[int, dict[str, int]]:
+    """Values of a token that are worked on at once, and launch options: as many as registers hold without spilling."""
+    large = dtype.itemsize > 2 or (gated and block > 64)
+    width = 128 if large or (gated and rank > 16) else 256
+    return width, {"num_warps": 8 if large else 4, "num_stages": 1}
 
 
 @triton.jit

@@ -20,8 +20,9 @@ def unpacked(weight: LowBitWeight, out: Tensor | None = None) -> Tensor:
     outputs, channels, *taps = weight.shape
     count = torch.Size(taps).numel()
     codes = torch.empty(outputs, *taps, channels, dtype=torch.int8, device=weight.packed.device) if out is None else out
+    # Outputs come first: an axis other than the first has at most 65535 programs, and a language model's head more.
     launch.start(
-        _unpacked, (triton.cdiv(channels * count, _PIECE), outputs), weight.packed, codes, channels, count,
+        _unpacked, (outputs, triton.cdiv(channels * count, _PIECE)), weight.packed, codes, channels, count,
         len(weight.packed), BITS=weight.bits, PIECE=_PIECE,
     )  # fmt: skip
     return codes
@@ -30,9 +31,9 @@ def unpacked(weight: LowBitWeight, out: Tensor | None = None) -> Tensor:
 @triton.jit(do_not_specialize=["size"])
 def _unpacked(packed, codes, channels, taps, size, BITS: tl.constexpr, PIECE: tl.constexpr):
     """One output's codes, or some of them: stored by channels and then taps, see `bitpack`."""
-    place = tl.program_id(0) * PIECE + tl.arange(0, PIECE)
+    place = tl.program_id(1) * PIECE + tl.arange(0, PIECE)
     inside = place < channels * taps
-    first = tl.program_id(1).to(tl.int64) * channels * taps
+    first = tl.program_id(0).to(tl.int64) * channels * taps
     packed += first * BITS // 8
     bit = (first * BITS % 8).to(tl.int32) + ((place % channels) * taps + place // channels) * BITS
     byte = bit // 8

@@ -13,6 +13,7 @@ from tests.kernels.triton.draws import DEVICE, Draw, maps
 
 pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
 from quantface_core.kernels.triton.maps import balanced, image_codes
+from quantface_core.kernels.triton.rotation import rotates
 
 
 @pytest.mark.parametrize("bits", [3, 4, 6, 8])
@@ -33,6 +34,19 @@ def test_a_map_is_balanced_and_rounded(bits: int, channels: int, block: int, fol
     codes, scales = image_codes(out, largest, ActivationFormat(bits, 0.8))
     assert torch.equal(maps(codes), expected)
     assert torch.equal(scales, scale.flatten())
+
+
+def test_a_block_larger_than_a_tile_is_rotated_before() -> None:
+    """In float32 a block of 128 needs more shared memory than GeForce cards have."""
+    draw = Draw(2)
+    transform = draw.transform(128, 128)
+    assert rotates(transform, torch.bfloat16)
+    assert not rotates(transform, torch.float32)
+    x = draw.eighths(1, 5, 6, 128)
+    out, largest = balanced(x, transform, draw.powers(1, 2, 128), silu=True)
+    assert float(largest.amax()) == float(out.abs().amax())
+    plain, _ = balanced(x, transform)
+    assert torch.equal(plain, transform(x))
 
 
 def test_a_map_of_any_numbers_is_close() -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +14,7 @@ from quantface_core.kernels import triton
 from tests.kernels.triton.draws import DEVICE
 
 pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
-from quantface_core.kernels.triton import self_test
+from quantface_core.kernels.triton import conv2d, launch, linear, self_test
 
 
 def test_a_trial_tells_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +23,67 @@ def test_a_trial_tells_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert triton._self_test_failure(DEVICE) == "its results are wrong here"
     monkeypatch.setattr(self_test, "group_norm", lambda *_: 1 / 0)
     assert triton._self_test_failure(DEVICE) == "Triton cannot compile here (division by zero)"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_whoever_asks_first_does_not_change_the_verdict(dtype: torch.dtype) -> None:
+    with torch.inference_mode(), torch.autocast(DEVICE.type, dtype):
+        assert triton._self_test_failure(DEVICE) is None
+
+
+@pytest.mark.parametrize("text", ["Triton Error [CUDA]: out of memory", "CUDA error: out of memory"])
+def test_a_full_device_says_nothing_about_triton(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_it(_: torch.device) -> bool:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(self_test, "agrees", raise_it)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        triton._self_test_failure(DEVICE)
+
+
+def test_every_kernel_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, list[dict[str, Any]]] = {}
+    plain = launch.start
+
+    def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+        given = dict(zip(kernel.arg_names, arguments, strict=False)) | options
+        started.setdefault(kernel.fn.__name__, []).append(given)
+        plain(kernel, grid, *arguments, **options)
+
+    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setattr(launch, "multiprocessors", lambda _: 28)  # the interpreter's one splits no product
+    assert triton._self_test_failure(DEVICE) is None
+    assert set(started) == {
+        "_balanced", "_factors", "_image_codes", "_normalized", "_sums", "_tokens", "_unpacked",
+        "conv2d", "conv2d_joined", "conv2d_part", "linear",
+    }  # fmt: skip
+    options = {
+        "_tokens": ("matrix", "factors", "weight", "down"), "_balanced": ("matrix", "factors", "scales", "SILU"),
+        "linear": ("low", "skip"), "conv2d": ("low", "added", "skip", "totals"),
+    }  # fmt: skip
+    for kernel, names in options.items():
+        assert any(all(run[name] is not None and run[name] is not False for name in names) for run in started[kernel])
+    assert {run["EVEN"] for run in started["conv2d"] + started["conv2d_part"]} == {True, False}
+
+
+@pytest.mark.parametrize("part", ["low", "channel_bias", "skip"])
+def test_an_epilogue_that_adds_nothing_is_noticed(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for layers in (conv2d, linear):
+        plain = layers.Epilogue
+        monkeypatch.setattr(layers, "Epilogue", lambda *a, plain=plain, **k: replace(plain(*a, **k), **{part: None}))
+    assert triton._self_test_failure(DEVICE) == "its results are wrong here"
+
+
+@pytest.mark.parametrize(("seconds", "notices"), [(30.0, 1), (0.1, 0)])
+def test_it_says_that_kernels_are_compiled(seconds: float, notices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("_norms", "_layers", "_tiles", "_parts", "_fused"):
+        monkeypatch.setattr(self_test, part, lambda _: iter(()))
+    clock = iter((0.0, seconds))
+    monkeypatch.setattr(self_test, "perf_counter", lambda: next(clock))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert self_test.agrees(SimpleNamespace(type="cuda"))
+    assert ["Triton compiles its kernels" in str(warning.message) for warning in caught] == [True] * notices
 
 
 def test_it_says_why_it_cannot_run() -> None:

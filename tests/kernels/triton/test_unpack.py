@@ -12,6 +12,7 @@ from quantface_core.types import BITS
 from tests.kernels.triton.draws import DEVICE
 
 pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
+from quantface_core.kernels.triton import launch
 from quantface_core.kernels.triton.unpack import unpacked
 
 
@@ -22,3 +23,12 @@ def test_weights_unpack_with_their_taps_first(bits: int, shape: tuple[int, ...])
     codes = torch.randint(-limit, limit + 1, shape, generator=torch.Generator().manual_seed(bits)).to(torch.int8)
     weight = LowBitWeight(pack(codes, bits).to(DEVICE), torch.ones(shape[0]), bits, shape)
     assert torch.equal(unpacked(weight).cpu(), codes.movedim(1, -1))
+
+
+def test_a_language_models_head_fits_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose axes other than the first have at most 65535 programs."""
+    grids: list[tuple[int, ...]] = []
+    monkeypatch.setattr(launch, "start", lambda kernel, grid, *_, **__: grids.append(grid))
+    packed = torch.empty(0, dtype=torch.uint8, device="meta")
+    unpacked(LowBitWeight(packed, torch.empty(0), 4, (128256, 4096)))
+    assert grids == [(128256, 4)]

@@ -1,0 +1,37 @@
+"""Random numbers and constants that belong on the CPU are made there, whatever torch's default device is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from quantface_core.kernels.balance import low_rank
+from quantface_core.kernels.hadamard import Rotation, hadamard, rotation_signs
+from quantface_core.quant.fisher import _drawn, metric_root
+from quantface_core.quant.input_sample import choose
+from quantface_core.restorer.seeded_noise import seeded_noise
+
+NOTHING = torch.full((2, 2), torch.nan)
+WEIGHT = torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: hadamard.__wrapped__(40),
+        lambda: rotation_signs(Rotation(6, 1, 0)),
+        lambda: low_rank(WEIGHT, 4, 0)[0],
+        lambda: choose(9, 4, 0),
+        lambda: _drawn(WEIGHT, torch.Generator().manual_seed(0)),
+        lambda: metric_root(NOTHING),
+        lambda: seeded_noise([1, 2], [(4, 4)])[0],
+    ],
+    ids=["hadamard", "signs", "low_rank", "sample", "direction", "metric", "noise"],
+)
+def test_the_default_device_changes_nothing(make: Callable[[], Any]) -> None:
+    expected = make()
+    with torch.device("meta"):  # stands for cuda: another device than that of a CPU generator
+        assert torch.equal(make(), expected)
