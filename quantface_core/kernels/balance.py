@@ -8,19 +8,32 @@ from torch import Tensor
 from ..types import FLOAT_BRANCH
 
 _LARGEST_CODE = 127  # of an 8-bit branch
-_SMALLEST = 1e-5  # least share of the largest channel: a dead channel must not make an infinite scale
+_SILENT = 5e-4  # share of the mean channel maximum up to which calibration says nothing about a channel's range
+_SMALLEST = 1e-5  # least share of the largest weight: a column of zeros must not make an infinite scale
 
 
 def channel_scale(activation_max: Tensor, weight: Tensor, exponent: float) -> Tensor:
     """s_c = max|x_c|^a / max|W_c|^(1-a) (section 2), [C] float32, with geometric mean 1.
 
-    activation_max: [C]; weight: [O, C, ...].
+    activation_max: [C]; silent channels count as typical ones (`_with_silent_typical`). weight: [O, C, ...].
     """
-    x = activation_max.float()
+    x = _with_silent_typical(activation_max.float())
     w = weight.float().abs().transpose(0, 1).flatten(1).amax(1)
-    x, w = x.clamp_min(float(x.max()) * _SMALLEST + 1e-12), w.clamp_min(float(w.max()) * _SMALLEST + 1e-12)
+    w = w.clamp_min(float(w.max()) * _SMALLEST + 1e-12)
     log = exponent * x.log() - (1 - exponent) * w.log()
     return (log - log.mean()).exp()
+
+
+def _with_silent_typical(activation_max: Tensor) -> Tensor:
+    """Channel maxima [C] in which channels that calibration leaves silent have the geometric mean of the others'.
+
+    By its own maximum, a channel silent behind a ReLU would be amplified a thousandfold, and with it the branch's
+    rounding errors, on the first input that activates it.
+    """
+    silent = activation_max <= _SILENT * activation_max.mean()
+    # By `where`, not by indexing, which would wait for a GPU. Where every maximum is zero, all are typical: 1.
+    logs = activation_max.log().where(~silent, 0.0)
+    return activation_max.where(~silent, (logs.sum() / (~silent).sum().clamp_min(1)).exp())
 
 
 def low_rank(weight: Tensor, rank: int, seed: int, root: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -36,7 +49,7 @@ def low_rank(weight: Tensor, rank: int, seed: int, root: Tensor | None = None) -
     flat = weight.flatten(1).float()
     width = min(rank + 8, *flat.shape)
     generator = torch.Generator().manual_seed(seed)
-    basis = torch.randn(flat.shape[1], width, generator=generator, dtype=torch.float32).to(flat.device)
+    basis = torch.randn(flat.shape[1], width, generator=generator, dtype=torch.float32, device="cpu").to(flat.device)
     basis = _orthonormal(flat @ basis)
     for _ in range(3):
         basis = _orthonormal(flat @ (flat.t() @ basis))

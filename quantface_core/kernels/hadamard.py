@@ -47,7 +47,7 @@ def hadamard(order: int) -> Tensor:
     factors = _factors(order)
     if factors is None:
         raise ConfigError(f"no Hadamard matrix of order {order}: use a product of 2, 12 and 20")
-    matrix = torch.ones(1, 1, dtype=torch.float64)
+    matrix = torch.ones(1, 1, dtype=torch.float64, device="cpu")
     for factor in factors:
         matrix = torch.kron(matrix, _sylvester() if factor == 2 else _paley(factor))
     return matrix / order**0.5
@@ -64,7 +64,7 @@ def _factors(order: int) -> tuple[int, ...] | None:
 
 
 def _sylvester() -> Tensor:
-    return torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    return torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64, device="cpu")
 
 
 def _paley(order: int) -> Tensor:
@@ -74,10 +74,11 @@ def _paley(order: int) -> Tensor:
     jacobsthal = torch.tensor(
         [[0 if i == j else 1 if (i - j) % q in residues else -1 for j in range(q)] for i in range(q)],
         dtype=torch.float64,
+        device="cpu",
     )
-    skew = torch.zeros(order, order, dtype=torch.float64)
+    skew = torch.zeros(order, order, dtype=torch.float64, device="cpu")
     skew[0, 1:], skew[1:, 0], skew[1:, 1:] = 1, -1, jacobsthal
-    return skew + torch.eye(order, dtype=torch.float64)
+    return skew + torch.eye(order, dtype=torch.float64, device="cpu")
 
 
 def random_signs(channels: int, seed: int) -> Tensor:
@@ -90,7 +91,7 @@ def random_signs(channels: int, seed: int) -> Tensor:
 def rotation_signs(rotation: Rotation) -> Tensor:
     """D: the signs that a rotation flips channels by before it mixes them, [channels] float32; ones at block 1."""
     if rotation.block == 1:
-        return torch.ones(rotation.channels, dtype=torch.float32)
+        return torch.ones(rotation.channels, dtype=torch.float32, device="cpu")
     return random_signs(rotation.channels, rotation.seed).float()
 
 

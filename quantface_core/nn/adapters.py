@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import QuantFaceError
+from ..runtime.random_state import seeded
 from .qlayer import QuantLayer
 
 try:
@@ -41,8 +42,7 @@ def add_adapters(model: nn.Module, first: Mapping[str, int], second: Mapping[str
 def _draws_of(seed: int) -> Iterator[None]:
     """Within this context, PEFT's random draws depend on this seed alone, in float32 whatever torch's default dtype."""
     default = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         torch.set_default_dtype(torch.float32)
         try:
             yield

@@ -12,7 +12,7 @@ from torch.nn.grad import conv2d_input
 
 from ..kernels.backend import Backend, Conv2dSpec
 from ..kernels.channel_transform import ChannelTransform
-from ..kernels.fusion import Conv2dFusion, FusedConv2d
+from ..kernels.fusion import Conv2dFusion
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .autocast import autocasts, under_autocast
@@ -75,10 +75,10 @@ class QuantConv2d(QuantLayer):
         if not len(x) or any(n + 2 * p < k for n, p, k in zip(x.shape[2:], self.padding, self.shape[2:], strict=True)):
             # Nothing to compute: torch returns its own empty result, or raises its own error.
             return F.conv2d(x, x.new_empty(self.shape), None, self.stride, self.padding)
-        kernel = self.kernel()
-        if isinstance(kernel, FusedConv2d):
-            return kernel.fused(x, fusion or Conv2dFusion())
-        y = kernel(x)
+        prepared = self.prepared()
+        if prepared.fuses:
+            return prepared.kernel.fused(x, fusion or Conv2dFusion())
+        y = prepared.kernel(x)
         low = F.conv2d(x, self.branch(x.dtype)[0], None, self.stride, self.padding) if self.format.rank else None
         return self._joined(y, low)
 
@@ -102,10 +102,10 @@ class QuantConv2d(QuantLayer):
             return under_autocast(self._compute_upsampled, x)
         if self.shape[2:] != (3, 3) or not self.stride == self.padding == (1, 1) or not len(x):
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        kernel = self.kernel()
-        if isinstance(kernel, FusedConv2d):
-            return kernel.fused(x, Conv2dFusion(sums=True), upsample=True)
-        y = kernel.forward_upsampled(x)
+        prepared = self.prepared()
+        if prepared.fuses:
+            return prepared.kernel.fused(x, Conv2dFusion(sums=True), upsample=True)
+        y = prepared.kernel.forward_upsampled(x)
         return self._joined(y, doubled_conv2d(x, self._phases(x.dtype)) if self.format.rank else None)
 
     def _phases(self, dtype: torch.dtype) -> list[Tensor]:

@@ -64,10 +64,11 @@ class QuantLayer(StoredLayer):
         buffers, transform = tuple(self._buffers.values()), ChannelTransform(self.channel_scale, self.rotation)
         exact = backend.supports(self.format.weight_bits, self.format.activation_bits)
         kernel = self._make_kernel(backend if exact else reference, transform)
-        if self.format.rank and isinstance(kernel, FusedConv2d | FusedLinear):
+        fuses = isinstance(kernel, FusedConv2d | FusedLinear)
+        if self.format.rank and fuses:
             kernel.take_branch(self._branch_reader())
         # Last: from then on, other threads compute with it.
-        self._prepared = prepared = Prepared(buffers, transform, kernel)
+        self._prepared = prepared = Prepared(buffers, transform, kernel, fuses)
         return prepared
 
     def _make_kernel(self, backend: Backend, transform: ChannelTransform) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..kernels.backend import Backend, LinearSpec
 from ..kernels.channel_transform import ChannelTransform
-from ..kernels.fusion import FusedLinear, LinearFusion
+from ..kernels.fusion import LinearFusion
 from ..types import LayerFormat
 from .autocast import autocasts, under_autocast
 from .input_gradient import needs_gradient, with_input_gradient
@@ -83,19 +83,19 @@ def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None 
         return [QuantLinear.forward(layer, x) for layer in layers if isinstance(layer, QuantLinear)]
     if autocasts(x):
         return under_autocast(lambda cast: project(layers, cast, fusion), x)
-    low = [(layer, layer.kernel()) for layer in layers if isinstance(layer, QuantLinear)]
+    low = [(layer, layer.prepared()) for layer in layers if isinstance(layer, QuantLinear)]
     if any(layer.codes_key != low[0][0].codes_key for layer, _ in low):
         return [y for layer, _ in low for y in project((layer,), x, fusion)]
     with torch.no_grad():
         rows = x.reshape(-1, x.shape[-1])
-        if isinstance(low[0][1], FusedLinear):
-            first, *others = (kernel for _, kernel in low)
+        if low[0][1].fuses:
+            first, *others = (prepared.kernel for _, prepared in low)
             made = first.fused(rows, fusion or LinearFusion(), tuple(others))
             return [y.view(*x.shape[:-1], y.shape[1]) for y in made]
         _refuse(fusion)
-        codes, results = low[0][1].codes(rows), []
-        for layer, kernel in low:
-            y: Tensor = kernel.product(*codes)
+        codes, results = low[0][1].kernel.codes(rows), []
+        for layer, prepared in low:
+            y: Tensor = prepared.kernel.product(*codes)
             if layer.format.rank:
                 down, up = layer.branch(x.dtype)
                 y.addmm_(rows @ down.t(), up)

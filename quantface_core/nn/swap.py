@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..kernels.backend import Backend
 from ..types import LayerFormat
 from .marks import FusesUpsample
+from .other_libraries import adapter_modules, refuse_losses
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .qlinear import QuantLinear
@@ -26,14 +27,18 @@ _KNOWN_HOOKS = (__name__.rpartition("nn.")[0], "torch.nn.utils.")
 def quantizable(model: nn.Module) -> dict[str, Layer]:
     """Linears and ungrouped, undilated, zero-padded 2D convolutions by name, in the model's order.
 
-    Not the model itself, which has no parent to replace it in, nor layers with a forward or foreign hooks of their own.
+    Not the model itself, which has no parent to replace it in, nor layers with a forward or foreign hooks of their own,
+    nor PEFT's adapters; the layers that those adapt are.
     """
-    return {name: layer for name, layer in _layers(model).items() if not _obstacle(layer)}
+    staying = never_quantized(model)
+    return {name: layer for name, layer in _layers(model).items() if name not in staying}
 
 
 def never_quantized(model: nn.Module) -> dict[str, str]:
     """The other linears and convolutions by name, and what they are, such as "a grouped convolution"."""
-    return {name: what for name, layer in _layers(model).items() if (what := _obstacle(layer))}
+    adapters = adapter_modules(model)
+    described = {n: "a PEFT adapter" if layer in adapters else _obstacle(layer) for n, layer in _layers(model).items()}
+    return {name: what for name, what in described.items() if what}
 
 
 def is_patched(module: nn.Module) -> bool:
@@ -90,7 +95,8 @@ def empty_like(layer: Layer, fmt: LayerFormat) -> QuantLayer:
 def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """Replace layers of `model`, in place. Raises ConfigError for a name that is not a quantizable layer.
 
-    A convolution whose parent module `FusesUpsample` is called through `forward_upsampled`.
+    A convolution whose parent module `FusesUpsample` is called through `forward_upsampled`. What other libraries would
+    do to the weights as if they were in full precision then raises UsageError: see `refuse_losses`.
     """
     known = quantizable(model)
     unknown = sorted(set(layers) - set(known))
@@ -100,6 +106,7 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
         if isinstance(layer, QuantConv2d):
             layer.fuse_upsample = isinstance(model.get_submodule(name.rpartition(".")[0]), FusesUpsample)
     replace_by_name(model, layers)
+    refuse_losses(model)
 
 
 def prefer(model: nn.Module, backend: Backend) -> None:

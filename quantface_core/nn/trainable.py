@@ -43,6 +43,19 @@ class TrainableLayer(nn.Module):
         # A hook on the product, because the adapters beside it take the unrounded input.
         self.product.register_forward_pre_hook(self._round_input)  # a bound method: a deep copy gets its own
 
+    @property
+    def weight(self) -> Tensor:
+        """The effective weight on unbalanced x, [O, C, *kernel] float32, adapters included; for readers of `weight`."""
+        balanced = getattr(self.product, "base_layer", self.product).weight
+        for down, up in branches_of(self.product):
+            balanced = balanced + branch_weight(down, up)
+        return self.transform.fold(balanced)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """[O] float32, or None."""
+        return self.source[0].bias
+
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
             return self._multiplied(x)

@@ -37,9 +37,9 @@ def measure_sensitivity(
     """Measure how each layer's weight and activation widths affect the model's output, for `solve_plan` at any budget.
 
     Takes the arguments of `quantize`; the config's own widths are ignored. Each layer is quantized alone and the model
-    run over all batches once per layer, so use a few small batches. Byte counts are of the tensors in a file that keeps
-    every dtype, the default of `save_quantized`. `progress` counts in thousandths. The model is left unchanged. Raises
-    UsageError, ConfigError.
+    run over all batches once per layer, so use a few small batches; where a forward draws torch's random numbers, each
+    batch has its own seed. Byte counts are of the tensors in a file that keeps every dtype, the default of
+    `save_quantized`. `progress` counts in thousandths. The model is left unchanged. Raises UsageError, ConfigError.
     """
     batches = materialize(batches)
     config = QuantConfig() if config is None else config

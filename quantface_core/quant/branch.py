@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels.balance import in_metric
 from .compensate import column_groups, ridge
 
 
@@ -26,9 +27,7 @@ def refit_down(
         finite = torch.isfinite(x).all(1) & torch.isfinite(rounded).all(1)
         x, rounded = x[finite], rounded[finite]
     weight, integers, down, up = (t.to(x) for t in (weight, integers, down, up))
-    root = torch.eye(len(up)) if root is None else root if root.ndim == 2 else root.diag()
-    root = root.to(x)
-    towards = torch.linalg.pinv((root.t() @ up).cpu()).to(x) @ root.t()
+    towards = _directions(up, None if root is None else root.to(x))
     whole, theirs = towards @ weight, towards @ integers
     # The error from rounding the weight is linear in x; of that from rounding x, the ridge finds the linear part.
     wanted, error = whole - theirs, (x - rounded) @ theirs.t()
@@ -40,3 +39,12 @@ def refit_down(
     exact = x @ whole.t() - rounded @ theirs.t()
     left, before = ((exact - x @ d.t()).square().sum(0) for d in (wanted, down))
     return torch.where((left < before)[:, None], wanted, down)
+
+
+def _directions(up: Tensor, root: Tensor | None) -> Tensor:
+    """What maps an output error [O] to its coordinates along the columns of up [O, rank] in a metric: [rank, O]."""
+    in_root = up if root is None else in_metric(up, root)
+    inverse = torch.linalg.pinv(in_root.cpu()).to(up)
+    if root is None:
+        return inverse
+    return inverse @ root.t() if root.ndim == 2 else inverse * root

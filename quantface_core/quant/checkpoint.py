@@ -33,11 +33,12 @@ def save_quantized(
 ) -> None:
     """Write a quantized model atomically: low-bit layers unchanged, other floating-point weights as `dtype`.
 
-    None keeps every dtype: the loaded model computes bit-identical outputs. `notes` (licence, settings, ...) go into
-    the metadata. Diffusers models load from the file alone, unless they hold tensors beyond their configuration, such
-    as adapters. Raises UsageError when no layer is quantized, `dtype` is not a floating-point dtype, or a note is not
-    text or has a reserved name; ModelError when a weight overflows `dtype` or the state holds something other than
-    tensors; WriteError.
+    None keeps every dtype: the loaded model computes bit-identical outputs, except one that was cast with tables beside
+    its state (non-persistent buffers, as PixArt's positions): its class builds these anew, in its own dtype. `notes`
+    (licence, settings, ...) go into the metadata. Diffusers models load from the file alone, unless they hold tensors
+    beyond their configuration, such as adapters. Raises UsageError when no layer is quantized, `dtype` is not a
+    floating-point dtype, or a note is not text or has a reserved name; ModelError when a weight overflows `dtype` or
+    the state holds something other than tensors; WriteError.
     """
     model = original(model)
     if not quant_layers(model):

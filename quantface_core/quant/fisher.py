@@ -8,6 +8,7 @@ Fisher-weighted SVD.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,11 @@ from .compensate import damped_factor
 from .output_error import output_scale, tensors_of
 
 FISHER_BATCHES = 8  # at most, for gradients: each holds many positions and channels
+_NO_GRADIENT = (
+    "no finite gradient of the model's output reaches a layer: low-rank branches keep the leading singular components "
+    'of the weights, as with branch="svd". To use Fisher information, give a `forward` that returns the output\'s '
+    "tensors and does not turn gradients off"
+)
 LARGEST = 2048  # outputs, at most, for a full matrix, 17 MB; a wider layer keeps only the diagonal
 
 
@@ -43,8 +49,8 @@ def output_fisher(
     [O, O] float16, or for layers wider than `LARGEST` only the diagonal, [O] float32.
 
     One forward and backward pass per batch; the random directions are drawn with `seed`. Layers that no gradient
-    reaches are absent: those before a codebook lookup, or that the output does not depend on. Raises UsageError for a
-    model that cannot be differentiated.
+    reaches are absent: those before a codebook lookup, or that the output does not depend on. Warns if all are. Raises
+    UsageError for a model that cannot be differentiated.
     """
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, Tensor] = {}
@@ -65,7 +71,10 @@ def output_fisher(
                 raise UsageError(
                     f'{type(model).__name__} cannot be differentiated ({error!s:.200}): use branch="svd"'
                 ) from error
-    return {name: _compact(total) for name, total in sums.items() if torch.isfinite(total).all() and total.any()}
+    found = {name: _compact(total) for name, total in sums.items() if torch.isfinite(total).all() and total.any()}
+    if batches and not found:
+        warnings.warn(_NO_GRADIENT, stacklevel=1)
+    return found
 
 
 def _compact(total: Tensor) -> Tensor:
@@ -88,12 +97,12 @@ def metric_root(fisher: Tensor, damping: float = 0.05) -> Tensor:
         return (exact / exact.mean() + damping).sqrt().float()
     exact = exact / exact.diagonal().mean()
     factor = damped_factor(exact, damping)
-    return torch.eye(len(exact), dtype=torch.float32) if factor is None else factor.float()
+    return torch.eye(len(exact), dtype=torch.float32, device=exact.device) if factor is None else factor.float()
 
 
 def _drawn(like: Tensor, generator: torch.Generator) -> Tensor:
     """A random direction for an output; drawn in float32, so that torch's default dtype does not change it."""
-    return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32, device="cpu").to(like)
 
 
 def _size(output: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from ..nn.swap import Layer
 from ..types import LayerFormat
 from .balanced_weight import Balance
 
-_ROWS = 8192  # at most
-_NUMBERS = 1 << 25  # values in all rows, at most: 128 MB
+ROWS = 8192  # of a layer's input, at most
+_NUMBERS = 1 << 25  # values in all rows, or in the outputs for them, at most: 128 MB
 _STRIP = 1 << 18  # values of an image balanced at once, few enough to stay in cache
 
 ChannelScale = Callable[[float | None], Tensor]  # the scale [C] of an exponent
@@ -32,7 +32,7 @@ class InputSample:
 
     def subset(self, count: int, seed: int) -> InputSample:
         """A seeded choice of at most `count` rows."""
-        chosen = _chosen(len(self.rows), count, seed).to(self.rows.device)
+        chosen = choose(len(self.rows), count, seed).to(self.rows.device)
         return replace(self, rows=self.rows[chosen], images=self.images[chosen])
 
     def balanced(self, balance: Balance) -> tuple[Tensor, Tensor]:
@@ -79,23 +79,24 @@ def sample_input(layer: Layer, fmt: LayerFormat, x: Tensor, scale_of: ChannelSca
 
     Images are kept for per-image activation scales; a linear's are per token, a pointwise convolution's per pixel.
     """
-    x, most = x.detach(), max(1, min(_ROWS, _NUMBERS // layer.weight[0].numel()))
+    x, most = x.detach(), max(1, min(ROWS, _NUMBERS // max(layer.weight[0].numel(), len(layer.weight))))
     if isinstance(layer, nn.Conv2d):
         height, width = output_sides(layer, x)
-        chosen = _chosen(len(x) * height * width, most, fmt.seed).to(x.device)
+        chosen = choose(len(x) * height * width, most, fmt.seed).to(x.device)
         images = chosen // (height * width)
         rows = _read(layer, x, images, chosen // width % height, chosen % width)
     else:
         tokens = x.reshape(-1, x.shape[-1])
-        images = _chosen(len(tokens), most, fmt.seed).to(x.device)
+        images = choose(len(tokens), most, fmt.seed).to(x.device)
         rows = tokens[images, :, None]
     per_image = isinstance(layer, nn.Conv2d) and not fmt.per_pixel
     return InputSample(rows.float(), images, scale_of, ImageMagnitudes(x, scale_of) if per_image else None)
 
 
-def _chosen(of: int, count: int, seed: int) -> Tensor:
+def choose(of: int, count: int, seed: int) -> Tensor:
     """At most `count` indices below `of`, int64, sorted."""
-    return torch.randperm(of, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(of, generator=generator, device="cpu")[:count].sort().values
 
 
 def output_sides(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:

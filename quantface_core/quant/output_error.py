@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -12,13 +13,17 @@ _CONSTANT = 1e-6  # variance over mean square at which an output counts as const
 
 
 def tensors_of(output: Any) -> list[Tensor]:
-    """The floating-point tensors of an output, however nested in tuples, mappings or diffusers' distributions."""
+    """The floating-point tensors of an output, however nested in tuples, mappings, dataclasses or diffusers'
+    distributions.
+    """
     if isinstance(output, Tensor):
         return [output] if output.is_floating_point() else []
     if isinstance(output, Mapping):
         return tensors_of(list(output.values()))
     if isinstance(output, tuple | list):
         return [tensor for part in output for tensor in tensors_of(part)]
+    if is_dataclass(output):
+        return tensors_of([getattr(output, field.name) for field in fields(output)])
     parameters = getattr(output, "parameters", None)  # of a DiagonalGaussianDistribution: mean and log variance
     return [parameters] if isinstance(parameters, Tensor) else []
 

@@ -1,7 +1,7 @@
 """Balance and quantize: turn a floating-point model into a low-bit one, layer by layer (docs/method.md).
 
-Each layer is searched while the full-precision model runs and its input is available, so that working copies exist for
-one group of layers at a time. The model itself changes only at the end, all at once.
+Each group of layers is searched on its input in the full-precision model (`joined_inputs.py`), so that working copies
+exist for one group at a time. The model itself changes only at the end, all at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..errors import ConfigError, UsageError, first_few
 from ..kernels.hadamard import largest_block
 from ..nn.fold import fold_ahead, take_tensors
-from ..nn.modes import eval_mode
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, never_quantized, quantizable, swap
 from ..runtime.compiled import uncompiled
@@ -37,9 +36,10 @@ from ..types import (
 from .batches import Forward, Progress, call, materialize
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
-from .observe import ChannelStatistics, calibrate, observe_inputs
+from .joined_inputs import join_inputs
+from .observe import ChannelStatistics, calibrate
 from .search import quantize_group
-from .shared_inputs import shared_input_groups
+from .shared_inputs import search_groups, shared_input_groups
 
 _LARGEST_SEED = 2**62  # each layer adds its index
 
@@ -60,13 +60,14 @@ def quantize(
 
     A batch is a tensor, a tuple of arguments or a mapping of keywords; use `forward(model, batch)` to feed the model in
     another way. `include` and `exclude` are patterns of layer names (`*` matches anything): what to quantize, and what
-    of that to leave out. `plan` (from `allocate`) overrides the config's widths. The searches use the first batch, and
-    later ones only for layers not reached yet.
+    of that to leave out. `plan` (from `allocate`) overrides the config's widths. Each layer is searched on samples of
+    its first input in every batch; the model runs over several batches as often as these take to fit into memory.
 
     Layers that stay in full precision are named in a warning, unless excluded: convolutions that are grouped, dilated,
     transposed, not 2D, or not zero-padded by explicit amounts; layers with hooks or a forward other than their class's,
-    such as offloading adds (remove it first); layers that no batch reaches, such as the output layer of
-    `nn.MultiheadAttention`, whose weights are read directly.
+    such as offloading adds (remove it first); PEFT's adapters, but not the layers that they are on (fuse them first to
+    have them in the integers); layers that no batch reaches, such as the output layer of `nn.MultiheadAttention`, whose
+    weights are read directly.
 
     Returns one report per layer. Raises UsageError, ConfigError; on error or interruption the model stays unchanged.
     """
@@ -218,25 +219,19 @@ def quantize_layers(
     formats = {name: fmt for name, fmt in formats.items() if name in statistics}
     if not formats:
         raise UsageError("nothing to quantize: no chosen layer was reached by a batch")
-    consumers = {name: group for group in shared_input_groups(model, statistics) for name in group}
+    groups = search_groups(model, statistics, formats)
     done: dict[str, QuantLayer] = {}
     reports: list[LayerReport] = []
 
-    def observed(name: str, layer: Layer, x: Tensor) -> None:
-        if name in done:
-            return
+    def found(name: str, _: Layer, x: Tensor) -> None:
         if progress:
             progress(len(done), len(formats))
-        consumers_of_it = (n for n in consumers.get(name, [name]) if n in formats)
-        group = {n: layers[n] for n in consumers_of_it if formats[n].activation_bits == formats[name].activation_bits}
+        group = {n: layers[n] for n in groups[name]}
         for built, report in quantize_group(group, formats, statistics, x, config):
             done[report.name] = built
             reports.append(report)
 
-    with observe_inputs({name: layers[name] for name in formats}, observed), eval_mode(model):
-        for batch in batches:
-            if len(done) < len(formats):
-                (forward or call)(model, batch)
+    join_inputs(model, {name: layers[name] for name in groups}, batches, forward or call, found)
     built: dict[nn.Module, QuantLayer] = {layers[name]: layer for name, layer in done.items()}
     copies = fold_ahead(fold_paths(model, rules), built)
     if progress:

@@ -7,6 +7,7 @@ width follows from the layer's own output error at every width, weights and acti
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,10 +22,12 @@ from ..nn.qlayer import QuantLayer
 from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory, released_memory
+from ..runtime.random_state import seeded
 from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, materialize
 from .formats import state_beside
 from .input_sample import output_sides
+from .joined_inputs import join_inputs
 from .layer_search import ActivationRange, LayerSearch
 from .observe import ChannelStatistics, observe_inputs
 from .output_error import relative_error, tensors_of
@@ -66,17 +69,23 @@ class OutputJudge:
 
     def __init__(self, model: nn.Module, batches: Sequence[Any], forward: Forward) -> None:
         self._model, self._batches, self._forward = model, batches, forward
-        self._exact = [output for batch in batches for output in self._outputs(batch)]
+        self._exact = self._outputs()
         if not self._exact:
             raise UsageError("the model's output holds no floating-point tensor: give a `forward` that returns one")
 
-    def _outputs(self, batch: Any) -> list[Tensor]:
+    def _outputs(self) -> list[Tensor]:
+        """Of all batches; a forward that draws noise draws the same every time."""
+        outputs: list[Tensor] = []
         with eval_mode(self._model):
-            return [t.detach().float().clone() for t in tensors_of(self._forward(self._model, batch))]
+            for index, batch in enumerate(self._batches):
+                with seeded(index):
+                    made = self._forward(self._model, batch)
+                outputs += [t.detach().float().clone() for t in tensors_of(made)]
+        return outputs
 
     def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
         with replaced_layer(self._model, name, layer):
-            made = [output for batch in self._batches for output in self._outputs(batch)]
+            made = self._outputs()
         return float(relative_error(made, self._exact)), 0.0
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
@@ -111,13 +120,15 @@ def measure_layers(
     known = quantizable(model)
     layers = {n: known[n] for n in formats}
     report = progress or _silent
+    macs = _count_macs(model, layers, batches, forward)
     probes = _probe_layers(model, layers, statistics, batches, formats, config, forward, report)
     judge = judge or OutputJudge(model, batches, forward)
     measured: dict[str, LayerSensitivity] = {}
     for layer_name, fmt in formats.items():
         share = judge.share(list(measured), list(formats))
         report(_THOUSAND // 2 + int(share * _THOUSAND) // 2, _THOUSAND)
-        measured[layer_name] = _sensitivity(layer_name, layers[layer_name], fmt, probes[layer_name], judge)
+        layer = layers[layer_name]
+        measured[layer_name] = _sensitivity(layer_name, layer, fmt, probes[layer_name], macs[layer_name], judge)
     report(_THOUSAND, _THOUSAND)
     rest = _stored_bytes(state_beside(model, set(layers.values())).values(), dtype)
     return Sensitivity(name or type(model).__name__, judge.metric, rest, measured)
@@ -134,7 +145,6 @@ class _Probe:
     low: QuantLayer
     weight_errors: dict[int, float]  # of its output by width, activations exact
     activation_errors: dict[int, float]  # by width, the weight exact
-    macs: int
 
 
 def _probe_layers(
@@ -147,34 +157,45 @@ def _probe_layers(
     forward: Forward,
     progress: Progress,
 ) -> dict[str, _Probe]:
-    """Build every layer's probe while the model runs and the layer's input is available: half of the progress."""
+    """Build every layer's probe, on its input over all batches: half of the progress."""
     config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS, rounding="nearest")
     probes: dict[str, _Probe] = {}
 
-    def observed(name: str, layer: Layer, x: Tensor) -> None:
-        if name not in probes:
-            progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
-            one = LayerSearch(layer, formats[name], statistics[name], x, config)
-            probes[name] = _probe(one, config, _macs(layer, x))
+    def found(name: str, layer: Layer, x: Tensor) -> None:
+        progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
+        probes[name] = _probe(LayerSearch(layer, formats[name], statistics[name], x, config), config)
 
-    with released_memory(), observe_inputs(layers, observed), eval_mode(model):
-        for batch in batches:
-            if len(probes) < len(formats):
-                forward(model, batch)
+    with released_memory():
+        join_inputs(model, layers, batches, forward, found)
     return probes
 
 
-def _probe(layer: LayerSearch, config: QuantConfig, macs: int) -> _Probe:
+def _count_macs(
+    model: nn.Module, layers: Mapping[str, Layer], batches: Sequence[Any], forward: Forward
+) -> Counter[str]:
+    """Each layer's multiply-accumulates over all of its calls in all batches."""
+    macs: Counter[str] = Counter()
+
+    def observed(name: str, layer: Layer, x: Tensor) -> None:
+        macs[name] += _macs(layer, x)
+
+    with observe_inputs(layers, observed), eval_mode(model):
+        for batch in batches:
+            forward(model, batch)
+    return macs
+
+
+def _probe(layer: LayerSearch, config: QuantConfig) -> _Probe:
     balance, chosen = search([layer], config)
     low, _ = layer.build(balance, chosen)
     clips = CLIPS if config.clipping else (1.0,)
     # A share that suits narrow widths may clip values that wider ones could keep.
     shares = (None,) if chosen.zero_point_share is None else (chosen.zero_point_share, 0.5)
     ranges = [ActivationRange(clip, share) for clip in clips for share in shares]
-    return _Probe(low, *layer.width_errors(balance, ranges), macs)
+    return _Probe(low, *layer.width_errors(balance, ranges))
 
 
-def _sensitivity(name: str, layer: Layer, fmt: LayerFormat, probe: _Probe, judge: Judge) -> LayerSensitivity:
+def _sensitivity(name: str, layer: Layer, fmt: LayerFormat, probe: _Probe, macs: int, judge: Judge) -> LayerSensitivity:
     """Weigh a layer's own errors by what its probe does to the model's output."""
     error, loss = judge.with_layer(name, probe.low)
     if not math.isfinite(error + loss):
@@ -182,7 +203,7 @@ def _sensitivity(name: str, layer: Layer, fmt: LayerFormat, probe: _Probe, judge
     weights, activations = probe.weight_errors, probe.activation_errors
     whole = max(weights[fmt.weight_bits] + activations[fmt.activation_bits], 1e-20)
     return LayerSensitivity(
-        macs=probe.macs,
+        macs=macs,
         parameters=layer.weight.numel(),
         overhead=_overhead(layer, fmt),
         fixed=None if fmt.weight_bits == PROBE_BITS else fmt.weight_bits,
@@ -200,11 +221,11 @@ def _stored_bytes(tensors: Iterable[Any], dtype: torch.dtype | None) -> int:
 
 
 def _macs(layer: Layer, x: Tensor) -> int:
-    """Multiply-accumulates per image; for an unbatched input, such as a vector, per token."""
+    """Multiply-accumulates of one call: an attention may pass its windows or frames in place of images."""
     if isinstance(layer, nn.Linear):
-        return max(1, x[0].numel() // x.shape[-1]) * layer.weight.numel()
+        return x.numel() // x.shape[-1] * layer.weight.numel()
     height, width = output_sides(layer, x)
-    return height * width * layer.weight.numel()
+    return len(x) * height * width * layer.weight.numel()
 
 
 def _bias(layer: Layer) -> int:

@@ -8,6 +8,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from ..types import LayerFormat
 from .observe import ChannelStatistics
 
 
@@ -25,6 +26,19 @@ def shared_input_groups(model: nn.Module, statistics: Mapping[str, ChannelStatis
             group = [f"{name}.{part}" if name else part for part in linears]
             groups += [group] if statistics is None else _by_input(group, statistics)
     return [group for group in groups if group]
+
+
+def search_groups(
+    model: nn.Module, statistics: Mapping[str, ChannelStatistics], formats: Mapping[str, LayerFormat]
+) -> dict[str, list[str]]:
+    """The layers with a format to search together, those that share an input and its width, by the first of them."""
+    sharing = {name: group for group in shared_input_groups(model, statistics) for name in group}
+    groups: dict[str, list[str]] = {}
+    for name, fmt in formats.items():
+        if not any(name in group for group in groups.values()):
+            together = (n for n in sharing.get(name, [name]) if n in formats)
+            groups[name] = [n for n in together if formats[n].activation_bits == fmt.activation_bits]
+    return groups
 
 
 def _by_input(group: list[str], statistics: Mapping[str, ChannelStatistics]) -> list[list[str]]:

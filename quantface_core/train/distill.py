@@ -27,6 +27,7 @@ from ..quant.quantize import chosen_names
 from ..runtime.compiled import original, uncompiled
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
+from ..runtime.random_state import seeded
 from ..types import DistillConfig
 from .fold_factors import fold_factors
 from .settings import resolved
@@ -53,7 +54,7 @@ def distill(
     Takes batches, `forward` and patterns as `quantize` does; the patterns choose the layers that learn. The loss is the
     squared error of every floating-point output tensor over its `output_scale`; a step uses
     `config.trainer.batch_size` batches. `val_batches` select the best step; without them the last one's averaged
-    weights are used.
+    weights are used. Where a forward draws torch's random numbers, each batch has its own seed, in every step.
 
     Raises UsageError, ConfigError, QuantFaceError if training diverges; on error or interruption the model stays as is.
     """
@@ -65,27 +66,30 @@ def distill(
     if not any(low[name].format.rank for name in learning) and not config.learn_clips:
         raise UsageError("no chosen layer has a low-rank branch to train: quantize with a rank above 0")
 
-    def targets(given: Sequence[Any]) -> list[list[Tensor]]:
-        with eval_mode(teacher):
-            return [[t.detach().float().cpu() for t in tensors_of(run(teacher, batch))] for batch in given]
+    given = [*batches, *val_batches]
 
-    wanted, val_wanted = targets(batches), targets(val_batches)
+    def outputs(network: nn.Module, index: int) -> list[Tensor]:
+        with seeded(index):  # a forward that draws noise draws the same for both models
+            return tensors_of(run(network, given[index]))
+
+    with eval_mode(teacher):
+        wanted = [[t.detach().float().cpu() for t in outputs(teacher, index)] for index in range(len(given))]
     if not any(wanted):
         raise UsageError("the teacher's output holds no floating-point tensor: give a `forward` that returns one")
 
-    def error(batch: Any, exact: Sequence[Tensor]) -> Tensor:
-        made = tensors_of(run(model, batch))
+    def error(index: int) -> Tensor:
+        made, exact = outputs(model, index), wanted[index]
         if [t.shape for t in made] != [t.shape for t in exact]:
             raise UsageError("the model's output shapes differ from its teacher's: they are not the same architecture")
         return relative_error(made, exact)
 
     def loss(indices: Tensor) -> Tensor:
         with autocast(device_of(model), config):
-            return torch.stack([error(batches[i], wanted[i]) for i in indices.tolist()]).mean()
+            return torch.stack([error(index) for index in indices.tolist()]).mean()
 
     def validate(_: int) -> float:
         with torch.no_grad():
-            errors = [float(error(*pair)) for pair in zip(val_batches, val_wanted, strict=True)]
+            errors = [float(error(index)) for index in range(len(batches), len(given))]
         return -10 * math.log10(max(sum(errors) / len(errors), 1e-20))
 
     # Dropout and batch statistics would add noise to the loss.

@@ -117,7 +117,7 @@ class Trainer:
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed((self.config.seed << _EPOCH_BITS) + epoch)
-        return torch.randperm(self.count, generator=generator)
+        return torch.randperm(self.count, generator=generator, device="cpu")
 
     def _rate(self, step: int) -> float:
         """The share of the peak learning rate at a step: linear warm-up, then cosine decay to a twentieth."""

@@ -12,7 +12,7 @@ from .bits import Bits
 class LayerSensitivity:
     """What one layer's bit widths cost, and how they affect the model's output."""
 
-    macs: int  # multiply-accumulates per image
+    macs: int  # multiply-accumulates over the measured batches; only ratios between layers matter
     parameters: int  # elements of the weight
     overhead: int  # bytes stored besides the integer weight: scales, bias, branch
     fixed: int | None  # width that no plan changes (first, last and time-embedding layers); None = free

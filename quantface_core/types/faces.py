@@ -43,7 +43,10 @@ class Face:
 
 @dataclass(frozen=True, eq=False)
 class RestoredFace:
-    """One face of a photo that was restored, though not necessarily changed."""
+    """One face of a photo that was restored, though not necessarily changed.
+
+    Where crops were not to be kept, they are empty, [0, 0, 3].
+    """
 
     position: int  # in `Restoration.faces`
     crop: Crop = field(repr=False)  # the restorer's input

@@ -13,7 +13,7 @@ from tests.nn.recorder import Again
 @pytest.fixture
 def recorder() -> Iterator[Again]:
     yield Again()
-    Graphs.failed = False
+    Graphs.failure = ""
 
 
 @pytest.fixture

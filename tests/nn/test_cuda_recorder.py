@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from quantface_core.nn.graphs import CudaRecorder, cuda_recorder
+from quantface_core.nn.cuda_recorder import CudaRecorder, cuda_recorder
 from tests.nn.layers import CPU
 
 
@@ -17,10 +17,13 @@ def test_a_processor_has_none() -> None:
     assert cuda_recorder(CPU) is None
 
 
+ENDS = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")  # the second up to torch 2.5
+
+
 class Cuda:
     """What `CudaRecorder` asks of torch, told as it is asked."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, end: Exception | None = None) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, end: Exception | None = None, end_name: str = ENDS[0]) -> None:
         self.told: list[Any] = []
         self.end = end
         patch.setattr(torch.cuda, "device", lambda device: self._within(f"device {device.index}"))
@@ -32,7 +35,9 @@ class Cuda:
         patch.setattr(torch.cuda, "current_device", lambda: 1)
         for name in ("synchronize", "empty_cache"):
             patch.setattr(torch.cuda, name, lambda: None)
-        for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        for name in ENDS:
+            patch.delattr(torch._C, name, raising=False)
+        for name in (end_name, "_cuda_releasePool"):
             patch.setattr(torch._C, name, lambda *given, name=name: self.told.append((name, *given)), raising=False)
 
     @contextmanager
@@ -69,12 +74,42 @@ def test_it_is_recorded_on_the_model_s_device(monkeypatch: pytest.MonkeyPatch) -
     assert cuda.told == [*RECORDED, "side stream left", "replay", "device 1 left"]
 
 
-def test_a_capture_whose_end_fails_leaves_torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+FAILURE = RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize("end_name", ENDS)
+def test_a_capture_whose_end_fails_leaves_torch_as_it_was(end_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its stream is the current one no longer, and its allocator frees again."""
-    cuda = Cuda(monkeypatch, RuntimeError("operation failed due to a previous error during capture"))
+    cuda = Cuda(monkeypatch, FAILURE, end_name)
     recorder = CudaRecorder(torch.device("cuda", 1))
     cuda.told.clear()
     with pytest.raises(RuntimeError, match="during capture"):
         recorder.capture(lambda: cuda.told.append("work"))
-    returned = [("_cuda_endAllocateToPool", 1, (0, 1)), ("_cuda_releasePool", 1, (0, 1))]
+    returned = [(end_name, 1, (0, 1)), ("_cuda_releasePool", 1, (0, 1))]
     assert cuda.told == [*RECORDED, *returned, "side stream left", "device 1 left"]
+
+
+def test_a_pool_that_was_not_ended_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_the_device_alone(device: int) -> None:
+        raise AssertionError
+
+    cuda = Cuda(monkeypatch, FAILURE)
+    monkeypatch.setattr(torch._C, ENDS[0], of_the_device_alone)
+    with pytest.raises(RuntimeError, match="during capture"):
+        CudaRecorder(torch.device("cuda", 1)).capture(lambda: None)
+    assert not any("_cuda_releasePool" in told for told in cuda.told)
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), KeyboardInterrupt()])
+def test_the_end_does_not_hide_what_made_the_capture_fail(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = Cuda(monkeypatch, FAILURE)
+
+    def work() -> None:
+        if "begin" in cuda.told:
+            raise error
+
+    with pytest.raises(type(error)):
+        CudaRecorder(torch.device("cuda", 1)).capture(work)
+    assert "end" in cuda.told

@@ -24,9 +24,13 @@ def test_what_cannot_be_captured_is_computed_and_not_tried_again(graphs: Graphs,
 
     recorder.capture = fail  # type: ignore[method-assign]
     model, x = nn.Linear(4, 3), torch.randn(2, 4)
-    for _ in range(4):
+    run(graphs, model, x)
+    with pytest.warns(UserWarning, match="graphs are off.*capturing whole: operation not permitted when stream"):
+        assert torch.equal(run(graphs, model, x), model(x))
+    for _ in range(2):
         assert torch.equal(run(graphs, model, x), model(x))
     assert len(tried) == 1
+    assert Graphs.failure == "whole: operation not permitted when stream is capturing"
     other = Graphs(lambda _: pytest.fail("asked again"))
     assert torch.equal(run(other, model, x), model(x))
 
@@ -35,10 +39,10 @@ def test_no_memory_drops_them(graphs: Graphs) -> None:
     model, x = nn.Linear(4, 3), torch.randn(2, 4)
     for _ in range(2):
         run(graphs, model, x)
-    assert graphs._captured
+    assert graphs.held
     with pytest.raises(torch.cuda.OutOfMemoryError), torch.inference_mode(), graphs.running(model, CPU):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-    assert not graphs._captured
+    assert not graphs.held
     assert torch.equal(run(graphs, model, x), model(x))
 
 
@@ -48,7 +52,7 @@ def test_a_batch_that_finds_no_memory_drops_them_too(graphs: Graphs) -> None:
         run(graphs, model, x)
     with pytest.raises(torch.cuda.OutOfMemoryError), torch.inference_mode(), graphs.running(model, CPU, wanted=False):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-    assert not graphs._captured
+    assert not graphs.held
 
 
 def test_no_memory_to_capture_is_the_model_s_own_affair(graphs: Graphs, recorder: Again) -> None:
@@ -72,12 +76,12 @@ def test_no_memory_to_capture_is_the_model_s_own_affair(graphs: Graphs, recorder
     for _ in range(5):
         run(graphs, model, x)
     assert len(maps) == 1
-    assert not Graphs.failed
+    assert not Graphs.failure
     recorder.capture = capture  # type: ignore[method-assign]
     graphs.drop()  # it moved
     for _ in range(2):
         run(graphs, model, x)
-    assert graphs._captured
+    assert graphs.held
 
 
 def test_a_cancellation_is_no_failed_capture(graphs: Graphs, recorder: Again) -> None:
@@ -101,3 +105,28 @@ def test_a_cancellation_is_no_failed_capture(graphs: Graphs, recorder: Again) ->
     for _ in range(2):
         assert torch.equal(run(graphs, model, x), model(x))
     assert (recorder.captured, recorder.replayed) == (2, 1)
+
+
+def test_a_recorder_whose_first_capture_was_cancelled_is_replaced(recorder: Again) -> None:
+    """Torch may have freed its memory pool with the graph."""
+    asked, capture = [], recorder.capture
+    graphs = Graphs(lambda device: asked.append(device) or recorder)
+
+    def cancel(_: Callable[[], Any]) -> Any:
+        raise KeyboardInterrupt
+
+    model, x = nn.Linear(4, 3), torch.randn(2, 4)
+    run(graphs, model, x)
+    recorder.capture = cancel  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        run(graphs, model, x)
+    recorder.capture = capture  # type: ignore[method-assign]
+    run(graphs, model, x)
+    assert len(asked) == 2
+    recorder.capture = cancel  # type: ignore[method-assign]
+    other = torch.randn(3, 4)
+    run(graphs, model, other)
+    with pytest.raises(KeyboardInterrupt):
+        run(graphs, model, other)
+    run(graphs, model, x)
+    assert (len(asked), recorder.replayed) == (2, 1)  # the graph that exists holds the pool

@@ -105,16 +105,17 @@ def test_a_graph_of_inference_mode_serves_no_other(graphs: Graphs) -> None:
             assert torch.equal(part("whole", model, x), model(x))
 
 
-def test_a_graph_from_outside_autocast_serves_none_inside(graphs: Graphs) -> None:
+def test_none_under_autocast(graphs: Graphs, recorder: Again) -> None:
+    """It caches casts of weights, and frees them when it ends: a graph would read freed memory."""
     model, x = nn.Linear(4, 3), torch.randn(2, 4)
     for _ in range(3):
         run(graphs, model, x)
-    with torch.autocast("cpu", torch.bfloat16):
-        for _ in range(3):
-            assert run(graphs, model, x).dtype == torch.bfloat16
-    with torch.autocast("cpu", torch.float16):
-        for _ in range(3):
-            assert run(graphs, model, x).dtype == torch.float16
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            for _ in range(3):
+                assert run(graphs, model, x).dtype == dtype
+    assert (recorder.captured, recorder.replayed) == (1, 1)
+    assert torch.equal(run(graphs, model, x), model(x))
 
 
 def test_a_graph_keeps_what_a_constant_cache_gave_it(graphs: Graphs, recorder: Again) -> None:
@@ -157,7 +158,7 @@ def test_layers_that_are_observed_run_eagerly(graphs: Graphs, recorder: Again) -
 @torch.inference_mode()
 def test_a_restorer_replays_four_parts_a_face(tiny: OneStepRestorer, recorder: Again) -> None:
     restorer = copy.deepcopy(tiny)
-    assert not restorer.graphs._captured
+    assert not restorer.graphs.held
     restorer.graphs = Graphs(lambda _: recorder)
     faces = [torch.rand(1, 3, 64, 64) * 2 - 1 for _ in range(4)]
     expected = [tiny(face, seeds) for face in faces for seeds in (None, [7])]
@@ -167,4 +168,4 @@ def test_a_restorer_replays_four_parts_a_face(tiny: OneStepRestorer, recorder: A
     restorer(torch.cat(faces))
     assert recorder.captured == 4
     restorer.to("cpu")
-    assert not restorer.graphs._captured
+    assert not restorer.graphs.held

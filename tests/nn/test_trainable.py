@@ -93,6 +93,24 @@ def test_a_small_trained_branch_outlives_its_rounding_beside_a_large_one() -> No
     assert (model[0].weight - before - expected).norm() < 0.25 * expected.norm()
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_its_weight_is_the_effective_one_adapters_included(kind: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 9, 32) if kind == "linear" else torch.randn(2, 32, 6, 7)
+    model = nn.Sequential(copy.deepcopy(LAYERS[kind])).eval()
+    qf.quantize(model, [x], qf.QuantConfig(rank=4, branch_bits=16))
+    before, bias = model[0].weight, model[0].bias
+    to_trainable(model, rank=4)
+    torch.testing.assert_close(model[0].weight, before)
+    assert model[0].bias is bias
+    with torch.no_grad():
+        for half in trainable_parameters(model).values():
+            half.copy_(torch.randn(half.shape))
+    trained = model[0].weight
+    to_integers(model)
+    torch.testing.assert_close(trained, model[0].weight, atol=0.05, rtol=0.01)  # its branch is in float16
+
+
 class Nested(nn.Module):
     """Two layers, the name of one the end of the other's."""
 
@@ -125,7 +143,8 @@ def test_a_models_own_adapters_stay() -> None:
     model, x = Nested().eval(), torch.randn(9, 16)
     inject_adapter_in_model(LoraConfig(r=2, target_modules=["fc"], init_lora_weights=False), model, "mine")
     own = {name: tensor.clone() for name, tensor in model.state_dict().items() if ".mine." in name}
-    qf.quantize(model, [x], qf.QuantConfig(rank=4), exclude=["*lora*"])
+    with pytest.warns(UserWarning, match="is a PEFT adapter"):
+        qf.quantize(model, [x], qf.QuantConfig(rank=4))
     prepare(model, reference)
     expected = model(x)
     to_trainable(model, rank=4)

@@ -62,3 +62,14 @@ def test_rows_that_are_not_finite_do_not_count() -> None:
     keep = torch.arange(len(x)) != 3
     want = refit_down(weight, integers, down, up, None, x[keep], rounded[keep])
     torch.testing.assert_close(refit_down(weight, integers, down, up, None, broken, rounded), want)
+
+
+def test_a_diagonal_metric_equals_the_matrix_and_is_never_expanded_to_it() -> None:
+    weight, integers, down, up, x, rounded = case(0)
+    root = torch.linspace(0.2, 3, 24)
+    want = refit_down(weight, integers, down, up, root.diag(), x, rounded)
+    assert torch.equal(refit_down(weight, integers, down, up, root, x, rounded), want)
+    wide = 1 << 20  # outputs, whose square would not fit into memory
+    tall = torch.ones(wide, 1)
+    refit_down(tall, tall, torch.ones(1, 1), tall, torch.ones(wide), x[:4, :1], x[:4, :1])
+    refit_down(tall, tall, torch.ones(1, 1), tall, None, x[:4, :1], x[:4, :1])

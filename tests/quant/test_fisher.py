@@ -113,6 +113,22 @@ def test_a_model_that_cannot_be_differentiated_says_what_to_do() -> None:
     qf.quantize(Opaque().eval(), [torch.randn(2, 5, 64)], qf.QuantConfig(branch="svd"))
 
 
+@pytest.mark.parametrize("hides", ["tensors", "gradients"])
+def test_no_fisher_information_at_all_is_said(hides: str) -> None:
+    class Hidden(str):
+        """An output of a kind that shows no tensor."""
+
+    def forward(model: nn.Module, rows: torch.Tensor) -> object:
+        with torch.set_grad_enabled(hides != "gradients"):
+            made = model(rows)
+        return Hidden() if hides == "tensors" else made
+
+    for config in (qf.QuantConfig(rank=8, branch="svd"), qf.QuantConfig(rank=0)):
+        qf.quantize(network(), [torch.randn(2, 50, 64)], config, forward=forward)  # needs none, and says nothing
+    with pytest.warns(UserWarning, match=r"no finite gradient .* give a `forward` that returns"):
+        qf.quantize(network(), [torch.randn(2, 50, 64)], qf.QuantConfig(rank=8), forward=forward)
+
+
 def test_wide_layers_keep_the_diagonal(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = network(), torch.randn(2, 100, 64)
     whole = output_fisher(model, [rows], quantizable(model), call)
@@ -145,7 +161,7 @@ def test_what_is_not_finite_is_left_out() -> None:
         finally:
             handle.remove()
 
-    with infinite():
+    with infinite(), pytest.warns(UserWarning, match="no finite gradient"):
         assert output_fisher(model, [torch.randn(1, 5, 64)], quantizable(model), call) == {}
 
 

@@ -73,7 +73,7 @@ def test_rows_are_measured_by_what_their_scale_is_of() -> None:
 
 
 def test_a_choice_is_seeded_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_sample, "_ROWS", 20)
+    monkeypatch.setattr(input_sample, "ROWS", 20)
     layer, x = nn.Linear(3, 2), drawn(2, 50, 3)
 
     def chosen(seed: int) -> InputSample:
@@ -86,3 +86,12 @@ def test_a_choice_is_seeded_and_in_order(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(some.rows) == 7
     assert torch.equal(some.images, some.images.sort().values)
     assert torch.equal(some.rows[..., 0], x.flatten(0, 1)[some.images])
+
+
+@pytest.mark.parametrize("shape", [(64, 8), (8, 64)])
+def test_rows_are_few_where_a_layer_is_wide_on_either_side(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_sample, "_NUMBERS", 640)
+    sample = sample_input(nn.Linear(*shape), LayerFormat(4, 4), drawn(3, 20, shape[0]), ones(shape[0]))
+    assert len(sample.rows) == 10

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
-from quantface_core.quant.output_error import output_scale
+from quantface_core.quant.output_error import output_scale, tensors_of
+
+
+def test_the_tensors_of_a_dataclass_are_found() -> None:
+    @dataclass
+    class Output:
+        sample: torch.Tensor
+        more: tuple[torch.Tensor | None, ...]
+
+    sample, one = torch.ones(2), torch.zeros(3)
+    found = tensors_of({"output": Output(sample, (one, None, torch.tensor(3)))})
+    assert [id(tensor) for tensor in found] == [id(sample), id(one)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -82,6 +82,27 @@ def test_the_effective_weight_is_near_the_exact_one(images: list[torch.Tensor]) 
         assert float((layer.weight - weight).norm() / weight.norm()) < 0.01
 
 
+@pytest.mark.parametrize("change", [{"branch": "fisher"}, {"branch": "svd"}, {"rounding": "nearest"}, {"rank": 0}])
+def test_a_channel_that_calibration_leaves_silent_may_fire_later(change: dict) -> None:
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 3, 3),
+    ]
+    exact = nn.Sequential(*layers).eval()
+    with torch.no_grad():  # one channel fires where red exceeds 0.9
+        exact[0].weight[0].zero_()
+        exact[0].weight[0, 0, 1, 1], exact[0].bias[0] = 1, -0.9
+    dull, red = torch.rand(2, 3, 16, 16) * 0.85, torch.rand(2, 3, 16, 16)
+    low = copy.deepcopy(exact)
+    qf.quantize(low, [dull], qf.QuantConfig(**{"rank": 8} | change))
+    with torch.no_grad():
+        assert (low(red) - exact(red)).square().mean() < 0.1 * exact(red).var()
+
+
 def test_pointwise_convolutions_get_a_scale_a_pixel() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(32, 16, 1), nn.Conv2d(16, 16, 1, stride=2), nn.Conv2d(16, 16, 1, padding=1)).eval()

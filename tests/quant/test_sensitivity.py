@@ -78,3 +78,36 @@ def test_a_vector_is_one_token() -> None:
     model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8))
     assert [layer.macs for layer in measured(model, torch.randn(16)).layers.values()] == [256, 128]
     qf.allocate(model, [torch.randn(16)], qf.Budget(activation_bits=5))
+
+
+def test_noise_that_a_forward_draws_is_the_same_every_time() -> None:
+    torch.manual_seed(0)
+    model, rows = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8)).eval(), torch.randn(32, 16)
+
+    def noisy(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = model(batch)
+        return made + 10 * torch.randn(made.shape)
+
+    measured = qf.measure_sensitivity(model, [rows, rows + 1], CONFIG, forward=noisy)
+    assert all(layer.error < 1e-3 for layer in measured.layers.values())  # were it not, it would be about 2
+
+
+def test_windows_and_repeated_calls_count_in_full() -> None:
+    class Windows(nn.Module):
+        """Four windows of four tokens, one layer on them and one called twice, then a convolution over two images."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.windowed, self.twice, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Conv2d(16, 8, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.windowed(x.view(-1, 4, 16)).view_as(x)
+            return self.last(self.twice(self.twice(y)).transpose(1, 2).unflatten(2, (4, 4)))
+
+    layers = measured(Windows().eval(), torch.randn(2, 16, 16)).layers
+    assert {name: layer.macs for name, layer in layers.items()} == {
+        "windowed": 2 * 16 * 256,
+        "twice": 2 * 2 * 16 * 256,
+        "last": 2 * 16 * 128,
+    }

@@ -183,6 +183,23 @@ def test_a_compiled_pair_learns_as_the_plain_one(low: nn.Module, teacher: nn.Mod
         assert torch.equal(compiled.eval()(batches[0])["maps"], plain.eval()(batches[0])["maps"])
 
 
+def test_both_draw_the_same_noise_and_the_caller_draws_as_before(
+    low: nn.Module, teacher: nn.Module, batches: list[torch.Tensor]
+) -> None:
+    def noisy(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = model(batch)["maps"]
+        return maps + 10 * torch.randn(maps.shape)
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    brief = replace(SETTINGS, trainer=replace(TRAINER, steps=2))
+    report = qf.distill(low, teacher, batches[:8], brief, val_batches=batches[8:], forward=noisy)
+    assert torch.equal(torch.rand(3), expected)
+    assert max(report.losses) < 1e-2  # independent noise alone would make it 2
+    assert min(score for _, score in report.scores) > 20
+
+
 class Score(nn.Module):
     """A net's maps, and one number of them."""
 

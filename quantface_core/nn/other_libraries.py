@@ -1,0 +1,60 @@
+"""PEFT's adapters in a model, and what PEFT, diffusers and transformers would do to low-bit layers without an error.
+
+They write a layer's `weight`, which a low-bit layer only computes: the change, or the whole model, would be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from torch import nn
+
+from ..errors import UsageError
+from .qlayer import QuantLayer
+
+_SAVING = ("diffusers", "transformers")  # PEFT's own `save_pretrained` writes the adapters alone, which is right
+
+
+def adapter_modules(model: nn.Module) -> set[nn.Module]:
+    """All modules in the adapters of PEFT's layers; not the layers that they adapt."""
+    return {part for layer in _adapted(model) for adapter in _adapters(layer) for part in adapter.modules()}
+
+
+def _adapted(model: nn.Module) -> Iterator[Any]:
+    """PEFT's layers, known by what they have: PEFT itself may not be installed."""
+    yield from (m for m in model.modules() if hasattr(m, "adapter_layer_names") and hasattr(m, "base_layer"))
+
+
+def _adapters(layer: Any) -> list[nn.Module]:
+    held = (getattr(layer, name, None) for name in layer.adapter_layer_names)
+    return [adapter for adapter in held if isinstance(adapter, nn.Module)]
+
+
+def refuse_losses(model: nn.Module) -> None:
+    """Make merging adapters into low-bit layers, and saving models that hold low-bit layers as if they were in full
+    precision, raise UsageError, in place.
+    """
+    for layer in _adapted(model):
+        if isinstance(layer.base_layer, QuantLayer):
+            layer.merge = _refuse_merge
+            if layer.merged:  # before it was quantized
+                layer.unmerge = _refuse_unmerge
+    for module in model.modules():
+        save = getattr(type(module), "save_pretrained", None)
+        known = str(getattr(save, "__module__", "")).partition(".")[0] in _SAVING
+        if known and any(isinstance(part, QuantLayer) for part in module.modules()):
+            module.save_pretrained = _refuse_to_save  # type: ignore[assignment]
+
+
+# With the parameters that callers look for; functions of a module, so that a model can still be copied and pickled.
+def _refuse_merge(safe_merge: bool = False, adapter_names: list[str] | None = None) -> NoReturn:
+    raise UsageError("an adapter cannot be merged into a low-bit layer: fuse it before quantizing, or leave it beside")
+
+
+def _refuse_unmerge() -> NoReturn:
+    raise UsageError("an adapter cannot be unmerged from a low-bit layer: unfuse it before quantizing")
+
+
+def _refuse_to_save(save_directory: Any, *_: Any, **__: Any) -> NoReturn:
+    raise UsageError("save_pretrained cannot write low-bit layers: use save_quantized, and load_quantized to load")

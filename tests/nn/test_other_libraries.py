@@ -1,0 +1,86 @@
+"""PEFT's adapters stay in full precision beside low-bit layers, and what would lose either is refused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.errors import UsageError
+from quantface_core.nn.swap import never_quantized, quant_layers, quantizable
+from tests.quant.checkpoints import CONFIG, IMAGES, autoencoder
+
+LORA = LoraConfig(r=2, target_modules=["0", "2"], init_lora_weights=False)
+ROWS = torch.randn(9, 16, generator=torch.Generator().manual_seed(0))
+
+
+def adapted() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+    inject_adapter_in_model(LORA, model, "mine")
+    return model.eval()
+
+
+def quantized() -> nn.Module:
+    model = adapted()
+    with pytest.warns(UserWarning, match=r"\(4\): 0\.lora_A\.mine is a PEFT adapter"):
+        qf.quantize(model, [ROWS], qf.QuantConfig(8, 8, rank=2))
+    return model
+
+
+def test_the_layers_that_adapters_are_on_are_quantized_and_the_adapters_never() -> None:
+    model, exact = quantized(), adapted()
+    assert list(quantizable(exact)) == ["0.base_layer", "2.base_layer"] == list(quant_layers(model))
+    assert set(never_quantized(exact).values()) == {"a PEFT adapter"}
+    with torch.no_grad():
+        assert (model(ROWS) - exact(ROWS)).norm() < 0.05 * exact(ROWS).norm()
+        for each in (model, exact):
+            for layer in (each[0], each[2]):  # type: ignore[index]
+                layer.enable_adapters(False)
+        assert (model(ROWS) - exact(ROWS)).norm() < 0.05 * exact(ROWS).norm()
+
+
+def test_adapters_are_not_merged_into_integers() -> None:
+    model = quantized()
+    for each in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with pytest.raises(UsageError, match="fuse it before quantizing"):
+            each[0].merge(safe_merge=True, adapter_names=["mine"])
+    adapted()[0].merge()  # type: ignore[index]
+
+
+def test_an_adapter_that_was_merged_before_cannot_be_taken_out_again() -> None:
+    model = adapted()
+    model[0].merge()  # type: ignore[index]
+    with pytest.warns(UserWarning, match="PEFT adapter"):
+        qf.quantize(model, [ROWS], qf.QuantConfig(8, 8, rank=2))
+    with torch.no_grad():
+        assert (model(ROWS) - adapted()(ROWS)).norm() < 0.05 * model(ROWS).norm()
+    with pytest.raises(UsageError, match="unfuse it before quantizing"):
+        model[0].unmerge()  # type: ignore[index]
+    with pytest.warns(UserWarning, match="Already unmerged"):
+        model[2].unmerge()  # type: ignore[index]
+
+
+def test_saving_as_if_in_full_precision_is_refused(tmp_path: Path) -> None:
+    model = autoencoder()
+    model.save_pretrained(tmp_path / "exact")
+    qf.quantize(model, IMAGES, CONFIG, include=["decoder"])
+    qf.save_quantized(model, tmp_path / "file")
+    for each in (model, copy.deepcopy(model), qf.load_quantized(tmp_path / "file")):
+        with pytest.raises(UsageError, match="use save_quantized"):
+            each.save_pretrained(tmp_path / "lost", safe_serialization=True)  # type: ignore[operator]
+    assert not (tmp_path / "lost").exists()
+
+
+def test_peft_saves_its_adapters_beside_low_bit_layers(tmp_path: Path) -> None:
+    model = get_peft_model(nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)), LORA).eval()
+    with pytest.warns(UserWarning, match="PEFT adapter"):
+        qf.quantize(model, [ROWS], qf.QuantConfig(8, 8, rank=2))
+    model.save_pretrained(str(tmp_path))
+    assert (tmp_path / "adapter_model.safetensors").exists()
