@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError, UsageError
 from ..types import Face, Pixels
-from .appearance import Appearance, appearance_descriptor, appearance_similarity
+from .appearance import Appearance, appearance_descriptor
 from .cuts import is_cut, thumb_of
 from .tracklet import GAP, Tracklet, box_iou
 
@@ -63,9 +63,10 @@ class Tracker:
             self._open, self._shot = [], self._shot + 1
         self._open = [t for t in self._open if frame - t.last <= _REMEMBERED]
         rows = [np.array([*face.box, *np.ravel(face.landmarks)], float) for face in faces]
+        boxes = np.array([face.box for face in faces], float).reshape(-1, 4)
         appearances = appearances or [None] * len(faces)
-        taken = self._matched(frame, rows, appearances)
-        crowded = [any(i != j and box_iou(a, b) > 0.05 for j, b in enumerate(rows)) for i, a in enumerate(rows)]
+        taken = self._matched(frame, boxes, appearances)
+        crowded = _crowded(boxes)
         for r, row in enumerate(rows):
             if r not in taken:
                 taken[r] = Tracklet(self._made, shot=self._shot)
@@ -87,14 +88,13 @@ class Tracker:
             yield self._emit()
 
     def _matched(
-        self, frame: int, rows: Sequence[NDArray[np.float64]], appearances: Sequence[Appearance | None]
+        self, frame: int, boxes: NDArray[np.float64], appearances: Sequence[Appearance | None]
     ) -> dict[int, Tracklet]:
-        """Assign faces, by position, to open tracks: greedily, surest pairs first."""
+        """Assign faces, by position in `boxes` [N, 4], to open tracks: greedily, surest pairs first."""
         pairs = [
             (sure, t, r)
             for t, track in enumerate(self._open)
-            for r, row in enumerate(rows)
-            if (sure := track.match_score(frame, row, appearances[r])) is not None
+            for r, sure in track.match_scores(frame, boxes, appearances).items()
         ]
         taken: dict[int, Tracklet] = {}
         used: set[int] = set()
@@ -108,11 +108,10 @@ class Tracker:
         """Re-identify: merge a new track into a lost one of similar appearance, before any of its frames is emitted."""
         if new.appearance is None or new.first < max(self._emitted, frame - self.delay):
             return
-        row = new.values[frame]
+        box = new.values[frame][None, :4]
         lost = [t for t in self._open if t.last < new.first - 1 and t is not new]
-        alike = [(t, appearance_similarity(t.appearance, new.appearance)) for t in lost if t.appearance is not None]
-        sure = [(t.return_score(frame, row, similarity), t) for t, similarity in alike]
-        known = [(s, -t.number, t) for s, t in sure if s is not None]
+        scores = [(t.return_scores(frame, box, [new.appearance]), t) for t in lost]
+        known = [(score[0], -t.number, t) for score, t in scores if score]
         if known:
             old = max(known, key=lambda one: one[:2])[2]
             new.number, new.first, new.hits = old.number, old.first, old.hits + new.hits
@@ -171,6 +170,13 @@ class Tracker:
         here: NDArray[np.float64] = track.values[frame]
         limit = _LARGEST_SHIFT * float(np.sqrt(np.prod(np.maximum(here[2:4], 1))))
         return here + np.clip(smoothed - here, -limit, limit), score
+
+
+def _crowded(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of a frame's faces, boxes [N, 4], overlap another one: [N]."""
+    overlaps = box_iou(boxes[:, None], boxes)
+    np.fill_diagonal(overlaps, 0)
+    return np.asarray((overlaps > 0.05).any(1))
 
 
 def smooth_tracks(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .appearance import Appearance, appearance_similarity
+from .appearance import Appearance, AppearanceLike, appearance_similarity
 
 GAP = 3
 """Frames for which a lost face is interpolated: a detector's dropouts are shorter."""
@@ -63,29 +64,48 @@ class Tracklet:
         for frame in [f for f in self.values if f < before and f != self.last]:
             del self.values[frame], self.scores[frame]
 
-    def match_score(self, frame: int, row: NDArray[np.float64], appearance: Appearance | None) -> float | None:
-        """How likely a face continues this track; None = it does not."""
-        alike = None
-        if appearance is not None and self.appearance is not None:
-            alike = appearance_similarity(self.appearance, appearance)
-        lost, expected = frame - self.last, self.expected(frame)
-        if lost <= GAP + 1:
-            overlap = max(box_iou(expected, row), box_iou(self.values[self.last], row) - 0.1)
-            if overlap < _SAME_PLACE or (alike is not None and alike < _STRANGER):
-                return None
-            return overlap + (alike or 0.0)
-        return None if alike is None else self.return_score(frame, row, alike)
+    def match_scores(
+        self, frame: int, boxes: NDArray[np.float64], appearances: Sequence[AppearanceLike | None]
+    ) -> dict[int, float]:
+        """How likely each face of a frame, boxes [N, 4], continues this track, by position; without those that do not.
 
-    def return_score(self, frame: int, row: NDArray[np.float64], alike: float) -> float | None:
-        """The same once it was lost: it must look the same (`alike`, 0 to 1) and reappear near its expected place."""
+        A similarity of appearances takes far longer than where the boxes lie, which excludes nearly all: that is first.
+        """
+        if frame - self.last > GAP + 1:
+            return self.return_scores(frame, boxes, appearances)
+        overlaps = np.maximum(box_iou(self.expected(frame), boxes), box_iou(self.values[self.last], boxes) - 0.1)
+        scores = {}
+        for i in np.flatnonzero(overlaps >= _SAME_PLACE).tolist():
+            alike = self._similarity(appearances[i])
+            if alike is None or alike >= _STRANGER:
+                scores[i] = float(overlaps[i]) + (alike or 0.0)
+        return scores
+
+    def return_scores(
+        self, frame: int, boxes: NDArray[np.float64], appearances: Sequence[AppearanceLike | None]
+    ) -> dict[int, float]:
+        """The same once it was lost: a face must reappear near its expected place and look the same."""
         expected = self.expected(frame)
-        apart = float(np.abs(row[:2] + row[2:4] / 2 - expected[:2] - expected[2:4] / 2).max())
-        reach = _REACH * float(np.sqrt(max(float(np.prod(row[2:4])), 1.0)))
-        return alike - apart / reach if alike >= _SAME_APPEARANCE and apart <= reach else None
+        apart = np.abs(boxes[:, :2] + boxes[:, 2:4] / 2 - expected[:2] - expected[2:4] / 2).max(1)
+        reach = _REACH * np.sqrt(np.maximum(np.prod(boxes[:, 2:4], axis=1), 1.0))
+        scores = {}
+        for i in np.flatnonzero(apart <= reach).tolist():
+            alike = self._similarity(appearances[i])
+            if alike is not None and alike >= _SAME_APPEARANCE:
+                scores[i] = alike - float(apart[i]) / float(reach[i])
+        return scores
+
+    def _similarity(self, appearance: AppearanceLike | None) -> float | None:
+        """None = one of the two is unknown."""
+        if appearance is None or self.appearance is None:
+            return None
+        return appearance_similarity(self.appearance, appearance)
 
 
-def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Intersection over union of two boxes [4 or more]: left, top, width, height."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:4], b[:2] + b[2:4])
-    shared = float(np.prod(np.clip(high - low, 0, None)))
-    return shared / max(float(np.prod(a[2:4]) + np.prod(b[2:4])) - shared, 1e-9)
+def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union of boxes [..., 4 or more], broadcast: left, top, width, height in the last dimension."""
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., :2] + a[..., 2:4], b[..., :2] + b[..., 2:4])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
+    union = np.prod(a[..., 2:4], axis=-1) + np.prod(b[..., 2:4], axis=-1) - shared
+    return np.asarray(shared / np.maximum(union, 1e-9))

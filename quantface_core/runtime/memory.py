@@ -13,11 +13,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt
 _KEPT = (1 << 31) - 1  # bytes
 _USUAL = 32 << 20  # bytes: what glibc's dynamic threshold would have grown to with blocks of this size
+
+_OUT_OF_MEMORY = (  # in lower case, of errors whose class does not say so
+    "out of memory",
+    "alloc_failed",  # cuBLAS and cuDNN
+    "allocation_failed",  # cuDNN 9
+)
+_OUT_OF_MAIN_MEMORY = (  # the same of the computer's own memory
+    "you tried to allocate",  # torch, with other words before it on Linux and on Windows
+    "bad_alloc",  # C++
+    "insufficient memory",  # OpenCV
+)
 
 _lock = threading.Lock()
 _keeping = _releasing = 0  # how many open contexts ask for each
@@ -77,11 +88,26 @@ def _set(library: Any, threshold: int) -> None:
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an exception, or one that caused it, says that memory ran out, on any device.
 
-    By its text, where no class says so: Apple's GPUs and CUDA's driver raise RuntimeError.
+    By its text, where no class says so: Apple's GPUs, CUDA's driver and libraries, and torch on CPUs raise
+    RuntimeError.
     """
+    return _exhausted(error) is not None
+
+
+def explain_out_of_memory(error: BaseException) -> str:
+    """Which memory ran out, by an error for which `is_out_of_memory` is true, and what to do: one line for the user."""
+    if _exhausted(error) == "GPU":
+        return "out of memory on the GPU: use device cpu or a smaller model"
+    return "out of memory: close other programs, or use a smaller photo or model (to restore, also low_memory)"
+
+
+def _exhausted(error: BaseException | None) -> Literal["GPU", "computer", None]:
+    """Whose memory ran out; None = nobody's."""
     while error is not None:
-        named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if named or "out of memory" in str(error).lower():
-            return True
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or any(known in text for known in _OUT_OF_MAIN_MEMORY):
+            return "computer"
+        if type(error).__name__ == "OutOfMemoryError" or any(known in text for known in _OUT_OF_MEMORY):
+            return "GPU"
         error = error.__cause__
-    return False
+    return None

@@ -12,7 +12,7 @@ from ..errors import QuantFaceError, UsageError
 from ..options import RestoreOptions
 from ..restorer.interface import Restorer
 from ..runtime.device import multiprocessors
-from ..runtime.memory import is_out_of_memory, kept_memory
+from ..runtime.memory import explain_out_of_memory, is_out_of_memory, kept_memory
 from ..types import Crop
 
 Progress = Callable[[int, int], None]
@@ -44,6 +44,7 @@ def restore_crops(
     if seeds is None and options.seed is not None:
         # A face's seed depends on its position, so that the noise does not depend on the batch size.
         seeds = range(options.seed, options.seed + len(crops))
+    is_freed = False  # whether memory was freed since the last batch that fitted
     while len(restored) < len(crops):
         start = len(restored)
         if progress:
@@ -52,17 +53,21 @@ def restore_crops(
             batch, settings = crops[start:], {"batch_size": batch_size}
         else:
             batch = crops[start : start + batch_size]
+        at_once = min(batch_size, len(batch))
         try:
             drawn = None if seeds is None else seeds[start : start + len(batch)]
             restored += _run(batch, restorer, drawn, settings)
-        except RuntimeError as error:
+            is_freed = False
+            continue
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            at_once = min(batch_size, len(batch))
-            if at_once == 1:
-                raise QuantFaceError(f"not enough memory on {restorer.device} for one face: use the CPU") from error
-            torch.cuda.empty_cache()
-            batch_size = at_once // 2
+            if at_once == 1 and is_freed:
+                raise QuantFaceError(f"a single face does not fit: {explain_out_of_memory(error)}") from error
+        # Only now that the error is gone: it references the feature maps. A single face is tried again, because a model
+        # drops what it has cached when memory runs out.
+        torch.cuda.empty_cache()
+        is_freed, batch_size = True, max(1, at_once // 2)
     if progress and crops:
         progress(len(crops), len(crops))
     return restored
@@ -89,4 +94,5 @@ def _run(
         raise QuantFaceError(
             "the model's output for a face is not finite: use precision float32, or download the model again"
         )
-    return list((outputs.permute(0, 2, 3, 1).cpu().numpy() + 1) / 2)
+    # An array each: one for all would stay in memory until its last face is composed.
+    return [(output.numpy() + 1) / 2 for output in outputs.permute(0, 2, 3, 1).cpu()]

@@ -78,10 +78,13 @@ class Composer:
         after = average_crops({offset: crop.after for offset, crop in crops.items()}, here.links)
         change = share[..., None] * (after - here.before)
         noise = sum(weight * crop.fade * crop.noise for weight, crop in known)
+        blocks = sum(weight * crop.fade * crop.blocks for weight, crop in known)
         automatic = self._options.strength == "auto"
-        fine_detail = (
-            FineDetail(here.before, kept_detail(here.before, here.before + change), noise) if automatic else None
-        )
+        fine_detail = None
+        if automatic:
+            # Blocks have nothing to keep; by their share in time they fade with the face instead of switching.
+            keep = (1 - blocks) * kept_detail(here.before, here.before + change)
+            fine_detail = FineDetail(here.before, keep, noise)
         if sum(crop.gray for crop in crops.values()) * 2 > len(crops):
             change = to_gray(change)
         return change, fine_detail, measure_strength(after - here.before, share, self._mask)

@@ -128,18 +128,19 @@ class FilmRestorer:
             after = match_color(after, before, self._options.color)
             share, fine_detail = blended(before, after, self._options.strength)
             applied_strength = measure_strength(after - before, share, self._mask)
-            noise = measure_damage(fine_detail, base, self._mask, place).noise if fine_detail else 0.0
+            damage = measure_damage(fine_detail, base, self._mask, place) if fine_detail else None
+            noise, blocks = (damage.noise, damage.blocks) if damage else (0.0, False)
             fade = pending.fades[track]
             links = pending.steadied.links.get(track, {})
             pending.restored[track] = RestoredCrop(
-                face, place, fade, before, after, share, applied_strength, noise, is_gray(before), links
+                face, place, fade, before, after, share, applied_strength, noise, blocks, is_gray(before), links
             )
 
     def _transforms(self, pending: PendingFrame) -> dict[int, Matrix]:
         """By track: maps from the frame's pixels, which may not be square, to the crops of the faces to restore."""
         if pending.frame is None or not any(pending.fades.values()):
             return {}
-        height, width = pending.frame.rgb().shape[:2]
+        width, height = pending.frame.size
         square = resizing(width, height, square_width(width, self._aspect), height)
         transforms = {}
         for track, face in pending.tracked:

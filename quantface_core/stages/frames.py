@@ -56,6 +56,7 @@ class RestoredCrop:
     share: Plane  # [S, S], of the change to apply
     applied_strength: float  # of its change without the temporal average, 0 to 1
     noise: float  # of detail finer than the crop
+    blocks: bool  # whether that detail is nothing but the edges of repeated pixels
     gray: bool  # whether it is black and white
     links: dict[int, Link]  # to the same face in neighbouring frames, by distance in frames
 

@@ -8,7 +8,16 @@ import cv2
 import numpy as np
 
 from ..errors import ImageError, UsageError
-from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing, whole_transform
+from ..faces.align import (
+    Matrix,
+    compose,
+    extract,
+    face_transform,
+    invert,
+    magnification,
+    resizing,
+    whole_transform,
+)
 from ..faces.aligned import is_about_square
 from ..faces.blend import blend
 from ..faces.color import is_gray, match_color, to_gray
@@ -21,6 +30,8 @@ from ..types import Crop, Face, Pixels, Plane, Restoration, RestoredFace
 from .batches import Progress, restore_crops
 from .outcome import is_unchanged, measure_strength
 
+_NO_CROP = np.zeros((0, 0, 3), np.float32)
+
 
 def restore_photo(
     pixels: Pixels,
@@ -29,13 +40,16 @@ def restore_photo(
     options: RestoreOptions | None = None,
     progress: Progress | None = None,
     background: Pixels | None = None,
+    *,
+    keep_crops: bool = True,
 ) -> Restoration:
     """Restore the given faces of an RGB photo [H, W, 3], uint8 or uint16.
 
     `faces` come from a detector or from the user; the options choose among them. A photo without faces is returned
     unchanged, upscaled if requested; so are faces that lie wholly outside it or cannot be aligned. `background` is the
     same photo enlarged by other means (same dtype, upscale 1), onto which the faces are pasted instead of our own
-    enlargement. Raises ImageError, UsageError, ModelError, and as `restore_crops` does.
+    enlargement. Without `keep_crops` the result's faces have none, which saves memory in a crowd. Raises ImageError,
+    UsageError, ModelError, and as `restore_crops` does.
     """
     options = options or RestoreOptions()
     check_options(options)
@@ -47,15 +61,20 @@ def restore_photo(
     ordered = sort_faces(faces, options)
     transforms = {i: face_transform(ordered[i], size) for i in select_faces(ordered, options, width, height)}
     mask = face_mask(size, options.feather)
-    return _restore(pixels, restorer, ordered, transforms, mask, options, progress, background)
+    return _restore(pixels, restorer, ordered, transforms, mask, options, progress, background, keep_crops)
 
 
 def restore_aligned(
-    pixels: Pixels, restorer: Restorer, options: RestoreOptions | None = None, progress: Progress | None = None
+    pixels: Pixels,
+    restorer: Restorer,
+    options: RestoreOptions | None = None,
+    progress: Progress | None = None,
+    *,
+    keep_crops: bool = True,
 ) -> Restoration:
     """Restore an RGB image [H, W, 3], uint8 or uint16, that is one about square aligned crop; any pixel may change.
 
-    Raises as `restore_photo` does, and ImageError when the image is not about square.
+    `keep_crops` is as for `restore_photo`. Raises as it does, and ImageError when the image is not about square.
     """
     options = options or RestoreOptions()
     check_options(options)
@@ -66,7 +85,8 @@ def restore_aligned(
     size = restorer.image_size
     mask = np.ones((size, size), np.float32)
     whole = Face((0.0, 0.0, float(width), float(height)), (), 1.0)
-    return _restore(pixels, restorer, (whole,), {0: whole_transform(width, height, size)}, mask, options, progress)
+    transforms = {0: whole_transform(width, height, size)}
+    return _restore(pixels, restorer, (whole,), transforms, mask, options, progress, None, keep_crops)
 
 
 def _check_pixels(pixels: Pixels) -> None:
@@ -93,22 +113,27 @@ def _restore(
     mask: Plane,
     options: RestoreOptions,
     progress: Progress | None,
-    background: Pixels | None = None,
+    background: Pixels | None,
+    keep_crops: bool,
 ) -> Restoration:
     """Restore those of the faces that have a transform to their crop, by position."""
     crops = [extract(pixels, transform, len(mask)) for transform in transforms.values()]
     outputs = restore_crops(crops, restorer, options, progress)
+    crops.reverse()  # so that each can be popped: in a crowd they would take gigabytes beside what is pasted
+    outputs.reverse()
     base = enlarged(pixels, options.upscale) if background is None else background
     enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
     restored, patches = [], []
-    for (position, transform), crop, output in zip(transforms.items(), crops, outputs, strict=True):
+    for position, transform in transforms.items():
+        crop, output = crops.pop(), outputs.pop()
         place = compose(enlarge, invert(transform))
         # A background has details of its own; the change is relative to those, not to the photo's.
         before = crop if background is None else extract(base, invert(place), len(mask))
         after = match_color(output, crop, options.color)
         patch, applied_strength, removed = _patch(before, after, base, place, mask, options.strength)
         patches.append(patch)
-        restored.append(RestoredFace(position, crop, np.clip(after, 0, 1), applied_strength, removed))
+        kept = (crop, np.clip(after, 0, 1)) if keep_crops else (_NO_CROP, _NO_CROP)
+        restored.append(RestoredFace(position, *kept, applied_strength, removed))
     result, changed = paste(base, patches)
     return Restoration(result, changed, faces, tuple(restored))
 
@@ -123,6 +148,8 @@ def _patch(
     applied_strength, removed = measure_strength(change, share, mask), fine_detail.damage if fine_detail else ""
     if fine_detail and is_unchanged(applied_strength, removed):
         share, applied_strength, fine_detail = np.zeros_like(share), 0.0, None  # unchanged, bit for bit
+    if magnification(place) <= 1:
+        fine_detail = None  # the photo has none, and a crop less is kept in memory
     change = to_gray(change) if is_gray(before) else change
     return Patch(change * share[..., None], mask, place, fine_detail), applied_strength, removed
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,13 +51,16 @@ def steadying_reach(smoothing: float) -> int:
 class RGBFrame(Protocol):
     """The interface that the stages need of a frame."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels as stored, without converting anything."""
+
     def rgb(self) -> Pixels:
         """[H, W, 3], uint8 or uint16, as stored; may be converted at every call, and must not be modified."""
 
 
 @dataclass
 class _Waiting:
-    frame: RGBFrame | None
     fades: Mapping[int, float]
     views: dict[int, View]  # by track
 
@@ -78,7 +82,7 @@ class Steadier:
 
         A face with a transform but no fade only serves as a neighbour of others.
         """
-        self._window.append(_Waiting(frame, fades, self._views(frame, transforms)))
+        self._window.append(_Waiting(fades, self._views(frame, transforms)))
         if len(self._window) - self._next > self.delay:
             yield self._emit()
 
@@ -109,7 +113,7 @@ class Steadier:
             links[track] = links_of(near, self._sigma)
             if links[track]:
                 averages.append((here.views[track], fade, average_film(near, links[track])))
-        steadied = Steadied(self._pieces(here.frame, averages), links)
+        steadied = Steadied(self._pieces(averages), links)
         self._next += 1
         if self._next > self.delay:
             self._window.popleft()
@@ -127,12 +131,14 @@ class Steadier:
                 near[offset] = self._window[position].views[track]
         return near
 
-    def _pieces(
-        self, frame: RGBFrame | None, averages: Sequence[tuple[View, float, NDArray[np.float32]]]
-    ) -> tuple[_Piece, ...]:
-        if frame is None or not averages:
+    def _pieces(self, averages: Sequence[tuple[View, float, NDArray[np.float32]]]) -> tuple[_Piece, ...]:
+        if not averages:
             return ()
-        pixels = frame.rgb().copy()
+        views = [view for view, _, _ in averages]
+        whole = reduce(Area.union, (view.area for view in views))
+        pixels = np.empty((whole.bottom, whole.right, 3), views[0].pixels.dtype)  # of the frame, only the views
+        for view in views:
+            pixels[view.area.pixels] = view.pixels
         # Smaller faces last: a face's own track follows it more closely than a larger detection that contains it.
         averages = sorted(averages, key=lambda one: -one[0].pixels.size)
         for view, fade, average in averages:

@@ -37,3 +37,4 @@ def test_a_batch_is_from_minus_one_to_one() -> None:
     assert batch.shape == (2, 3, 4, 4)
     assert batch.dtype == torch.float32
     assert (float(batch.min()), float(batch.max())) == (-1.0, 1.0)
+    assert batch.is_contiguous(memory_format=torch.channels_last)

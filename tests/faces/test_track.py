@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from quantface_core.errors import UsageError
+from quantface_core.faces import tracklet
 from quantface_core.faces.boxes import face_in_box
 from quantface_core.faces.track import Tracker, smooth_tracks
 from quantface_core.types import Face
@@ -147,3 +148,19 @@ def test_pictures_show_cuts() -> None:
     apart = _landmarks(smooth_tracks(frames, 2.0, [dark] * 6 + [light] * 6))
     np.testing.assert_allclose(apart, _landmarks([tuple(f) for f in frames]), atol=1e-6)
     assert not np.allclose(_landmarks(smooth_tracks(frames, 2.0)), apart)
+
+
+def test_only_faces_close_enough_are_compared_by_appearance(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, plain = [], tracklet.appearance_similarity
+    monkeypatch.setattr(tracklet, "appearance_similarity", lambda *two: compared.append(two) or plain(*two))
+    tracker, faces = Tracker(0.0), [_at(200.0 * i) for i in range(10)]
+    looks = list(np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), dtype=np.uint8))
+    for _ in range(3):
+        (tracked,) = tracker.update(faces, looks)
+    assert [one.track for one in tracked] == list(range(10))
+    assert len(compared) == 20  # each with its own, in the second frame and the third
+
+
+def test_boxes_are_compared_pair_by_pair() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [5, 0, 10, 10], [50, 50, 4, 4]])
+    np.testing.assert_allclose(tracklet.box_iou(boxes[:, None], boxes), [[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]])

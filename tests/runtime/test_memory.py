@@ -11,7 +11,7 @@ import torch
 from quantface_core import QuantConfig, quantize
 from quantface_core.quant.fisher import output_fisher
 from quantface_core.runtime import memory
-from quantface_core.runtime.memory import is_out_of_memory, kept_memory, released_memory
+from quantface_core.runtime.memory import explain_out_of_memory, is_out_of_memory, kept_memory, released_memory
 
 STATUS = Path("/proc/self/status")
 
@@ -82,6 +82,15 @@ class OutOfMemoryError(RuntimeError):
         OutOfMemoryError("no room"),
         RuntimeError("MPS backend Out of Memory"),
         ValueError("out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+            "tried to allocate 1125899906842624 bytes. Error code 12 (Cannot allocate memory)"
+        ),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1125899906842624 bytes."),
+        RuntimeError("std::bad_alloc"),
     ],
 )
 def test_running_out_of_memory_is_told_from_other_errors(error: Exception) -> None:
@@ -91,6 +100,19 @@ def test_running_out_of_memory_is_told_from_other_errors(error: Exception) -> No
     assert is_out_of_memory(error)
     assert is_out_of_memory(caused)
     assert not is_out_of_memory(None)
+
+
+def test_torch_on_the_cpu_runs_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    assert is_out_of_memory(caught.value)
+
+
+def test_the_advice_is_for_the_memory_that_ran_out() -> None:
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")):
+        assert "close other programs" in explain_out_of_memory(error)
+    for error in (OutOfMemoryError("no room"), RuntimeError("MPS backend out of memory")):
+        assert "use device cpu" in explain_out_of_memory(error)
 
 
 def test_an_error_passes_through() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,26 @@ def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
     assert np.allclose(restored, crops)
 
 
+def test_a_single_face_is_tried_again_once_memory_is_freed(tiny: OneStepRestorer) -> None:
+    """Models drop their graphs when memory runs out, and the error's feature maps are gone by then."""
+    maps: list[weakref.ref[torch.Tensor]] = []
+
+    class Cached(torch.nn.Module):
+        image_size, device = tiny.image_size, tiny.device
+
+        def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
+            assert not any(freed() is not None for freed in maps)
+            made = images.clone()
+            maps.append(weakref.ref(made))
+            if len(maps) % 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return images
+
+    crops = [np.full((64, 64, 3), i / 8, np.float32) for i in range(2)]
+    assert np.allclose(restore_crops(crops, Cached(), RestoreOptions(batch_size=1)), crops)
+    assert len(maps) == 4
+
+
 @pytest.mark.parametrize(
     ("device", "multiprocessors", "size", "batch"),
     [("cpu", 1, 256, 4), ("cpu", 1, 512, 1), ("cuda", 132, 512, 4), ("cuda", 28, 512, 1), ("cuda", 28, 256, 4)],
@@ -46,8 +68,23 @@ def test_no_memory_for_one_face_says_what_to_do(tiny: OneStepRestorer) -> None:
         def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(QuantFaceError, match="not enough memory on cpu for one face"):
+    with pytest.raises(QuantFaceError, match="a single face does not fit: out of memory on the GPU: use device cpu"):
         restore_crops([np.zeros((64, 64, 3), np.float32)] * 3, Full(), RestoreOptions())
+
+
+def test_the_computer_s_own_memory_too_halves_the_batch_and_is_told_from_a_gpu_s(tiny: OneStepRestorer) -> None:
+    sizes = []
+
+    class Huge(torch.nn.Module):
+        image_size, device = tiny.image_size, tiny.device
+
+        def forward(self, images: torch.Tensor, seeds: object) -> torch.Tensor:
+            sizes.append(len(images))
+            return torch.empty(1 << 50)
+
+    with pytest.raises(QuantFaceError, match="a single face does not fit: out of memory: close other programs"):
+        restore_crops([np.zeros((64, 64, 3), np.float32)] * 4, Huge(), RestoreOptions(batch_size=4))
+    assert sizes[:3] == [4, 2, 1]
 
 
 def test_other_errors_come_through(tiny: OneStepRestorer) -> None:

@@ -177,3 +177,13 @@ def test_aligned_restores_everything_at_any_size(mini: OneStepRestorer, test_fac
     assert [face.position for face in small.restored] == [0]
     with pytest.raises(ImageError, match="an aligned face is square"):
         restore_aligned(np.ascontiguousarray(face[:128]), mini)
+
+
+def test_without_its_crops_the_result_is_the_same(
+    astronaut: np.ndarray, restored: Restoration, mini: OneStepRestorer, faces: tuple[Face, ...]
+) -> None:
+    plain = restore_photo(astronaut, mini, faces, FULL, keep_crops=False)
+    assert np.array_equal(plain.pixels, restored.pixels)
+    assert [face.applied_strength for face in plain.restored] == [face.applied_strength for face in restored.restored]
+    assert all(face.crop.shape == face.restored_crop.shape == (0, 0, 3) for face in plain.restored)
+    assert all(face.crop.shape == (mini.image_size, mini.image_size, 3) for face in restored.restored)
