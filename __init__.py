@@ -9,7 +9,9 @@ __all__ = ["WEB_DIRECTORY"]
 
 # Imported by the nodes only when they run. Checked here, so that ComfyUI reports what is missing at start-up, as a
 # failed import of this pack, and not in the middle of a workflow.
-_NEEDED = ("cv2", "diffusers", "filelock", "huggingface_hub", "peft", "pulp", "safetensors", "tqdm")
+_NEEDED = ["cv2", "diffusers", "filelock", "huggingface_hub", "peft", "pulp", "safetensors", "tqdm"]
+if sys.version_info < (3, 11):
+    _NEEDED.append("tomli")
 
 # Test runners import this file too, without ComfyUI and outside a package.
 if __package__ and importlib.util.find_spec("comfy_api"):

@@ -1,4 +1,4 @@
-"""The nodes ComfyUI shows: thin, one file each; what they do is in `quantface_core`."""
+"""The nodes of the ComfyUI pack, one thin file each; the work is done in `quantface_core`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .save import SaveModel
 
 
 class QuantFaceExtension(ComfyExtension):
-    """What ComfyUI asks for the nodes."""
+    """The extension object from which ComfyUI gets the nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -11,7 +11,9 @@ from comfy_api.latest import io
 
 from . import host, previews
 from .faces import FacesNode, face_inputs, face_source
-from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
+from .fr_model import FRModel
+from .host import FRModelSocket, FRPlanSocket, advanced
+from .memory import memory_given_back
 from .pictures import from_chart
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ..quantface_core.types import RestorerQuantConfig, Sensitivity
 
 METRICS = ["ms_ssim", "ssim", "psnr", "lpips", "dists"]
-# A model's last measurement, and of what: another budget needs none.
+# The last measurement of each model and what it was made from: a new budget needs no new one.
 _last: WeakKeyDictionary[FRModel, tuple[str, Sensitivity]] = WeakKeyDictionary()
 
 
@@ -70,7 +72,7 @@ class AllocateBits(FacesNode):
             _limits(limits or "")
         except UsageError as error:
             return str(error)
-        return True  # the folder is looked at first when it runs: the host marks every input that is named here
+        return True  # the folder is checked when the node runs: the host marks every input named here
 
     @classmethod
     def execute(
@@ -108,14 +110,14 @@ class AllocateBits(FacesNode):
 
 
 def _sensitivity(fr_model: FRModel, source: FaceSource, settings: RestorerQuantConfig, metric: str) -> Sensitivity:
-    """The model's last measurement when it was of the same, else a new one."""
+    """The model's last measurement if it was made from the same faces and settings, else a new one."""
     from ..quantface_core.pipelines.allocate import MeasureRequest, measure
     from ..quantface_core.pipelines.faces import load_faces
     from ..quantface_core.pipelines.models import LoadedModel
     from ..quantface_core.pipelines.quantize import images_sha256
 
     callbacks = host.Progress().callbacks({"calibrate": (0, 0.1), "measure": (0.1, 1)})
-    with torch.inference_mode(False), host.memory_given_back():
+    with torch.inference_mode(False), memory_given_back():
         images = load_faces(source, fr_model.restorer.image_size, callbacks)
         asked = repr((images_sha256(images), metric, settings))
         known, sensitivity = _last.get(fr_model, ("", None))
@@ -127,7 +129,7 @@ def _sensitivity(fr_model: FRModel, source: FaceSource, settings: RestorerQuantC
 
 
 def _limits(text: str) -> dict[str, tuple[int, int]]:
-    """`vae.decoder=5-8`, one a line, -> {module: (least, most)}. Raises UsageError."""
+    """Parse lines such as `vae.decoder=5-8` into {module: (minimum, maximum)}. Raises UsageError."""
     from ..quantface_core.errors import UsageError
     from ..quantface_core.quant.budgets import parse_limit
 

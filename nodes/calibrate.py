@@ -11,7 +11,9 @@ from comfy_api.latest import io
 from ..quantface_core.types import BRANCHES, ROUNDINGS
 from . import host, previews
 from .faces import FacesNode, face_inputs, face_source
-from .host import FRModel, FRModelSocket, FRPlanSocket, advanced
+from .fr_model import FRModel
+from .host import FRModelSocket, FRPlanSocket, advanced
+from .memory import memory_given_back
 from .pictures import from_chart
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class CalibrateAndBalance(FacesNode):
             display_name="Calibrate & Balance",
             description="Turns a full-precision face restorer into a 3- to 8-bit integer model.",
             search_aliases=["quantize", "compress", "calibrate", "w4a4", "quantface"],
-            has_intermediate_output=True,  # its chart is shown where nothing had to be computed again, too
+            has_intermediate_output=True,  # show its chart also when its result was cached
             inputs=[
                 FRModelSocket.Input("fr_model", tooltip="A full-precision model."),
                 *face_inputs(16),
@@ -80,7 +82,7 @@ class CalibrateAndBalance(FacesNode):
             *Bits.parse(bits), rank=rank, seed=seed, rounding=rounding, branch=branch, parts=parts
         )
         source = face_source(**given)
-        with torch.inference_mode(False), host.memory_given_back():
+        with torch.inference_mode(False), memory_given_back():
             model = LoadedModel(f"fr_model: {fr_model.name}", copy.deepcopy(fr_model.ready()), fr_model.notes)
             callbacks = host.Progress().callbacks({"calibrate": (0, 0.2), "quantize": (0.2, 1)})
             result = quantize(QuantizeRequest(model, source, settings, plan), callbacks)

@@ -9,9 +9,11 @@ from comfy_api.latest import io
 
 from . import host, previews
 from .faces import FacesNode, face_inputs, face_source
-from .host import FRModel, FRModelSocket
+from .fr_model import FRModel
+from .host import FRModelSocket
+from .memory import memory_given_back
 
-_SMALLEST = 161  # pixels, of MS-SSIM
+_SMALLEST = 161  # pixels, the smallest side for MS-SSIM
 
 
 class CompareModels(FacesNode):
@@ -48,7 +50,7 @@ class CompareModels(FacesNode):
         made: dict[FRModel, list[torch.Tensor]] = {first: [], second: []}
         for model, pictures in made.items():
             restorer = model.ready()
-            with callbacks.cancellable(restorer), host.memory_given_back():
+            with callbacks.cancellable(restorer), memory_given_back():
                 for face in faces.split(1):
                     own = _resized(face, restorer.image_size).to(restorer.device)
                     pictures.append((_resized(restorer(own).float().cpu(), size) / 2 + 0.5).clamp(0, 1))
@@ -68,7 +70,7 @@ class CompareModels(FacesNode):
 
 
 def _resized(pictures: torch.Tensor, size: int) -> torch.Tensor:
-    """[N, 3, S, S] at another size: of two models one may have smaller pictures."""
+    """Resize images [N, 3, S, S]: the two models' sizes may differ."""
     if pictures.shape[-1] == size:
         return pictures
     return torch.nn.functional.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True)

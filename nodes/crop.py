@@ -1,4 +1,4 @@
-"""Crop Faces: the first of the pair for graphs that treat faces by other means."""
+"""Crop Faces: the first of two nodes for processing faces with other nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .face_detection import (
     mark_inputs,
 )
 from .host import CropsSocket
-from .pictures import as_masks, as_pictures, stacked, to_pixels
+from .pictures import as_pictures, stacked, to_pixels
 from .report import Report
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FaceCrops:
-    """The value of a FACE_CROPS socket: which faces of which pictures were cut out."""
+    """The value of a FACE_CROPS socket: the faces that were cut out, by image."""
 
-    image: torch.Tensor  # [N, H, W, C], as it was given
-    faces: FacesByImage  # of each picture, in the order of the crops
+    image: torch.Tensor  # [N, H, W, C], the input
+    faces: FacesByImage  # by image, in the order of the crops
 
     @property
     def count(self) -> int:
@@ -96,9 +96,9 @@ class CropFaces(io.ComfyNode):
 
         host.require_valid(check_positions(positions))
         options = RestoreOptions(**chosen(faces, positions, order, min_confidence, min_size))
-        pictures, marks, report = as_pictures(image), as_masks(face_mask), Report("cropped")
-        found = detect_faces(pictures, marks, boxes, host.Progress(), report.note)
-        report.note(check_choice(found, options, boxes, marks))
+        pictures, report = as_pictures(image), Report("cropped")
+        found = detect_faces(pictures, face_mask, boxes, host.Progress(), report.note)
+        report.note(check_choice(found, options, boxes, face_mask))
         taken: FacesByImage = []
         crops: list[NDArray[np.float32]] = []
         tracked = smooth_tracks(found, smoothing, (to_pixels(frame) for frame in pictures))
@@ -111,8 +111,8 @@ class CropFaces(io.ComfyNode):
             taken.append(tuple(ordered[number] for number in numbers))
             pixels = to_pixels(frame)
             crops += [extract(pixels, face_transform(face, size), size) for face in taken[-1]]
-        # What goes to Paste Faces has a black stand-in where there is no face, which it ignores: the host would leave
-        # out, without a word, every node behind an output that has no value, and with Paste Faces the picture.
+        # Without a face, Paste Faces gets a black placeholder, which it ignores: for an output without a value the host
+        # would silently skip every node downstream, Paste Faces and its image included.
         cut = stacked(crops) if crops else torch.zeros(1, size, size, 3)
         masks = torch.from_numpy(soft_mask(size)).repeat(len(crops), 1, 1) if crops else torch.zeros(1, size, size)
         return io.NodeOutput(

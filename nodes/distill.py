@@ -11,14 +11,16 @@ from comfy_api.latest import io
 from ..quantface_core.types import DISTILL_MODES
 from . import host
 from .faces import FacesNode, face_inputs, face_source
-from .host import FRModel, FRModelSocket, advanced
+from .fr_model import FRModel, load_together
+from .host import FRModelSocket, advanced
+from .memory import memory_given_back
 from .pictures import from_chart
 
 if TYPE_CHECKING:
     from ..quantface_core.pipelines.distill import DistillResult
     from ..quantface_core.types import DistillMode
 
-_VALIDATIONS = 8  # in a run
+_VALIDATIONS = 8  # per run
 
 
 class QDLoRADistill(FacesNode):
@@ -91,9 +93,9 @@ class QDLoRADistill(FacesNode):
             warmup=min(20, steps // 10), validate_every=every, save_every=every,
         )  # fmt: skip
         callbacks = host.Progress().callbacks()
-        with torch.inference_mode(False), host.memory_given_back():
-            host.load_together(fr_model, teacher)
-            # What is trained is float32, whatever the model computes in otherwise.
+        with torch.inference_mode(False), memory_given_back():
+            load_together(fr_model, teacher)
+            # Training is in float32, whatever dtype the model otherwise computes in.
             learner = LoadedModel(fr_model.name, copy.deepcopy(fr_model.restorer).float(), fr_model.notes)
             images = load_faces(face_source(**given), learner.restorer.image_size, callbacks)
             request = DistillRequest(

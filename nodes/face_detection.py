@@ -1,4 +1,4 @@
-"""Which faces a picture has, and which of them are wanted: the inputs, and what becomes of them."""
+"""Detect the faces of images and select among them: the nodes' inputs and what they do."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from comfy_api.latest import io
 from ..quantface_core.options import FACE_CHOICES, FACE_ORDERS, RestoreOptions, parse_positions
 from . import host
 from .host import BoxesSocket, advanced, with_options
-from .pictures import boxes_of_frame, of_frame, to_pixels
+from .pictures import as_face_masks, boxes_of_frame, of_frame, to_pixels
 
 if TYPE_CHECKING:
     from ..quantface_core.types import Face
 
-FacesByImage = list[tuple["Face", ...]]  # by picture
+FacesByImage = list[tuple["Face", ...]]  # by image
 
 
 def choice_inputs() -> list[io.Input]:
-    """The inputs that choose among the faces."""
+    """The inputs that select faces."""
     return [
         io.Combo.Input("faces", options=[*FACE_CHOICES, "positions"], default=RestoreOptions.faces,
                        tooltip="Which faces to use."),
@@ -31,7 +31,7 @@ def choice_inputs() -> list[io.Input]:
 
 
 def limit_inputs() -> list[io.Input]:
-    """The inputs that leave doubtful and small faces out."""
+    """The inputs that exclude uncertain and small faces."""
     return [
         advanced(io.Float.Input("min_confidence", default=RestoreOptions.min_confidence, min=0.0, max=1.0, step=0.05,
                                 tooltip="Ignore faces the detector is less sure of.")),
@@ -40,19 +40,19 @@ def limit_inputs() -> list[io.Input]:
 
 
 def mark_inputs() -> list[io.Input]:
-    """The inputs that take the detector's place."""
+    """The inputs that replace the detector."""
     boxes = BoxesSocket.Input("boxes", optional=True,
                               tooltip="Instead of the detector: bounding boxes of the faces, or SEGS.")  # fmt: skip
     return [
         io.Mask.Input(
             "face_mask", optional=True, tooltip="Instead of the detector: each separate white area is a face."
         ),
-        with_options(boxes, forceInput=True),  # newer hosts have a widget for boxes, which makes them by hand
+        with_options(boxes, forceInput=True),  # newer hosts would show a widget for drawing boxes by hand
     ]
 
 
 def check_positions(positions: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what is wrong. None at all are no harm while other faces are asked for."""
+    """For `validate_inputs`: True, or an error message. Empty positions are accepted: `faces` may not use them."""
     from ..quantface_core.errors import UsageError
 
     try:
@@ -64,7 +64,7 @@ def check_positions(positions: str | None) -> bool | str:
 
 
 def chosen(faces: str, positions: str, order: str, min_confidence: float, min_size: int) -> dict[str, Any]:
-    """What those inputs say, as fields of RestoreOptions. Raises UsageError."""
+    """The values of those inputs, as fields of RestoreOptions. Raises UsageError."""
     named = parse_positions(positions) if faces == "positions" else faces
     return {"faces": named, "order": order, "min_confidence": min_confidence, "min_size": min_size}
 
@@ -77,11 +77,11 @@ def detect_faces(
     notify: Callable[[str], None],
     dark: Sequence[bool] = (),
 ) -> FacesByImage:
-    """The faces of pictures [N, H, W, 3]; none is looked for where `dark` says that none is wanted.
+    """Detect the faces of images [N, H, W, 3], except of those that are `dark`.
 
-    `notify` is given a line about boxes that lie outside. Raises UsageError, ImageError.
+    `notify` receives a line about boxes outside the image. Raises UsageError, ImageError.
     """
-    find = _finder(face_mask, boxes, len(image), notify)
+    find = _finder(as_face_masks(face_mask, len(image)), boxes, len(image), notify)
     found: FacesByImage = []
     for index, frame in enumerate(image):
         progress(index, len(image))
@@ -93,7 +93,7 @@ def detect_faces(
 def _finder(
     face_mask: torch.Tensor | None, boxes: Any, frames: int, notify: Callable[[str], None]
 ) -> Callable[[int, torch.Tensor], tuple[Face, ...]]:
-    """What finds the faces of a picture (index, frame): the user's boxes, the user's mask, or the detector."""
+    """Return the function (index, frame) -> faces: the user's boxes, the user's masks, or the detector."""
     from ..quantface_core import FaceDetector, detector_path
     from ..quantface_core.faces.boxes import boxes_in_mask
 
@@ -106,8 +106,8 @@ def _finder(
         height, width = pixels.shape[:2]
         given = [] if boxes is None else boxes_of_frame(boxes, index, frames, (width, height))
         outside = [b for b in given if b[0] >= width or b[1] >= height or b[0] + b[2] <= 0 or b[1] + b[3] <= 0]
-        if outside:  # as a tracker's are, whose face has left the picture
-            notify(f"picture {index}: {len(outside)} of {len(given)} boxes lie outside it")
+        if outside:  # such as a tracker's, once its face has left the frame
+            notify(f"image {index}: {len(outside)} of {len(given)} boxes lie outside it")
             given = [box for box in given if box not in outside]
         if face_mask is not None:
             area = of_frame(face_mask, index).cpu()
@@ -119,9 +119,9 @@ def _finder(
 
 
 def check_choice(found: FacesByImage, options: RestoreOptions, boxes: Any, face_mask: torch.Tensor | None) -> str:
-    """What to tell of a choice of faces that misses some or all; empty where it finds what it asks for.
+    """A note on a selection that misses some or all faces; empty if it finds what it asks for.
 
-    Raises UsageError when there are faces, and positions name none of them in any picture.
+    Raises UsageError when there are faces but positions name none of them in any image.
     """
     from ..quantface_core.errors import UsageError
     from ..quantface_core.faces.select import sort_faces

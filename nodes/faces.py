@@ -1,4 +1,4 @@
-"""The faces that a model is calibrated, measured, trained and compared on: the inputs of four nodes, and their base."""
+"""Faces on which a model is calibrated, measured, trained and compared: the inputs of four nodes, and their base."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BUNDLED = 32  # degradations of the bundled portrait, at most
 
 
 def face_inputs(count: int) -> list[io.Input]:
-    """The inputs that name faces: the arguments of `face_source`, and the default of its `count`."""
+    """The inputs that supply faces, which are the arguments of `face_source`; `count` is its input's default."""
     return [
         io.Image.Input("faces", optional=True,
                        tooltip="Aligned faces, clean ones if degrade is on; or name a folder."),
@@ -47,14 +47,14 @@ class FacesNode(io.ComfyNode):
 
 
 def _validate(folder: str | None) -> bool | str:
-    """True, or what is wrong. What another node gives is None before that node ran."""
+    """True, or an error message. A linked value is None until its node has run."""
     if folder and folder.strip() and not host.input_folder(folder.strip()).is_dir():
         return f"folder {folder.strip()!r}: no such folder, neither as a path nor in ComfyUI's input folder"
     return True
 
 
 def _fingerprint(folder: str | None) -> str:
-    """What a folder holds, by names, sizes and times: its pictures may change between runs."""
+    """A folder's contents, by names, sizes and times: its images may change between runs."""
     if not folder or not folder.strip():
         return ""
     files = sorted(path for path in host.input_folder(folder.strip()).glob("*") if path.is_file())
@@ -64,11 +64,11 @@ def _fingerprint(folder: str | None) -> str:
 def face_source(
     folder: str, count: int, find_faces: bool, degrade: bool, faces: torch.Tensor | None = None
 ) -> FaceSource:
-    """What those inputs name. Raises UsageError, ImageError."""
+    """The source of faces that those inputs describe. Raises UsageError, ImageError."""
     from ..quantface_core.pipelines.faces import FaceSource
 
     if faces is not None:
-        pictures = ((f"picture {index}", to_pixels(frame)) for index, frame in enumerate(as_pictures(faces)))
+        pictures = ((f"image {index}", to_pixels(frame)) for index, frame in enumerate(as_pictures(faces)))
         return FaceSource(count, pictures=pictures, find_faces=find_faces, degrade=degrade)
     host.require_valid(_validate(folder))
     if not folder.strip():

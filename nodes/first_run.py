@@ -1,4 +1,4 @@
-"""What the templates open on: a portrait and a clip of it, put into the host's input folder before the first Run."""
+"""The templates' example files: a portrait and a clip of it, copied into the host's input folder at start-up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import host
 
 
 def offer_examples() -> None:
-    """Copy what is not there yet. A file of that name is left as it is; a folder that cannot be written, too."""
+    """Copy the files that are missing. An existing file is kept; a folder that cannot be written is logged."""
     from ..quantface_core.bundled import DEMO_CLIP, DEMO_PHOTO
     from ..quantface_core.errors import QuantFaceError
     from ..quantface_core.io.atomic import atomic_path

@@ -1,17 +1,15 @@
-"""ComfyUI's side: folders, devices, memory, progress. The only file that knows them.
+"""The interface to ComfyUI: folders, devices, memory, progress. No other file knows the host.
 
-Its names are looked up when they are used: the host replaces some of them while it runs.
+Host names are looked up at each use, because the host replaces some of them at run time.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import gc
 import logging
 import os
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +18,12 @@ from comfy_api.latest import io
 
 if TYPE_CHECKING:
     import numpy as np
+    from comfy.model_patcher import ModelPatcher
     from comfy_execution.graph_utils import ExecutionBlocker
     from numpy.typing import NDArray
     from PIL.Image import Image
 
     from ..quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
-    from ..quantface_core.restorer import RestorerModel
 
 FOLDER = "quantface"  # of the host's models folder
 ORIGINALS = "originals"  # in it: what models are built from
@@ -38,30 +36,31 @@ CropsSocket = io.Custom("FACE_CROPS")
 
 
 def advanced(socket: io.Input) -> io.Input:
-    """An input that newer hosts show on request only; older ones always do."""
+    """Mark an input as advanced: newer hosts show it on request, older ones always."""
     return with_options(socket, advanced=True)
 
 
 def with_options(socket: io.Input, **options: object) -> io.Input:
-    """An input with options for the page that not every host's schema has an argument for."""
+    """Add options for the page that some hosts' schemas have no argument for."""
     socket.extra_dict = {**(getattr(socket, "extra_dict", None) or {}), **options}
     return socket
 
 
 def schema(**fields: Any) -> io.Schema:
-    """A schema of our category, without the fields that an older host does not know."""
+    """Build a schema in our category, without fields that an older host does not know."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(category=CATEGORY, **{name: value for name, value in fields.items() if name in known})
 
 
 def register_folder() -> None:
-    """Make models/quantface known, and the folder of other packs' face restorers; what is fetched goes into ours."""
+    """Register models/quantface and the folder of other packs' face restorers; downloads go into ours."""
     import folder_paths
 
     folder = Path(folder_paths.models_dir) / FOLDER
     with suppress(OSError):  # bundled models need none
         folder.mkdir(parents=True, exist_ok=True)
-    chosen = FOLDER in folder_paths.folder_names_and_paths  # in extra_model_paths.yaml: the user's comes first
+    # Set in extra_model_paths.yaml: the user's folder comes first.
+    chosen = FOLDER in folder_paths.folder_names_and_paths
     folder_paths.add_model_folder_path(FOLDER, str(folder), is_default=not chosen)
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors", ".pth"})
@@ -70,9 +69,9 @@ def register_folder() -> None:
 
 
 def model_files() -> list[str]:
-    """Files in the models folders, by their names there; none of those that are still being made.
+    """Model files, by their names relative to the models folders, without those still being written.
 
-    Face restorers in the other packs' folder follow, `facerestore_models/` before their names.
+    Face restorers in the other packs' folder follow, prefixed with `facerestore_models/`.
     """
     import folder_paths
 
@@ -83,7 +82,7 @@ def model_files() -> list[str]:
 
 
 def _holds_restorer(name: str) -> bool:
-    """Whether a file may be one of ours, or is a published one: other things lie in these folders, too."""
+    """Whether a file may be one of ours or is a published restorer: these folders hold other files too."""
     from ..quantface_core.io.face_restorers import architecture_in
 
     if name.endswith(".safetensors") and not name.startswith(f"{OTHERS}/"):
@@ -93,7 +92,7 @@ def _holds_restorer(name: str) -> bool:
 
 
 def model_file(name: str) -> Path | None:
-    """The file of a name that `model_files` gave; None when it is gone or is no such name."""
+    """The path of a name from `model_files`; None if the file is gone or the name is unknown."""
     import folder_paths
 
     other = name.removeprefix(f"{OTHERS}/")
@@ -102,7 +101,7 @@ def model_file(name: str) -> Path | None:
 
 
 def target_file(name: str) -> Path:
-    """Where a model of a name is saved."""
+    """The path to which a model of this name is saved."""
     import folder_paths
 
     return Path(folder_paths.get_folder_paths(FOLDER)[0]) / f"{name}.safetensors"
@@ -112,14 +111,14 @@ def input_folder(name: str) -> Path:
     """A folder given by its path, or by its name in the host's input folder."""
     import folder_paths
 
-    with suppress(RuntimeError):  # ~ of nobody that is known
+    with suppress(RuntimeError):  # ~ of an unknown user
         name = str(Path(name).expanduser())
     return Path(folder_paths.get_input_directory()) / name
 
 
 def require_valid(answer: bool | str) -> None:
-    """Raise UsageError unless a node's `validate_inputs` says True: the host asks it of typed values only, not of
-    those that come from other nodes. It marks every input that `validate_inputs` names: each node's names one.
+    """Raise UsageError unless a node's `validate_inputs` returned True: the host calls it for typed values only, not
+    for linked ones. It marks every input that `validate_inputs` names, so each node's names one.
     """
     from ..quantface_core.errors import UsageError
 
@@ -127,54 +126,25 @@ def require_valid(answer: bool | str) -> None:
         raise UsageError(str(answer))
 
 
-class _Resident(torch.nn.Module):
-    """What the host's memory manager moves; it sets `device`, which a restorer derives from its weights."""
+def managed(module: torch.nn.Module) -> ModelPatcher:
+    """Put a module, which is on the offload device, under the host's memory manager."""
+    import comfy.model_management as management
+    import comfy.model_patcher as patchers
 
-    def __init__(self, restorer: RestorerModel) -> None:
-        super().__init__()
-        self.restorer = restorer
-        self.device = restorer.device
-
-
-class FRModel:
-    """The value of an FR_MODEL socket: a restorer in the care of the host's memory manager."""
-
-    def __init__(self, name: str, restorer: RestorerModel, notes: Mapping[str, str] | None = None) -> None:
-        """`notes` say how it was made, for the file it may be saved to."""
-        import comfy.model_management as management
-        import comfy.model_patcher as patchers
-
-        self.name, self.notes = name, dict(notes or {})
-        # Not CoreModelPatcher, which may be the one of dynamic VRAM: that uploads all buffers again before every run.
-        load, offload = management.get_torch_device(), management.unet_offload_device()
-        restorer.to(offload)  # where the host believes a model to be that it has not loaded
-        self.patcher = patchers.ModelPatcher(_Resident(restorer), load_device=load, offload_device=offload)
-
-    @property
-    def restorer(self) -> RestorerModel:
-        """The restorer, where it is."""
-        restorer: RestorerModel = self.patcher.model.restorer
-        return restorer
-
-    def ready(self, faces: int = 1) -> RestorerModel:
-        """The restorer, on the device that computes, with room for so many faces at once; 0 = as many as are quick."""
-        from ..quantface_core.stages.batches import default_batch_size
-
-        load_together(self, faces=faces or default_batch_size(self.restorer.image_size, compute_device()))
-        return self.restorer
+    # Not CoreModelPatcher, which may be the dynamic-VRAM one: that uploads all buffers again before every run.
+    load, offload = management.get_torch_device(), management.unet_offload_device()
+    return patchers.ModelPatcher(module, load_device=load, offload_device=offload)
 
 
-def load_together(*models: FRModel, faces: int = 1) -> None:
-    """Bring models to the device that computes, and keep all of them there at once."""
+def load_onto_device(patchers: Sequence[ModelPatcher], working_memory: int) -> None:
+    """Load managed modules onto the compute device, all of them at the same time, with this many bytes to spare."""
     import comfy.model_management as management
 
-    kept = compute_device().type == "cuda"  # graphs keep one face's maps
-    need = max(model.restorer.working_memory for model in models) * (faces + kept)
-    management.load_models_gpu([model.patcher for model in models], memory_required=need, force_full_load=True)
+    management.load_models_gpu(list(patchers), memory_required=working_memory, force_full_load=True)
 
 
 def compute_dtype(precision: str) -> torch.dtype | None:
-    """`auto`: bfloat16 where the host would use it on this GPU, else float32; on a processor, the library's choice."""
+    """`auto`: bfloat16 where the host would use it on this GPU, else float32; on a CPU None, the library's choice."""
     import comfy.model_management as management
 
     if precision != "auto":
@@ -186,45 +156,33 @@ def compute_dtype(precision: str) -> torch.dtype | None:
 
 
 def compute_device() -> torch.device:
-    """Where the host runs models."""
+    """The device on which the host runs models."""
     import comfy.model_management as management
 
     device: torch.device = management.get_torch_device()
     return device
 
 
+def offload_device() -> torch.device:
+    """The device on which the host keeps models that are not in use."""
+    import comfy.model_management as management
+
+    device: torch.device = management.unet_offload_device()
+    return device
+
+
 def stop_if_cancelled() -> None:
-    """Raises the host's own exception (no Exception: nobody may swallow it) when the user pressed cancel."""
+    """Raise the host's own exception (a BaseException, so that no handler swallows it) if the user has cancelled."""
     import comfy.model_management as management
 
     management.throw_exception_if_processing_interrupted()
 
 
 def nothing() -> ExecutionBlocker:
-    """An output that has no value: nodes that it is connected to are left out, without an error."""
+    """An output without a value: nodes connected to it are skipped without an error."""
     from comfy_execution.graph_utils import ExecutionBlocker
 
     return ExecutionBlocker(None)
-
-
-@contextmanager
-def memory_given_back() -> Iterator[None]:
-    """While it lasts, freed memory is kept for what comes next; at its end it is given back to the system.
-
-    Also when the work is cut short: the host keeps the error for a while, and with it whatever the functions that it
-    went through were holding. Memory that ran out on the GPU becomes the host's own error: it makes room, and says so.
-    """
-    from ..quantface_core.runtime.memory import kept_memory
-
-    with kept_memory():
-        try:
-            yield
-        except BaseException as error:
-            traceback.clear_frames(error.__traceback__)
-            gc.collect()
-            if isinstance(error.__cause__, torch.OutOfMemoryError):
-                raise error.__cause__ from None
-            raise
 
 
 class Progress:
@@ -237,13 +195,13 @@ class Progress:
         self._place = 0, 1
 
     def __call__(self, done: int, total: int, preview: NDArray[np.uint8] | None = None, preview_side: int = 0) -> None:
-        """`preview`: a picture [H, W, 3] shown on the node, no longer than `preview_side`; 0 = as it is."""
+        """`preview`: an image [H, W, 3] shown on the node, its longer side at most `preview_side`; 0 = full size."""
         stop_if_cancelled()
         self._place = done, max(1, total)
         self._bar.update_absolute(*self._place, None if preview is None else _preview(preview, preview_side))
 
     def callbacks(self, shares: Mapping[str, tuple[float, float]] | None = None) -> PipelineCallbacks:
-        """What a pipeline is given. Stages take `shares` of the bar, 0 to 1, by name; without, each takes all of it."""
+        """Callbacks for a pipeline. A stage in `shares` covers that range of the bar, 0 to 1; any other all of it."""
         from ..quantface_core.pipelines.callbacks import PipelineCallbacks
 
         def progress(step: StageProgress) -> None:
@@ -260,7 +218,7 @@ class Progress:
         )
 
     def part(self, start: float, end: float) -> Callable[[int, int], None]:
-        """A callback (done, in all) for a stage that takes this share of the bar, 0 to 1."""
+        """A callback (done, total) for a stage that covers this range of the bar, 0 to 1."""
 
         def report(done: int, total: int) -> None:
             self(round(1000 * (start + (end - start) * done / max(1, total))), 1000)
@@ -276,7 +234,7 @@ def _preview(pixels: NDArray[np.uint8], side: int) -> tuple[str, Image, int]:
 
 
 def to_host(images: torch.Tensor) -> torch.Tensor:
-    """Results to where the host keeps pictures between nodes."""
+    """Move results to the device on which the host keeps images between nodes."""
     import comfy.model_management as management
 
     return images.to(management.intermediate_device())

@@ -1,4 +1,4 @@
-"""A batch of images whose faces are changed, one after the other: transparency, masks, backgrounds and the report."""
+"""A batch of images, processed one at a time: transparency, masks, backgrounds and the report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .pictures import alpha_of, as_masks, as_pictures, from_pixels, merged, of_frame, to_pixels, with_alpha
+from .pictures import alpha_of, as_masks, as_pictures, check_count, from_pixels, merged, of_frame, to_pixels, with_alpha
 from .report import Report
 
 if TYPE_CHECKING:
@@ -26,18 +26,32 @@ _DARK = (
 
 
 class ImageBatch:
-    """A node's batch of images: what goes in, and what comes out image by image."""
+    """A node's batch: its input images, and its results, image by image."""
 
     def __init__(
-        self, image: torch.Tensor, mask: torch.Tensor | None, background: torch.Tensor | None, done: str
+        self,
+        image: torch.Tensor,
+        mask: torch.Tensor | None,
+        background: torch.Tensor | None,
+        done: str,
+        upscale: int = 1,
     ) -> None:
-        """`done` names in the report what is done to a face. Raises ImageError for what are no pictures."""
+        """`done` is the report's word for a changed face.
+
+        Raises ImageError for tensors that are not images or masks, or a background of other proportions; UsageError
+        for a mask or background that has neither one entry nor one per image, or a background with upscale above 1.
+        """
         self.image, self.mask = as_pictures(image), as_masks(mask)
         self.background = None if background is None else as_pictures(background)
+        for name, given in (("mask", self.mask), ("background", self.background)):
+            if given is not None:
+                check_count(name, len(given), len(self.image))
+        if self.background is not None:
+            _check_background(self.image, self.background, upscale)
         alphas = alpha_of(background), alpha_of(image)
         self.alpha = alphas[1] if alphas[0] is None else alphas[0]
         self.count = len(self.image)
-        # Pictures of which nothing may change: no face is looked for there.
+        # Images in which nothing may change: no faces are detected in them.
         self.dark = [self.mask is not None and not (of_frame(self.mask, i) > 0).any() for i in range(self.count)]
         self._made: dict[str, torch.Tensor] = {}
         self.crops: list[NDArray[np.float32]] = []
@@ -53,7 +67,9 @@ class ImageBatch:
         options: RestoreOptions,
         callbacks: PipelineCallbacks | None = None,
     ) -> torch.Tensor:
-        """The picture [H, W, 3 or 4] of an index, its faces restored; kept with its mask, crops and report."""
+        """Restore the faces of the image at `index`; return it as [H, W, 3 or 4] and store it with its mask, crops and
+        report.
+        """
         from ..quantface_core.faces.changed import changed_faces
         from ..quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
         from ..quantface_core.stages.outcome import describe_change, is_unchanged
@@ -65,7 +81,7 @@ class ImageBatch:
         result = restore_picture(PictureRequest(pixels, restorer, faces, options, beneath), callbacks)
         base = frame if behind is None else behind
         under: Pixels = pixels if beneath is None else beneath
-        if options.upscale > 1:  # as it is enlarged without a face
+        if options.upscale > 1:  # enlarged as if it had no face
             under = restore_picture(PictureRequest(pixels, restorer, (), options)).pixels
             base = from_pixels(under)
         picture, area = merged(result.pixels, under, base, result.mask, within)
@@ -90,7 +106,7 @@ class ImageBatch:
         return self._keep("pictures", index, with_alpha(picture, alpha))
 
     def _keep(self, name: str, index: int, made: torch.Tensor) -> torch.Tensor:
-        """A frame's result at its place in the batch, which is there from the first on: a film is not held twice."""
+        """Store a frame's result in the batch, allocated at the first frame so that a film is not held twice."""
         if self.count == 1:
             self._made[name] = made[None]
         elif name not in self._made:
@@ -101,10 +117,21 @@ class ImageBatch:
 
     @property
     def pictures(self) -> torch.Tensor:
-        """What came out, [B, H, W, 3 or 4]."""
+        """The results, [B, H, W, 3 or 4]."""
         return self._made["pictures"]
 
     @property
     def changed(self) -> torch.Tensor:
-        """Where it may differ from what went in, [B, H, W] in 0 to 1."""
+        """Where results may differ from their inputs, [B, H, W] in 0 to 1."""
         return self._made["changed"]
+
+
+def _check_background(image: torch.Tensor, background: torch.Tensor, upscale: int) -> None:
+    """Raise at once what the library would at the first frame, after all frames were searched for faces."""
+    from ..quantface_core.errors import ImageError, UsageError
+
+    (height, width), (tall, wide) = image.shape[1:3], background.shape[1:3]
+    if abs(wide / width - tall / height) > 0.02 * tall / height:
+        raise ImageError(f"background: it must be the image enlarged, but it is {wide}x{tall} for {width}x{height}")
+    if upscale != 1:
+        raise UsageError("background: it is enlarged already, set upscale to 1")

@@ -10,13 +10,14 @@ from comfy_api.latest import io
 from ..quantface_core.kernels.backend import CHOICES as BACKENDS
 from ..quantface_core.types import PRECISIONS
 from . import host
-from .host import FRModel, FRModelSocket, with_options
+from .fr_model import FRModel
+from .host import FRModelSocket, with_options
 
-_made: dict[str, str] = {}  # models that this process fetched or built: the checksums of their files, by name
+_made: dict[str, str] = {}  # versions, by name, of model files that this process fetched or built
 
 
 def _file(model: str) -> Path | None:
-    """The file of a choice; None when it is yet to be made. Raises ModelError."""
+    """The file of a choice; None if it has yet to be fetched or built. Raises ModelError."""
     from ..quantface_core.io.model_menu import choice_path
 
     folder = host.OTHERS if model.startswith(f"{host.OTHERS}/") else host.FOLDER
@@ -26,13 +27,20 @@ def _file(model: str) -> Path | None:
 
 
 def _fetched(name: str) -> Path:
-    """The file of a model that is made now, while the node's bar moves. Raises ModelError."""
-    from ..quantface_core.io.checksum import known_sha256
+    """Fetch or build a model, with progress on the node; return its file. Raises ModelError."""
     from ..quantface_core.pipelines.child import fetch_in_child
 
     path = fetch_in_child(name, host.Progress().callbacks())
-    _made[name] = known_sha256(path)
+    _made[name] = _version(path)
     return path
+
+
+def _version(path: Path) -> str:
+    """A value that changes with the file. Not a checksum, which takes seconds: the host asks for it before any node
+    runs, without progress and without heeding cancel.
+    """
+    found = path.stat()
+    return repr((str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
 
 
 class LoadModel(io.ComfyNode):
@@ -91,16 +99,15 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None = None, **_: str) -> str:
-        from ..quantface_core.io.checksum import known_sha256
         from ..quantface_core.io.model_menu import strip_mark
 
         name = strip_mark(model or "")
-        path = None if model is None else _file(model)  # None: another node gives it
-        if path is None:  # fetched or built at the run
+        path = None if model is None else _file(model)  # None: another node supplies it
+        if path is None:  # fetched or built when the node runs
             return name
-        checksum = known_sha256(path)
-        # What a run made is what that run was asked for: the next one need not repeat it.
-        return name if _made.get(name) == checksum else checksum
+        version = _version(path)
+        # A file that the last run fetched or built is what was asked for: the next run need not load it again.
+        return name if _made.get(name) == version else version
 
     @classmethod
     def execute(cls, model: str, precision: str, backend: str) -> io.NodeOutput:

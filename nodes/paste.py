@@ -1,4 +1,4 @@
-"""Paste Faces: the second of the pair for graphs that treat faces by other means."""
+"""Paste Faces: the second of two nodes for processing faces with other nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .host import CropsSocket, advanced
 from .image_batch import ImageBatch
 from .pictures import as_pictures
 
-_COLORS = sorted(COLORS, key=lambda method: method != "none")  # the default first: others' colours are meant
+_COLORS = sorted(COLORS, key=lambda method: method != "none")  # the default first: other nodes' colours are intended
 
 
 class PasteFaces(io.ComfyNode):
@@ -52,7 +52,7 @@ class PasteFaces(io.ComfyNode):
 
     @classmethod
     def check_lazy_status(cls, face_crops: FaceCrops | None = None, **_: object) -> list[str]:
-        """The host's question what else it needs: without a face there is nothing to treat, and no treated crop."""
+        """Tell the host which lazy inputs are needed: the processed crops, unless no face was cut out."""
         return ["crops"] if face_crops is None or face_crops.count else []
 
     @classmethod
@@ -86,7 +86,7 @@ class PasteFaces(io.ComfyNode):
 
 
 def _checked(crops: torch.Tensor | None, count: int) -> torch.Tensor | tuple[()]:
-    """Treated crops [N, S, S, 3], as many as were cut. Raises UsageError, ImageError."""
+    """Return the processed crops as [N, S, S, 3], one per face. Raises UsageError, ImageError."""
     from ..quantface_core.errors import ImageError, UsageError
 
     if not count:
@@ -104,7 +104,7 @@ def _checked(crops: torch.Tensor | None, count: int) -> torch.Tensor | tuple[()]
 
 
 class _Treated:
-    """What the library takes for a restorer: its pictures [S, S, 3] are there already, and are given out in order."""
+    """Stands in for a restorer: returns the processed crops [S, S, 3] in order."""
 
     def __init__(self, crops: list[torch.Tensor]) -> None:
         self.image_size = len(crops[0]) if crops else 64
@@ -112,5 +112,5 @@ class _Treated:
         self._crops = iter(crops)
 
     def __call__(self, image: torch.Tensor, seeds: Sequence[int] | None = None) -> torch.Tensor:
-        """[B, 3, S, S] in [-1, 1], for as many."""
+        """The next B crops, as [B, 3, S, S] in [-1, 1]."""
         return torch.stack([next(self._crops).cpu() for _ in image]).movedim(-1, 1) * 2 - 1

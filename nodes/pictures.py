@@ -1,4 +1,4 @@
-"""Between ComfyUI's pictures (float tensors in 0 to 1) and the library's (integer arrays)."""
+"""Convert between ComfyUI's images (float tensors in 0 to 1) and the library's (integer arrays)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from . import host
 if TYPE_CHECKING:
     from ..quantface_core.types import Pixels
 
-_FULL = 65535.0  # 16 bits: rounding is then far below what a picture shows
-_STRIP = 1 << 22  # pixels that are worked on at once
+_FULL = 65535.0  # 16 bits: rounding is then invisible
+_STRIP = 1 << 22  # pixels processed at a time
 
 
 def as_pictures(images: torch.Tensor) -> torch.Tensor:
-    """Pictures [N, H, W, 1, 3 or 4] of any float dtype -> RGB [N, H, W, 3] float32. Raises ImageError."""
+    """Images [N, H, W, 1, 3 or 4] of any float dtype -> RGB [N, H, W, 3] float32. Raises ImageError."""
     from ..quantface_core.errors import ImageError
 
     if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
@@ -29,12 +29,12 @@ def as_pictures(images: torch.Tensor) -> torch.Tensor:
 
 
 def alpha_of(images: torch.Tensor | None) -> torch.Tensor | None:
-    """The transparency [N, H, W] of pictures of four channels; None without."""
+    """The transparency [N, H, W] of four-channel images; None for others."""
     return images[..., 3].detach().float() if images is not None and images.shape[-1] == 4 else None
 
 
 def with_alpha(picture: torch.Tensor, alpha: torch.Tensor | None) -> torch.Tensor:
-    """A picture [H, W, 3] with a transparency [h, w] enlarged to its size -> [H, W, 4]; without one, as it is."""
+    """An image [H, W, 3] with a transparency [h, w] enlarged to its size -> [H, W, 4]; without one, unchanged."""
     if alpha is None:
         return picture
     alpha = alpha.cpu()
@@ -55,8 +55,8 @@ def as_masks(masks: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def strips(height: int, width: int) -> Iterator[slice]:
-    """The rows of a picture, some at a time: a huge one is never held a second time, and between two strips the
-    cancel button is looked at.
+    """Yield an image's rows in strips, so that a huge image is never held twice; cancellation is checked between
+    strips.
     """
     rows = max(1, _STRIP // max(1, width))
     for top in range(0, height, rows):
@@ -65,7 +65,7 @@ def strips(height: int, width: int) -> Iterator[slice]:
 
 
 def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
-    """A frame [H, W, 3] in 0 to 1 -> uint16. Not-a-number is refused."""
+    """A frame [H, W, 3] in 0 to 1 -> uint16. Raises ImageError for NaN and infinite values."""
     from ..quantface_core.errors import ImageError
 
     pixels = np.empty(frame.shape, np.uint16)
@@ -78,7 +78,7 @@ def to_pixels(frame: torch.Tensor) -> NDArray[np.uint16]:
 
 
 def from_pixels(pixels: Pixels) -> torch.Tensor:
-    """Pixels [H, W, 3] of 16 bits -> a frame in 0 to 1."""
+    """16-bit pixels [H, W, 3] -> a frame in 0 to 1."""
     frame = torch.empty(pixels.shape)
     for rows in strips(*pixels.shape[:2]):
         frame[rows] = torch.from_numpy(pixels[rows].astype(np.float32)).div_(_FULL)
@@ -92,11 +92,10 @@ def merged(
     changed: NDArray[np.float32],
     mask: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Restored pixels over the frame that they were made of, all [H, W, 3], within the user's mask [h, w] ->
+    """Restored pixels over the frame they were made from, all [H, W, 3], within the user's mask [h, w] ->
     (picture, changed).
 
-    `under` is the frame as pixels, both of 16 bits: where they are as they were, the frame's own value stays, not that
-    value rounded.
+    `under` is the frame as pixels, both 16-bit: where the two are equal, the frame's own, unrounded value is kept.
     """
     area, base, wanted = torch.from_numpy(changed), base.cpu(), None
     if mask is not None:
@@ -119,13 +118,36 @@ def stacked(crops: Sequence[NDArray[np.float32]]) -> torch.Tensor:
 
 
 def from_chart(chart: NDArray[np.uint8]) -> torch.Tensor:
-    """A drawing [H, W, 3] as a batch of one picture."""
+    """A drawing [H, W, 3] as a batch of one image."""
     return torch.from_numpy(chart.astype(np.float32) / 255)[None]
 
 
+def check_count(name: str, entries: int, images: int) -> None:
+    """Raise UsageError unless an input has one entry for all images of the batch, or one for each."""
+    from ..quantface_core.errors import UsageError
+
+    if entries not in (1, images):
+        remedy = "connect one for all its images, or one for each"
+        raise UsageError(f"{name}: {entries} for a batch of {images}: {remedy}")
+
+
 def of_frame(batch: torch.Tensor, index: int) -> torch.Tensor:
-    """A batch's picture for a frame; the last one serves all further frames."""
+    """A batch's entry for a frame; a single one serves all frames."""
     return batch[min(index, len(batch) - 1)]
+
+
+def as_face_masks(masks: torch.Tensor | None, images: int) -> torch.Tensor | None:
+    """Masks for the faces of a batch, as `as_masks` returns them: [1, H, W] for all images, or one for each.
+
+    Several masks for a single image are merged: segmenters make one per face. Raises ImageError, UsageError.
+    """
+    masks = as_masks(masks)
+    if masks is None:
+        return None
+    if images == 1:
+        return masks.amax(0, keepdim=True)
+    check_count("face_mask", len(masks), images)
+    return masks
 
 
 def boxes_of_frame(
@@ -141,8 +163,7 @@ def boxes_of_frame(
     if isinstance(boxes, Mapping):
         boxes = [boxes]
     if isinstance(boxes, Sequence) and any(isinstance(entry, list | tuple) for entry in boxes):
-        if len(boxes) not in (1, frames):
-            raise UsageError(f"boxes are for {len(boxes)} images, but there are {frames}")
+        check_count("boxes", len(boxes), frames)
         boxes = boxes[min(index, len(boxes) - 1)]
     try:
         return [(float(b["x"]), float(b["y"]), float(b["width"]), float(b["height"])) for b in boxes]
@@ -152,7 +173,7 @@ def boxes_of_frame(
 
 
 def _are_segs(boxes: Any) -> bool:
-    """((height, width) of the picture they are of, segments with a `bbox`)."""
+    """Whether these are SEGS: ((height, width) of their image, segments with a `bbox`)."""
     if not (isinstance(boxes, list | tuple) and len(boxes) == 2 and isinstance(boxes[1], list | tuple)):
         return False
     shape = boxes[0]
@@ -161,7 +182,7 @@ def _are_segs(boxes: Any) -> bool:
 
 
 def _boxes_of_segs(segs: Any, size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
-    """Their boxes (left, top, right, bottom), at the size of this picture: it may be enlarged since."""
+    """The segments' boxes as left, top, width, height, scaled to this image, which may have been enlarged since."""
     (tall, wide), segments = segs
     x, y = size[0] / max(wide, 1), size[1] / max(tall, 1)
     corners = [[float(side) for side in segment.bbox] for segment in segments]

@@ -1,4 +1,4 @@
-"""What a node says it did to the faces of its pictures: the report, and the notes that the node itself shows."""
+"""A node's report on the faces of its images, and the notes shown on the node."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..quantface_core.types import Face
 
-_LINES = 40  # of faces in a picture, and of pictures in all
+_LINES = 40  # of faces in an image, and of images in total
 _NOTES = 5
 
 
 @dataclass
 class Report:
-    """Filled picture by picture."""
+    """Filled image by image."""
 
-    done: str  # to a face, in a word
+    done: str  # the word for a changed face
     notes: list[str] = field(default_factory=list)  # one line each: what the user should know, once
     pictures: list[list[str]] = field(default_factory=list)
-    faces: list[tuple[int, int]] = field(default_factory=list)  # by picture: (changed, in all)
+    faces: list[tuple[int, int]] = field(default_factory=list)  # by image: (changed, in total)
 
     def note(self, text: str) -> None:
-        """Keep a note; not an empty one, nor one that is there."""
+        """Add a note unless it is empty or already there."""
         if text and text not in self.notes:
             self.notes.append(text)
 
     def shown_notes(self) -> list[str]:
-        """The notes, at most so many: those of a video may be as many as its frames."""
+        """The first notes: a video may have as many as frames."""
         rest = self.notes[_NOTES:]
         return [*self.notes[:_NOTES], *([f"and {len(rest)} more such notes"] if rest else [])]
 
@@ -40,8 +40,8 @@ class Report:
         changed: Sequence[int],
         words: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
-        """A picture's faces: those that were to be changed, those in which a pixel did change, and words for some."""
-        lines = [f"picture {len(self.pictures)}: {len(changed)} of {len(faces)} faces {self.done}"]
+        """Add an image: its faces, the selected ones, those in which a pixel changed, and descriptions of some."""
+        lines = [f"image {len(self.pictures)}: {len(changed)} of {len(faces)} faces {self.done}"]
         for number, face in enumerate(faces[:_LINES]):
             left, top, width, height = (round(v) for v in face.box)
             state = self.done if number in changed else "no pixel changed" if number in chosen else "left unchanged"
@@ -53,14 +53,14 @@ class Report:
         self.faces.append((len(changed), len(faces)))
 
     def left_out(self, why: str) -> None:
-        """A picture in which no face was looked for."""
-        self.pictures.append([f"picture {len(self.pictures)}: {why}"])
+        """Add an image in which no faces were detected, because of `why`."""
+        self.pictures.append([f"image {len(self.pictures)}: {why}"])
         self.faces.append((0, 0))
 
     def text(self) -> str:
-        """Notes first; of many pictures the first, and what became of the rest."""
+        """The notes, then the first images, then a summary of the rest."""
         lines = [*self.shown_notes(), *(line for picture in self.pictures[:_LINES] for line in picture)]
         if rest := self.faces[_LINES:]:
             changed, every = (sum(column) for column in zip(*rest, strict=True))
-            lines.append(f"and {len(rest)} more pictures: {changed} of {every} faces {self.done}")
+            lines.append(f"and {len(rest)} more images: {changed} of {every} faces {self.done}")
         return "\n".join(lines)

@@ -18,13 +18,15 @@ from .face_detection import (
     limit_inputs,
     mark_inputs,
 )
-from .host import FRModel, FRModelSocket, advanced
+from .fr_model import FRModel
+from .host import FRModelSocket, advanced
 from .image_batch import ImageBatch
-from .pictures import as_masks, stacked, to_pixels
+from .memory import memory_given_back
+from .pictures import stacked, to_pixels
 
 BLENDS = ["auto", "strength"]
-_LOOKING = 0.1  # of the progress bar, for finding the faces
-_PREVIEW = 512  # pixels of a frame that is shown while others are made
+_LOOKING = 0.1  # share of the progress bar for detecting faces
+_PREVIEW = 512  # pixels, longest side of a finished frame's preview
 
 
 class RestoreFace(io.ComfyNode):
@@ -102,8 +104,8 @@ class RestoreFace(io.ComfyNode):
         smoothing: float,
         batch_size: int,
         blend: str = "auto",
-        seed: int = -1,  # as it was for prompts from before there was one
-        fidelity: float = 0.5,  # the same
+        seed: int = -1,  # for prompts saved before this input existed
+        fidelity: float = 0.5,  # for prompts saved before this input existed
         mask: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         boxes: Any = None,
@@ -112,7 +114,7 @@ class RestoreFace(io.ComfyNode):
         from ..quantface_core.faces.track import smooth_tracks
 
         host.require_valid(check_positions(positions))
-        batch = ImageBatch(image, mask, background, "restored")
+        batch = ImageBatch(image, mask, background, "restored", int(upscale))
         options = RestoreOptions(
             **chosen(faces, positions, order, min_confidence, min_size),
             strength="auto" if blend == "auto" else strength,
@@ -123,13 +125,14 @@ class RestoreFace(io.ComfyNode):
             seed=None if seed < 0 else seed,
             fidelity=None if fr_model.restorer.fidelity is None else fidelity,
         )
-        marks, bar = as_masks(face_mask), host.Progress()
-        found = detect_faces(batch.image, marks, boxes, bar.part(0, _LOOKING), batch.report.note, batch.dark)
+        bar = host.Progress()
+        found = detect_faces(batch.image, face_mask, boxes, bar.part(0, _LOOKING), batch.report.note, batch.dark)
         if not all(batch.dark):
-            batch.report.note(check_choice(found, options, boxes, marks))
-        # A model is brought to the device that computes only where there is something for it to do.
-        restorer = fr_model.ready(batch_size) if any(found) else fr_model.restorer
-        with host.memory_given_back():
+            batch.report.note(check_choice(found, options, boxes, face_mask))
+        # Load the model onto the compute device only if there are faces; images are restored one at a time.
+        most = max(map(len, found), default=0)
+        restorer = fr_model.ready(most, batch_size) if most else fr_model.restorer
+        with memory_given_back():
             frames = (to_pixels(frame) for frame in batch.image)
             for index, here in enumerate(smooth_tracks(found, smoothing, frames)):
                 start, share = _LOOKING + index * (1 - _LOOKING) / batch.count, (1 - _LOOKING) / batch.count

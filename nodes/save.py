@@ -7,7 +7,8 @@ import re
 from comfy_api.latest import io, ui
 
 from . import host
-from .host import FRModel, FRModelSocket
+from .fr_model import FRModel
+from .host import FRModelSocket
 
 
 class SaveModel(io.ComfyNode):

@@ -23,7 +23,7 @@ _STATUS: dict[type[Exception], int] = {ImageError: 400, ModelError: 404, UsageEr
 
 
 def add_routes(_: Any, app: Any) -> None:
-    """For `on_app_started`: with --api only, and with its password where one is set."""
+    """For `on_app_started`: with --api only, and with its logins if any are set."""
     from fastapi import Depends, Request
     from fastapi.concurrency import run_in_threadpool
     from fastapi.responses import JSONResponse
@@ -41,7 +41,7 @@ def add_routes(_: Any, app: Any) -> None:
             values = None
         return await run_in_threadpool(_answered, lambda: answer(values), JSONResponse)
 
-    restore_route.__annotations__["request"] = Request  # it would look for the name among this file's
+    restore_route.__annotations__["request"] = Request  # FastAPI would look the name up in this module
 
     def models_route() -> Any:
         return _answered(lambda: {"models": [strip_mark(name) for name in choices()]}, JSONResponse)
@@ -51,7 +51,7 @@ def add_routes(_: Any, app: Any) -> None:
 
 
 def answer(request: Any) -> dict[str, Any]:
-    """What a request's picture becomes: base64 PNG, the faces, infotext. Raises QuantFaceError, host.Interrupted."""
+    """Restore a request's image: returns base64 PNG, faces and infotext. Raises QuantFaceError, host.Interrupted."""
     from modules import call_queue, shared
 
     if not isinstance(request, dict):
@@ -76,7 +76,10 @@ def answer(request: Any) -> dict[str, Any]:
 
 
 def decode(text: Any) -> Photo:
-    """A picture from base64, with or without the head of a data URL: upright, 8 bits a channel. Raises ImageError."""
+    """Decode an image from base64, with or without a data URL's prefix: upright, 8 bits per channel.
+
+    Raises ImageError.
+    """
     from quantface_core.bit_depth import to_8_bits
     from quantface_core.io.photos import read_photo
 
@@ -91,14 +94,14 @@ def decode(text: Any) -> Photo:
         file.write_bytes(content)
         try:
             photo = read_photo(file)
-        except ImageError as error:  # who asked knows of no such file
+        except ImageError as error:  # the client knows of no such file
             raise ImageError(str(error).replace(str(file), "image")) from None
     alpha = None if photo.alpha is None else to_8_bits(photo.alpha)
     return replace(photo, pixels=to_8_bits(photo.pixels), alpha=alpha)
 
 
 def encode(photo: Photo) -> str:
-    """A picture as base64 of a PNG file: transparency and colour profile, no camera data and no text."""
+    """Encode an image as base64 PNG: transparency and colour profile, but no camera data or text."""
     from quantface_core.io.photos import Photo, write_photo
 
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +111,7 @@ def encode(photo: Photo) -> str:
 
 
 def _answered(work: Callable[[], dict[str, Any]], response: Any) -> Any:
-    """The work's answer, or its error as a status and one line."""
+    """The work's result, or its error as a status and one line."""
     try:
         return work()
     except (QuantFaceError, host.Interrupted) as error:

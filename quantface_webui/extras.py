@@ -1,4 +1,4 @@
-"""The accordion of the Extras tab: its controls, and what they do to a picture."""
+"""The accordion of the Extras tab: its controls, and how they are applied to an image."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from .restore import RestoreResult
 
 _POSITIONS = "positions"
-_source: Any = None  # the tab's picture
+_source: Any = None  # the tab's image component
 
 
 def notice_source(component: Any, **options: Any) -> None:
-    """For `on_after_component`: remember the Extras tab's picture when it is made."""
+    """For `on_after_component`: remember the Extras tab's image component when it is made."""
     global _source
     if options.get("elem_id") == "extras_image":
         _source = component
 
 
 def controls() -> dict[str, Any]:
-    """The controls by the names that `process` knows; none when a host's page cannot have them, for it needs no us."""
+    """The controls, by the argument names of `process`; none if they cannot be built, so that the host's page loads."""
     try:
         return _controls()
     except Exception as error:
@@ -46,7 +46,7 @@ def _controls() -> dict[str, Any]:
         with ui_components.FormRow():
             model = gr.Dropdown(choices(), value=choice(usual.model), label="QuantFace model")
             ui_common.create_refresh_button(model, lambda: None, lambda: {"choices": choices()}, "quantface_refresh")
-            if _source is not None:  # not where the host shows us beside generation
+            if _source is not None:  # not where the host shows the controls beside generation
                 tip = "Use the source image's settings"
                 read = ui_components.ToolButton("↙️", elem_id="quantface_read", tooltip=tip)
         with ui_components.FormRow():
@@ -63,7 +63,7 @@ def _controls() -> dict[str, Any]:
             feather = gr.Slider(0, 1, usual.feather, step=0.02, label="Edge softness")
             seed = gr.Number(-1, precision=0, label="Face seed (-1: none)")
             fidelity = gr.Slider(0, 1, usual.fidelity, step=0.05, label="CodeFormer fidelity", visible=False)
-    # No server is asked for it twice: what is hidden keeps its value.
+    # A hidden control keeps its value; `restore` ignores fidelity for other models.
     model.change(lambda name: gr.update(visible=offers_fidelity(name)), [model], [fidelity], show_progress=False)
     made = {
         "enable": enable, "model": model, "visibility": visibility, "automatic": automatic, "strength": strength,
@@ -81,7 +81,7 @@ def _controls() -> dict[str, Any]:
 
 
 def process(pp: Any, enable: bool | None, **values: Any) -> None:
-    """Restore `pp.image` in place. The API of the host gives None for every control: it knows none of ours.
+    """Restore `pp.image` in place. The host's API passes None for every control, because it does not know ours.
 
     An error is shown and leaves the image unchanged: it may be one of hundreds.
     """
@@ -104,7 +104,7 @@ def process(pp: Any, enable: bool | None, **values: Any) -> None:
     except QuantFaceError as error:
         host.report(str(error))
         pp.info[infotext_name("error")] = str(error)
-    except Exception as error:  # whatever it is, the other pictures of a batch come next
+    except Exception as error:  # whatever it is, the batch's other images come next
         host.report(str(error), exc_info=True)
         pp.info[infotext_name("error")] = f"{type(error).__name__}: {error}"
     else:
@@ -113,13 +113,13 @@ def process(pp: Any, enable: bool | None, **values: Any) -> None:
 
 
 def _settings(automatic: bool | None, strength: Any, faces: str | None, positions: str | None, **rest: Any) -> Settings:
-    """Settings from the values of controls, by their names."""
+    """Settings from the controls' values, by name."""
     which = positions or "0" if faces == _POSITIONS else faces
     return read_settings({**rest, "strength": strength if automatic is False else AUTO, "faces": which})
 
 
 def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, RestoreResult]:
-    """A picture with its faces restored, its transparency as it was."""
+    """An image with its faces restored, its transparency unchanged."""
     import numpy as np
     from PIL import Image
 
@@ -136,7 +136,7 @@ def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, Re
 
 
 def _shown_settings(picture: Image.Image | None) -> dict[str, Any]:
-    """The controls' values by name, from a picture's text; none where it says nothing, and they stay as they are."""
+    """Values for the controls, by name, from an image's text; empty, which leaves them unchanged, if it has none."""
     try:
         settings = _saved_settings(picture) if picture is not None else None
     except QuantFaceError as error:
@@ -159,9 +159,9 @@ def _shown_settings(picture: Image.Image | None) -> dict[str, Any]:
 
 
 def _saved_settings(picture: Image.Image) -> Settings | None:
-    """The settings a picture's text speaks of: this tab's before those it was generated with. Raises UsageError.
+    """The settings recorded in an image's text: this tab's, else those it was generated with. Raises UsageError.
 
-    What one text leaves out is as usual there, whatever the other one says of it.
+    What that text omits has its default, whatever the other text says.
     """
     from modules import images
 

@@ -1,4 +1,4 @@
-"""Restore faces: an entry among the host's face restorers, its settings page, and what generated pictures tell."""
+"""Restore faces: an entry among the host's face restorers, its settings page, and the infotext of generated images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECTION = ("quantface", "QuantFace", "postprocessing")
 
 
 def register_restorer() -> None:
-    """Put us among the host's face restorers, in the place of an older one of our name."""
+    """Add ours to the host's face restorers, replacing an earlier one of the same name."""
     from modules import face_restoration, shared
 
     class Restorer(face_restoration.FaceRestoration):  # type: ignore[misc]
@@ -36,7 +36,7 @@ def register_restorer() -> None:
 
 
 def restore_or_original(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An RGB picture [H, W, 3] with its faces restored; as it was when that does not work: it cost a generation."""
+    """Restore the faces of an RGB image [H, W, 3]; on an error return it unchanged, so that the image is not lost."""
     try:
         return restore(pixels, settings()).pixels
     except host.Interrupted:
@@ -49,7 +49,7 @@ def restore_or_original(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def settings() -> Settings:
-    """What the settings page says. Raises UsageError."""
+    """The values of the settings page. Raises UsageError."""
     return read_settings({name: host.option(name) for name in NAMES})
 
 
@@ -71,7 +71,7 @@ def add_options() -> None:
         )  # fmt: skip
         shared.opts.add_option(f"quantface_{name}", option.info(note) if note else option)
 
-    def models() -> dict[str, Any]:  # without marks: a saved choice stays one when its model has come
+    def models() -> dict[str, Any]:  # without marks, so that a saved choice stays valid once its model is local
         return {"choices": [strip_mark(name) for name in choices()]}
 
     menu = "for Restore faces with QuantFace as its model; a missing model is fetched or built at first use"
@@ -94,10 +94,10 @@ def add_options() -> None:
 
 
 def add_infotext(p: Any) -> None:
-    """Add to a generated picture's infotext how its faces are restored."""
+    """Add to a generated image's infotext how its faces are restored."""
     from modules import shared
 
-    for name in NAMES:  # the cells of a grid, and a job that is used again, hold one set of parameters
+    for name in NAMES:  # a grid's cells, and a reused job, share one set of parameters
         p.extra_generation_params.pop(infotext_name(name), None)
     if p.restore_faces and shared.opts.face_restoration_model == NAME:
         try:
@@ -107,7 +107,7 @@ def add_infotext(p: Any) -> None:
 
 
 def fill_in(_: str, params: dict[str, Any]) -> None:
-    """For `on_infotext_pasted`: a text leaves out what was as usual, which the settings page may not be now."""
+    """For `on_infotext_pasted`: add the defaults that a text omits, as the settings page may differ from them."""
     if infotext_name("model") in params:
         for name in NAMES:
             value = getattr(Settings(), name)

@@ -1,6 +1,7 @@
-"""The WebUI's side: folders, devices, memory, progress, errors. What has a place in its page asks for that itself.
+"""The interface to the WebUI: folders, devices, memory, progress, errors.
 
-Its names are looked up when they are used: the host reloads some of its modules.
+Modules with parts in its page import those themselves. Host names are looked up at each use, because the host reloads
+some of its modules.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Interrupted(Exception):  # noqa: N818
 
 
 def models_folders() -> list[Path]:
-    """Where model files are: what is fetched or built goes into the first."""
+    """The folders of model files; fetched and built ones go into the first."""
     from modules import paths, shared
 
     chosen = getattr(shared.cmd_opts, "quantface_models_path", None) or os.environ.get("QUANTFACE_MODELS_DIR")
@@ -42,7 +43,7 @@ def use_models_folder() -> None:
 
 
 def model_file(name: str) -> Path | None:
-    """The file of a name in the models folders, which it cannot leave; None when it is not there."""
+    """The file of a name in the models folders, never outside them; None if there is none."""
     relative = Path(name)
     if relative.anchor or relative.drive or ".." in relative.parts:
         return None
@@ -70,7 +71,7 @@ def _other_folders() -> dict[str, Path]:
 
 
 def model_files() -> list[str]:
-    """The files in the models folders, none of those that are still being made; then the host's own face restorers."""
+    """The files in the models folders, without those still being written; then the host's own face restorers."""
     from quantface_core.io.face_restorers import architecture_in
 
     found = [path.relative_to(folder) for folder in models_folders() for path in sorted(folder.rglob("*.safetensors"))]
@@ -89,12 +90,12 @@ def device() -> torch.device:
 
 
 def _manager() -> Any:
-    """Forge's memory manager, or None: what has been imported by the host under one of its names."""
+    """Forge's memory manager, if the host has imported one under a known name, else None."""
     return next((sys.modules[name] for name in _MANAGERS if name in sys.modules), None)
 
 
 def make_room(needed: int, where: torch.device) -> None:
-    """Have so many bytes free on a GPU, where the host manages its memory."""
+    """Free this many bytes on a GPU, if the host manages its memory."""
     manager = _manager()
     if manager and where.type != "cpu":
         manager.free_memory(needed, where)
@@ -102,7 +103,7 @@ def make_room(needed: int, where: torch.device) -> None:
 
 @contextmanager
 def diffusion_model_aside() -> Iterator[None]:
-    """While it lasts, what pictures are generated with makes room on the GPU."""
+    """Inside, the diffusion model is off the GPU."""
     from modules import sd_models
 
     if manager := _manager():  # brings it back when it is needed
@@ -122,7 +123,7 @@ def diffusion_model_aside() -> Iterator[None]:
 
 
 def loading() -> AbstractContextManager[Any]:
-    """Held while a model is loaded: AUTOMATIC1111's replaces parts of torch while it loads its own."""
+    """Held while a model is loaded: AUTOMATIC1111's WebUI replaces parts of torch while loading its own."""
     from modules import sd_models
 
     lock = getattr(sd_models.model_data, "lock", None)
@@ -130,7 +131,7 @@ def loading() -> AbstractContextManager[Any]:
 
 
 def empty_cache() -> None:
-    """Collect garbage, and give the GPU's unused memory back."""
+    """Collect garbage, and return the GPU's unused memory."""
     from modules import devices
 
     gc.collect()
@@ -138,14 +139,14 @@ def empty_cache() -> None:
 
 
 def unloads() -> bool:
-    """Whether the user wants face restorers off the GPU between pictures."""
+    """Whether the user wants face restorers off the GPU between images."""
     from modules import shared
 
     return bool(getattr(shared.opts, "face_restoration_unload", False))
 
 
 def stop_if_interrupted() -> None:
-    """Raises Interrupted; `stopping_generation` lets the picture in work be finished."""
+    """Raises Interrupted; `stopping_generation` lets the current image finish."""
     from modules import shared
 
     if shared.state.interrupted or shared.state.skipped:
@@ -153,7 +154,7 @@ def stop_if_interrupted() -> None:
 
 
 def stop_if_stopping() -> None:
-    """Raises Interrupted also when the user wants no further picture: for what comes before one."""
+    """Raises Interrupted also when the user wants no further image: for work before an image starts."""
     from modules import shared
 
     stop_if_interrupted()
@@ -162,7 +163,7 @@ def stop_if_stopping() -> None:
 
 
 class Progress:
-    """The page's progress bar, within the job that the host counts; as it was at the end."""
+    """The page's progress bar, within the job that the host counts; restored on exit."""
 
     def __enter__(self) -> Progress:
         from modules import shared
@@ -187,14 +188,14 @@ class Progress:
 
 
 def report(message: str, exc_info: bool = False) -> None:
-    """Say what went wrong, on the console and among the host's errors."""
+    """Report an error on the console and in the host's list of errors."""
     from modules import errors
 
     errors.report(f"QuantFace: {message}", exc_info=exc_info)
 
 
 def skip_picture() -> None:
-    """Have the Extras tab write nothing for this picture: it is not what the user asked for."""
+    """Make the Extras tab save nothing for this image: it is not what the user asked for."""
     from modules import shared
 
     shared.state.skipped = True

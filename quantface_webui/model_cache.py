@@ -1,4 +1,4 @@
-"""The model in memory: one, loaded when a face needs it, kept for the next picture."""
+"""The one model in memory: loaded when a face needs it, kept for the next image."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _cached: tuple[tuple[str, int, int, torch.dtype | None], RestorerModel] | None =
 
 
 @contextmanager
-def restorer(path: Path, device: torch.device) -> Iterator[RestorerModel]:
-    """The file's restorer on a device, nobody else's while it lasts. Raises ModelError."""
+def restorer(path: Path, device: torch.device, faces: int = 1) -> Iterator[RestorerModel]:
+    """The file's restorer on a device, held exclusively, with room for this many faces. Raises ModelError."""
     with _lock:
         model = _loaded(path, device)
-        host.make_room(path.stat().st_size + model.working_memory, device)
-        if not _is_on(model, device):  # moving, even to where it is, would pack its integers again
+        there = _is_on(model, device)
+        host.make_room(_working_memory(model, device, faces) + (0 if there else path.stat().st_size), device)
+        if not there:  # moving, even to where it is, would pack its integers again
             try:
                 model.to(device)
-            except BaseException:  # no memory for all of it: half of it there is of no use to anybody
+            except BaseException:  # out of memory half-way: a model on two devices is unusable
                 drop()
                 raise
         try:
@@ -40,7 +41,7 @@ def restorer(path: Path, device: torch.device) -> Iterator[RestorerModel]:
 
 
 def drop() -> None:
-    """Give the memory back."""
+    """Unload the model."""
     global _cached
     with _lock:
         _cached = None
@@ -52,7 +53,7 @@ def _loaded(path: Path, device: torch.device) -> RestorerModel:
 
     global _cached
     stat = path.stat()
-    dtype = _dtype(device)  # a GPU's may be one that the processor emulates
+    dtype = _dtype(device)  # a GPU's may be one that the CPU emulates
     key = (str(path), stat.st_mtime_ns, stat.st_size, dtype)
     if _cached is None or _cached[0] != key:
         _cached = None  # before the next: two at once may not fit
@@ -62,13 +63,21 @@ def _loaded(path: Path, device: torch.device) -> RestorerModel:
     return _cached[1]
 
 
+def _working_memory(model: RestorerModel, device: torch.device, faces: int) -> int:
+    """Bytes for the faces that are restored at once."""
+    from quantface_core.stages.batches import default_batch_size
+
+    graphs = device.type == "cuda"  # CUDA graphs hold one more face's activations
+    return model.working_memory * (min(faces, default_batch_size(model.image_size, device)) + graphs)
+
+
 def _is_on(model: RestorerModel, device: torch.device) -> bool:
-    """A device without a number is the host's current one."""
+    """A device without an index is the current one."""
     return model.device.type == device.type and device.index in (None, model.device.index)
 
 
 def _dtype(device: torch.device) -> torch.dtype | None:
-    """What is computed in between integers: a processor's is the library's choice, a GPU's what it has natively."""
+    """The dtype outside integers: None (the library chooses) on a CPU, else the GPU's fastest."""
     if device.type == "cpu":
         return None
     from quantface_core.kernels.dispatch import fast_dtype

@@ -1,4 +1,4 @@
-"""Packages that restoring a face needs, and what pip is asked for where the host has not got them."""
+"""The packages that restoring needs, and the pip requirements of those that the host lacks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NEEDED = {  # by module; as requirements.txt has them
     "safetensors": "safetensors>=0.4.3",
     "tqdm": "tqdm>=4.60",
 }
-_OLD_TORCH = {"diffusers": "diffusers>=0.30,<0.36"}  # before 2.4: newer ones import what it does not have
+_OLD_TORCH = {"diffusers": "diffusers>=0.30,<0.36"}  # before 2.4: newer ones import what it lacks
 
 
 def missing_requirements() -> list[str]:
-    """The requirements that pip has to install: modules that the host has not got."""
+    """The pip requirements of modules that the host lacks."""
     needed = dict(_NEEDED)
     if sys.version_info < (3, 11):
         needed["tomli"] = "tomli>=2.0"
@@ -41,13 +41,13 @@ def pip_constraints() -> str:
 
 
 def _is_leftover(dist: importlib.metadata.Distribution) -> bool:
-    """Whether it is what pip could not remove: it renames a folder to begin with ~ first."""
+    """Whether an uninstall left it behind: pip renames a folder to start with ~ before deleting it."""
     folder = getattr(dist, "_path", None)  # None for finders other than Python's own
     return folder is not None and folder.name.startswith("~")
 
 
 def _version(package: str) -> tuple[int, int]:
-    """The first two numbers of an installed package's version; 0, 0 when it is not there."""
+    """The first two numbers of an installed package's version; 0, 0 if it is not installed."""
     try:
         first, second = importlib.metadata.version(package).split(".")[:2]
         return int(first), int(second)

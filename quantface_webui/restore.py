@@ -1,4 +1,4 @@
-"""Restore the faces of one picture: what the Extras tab, Restore faces and the API all call."""
+"""Restore the faces of one image: what the Extras tab, Restore faces and the API all call."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _detector_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """What became of one picture."""
+    """The result for one image."""
 
     pixels: Pixels  # RGB [H, W, 3]
-    faces: tuple[Face, ...]  # all that were found, from the left
+    faces: tuple[Face, ...]  # all detected faces, from the left
     restored: tuple[int, ...]  # positions of those that were restored
 
 
 def choices() -> list[str]:
-    """What the menus offer: models by name, marked by what choosing one takes, and files in the models folder."""
+    """What the menus offer: models by name, marked with what choosing one involves, and files in the models folder."""
     return menu_choices(host.model_file, host.model_files())
 
 
@@ -54,12 +54,12 @@ def choice(name: str) -> str:
 
 
 def offers_fidelity(name: str) -> bool:
-    """Whether a choice of the menu is a model with a fidelity to choose."""
+    """Whether a choice of the menu is a model with a fidelity setting."""
     return has_fidelity(host.model_file(strip_mark(name)) if name else None)
 
 
 def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
-    """Restore an RGB picture [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
+    """Restore an RGB image [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
     file = choice_path(settings.model, host.model_file)  # first: a wrong name is an error even without faces
     if settings.visibility == 0:
         return RestoreResult(pixels, (), ())
@@ -69,15 +69,16 @@ def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
         with _detector_lock:
             found = _detector()(pixels)
         options = settings.options()
-        if not any(face.score >= options.min_confidence and face.size >= options.min_size for face in found):
+        wanted = sum(face.score >= options.min_confidence and face.size >= options.min_size for face in found)
+        if not wanted:
             return RestoreResult(pixels, (), ())
-        result = _with_memory(file, lambda model: _faces(model, pixels, found, settings, progress))
+        result = _with_memory(file, wanted, lambda model: _faces(model, pixels, found, settings, progress))
     restored = tuple(face.position for face in result.restored)
     return RestoreResult(_blended(pixels, result.pixels, settings.visibility), result.faces, restored)
 
 
 def _fetched(name: str, progress: host.Progress) -> Path:
-    """A model that is fetched or built now, while the bar moves; Interrupt ends it, asking again goes on."""
+    """Fetch or build a model, with progress; Interrupt ends it, and the next call resumes."""
     from quantface_core.pipelines.child import fetch_in_child
 
     def show(step: StageProgress) -> None:
@@ -108,11 +109,11 @@ def _faces(
     return restore_picture(PictureRequest(pixels, model, found, options), callbacks)
 
 
-def _with_memory(file: Path, work: Callable[[RestorerModel], Restoration]) -> Restoration:
-    """Do it on the host's device; when memory runs out without the diffusion model there; then on the processor."""
+def _with_memory(file: Path, faces: int, work: Callable[[RestorerModel], Restoration]) -> Restoration:
+    """Run on the host's device; on out of memory, again with the diffusion model off the GPU; then on the CPU."""
 
     def on(device: torch.device) -> Restoration:
-        with model_cache.restorer(file, device) as model:
+        with model_cache.restorer(file, device, faces) as model:
             return work(model)
 
     device = host.device()

@@ -1,4 +1,4 @@
-"""How a picture's faces are restored, as the Extras tab, the settings page, the API and infotext all say it."""
+"""How an image's faces are restored, as the Extras tab, the settings page, the API and infotext state it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _FIELD = re.compile(_PREFIX + r'([\w ]+): ("(?:\\.|[^"\\])*"|[^,\n]*)')
 
 @dataclass(frozen=True)
 class Settings:
-    """Every field has the value that changes least; all are checked when one is made (UsageError)."""
+    """Every default is the library's own; all fields are checked on creation (UsageError)."""
 
     model: str = DEFAULT_RESTORER  # a name or file that the menu offers
-    visibility: float = 1.0  # of the restored picture over the one that was, 0 to 1
+    visibility: float = 1.0  # opacity of the restored image over the original, 0 to 1
     faces: str = "all"  # "all", "largest", or positions such as "0,2-4", from the left
-    strength: float | Literal["auto"] = AUTO  # 0 = the face as it was, 1 = fully restored; "auto" = decided per pixel
-    color: str = RestoreOptions.color  # how restored faces take on the picture's colours, in options.COLORS
+    strength: float | Literal["auto"] = AUTO  # 0 = the original face, 1 = fully restored; "auto" = decided per pixel
+    color: str = RestoreOptions.color  # how restored faces are matched to the image's colours, in options.COLORS
     min_size: float = RestoreOptions.min_size  # pixels; smaller faces are left alone
     min_confidence: float = RestoreOptions.min_confidence  # 0 to 1; faces the detector is less sure of are left alone
-    feather: float = RestoreOptions.feather  # 0 to 1: how softly a face fades into the picture
-    seed: int | None = None  # of a sampled latent; None = the picture depends on itself alone
-    fidelity: float = CODEFORMERS  # of CodeFormer alone: 0 = what looks best, 1 = what is nearest to the picture
+    feather: float = RestoreOptions.feather  # 0 to 1: how softly a face fades into the image
+    seed: int | None = None  # of a sampled latent; None = the same image gives the same result
+    fidelity: float = CODEFORMERS  # CodeFormer only: 0 = looks best, 1 = nearest to the image
 
     def __post_init__(self) -> None:
         if not 0 <= self.visibility <= 1:
@@ -39,7 +39,7 @@ class Settings:
         check_options(self.options())
 
     def options(self) -> RestoreOptions:
-        """The library's options. Raises UsageError for faces that are none."""
+        """The library's options. Raises UsageError for invalid faces."""
         return RestoreOptions(
             faces=parse_faces(self.faces),
             min_size=self.min_size,
@@ -52,7 +52,7 @@ class Settings:
         )
 
     def infotext(self) -> dict[str, str]:
-        """The model, and all that is not as usual, under the names that `read_infotext` knows."""
+        """The model, and everything that differs from the defaults, under the names that `read_infotext` knows."""
         usual, ours = asdict(Settings()), {**asdict(self), "model": strip_mark(self.model)}
         chosen = {name: value for name, value in ours.items() if name == "model" or value != usual[name]}
         return {infotext_name(name): f"{value}" for name, value in chosen.items()}
@@ -62,9 +62,9 @@ NAMES = tuple(field.name for field in fields(Settings))
 
 
 def read_settings(values: Mapping[str, Any]) -> Settings:
-    """Settings from what menus, JSON or text give: None is the usual, numbers may be text.
+    """Settings from the values of menus, JSON or text: None means the default, numbers may be strings.
 
-    Raises UsageError naming the field, also for a name that is none.
+    Raises UsageError naming the field, also for an unknown name.
     """
     unknown = sorted(set(values) - set(NAMES))
     if unknown:
@@ -73,7 +73,7 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
 
 
 def read_infotext(text: str) -> Settings | None:
-    """The settings a picture's text speaks of; None when it is not from here. Raises UsageError."""
+    """The settings in an image's text; None if it has none of ours. Raises UsageError."""
     values = {name.replace(" ", "_"): value.strip('" ') for name, value in _FIELD.findall(text)}
     if "model" not in values:
         return None
@@ -102,7 +102,7 @@ def _read(name: str, value: Any) -> Any:
 
 
 def _whole(value: Any) -> int:
-    """A whole number as JSON or text gives it, 2.0 too. Raises TypeError, ValueError, OverflowError."""
+    """A whole number from JSON or text, 2.0 too. Raises TypeError, ValueError, OverflowError."""
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError
     return int(value)

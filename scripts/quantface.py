@@ -1,7 +1,8 @@
-"""What Stable Diffusion WebUI loads of QuantFace: it puts `quantface_webui` into the host's places.
+"""The script that Stable Diffusion WebUI loads: it registers `quantface_webui` with the host.
 
-The host takes every class here that derives from one of its scripts', imported ones too: hence no `from` imports of
-them. The extension's folder is on `sys.path` only while this file is loaded: hence all imports of ours at its top.
+The host instantiates every subclass of its script classes in this module, imported ones included: hence no `from`
+imports of them. The extension's folder is on `sys.path` only while this file is loaded: hence all imports of ours at
+its top.
 """
 
 import sys
@@ -29,7 +30,7 @@ class QuantFaceExtras(scripts_postprocessing.ScriptPostprocessing):
 
 
 class QuantFaceInfotext(scripts.Script):
-    """Nothing to see: generated pictures tell how their faces were restored."""
+    """No controls: records in infotext how generated images' faces were restored."""
 
     def title(self):
         return "QuantFace infotext"
@@ -42,7 +43,7 @@ class QuantFaceInfotext(scripts.Script):
 
 
 def _unload():
-    """Before the scripts are loaded again, maybe of another version: what is left of this one has to go."""
+    """Before the scripts are reloaded, possibly as another version: remove everything of this one."""
     model_cache.drop()
     for name in [name for name in sys.modules if name.split(".")[0] in ("quantface_core", "quantface_webui")]:
         del sys.modules[name]

@@ -85,7 +85,9 @@ class Cancelled(BaseException):
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The stand-in's state: `cancelled` is what the user's cancel button sets, `models` the models folder."""
-    state = SimpleNamespace(cancelled=False, models=tmp_path, bars=[], previews=[], on_progress=None, checks=0)
+    state = SimpleNamespace(
+        cancelled=False, models=tmp_path, bars=[], previews=[], on_progress=None, checks=0, asked=[]
+    )
     widgets = {n: _type(n.upper(), widget=True) for n in ("Combo", "Int", "Float", "Boolean", "String")}
     io = SimpleNamespace(
         ComfyNode=object, Schema=Schema, NodeOutput=NodeOutput, Custom=_type,
@@ -119,7 +121,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         get_torch_device=lambda: cpu,
         unet_offload_device=lambda: cpu,
         intermediate_device=lambda: cpu,
-        load_models_gpu=lambda patchers, **_: None,
+        load_models_gpu=lambda patchers, memory_required, **_: state.asked.append(memory_required),
         throw_exception_if_processing_interrupted=check,
     )
     state.folders = folders = dict[str, tuple[list[str], set[str]]]()

@@ -50,7 +50,7 @@ def test_what_comes_back_as_it_went_out_changes_nothing(crop: Any, paste: Any, t
     assert torch.equal(faces, crops)
     assert crops.shape == (3, 128, 128, 3)
     assert masks.shape == (3, 128, 128)
-    assert report.splitlines()[0] == "picture 0: 3 of 3 faces cropped"
+    assert report.splitlines()[0] == "image 0: 3 of 3 faces cropped"
     picture, _, report, _ = paste(where, crops)
     assert float((picture - three).abs().amax()) <= 2 / 65535
     assert float((picture == three).float().mean()) > 0.9
@@ -65,7 +65,7 @@ def test_a_treatment_lands_on_its_face(crop: Any, paste: Any, three: torch.Tenso
         picture, _, report, ui = paste(where, treated)
         assert torch.equal(picture[:, :, 512:], three[:, :, 512:])
         assert float(picture[0, 120, 225].max()) < 0.02  # black in the middle of the first face
-        assert "picture 0: 1 of 3 faces pasted" in report
+        assert "image 0: 1 of 3 faces pasted" in report
         assert torch.equal(ui["quantface_after"][0], picture[0])
         assert not torch.equal(paste(where, treated, strength=0.5)[0], picture)
 
@@ -132,6 +132,8 @@ def test_what_does_not_fit_is_told(crop: Any, paste: Any, three: torch.Tensor) -
         paste(where, crops * float("nan"))
     with pytest.raises(Exception, match="connect the processed crops"):
         paste(where, None)
+    with pytest.raises(Exception, match="mask: 2 for a batch of 1"):
+        paste(where, crops, mask=torch.ones(2, 64, 64))
     with pytest.raises(Exception, match="positions 3: there are faces 0 to 2"):
         crop(three, faces="positions", positions="3")
 

@@ -23,8 +23,33 @@ def test_faces_are_pasted_onto_an_enlarged_background(restore: Any, photo: torch
     assert picture.shape == (1, 768, 768, 3)
     assert torch.equal(picture[changed == 0], background[changed == 0])
     assert float((picture - background).abs().amax()) > 0.02
-    with pytest.raises(Exception, match="background"):
-        restore(photo, background=background[:, :500])
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "message"),
+    [
+        (4, {"background": torch.zeros(2, 64, 64, 3)}, "background: 2 for a batch of 4: connect one for all"),
+        (1, {"background": torch.zeros(2, 64, 64, 3)}, "background: 2 for a batch of 1"),
+        (2, {"mask": torch.ones(3, 64, 64)}, "mask: 3 for a batch of 2"),
+        (2, {"background": torch.zeros(1, 64, 70, 3)}, "background: it must be the image enlarged, but it is 70x64"),
+        (2, {"background": torch.zeros(1, 64, 64, 3), "upscale": "2"}, "enlarged already, set upscale to 1"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_the_work(
+    restore: Any, load: Any, photo: torch.Tensor, count: int, given: dict[str, Any], message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    detector = "custom_nodes_quantface.quantface_core.faces.detect.FaceDetector"
+    model = load()
+    monkeypatch.setattr(f"{detector}.__call__", lambda *_: pytest.fail("looked for faces"))
+    with pytest.raises(Exception, match=message):
+        restore(photo.expand(count, -1, -1, -1), model, **given)
+
+
+def test_backgrounds_go_one_to_one_with_the_images(restore: Any) -> None:
+    gray, backgrounds = torch.full((3, 64, 64, 3), 0.3), torch.rand(3, 96, 96, 3)
+    assert torch.equal(restore(gray, background=backgrounds)[0], backgrounds)
+    assert torch.equal(restore(gray, background=backgrounds[1:2])[0], backgrounds[1:2].expand(3, -1, -1, -1))
 
 
 def test_a_black_mask_is_seen_before_the_work(
@@ -51,7 +76,7 @@ def test_frames_whose_mask_is_black_are_left_out(restore: Any, photo: torch.Tens
     assert torch.equal(picture[0], photo[0])
     assert changed[1].any()
     assert len(crops) == 1
-    assert "picture 0: its mask is black" in report
+    assert "image 0: its mask is black" in report
     assert ui["quantface_notes"] == []
 
 
@@ -61,7 +86,7 @@ def test_a_face_is_restored_when_a_pixel_changed(restore: Any, photo: torch.Tens
     left[..., :512] = 1
     for size in ("1", "2"):
         report = restore(two, mask=left, upscale=size)[3]
-        assert "picture 0: 1 of 2 faces restored" in report
+        assert "image 0: 1 of 2 faces restored" in report
         first, second = (line.rsplit(", ", 1)[1] for line in report.splitlines()[1:])
         assert first.startswith("restored")
         assert second == "no pixel changed"

@@ -50,7 +50,7 @@ def test_a_file_named_like_a_bundled_model_is_listed_apart(
 def test_a_run_does_not_hash_the_model_again(
     nodes: dict[str, Any], load: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither when it is validated, nor asked for changes, nor loaded."""
+    """Neither when it is validated, nor asked for changes, nor loaded; the user's own files never."""
     (host.models / "quantface").mkdir(exist_ok=True)
     nodes["QuantFace_SaveModel"].execute(load(), name="mine", overwrite=False)
     checksum = sys.modules["custom_nodes_quantface.quantface_core.io.checksum"]
@@ -62,4 +62,14 @@ def test_a_run_does_not_hash_the_model_again(
         assert loader.validate_inputs(model=name) is True
         loader.fingerprint_inputs(model=name)
         load(name)
-    assert sorted(hashed) == ["mine.safetensors", "quantface-mini.safetensors"]
+    assert hashed == ["quantface-mini.safetensors"]
+
+
+def test_a_changed_file_is_loaded_again(nodes: dict[str, Any], load: Any, host: SimpleNamespace) -> None:
+    (host.models / "quantface").mkdir(exist_ok=True)
+    save, loader = nodes["QuantFace_SaveModel"], nodes["QuantFace_LoadModel"]
+    save.execute(load(), name="mine", overwrite=False)
+    before = loader.fingerprint_inputs(model="mine.safetensors")
+    assert loader.fingerprint_inputs(model="mine.safetensors") == before
+    save.execute(load("quantface-mini (bundled)"), name="mine", overwrite=True)
+    assert loader.fingerprint_inputs(model="mine.safetensors") != before

@@ -34,14 +34,18 @@ def test_the_users_own_models_folder_comes_first(
     assert host.folders["quantface"][0] == ["/elsewhere", str(host.models / "quantface")]
 
 
-def test_a_missing_requirement_is_told_at_the_start(host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "python"), [("peft", sys.version_info), ("tomli", (3, 10))])
+def test_a_missing_requirement_is_told_at_the_start(
+    host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, module: str, python: Any
+) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else found(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else found(name))
+    monkeypatch.setattr(sys, "version_info", python)
     spec = importlib.util.spec_from_file_location(
         "packed", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
     assert spec
     assert spec.loader
     monkeypatch.setitem(sys.modules, "packed", importlib.util.module_from_spec(spec))
-    with pytest.raises(ImportError, match=r"peft: .*-m pip install -r .*requirements\.txt"):
+    with pytest.raises(ImportError, match=rf"{module}: .*-m pip install -r .*requirements\.txt"):
         spec.loader.exec_module(sys.modules["packed"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,8 +26,8 @@ def test_masks_and_pictures_of_other_shapes_are_understood(restore: Any, photo: 
 
 
 @pytest.mark.parametrize("shape", [(4,), (0, 4), (2, 4, 4, 3), (1, 1, 1, 4, 4)])
-def test_what_is_no_mask_is_refused(nodes: dict[str, Any], shape: tuple[int, ...]) -> None:
-    as_masks = sys.modules[nodes["QuantFace_CropFaces"].__module__].as_masks
+def test_what_is_no_mask_is_refused(pack: Any, shape: tuple[int, ...]) -> None:
+    as_masks = importlib.import_module(f"{pack.__name__}.nodes.pictures").as_masks
     with pytest.raises(Exception, match="masks must be"):
         as_masks(torch.ones(shape))
     assert as_masks(torch.ones(2, 1, 4, 5)).shape == (2, 4, 5)
@@ -56,6 +55,20 @@ def test_the_slider_shows_a_huge_picture_at_a_screen_s_size(restore: Any) -> Non
     assert picture.shape == gray.shape
     for shown in (ui["quantface_before"], ui["quantface_after"]):
         assert shown[0].shape == (2048, 44, 3)
+
+
+def test_a_video_is_shown_in_few_pixels_and_can_be_cancelled_meanwhile(pack: Any, host: SimpleNamespace) -> None:
+    previews = importlib.import_module(f"{pack.__name__}.nodes.previews")
+    frames = torch.zeros(1, 1080, 1920, 1).expand(48, -1, -1, 3)
+    shown = previews.before_after(frames, frames, object)
+    assert [len(shown[key]) for key in ("quantface_before", "quantface_after")] == [24, 24]
+    assert sum(image.shape[0] * image.shape[1] for image in shown["quantface_after"]) < 4 * 2048**2
+    assert max(shown["quantface_after"][0].shape) > 800
+    assert host.checks == 48
+    host.cancelled = True
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        previews.before_after(frames, frames, object)
+    assert type(caught.value).__name__ == "Cancelled"
 
 
 def test_a_huge_picture_is_worked_on_in_strips(

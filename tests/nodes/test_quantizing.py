@@ -25,10 +25,10 @@ TRAIN = {
 @pytest.fixture
 def full(pack: Any, tiny: Any) -> Any:
     """The tiny restorer, of the classes that the pack sees."""
-    host, core = (__import__(f"{pack.__name__}.{name}", fromlist=["x"]) for name in ("nodes.host", "quantface_core"))
+    own, core = (__import__(f"{pack.__name__}.{n}", fromlist=["x"]) for n in ("nodes.fr_model", "quantface_core"))
     restorer = core.OneStepRestorer(core.RestorerConfig.from_dict(tiny.config.to_dict())).eval().requires_grad_(False)
     restorer.load_state_dict(tiny.state_dict())
-    return host.FRModel("tiny", restorer)
+    return own.FRModel("tiny", restorer)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_the_plain_patcher_holds_a_model(nodes: Any, pack: Any, monkeypatch: pyt
 
     patchers = sys.modules["comfy.model_patcher"]
     monkeypatch.setattr(patchers, "CoreModelPatcher", lambda *_, **__: pytest.fail("dynamic"), raising=False)
-    host = sys.modules[f"{pack.__name__}.nodes.host"]
+    own = sys.modules[f"{pack.__name__}.nodes.fr_model"]
     restorer = torch.nn.Module()
     restorer.device = torch.device("cpu")
-    assert isinstance(host.FRModel("tiny", restorer).patcher, patchers.ModelPatcher)
+    assert isinstance(own.FRModel("tiny", restorer).patcher, patchers.ModelPatcher)

@@ -15,7 +15,7 @@ def test_long_reports_are_cut(pack: Any) -> None:
     crowd.picture([face] * 290, range(290), range(0, 290, 2))
     lines = crowd.text().splitlines()
     assert len(lines) == 42
-    assert lines[0] == "picture 0: 145 of 290 faces restored"
+    assert lines[0] == "image 0: 145 of 290 faces restored"
     assert lines[-1] == "  and 250 more, 125 of them restored"
     for number in range(30):
         crowd.note(f"note {number // 2}")
@@ -25,4 +25,4 @@ def test_long_reports_are_cut(pack: Any) -> None:
         video.picture([face], [0], [0])
     lines = video.text().splitlines()
     assert len(lines) == 81
-    assert lines[-1] == "and 250 more pictures: 250 of 250 faces restored"
+    assert lines[-1] == "and 250 more images: 250 of 250 faces restored"

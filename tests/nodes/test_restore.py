@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +19,7 @@ def test_a_photo_is_restored_and_the_rest_stays_exactly(restore: Any, photo: tor
     assert 0.01 < float((changed > 0).float().mean()) < 0.5
     assert torch.equal(picture[changed == 0], photo[changed == 0])
     assert float((picture - photo).abs().amax()) > 0.02
-    assert report.splitlines()[0] == "picture 0: 1 of 1 faces restored"
+    assert report.splitlines()[0] == "image 0: 1 of 1 faces restored"
     assert "face 0: " in report
     assert torch.equal(ui["quantface_before"][0], photo[0])
     assert torch.equal(ui["quantface_after"][0], picture[0])
@@ -30,7 +32,7 @@ def test_a_picture_without_faces_comes_back(restore: Any) -> None:
     assert type(crops).__name__ == "ExecutionBlocker"  # no black picture that Save Image would save
     assert crops.message is None
     assert not changed.any()
-    assert report.splitlines()[2] == "picture 1: 0 of 0 faces restored"
+    assert report.splitlines()[2] == "image 1: 0 of 0 faces restored"
     assert ui["quantface_notes"] == ["no face was found: lower min_confidence, or mark faces with face_mask"]
 
 
@@ -70,14 +72,34 @@ def test_progress_goes_face_by_face(restore: Any, load: Any, photo: torch.Tensor
 
 
 def test_not_enough_memory_is_the_host_s_to_tell(restore: Any, load: Any, photo: torch.Tensor) -> None:
-    model = load()
+    model, maps = load(), list[weakref.ref[torch.Tensor]]()
 
     def encode(*_: Any) -> None:
+        held = torch.zeros(1)
+        maps.append(weakref.ref(held))
         raise torch.cuda.OutOfMemoryError("no room")
 
     model.restorer.posterior = encode
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
         restore(photo, model)
+    assert caught.value  # held, as the host holds it; not so what the model had computed
+    assert [held() for held in maps] == [None] * len(maps)
+
+
+def test_room_is_asked_for_the_faces_of_one_image(
+    restore: Any, load: Any, photo: torch.Tensor, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load()
+    one = model.restorer.working_memory
+    both = torch.cat([photo, photo.flip(2)], dim=2)
+    for image, batch_size, faces in ((photo.repeat(3, 1, 1, 1), 8, 1), (both, 8, 2), (both, 1, 1)):
+        restore(image, model, batch_size=batch_size)
+        assert host.asked[-1] == faces * one
+    on_gpu = sys.modules[type(model).__module__].host
+    monkeypatch.setattr(on_gpu, "compute_device", lambda: torch.device("cuda"))
+    assert model.working_memory(2) == 3 * one  # graphs hold another face's
+    model.restorer.graphs = SimpleNamespace(held=True)
+    assert model.working_memory(2) == 2 * one
 
 
 def test_cancel_stops_within_a_layer(restore: Any, load: Any, host: SimpleNamespace, photo: torch.Tensor) -> None:

@@ -236,7 +236,7 @@ class TestMemory:
         asked = []
 
         @contextmanager
-        def restorer(path: Any, device: Any) -> Any:
+        def restorer(path: Any, device: Any, faces: int) -> Any:
             asked.append(device.type)
             if len(asked) <= fails:
                 raise QuantFaceError("not enough memory") from torch.cuda.OutOfMemoryError("no room")
@@ -244,7 +244,7 @@ class TestMemory:
 
         monkeypatch.setattr(model_cache, "restorer", restorer)
         webui.model_data.sd_model = object()
-        assert restore._with_memory(webui.models / model, lambda given: given) == "the model"
+        assert restore._with_memory(webui.models / model, 1, lambda given: given) == "the model"
         assert asked == where
         assert webui.moves == ["away", "back"]
         assert len(webui.reports) == fails - 1
@@ -254,10 +254,29 @@ class TestMemory:
     ) -> None:
         from quantface_webui import model_cache, restore
 
-        monkeypatch.setattr(model_cache, "restorer", lambda path, device: 1 / 0)
+        monkeypatch.setattr(model_cache, "restorer", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            restore._with_memory(webui.models / model, lambda given: given)
+            restore._with_memory(webui.models / model, 1, lambda given: given)
         assert webui.moves == []
+
+
+def test_room_is_asked_for_the_faces_and_for_weights_that_are_not_there(
+    script: Any, webui: SimpleNamespace, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from quantface_webui import host, model_cache
+
+    asked = list[int]()
+    monkeypatch.setattr(host, "make_room", lambda needed, _: asked.append(needed))
+    monkeypatch.setattr(model_cache, "_dtype", lambda _: None)
+    path, meta = webui.models / model, torch.device("meta")
+    for faces in (1, 2, 100):
+        with model_cache.restorer(path, meta, faces) as made:
+            pass
+    one = made.working_memory
+    assert asked == [one + path.stat().st_size, 2 * one, 4 * one]  # four of its size are as fast as a hundred
+    model_cache.drop()
 
 
 def test_a_model_that_moved_in_part_is_loaded_anew(
