@@ -4,6 +4,7 @@
 # Each sets up .venv by itself; only what changed is done again.
 
 PYTHON ?= python3
+TORCH_INDEX ?= # a URL; empty = pip's own
 BIN := .venv/bin
 READY := .venv/.ready
 DEV_READY := .venv/.dev-ready
@@ -25,10 +26,10 @@ lint: $(DEV_READY)
 	$(BIN)/mypy -p quantface_pack.nodes -p quantface_pack.quantface_core
 	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
 
-# torch first and pinned: a looser first install may bring gigabytes of CUDA packages.
+# torch first and pinned. On Linux, pip's own choice brings gigabytes of CUDA packages; PyTorch's CPU index does not.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	touch $@
 

@@ -1,4 +1,4 @@
-"""Run by Stable Diffusion WebUI when it starts: installs what is missing, and changes no version that is there.
+"""Run by Stable Diffusion WebUI when it starts: installs what is missing, without changing any installed version.
 
 ComfyUI-Manager runs a file of this name too, after `requirements.txt`: without a WebUI it does nothing.
 """

@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tomllib
 import torch
 from data import Pairs, load_faces, split, to_tensor
 from losses import PatchDiscriminator, hinge, weighted_mean
@@ -32,6 +31,7 @@ from torch.utils.data import DataLoader
 from quantface_core.degrade import degrade
 from quantface_core.io.atomic import atomic_path
 from quantface_core.io.checkpoint import save_restorer
+from quantface_core.io.tables import read_toml
 from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
 
 
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="a checkpoint to start from instead of random weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    StageTrainer(tomllib.loads(args.config.read_text()), args.data, args.run, args.device, args.start).run_all()
+    StageTrainer(read_toml(args.config, "stages"), args.data, args.run, args.device, args.start).run_all()
 
 
 if __name__ == "__main__":

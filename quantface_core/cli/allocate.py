@@ -10,6 +10,7 @@ from ..errors import UsageError
 from ..types import Budget, RestorerQuantConfig
 from .devices import add_device_argument, resolve_device
 from .faces import add_faces, face_source
+from .given import refuse_given
 from .outputs import check_report
 from .progress import ProgressBars
 
@@ -21,7 +22,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("allocate", help="choose each layer's bits within a budget", description=__doc__)
     add = parser.add_argument
     add("model", help="a known model's name or a .safetensors file, full precision")
-    add_faces(parser, count=16)
+    add_faces(parser, count=16, required=False)
     add("--activation-bits", type=float, help="maximum average, weighted by multiply-accumulates, such as 3.98")
     add("--weight-bits", type=float, help="maximum average, weighted by parameters, such as 4.0")
     add("--megabytes", type=float, help="maximum size of the file's tensors; its header adds a little")
@@ -35,13 +36,20 @@ def add_parser(commands: Any) -> None:
         help="minimum and maximum bits of a module, such as vae.decoder=6-8; repeatable",
     )
     add("--perceptual", default="ms_ssim", metavar="METRIC", help="ms_ssim, ssim, or a full-reference metric of pyiqa")
-    add("--sensitivity", type=Path, metavar="FILE", help="read from here if it exists, else measure and write it")
-    add("--rank", type=int, default=RestorerQuantConfig().rank, help="rank of the low-rank branch (32)")
-    add("--seed", type=int, default=0, help="for rotation signs and samples (0)")
+    add(
+        "--sensitivity",
+        type=Path,
+        metavar="FILE",
+        help="read from here if it exists; else measure --images, and write it",
+    )
+    of_measuring = [
+        add("--rank", type=int, default=RestorerQuantConfig().rank, help="rank of the low-rank branch (32)"),
+        add("--seed", type=int, default=0, help="for rotation signs and samples (0)"),
+    ]
     add("--output", "-o", type=Path, required=True, help="the plan file to write, JSON")
     add("--chart", type=Path, help="draw bits and sensitivities along the network, PNG")
     add_device_argument(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, of_measuring=of_measuring)
 
 
 def _limit(text: str) -> tuple[str, tuple[int, int]]:
@@ -77,13 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sensitivity(arguments: argparse.Namespace) -> Sensitivity:
-    """What is kept of an earlier measurement, or a new one."""
+    """What is kept of an earlier measurement, or a new one. Raises UsageError where options ask for another."""
+    from ..io.catalogue import shipped_catalogue
     from ..pipelines.allocate import MeasureRequest, check_metric, kept_sensitivity, measure
     from ..pipelines.fetch import load_model
 
     kept = arguments.sensitivity
     if kept and kept.exists():
+        refuse_given(arguments, arguments.of_measuring, f"not with {kept}, which has been measured: name another file")
         sensitivity = kept_sensitivity(kept, arguments.perceptual)
+        # A file or a model of the user's may have a name of its own inside.
+        if arguments.model != sensitivity.model and arguments.model in shipped_catalogue()["restorers"]:
+            raise UsageError(f"{kept} is of {sensitivity.model}, not of {arguments.model}: name another file")
         print(f"sensitivities of {sensitivity.model} from {kept}: model and images are not read")
         return sensitivity
     check_metric(arguments.perceptual)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [
         add("--actors", type=_positive, metavar="N", help="workers, each with the model in memory (one per machine)"),
         add(
-            "--gpus", type=float, default=0.0, metavar="SHARE", help="share of a GPU per worker, such as 0.5 (0 = CPU)"
+            "--gpus", type=_share, default=0.0, metavar="SHARE", help="share of a GPU per worker, such as 0.5 (0 = CPU)"
         ),
         add("--column", default="path", help="column of photo paths in tables (.parquet, .csv, .jsonl) (path)"),
     ]
@@ -40,6 +42,15 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _share(text: str) -> float:
+    """Ray's units: whole GPUs, or a part of one."""
+    with suppress(ValueError):
+        share = float(text)
+        if 0 <= share <= 1 or (share > 1 and share.is_integer()):
+            return share
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1, nor a whole number of GPUs")
 
 
 def check_local(arguments: argparse.Namespace) -> None:
@@ -57,9 +68,12 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     from ..pipelines.bulk_plan import plan_bulk
     from ..pipelines.jobs import skipped_in_words
     from ..pipelines.restore import RestoreRequest
+    from ..runtime.device import choose_device
 
     if arguments.device in ("cuda", "mps") and not (arguments.device == "cuda" and arguments.gpus):
         raise UsageError("with --ray, --gpus SHARE says how much of a GPU each worker gets")
+    if arguments.device == "cpu" and arguments.gpus:
+        raise UsageError("--gpus: not with --device cpu, by which workers compute on the CPU")
     if any(suffix(name) in VIDEO_SUFFIXES for name in arguments.photos):
         raise UsageError("--ray is for photos: restore a film by a command without it")
     check_installed()
@@ -68,7 +82,10 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     check_report(arguments.json, chain(map(Path, (*arguments.photos, arguments.model)), _files(plan)))
 
     def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
-        execution = execution_of(arguments, torch.device("cuda" if arguments.gpus else "cpu"), callbacks)
+        # A missing model is built here, where there may be no GPU though the workers have one.
+        own = choose_device("cpu" if arguments.device == "cpu" else "auto")
+        workers = torch.device("cuda" if arguments.gpus else "cpu")
+        execution = replace(execution_of(arguments, own, callbacks), device=workers)
         request = RestoreRequest((), execution, options, arguments.aligned)
         bulk = BulkRequest(plan, request, arguments.ray, arguments.actors, arguments.gpus, arguments.skip_existing)
         return restore_bulk(bulk, callbacks)

@@ -30,7 +30,7 @@ def resolve_device(arguments: argparse.Namespace) -> torch.device:
 
 
 def execution_of(arguments: argparse.Namespace, device: torch.device, callbacks: PipelineCallbacks) -> Execution:
-    """The model that `--model` names, fetched or built first if it is missing, and how the options execute it.
+    """The model that `--model` names, fetched or built on `device` if it is missing, and how the options execute it.
 
     Raises as `model_path`.
     """
@@ -38,7 +38,7 @@ def execution_of(arguments: argparse.Namespace, device: torch.device, callbacks:
     from ..pipelines.models import Execution
 
     return Execution(
-        model=model_path(arguments.model, callbacks),
+        model=model_path(arguments.model, callbacks, device),
         device=device,
         backend=arguments.backend,
         precision=arguments.precision,

@@ -7,6 +7,7 @@ available here is named with the reason.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,25 +48,25 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..pipelines.evaluate import EvaluateRequest, evaluate
+    from ..pipelines.evaluate import EvaluateRequest, check_evaluate, evaluate
     from ..pipelines.fetch import model_path
-    from ..pipelines.pairs import find_pairs
 
-    find_pairs(arguments.lq, arguments.gt, arguments.degrade, arguments.count)  # refused before a model is fetched
+    request = EvaluateRequest(
+        models={},
+        lq=arguments.lq,
+        output=arguments.output,
+        device=resolve_device(arguments),
+        gt=arguments.gt,
+        degrade=arguments.degrade,
+        reference=arguments.reference,
+        metrics=tuple(arguments.metrics),
+        fid_reference=tuple(arguments.fid_reference),
+        count=arguments.count,
+    )
+    check_evaluate(request)  # before a model is fetched
     names = dict.fromkeys(([arguments.reference] if arguments.reference else []) + arguments.models)
     with ProgressBars() as callbacks:
-        request = EvaluateRequest(
-            models={name: model_path(name, callbacks) for name in names},
-            lq=arguments.lq,
-            output=arguments.output,
-            device=resolve_device(arguments),
-            gt=arguments.gt,
-            degrade=arguments.degrade,
-            reference=arguments.reference,
-            metrics=tuple(arguments.metrics),
-            fid_reference=tuple(arguments.fid_reference),
-            count=arguments.count,
-        )
-        result = evaluate(request, callbacks)
+        models = {name: model_path(name, callbacks, request.device) for name in names}
+        result = evaluate(replace(request, models=models), callbacks)
     print(result.table)
     return 0

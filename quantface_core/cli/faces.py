@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from ..pipelines.faces import FaceSource
 
 
-def add_faces(parser: argparse.ArgumentParser, count: int) -> None:
+def add_faces(parser: argparse.ArgumentParser, count: int, required: bool = True) -> None:
     """The options that `face_source` reads."""
     add = parser.add_argument
-    add("--images", type=Path, required=True, help="folder of aligned, degraded faces, like those to restore")
+    add("--images", type=Path, required=required, help="folder of aligned, degraded faces, like those to restore")
     add("--count", type=int, default=count, help=f"at most this many images ({count})")
     add("--find-faces", action="store_true", help="the images are photos: find and align every face in them")
     add("--degrade", action="store_true", help="the images are clean: degrade them first, with fixed seeds")
@@ -27,6 +27,8 @@ def face_source(arguments: argparse.Namespace) -> FaceSource:
 
     if arguments.count < 1:
         raise UsageError(f"--count is at least 1, got {arguments.count}")
+    if arguments.images is None:
+        raise UsageError("--images: name a folder of faces")
     if not arguments.images.is_dir():
         raise UsageError(f"--images {arguments.images}: no such folder")
     return FaceSource(

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import sys
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +23,7 @@ from .progress import ProgressBars
 
 if TYPE_CHECKING:
     from ..pipelines.callbacks import PipelineCallbacks
+    from ..pipelines.film_report import FilmResult
     from ..pipelines.film_request import FilmRequest
 
 _FASTEST = 1000  # frames a second
@@ -105,11 +107,16 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     if not source.is_dir() and (output.is_dir() or not output.suffix):
         output = output / source.name
     check_report(arguments.json, (*_files(source, output), Path(arguments.model)))
-    with ProgressBars() as callbacks:
-        result = restore_film(_request(arguments, output, options, callbacks), callbacks)
-    if arguments.json:
-        report: dict[str, Any] = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
-        write_text(arguments.json, json.dumps({**report, "film": result.to_dict()}, indent=2) + "\n")
+    result: FilmResult | None = None
+    try:
+        with ProgressBars() as callbacks:
+            result = restore_film(_request(arguments, output, options, callbacks), callbacks)
+    finally:  # whatever stopped it, an interrupt too
+        if arguments.json:
+            report: dict[str, Any] = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
+            report |= {"film": result and result.to_dict(), "finished": result is not None}
+            write_text(arguments.json, json.dumps(report, indent=2) + "\n")
+    print(f"restored {result.frames} frames into {result.output}", file=sys.stderr)
     return 0
 
 

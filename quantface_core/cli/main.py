@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import QuantFaceError, UsageError
-from ..runtime.memory import is_out_of_memory
+from ..runtime.memory import explain_out_of_memory, is_out_of_memory
 from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, distill, evaluate, fetch, info, models, publish, restore
+from .termination import interrupted_by_termination
 
 FAILED, MISUSED = 1, 2
 
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        with interrupted_by_termination():
+            return int(options.run(options))
     except UsageError as error:
         print(f"quantface: {error}", file=sys.stderr)
         return MISUSED
@@ -37,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         print(f"quantface: {place}{error.strerror or error}", file=sys.stderr)
         return FAILED
-    except RuntimeError as error:  # a GPU's: torch is not imported for its class, nor has Apple's one
+    except Exception as error:  # of any class: torch is not imported for its own, nor have Apple's GPUs and CPUs one
         if not is_out_of_memory(error):
             raise
-        smaller = " or a smaller --batch-size" if hasattr(options, "batch_size") else ""
-        print(f"quantface: the GPU's memory is too small for this: give --device cpu{smaller}", file=sys.stderr)
+        smaller = ", or a smaller --batch-size" if hasattr(options, "batch_size") else ""
+        print(f"quantface: {explain_out_of_memory(error)}{smaller}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("quantface: interrupted; finished images are kept, nothing half-written is left", file=sys.stderr)

@@ -29,11 +29,12 @@ def report_results(
 ) -> int:
     """Do the work on so many photos; a photo that fails is reported and the rest continue. Returns the exit status."""
     results: list[PhotoResult] = []  # for the report alone: an archive's do not fit into memory
-    failed, finished = 0, False
+    restored, failed, finished = 0, 0, False
     try:
         with ProgressBars() as callbacks:
             for result in work(callbacks):
                 results += [result] if arguments.json else []
+                restored += not result.error
                 failed += bool(result.error)
                 for line in _remarks(result):
                     callbacks.notify(line)
@@ -44,6 +45,7 @@ def report_results(
             report |= {"photos": [result.to_dict() for result in results], "skipped": dict(skipped)}
             report |= {"finished": finished}
             write_text(arguments.json, json.dumps(report, indent=2) + "\n")
+    print(f"restored {restored} of {count} photos into {arguments.output}", file=sys.stderr)
     if summary:
         print(f"quantface: {summary}", file=sys.stderr)
     if failed:

@@ -38,24 +38,14 @@ _LARGEST = 100_000_000  # bytes of a safetensors file's header: the format's own
 
 def architecture_in(path: Path) -> str | None:
     """The architecture whose published weights a file holds, by its keys; None when it is none of these."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return _architecture(path, stat.st_mtime_ns, stat.st_size)
+    version = _version(path)
+    return version and _published(path, *version)
 
 
 def architecture_of(path: Path) -> str | None:
     """The architecture of a published file or of a QuantFace file; None for a one-step model, or no model at all."""
-    if published := architecture_in(path):
-        return published
-    try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LARGEST)))
-        named = json.loads(header["__metadata__"]["config"]).get("architecture")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    return named if isinstance(named, str) else None
+    version = _version(path)
+    return version and (_published(path, *version) or _stated(path, *version))
 
 
 def has_fidelity(path: Path | None) -> bool:
@@ -63,10 +53,31 @@ def has_fidelity(path: Path | None) -> bool:
     return path is not None and architecture_of(path) == "CodeFormer"
 
 
+def _version(path: Path) -> tuple[int, int] | None:
+    """Modification time and size, with which what a file holds is cached: hosts ask again for every menu."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
 @lru_cache(maxsize=256)
-def _architecture(path: Path, changed: int, size: int) -> str | None:
+def _published(path: Path, *_: int) -> str | None:
     index = _index(path)
     return next((name for name, keys in KEYS.items() if all(key in index for key in keys)), None)
+
+
+@lru_cache(maxsize=256)
+def _stated(path: Path, *_: int) -> str | None:
+    """The architecture that the configuration in a QuantFace file names."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LARGEST)))
+        named = json.loads(header["__metadata__"]["config"]).get("architecture")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return named if isinstance(named, str) else None
 
 
 def _index(path: Path) -> bytes:

@@ -16,6 +16,9 @@ from ..errors import QuantFaceError, UsageError, one_line, suggestion
 from .builtin import BUILTIN_METRICS
 from .metric import Metric
 
+FFHQ = "FFHQ"
+"""Named instead of a folder: clean-fid's statistics of the faces of this data set."""
+
 _LOG = logging.getLogger("quantface")
 
 # Approximate megabytes that pyiqa and its dependencies download; 0 = none.
@@ -68,11 +71,11 @@ def pyiqa_metric(name: str, parameters: Path | None = None) -> Metric:
 def frechet_distance(pictures: Path, references: Path) -> float:
     """FID between two folders of images, by pyiqa's clean-fid and Inception network.
 
-    `references` may also be FFHQ, for clean-fid's statistics of it at 512 pixels. Raises UsageError.
+    `references` may also be `FFHQ`, for clean-fid's statistics of it at 512 pixels. Raises UsageError.
     """
     against: dict[str, Any] = {"fdir2": str(references)}
-    if str(references) == "FFHQ":
-        against = {"dataset_name": "FFHQ", "dataset_res": 512, "dataset_split": "trainval70k"}
+    if str(references) == FFHQ:
+        against = {"dataset_name": FFHQ, "dataset_res": 512, "dataset_split": "trainval70k"}
     model = _fid()
     try:
         return float(model(str(pictures), against.pop("fdir2", None), num_workers=0, verbose=False, **against))
@@ -103,6 +106,10 @@ def _pyiqa(name: str) -> Any:
     try:
         import pyiqa
     except Exception as error:  # missing, or a RuntimeError from a torchvision for another torch
+        if name not in _MEGABYTES:
+            hint = suggestion(name, [*BUILTIN_METRICS, *_MEGABYTES])
+            advice = "if it is one of pyiqa's, pip install pyiqa, whose licence forbids commercial use"
+            raise UsageError(f"{name} is not built in: {advice}{hint}") from None
         raise UsageError(
             f"{name} needs pyiqa ({one_line(error)}): pip install pyiqa; "
             f"its licence forbids commercial use. Without it: {', '.join(BUILTIN_METRICS)}"

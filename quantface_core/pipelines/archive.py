@@ -67,7 +67,7 @@ def _is_done(job: Job, folder: Path, manifest: Manifest, key: str) -> bool:
     if job.compare and not job.compare.exists():
         return False
     stamp = _stamp(job.source)
-    return stamp != GONE and is_done(known, key, stamp, lambda: sha256(job.source))
+    return stamp != GONE and is_done(known, str(job.source), key, stamp, lambda: sha256(job.source))
 
 
 def _stamp(photo: Path) -> Stamp:

@@ -67,8 +67,10 @@ def check_build(request: BuildRequest) -> None:
     """Raise UsageError for what would otherwise surface only after the work."""
     if request.recipe.distill:
         resolved(request.recipe.distill, request.device)
+    if request.images and not request.images.is_dir():
+        raise UsageError(f"images {request.images}: no such folder")
     if request.test:
-        find_pairs(request.test, None, request.degrade, None)
+        find_pairs(request.test, None, request.degrade, None, field="test")
         if not request.recipe.metrics:
             raise UsageError(f"test: the recipe {request.recipe.name} names no metrics to evaluate with")
 
@@ -93,10 +95,11 @@ def build(request: BuildRequest, callbacks: PipelineCallbacks | None = None) -> 
     return replace(result, evaluation=evaluate(judged, callbacks))
 
 
-def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
+def build_named(name: str, callbacks: PipelineCallbacks | None = None, device: torch.device | None = None) -> Path:
     """Return a shipped recipe's model in the models folder; build it first if it is missing and needs no training.
 
-    Of two processes at once, only one builds it. Raises QuantFaceError.
+    `device`: where it is built; None = the best of this machine. Of two processes at once, only one builds it. Raises
+    QuantFaceError.
     """
     callbacks = callbacks or PipelineCallbacks()
     output = models_folder() / f"{name}.safetensors"
@@ -112,7 +115,8 @@ def build_named(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
             for left in work.glob(".quantface-*"):
                 with suppress(OSError):
                     left.unlink()
-            made = build(BuildRequest(recipe, work / output.name, work, choose_device("auto")), callbacks)
+            device = device or choose_device("auto")
+            made = build(BuildRequest(recipe, work / output.name, work, device), callbacks)
             with atomic_path(output) as temporary:
                 made.path.replace(temporary)
             shutil.rmtree(work, ignore_errors=True)

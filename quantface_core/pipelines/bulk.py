@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import pickle
+import posixpath
 import socket
 import tempfile
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QuantFaceError, UsageError
+from ..io.atomic import remove_stale
 from ..io.checksum import sha256
 from ..io.manifest import Manifest, Record
 from ..io.stores import GONE, Place, files_below, is_there, read, stamp, write
@@ -68,6 +70,7 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
             f"workers: {actors}, threads of each: {threads}; one process with as many threads writes the same bytes"
         )
         manifest.add({"settings": key, "means": settings})
+        _remove_stale(request.plan)
         waiting = {photo.name: photo for photo in photos}
         for done in _run_workers(replace(request, request=asked, actors=actors), photos):
             if waiting.pop(done.photo.name, None) is None:
@@ -155,7 +158,10 @@ def _check_address(address: str) -> None:
 
 
 def _workers(request: BulkRequest) -> tuple[int, int]:
-    """The number of workers and the threads of each, so that those on one machine share its CPUs. Raises UsageError."""
+    """The number of workers and the threads of each, so that those on one machine share its CPUs.
+
+    Raises UsageError for more threads or GPUs per worker than a machine has, for which Ray would wait for ever.
+    """
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
@@ -163,10 +169,16 @@ def _workers(request: BulkRequest) -> tuple[int, int]:
         raise UsageError(f"Ray address {request.address}: the cluster has no CPU available")
     if request.gpus and not any(resources.get("GPU") for resources in machines):
         raise UsageError(f"gpus {request.gpus:g}: the cluster has no GPU")
+    threads, cpus = request.request.execution.threads, int(max(resources["CPU"] for resources in machines))
+    if threads and threads > cpus:
+        raise UsageError(f"threads {threads}: the largest machine of the cluster has {cpus} CPUs")
+    gpus = max(resources.get("GPU", 0) for resources in machines)
+    if request.gpus > gpus:
+        raise UsageError(f"gpus {request.gpus:g}: the largest machine of the cluster has {gpus:g}")
     actors = request.actors or len(machines)
     each = math.ceil(actors / len(machines))
     share = int(min(resources["CPU"] for resources in machines)) // each
-    return actors, request.request.execution.threads or max(1, share)
+    return actors, threads or max(1, share)
 
 
 def _pending(plan: BulkPlan, manifest: Manifest, key: str) -> list[BulkPhoto]:
@@ -184,9 +196,16 @@ def _pending(plan: BulkPlan, manifest: Manifest, key: str) -> list[BulkPhoto]:
             return True
         source = plan.source(photo)
         found = photo.stamp or stamp(source)
-        return found == GONE or not is_done(known, key, found, lambda: _digest(source))
+        return found == GONE or not is_done(known, photo.shown, key, found, lambda: _digest(source))
 
     return [photo for photo in plan.photos if is_pending(photo)]
+
+
+def _remove_stale(plan: BulkPlan) -> None:
+    """Remove what killed workers left half-written in the output's folders, if they are on this machine."""
+    if plan.output.is_local:
+        for name in {posixpath.dirname(photo.name): photo.name for photo in plan.photos}.values():
+            remove_stale(Path((plan.output / name).path))
 
 
 def _digest(photo: Place) -> str:

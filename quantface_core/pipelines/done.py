@@ -42,15 +42,16 @@ def settings_key(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def is_done(known: Record, key: str, found: Stamp, digest: Callable[[], str]) -> bool:
+def is_done(known: Record, source: str, key: str, found: Stamp, digest: Callable[[], str]) -> bool:
     """Whether a result's record is of this photo, with these settings, and without an error.
 
-    `digest` returns the photo's SHA-256 and is called last; where it raises QuantFaceError the photo is not done, and
+    A stamp identifies the photo only where its name is as before: another folder's may have the same. `digest` returns
+    the photo's SHA-256 and is called last; where it raises QuantFaceError the photo is not done, and
     its result says why.
     """
     if known["error"] or known["settings"] != key or found.size != known["size"]:
         return False
-    if found.mtime_ns == known["mtime_ns"] and found.mtime_ns > 0:
+    if source == known["source"] and found.mtime_ns == known["mtime_ns"] and found.mtime_ns > 0:
         return True
     try:
         return digest() == known["sha256"]

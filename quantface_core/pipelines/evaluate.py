@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 
-from ..errors import first_few
+from ..errors import UsageError, first_few
 from ..faces.detect import FaceDetector
 from ..faces.recognize import RECOGNIZER_FILE, RECOGNIZER_REPO, FaceRecognizer
 from ..io.atomic import write_text
 from ..io.catalogue import models_folder
 from ..io.checkpoint import load_restorer
 from ..io.models import detector_path
+from ..metrics import FFHQ
 from ..stages.evaluate import PAPER, Tools
 from .callbacks import PipelineCallbacks
 from .jobs import distinct_names
-from .pairs import find_pairs
+from .pairs import Files, find_pairs
 from .scorecard import Row, Scorecard
 
 _BUILTIN = ("psnr_full", "psnr", "ssim", "ms_ssim")
@@ -59,6 +60,26 @@ class EvaluateResult:
     report: Mapping[str, Any]  # ready for JSON
 
 
+def check_evaluate(request: EvaluateRequest) -> None:
+    """Raise UsageError for what would surface only after the work: pairs, references, named metrics none of which runs.
+
+    `models` are not looked at.
+    """
+    find_pairs(request.lq, request.gt, request.degrade, request.count)
+    for folder in request.fid_reference:
+        if str(folder) != FFHQ and not folder.is_dir():
+            raise UsageError(f"fid_reference {folder}: no such folder")
+    card = _scorecard(request, {})
+    if _ALL not in request.metrics and not card.columns and not card.fids:
+        raise UsageError("; ".join(f"{name}: {reason}" for name, reason in card.missing.items()))
+
+
+def _scorecard(request: EvaluateRequest, pairs: Mapping[str, Files]) -> Scorecard:
+    """A table without rows yet."""
+    names = [name for given in request.metrics for name in ((*_BUILTIN, *PAPER) if given == _ALL else (given,))]
+    return Scorecard(pairs, request.degrade, names, request.fid_reference, _tools(request))
+
+
 def evaluate(request: EvaluateRequest, callbacks: PipelineCallbacks | None = None) -> EvaluateResult:
     """Restore, evaluate and write. A metric that is not available is listed with the reason. Raises QuantFaceError."""
     callbacks = callbacks or PipelineCallbacks()
@@ -66,8 +87,7 @@ def evaluate(request: EvaluateRequest, callbacks: PipelineCallbacks | None = Non
     if unpaired:
         shown = first_few(unpaired, _NAMED)
         callbacks.notify(f"warning: {len(unpaired)} files have no partner and are left out: {shown}")
-    names = [name for given in request.metrics for name in ((*_BUILTIN, *PAPER) if given == _ALL else (given,))]
-    card = Scorecard(pairs, request.degrade, names, request.fid_reference, _tools(request))
+    card = _scorecard(request, pairs)
     for row in _rows(request):
         _judge(row, request.device, card, callbacks)
     report = {"settings": request.settings(), **card.report(), "unpaired": unpaired}

@@ -58,7 +58,10 @@ def load_faces(source: FaceSource | Tensor, size: int, callbacks: PipelineCallba
             break
     if not faces:
         raise UsageError("no face was found in the images: give others, or images that are aligned crops")
-    return as_batch([degrade(f, seed) if source.degrade else f for seed, f in enumerate(faces[: source.count])])
+    del faces[source.count :]
+    for seed, face in enumerate(faces if source.degrade else ()):
+        faces[seed] = degrade(face, seed)
+    return as_batch(faces)
 
 
 def read_aligned(path: Path, size: int) -> NDArray[np.uint8]:

@@ -13,18 +13,18 @@ from .callbacks import PipelineCallbacks
 from .models import LoadedModel, load_file
 
 
-def model_path(name: str, callbacks: PipelineCallbacks | None = None) -> Path:
+def model_path(name: str, callbacks: PipelineCallbacks | None = None, device: torch.device | None = None) -> Path:
     """Return the file of a model, given by a name of the catalogue, a recipe or the models folder, or by path.
 
-    A missing one is fetched or built first, which may take an hour; stopped and called again it resumes. Raises
-    ModelError, and what building raises.
+    A missing one is fetched, or built on `device` (None = the best of this machine), which may take an hour; stopped
+    and called again it resumes. Raises ModelError, and what building raises.
     """
     callbacks = callbacks or PipelineCallbacks()
     if name in known_recipes():
-        return build_named(name, callbacks)
+        return build_named(name, callbacks, device)
     return restorer_path(name, callbacks.notify, callbacks.stage(f"fetch {name}", "byte"))
 
 
 def load_model(name: str, device: torch.device, callbacks: PipelineCallbacks | None = None) -> LoadedModel:
     """Load a model by such a name onto a device, float32 outside integer arithmetic. Raises like `model_path`."""
-    return load_file(name, model_path(name, callbacks), device)
+    return load_file(name, model_path(name, callbacks, device), device)

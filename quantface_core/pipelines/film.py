@@ -88,7 +88,7 @@ class _Run:
             if not state.parts_done():
                 state.remove()
                 raise ImageError(f"{source.path}: no frame between start and end")
-            sink.join(state)
+            self._join()
             damaged = [f"{source.damaged} damaged packets are left out"] if source.damaged else []
             result = build_result(self._request.output, source.info, sink, state, damaged)
             state.remove()
@@ -117,6 +117,14 @@ class _Run:
         self._state.close_part(part, self._records, delay)
         self._records = []
 
+    def _join(self) -> None:
+        """Make the result; where that fails, such as on a full disk, all frames are kept."""
+        try:
+            self._sink.join(self._state)
+        except BaseException:
+            self._callbacks.notify(f"{self._state.folder} holds all frames; continue with resume to join them")
+            raise
+
     def _write_partial(self) -> None:
         """Join what is done so far, the unfinished part included, so that it can be viewed."""
         try:
@@ -125,7 +133,8 @@ class _Run:
             elif not self._state.frames_detected:
                 self._state.remove()
         except Exception as error:  # the error that stopped the run takes precedence
-            self._callbacks.notify(f"what is done so far could not be joined: {error}")
+            kept = f"{self._state.folder} holds what is done so far; continue with resume"
+            self._callbacks.notify(f"{kept}. It could not be joined: {error}")
 
     def _detected(self, first: int) -> Iterator[DetectedFrame]:
         """Yield every frame with its faces; finished ones no longer needed come without pixels, from the state."""

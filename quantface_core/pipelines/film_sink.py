@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UsageError
-from ..io.atomic import atomic_path
+from ..io.atomic import atomic_path, remove_stale, writing
 from ..io.file_identity import file_identity
 from ..io.output_checks import check_writable
 from ..io.video import (
@@ -78,6 +78,7 @@ class VideoSink:
         if suffix not in WRITABLE_VIDEO_SUFFIXES:
             raise UsageError(f"output {output}: cannot write {suffix}; use {', '.join(WRITABLE_VIDEO_SUFFIXES)}")
         check_writable(output, "output")
+        remove_stale(output)
         self._output, self._info, self._factor, self._span = output, info, factor, span
         self._original = source.path if isinstance(source, FilmReader) else None
         self._encoder = choose_encoder(info, suffix, codec, crf)
@@ -103,7 +104,8 @@ class VideoSink:
         finally:
             writer.close()
         begin = frame.pts * self._info.time_base
-        join([Part(path, [frame.pts])], self._info, self._encoder, self._original, Span(begin, begin + 1), target)
+        with writing(target):
+            join([Part(path, [frame.pts])], self._info, self._encoder, self._original, Span(begin, begin + 1), target)
         target.unlink()
         path.unlink()
 
@@ -165,6 +167,7 @@ class FolderSink:
         results = (output / source.name(number) for number in range(len(source.paths)))
         if found := next((path for path in results if file_identity(path) in sources), None):
             raise UsageError(f"{found} would overwrite a source image: choose another output")
+        remove_stale(output / source.name(0))
         self._output, self._source, self._written = output, source, 0
         self.size = source.info.width * factor, source.info.height * factor
 

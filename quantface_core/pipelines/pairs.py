@@ -11,17 +11,19 @@ Files = tuple[Path, Path | None]
 """(degraded, original or None)."""
 
 
-def find_pairs(lq: Path, gt: Path | None, degraded: bool, count: int | None) -> tuple[dict[str, Files], list[str]]:
+def find_pairs(
+    lq: Path, gt: Path | None, degraded: bool, count: int | None, field: str = "lq"
+) -> tuple[dict[str, Files], list[str]]:
     """Return ({name: (degraded file, original file or None)}, the files that only one folder has).
 
-    With `degraded` one file is both. There are at most `count` pairs. Raises UsageError when no pair is left, two files
-    have one name, or options conflict.
+    With `degraded` one file is both. There are at most `count` pairs. `field` is what messages call `lq`. Raises
+    UsageError when no pair is left, two files have one name, or options conflict.
     """
     if gt and degraded:
         raise UsageError("degrade makes the originals of the faces in lq: leave gt out")
     if count is not None and count < 1:
         raise UsageError(f"count is at least 1, got {count}")
-    inputs, originals = _by_stem("lq", lq), _by_stem("gt", gt) if gt else None
+    inputs, originals = _by_stem(field, lq), _by_stem("gt", gt) if gt else None
     if originals is None:
         pairs = {stem: (path, path if degraded else None) for stem, path in inputs.items()}
         unpaired = []

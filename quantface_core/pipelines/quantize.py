@@ -73,4 +73,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
 
 def images_sha256(images: Tensor) -> str:
     """SHA-256 of the bytes of a float tensor [N, 3, S, S], which identifies calibration images in a file's notes."""
-    return hashlib.sha256(images.detach().cpu().numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for image in images.detach():  # one by one, without a copy of them all
+        digest.update(image.cpu().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 from ..errors import QuantFaceError, one_line
 from ..faces.detect import FaceDetector
+from ..io.atomic import remove_stale
 from ..io.models import detector_path
 from ..options import RestoreOptions
 from ..restorer import Restorer
-from ..runtime.memory import is_out_of_memory, kept_memory
+from ..runtime.memory import explain_out_of_memory, is_out_of_memory, kept_memory
 from ..runtime.threads import opencv_threads
 from ..types import Face, Pixels
 from .callbacks import PipelineCallbacks, StageProgress
@@ -73,6 +74,8 @@ def restore_with(
 ) -> Iterator[PhotoResult]:
     """`restore` with a restorer that is already loaded, as `load_for` would load it."""
     callbacks = callbacks or PipelineCallbacks()
+    for target in {job.target.parent: job.target for job in request.jobs}.values():
+        remove_stale(target)
     detect = None if request.aligned else _Detectors()
     total = len(request.jobs)
     # A reader detects faces with its share of the cores; freed memory is kept from one photo to the next.
@@ -195,10 +198,8 @@ def _explain(job: Job, error: Exception) -> str:
     """One line with the photo's name."""
     if isinstance(error, QuantFaceError):
         text = str(error)
-    elif isinstance(error, MemoryError):
-        text = f"out of memory: {error if str(error) else 'use a smaller photo, or low_memory'}"
-    elif is_out_of_memory(error):  # a GPU's
-        text = "out of memory: use the device cpu"
+    elif is_out_of_memory(error):
+        text = explain_out_of_memory(error)
     else:
         text = f"{type(error).__name__}: {one_line(error)}"
     return text if text.startswith((str(job.source), str(job.target))) else f"{job.source}: {text}"

@@ -21,6 +21,7 @@ class PictureRequest:
     faces: Sequence[Face] | None  # found or given; the options choose among them. None = it is one aligned crop
     options: RestoreOptions = field(default_factory=RestoreOptions)
     background: Pixels | None = None  # the same image enlarged by other means, onto which faces are pasted
+    keep_crops: bool = True  # in the result's `restored`: 6 MB a face at 512x512
 
 
 def restore_picture(request: PictureRequest, callbacks: PipelineCallbacks | None = None) -> Restoration:
@@ -34,7 +35,15 @@ def restore_picture(request: PictureRequest, callbacks: PipelineCallbacks | None
 
     with callbacks.cancellable(request.restorer):
         if request.faces is None:
-            return restore_aligned(request.pixels, request.restorer, request.options, progress)
+            return restore_aligned(
+                request.pixels, request.restorer, request.options, progress, keep_crops=request.keep_crops
+            )
         return restore_photo(
-            request.pixels, request.restorer, request.faces, request.options, progress, request.background
+            request.pixels,
+            request.restorer,
+            request.faces,
+            request.options,
+            progress,
+            request.background,
+            keep_crops=request.keep_crops,
         )

@@ -123,10 +123,10 @@ class Scorecard:
     def table(self) -> str:
         """Markdown, one row per model; below it what is missing and why."""
         shown = self._shown()
-        lines = ["| model | " + " | ".join(text for _, text in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+        lines = [_line(["model", *(text for _, text in shown)]), "|---" * (len(shown) + 1) + "|"]
         for row, values in self.rows.items():
             cells = ["" if (v := values["means"].get(name)) is None else f"{v:.4g}" for name, _ in shown]
-            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+            lines.append(_line([row, *cells]))
         lines += ["", f"{len(self.pairs)} faces."]
         for row, values in self.rows.items():
             few = {n: k for n, k in values["judged"].items() if k < len(self.pairs)}
@@ -146,6 +146,11 @@ class Scorecard:
             "pictures": list(self.pairs),
             "models": self.rows,
         }
+
+
+def _line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def _unit(pixels: NDArray[np.uint8]) -> Tensor:

@@ -67,5 +67,5 @@ def test_a_gpu_that_is_too_small_is_told_as_such(
     monkeypatch.setattr("quantface_core.pipelines.quantize.calibrate_restorer", too_large)
     output = workshop / "low.safetensors"
     assert main(command(workshop, "calibrate", "--output", str(output))) == 1
-    assert "give --device cpu\n" in capsys.readouterr().err
+    assert "out of memory on the GPU: use device cpu" in capsys.readouterr().err
     assert not output.exists()

@@ -149,6 +149,23 @@ def test_misuse_is_told(model: Path, faces: Path, tmp_path: Path, capsys: pytest
     assert not Path(out).exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--metrics", "lpipz"], "lpipz: is not built in"), (["--fid-reference", "gone"], "fid_reference gone: no such")],
+)
+def test_what_cannot_be_measured_is_told_before_a_model_is_fetched(
+    options: list[str],
+    message: str,
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    assert main(["evaluate", "no-such-model", "--lq", str(faces), *options, "-o", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_table_of_everything_names_what_is_missing_once_a_reason(
     model: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,10 +48,27 @@ def test_a_film_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
     command = ["restore", str(source), "--strength", "1", "--color", "none", "--from", "0.08", "--to", "0:0.4"]
     assert main([*command, "-o", str(tmp_path / "out"), "--json", str(report), "--crf", "20"]) == 0
     assert len(list(FilmReader(tmp_path / "out" / "film.mp4").frames())) == 8
-    told = json.loads(report.read_text())["film"]
+    whole = json.loads(report.read_text())
+    told = whole["film"]
+    assert whole["finished"]
     assert told["frames"] == 8
     assert [track["shot"] for track in told["tracks"]] == [0, 1]
-    assert "Traceback" not in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"restored 8 frames into {tmp_path / 'out' / 'film.mp4'}" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_film_that_is_stopped_has_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    source, report = tmp_path / "film.mp4", tmp_path / "report.json"
+    make(source, size=(128, 96), pictures=pictures(12), steps=(512,) * 12)
+    monkeypatch.setattr(film._Run, "_report", stop)
+    assert main(["restore", str(source), "-o", str(tmp_path / "out.mp4"), "--json", str(report)]) == 1
+    told = json.loads(report.read_text())
+    assert (told["film"], told["finished"]) == (None, False)
 
 
 @pytest.mark.usefixtures("instant")

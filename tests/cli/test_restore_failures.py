@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_leaves_only_whole_pictures(photos: Path, models_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_to_end_leaves_only_whole_pictures(end: str, photos: Path, models_dir: Path, tmp_path: Path) -> None:
     sources = tmp_path / "in"
     sources.mkdir()
     for i in range(60):
@@ -32,15 +33,27 @@ def test_ctrl_c_leaves_only_whole_pictures(photos: Path, models_dir: Path, tmp_p
     out = tmp_path / "out"
     # A shell's background jobs start with the signal ignored: the tests then still mean what they say.
     program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     program += "from quantface_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, "restore", str(sources), "-o", str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "restore",
+        str(sources),
+        "-o",
+        str(out),
+        "--json",
+        str(tmp_path / "r.json"),
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not any(not name.startswith(".") for name in listing(out)):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, end))
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert "interrupted" in error
+    assert not json.loads((tmp_path / "r.json").read_text())["finished"]
     assert "Traceback" not in error
     written = listing(out)
     assert 0 < len(written) < 60
@@ -105,11 +118,11 @@ class TestEveryFile:
         real = restore_picture.restore_photo
         done = []
 
-        def interrupted(*arguments: Any) -> Any:
+        def interrupted(*arguments: Any, **settings: Any) -> Any:
             if done:
                 raise KeyboardInterrupt
             done.append(1)
-            return real(*arguments)
+            return real(*arguments, **settings)
 
         monkeypatch.setattr(restore_picture, "restore_photo", interrupted)
         command = ["restore", *map(str, sources), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]

@@ -58,7 +58,7 @@ def test_what_would_be_too_large_enlarged_is_refused_first(
     tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (200, 200)).save(tmp_path / "a.png")
-    monkeypatch.setattr("quantface_core.io.photos.photo.MAX_PIXELS", 200 * 200)
+    monkeypatch.setattr("quantface_core.io.photos.limits.MAX_PIXELS", 200 * 200)
     assert main(["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--upscale", "2"]) == 1
     assert "a.png: enlarged, 400x400 is more than" in capsys.readouterr().err
     assert listing(tmp_path) == ["a.png"]

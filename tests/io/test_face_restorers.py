@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from quantface_core.errors import ModelError
 from quantface_core.io.checkpoint import load_restorer, save_restorer
-from quantface_core.io.face_restorers import architecture_in
+from quantface_core.io.face_restorers import architecture_in, architecture_of
 from quantface_core.restorer import OneStepRestorer
 from tests.published import ARCHITECTURES, FILES
 
@@ -63,6 +63,21 @@ def test_ours_and_strangers_are_none_of_them(published: Path, tiny: OneStepResto
     assert load_restorer(tmp_path / "own.safetensors").config.name == "RestoreFormer"
     with pytest.raises(ModelError, match="holds no supported face restorer"):
         load_restorer(tmp_path / "other.pth")
+
+
+def test_a_menu_reads_a_file_once(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts build theirs at every prompt."""
+    path = tmp_path / "own.safetensors"
+    save_restorer(load_restorer(published / FILES["CodeFormer"]), path)
+    assert architecture_of(path) == "CodeFormer"
+    with monkeypatch.context() as later:
+        later.setattr(Path, "open", lambda *_: pytest.fail("read again"))
+        assert architecture_of(path) == "CodeFormer"
+    path.unlink()
+    save_restorer(load_restorer(published / FILES["RestoreFormer"]), path)
+    assert architecture_of(path) == "RestoreFormer"
+    path.unlink()
+    assert architecture_of(path) is None
 
 
 def damaged(state: dict[str, Any], how: str) -> dict[str, Any]:

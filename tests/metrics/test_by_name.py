@@ -108,6 +108,16 @@ def test_what_cannot_be_is_refused_with_advice() -> None:
         full_reference("lpips")(_pictures(0, side=2), _pictures(0, side=2))
 
 
+@pytest.mark.parametrize(("name", "message"), [("lpipz", "did you mean lpips"), ("lpips", "lpips needs pyiqa")])
+def test_without_pyiqa_a_misspelt_name_is_told_from_its_metrics(
+    name: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    pyiqa_metric.cache_clear()
+    with pytest.raises(UsageError, match=message):
+        full_reference(name)
+
+
 @pytest.mark.usefixtures("made")
 def test_frechet_distance_is_of_folders(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(b"")

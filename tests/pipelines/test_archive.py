@@ -225,3 +225,17 @@ def test_the_digest_is_of_what_was_read(archive: Path, tmp_path: Path, monkeypat
     assert {record["output"]: record["sha256"] for record in records(out)}["y0/m0/0.jpg"] == before
     again = {result.source for result in restore_archive(asked(archive, out), out) if not result.error}
     assert again == {photo}
+
+
+def test_what_a_killed_run_left_beside_results_is_removed(archive: Path, tmp_path: Path) -> None:
+    jobs = plan_jobs(find_photos([str(archive)], recursive=True), tmp_path / "out", False)
+    left = jobs[-1].target.with_name(".quantface-0123456789abcdef.png")
+    fresh = left.with_name(".quantface-0123456789abcdee.png")
+    left.parent.mkdir(parents=True)
+    for path in (left, fresh):
+        path.touch()
+    os.utime(left, (0, 0))
+    request = RestoreRequest(jobs[-1:], Execution(tmp_path / "no model", torch.device("cpu")), RestoreOptions())
+    assert [result.error for result in restore(request)] != [None]
+    assert not left.exists()
+    assert fresh.exists()  # another process may be writing it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from quantface_core.io.recipes import known_recipes, load_recipe
 from quantface_core.pipelines import build as built
@@ -22,12 +23,13 @@ def test_a_killed_build_s_half_files_are_removed_and_others_are_not(
         half.write_bytes(b"half a model")
 
     def build(request: BuildRequest, _: PipelineCallbacks) -> BuildResult:
+        assert request.device == torch.device("meta")  # the one asked for
         assert not list(work.iterdir())
         assert request.output.parent == work  # where a temporary file of it is, too
         request.output.write_bytes(b"a model")
         return BuildResult(request.output, request.output)
 
     monkeypatch.setattr(built, "build", build)
-    path = build_named(name)
+    path = build_named(name, device=torch.device("meta"))
     assert path.read_bytes() == b"a model"
     assert {p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")} == {path.name, others.name}

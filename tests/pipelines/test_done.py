@@ -17,12 +17,17 @@ KNOWN = record_of(PhotoResult("in/a.png", None, "", 1.0, Origin(Stamp(7, 100), "
 
 
 def test_the_same_photo_and_settings_are_done() -> None:
-    assert is_done(KNOWN, "key", Stamp(7, 100), lambda: "")
-    assert is_done(KNOWN, "key", Stamp(7, 200), lambda: "digest")
-    assert not is_done(KNOWN, "key", Stamp(7, 200), lambda: "another")
-    assert not is_done(KNOWN, "key", Stamp(8, 100), lambda: "digest")
-    assert not is_done(KNOWN, "other settings", Stamp(7, 100), lambda: "digest")
-    assert not is_done({**KNOWN, "error": "broken"}, "key", Stamp(7, 100), lambda: "digest")
+    assert is_done(KNOWN, "in/a.png", "key", Stamp(7, 100), lambda: "")
+    assert is_done(KNOWN, "in/a.png", "key", Stamp(7, 200), lambda: "digest")
+    assert not is_done(KNOWN, "in/a.png", "key", Stamp(7, 200), lambda: "another")
+    assert not is_done(KNOWN, "in/a.png", "key", Stamp(8, 100), lambda: "digest")
+    assert not is_done(KNOWN, "in/a.png", "other settings", Stamp(7, 100), lambda: "digest")
+    assert not is_done({**KNOWN, "error": "broken"}, "in/a.png", "key", Stamp(7, 100), lambda: "digest")
+
+
+def test_a_stamp_of_another_folder_s_photo_is_not_enough() -> None:
+    assert is_done(KNOWN, "moved/a.png", "key", Stamp(7, 100), lambda: "digest")
+    assert not is_done(KNOWN, "other/a.png", "key", Stamp(7, 100), lambda: "another")
 
 
 def test_a_photo_that_could_not_be_fetched_is_recorded_without_its_origin() -> None:
@@ -34,7 +39,7 @@ def test_a_photo_that_cannot_be_read_is_not_done() -> None:
     def digest() -> str:
         raise ModelError("a.png: cannot read (Input/output error)")
 
-    assert not is_done(KNOWN, "key", Stamp(7, 200), digest)
+    assert not is_done(KNOWN, "in/a.png", "key", Stamp(7, 200), digest)
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,9 +17,9 @@ import torch
 
 pytest.importorskip("av")
 
-from quantface_core.errors import ImageError, UsageError
+from quantface_core.errors import ImageError, UsageError, WriteError
 from quantface_core.io.video import SegmentWriter
-from quantface_core.pipelines import film
+from quantface_core.pipelines import film, film_sink
 from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
 from quantface_core.pipelines.film import restore_film
 from quantface_core.pipelines.film_sink import VideoSink
@@ -200,6 +202,31 @@ def test_what_stops_a_run_is_told_whatever_else_goes_wrong(
     with pytest.raises(KeyboardInterrupt):
         restore_film(request(source, tmp_path / "out.mp4"), callbacks)
     assert "could not be joined: broken" in told[-1]
+
+
+def test_a_film_that_cannot_be_joined_is_kept_whole(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    output, told = tmp_path / "out.mp4", list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(film_sink, "join", full)
+        patch.setattr(VideoSink, "try_out", lambda *_: None)
+        with pytest.raises(WriteError, match=r"out\.mp4: cannot write \(No space left on device\)"):
+            restore_film(request(source, output), PipelineCallbacks(notify=told.append))
+    assert "holds all frames; continue with resume" in told[-1]
+    assert restore_film(request(source, output, resume=True)).frames == COUNT
+
+
+def test_what_a_killed_run_left_beside_the_result_is_removed(source: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".quantface-0123456789abcdef.mp4"
+    left.touch()
+    os.utime(left, (0, 0))
+    with pytest.raises(KeyboardInterrupt):
+        restore_film(request(source, tmp_path / "out.mp4"), stop_after(1))
+    assert not left.exists()
 
 
 def test_a_range(source: Path, tmp_path: Path) -> None:

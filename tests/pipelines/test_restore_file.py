@@ -1,10 +1,50 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from quantface_core.errors import ImageError
+from quantface_core.io.photos import Pages, Photo, limits, write_pages
+from quantface_core.options import RestoreOptions
 from quantface_core.pipelines import restore_file
-from quantface_core.pipelines.restore_file import side_by_side
+from quantface_core.pipelines.jobs import Job
+from quantface_core.pipelines.restore_file import FileRequest, read_file, restore_pages, side_by_side
+
+
+def _refused(pages: Pages, target: str, upscale: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Why a file of these pages is refused before the model runs."""
+    monkeypatch.setattr(restore_file, "restore_picture", lambda *_: pytest.fail("the model ran"))
+    source, restorer = folder / "a.tif", Any
+    write_pages(pages, source)
+    request = FileRequest(Job(source, folder / target, None), restorer, lambda _: (), RestoreOptions(upscale=upscale))
+    with pytest.raises(ImageError) as caught:
+        restore_pages(request, read_file(request.job, request.detector))
+    return str(caught.value).removeprefix(f"{source}: ")
+
+
+def test_pages_too_large_together_are_refused_before_the_model_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them, and the file that is read, are small enough."""
+    monkeypatch.setattr(limits, "MAX_PIXELS", 1_000_000)
+    pages = Pages((Photo(np.zeros((500, 500, 3), np.uint8)),) * 5)
+    refused = _refused(pages, "b.tif", 2, tmp_path, monkeypatch)
+    assert refused == "enlarged, its 5 pictures have 5 megapixels, more than 4; split it first"
+
+
+@pytest.mark.parametrize(
+    ("target", "width", "upscale", "longest"),
+    [("b.webp", 9000, 2, 16_383), ("b.jpg", 33_000, 2, 65_500), ("b.webp", 17_000, 1, 16_383)],
+)
+def test_a_side_too_long_for_the_format_is_refused_before_the_model_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, width: int, upscale: int, longest: int
+) -> None:
+    refused = _refused(Pages((Photo(np.zeros((4, width, 3), np.uint8)),)), target, upscale, tmp_path, monkeypatch)
+    assert refused.startswith(f"{'enlarged, ' if upscale > 1 else ''}{width * upscale}x{4 * upscale} is too long: ")
+    assert refused.endswith(f"holds at most {longest} pixels a side: name a .png file")
 
 
 def test_before_and_after_share_one_size() -> None:

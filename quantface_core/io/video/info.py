@@ -58,6 +58,12 @@ class Frame:
     planes: tuple[Plane, ...]
     coding: Coding
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels as stored."""
+        height, width = self.planes[0].shape
+        return width, height
+
     def rgb(self) -> Pixels:
         """[H, W, 3], uint8 or uint16; recomputed at every call."""
         return to_rgb(self.planes, self.coding)

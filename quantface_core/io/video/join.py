@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import os
 from collections import deque
@@ -18,6 +19,7 @@ from .info import FilmInfo
 from .read import require_av
 
 _NOT_OURS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # the source's, not the result's
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS)
 _AFTER = 5.0  # seconds before the range, searched for subtitles that reach into it
 
 
@@ -61,7 +63,7 @@ def join(
 ) -> None:
     """Join parts into one film, with the sound and subtitles of `source` within `span`; None = neither.
 
-    Raises WriteError.
+    Raises WriteError for what the container cannot hold, OSError for what the disk refuses.
     """
     av = require_av()
     try:
@@ -81,6 +83,8 @@ def join(
             for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
                 output.mux(packet)
     except av.error.FFmpegError as error:
+        if error.errno in _REFUSED:
+            raise OSError(error.errno, error.strerror) from error
         raise WriteError(f"{target.suffix} cannot hold this film: {error.strerror or error}") from error
 
 

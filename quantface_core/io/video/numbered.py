@@ -34,6 +34,11 @@ class NumberedFrame:
         """Red, green and blue, each [H, W]."""
         return tuple(np.ascontiguousarray(self.photo.pixels[..., i]) for i in range(3))
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.photo.size
+
     def rgb(self) -> Pixels:
         """[H, W, 3], uint8 or uint16."""
         return self.photo.pixels

@@ -232,3 +232,11 @@ def test_what_a_container_refuses_is_told(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", sound=True)
     with pytest.raises(WriteError, match=r"\.avi cannot hold this film"):
         again(tmp_path / "a.mp4", tmp_path / "b.avi")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's full disk")
+def test_a_full_disk_is_not_taken_for_the_container_s_limits(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        again(tmp_path / "a.mp4", tmp_path / "b.mp4")

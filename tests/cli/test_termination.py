@@ -1,0 +1,57 @@
+"""Signals to end, while a command runs and at no other time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from quantface_core.cli.termination import interrupted_by_termination
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_first_interrupts_and_a_second_does_not_stop_the_tidying_up() -> None:
+    tidied = False
+
+    def run() -> None:
+        nonlocal tidied
+        try:
+            _end()
+        finally:
+            _end()
+            tidied = True
+
+    with pytest.raises(KeyboardInterrupt), interrupted_by_termination():
+        run()
+    assert tidied
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_what_a_host_has_set_stays() -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        with interrupted_by_termination():
+            _end()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
+
+
+def test_another_thread_touches_no_signal() -> None:
+    seen: list[object] = []
+
+    def command() -> None:
+        with interrupted_by_termination():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    (thread := threading.Thread(target=command)).start()
+    thread.join()
+    assert seen == [signal.SIG_DFL]
