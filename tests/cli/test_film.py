@@ -105,6 +105,7 @@ def test_a_film_is_told_how_its_faces_are_computed(tmp_path: Path, monkeypatch: 
         (["film.mp4", "--order", "size"], "--order: only for photos"),
         (["film.mp4", "--column", "name"], "--column: only with --ray"),
         (["photo.jpg", "--actors", "2", "--gpus", "1"], "--actors, --gpus: only with --ray"),
+        (["photo.jpg", "--ray", "local", "--gpus", "1", "--device", "cpu"], "--gpus: not with --device cpu"),
         (["film.mp4", "--codec", "h266"], "choose one of"),
         (["film.mp4", "--smoothing", "-1"], "smoothing must be a number of frames"),
         (["film.mp4", "--json", "film.mp4"], "would overwrite a file that is read or written here"),

@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,9 +23,11 @@ from quantface_core.io.checkpoint import save_restorer
 from quantface_core.io.stores import GONE, Place, locate, read, stamp, write
 from quantface_core.options import RestoreOptions
 from quantface_core.pipelines.archive import MANIFEST
+from quantface_core.pipelines.bulk import BulkRequest
 from quantface_core.pipelines.bulk import _manifest as bulk_manifest
 from quantface_core.pipelines.bulk import _pending as pending
-from quantface_core.pipelines.bulk_plan import plan_bulk
+from quantface_core.pipelines.bulk import _workers as workers_of
+from quantface_core.pipelines.bulk_plan import BulkPlan, plan_bulk
 from quantface_core.pipelines.done import record_of
 from quantface_core.pipelines.jobs import find_photos, plan_jobs
 from quantface_core.pipelines.models import Execution
@@ -267,3 +271,26 @@ def test_a_killed_worker_loses_nothing_and_results_are_one_process_s(
     again = [str(result.source) for result in restore_bulk(replace(bulk, skip_existing=True))]
     assert sorted(again) == [f"{folder.as_uri()}/y0/{BROKEN}.png", f"{folder.as_uri()}/y1/3.png"]
     assert made(many) == made(one)
+
+
+@pytest.mark.parametrize(
+    ("threads", "gpus", "message"),
+    [
+        (8, 0, "threads 8: the largest machine of the cluster has 4 CPUs"),
+        (2, 2, "gpus 2: the largest machine of the cluster has 1"),
+        (4, 0.5, ""),
+        (None, 0, ""),
+    ],
+)
+def test_what_no_machine_has_is_refused_where_ray_would_wait_for_ever(
+    threads: int | None, gpus: float, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}]
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
+    execution = Execution(Path(__file__), torch.device("cpu"), threads=threads)
+    asked = BulkRequest(BulkPlan(locate("out")), RestoreRequest((), execution, RestoreOptions()), gpus=gpus)
+    if message:
+        with pytest.raises(UsageError, match=message):
+            workers_of(asked)
+    else:
+        assert workers_of(asked) == (2, threads or 2)

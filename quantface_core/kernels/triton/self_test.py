@@ -26,6 +26,7 @@ from .product import conv2d_product, linear_product
 _CHANNELS, _OUTPUTS = 128, 136  # of the largest tile's product: at least two, the last of them not full
 _UNEVEN = 160  # channels of a product in parts, whose steps they do not fill
 _RANK, _BLOCK, _EPS = 16, 64, 1e-5
+_BRANCH = 32.0  # divides the branch: it is then a noticeable part of the result
 _SIDES = (1, 1), (1, 1)
 _ACTIVATIONS = ActivationFormat(4, 0.9)
 _CLOSE = 0.05  # of a result's size: another order of sums changes some codes in bfloat16
@@ -142,7 +143,7 @@ def _fused_linear(
     x: Tensor, ones: Tensor, skip: Tensor, up: Tensor, transform: ChannelTransform
 ) -> tuple[Tensor, Tensor]:
     spec = LinearSpec(self_test_weight((_CHANNELS, _CHANNELS), 4, x.device), _ACTIVATIONS, transform=transform)
-    down = _waves(_RANK, _CHANNELS, device=x.device).div(_CHANNELS).to(x.dtype)
+    down = _waves(_RANK, _CHANNELS, device=x.device).div(_BRANCH).to(x.dtype)
     ours = Linear(spec)
     ours.take_branch(lambda: (down, up))
     (found,) = ours.fused(x, LinearFusion(TokenNorm(ones, ones, _EPS), skip=skip))
@@ -155,7 +156,7 @@ def _fused_conv2d(
 ) -> tuple[Tensor, Tensor]:
     weight = self_test_weight((_CHANNELS, _CHANNELS, 3, 3), 4, x.device)
     spec = Conv2dSpec(weight, _ACTIVATIONS, transform=transform, padding=(1, 1))
-    down = _waves(_RANK, _CHANNELS, 3, 3, device=x.device).div(_CHANNELS).to(x.dtype)
+    down = _waves(_RANK, _CHANNELS, 3, 3, device=x.device).div(_BRANCH).to(x.dtype)
     ours = Conv2d(spec)
     ours.take_branch(lambda: (down, up))
     factors = norm_factors(x, 8, ones, ones, _EPS)
