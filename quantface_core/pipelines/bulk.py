@@ -8,8 +8,6 @@ import os
 import pickle
 import posixpath
 import socket
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,9 +16,9 @@ from pathlib import Path
 from ..errors import QuantFaceError, UsageError
 from ..io.atomic import remove_stale
 from ..io.checksum import sha256
-from ..io.manifest import Manifest, Record
-from ..io.stores import GONE, Place, files_below, is_there, read, stamp, write
-from .archive import MANIFEST
+from ..io.manifest import Manifest
+from ..io.stores import GONE, Place, files_below, read, stamp
+from .bulk_manifest import open_manifest
 from .bulk_plan import BulkPhoto, BulkPlan
 from .bulk_worker import Attempts, BulkTask, Done, Worker, failed
 from .callbacks import PipelineCallbacks, StageProgress
@@ -29,7 +27,6 @@ from .restore import PhotoResult, RestoreRequest
 
 _TOGETHER = 16  # photos sent to a worker at once, which it reads, restores and writes in parallel
 _SHARES = 4  # batches per worker, at least, so that all finish at about the same time
-_SAVED_EVERY = 30.0  # seconds between uploads of the manifest to a store, which cannot append
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
     QuantFaceError when no worker starts; WriteError.
     """
     callbacks = callbacks or PipelineCallbacks()
-    with _cluster(request.address), _manifest(request.plan.output) as manifest:
+    with _cluster(request.address), open_manifest(request.plan.output) as manifest:
         actors, threads = _workers(request)
         execution = replace(request.request.execution, threads=threads)
         asked = replace(request.request, execution=execution, jobs=())
@@ -212,50 +209,6 @@ def _digest(photo: Place) -> str:
     import hashlib
 
     return hashlib.sha256(read(photo)).hexdigest()
-
-
-class _StoredManifest(Manifest):
-    """A manifest on this machine that is copied to a store from time to time."""
-
-    def __init__(self, path: Path, place: Place) -> None:
-        super().__init__(path, place.shown)
-        self._local, self._place, self._saved, self._is_saved = path, place, time.monotonic(), True
-
-    def add(self, record: Record) -> None:
-        super().add(record)
-        self._is_saved = False
-        # A run's settings at once: they mark what it leaves when it is killed as ours.
-        if "output" not in record or time.monotonic() - self._saved > _SAVED_EVERY:
-            self.save()
-
-    def save(self) -> None:
-        """Copy the manifest to the store if lines were added."""
-        if not self._is_saved:
-            write(self._place, self._local.read_bytes())
-            self._saved, self._is_saved = time.monotonic(), True
-
-
-@contextmanager
-def _manifest(output: Place) -> Iterator[Manifest]:
-    """The output's manifest, which only the driver writes: line by line on a disk, as repeated copies in a store."""
-    place = output / MANIFEST
-    if place.is_local:
-        manifest = Manifest(Path(place.path))
-        try:
-            yield manifest
-        finally:
-            manifest.close()
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / MANIFEST
-        if is_there(place):
-            path.write_bytes(read(place))
-        stored = _StoredManifest(path, place)
-        try:
-            yield stored
-        finally:
-            stored.close()
-            stored.save()
 
 
 def _innermost_cause(error: BaseException) -> str:

@@ -24,9 +24,9 @@ from quantface_core.io.stores import GONE, Place, locate, read, stamp, write
 from quantface_core.options import RestoreOptions
 from quantface_core.pipelines.archive import MANIFEST
 from quantface_core.pipelines.bulk import BulkRequest
-from quantface_core.pipelines.bulk import _manifest as bulk_manifest
 from quantface_core.pipelines.bulk import _pending as pending
 from quantface_core.pipelines.bulk import _workers as workers_of
+from quantface_core.pipelines.bulk_manifest import open_manifest
 from quantface_core.pipelines.bulk_plan import BulkPlan, plan_bulk
 from quantface_core.pipelines.done import record_of
 from quantface_core.pipelines.jobs import find_photos, plan_jobs
@@ -124,7 +124,7 @@ def test_a_store_keeps_the_manifest_too() -> None:
     """Stores cannot append: the driver writes it whole."""
     output = Place(fs._MockFileSystem(), "out", "mock://out")
     for number in range(2):
-        with bulk_manifest(output) as manifest:
+        with open_manifest(output) as manifest:
             assert (manifest.get("0.png") is None) == (number == 0)
             manifest.add(left(f"{number}.png"))
     assert told_in(output) == [left("0.png"), left("1.png")]
@@ -133,24 +133,24 @@ def test_a_store_keeps_the_manifest_too() -> None:
 def test_a_store_is_told_at_once_that_a_run_begins() -> None:
     """What a run that is killed then leaves is known as its own."""
     output = Place(fs._MockFileSystem(), "out", "mock://out")
-    with bulk_manifest(output) as manifest:
+    with open_manifest(output) as manifest:
         manifest.add(SETTINGS)
         assert told_in(output) == [SETTINGS]
 
 
 def test_a_store_that_does_not_answer_keeps_its_manifest() -> None:
     output = Place(fs._MockFileSystem(), "out", "mock://out")
-    with bulk_manifest(output) as manifest:
+    with open_manifest(output) as manifest:
         manifest.add(left("0.png"))
     silent = replace(output, store=SilentOnce(output.store))
-    with pytest.raises(UsageError, match="timed out"), bulk_manifest(silent):
+    with pytest.raises(UsageError, match="timed out"), open_manifest(silent):
         raise UsageError("refused")
     assert told_in(output) == [left("0.png")]
 
 
 def test_a_run_that_does_nothing_writes_nothing() -> None:
     output = Place(fs._MockFileSystem(), "out", "mock://out")
-    with pytest.raises(UsageError, match="refused"), bulk_manifest(output):
+    with pytest.raises(UsageError, match="refused"), open_manifest(output):
         raise UsageError("refused")
     assert stamp(output / MANIFEST) == GONE
 
@@ -158,7 +158,7 @@ def test_a_run_that_does_nothing_writes_nothing() -> None:
 def test_a_store_s_file_that_is_no_manifest_is_left() -> None:
     output = Place(fs._MockFileSystem(), "out", "mock://out")
     write(output / MANIFEST, b"something else\n")
-    with pytest.raises(UsageError, match=r"^mock://out/manifest\.jsonl: line 1 "), bulk_manifest(output):
+    with pytest.raises(UsageError, match=r"^mock://out/manifest\.jsonl: line 1 "), open_manifest(output):
         pass
     assert read(output / MANIFEST) == b"something else\n"
 
@@ -170,7 +170,7 @@ def test_results_that_were_there_before_are_left_ever_after(compare: bool) -> No
         write(Place(store, path, ""), b"a picture")
     for asks_to_compare in (False, compare):
         plan = plan_bulk(["in"], "out", compare=asks_to_compare, store=store)
-        with bulk_manifest(plan.output) as manifest:
+        with open_manifest(plan.output) as manifest:
             assert [photo.name for photo in pending(plan, manifest, "key")] == ["b.png"]
             manifest.add(SETTINGS)
             manifest.add(record_of(PhotoResult("in/b.png", None, "broken", 0.0), "b.png", "key"))
