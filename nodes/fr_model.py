@@ -38,23 +38,19 @@ class FRModel:
         return restorer
 
     def ready(self, faces: int = 1, batch_size: int = 0) -> RestorerModel:
-        """The restorer on the compute device, with room for these faces, of which it restores so many at once; 0 = the
-        device's fastest batch size.
+        """The restorer on the compute device, with room to restore this many faces; `batch_size`: at once, 0 = the
+        device's fastest.
         """
-        from ..quantface_core.stages.batches import default_batch_size
+        from ..quantface_core.stages.batches import batch_memory
 
-        at_once = batch_size or default_batch_size(self.restorer.image_size, host.compute_device())
-        load_together(self, faces=min(faces, at_once))
+        needed = batch_memory(self.restorer, host.compute_device(), faces, batch_size)
+        host.load_onto_device([self.patcher], needed)
         return self.restorer
 
-    def working_memory(self, faces: int) -> int:
-        """Bytes that restoring so many faces at once takes, beside the weights."""
-        graphs = getattr(self.restorer, "graphs", None)
-        # CUDA graphs hold one more face's activations; those that exist hold them already.
-        captures = graphs is not None and not graphs.held and host.compute_device().type == "cuda"
-        return self.restorer.working_memory * (faces + captures)
 
+def load_together(*models: FRModel) -> None:
+    """Load models onto the compute device, all of them at the same time, with room for one face."""
+    from ..quantface_core.stages.batches import batch_memory
 
-def load_together(*models: FRModel, faces: int = 1) -> None:
-    """Load models onto the compute device, all of them at the same time."""
-    host.load_onto_device([m.patcher for m in models], max(m.working_memory(faces) for m in models))
+    device = host.compute_device()
+    host.load_onto_device([m.patcher for m in models], max(batch_memory(m.restorer, device) for m in models))

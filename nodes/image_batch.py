@@ -41,13 +41,15 @@ class ImageBatch:
         Raises ImageError for tensors that are not images or masks, or a background of other proportions; UsageError
         for a mask or background that has neither one entry nor one per image, or a background with upscale above 1.
         """
+        from ..quantface_core.stages.restore import check_background
+
         self.image, self.mask = as_pictures(image), as_masks(mask)
         self.background = None if background is None else as_pictures(background)
         for name, given in (("mask", self.mask), ("background", self.background)):
             if given is not None:
                 check_count(name, len(given), len(self.image))
-        if self.background is not None:
-            _check_background(self.image, self.background, upscale)
+        if self.background is not None:  # before all frames are searched for faces
+            check_background(_size(self.image), _size(self.background), upscale)
         alphas = alpha_of(background), alpha_of(image)
         self.alpha = alphas[1] if alphas[0] is None else alphas[0]
         self.count = len(self.image)
@@ -126,12 +128,6 @@ class ImageBatch:
         return self._made["changed"]
 
 
-def _check_background(image: torch.Tensor, background: torch.Tensor, upscale: int) -> None:
-    """Raise at once what the library would at the first frame, after all frames were searched for faces."""
-    from ..quantface_core.errors import ImageError, UsageError
-
-    (height, width), (tall, wide) = image.shape[1:3], background.shape[1:3]
-    if abs(wide / width - tall / height) > 0.02 * tall / height:
-        raise ImageError(f"background: it must be the image enlarged, but it is {wide}x{tall} for {width}x{height}")
-    if upscale != 1:
-        raise UsageError("background: it is enlarged already, set upscale to 1")
+def _size(frames: torch.Tensor) -> tuple[int, int]:
+    """(width, height) of frames [N, H, W, 3]."""
+    return frames.shape[2], frames.shape[1]

@@ -22,10 +22,12 @@ _cached: tuple[tuple[str, int, int, torch.dtype | None], RestorerModel] | None =
 @contextmanager
 def restorer(path: Path, device: torch.device, faces: int = 1) -> Iterator[RestorerModel]:
     """The file's restorer on a device, held exclusively, with room for this many faces. Raises ModelError."""
+    from quantface_core.stages.batches import batch_memory
+
     with _lock:
         model = _loaded(path, device)
         there = _is_on(model, device)
-        host.make_room(_working_memory(model, device, faces) + (0 if there else path.stat().st_size), device)
+        host.make_room(batch_memory(model, device, faces) + (0 if there else path.stat().st_size), device)
         if not there:  # moving, even to where it is, would pack its integers again
             try:
                 model.to(device)
@@ -61,14 +63,6 @@ def _loaded(path: Path, device: torch.device) -> RestorerModel:
             model = load_restorer(path, "cpu", dtype)
         _cached = (key, model)
     return _cached[1]
-
-
-def _working_memory(model: RestorerModel, device: torch.device, faces: int) -> int:
-    """Bytes for the faces that are restored at once."""
-    from quantface_core.stages.batches import default_batch_size
-
-    graphs = device.type == "cuda"  # CUDA graphs hold one more face's activations
-    return model.working_memory * (min(faces, default_batch_size(model.image_size, device)) + graphs)
 
 
 def _is_on(model: RestorerModel, device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""A command that is told to end: stopped like by Ctrl-C, so that finished work is kept and nothing half-written."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: finished work is kept, nothing is left half-written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SIGNALS = ("SIGTERM", "SIGHUP")  # of kill, timeout, systemd, Docker, Slurm; of
 
 @contextmanager
 def interrupted_by_termination() -> Iterator[None]:
-    """Inside, the first signal to end raises KeyboardInterrupt in the main thread; later ones are ignored.
+    """Inside, the first of these signals raises KeyboardInterrupt in the main thread; later ones are ignored.
 
-    Only signals that would end the process are handled, so that nohup's stays ignored; none in other threads.
+    Signals whose handler is not the default stay as they are, such as SIGHUP under nohup; so do all in other threads.
     """
     is_ending = False
 

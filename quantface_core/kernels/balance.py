@@ -15,16 +15,16 @@ _SMALLEST = 1e-5  # least share of the largest weight: a column of zeros must no
 def channel_scale(activation_max: Tensor, weight: Tensor, exponent: float) -> Tensor:
     """s_c = max|x_c|^a / max|W_c|^(1-a) (section 2), [C] float32, with geometric mean 1.
 
-    activation_max: [C]; silent channels count as typical ones (`_with_silent_typical`). weight: [O, C, ...].
+    activation_max: [C]; silent channels count as typical ones (`_fill_silent`). weight: [O, C, ...].
     """
-    x = _with_silent_typical(activation_max.float())
+    x = _fill_silent(activation_max.float())
     w = weight.float().abs().transpose(0, 1).flatten(1).amax(1)
     w = w.clamp_min(float(w.max()) * _SMALLEST + 1e-12)
     log = exponent * x.log() - (1 - exponent) * w.log()
     return (log - log.mean()).exp()
 
 
-def _with_silent_typical(activation_max: Tensor) -> Tensor:
+def _fill_silent(activation_max: Tensor) -> Tensor:
     """Channel maxima [C] in which channels that calibration leaves silent have the geometric mean of the others'.
 
     By its own maximum, a channel silent behind a ReLU would be amplified a thousandfold, and with it the branch's

@@ -10,8 +10,8 @@ from torch import nn
 from ..errors import ConfigError
 from ..kernels.backend import Backend
 from ..types import LayerFormat
+from .interop import adapter_modules, refuse_lossy_calls
 from .marks import FusesUpsample
-from .other_libraries import adapter_modules, refuse_losses
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .qlinear import QuantLinear
@@ -96,7 +96,7 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """Replace layers of `model`, in place. Raises ConfigError for a name that is not a quantizable layer.
 
     A convolution whose parent module `FusesUpsample` is called through `forward_upsampled`. What other libraries would
-    do to the weights as if they were in full precision then raises UsageError: see `refuse_losses`.
+    do to the weights as if they were in full precision then raises UsageError: see `refuse_lossy_calls`.
     """
     known = quantizable(model)
     unknown = sorted(set(layers) - set(known))
@@ -106,7 +106,7 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
         if isinstance(layer, QuantConv2d):
             layer.fuse_upsample = isinstance(model.get_submodule(name.rpartition(".")[0]), FusesUpsample)
     replace_by_name(model, layers)
-    refuse_losses(model)
+    refuse_lossy_calls(model)
 
 
 def prefer(model: nn.Module, backend: Backend) -> None:

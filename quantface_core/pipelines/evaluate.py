@@ -61,7 +61,7 @@ class EvaluateResult:
 
 
 def check_evaluate(request: EvaluateRequest) -> None:
-    """Raise UsageError for what would surface only after the work: pairs, references, named metrics none of which runs.
+    """Raise UsageError before the work for missing pairs or references, and for metrics none of which is available.
 
     `models` are not looked at.
     """

@@ -1,4 +1,4 @@
-"""Layers' inputs joined over all batches, for the searches: within bounded memory, so as many runs as that takes."""
+"""Layers' inputs over all batches, for the searches; memory is bounded, so the model may run several times."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..nn.graphs import Graphs
 from ..nn.marks import Recomputable
 from ..nn.modes import device_of
 from ..quant.fold_rules import DIFFUSERS, FoldRule
@@ -52,6 +53,7 @@ class RestorerModel(nn.Module):
     family: ClassVar[str]  # name in `families.py` and in files
     edge_layers: tuple[str, ...] = ()  # substrings of the names of layers that keep more bits than the others
     fold_rules: ClassVar[Sequence[FoldRule]] = DIFFUSERS  # where a layer's balance can be folded into its producer
+    graphs: Graphs | None = None  # its CUDA graphs; None = it never captures any
     fidelity: float | None = None  # `forward`'s default `fidelity`, 0 to 1; None = no such argument
     licence: str = ""  # of the weights; empty = unknown
     file_dtype: torch.dtype = torch.float16  # dtype of float weights in a file

@@ -70,7 +70,7 @@ class OneStepRestorer(RestorerModel):
         self.unet.set_attn_processor(AttentionProcessor())
         self.vae.set_attn_processor(AttentionProcessor())
         self._steps: dict[torch.device, Tensor] = {}
-        self.graphs = Graphs()
+        self.graphs: Graphs = Graphs()
         kept = alpha_bar(config.timestep)
         self.signal, self.noise = kept**0.5, (1 - kept) ** 0.5
 

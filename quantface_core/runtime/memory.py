@@ -102,7 +102,7 @@ def explain_out_of_memory(error: BaseException) -> str:
 
 
 def _exhausted(error: BaseException | None) -> Literal["GPU", "computer", None]:
-    """Whose memory ran out; None = nobody's."""
+    """Which memory ran out; None = neither."""
     while error is not None:
         text = str(error).lower()
         if isinstance(error, MemoryError) or any(known in text for known in _OUT_OF_MAIN_MEMORY):

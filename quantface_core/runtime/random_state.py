@@ -1,4 +1,4 @@
-"""Torch's random state: drawn from a seed for as long as a block lasts."""
+"""Torch's random state, seeded for a block of code and restored afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block, torch draws by this seed on the CPU and on GPUs; afterwards its state is as it was."""
+    """Context manager: seeds torch on the CPU and on GPUs, and restores its random state on exit."""
     # Not `torch.manual_seed`: it also reseeds kinds of devices whose state is not restored here.
     generators = [torch.default_generator]
     if torch.cuda.is_initialized():

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import QuantFaceError, UsageError
 from ..options import RestoreOptions
-from ..restorer.interface import Restorer
+from ..restorer.interface import Restorer, RestorerModel
 from ..runtime.device import multiprocessors
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory, kept_memory
 from ..types import Crop
@@ -82,6 +82,16 @@ def default_batch_size(size: int, device: torch.device) -> int:
     if device.type == "cpu":
         return max(1, _BATCH * _SMALL**2 // size**2)
     return 1 if size >= _LARGE and multiprocessors(device) < _FILLED else _BATCH
+
+
+def batch_memory(restorer: RestorerModel, device: torch.device, faces: int = 1, batch_size: int = 0) -> int:
+    """Bytes that `restore_crops` takes on a device for so many faces, besides the weights; `batch_size` as its option.
+
+    CUDA graphs hold another face's activations, which graphs captured earlier hold already.
+    """
+    at_once = min(faces, batch_size or default_batch_size(restorer.image_size, device))
+    captures = restorer.graphs is not None and not restorer.graphs.held and device.type == "cuda"
+    return restorer.working_memory * (at_once + captures)
 
 
 def _run(

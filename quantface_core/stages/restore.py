@@ -54,9 +54,12 @@ def restore_photo(
     options = options or RestoreOptions()
     check_options(options)
     _check_pixels(pixels)
-    if background is not None:
-        _check_background(pixels, background, options)
     height, width = pixels.shape[:2]
+    if background is not None:
+        _check_pixels(background)
+        if background.dtype != pixels.dtype:
+            raise ImageError(f"the background must have the photo's dtype, {pixels.dtype}, got {background.dtype}")
+        check_background((width, height), (background.shape[1], background.shape[0]), options.upscale)
     size = restorer.image_size
     ordered = sort_faces(faces, options)
     transforms = {i: face_transform(ordered[i], size) for i in select_faces(ordered, options, width, height)}
@@ -96,12 +99,15 @@ def _check_pixels(pixels: Pixels) -> None:
         raise ImageError(f"a photo's pixels must be uint8 or uint16, got {pixels.dtype}")
 
 
-def _check_background(pixels: Pixels, background: Pixels, options: RestoreOptions) -> None:
-    _check_pixels(background)
-    (height, width), (tall, wide) = pixels.shape[:2], background.shape[:2]
-    if background.dtype != pixels.dtype or abs(wide / width - tall / height) > 0.02 * tall / height:
-        raise ImageError(f"the background must be the photo enlarged, in its dtype: {wide}x{tall} for {width}x{height}")
-    if options.upscale != 1:
+def check_background(size: tuple[int, int], background: tuple[int, int], upscale: int) -> None:
+    """Raise ImageError for a background whose proportions are not the photo's, UsageError when upscaling one as well.
+
+    Sizes are (width, height) in pixels.
+    """
+    (width, height), (wide, tall) = size, background
+    if abs(wide / width - tall / height) > 0.02 * tall / height:
+        raise ImageError(f"the background must be the photo enlarged, but it is {wide}x{tall} for {width}x{height}")
+    if upscale != 1:
         raise UsageError("a background is enlarged already: set upscale to 1")
 
 

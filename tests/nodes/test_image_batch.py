@@ -31,8 +31,8 @@ def test_faces_are_pasted_onto_an_enlarged_background(restore: Any, photo: torch
         (4, {"background": torch.zeros(2, 64, 64, 3)}, "background: 2 for a batch of 4: connect one for all"),
         (1, {"background": torch.zeros(2, 64, 64, 3)}, "background: 2 for a batch of 1"),
         (2, {"mask": torch.ones(3, 64, 64)}, "mask: 3 for a batch of 2"),
-        (2, {"background": torch.zeros(1, 64, 70, 3)}, "background: it must be the image enlarged, but it is 70x64"),
-        (2, {"background": torch.zeros(1, 64, 64, 3), "upscale": "2"}, "enlarged already, set upscale to 1"),
+        (2, {"background": torch.zeros(1, 64, 70, 3)}, "background must be the photo enlarged, but it is 70x64"),
+        (2, {"background": torch.zeros(1, 64, 64, 3), "upscale": "2"}, "enlarged already: set upscale to 1"),
     ],
 )
 def test_what_does_not_fit_is_told_before_the_work(

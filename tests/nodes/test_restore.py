@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from types import SimpleNamespace
 from typing import Any
@@ -87,7 +86,7 @@ def test_not_enough_memory_is_the_host_s_to_tell(restore: Any, load: Any, photo:
 
 
 def test_room_is_asked_for_the_faces_of_one_image(
-    restore: Any, load: Any, photo: torch.Tensor, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    restore: Any, load: Any, photo: torch.Tensor, host: SimpleNamespace
 ) -> None:
     model = load()
     one = model.restorer.working_memory
@@ -95,11 +94,6 @@ def test_room_is_asked_for_the_faces_of_one_image(
     for image, batch_size, faces in ((photo.repeat(3, 1, 1, 1), 8, 1), (both, 8, 2), (both, 1, 1)):
         restore(image, model, batch_size=batch_size)
         assert host.asked[-1] == faces * one
-    on_gpu = sys.modules[type(model).__module__].host
-    monkeypatch.setattr(on_gpu, "compute_device", lambda: torch.device("cuda"))
-    assert model.working_memory(2) == 3 * one  # graphs hold another face's
-    model.restorer.graphs = SimpleNamespace(held=True)
-    assert model.working_memory(2) == 2 * one
 
 
 def test_cancel_stops_within_a_layer(restore: Any, load: Any, host: SimpleNamespace, photo: torch.Tensor) -> None:

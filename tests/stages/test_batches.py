@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from quantface_core.errors import QuantFaceError
 from quantface_core.options import RestoreOptions
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.batches import default_batch_size, restore_crops
+from quantface_core.stages.batches import batch_memory, default_batch_size, restore_crops
 
 
 def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
@@ -113,3 +114,15 @@ def test_what_batches_itself_gets_all_faces_and_smaller_batches_when_memory_is_s
     crops = [np.full((64, 64, 3), i / 8, np.float32) for i in range(6)]
     assert np.allclose(restore_crops(crops, Parts(), RestoreOptions(batch_size=5)), crops)
     assert calls == [(6, 5), (6, 2)]
+
+
+def test_memory_is_that_of_a_batch_and_of_graphs_not_captured_yet(
+    tiny: OneStepRestorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, one = torch.device("cuda"), tiny.working_memory
+    assert batch_memory(tiny, torch.device("cpu"), faces=9, batch_size=2) == 2 * one
+    assert batch_memory(tiny, gpu, faces=1, batch_size=8) == 2 * one  # graphs hold another face's
+    monkeypatch.setattr(tiny, "graphs", SimpleNamespace(held=True))
+    assert batch_memory(tiny, gpu, faces=1, batch_size=8) == one
+    monkeypatch.setattr(tiny, "graphs", None)
+    assert batch_memory(tiny, gpu, faces=3, batch_size=8) == 3 * one

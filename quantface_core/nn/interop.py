@@ -1,6 +1,6 @@
-"""PEFT's adapters in a model, and what PEFT, diffusers and transformers would do to low-bit layers without an error.
+"""Interoperability with PEFT, diffusers and transformers: find adapters, and refuse calls that lose data silently.
 
-They write a layer's `weight`, which a low-bit layer only computes: the change, or the whole model, would be lost.
+Those calls write or save a layer's `weight`, which a low-bit layer computes from integers at every read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _adapters(layer: Any) -> list[nn.Module]:
     return [adapter for adapter in held if isinstance(adapter, nn.Module)]
 
 
-def refuse_losses(model: nn.Module) -> None:
+def refuse_lossy_calls(model: nn.Module) -> None:
     """Make merging adapters into low-bit layers, and saving models that hold low-bit layers as if they were in full
     precision, raise UsageError, in place.
     """
