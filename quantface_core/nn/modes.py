@@ -10,10 +10,14 @@ from torch import nn
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of a model's first tensor, which may be a buffer in a quantized model; the CPU if it has none."""
+    """The device of a model's first tensor, which may be a buffer in a quantized model; the CPU if it has none.
+
+    Empty tensors do not count: a host that moves others may leave them where they are.
+    """
     for tensors in (model.parameters(), model.buffers()):
         for tensor in tensors:
-            return tensor.device
+            if tensor.numel():
+                return tensor.device
     return torch.device("cpu")
 
 

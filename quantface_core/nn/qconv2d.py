@@ -65,7 +65,7 @@ class QuantConv2d(QuantLayer):
         return self._compute(x, fusion)
 
     def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
-        weight = self.weight.to(gradient.dtype)
+        weight = self.effective_weight().to(gradient.dtype)
         return conv2d_input(list(shape), weight, gradient, self.stride, self.padding)
 
     @torch.no_grad()

@@ -37,7 +37,7 @@ class QuantLayer(StoredLayer):
     def like(self, fmt: LayerFormat) -> QuantLayer:
         """A layer that shares these integers, scales and bias, in another format; its branch is not set yet."""
         built = self._empty(fmt)
-        for name in ("packed", "weight_scale", "channel_scale", "bias"):
+        for name in ("packed", "weight_scale", "channel_scale", "bias", "placeholder"):
             setattr(built, name, getattr(self, name))
         return built
 

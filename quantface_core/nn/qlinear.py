@@ -50,7 +50,7 @@ class QuantLinear(QuantLayer):
         return project((self,), x)[0]
 
     def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
-        return (gradient @ self.weight.to(gradient.dtype)).view(shape)
+        return (gradient @ self.effective_weight().to(gradient.dtype)).view(shape)
 
     def cached(self, x: Tensor) -> Tensor:
         """`forward` for an input that mostly equals the last one. On CPUs the result is cached: do not change it."""

@@ -40,6 +40,9 @@ class StoredLayer(nn.Module):
     format has a rank, down [rank, C, *kernel] and up [O, rank]: float16, or int8 with down_scale [rank] and
     up_scale [O] float32. Where the producer of x has absorbed a layer's balance (`nn/fold.py`), `channel_scale` holds
     the rotation's signs, which cancel the rotation's own.
+
+    `placeholder` is an empty parameter in the model's dtype, in no state dict: networks ask their first parameter for
+    the dtype and device to compute in.
     """
 
     packed: Tensor
@@ -50,12 +53,14 @@ class StoredLayer(nn.Module):
     up: Tensor
     down_scale: Tensor
     up_scale: Tensor
+    placeholder: nn.Parameter
 
     def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__()
         self.shape, self.format = tuple(shape), fmt
         outputs, channels = shape[:2]
         count = torch.Size(shape).numel()
+        self.placeholder = nn.Parameter(torch.empty(0), requires_grad=False)
         self.register_buffer("packed", torch.zeros(packed_size(count, fmt.weight_bits), dtype=torch.uint8))
         self.register_buffer("weight_scale", torch.ones(outputs, dtype=torch.float32))
         self.register_buffer("channel_scale", torch.ones(channels, dtype=torch.float32))
@@ -75,10 +80,11 @@ class StoredLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The effective weight on unbalanced x, [O, C, *kernel] float32, branch included; for readers of `weight`.
+        """`effective_weight` in the model's dtype, recomputed on every access; for code that reads `weight`."""
+        return self.effective_weight().to(self.placeholder.dtype)
 
-        Recomputed on every access.
-        """
+    def effective_weight(self) -> Tensor:
+        """The weight on unbalanced x, [O, C, *kernel] float32, with the low-rank branch."""
         codes = self.stored_weight().codes()
         balanced = dequantize(codes, per_row(self.weight_scale, codes))
         if self.format.rank:
@@ -141,6 +147,8 @@ class StoredLayer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> StoredLayer:
         """Move to another device with the model, never to another dtype: buffers keep the dtypes of a checkpoint."""
+        with torch.no_grad():
+            self._hold_place(fn(self.placeholder))
         for name, buffer in self._buffers.items():
             if buffer is not None:
                 moved = fn(buffer)
@@ -149,9 +157,17 @@ class StoredLayer(nn.Module):
         self.release()
         return self
 
+    def _hold_place(self, like: Tensor) -> None:
+        self.placeholder = nn.Parameter(like.detach().new_empty(0), requires_grad=False)
+
+    def follow_dtype(self, dtype: torch.dtype) -> None:
+        """Set the dtype of `weight`: that of the model around the layer."""
+        self._hold_place(self.placeholder.to(dtype))
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Put the format into the state dict's metadata: without it the tensors mean nothing."""
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        del destination[f"{prefix}placeholder"]
         metadata = getattr(destination, "_metadata", None)  # a caller's own dictionary has none
         if metadata is not None:
             metadata[prefix[:-1]]["format"] = asdict(self.format)
@@ -173,6 +189,8 @@ class StoredLayer(nn.Module):
             )
             return
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *messages)
+        messages[0][:] = [name for name in messages[0] if name != f"{prefix}placeholder"]  # the missing ones
+        self._hold_place(self.packed.new_empty(0, dtype=self.placeholder.dtype))  # tensors may be assigned, not copied
         self.release()
 
     def extra_repr(self) -> str:

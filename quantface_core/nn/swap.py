@@ -103,6 +103,7 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     if unknown:
         raise ConfigError(f"not layers that can be quantized: {', '.join(unknown[:3])}")
     for name, layer in layers.items():
+        layer.follow_dtype(known[name].weight.dtype)
         if isinstance(layer, QuantConv2d):
             layer.fuse_upsample = isinstance(model.get_submodule(name.rpartition(".")[0]), FusesUpsample)
     replace_by_name(model, layers)

@@ -45,7 +45,11 @@ class TrainableLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The effective weight on unbalanced x, [O, C, *kernel] float32, adapters included; for readers of `weight`."""
+        """`effective_weight` in the model's dtype; for code that reads `weight`."""
+        return self.effective_weight().to(self.source[0].placeholder.dtype)
+
+    def effective_weight(self) -> Tensor:
+        """The weight on unbalanced x, [O, C, *kernel] float32, adapters included."""
         balanced = getattr(self.product, "base_layer", self.product).weight
         for down, up in branches_of(self.product):
             balanced = balanced + branch_weight(down, up)

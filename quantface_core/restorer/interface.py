@@ -77,7 +77,7 @@ class RestorerModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the float weights; float32 if there are none."""
-        return next((p.dtype for p in self.parameters()), torch.float32)
+        return next((p.dtype for p in self.parameters() if p.numel()), torch.float32)
 
     @property
     def device(self) -> torch.device:

@@ -21,7 +21,8 @@ def fold_factors(low: QuantLayer, layer: Layer) -> Tensor:
     Fitted by least squares: `low`'s weight is its original's times a factor per output and, where the producer of its
     input has absorbed its balance, one per channel.
     """
-    made = low.weight.flatten(2) if len(low.shape) > 2 else low.weight[..., None]
+    made = low.effective_weight()
+    made = made.flatten(2) if made.ndim > 2 else made[..., None]
     exact = layer.weight.detach().to(made).reshape(made.shape)
     products, squares = (made * exact).sum(-1), exact.square().sum(-1)
     channels = torch.ones_like(products[0])
