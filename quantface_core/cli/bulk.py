@@ -21,6 +21,7 @@ from .results import report_results
 if TYPE_CHECKING:
     from ..pipelines.bulk_plan import BulkPlan
     from ..pipelines.callbacks import PipelineCallbacks
+    from ..pipelines.models import Execution
     from ..pipelines.restore import PhotoResult
 
 
@@ -81,17 +82,17 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     plan = plan_bulk(arguments.photos, output, arguments.recursive, arguments.compare, arguments.column)
     check_report(arguments.json, chain(map(Path, (*arguments.photos, arguments.model)), _files(plan)))
 
-    def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
+    def start(callbacks: PipelineCallbacks) -> tuple[Execution, Iterator[PhotoResult]]:
         # A missing model is built here, where there may be no GPU though the workers have one.
         own = choose_device("cpu" if arguments.device == "cpu" else "auto")
         workers = torch.device("cuda" if arguments.gpus else "cpu")
         execution = replace(execution_of(arguments, own, callbacks), device=workers)
         request = RestoreRequest((), execution, options, arguments.aligned)
         bulk = BulkRequest(plan, request, arguments.ray, arguments.actors, arguments.gpus, arguments.skip_existing)
-        return restore_bulk(bulk, callbacks)
+        return execution, restore_bulk(bulk, callbacks)
 
     summary = skipped_in_words(plan.skipped)
-    return report_results(work, len(plan.photos), plan.skipped, summary, arguments, options)
+    return report_results(start, len(plan.photos), plan.skipped, summary, arguments, options)
 
 
 def _files(plan: BulkPlan) -> Iterator[Path]:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..errors import UsageError
-from ..io.atomic import write_text
 from ..io.video.info import VIDEO_SUFFIXES
 from ..options import RestoreOptions
 from .devices import execution_of, resolve_device
 from .outputs import check_report
 from .progress import ProgressBars
+from .run_report import describe_execution, run_report
 
 if TYPE_CHECKING:
     from ..pipelines.callbacks import PipelineCallbacks
-    from ..pipelines.film_report import FilmResult
     from ..pipelines.film_request import FilmRequest
 
 _FASTEST = 1000  # frames a second
@@ -107,15 +103,12 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     if not source.is_dir() and (output.is_dir() or not output.suffix):
         output = output / source.name
     check_report(arguments.json, (*_files(source, output), Path(arguments.model)))
-    result: FilmResult | None = None
-    try:
-        with ProgressBars() as callbacks:
-            result = restore_film(_request(arguments, output, options, callbacks), callbacks)
-    finally:  # whatever stopped it, an interrupt too
-        if arguments.json:
-            report: dict[str, Any] = {"quantface": __version__, "model": arguments.model, "options": asdict(options)}
-            report |= {"film": result and result.to_dict(), "finished": result is not None}
-            write_text(arguments.json, json.dumps(report, indent=2) + "\n")
+    with run_report(arguments, options) as report, ProgressBars() as callbacks:
+        report["film"] = None
+        request = _request(arguments, output, options, callbacks)
+        report |= describe_execution(request.execution) if arguments.json else {}
+        result = restore_film(request, callbacks)
+        report["film"] = result.to_dict()
     print(f"restored {result.frames} frames into {result.output}", file=sys.stderr)
     return 0
 

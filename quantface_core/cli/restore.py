@@ -22,6 +22,7 @@ from .results import report_results
 
 if TYPE_CHECKING:
     from ..pipelines.callbacks import PipelineCallbacks
+    from ..pipelines.models import Execution
     from ..pipelines.restore import PhotoResult
 
 _MODEL = f"a known model's name, or a file; GFPGAN's, RestoreFormer's and CodeFormer's too ({DEFAULT_RESTORER})"
@@ -125,13 +126,13 @@ def _restore_photos(arguments: argparse.Namespace) -> int:
     from ..pipelines.archive import restore_archive
     from ..pipelines.restore import RestoreRequest, restore
 
-    def work(callbacks: PipelineCallbacks) -> Iterator[PhotoResult]:
+    def start(callbacks: PipelineCallbacks) -> tuple[Execution, Iterator[PhotoResult]]:
         execution = execution_of(arguments, resolve_device(arguments), callbacks)
         request = RestoreRequest(jobs, execution, options, arguments.aligned)
         results_of = partial(restore_archive, folder=arguments.output) if arguments.skip_existing else restore
-        return results_of(request, callbacks=callbacks)
+        return execution, results_of(request, callbacks=callbacks)
 
-    return report_results(work, len(jobs), found.skipped, found.summary(), arguments, options)
+    return report_results(start, len(jobs), found.skipped, found.summary(), arguments, options)
 
 
 def _options(arguments: argparse.Namespace) -> RestoreOptions:

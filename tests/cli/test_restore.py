@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from quantface_core.cli.main import main
+from quantface_core.io.checksum import sha256
+from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
+from quantface_core.runtime.device import choose_device
 from tests.cli.listing import listing
 
 
@@ -32,6 +35,8 @@ class TestPhotos:
         counts = {Path(p["source"]).name: len(p["restored"]) for p in report["photos"]}
         assert counts == {"nasa_astronaut.png": 1, "solvay_1927_group.jpg": 29, "usnavy_grace_hopper.jpg": 1}
         assert report["model"] == "quantface-mini-w4a4"
+        assert report["model_sha256"] == sha256(restorer_path("quantface-mini-w4a4"))
+        assert (report["device"], report["low_memory"]) == (choose_device("auto").type, False)
         before, after = (read_photo(f / "nasa_astronaut.png").pixels for f in (photos, out))
         left, top, width, height = (int(v) for v in report["photos"][0]["faces"][0]["box"])
         outside = np.ones(before.shape[:2], bool)
