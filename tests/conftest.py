@@ -25,6 +25,7 @@ from quantface_core.io.checkpoint import load_restorer
 from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
 from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
+from quantface_core.types import RestorerQuantConfig
 from tests.published import ARCHITECTURES, network, slim, write
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -94,6 +95,10 @@ TINY = replace(
         QUANTFACE_MINI.embedder, image_size=32, channel_multipliers=(1, 1), attention_resolution=16, tokens=8, codes=16
     ),
 )
+
+
+FAST = RestorerQuantConfig(rank=4, scaling=False, clipping=False, rounding="nearest", branch="svd")
+"""For tests that need low-bit layers, whatever their quality: without searches."""
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,9 @@ from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
 from quantface_core.train import distill as train_distill
 from quantface_core.types import RestorerDistillConfig, RestorerQuantConfig, TrainerConfig
-from tests.conftest import TINY
+from tests.conftest import FAST, TINY
 
 NAME = "standin"
-FAST = RestorerQuantConfig(rank=4, scaling=False, clipping=False, rounding="nearest")
 TRAINING = RestorerDistillConfig(
     TrainerConfig(steps=1, batch_size=1, validate_every=1, save_every=1),
     rank=2,

@@ -21,8 +21,12 @@ from quantface_core.train.trainer import Trainer
 RECIPE = """
 source = {source!r}
 [calibrate]
+parts = ["vae"]
 images = 2
 rank = 4
+scaling = false
+clipping = false
+rounding = "nearest"
 [allocate]
 activation_bits = 5.0
 perceptual = "ssim"
@@ -40,6 +44,7 @@ precision = "float32"
 BLOCKS = """
 source = {source!r}
 [calibrate]
+parts = ["vae"]
 images = 2
 rank = 4
 scaling = false

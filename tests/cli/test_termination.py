@@ -13,25 +13,30 @@ from quantface_core.cli.termination import interrupted_by_termination
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
-def _end() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+def _end(name: str = "SIGTERM") -> None:
+    os.kill(os.getpid(), getattr(signal, name))
 
 
-def test_the_first_interrupts_and_a_second_does_not_stop_the_tidying_up() -> None:
-    tidied = False
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_the_first_interrupts_and_a_second_does_not_stop_the_tidying_up(name: str) -> None:
+    number, tidied = getattr(signal, name), False
+    before = signal.signal(number, signal.SIG_DFL)  # of a shell's background job: ignored
 
     def run() -> None:
         nonlocal tidied
         try:
-            _end()
+            _end(name)
         finally:
-            _end()
+            _end(name)
             tidied = True
 
-    with pytest.raises(KeyboardInterrupt), interrupted_by_termination():
-        run()
-    assert tidied
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupted_by_termination():
+            run()
+        assert tidied
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_what_a_host_has_set_stays() -> None:

@@ -15,7 +15,9 @@ pytest.importorskip("triton", "3.3", reason="needs triton, which compiles for an
 from triton.backends import nvidia
 
 ROOT = Path(__file__).parents[2]
-_DTYPES = {"bf16": {80, 86, 89, 90, 120}, "fp32": {86}}  # and the capabilities compiled for; the script does more
+_ALL, _PASSES = ("linear", "conv2d", "tokens", "balanced", "normalized"), ("tokens", "balanced")
+# The capabilities and kernels compiled for; the script does more.
+_DTYPES = {"bf16": ({80, 86, 89, 90, 120}, _ALL), "fp32": ({86}, _PASSES)}
 _SHARED = 99 << 10  # bytes of a program, on capabilities 8.6, 8.9 and 12.0
 _STACK = 16  # bytes of a thread, outside of loops
 _EACH = {"linear 128x128": 3, "conv2d 128x128": 4}  # instructions for one of the tensor cores'
@@ -27,10 +29,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         pytest.skip("this triton brings no disassembler")
     made: list[dict[str, Any]] = []
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    for dtype, capabilities in _DTYPES.items():
+    for dtype, (capabilities, kernels) in _DTYPES.items():
         path = tmp_path_factory.mktemp("compiled") / f"{dtype}.json"
-        options = ["--dtypes", dtype, "--capabilities", *map(str, capabilities), "--json", str(path)]
-        command = [sys.executable, "benchmarks/gpu_compiled.py", *options]
+        options = ["--dtypes", dtype, "--capabilities", *map(str, capabilities), "--kernels", *kernels]
+        command = [sys.executable, "benchmarks/gpu_compiled.py", *options, "--json", str(path)]
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
         made += json.loads(path.read_text())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 SOME = {"folder": "", "find_faces": False, "degrade": True}
-CALIBRATE = {**SOME, "count": 2, "rank": 4, "unet_only": False, "seed": 0}
+CALIBRATE = {**SOME, "count": 2, "rank": 4, "unet_only": True, "rounding": "nearest", "seed": 0}
 BUDGET = {
     "activation_bits": 4.0, "weight_bits": 4.0, "megabytes": 0.0, "operations": 0.0, "limits": "", "metric": "ssim",
     "rank": 0, "seed": 0,
@@ -77,7 +77,8 @@ def test_a_saved_model_says_how_it_was_made(nodes: dict[str, Any], load: Any, fu
 
 def test_calibrating_leaves_the_input_and_reports_layers(nodes: dict[str, Any], full: Any) -> None:
     before = _weights(full)
-    result = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w6a6", **CALIBRATE)
+    whole = {**CALIBRATE, "unet_only": False, "rounding": "compensated"}
+    result = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w6a6", **whole)
     model, chart, report = result.args
     assert _unchanged(full, before)
     assert chart.ndim == 4

@@ -20,7 +20,8 @@ from quantface_core.pipelines.models import LoadedModel
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.train.training import TrainingReport
-from quantface_core.types import RestorerDistillConfig, RestorerQuantConfig, TrainerConfig
+from quantface_core.types import RestorerDistillConfig, TrainerConfig
+from tests.conftest import FAST
 
 SETTINGS = RestorerDistillConfig(TrainerConfig(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
 
@@ -40,7 +41,7 @@ def train(
 def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], RestorerQuantConfig(4, 4, rank=4))
+    quantize_restorer(low, statistics, images[:1], FAST)
     other, teacher = copy.deepcopy(low), copy.deepcopy(tiny)
     next(iter(quant_layers(other).values())).weight_scale *= 1.01
     next(teacher.parameters()).data *= 1.01
@@ -55,7 +56,7 @@ def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path:
 def test_a_state_that_lacks_something_is_refused_by_its_files_name(tiny: OneStepRestorer, tmp_path: Path) -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], RestorerQuantConfig(4, 4, rank=4))
+    quantize_restorer(low, statistics, images[:1], FAST)
     train(copy.deepcopy(low), tiny, images[:1], images[:0], SETTINGS, tmp_path)
     file = tmp_path / "state.safetensors"
     with safe_open(file, framework="pt") as opened:
@@ -69,7 +70,7 @@ def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_p
     """A file whose rank is, nothing loads."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], RestorerQuantConfig(4, 4, rank=8))
+    quantize_restorer(low, statistics, images[:1], replace(FAST, rank=8))
     train(low, tiny, images[:1], images[:0], replace(SETTINGS, rank=64), tmp_path / "run")
     ranks = {layer.shape: layer.format.rank for layer in quant_layers(low).values()}
     assert max(ranks.values()) == 32  # in place of 8 + 64

@@ -18,7 +18,8 @@ from quantface_core.stages.distill import distill, distill_blocks
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.train.trainer import Trainer
 from quantface_core.train.training import TrainerCallbacks
-from quantface_core.types import FLOAT_BRANCH, RestorerQuantConfig
+from quantface_core.types import FLOAT_BRANCH
+from tests.conftest import FAST
 from tests.stages.distilling import SETTINGS, SHORT, TRAINER, likeness, same, stored
 
 
@@ -173,7 +174,7 @@ def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepResto
     with pytest.raises(UsageError, match="seed is a whole number"):
         distill(low, tiny, faces, faces[:1], replace(SHORT, trainer=replace(SHORT.trainer, seed=2**43)))
     bare = copy.deepcopy(tiny)
-    quantize_restorer(bare, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=0))
+    quantize_restorer(bare, calibrate_restorer(tiny, faces[:1]), faces[:1], replace(FAST, rank=0))
     for train in (distill_blocks, lambda *given: distill(*given[:3], faces[:1], given[3])):
         with pytest.raises(UsageError, match=r"nothing to train|no layer has a low-rank branch"):
             train(bare, tiny, faces, SHORT)

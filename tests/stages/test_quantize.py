@@ -28,7 +28,8 @@ from quantface_core.pipelines.quantize import QuantizeRequest, images_sha256, qu
 from quantface_core.quant.shared_inputs import shared_input_groups
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer, restorer_formats
-from quantface_core.types import RestorerQuantConfig
+from quantface_core.types import LayerReport, RestorerQuantConfig
+from tests.conftest import FAST
 
 SETTINGS = RestorerQuantConfig(rank=4)
 
@@ -38,15 +39,21 @@ def faces() -> torch.Tensor:
     return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def quantized(tiny: OneStepRestorer, faces: torch.Tensor, settings: RestorerQuantConfig = SETTINGS) -> OneStepRestorer:
+def quantized(
+    tiny: OneStepRestorer, faces: torch.Tensor, settings: RestorerQuantConfig = SETTINGS
+) -> tuple[OneStepRestorer, list[LayerReport]]:
     model = copy.deepcopy(tiny)
-    quantize_restorer(model, calibrate_restorer(model, faces), faces[:2], settings)
-    return model
+    return model, quantize_restorer(model, calibrate_restorer(model, faces), faces[:2], settings)
 
 
 @pytest.fixture(scope="module")
-def low_bit(tiny: OneStepRestorer, faces: torch.Tensor) -> OneStepRestorer:
+def made(tiny: OneStepRestorer, faces: torch.Tensor) -> tuple[OneStepRestorer, list[LayerReport]]:
     return quantized(tiny, faces)
+
+
+@pytest.fixture(scope="module")
+def low_bit(made: tuple[OneStepRestorer, list[LayerReport]]) -> OneStepRestorer:
+    return made[0]
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -61,12 +68,13 @@ def test_every_linear_and_convolution_becomes_integers(low_bit: OneStepRestorer)
     assert all(layer.packed.dtype == torch.uint8 for layer in layers.values())
 
 
-def test_the_method_beats_rounding_and_more_bits_beat_fewer(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
-    plain = RestorerQuantConfig(scaling=False, block=1, clipping=False, rank=0, rounding="nearest")
+def test_the_method_beats_rounding_and_more_bits_beat_fewer(
+    tiny: OneStepRestorer, low_bit: OneStepRestorer, faces: torch.Tensor
+) -> None:
     exact = tiny(faces)
-    rounded = distance(quantized(tiny, faces, plain)(faces), exact)
-    ours = distance(quantized(tiny, faces)(faces), exact)
-    eight = distance(quantized(tiny, faces, replace(SETTINGS, weight_bits=8, activation_bits=8))(faces), exact)
+    rounded = distance(quantized(tiny, faces, replace(FAST, block=1, rank=0))[0](faces), exact)
+    ours = distance(low_bit(faces), exact)
+    eight = distance(quantized(tiny, faces, replace(SETTINGS, weight_bits=8, activation_bits=8))[0](faces), exact)
     assert eight < ours < rounded
 
 
@@ -77,9 +85,8 @@ def test_layers_that_read_one_input_balance_it_alike(low_bit: OneStepRestorer) -
         assert len({layer.codes_key for layer in layers}) == 1
 
 
-def test_reports_say_what_each_layer_gained(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
-    model = copy.deepcopy(tiny)
-    reports = quantize_restorer(model, calibrate_restorer(model, faces), faces[:2], SETTINGS)
+def test_reports_say_what_each_layer_gained(made: tuple[OneStepRestorer, list[LayerReport]]) -> None:
+    model, reports = made
     assert {r.name for r in reports} == set(quant_layers(model))
     assert sum(r.error_after for r in reports) < 0.5 * sum(r.error_before for r in reports)
 
@@ -145,8 +152,10 @@ def test_a_refused_batch_leaves_the_model_as_it_was(
     assert not quant_layers(model)
 
 
-def test_the_same_seed_gives_the_same_integers(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
-    a, b = (quant_layers(quantized(tiny, faces)) for _ in range(2))
+def test_the_same_seed_gives_the_same_integers(
+    tiny: OneStepRestorer, low_bit: OneStepRestorer, faces: torch.Tensor
+) -> None:
+    a, b = quant_layers(low_bit), quant_layers(quantized(tiny, faces)[0])
     assert all(torch.equal(a[name].packed, b[name].packed) for name in a)
 
 
