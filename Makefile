@@ -25,6 +25,7 @@ lint: $(DEV_READY)
 	@mkdir -p build/pack && ln -sfn "$(CURDIR)" build/pack/quantface_pack
 	$(BIN)/mypy -p quantface_pack.nodes -p quantface_pack.quantface_core
 	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
+	MYPYPATH=training $(BIN)/mypy --explicit-package-bases training/*.py
 
 # torch first and pinned. On Linux, pip's own choice brings gigabytes of CUDA packages; PyTorch's CPU index does not.
 $(READY): pyproject.toml constraints.txt

@@ -80,7 +80,7 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> n
         bad = degrade(clean, int(rng.integers(2**31)), draw_condition(float(severity), rng))
         with torch.inference_mode():
             restored = restorers[index % len(restorers)](to_tensor(bad)[None])[0].permute(1, 2, 0).numpy() / 2 + 0.5
-        restored = match_color(restored, bad.astype(np.float32) / 255, "wavelet")
+        restored = match_color(restored, np.divide(bad, 255, dtype=np.float32), "wavelet")
         rows.append(np.stack([bad, np.rint(restored.clip(0, 1) * 255).astype(np.uint8), clean]))
         if index % 50 == 49:
             print(f"{index + 1} of {count} pairs", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def one_damage(severity: float, rng: np.random.Generator) -> Degradation:
     """One damage that real photos have without blur: noise in a sharp one, strong compression, or blocks."""
     s = severity
     none = Degradation((0.0, 0.3), 0.5, (1.0, 1.0), (0.0, 1.0), jpeg_quality=(93, 99), second_order=0.0)
-    changes = (
+    changes: tuple[dict[str, Any], ...] = (
         {"noise_sigma": (2 + 10 * s, 4 + 30 * s), "coarse_noise": 0.3},
         {"jpeg_quality": (round(60 - 52 * s), round(85 - 60 * s)), "webp": 0.2},
         {"downscale": (1 + 2 * s, 1.5 + 5 * s), "blocks": 1.0},

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from quantface_core import FaceDetector, read_photo
+from quantface_core.bit_depth import to_8_bits
 from quantface_core.degrade import Degradation, degrade
 
 RECIPE = Degradation(
@@ -22,7 +23,7 @@ RECIPE = Degradation(
 )
 
 photo, detector = read_photo(Path(sys.argv[1])), FaceDetector(Path(sys.argv[2]))
-degraded = degrade(photo.pixels, seed=2026, recipe=RECIPE)
+degraded = degrade(to_8_bits(photo.pixels), seed=2026, recipe=RECIPE)
 assets = Path(__file__).parent.parent / "quantface_core" / "assets"
 Image.fromarray(degraded).save(assets / "astronaut.jpg", quality=92)
 stored = np.asarray(Image.open(assets / "astronaut.jpg"))

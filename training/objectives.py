@@ -140,6 +140,7 @@ def seed_codebook(model: OneStepRestorer, degraded: Tensor, seed: int) -> None:
     positions = torch.cat([embedder.positions(x) for x in degraded.split(8)]).flatten(0, 1)
     mean, deviation = positions.mean(0), positions.std(0).clamp_min(1e-6)
     embedder.quant_conv.weight.div_(deviation[:, None, None, None])
+    assert embedder.quant_conv.bias is not None
     embedder.quant_conv.bias.sub_(mean).div_(deviation)
     standard = (positions - mean) / deviation
     chosen = torch.randperm(len(standard), generator=torch.Generator().manual_seed(seed))

@@ -44,8 +44,9 @@ class StageTrainer:
         self.train_faces, held = split(load_faces(data))
         self.held_faces = held[:12]  # enough to follow a run; benchmarks use whole sets
         model = begin_from(start) if start else OneStepRestorer(QUANTFACE_MINI)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.judge = PatchDiscriminator().to(self.device, memory_format=torch.channels_last)
+        self.model, self.judge = model.to(self.device), PatchDiscriminator().to(self.device)
+        for network in (self.model, self.judge):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: dict[str, Tensor] = {}
         run.mkdir(parents=True, exist_ok=True)
 
@@ -55,8 +56,8 @@ class StageTrainer:
         if stage.seed_codebook:
             self.seed_codebook()
         if stage.reset_output:
-            torch.nn.init.zeros_(self.model.unet.conv_out.weight)
-            torch.nn.init.zeros_(self.model.unet.conv_out.bias)
+            for tensor in self.model.unet.conv_out.parameters():
+                torch.nn.init.zeros_(tensor)
         self.start(stage)
 
     def start(self, stage: Stage) -> None:
@@ -73,6 +74,8 @@ class StageTrainer:
 
     def teach_judge(self, outcome: Outcome) -> float:
         """One step of the discriminator; returns its loss."""
+        assert outcome.clean is not None
+        assert outcome.restored is not None
         with self.autocast():
             real, fake = self.judge(outcome.clean), self.judge(outcome.restored.detach())
             loss = hinge(real.float(), fake.float(), outcome.texture)
@@ -84,21 +87,24 @@ class StageTrainer:
     def autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def step(self, stage: Stage, step: int, clean: np.ndarray, degraded: np.ndarray) -> dict[str, float]:
+    def step(self, stage: Stage, step: int, clean: Tensor, degraded: Tensor) -> dict[str, float]:
         torch.manual_seed(self.config["seed"] + step)
         rate = min(1.0, (step + 1) / 50) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
         for group in self.optimizer.param_groups:
             group["lr"] = stage.learning_rate * rate
-        pair = (to_tensor(x.numpy()).to(self.device, memory_format=torch.channels_last) for x in (clean, degraded))
+        sharp, damaged = (
+            to_tensor(x.numpy()).to(self.device, memory_format=torch.channels_last) for x in (clean, degraded)
+        )
         adversarial = bool(stage.loss.get("adversarial"))
         self.judge.requires_grad_(False)
         with self.autocast():
-            outcome = compute(self.model, stage, *pair, np.random.default_rng((self.config["seed"], step)))
+            outcome = compute(self.model, stage, sharp, damaged, np.random.default_rng((self.config["seed"], step)))
             terms = outcome.terms
             if adversarial:
+                assert outcome.restored is not None
                 look = self.judge(outcome.restored).float().mean((1, 2, 3))
                 terms["adversarial"] = -weighted_mean(look, outcome.texture)
-        total = sum(terms[name] * weight for name, weight in stage.loss.items())
+        total = torch.as_tensor(sum(terms[name] * weight for name, weight in stage.loss.items()))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.judge.requires_grad_(True)
