@@ -49,10 +49,11 @@ def _replaced(target: Path, suffix: str) -> Iterator[Path]:
     real = real_path(target)
     real.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(real, suffix) as temporary:
+        usual = temporary.stat().st_mode  # some writers, such as safetensors, replace it by a private file
         yield temporary
         # On Windows a file is read-only or not, and a read-only one can be neither moved into place nor removed.
-        if sys.platform != "win32" and real.exists():
-            temporary.chmod(real.stat().st_mode & 0o777)
+        if sys.platform != "win32":
+            temporary.chmod((real.stat().st_mode if real.exists() else usual) & 0o777)
         temporary.replace(real)
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -81,6 +82,8 @@ class StoredLayer(nn.Module):
     @property
     def weight(self) -> Tensor:
         """`effective_weight` in the model's dtype, recomputed on every access; for code that reads `weight`."""
+        if self.packed.is_meta:  # offloaded, and asked for its dtype or shape
+            return self.packed.new_empty(self.shape, dtype=self.placeholder.dtype)
         return self.effective_weight().to(self.placeholder.dtype)
 
     def effective_weight(self) -> Tensor:
@@ -157,6 +160,12 @@ class StoredLayer(nn.Module):
         self.release()
         return self
 
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """As of any module; none with `recurse` off: what moves a module's own tensors reads them from its state."""
+        return super().named_parameters(prefix, recurse, remove_duplicate) if recurse else iter(())
+
     def _hold_place(self, like: Tensor) -> None:
         self.placeholder = nn.Parameter(like.detach().new_empty(0), requires_grad=False)
 
@@ -167,7 +176,7 @@ class StoredLayer(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Put the format into the state dict's metadata: without it the tensors mean nothing."""
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        del destination[f"{prefix}placeholder"]
+        destination.pop(f"{prefix}placeholder", None)  # replicas of torch's DataParallel have no parameters
         metadata = getattr(destination, "_metadata", None)  # a caller's own dictionary has none
         if metadata is not None:
             metadata[prefix[:-1]]["format"] = asdict(self.format)

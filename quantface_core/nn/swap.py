@@ -81,7 +81,13 @@ def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
 
 
 def empty_like(layer: Layer, fmt: LayerFormat) -> QuantLayer:
-    """A low-bit layer of the same shape, with its integers not set yet."""
+    """A low-bit layer of the same shape and dtype, with its integers not set yet."""
+    built = _of_shape(layer, fmt)
+    built.follow_dtype(layer.weight.dtype)
+    return built
+
+
+def _of_shape(layer: Layer, fmt: LayerFormat) -> QuantLayer:
     shape, bias = tuple(layer.weight.shape), layer.bias is not None
     if fmt.per_pixel:
         return QuantPointwiseConv2d(shape[:2], fmt, bias)
@@ -103,7 +109,6 @@ def swap(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     if unknown:
         raise ConfigError(f"not layers that can be quantized: {', '.join(unknown[:3])}")
     for name, layer in layers.items():
-        layer.follow_dtype(known[name].weight.dtype)
         if isinstance(layer, QuantConv2d):
             layer.fuse_upsample = isinstance(model.get_submodule(name.rpartition(".")[0]), FusesUpsample)
     replace_by_name(model, layers)

@@ -35,6 +35,7 @@ class TrainableLayer(nn.Module):
 
     def __init__(self, layer: QuantLayer, learn_clip: bool = False) -> None:
         super().__init__()
+        self.placeholder = layer.placeholder  # the first of its parameters: of the model's dtype
         self.source = [layer]  # in a list, so that it is no submodule; its integers are saved unchanged
         self.transform = ChannelTransform(layer.channel_scale, layer.rotation)
         clip = torch.tensor(layer.format.clip, dtype=torch.float32, device=layer.packed.device)
@@ -46,7 +47,7 @@ class TrainableLayer(nn.Module):
     @property
     def weight(self) -> Tensor:
         """`effective_weight` in the model's dtype; for code that reads `weight`."""
-        return self.effective_weight().to(self.source[0].placeholder.dtype)
+        return self.effective_weight().to(self.placeholder.dtype)
 
     def effective_weight(self) -> Tensor:
         """The weight on unbalanced x, [O, C, *kernel] float32, adapters included."""

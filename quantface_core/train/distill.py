@@ -76,6 +76,7 @@ def distill(
         wanted = [[t.detach().float().cpu() for t in outputs(teacher, index)] for index in range(len(given))]
     if not any(wanted):
         raise UsageError("the teacher's output holds no floating-point tensor: give a `forward` that returns one")
+    _check_finite(wanted, len(batches))
 
     def error(index: int) -> Tensor:
         made, exact = outputs(model, index), wanted[index]
@@ -105,6 +106,14 @@ def distill(
                 callbacks,
                 scale_loss=scales_loss(config),
             )
+
+
+def _check_finite(wanted: Sequence[Sequence[Tensor]], trained: int) -> None:
+    """Raise UsageError naming a batch whose output is not finite; the first `trained` are not for validation."""
+    for index, tensors in enumerate(wanted):
+        if not all(torch.isfinite(t).all() for t in tensors):
+            which = f"batch {index}" if index < trained else f"validation batch {index - trained}"
+            raise UsageError(f"the teacher's output for {which} is not finite: nothing can be learned from it")
 
 
 def check_pair(model: nn.Module, teacher: nn.Module) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from quantface_core.errors import WriteError
 from quantface_core.io.atomic import atomic_path, remove_stale, write_text, writing
@@ -20,8 +22,23 @@ def test_success_replaces_and_makes_folders(tmp_path: Path) -> None:
             assert temporary.suffix == ".txt"
             temporary.write_text(text)
         assert target.read_text() == text
-    assert stat.S_IMODE(target.stat().st_mode) & 0o400
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_a_new_file_has_the_usual_permissions_whoever_writes_it(tmp_path: Path) -> None:
+    """safetensors puts a private file of its own in the temporary one's place."""
+    (tmp_path / "plain").touch()
+    with atomic_path(tmp_path / "a.safetensors") as temporary:
+        save_file({"a": torch.zeros(1)}, temporary)
+    with atomic_path(tmp_path / "b.txt") as temporary:
+        temporary.write_text("text")
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+    (tmp_path / "a.safetensors").chmod(0o640)
+    with atomic_path(tmp_path / "a.safetensors") as temporary:
+        save_file({"a": torch.ones(1)}, temporary)
+    assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
