@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..options import COLORS
-from ..types import Crop, Pixels
+from ..types import Crop, Pixels, Plane
 
 _GRAY = 0.004  # largest mean spread of a black and white photo's channels, as a share of white: compression causes some
 
@@ -50,5 +50,11 @@ def is_gray(pixels: Pixels | Crop) -> bool:
 
 
 def to_gray(change: Crop) -> Crop:
-    """The luma (Rec. 601) of a change [S, S, 3], in all three channels."""
-    return np.repeat((change @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=2)
+    """The luma of a change [S, S, 3], in all three channels."""
+    return np.repeat(luma(change)[..., None], 3, axis=2)
+
+
+def luma(crop: Crop) -> Plane:
+    """The luma (Rec. 601) of a crop or a change [S, S, 3]: [S, S]."""
+    values: Plane = crop @ np.array([0.299, 0.587, 0.114], np.float32)
+    return values

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..faces.align import Matrix
 from ..faces.appearance import Appearance
 from ..faces.temporal import Link
+from ..faces.toning import Toning
 from ..faces.track import Tracked
 from ..types import Crop, Face, Pixels, Plane
 from .steady import RGBFrame, Steadied
@@ -58,6 +59,7 @@ class RestoredCrop:
     noise: float  # of detail finer than the crop
     blocks: bool  # whether that detail is nothing but the edges of repeated pixels
     gray: bool  # whether it is black and white
+    toning: Toning | None  # how it is toned, such as sepia; None = in colour
     links: dict[int, Link]  # to the same face in neighbouring frames, by distance in frames
 
 

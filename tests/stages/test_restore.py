@@ -187,3 +187,26 @@ def test_without_its_crops_the_result_is_the_same(
     assert [face.applied_strength for face in plain.restored] == [face.applied_strength for face in restored.restored]
     assert all(face.crop.shape == face.restored_crop.shape == (0, 0, 3) for face in plain.restored)
     assert all(face.crop.shape == (mini.image_size, mini.image_size, 3) for face in restored.restored)
+
+
+def test_a_toned_print_keeps_its_tone(astronaut: np.ndarray, faces: tuple[Face, ...]) -> None:
+    """Each channel follows from the luma, as in sepia, whatever colours the restorer gives."""
+    gray = astronaut[..., 1:2].astype(np.float32)
+    sepia = np.rint(gray * (0.9, 0.8, 0.6) + (25, 18, 8)).clip(0, 255).astype(np.uint8)
+    after = restore_photo(sepia, Red(), faces, RestoreOptions(strength=1, color="none")).pixels.astype(float)
+    assert np.abs(after - sepia).max() > 20
+    inside = (after > 30).all(2) & (after < 225).all(2)
+    level = (after[..., 1] - 18) / 0.8
+    expected = np.stack([level * 0.9 + 25, level * 0.6 + 8], -1)
+    assert np.abs(after[..., [0, 2]] - expected)[inside].max() < 4
+
+
+def test_a_faded_face_is_restored_at_its_own_contrast(test_faces: list[Path], mini: OneStepRestorer) -> None:
+    """A restorer draws eyes and teeth at an ordinary portrait's contrast: black lines in a faded one."""
+    gains = []
+    for seed, path in enumerate(test_faces[:4]):
+        clean = np.rint(110 + 0.3 * read_photo(path).pixels.astype(np.float32)).astype(np.uint8)
+        bad = degrade(clean, seed)
+        made = restore_aligned(bad, mini, FULL).pixels
+        gains.append(psnr(made, clean) - psnr(bad, clean))
+    assert min(gains) > 0.3
