@@ -23,7 +23,7 @@ lint: $(DEV_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@mkdir -p build/pack && ln -sfn "$(CURDIR)" build/pack/quantface_pack
-	$(BIN)/mypy -p quantface_pack.nodes -p quantface_pack.quantface_core
+	$(BIN)/mypy -p quantface_pack.nodes -p quantface_pack.quantface_webui -p quantface_pack.quantface_core
 	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
 	MYPYPATH=training $(BIN)/mypy --explicit-package-bases training/*.py
 

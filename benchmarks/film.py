@@ -67,7 +67,7 @@ def restore(source: Path, output: Path, *more: str) -> float:
     """Restore by the command; returns the peak memory of its process in MB."""
     program = (
         "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(code)"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6); sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *command(source, output, *more)], cwd=ROOT, stdout=subprocess.PIPE, check=True

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from quantface_core.errors import ImageError, ModelError, QuantFaceError, UsageError
 from quantface_core.io.model_menu import strip_mark
@@ -18,6 +18,8 @@ from .settings import NAMES, read_settings
 
 if TYPE_CHECKING:
     from quantface_core.io.photos import Photo
+
+    from .restore import Pixels
 
 _STATUS: dict[type[Exception], int] = {ImageError: 400, ModelError: 404, UsageError: 422, host.Interrupted: 409}
 
@@ -64,7 +66,7 @@ def answer(request: Any) -> dict[str, Any]:
         shared.state.job_count = 1
         shared.state.nextjob()
         try:
-            result = restore(photo.pixels, settings)
+            result = restore(cast("Pixels", photo.pixels), settings)  # 8 bits by `decode`
         finally:
             shared.state.end()
     return {

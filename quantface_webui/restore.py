@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -74,7 +74,8 @@ def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
             return RestoreResult(pixels, (), ())
         result = _with_memory(file, wanted, lambda model: _faces(model, pixels, found, settings, progress))
     restored = tuple(face.position for face in result.restored)
-    return RestoreResult(_blended(pixels, result.pixels, settings.visibility), result.faces, restored)
+    after = cast("Pixels", result.pixels)  # of the image's depth
+    return RestoreResult(_blended(pixels, after, settings.visibility), result.faces, restored)
 
 
 def _fetched(name: str, progress: host.Progress) -> Path:

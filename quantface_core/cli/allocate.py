@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..types import Budget, RestorerQuantConfig
-from .devices import add_device_argument, resolve_device
+from .devices import MODEL_HELP, add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .given import refuse_given
 from .outputs import check_report
@@ -17,11 +17,13 @@ from .progress import ProgressBars
 if TYPE_CHECKING:
     from ..types import Sensitivity
 
+_PERCEPTUAL = "ms_ssim, ssim, psnr, gmsd, or a full-reference metric of pyiqa (ms_ssim)"
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("allocate", help="choose each layer's bits within a budget", description=__doc__)
     add = parser.add_argument
-    add("model", help="a known model's name or a .safetensors file, full precision")
+    add("model", help=f"{MODEL_HELP}; full precision")
     add_faces(parser, count=16, required=False)
     add("--activation-bits", type=float, help="maximum average, weighted by multiply-accumulates, such as 3.98")
     add("--weight-bits", type=float, help="maximum average, weighted by parameters, such as 4.0")
@@ -35,7 +37,7 @@ def add_parser(commands: Any) -> None:
         metavar="MODULE=LOW-HIGH",
         help="minimum and maximum bits of a module, such as vae.decoder=6-8; repeatable",
     )
-    add("--perceptual", default="ms_ssim", metavar="METRIC", help="ms_ssim, ssim, or a full-reference metric of pyiqa")
+    add("--perceptual", default="ms_ssim", metavar="METRIC", help=_PERCEPTUAL)
     add(
         "--sensitivity",
         type=Path,

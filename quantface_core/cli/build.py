@@ -11,6 +11,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..io.catalogue import models_folder
+from ..io.file_identity import real_path
 from .devices import add_device_argument, resolve_device
 from .outputs import check_model_output, size_of
 from .progress import ProgressBars
@@ -61,4 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{output}: {size_of(output)}")
     if result.evaluation:
         print(result.evaluation.table)
+    print(f"to use it: quantface restore PHOTO --model {_name_of(output)}")
     return 0
+
+
+def _name_of(output: Path) -> str:
+    """What `--model` takes for a finished file: its name in the models folder, elsewhere its path."""
+    is_named = real_path(output).parent == real_path(models_folder())
+    return output.stem if is_named else str(output)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..types import BRANCH_BITS, BRANCHES, ROUNDINGS, Bits, RestorerQuantConfig
-from .devices import add_device_argument, resolve_device
+from .devices import MODEL_HELP, add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
 from .progress import ProgressBars
@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
     defaults = RestorerQuantConfig()
     parser = commands.add_parser("calibrate", help="quantize a restorer", description=__doc__)
     add = parser.add_argument
-    add("model", help="a known model's name or a .safetensors file, full precision")
+    add("model", help=f"{MODEL_HELP}; full precision")
     add_faces(parser, count=16)
     add("--bits", type=parse_bits, default=Bits(4, 4), metavar="wXaY", help="bits of weights and activations (w4a4)")
     add("--plan", type=Path, help="each layer's bits, from `quantface allocate`; overrides --bits")

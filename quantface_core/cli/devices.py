@@ -1,4 +1,4 @@
-"""Where and how a command computes."""
+"""With which model, where and how a command computes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from ..pipelines.callbacks import PipelineCallbacks
     from ..pipelines.models import Execution
+
+
+MODEL_HELP = "a known model's name, or a file; GFPGAN's, RestoreFormer's and CodeFormer's too"
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..types import DISTILL_MODES, TRAINING_PRECISIONS, RestorerDistillConfig, TrainerConfig
-from .devices import add_device_argument, resolve_device
+from .devices import MODEL_HELP, add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
 from .progress import ProgressBars
@@ -32,8 +32,8 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("model", help="a low-bit model's name or .safetensors file")
-    add("--teacher", required=True, help="its full-precision original")
+    add("model", help="a low-bit model's name, or its file")
+    add("--teacher", required=True, help=f"its full-precision original: {MODEL_HELP}")
     add_faces(parser, count=10_000)
     add("--validation", type=int, default=16, help="use the last N images for validation (16); 0 = keep the last step")
     add("--mode", choices=DISTILL_MODES, default=DISTILL_MODES[0], help="blocks: one at a time, little memory")

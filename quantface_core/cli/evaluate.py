@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .devices import add_device_argument, resolve_device
+from .devices import MODEL_HELP, add_device_argument, resolve_device
 from .progress import ProgressBars
 
 
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("models", nargs="+", metavar="MODEL", help="known models' names or .safetensors files, one row each")
+    add("models", nargs="+", metavar="MODEL", help=f"{MODEL_HELP}; one row each")
     add("--lq", type=Path, required=True, help="folder of aligned, degraded faces")
     add("--gt", type=Path, help="folder of their originals, with the same names (suffixes may differ)")
     add(

@@ -98,6 +98,7 @@ def _files(source: Path, output: Path) -> list[Path]:
 def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     """Restore the film. Returns the exit status."""
     from ..pipelines.film import restore_film
+    from ..pipelines.models import resolve
 
     source, output = Path(arguments.photos[0]), arguments.output
     if not source.is_dir() and (output.is_dir() or not output.suffix):
@@ -106,7 +107,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     with run_report(arguments, options) as report, ProgressBars() as callbacks:
         report["film"] = None
         request = _request(arguments, output, options, callbacks)
-        report |= describe_execution(request.execution) if arguments.json else {}
+        report |= describe_execution(resolve(request.execution)) if arguments.json else {}
         result = restore_film(request, callbacks)
         report["film"] = result.to_dict()
     print(f"restored {result.frames} frames into {result.output}", file=sys.stderr)

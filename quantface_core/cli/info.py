@@ -6,12 +6,13 @@ import argparse
 from collections import Counter
 from typing import Any
 
+from .devices import MODEL_HELP
 from .progress import ProgressBars
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("info", help="show what a model file holds", description=__doc__)
-    parser.add_argument("model", help="a known model's name or a .safetensors file")
+    parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("--layers", action="store_true", help="one line per layer")
     parser.set_defaults(run=run)
 

@@ -15,7 +15,7 @@ from ..options import COLORS, FACE_ORDERS, UPSCALES, RestoreOptions, check_optio
 from ..runtime.threads import wait_passively
 from ..types import DEFAULT_RESTORER, PRECISIONS
 from . import bulk, film
-from .devices import add_device_argument, execution_of, resolve_device
+from .devices import MODEL_HELP, add_device_argument, execution_of, resolve_device
 from .given import refuse_given
 from .outputs import check_report
 from .results import report_results
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..pipelines.models import Execution
     from ..pipelines.restore import PhotoResult
 
-_MODEL = f"a known model's name, or a file; GFPGAN's, RestoreFormer's and CodeFormer's too ({DEFAULT_RESTORER})"
 _FIDELITY = "CodeFormer only: 0 = looks best, 1 = nearest to the photo (0.5)"
 _STRENGTH = "auto = pixel by pixel, where it helps; or from 0 = the photo as it was to 1 = restored (auto)"
 _PRECISION = "precision beside the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
@@ -47,7 +46,7 @@ def add_parser(commands: Any) -> None:
         default=Path("restored"),
         help="folder, or a file for one photo (restored)",
     )
-    add("--model", default=DEFAULT_RESTORER, help=_MODEL)
+    add("--model", default=DEFAULT_RESTORER, help=f"{MODEL_HELP} ({DEFAULT_RESTORER})")
     of_found_faces = [
         add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)"),
         order := add("--order", choices=FACE_ORDERS, default=defaults.order, help="how positions count faces"),
@@ -65,14 +64,22 @@ def add_parser(commands: Any) -> None:
     add_device_argument(parser)
     add("--backend", choices=BACKEND_CHOICES, default="auto", help="what computes low-bit layers (auto)")
     add("--precision", choices=PRECISIONS, default="auto", help=_PRECISION)
-    add("--batch-size", type=int, default=defaults.batch_size, help="faces at once; more take memory (0 = automatic)")
+    of_batches = [
+        add(
+            "--batch-size",
+            type=int,
+            default=defaults.batch_size,
+            help="faces at once, more take memory (0 = automatic)",
+        )
+    ]
     add("--low-memory", action="store_true", help="one face at a time; one part of the model in memory, reloaded")
     add("--threads", type=int, metavar="N", help="CPU threads to use (all)")
     add("--seed", type=int, help="sample the latent with this seed; without one, its mode is used")
     of_films, of_ray = film.add_options(parser), bulk.add_options(parser)
     of_photos += [add("--compare", action="store_true", help="also write before and after, as NAME_compare.png")]
     add("--json", type=Path, metavar="REPORT", help="write what was found and done to this file")
-    parser.set_defaults(run=run, of_found_faces=of_found_faces, of_photos=of_photos, of_films=of_films, of_ray=of_ray)
+    parser.set_defaults(run=run, of_found_faces=of_found_faces, of_photos=of_photos, of_batches=of_batches)
+    parser.set_defaults(of_films=of_films, of_ray=of_ray)
 
 
 def _strength(text: str) -> str | float:
@@ -98,6 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.aligned:
         refuse_given(arguments, arguments.of_found_faces, "not with --aligned, by which each image is one face")
+    if arguments.low_memory:
+        refuse_given(
+            arguments, arguments.of_batches, "not with --low-memory, by which faces are restored one at a time"
+        )
     if arguments.ray:
         refuse_given(arguments, arguments.of_films, "only for films, and --ray is for photos")
         return bulk.run(arguments, _options(arguments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -26,23 +27,41 @@ def report_results(
     options: RestoreOptions,
 ) -> int:
     """Restore so many photos; a photo that fails is reported and the rest continue. Returns the exit status."""
-    restored, failed = 0, 0
+    from ..pipelines.models import resolve
+
+    counts: Counter[str] = Counter()
     with run_report(arguments, options) as report, ProgressBars() as callbacks:
         report |= {"photos": [], "skipped": dict(skipped)}
         execution, results = start(callbacks)
-        report |= describe_execution(execution) if arguments.json else {}
+        if arguments.json:  # Ray's workers choose for themselves
+            report |= describe_execution(execution if arguments.ray else resolve(execution))
         for result in results:
             report["photos"] += [result.to_dict()] if arguments.json else []  # an archive's do not fit into memory
-            restored += not result.error
-            failed += bool(result.error)
+            counts.update(_counts(result))
             for line in _remarks(result):
                 callbacks.notify(line)
-    print(f"restored {restored} of {count} photos into {arguments.output}", file=sys.stderr)
+    written = f"wrote {counts['written']} of {count} photos into {arguments.output}"
+    print(f"{written}, {counts['changed']} with restored faces", file=sys.stderr)
+    if counts["unchanged faces"] and options.strength == "auto":
+        kept = f"faces left as they were: {counts['unchanged faces']}"
+        print(f"quantface: {kept}; --strength 1 restores them too", file=sys.stderr)
     if summary:
         print(f"quantface: {summary}", file=sys.stderr)
-    if failed:
-        print(f"quantface: {failed} of {count} photos failed", file=sys.stderr)
-    return 1 if failed else 0
+    if counts["failed"]:
+        print(f"quantface: {counts['failed']} of {count} photos failed", file=sys.stderr)
+    return 1 if counts["failed"] else 0
+
+
+def _counts(result: PhotoResult) -> dict[str, int]:
+    """What a photo adds to the counts of photos, and of chosen faces that look as they did."""
+    faces = [face for page in result.report.pages for face in page.restored] if result.report else []
+    unchanged = sum(face.is_unchanged for face in faces)
+    return {
+        "written": int(not result.error),
+        "failed": int(bool(result.error)),
+        "changed": int(unchanged < len(faces)),
+        "unchanged faces": unchanged,
+    }
 
 
 def _remarks(result: PhotoResult) -> list[str]:

@@ -37,12 +37,12 @@ def run_report(arguments: argparse.Namespace, options: RestoreOptions) -> Iterat
 def describe_execution(execution: Execution) -> dict[str, Any]:
     """A report's entries on what computed: the model's checksum, device, backend, precision, memory mode, threads.
 
-    Raises ModelError when the model cannot be read.
+    `backend` None says that the model has no low-bit layers. Raises ModelError when the model cannot be read.
     """
     return {
         "model_sha256": known_sha256(execution.model),
         "device": execution.device.type,
-        "backend": execution.backend,
+        "backend": execution.backend or None,
         "precision": execution.precision,
         "low_memory": execution.low_memory,
         "threads": execution.threads,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ModelError, UsageError
-from ..types import Bits
+from ..types import LayerFormat
 from .checksum import sha256
 from .hub import hub_endpoint
 from .retry import explained
@@ -22,9 +22,7 @@ tags: [face-restoration, quantized, {tag}comfyui]
 
 # {title}
 
-{kind} of the {tag_in_words}face restorer `{config}` ({size} x {size} pixels), made with
-the method of [QuantFace](https://arxiv.org/abs/2506.00820): channels are scaled and rotated, a low-rank branch
-keeps the dominant part of each weight, and the rest of the weights and the activations are quantized.
+{kind} of the {tag_in_words}face restorer `{config}` ({size} x {size} pixels){method}.
 
 | | |
 |---|---|
@@ -45,6 +43,15 @@ In ComfyUI: put the file into `models/quantface`.
 
 sha256 of `{file}`: `{checksum}`
 """
+
+_METHOD = """\
+, made with
+the method of [QuantFace](https://arxiv.org/abs/2506.00820): channels are scaled and rotated,"""
+_KEPT = {
+    "fisher": "the part of each weight that the image depends on most",
+    "svd": "the largest part of each weight",
+}
+"""What the low-rank branch holds, by the setting `branch`."""
 
 
 def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation: Path | None = None) -> str:
@@ -71,7 +78,7 @@ def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation
     given = licence or (noted if not unclear else "")
     if not re.fullmatch(r"[A-Za-z0-9.+-]+", given):
         raise UsageError(f"its noted licence is {noted!r}: name one to publish it under, such as apache-2.0")
-    layers = {name: layer.format.bits for name, layer in quant_layers(restorer).items()}
+    layers = {name: layer.format for name, layer in quant_layers(restorer).items()}
     return _CARD.format(
         licence=given.lower(),
         title=repo.partition("/")[2],
@@ -80,6 +87,7 @@ def card(path: Path, repo: str, licence: str | None, may_share: bool, evaluation
         tag_in_words="one-step diffusion " if one_step else "",
         config=config.name,
         size=config.image_size,
+        method=_method(path, layers, notes),
         table=_table(path, layers, notes),
         evaluation=_evaluation(evaluation) if evaluation else "",
         repo=repo,
@@ -98,10 +106,26 @@ def _evaluation(folder: Path) -> str:
         raise UsageError(f"evaluation {folder}: no table.md there: name the folder of an evaluation") from None
 
 
-def _table(path: Path, layers: Mapping[str, Bits], notes: Mapping[str, str]) -> str:
-    modules = Counter((name.split(".")[0], str(bits)) for name, bits in layers.items())
+def _method(path: Path, layers: Mapping[str, LayerFormat], notes: Mapping[str, str]) -> str:
+    """How the low-bit layers were made, as the end of a sentence; empty without such layers. Raises ModelError."""
+    from ..quant.model_file import read_json
+
+    if not layers:
+        return ""
+    if not any(layer.rank for layer in layers.values()):
+        return f"{_METHOD}\nand weights and activations are quantized"
+    settings = read_json(path, notes.get("settings", "{}"), "note on settings")
+    chosen = str(settings.get("branch")) if isinstance(settings, dict) else ""
+    branch = f"a low-rank branch\nkeeps {_KEPT.get(chosen, 'a part of each weight')}"
+    return f"{_METHOD} {branch},\nand the rest of the weights and the activations are quantized"
+
+
+def _table(path: Path, layers: Mapping[str, LayerFormat], notes: Mapping[str, str]) -> str:
+    modules = Counter((name.split(".")[0], str(layer.bits)) for name, layer in layers.items())
     rows = [("file", f"{path.stat().st_size / 1e6:.1f} MB")]
-    rows += [(f"{module}, {bits}", f"{count} layers") for (module, bits), count in sorted(modules.items())]
+    rows += [
+        (f"{module}, {bits}", f"{count} layer{'s' * (count > 1)}") for (module, bits), count in sorted(modules.items())
+    ]
     rows += [(key, notes[key]) for key in ("recipe", "quantface") if key in notes]
     return "\n".join(f"| {name} | {value} |" for name, value in rows)
 

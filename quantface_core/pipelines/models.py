@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from ..errors import UsageError
 from ..io.checkpoint import load_restorer, read_notes, save_restorer
+from ..io.face_restorers import architecture_in
 from ..io.models import stated_licence
-from ..kernels.dispatch import choose_backend
+from ..kernels.backend import Backend
+from ..kernels.dispatch import backend_name, choose_backend, fast_dtype
 from ..nn.swap import prepare, quant_layers
+from ..quant.model_file import opened
 from ..restorer import OneStepRestorer, Restorer, RestorerByStages, RestorerModel
 from ..runtime.threads import compute_by
 
@@ -45,8 +48,7 @@ def load_for(execution: Execution) -> Restorer:
     """
     if execution.threads:
         compute_by(execution.threads)
-    model, device = execution.model, execution.device
-    backend = choose_backend(device, None if execution.backend == "auto" else execution.backend)
+    model, device, backend = execution.model, execution.device, _backend(execution)
     dtype = None if execution.precision == "auto" else getattr(torch, execution.precision)
 
     def load(prefixes: tuple[str, ...] | None = None) -> RestorerModel:
@@ -60,6 +62,29 @@ def load_for(execution: Execution) -> Restorer:
     if not isinstance(empty, OneStepRestorer):  # it has one part, and is small
         return load()
     return RestorerByStages(empty.config, device, lambda only: one_step(LoadedModel(model.stem, load(only))))
+
+
+def resolve(execution: Execution) -> Execution:
+    """The same with what "auto" stands for: the backend's name, "" for a full-precision model, and the precision.
+
+    No weights are read. Raises as `load_for`.
+    """
+    low_bit = _is_low_bit(execution.model)
+    precision = execution.precision
+    if precision == "auto":
+        precision = str(fast_dtype(execution.device) if low_bit else torch.float32).removeprefix("torch.")
+    return replace(execution, backend=backend_name(_backend(execution)) if low_bit else "", precision=precision)
+
+
+def _backend(execution: Execution) -> Backend:
+    return choose_backend(execution.device, None if execution.backend == "auto" else execution.backend)
+
+
+def _is_low_bit(path: Path) -> bool:
+    if architecture_in(path):  # a published file
+        return False
+    with opened(path) as file:
+        return "layers" in (file.metadata() or {})
 
 
 def load_file(name: str, path: Path, device: torch.device) -> LoadedModel:

@@ -95,6 +95,16 @@ def test_a_recipe_makes_a_low_bit_model(workshop: Path, unbroken: Path) -> None:
     assert next((workshop / "unbroken.build").glob("distill-*/losses.png")).exists()
 
 
+def test_the_last_line_says_how_to_use_the_file(
+    workshop: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(workshop, unbroken)) == 0
+    assert capsys.readouterr().out.endswith(f"\nto use it: quantface restore PHOTO --model {unbroken}\n")
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(workshop))
+    assert main(command(workshop, unbroken)) == 0
+    assert capsys.readouterr().out.endswith("\nto use it: quantface restore PHOTO --model unbroken\n")
+
+
 def test_stopped_anywhere_and_given_again_it_ends_the_same(
     workshop: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

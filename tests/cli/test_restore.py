@@ -13,6 +13,7 @@ from quantface_core.cli.main import main
 from quantface_core.io.checksum import sha256
 from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
+from quantface_core.kernels.backend import NAMES
 from quantface_core.runtime.device import choose_device
 from tests.cli.listing import listing
 
@@ -37,6 +38,8 @@ class TestPhotos:
         assert report["model"] == "quantface-mini-w4a4"
         assert report["model_sha256"] == sha256(restorer_path("quantface-mini-w4a4"))
         assert (report["device"], report["low_memory"]) == (choose_device("auto").type, False)
+        assert report["backend"] in NAMES
+        assert report["precision"] in ("float32", "bfloat16")
         before, after = (read_photo(f / "nasa_astronaut.png").pixels for f in (photos, out))
         left, top, width, height = (int(v) for v in report["photos"][0]["faces"][0]["box"])
         outside = np.ones(before.shape[:2], bool)
@@ -123,14 +126,20 @@ def test_the_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_face_left_as_it_was_is_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo, report = photos / "usnavy_grace_hopper.jpg", tmp_path / "report.json"
     assert main(["restore", str(photo), "--output", str(tmp_path), "--json", str(report)]) == 0
-    assert "face 0 left as it was: no gain expected" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "face 0 left as it was: no gain expected" in told
+    assert f"wrote 1 of 1 photos into {tmp_path}, 0 with restored faces\n" in told
+    assert "faces left as they were: 1; --strength 1 restores them too" in told
     assert (tmp_path / photo.name).read_bytes() == photo.read_bytes()
     entry = json.loads(report.read_text())["photos"][0]
     assert entry["taken"] == [0.0]
     assert entry["done"] == ["left as it was: no gain expected"]
     assert main(["restore", str(photo), "--output", str(tmp_path), "--json", str(report), "--strength", "1"]) == 0
     assert json.loads(report.read_text())["photos"][0]["taken"] == [1.0]
-    assert "left as it was" not in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "left as" not in told
+    assert ", 1 with restored faces\n" in told
     assert (tmp_path / photo.name).read_bytes() != photo.read_bytes()
     assert main(["restore", str(photo), "--output", str(tmp_path), "--strength", "0"]) == 0
+    assert "--strength 1" not in capsys.readouterr().err
     assert (tmp_path / photo.name).read_bytes() == photo.read_bytes()

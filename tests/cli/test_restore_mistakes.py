@@ -17,6 +17,7 @@ from tests.cli.listing import listing
     [
         (["--strength", "2"], "strength must be auto, or between 0 and 1"),
         (["--batch-size", "-1"], "batch_size must be at least 1"),
+        (["--batch-size", "4", "--low-memory"], "--batch-size: not with --low-memory"),
         (["--min-size", "nan"], "min_size must be"),
         (["--min-confidence", "nan"], "min_confidence must be"),
         (["--strength", "nan"], "strength must be auto, or between 0 and 1"),

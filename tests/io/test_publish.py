@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from quantface_core.io.checkpoint import save_restorer
 from quantface_core.io.checksum import sha256
 from quantface_core.io.hub import fetch
 from quantface_core.io.publish import card, publish
+from quantface_core.quant.quantize import quantize
 from quantface_core.restorer import OneStepRestorer
+from quantface_core.types import QuantConfig
 from tests.io.local_hub import Fault, LocalHub
 from tests.published import FILES
 
@@ -48,6 +51,24 @@ def test_the_card_of_a_low_bit_model_counts_its_layers(tmp_path: Path) -> None:
     assert "| unet, w3a3 | " in text
     assert "| file | 12." in text
     assert "A low-bit version" in text
+    assert "| embedder, w5a3 | 1 layer |" in text
+    assert "the part of each weight that the image depends on most,\nand the rest of the weights" in text
+
+
+def test_the_card_says_how_the_file_was_made(tiny: OneStepRestorer, tmp_path: Path) -> None:
+    def described(rank: int, notes: dict[str, str]) -> str:
+        restorer = copy.deepcopy(tiny)
+        quantize(restorer, [torch.zeros(1, 3, 64, 64)], QuantConfig(rank=rank, branch="svd"), include=["vae.decoder"])
+        save_restorer(restorer, path := tmp_path / "low.safetensors", notes={"licence": "mit", **notes})
+        return card(path, "me/low", None, may_share=False).split("| | |")[0]
+
+    assert "keeps the largest part of each weight,\nand the rest" in described(2, {"settings": '{"branch": "svd"}'})
+    assert "keeps a part of each weight,\nand the rest" in described(2, {})
+    assert "channels are scaled and rotated,\nand weights and activations are quantized." in described(0, {})
+    with pytest.raises(ModelError, match="its note on settings is not JSON"):
+        described(2, {"settings": "{"})
+    path = saved(tiny, tmp_path / "full.safetensors", "mit")
+    assert "(64 x 64 pixels).\n" in card(path, "me/full", None, may_share=False)
 
 
 @pytest.mark.parametrize("licence", ["", "not stated by OSDFace's authors"])
