@@ -67,6 +67,16 @@ def strip(portraits: Sequence[Pixels], count: int = 150, width: int = 32000) -> 
     return scene
 
 
+def halftone(portrait: Pixels, period: float) -> Pixels:
+    """A portrait as a newspaper prints it: round dots at 45 degrees, `period` pixels apart."""
+    gray = cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY) / 255.0
+    across, down = np.meshgrid(np.arange(gray.shape[1]), np.arange(gray.shape[0]))
+    waves = [np.cos(2**0.5 * np.pi / period * axis) for axis in (across + down, across - down)]
+    dots = np.clip((gray - (waves[0] + waves[1]) / 4 - 0.5) * 6 + 0.5, 0, 1)
+    ink = cv2.GaussianBlur(15 + 225 * dots, (0, 0), 0.8)
+    return np.repeat(np.rint(ink).astype(np.uint8)[..., None], 3, axis=2)
+
+
 def near(faces: list[Face], x: float, y: float, reach: float) -> bool:
     return any(np.hypot(*(np.mean(f.landmarks, axis=0) - (x, y))) < reach for f in faces)
 
@@ -90,6 +100,9 @@ def rows(find: Callable[[Pixels], list[Face]]) -> Iterator[Row]:
     yield ["150 faces in a strip of 32000", 150, len(find(strip(small)))]
     yield ["mosaic of 125", 125, len(find(mosaic(small)))]
     yield ["group photo", 29, len(find(solvay))]
+    for period in (3, 4, 5, 6):
+        prints = [halftone(square(portrait, 300), period) for portrait in large[:12]]
+        yield [f"halftone prints, dots of {period} pixels", 12, sum(len(find(one)) == 1 for one in prints)]
     turns = [find(turned(astronaut, angle)) for angle in range(0, 360, 45)]
     yield ["astronaut turned by 45 degrees a step, all finds", 8, sum(map(len, turns))]
     yield ["aligned portraits, all finds", 64, sum(len(find(portrait)) for portrait in small)]

@@ -35,6 +35,7 @@ from .yunet import YuNet
 # crowd, then at smaller and smaller scales until its longest side is at most _LEAST_SIDE, for a face that fills it.
 _SEARCH_PIXELS, _LEAST_SIDE, _STEP = 2400 * 1800, 320, 2.75
 _ENLARGED = 2.0  # largest scale: at it 15-pixel faces are found with confidence
+_DOTS = 2.0  # sigma in pixels of the blur that merges a halftone print's dots, in which no face is found otherwise
 _PIECE = 1 << 24  # pixels of a huge photo that are downscaled at once
 # A detection that scores above the first is upright, above the second upright or upside down. Others are also checked
 # rotated by eighths of a turn, because YuNet finds tilted and upside-down faces but gives them upright landmarks.
@@ -90,6 +91,9 @@ class FaceDetector:
         chosen = scales[1:] if upright else scales
         turned = [find for quarter in (1, 3) for find in self._search_turned(image, chosen, shrunk, quarter)]
         found = (*found, *self._settled(image, shrunk, new_faces(turned, sure)))
+        if not any(face.score > DOUBTFUL_SCORE for face in found):
+            soft = cv2.GaussianBlur(image, (0, 0), _DOTS)
+            found = (*found, *self._settled(soft, shrunk, self._net.search(soft, scales, shrunk)))
         return without_doubtful_parts(merge(found))
 
     def within(self, pixels: Pixels, boxes: Sequence[Box]) -> tuple[Face, ...]:

@@ -234,6 +234,17 @@ def test_small_faces_in_a_very_wide_picture(detector: FaceDetector, test_faces: 
     assert len(faces) <= 65  # OpenCV 4 takes a shoulder for one
 
 
+def test_a_face_in_a_halftone_print(detector: FaceDetector, portraits: list[Pixels]) -> None:
+    """Its dots hide it from the detector, until they are blurred."""
+    photo = cv2.resize(portraits[0], (300, 300), interpolation=cv2.INTER_AREA)
+    axis = np.arange(300) * np.sqrt(2) * np.pi / 5
+    dots = (np.cos(axis[:, None] + axis) + np.cos(axis[:, None] - axis)) / 4 + 0.5
+    ink = np.clip((cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) / 255 - dots) * 6 + 0.5, 0, 1)
+    printed = np.repeat(np.rint(cv2.GaussianBlur(15 + 225 * ink, (0, 0), 0.8)).astype(np.uint8)[..., None], 3, axis=2)
+    (face,), clean = [f for f in detector(printed) if f.score > 0.7], detector(photo)[0]
+    assert np.abs(np.subtract(face.landmarks, clean.landmarks)).max() < 0.1 * clean.size
+
+
 def test_a_box_away_from_the_face_is_left() -> None:
     """A suit below the face may be found first; looking again settles on the face, and the box has to follow."""
     face = replace(face_in_box((100.0, 100.0, 80.0, 100.0)), score=0.9)
