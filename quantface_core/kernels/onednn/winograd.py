@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..quantize import byte_of_zero, largest_code, largest_magnitude
+from .matrix_units import has_matrix_units
 from .point import Point
 from .saturation import BYTE, exact, saturates
 
@@ -45,12 +45,6 @@ def fits(shape: tuple[int, ...], weight_bits: int, activation_bits: int, stride:
         return False
     reach, byte = 9 * largest_code(weight_bits), largest_code(8)
     return 2 * ((1 << activation_bits) - 1) < _OFFSETS[1] and reach < 3 * byte and exact(BYTE, min(reach, byte))
-
-
-@cache
-def has_matrix_units() -> bool:
-    """Whether the CPU multiplies in tiles (AMX)."""
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 class WinogradBase(ABC):

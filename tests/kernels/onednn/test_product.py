@@ -14,8 +14,12 @@ from tests.kernels.backends import CPU, conv2d_spec, low_bit_weight, needs_onedn
 @needs_onednn
 @pytest.mark.parametrize("wide", [1, 1 << 30], ids=["columns", "convolution"])
 @pytest.mark.parametrize("strip", [1, 1000, 1 << 30])
+@pytest.mark.parametrize("matrix_units", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 0), (3, 1, 1), (3, 2, 1), (3, 2, 0), (5, 1, 2), (1, 2, 1)])
-def test_every_way_to_a_product_is_the_same(monkeypatch: pytest.MonkeyPatch, shape, strip: int, wide: int) -> None:
+def test_every_way_to_a_product_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, shape, matrix_units: bool, strip: int, wide: int
+) -> None:
+    monkeypatch.setattr(product, "has_matrix_units", lambda: matrix_units)
     monkeypatch.setattr(product, "_STRIP", strip)
     monkeypatch.setattr(product, "_WIDE", wide)
     taps, stride, padding = shape
