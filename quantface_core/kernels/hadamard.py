@@ -30,7 +30,7 @@ class Rotation:
 
 def has_hadamard(order: int) -> bool:
     """Whether `hadamard` knows this order: products of 2, 12 and 20."""
-    return order >= 1 and _factors(order) is not None
+    return _factors(order) is not None
 
 
 def largest_block(channels: int, wanted: int = 64) -> int:
@@ -55,8 +55,8 @@ def hadamard(order: int) -> Tensor:
 
 def _factors(order: int) -> tuple[int, ...] | None:
     """The order as a product of 20s, 12s and 2s, large factors first; None if it is no such product."""
-    if order == 1:
-        return ()
+    if order <= 1:
+        return () if order == 1 else None
     for factor in (20, 12, 2):
         if order % factor == 0 and (rest := _factors(order // factor)) is not None:
             return (factor, *rest)

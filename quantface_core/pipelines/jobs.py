@@ -202,28 +202,25 @@ def distinct_names(wanted: Iterable[_Name], compare: bool = False) -> Iterator[t
     taken: set[str] = set()
     numbers: dict[str, int] = {}  # name -> the number it gets next
     for name in wanted:
-        target, side_by_side = name, _compared(name) if compare else None
+        pair = name, _with_end(name, "_compare.png") if compare else None
         (folded,) = _folded(name)
         number = numbers.get(folded, 2)
-        while taken & _folded(target, side_by_side):
-            target = _numbered(name, number)
-            side_by_side = _compared(target) if compare else None
+        while taken & _folded(*pair):
+            # Both are cut before their number: of a long name, a comparison cut after it would stay the same.
+            side_by_side = _with_end(name, f"_{number}_compare.png") if compare else None
+            pair = _with_end(name, f"_{number}{name.suffix}"), side_by_side
             number += 1
         numbers[folded] = number
-        taken |= _folded(target, side_by_side)
-        yield target, side_by_side
+        taken |= _folded(*pair)
+        yield pair
 
 
 def _folded(*names: PurePath | None) -> set[str]:
     return {unicodedata.normalize("NFC", str(name)).casefold() for name in names if name is not None}
 
 
-def _compared(path: _Name) -> _Name:
-    return path.with_name(_joined(path.stem, "_compare.png"))
-
-
-def _numbered(path: _Name, number: int) -> _Name:
-    return path.with_name(_joined(path.stem, f"_{number}{path.suffix}"))
+def _with_end(path: _Name, end: str) -> _Name:
+    return path.with_name(_joined(path.stem, end))
 
 
 def _joined(stem: str, end: str) -> str:

@@ -83,6 +83,20 @@ def test_extract_shrinks_without_aliasing() -> None:
     assert np.abs(crop - 0.5).max() < 0.06
 
 
+def test_extract_shrinks_without_blurring() -> None:
+    """Stripes three of the crop's pixels wide keep most of their contrast."""
+    wave = 127.5 + 127.5 * np.sin(2 * np.pi * np.arange(1000) / 7.5)
+    stripes = np.broadcast_to(wave.round().astype(np.uint8)[None, :, None], (1000, 1000, 3))
+    crop = extract(stripes, whole_transform(1000, 1000, 400), 400)
+    assert crop.std() > 0.85 * stripes.std() / 255
+
+
+def test_extract_stays_within_white_and_black() -> None:
+    squares = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((4, 4)))[..., None].repeat(3, 2)
+    crop = extract((squares * 255).astype(np.uint8), whole_transform(32, 32, 96), 96)
+    assert (crop.min(), crop.max()) == (0, 1)
+
+
 def test_extract_mirrors_past_the_border() -> None:
     ramp = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 100, 0).repeat(3, 2)
     shifted = np.array([[1.0, 0, 50], [0, 1, 0]])  # the crop's left half lies outside

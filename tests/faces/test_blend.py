@@ -74,6 +74,12 @@ def test_finer_detail_stays_where_the_crop_kept_its_own(test_faces: list[Path]) 
     assert kept[:, 144:].mean() < 0.35
 
 
+def test_a_face_that_is_left_as_it_was_keeps_its_finer_detail(test_faces: list[Path]) -> None:
+    face = unit(test_faces[0])
+    share, keep = blend(face, cv2.GaussianBlur(face, (0, 0), 2))
+    assert keep[cv2.blur(share, (17, 17)) == 0].min() > 0.99
+
+
 def test_a_damaged_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(BUNDLED.read_bytes()[:1000])
     other = {name: torch.zeros(1) for name in BlendNetwork().state_dict()}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from quantface_core.errors import UsageError
-from quantface_core.faces.color import match_color
+from quantface_core.faces.color import is_gray, match_color, to_gray
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,29 @@ def test_matching_a_face_to_itself_changes_nothing(face: np.ndarray, method: str
 
 def test_none_is_none(face: np.ndarray) -> None:
     assert match_color(face * 0.5, face, "none") == pytest.approx(face * 0.5)
+
+
+@pytest.mark.parametrize("method", ["none", "adain", "wavelet"])
+def test_a_face_without_contrast_stays_finite(face: np.ndarray, method: str) -> None:
+    assert np.isfinite(match_color(np.full_like(face, 0.5), face, method)).all()
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+@pytest.mark.parametrize("channel", range(3))
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_trace_of_tint_is_gray_and_a_colour_is_not(channel: int, sign: int, dtype: type, white: float) -> None:
+    pixels = np.full((64, 64, 3), white / 2, dtype)
+    pixels[::4, :, channel] = white * (0.5 + sign * 0.012)  # 0.003 of white on average
+    assert is_gray(pixels)
+    pixels[1::4, :, channel] = white * (0.5 + sign * 0.012)
+    assert not is_gray(pixels)
+
+
+def test_a_gray_change_is_its_luma() -> None:
+    gray = to_gray(np.float32([[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]))
+    assert gray.shape == (1, 3, 3)
+    assert (gray == gray[..., :1]).all()
+    assert gray[0, :, 0] == pytest.approx([0.299, 0.587, 0.114])
 
 
 def test_unknown_method(face: np.ndarray) -> None:

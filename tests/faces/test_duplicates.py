@@ -22,6 +22,13 @@ def test_merge_keeps_the_surest_of_one_face_and_every_other_face() -> None:
     assert merge([big, shifted, other_size, neighbour, child]) == (shifted, child, neighbour)
 
 
+@pytest.mark.parametrize("other", [at(30, 30, 40, 0.6), at(50, 20, 60, 0.6)])
+def test_a_smaller_face_in_front_is_another(other: Face) -> None:
+    """One is less than half as large, in the same place; one is off by half of its own size."""
+    face = at(0, 0, 100, 0.8)
+    assert merge([face, other]) == (face, other)
+
+
 def test_each_of_a_crowd_s_finds_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand faces are a million comparisons: what those need is worked out before."""
     measured = []
@@ -39,5 +46,6 @@ def test_what_is_known_is_not_new() -> None:
 
 def test_doubtful_parts_of_a_sure_face_go() -> None:
     face, beard, beside = at(0, 0, 100, 0.9), at(30, 60, 40, DOUBTFUL_SCORE), at(90, 0, 40, DOUBTFUL_SCORE)
-    assert without_doubtful_parts([face, beard, beside]) == (face, beside)
+    far = at(300, 300, 40, DOUBTFUL_SCORE)
+    assert without_doubtful_parts([face, beard, beside, far]) == (face, beside, far)
     assert without_doubtful_parts([beard, beside]) == (beard, beside)

@@ -99,6 +99,15 @@ def test_detail_finer_than_the_crop_stays_as_far_as_the_patch_says(keep: float) 
     assert keep < 1 or np.array_equal(result, photo)
 
 
+def test_a_photo_coarser_than_the_crop_has_no_finer_detail_to_lose() -> None:
+    photo = np.random.default_rng(0).integers(64, 192, (64, 64, 3), np.uint8)
+    to_photo = place(0.5, 0, -0.25, -0.25)
+    crop = extract(photo, invert(to_photo), 128)
+    fine_detail = FineDetail(crop, np.zeros((128, 128), np.float32))
+    result, _ = paste(photo, [Patch(np.zeros_like(crop), np.ones((128, 128), np.float32), to_photo, fine_detail)])
+    assert np.array_equal(result, photo)
+
+
 def test_a_face_before_a_larger_one_is_pasted_as_its_own() -> None:
     side = SIZE * 5
     inner, outer = place(1, 0, 2 * SIZE, 2 * SIZE), place(5, 0, 2, 2)

@@ -33,17 +33,21 @@ def test_positions_count_from_the_left_or_from_the_largest() -> None:
     assert chosen(order="confidence") == [RIGHT_BIG, LEFT_SMALL, MIDDLE]
     assert chosen(faces=(0,)) == [LEFT_SMALL]
     assert chosen(faces=(0,), order="size") == [RIGHT_BIG]
+    wide, narrow = at(0, 100, 0.9), at(10, 20, 0.9)
+    assert sort_faces([wide, narrow], RestoreOptions()) == (narrow, wide)  # by the middle of their boxes
 
 
 def test_largest_and_thresholds() -> None:
     assert chosen(faces="largest") == [RIGHT_BIG]
-    assert chosen(min_size=30) == [MIDDLE, RIGHT_BIG]
+    assert chosen(min_size=30) == chosen(min_size=40) == [MIDDLE, RIGHT_BIG]
     assert chosen(min_confidence=0.9) == [RIGHT_BIG]
+    assert chosen(min_confidence=0.85) == [LEFT_SMALL, RIGHT_BIG]
     assert chosen(min_confidence=1.0, faces="largest") == []
 
 
 def test_positions_repeat_and_overrun_harmlessly() -> None:
     assert chosen(faces=(2, 2, 99)) == [RIGHT_BIG]
+    assert chosen(faces=(-1,)) == []
 
 
 def test_what_is_outside_or_has_no_shape_is_not_chosen() -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from quantface_core.bundled import DEMO_PHOTO, demo_faces
+from quantface_core.faces import temporal
 from quantface_core.faces.align import compose, face_transform, shift
-from quantface_core.faces.temporal import average_crops, average_film, gaussian, links_of, view_of
+from quantface_core.faces.temporal import Link, average_crops, average_film, gaussian, links_of, view_of
 from quantface_core.io.photos import read_photo
 from quantface_core.types import Pixels
 
@@ -81,6 +82,39 @@ def test_crops_are_averaged_along_the_same_ways() -> None:
     assert after < before / 2
     del crops[1]  # a frame that was not restored counts for nothing
     assert average_crops(crops, links).shape == (128, 128, 3)
+
+
+def test_an_average_counts_each_frame_by_its_weight_and_changes_none() -> None:
+    crops = {offset: np.full((16, 16, 3), offset, np.float32) for offset in (0, 1)}
+    links = {
+        o: Link(np.zeros((16, 16, 2), np.float16), np.full((16, 16), w, np.float16)) for o, w in ((0, 1), (1, 0.5))
+    }
+    np.testing.assert_allclose(average_crops(crops, links), 0.5 / 1.5, rtol=1e-5)
+    assert not crops[0].any()
+
+
+def test_frames_far_away_count_less_and_so_do_all_where_there_is_little_noise() -> None:
+    shown = {offset: _shown(offset) for offset in NEAR}
+    largest = []
+    for noise in (8, 0.35):
+        views = {offset: view_of(frame, PLACE, 256) for offset, frame in _noisy(shown, noise).items()}
+        links = links_of(views, 2.0)
+        largest.append(max(float(link.weight.max()) / gaussian(other, 2.0) for other, link in links.items() if other))
+    assert largest[0] == pytest.approx(1, abs=0.01)
+    assert largest[1] < 0.95
+
+
+def test_ways_begin_where_contours_are_without_their_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    views = {o: view_of(frame, PLACE, 256) for o, frame in _noisy({o: _shown(o) for o in (-1, 0, 1)}).items()}
+    found = []
+    for offset in ((0.0, 0.0), (1.0, -0.5)):
+        moved = np.broadcast_to(np.float32(offset), (256, 256, 2))
+        monkeypatch.setattr(temporal, "jitter", lambda *_, moved=moved: moved)
+        found.append(links_of(views, 2.0))
+    still, corrected = found
+    for other in views:
+        change = corrected[other].flow.astype(np.float32) - still[other].flow
+        np.testing.assert_allclose(change, np.broadcast_to(np.float32((-1, 0.5)), change.shape), atol=0.02)
 
 
 def test_flows_do_not_depend_on_threads() -> None:

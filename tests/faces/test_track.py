@@ -113,6 +113,55 @@ def test_who_comes_out_from_behind_another_is_known_once_seen_well() -> None:
     assert {tracked.track for frame in told for tracked in frame} == {0, 1}
 
 
+def _half_hidden(look: int, by: int) -> np.ndarray:
+    return ((_look(look).astype(int) + _look(by)) // 2).astype(np.uint8)
+
+
+def _tracks(frames: list[list[tuple[Face, np.ndarray]]]) -> list[dict[int, float]]:
+    """Of each frame, x by track."""
+    tracker, told = Tracker(2.0), []
+    for there in frames:
+        told += tracker.update([face for face, _ in there], [look for _, look in there])
+    told += tracker.flush()
+    return [{track: face.box[0] for track, face in frame} for frame in told]
+
+
+def test_how_someone_looks_is_not_learned_while_another_is_in_front() -> None:
+    alone, mixed = [(_at(50.0), _look(1))], [(_at(50.0), _half_hidden(1, 2)), (_at(80.0), _look(2))]
+    tracks = _tracks([alone] * 6 + [mixed] * 14 + [[]] * 10 + [alone] * 8)
+    assert tracks[30:] == [{0: pytest.approx(50)}] * 8
+
+
+def test_who_is_known_again_is_no_false_positive_however_short_the_return() -> None:
+    seen, mixed = [(_at(50.0), _look(1))], [(_at(50.0), _half_hidden(1, 2))]
+    tracks = _tracks([seen] * 8 + [[]] * 10 + [mixed, seen, seen] + [[]] * 10)
+    assert tracks[18:21] == [{0: pytest.approx(50)}] * 3
+
+
+def test_who_was_shown_as_another_stays_that_one() -> None:
+    """A number that was given out is not changed once the face is seen well."""
+    seen, mixed = [(_at(50.0), _look(1))], [(_at(50.0), _half_hidden(1, 2))]
+    tracks = _tracks([seen] * 8 + [[]] * 10 + [mixed] * 10 + [seen] * 10)
+    assert {track for frame in tracks[18:] for track in frame} == {1}
+
+
+def test_of_two_who_look_alike_the_nearer_is_known_again_and_only_once() -> None:
+    twins = [(_at(0.0), _look(1)), (_at(200.0), _look(1))]
+    back, later = _at(160.0), _at(220.0, 160.0)  # the later is too far from the other twin
+    frames = [twins] * 8 + [[]] * 10 + [[(back, _half_hidden(1, 2))]] + [[(back, _look(1))]] * 6
+    frames += [[(back, _look(1)), (later, _half_hidden(1, 2))]] + [[(back, _look(1)), (later, _look(1))]] * 6
+    tracks = _tracks(frames)
+    assert all(set(frame) == {1} for frame in tracks[18:25])
+    assert all(len(frame) == 2 and 0 not in frame and frame[1] == pytest.approx(160) for frame in tracks[25:])
+
+
+@pytest.mark.parametrize(("back", "tracks"), [(80, {0}), (81, {0, 1})])
+def test_who_was_away_for_three_seconds_is_forgotten(back: int, tracks: set[int]) -> None:
+    seen = [(_at(50.0), _look(1))]
+    told = _tracks([seen] * 6 + [[]] * (back - 6) + [seen] * 6)
+    assert {track for frame in told for track in frame} == tracks
+
+
 def test_nobody_goes_on_after_a_cut_and_strangers_are_new() -> None:
     tracker, told = Tracker(1.0), []
     for t in range(16):

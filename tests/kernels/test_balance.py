@@ -29,6 +29,12 @@ def test_scaling_and_rotation_leave_the_product(channels: int, exponent: float, 
     assert (balanced - exact).norm() <= 1e-5 * exact.norm() + 1e-6
 
 
+def test_the_channel_scale_weighs_activations_against_weights() -> None:
+    activation_max, weight = torch.tensor([1.0, 4.0]), torch.tensor([[2.0, 0.5], [-1.0, 0.25]])
+    ratio = torch.tensor([1.0**0.25 / 2.0**0.75, 4.0**0.25 / 0.5**0.75])
+    torch.testing.assert_close(channel_scale(activation_max, weight, 0.25), ratio / ratio.prod().sqrt())
+
+
 def test_a_dead_channel_gets_a_finite_scale() -> None:
     weight = torch.tensor([[1.0, 0.0, 2.0]])
     for largest in (torch.tensor([0.0, 1.0, 9.0]), torch.zeros(3)):

@@ -41,8 +41,14 @@ def test_codes_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [torch.zeros(2, dtype=torch.uint8), torch.zeros(4), torch.zeros(1, 3, dtype=torch.uint8)]
+    "wrong",
+    [
+        torch.zeros(2, dtype=torch.uint8),
+        torch.zeros(1, 3, dtype=torch.uint8),
+        torch.zeros(3, dtype=torch.int8),
+        torch.zeros(3),
+    ],
 )
-def test_a_wrong_length_is_refused(wrong: torch.Tensor) -> None:
+def test_a_wrong_size_or_dtype_is_refused(wrong: torch.Tensor) -> None:
     with pytest.raises(ConfigError, match="6 codes of 4 bits are 3 bytes"):
         unpack(wrong, 4, (2, 3))

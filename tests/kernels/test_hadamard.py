@@ -28,7 +28,7 @@ def test_matrix_is_orthogonal_and_flat(order: int) -> None:
     assert torch.allclose(h.abs(), torch.full_like(h, order**-0.5))
 
 
-@pytest.mark.parametrize("order", [3, 6, 28, 36, 60])
+@pytest.mark.parametrize("order", [-4, 0, 3, 6, 28, 36, 60])
 def test_an_order_without_construction(order: int) -> None:
     assert not has_hadamard(order)
     with pytest.raises(ConfigError, match=f"order {order}"):

@@ -16,6 +16,7 @@ from quantface_core.kernels.quantize import (
     per_image_scale,
     per_token_scale,
     quantize,
+    quantize_activations,
 )
 from quantface_core.types import BITS, widths_in_words
 
@@ -82,6 +83,24 @@ def test_scales_are_per_token_and_per_image() -> None:
         per_image_scale(louder, 4).flatten(), per_image_scale(x, 4).flatten() * torch.tensor([1, 100])
     )
     assert torch.allclose(per_token_scale(x, 4, 0.5) * 2, per_token_scale(x, 4))
+
+
+@pytest.mark.parametrize(("bits", "zero_point"), [(4, None), (4, 2), (6, None), (7, 64), (8, None)])
+def test_bfloat16_is_rounded_half_to_even_too(bits: int, zero_point: int | None) -> None:
+    """Values a quarter of a step apart, beyond the largest code; the scale is a power of two."""
+    x = (torch.arange(-400, 401) / 4).bfloat16() / 8
+    scale = torch.tensor(1 / 8)
+    codes = quantize_activations(x, scale, bits, zero_point)
+    assert torch.equal(codes, quantize(x, scale, bits, zero_point))
+
+
+def test_an_images_scale_has_an_inverse_in_bfloat16_where_that_rounds() -> None:
+    x = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for bits in (4, 7):
+        inverse = per_image_scale(x, bits).reciprocal()
+        torch.testing.assert_close(inverse, inverse.bfloat16().float(), rtol=1e-6, atol=0)
+    whole = x.float().abs().amax((1, 2, 3), keepdim=True) / 127
+    torch.testing.assert_close(per_image_scale(x, 8), whole, rtol=1e-6, atol=0)
 
 
 def test_zeros_stay_zeros() -> None:

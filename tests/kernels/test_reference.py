@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantface_core.kernels.quantize import dequantize, largest_code, per_channel_scale, per_token_scale, quantize
-from quantface_core.kernels.reference import conv2d_sums, linear_sums, scale_rows
+from quantface_core.kernels.reference import conv2d_sums, linear_sums, product_dtype, scale_rows
 from quantface_core.types import BITS
 
 widths = st.sampled_from(list(BITS))
@@ -60,6 +60,15 @@ def test_a_quantized_linear_is_near_the_real_one(bits: int, error: float) -> Non
     assert torch.allclose(result, simulated, atol=1e-3)
     exact = x @ weight.t()
     assert float((result - exact).norm() / exact.norm()) < error
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(torch.bfloat16, 768), (torch.float16, 771)])
+def test_bfloat16_results_are_rounded_before_their_token_scale(dtype: torch.dtype, expected: int) -> None:
+    """257 is no bfloat16: its neighbour 256 is scaled. As a float16 result, 100,000 must not overflow before."""
+    product, scale = torch.tensor([[257.0], [100_000.0]]), torch.tensor([[3], [1 / 256]], dtype=dtype)
+    result = scale_rows(product.to(product_dtype(dtype)), scale, None)
+    assert result.dtype == dtype
+    assert result[:, 0].tolist() == [expected, pytest.approx(100_000 / 256, rel=2**-8)]
 
 
 def test_sums_that_a_library_rounds_are_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:

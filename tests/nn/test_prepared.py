@@ -131,6 +131,31 @@ def test_a_skip_for_several_layers_is_refused() -> None:
         project(layers, x.clone().requires_grad_(), LinearFusion(gated=True))
 
 
+def test_a_backend_that_is_preferred_later_takes_over() -> None:
+    low, _ = balanced(nn.Linear(64, 8), 0, 5)
+    low.kernel()
+    low.prefer(reference)
+    assert isinstance(low.kernel(), reference.Linear)
+
+
+def test_the_reference_stands_in_where_a_backend_has_not_the_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    low, _ = balanced(nn.Linear(64, 8), 0, 5)
+    backend = choose_backend(CPU)
+    monkeypatch.setattr(backend, "supports", lambda *_: False)
+    low.prepare(backend)
+    assert isinstance(low.kernel(), reference.Linear)
+
+
+def test_loaded_values_are_the_ones_that_compute() -> None:
+    """They are copied into the buffers that the kernel was made from."""
+    (low, other), x = [balanced(nn.Linear(64, 8), 4, 5)[0] for _ in range(2)], torch.randn(3, 64)
+    with torch.no_grad():
+        before, expected = low(x), other(x)
+        low.load_state_dict(other.state_dict())
+        assert torch.equal(low(x), expected)
+    assert not torch.equal(before, expected)
+
+
 def test_a_preferred_backend_is_kept_when_a_model_moves() -> None:
     low, _ = balanced(nn.Linear(64, 8), 4, 5)
     low.prepare(reference, preferred=True)

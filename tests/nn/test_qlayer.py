@@ -15,7 +15,7 @@ from torch import nn
 from quantface_core.errors import ConfigError
 from quantface_core.nn.qconv2d import QuantConv2d
 from quantface_core.nn.qlinear import QuantLinear, project
-from quantface_core.nn.swap import empty_like, quant_layers, quantizable, swap
+from quantface_core.nn.swap import empty_like, is_pointwise, quant_layers, quantizable, swap
 from quantface_core.types import LayerFormat
 from tests.nn.layers import AVAILABLE, balanced
 
@@ -72,6 +72,11 @@ def test_a_pointwise_convolution_is_a_linear_over_pixels(dtype, rank) -> None:
         assert float(((y.float() - exact).norm(dim=1) / exact.norm(dim=1)).max()) < 0.05
         # The branch's float sums depend on how many rows they are of.
         torch.testing.assert_close(low(x[:, :, 5:7, 5:7]), y[:, :, 5:7, 5:7])
+
+
+@pytest.mark.parametrize(("settings", "alone"), [({}, True), ({"stride": 2}, False), ({"padding": 1}, False)])
+def test_pixels_are_rounded_alone_only_where_each_gives_one(settings: dict[str, int], alone: bool) -> None:
+    assert is_pointwise(nn.Conv2d(16, 8, 1, **settings)) == alone
 
 
 def test_backends_give_the_same_bits() -> None:

@@ -53,6 +53,7 @@ def test_a_state_of_another_format_is_refused_and_one_that_names_none_is_loaded(
     torch.save(nn.Sequential(low).state_dict(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     model = nn.Sequential(low.like(replace(low.format, seed=7)))
+    model[0].weight_scale = low.weight_scale * 2
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(RuntimeError, match=r"0 was quantized to another format \(seed 0, here 7\): use load_quantized"):
         model.load_state_dict(state)

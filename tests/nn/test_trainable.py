@@ -138,6 +138,27 @@ def test_adapters_are_put_on_layers_and_not_on_what_ends_in_their_names() -> Non
     assert ranks == {"fc": 8, "head.fc": 0}
 
 
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("learning", [None, ["0"]])
+def test_only_what_was_asked_for_learns(rank: int, learning: list[str] | None) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 16)).eval()
+    qf.quantize(model, [torch.randn(9, 16)], qf.QuantConfig(rank=rank))
+    model[1].requires_grad_(True)
+    to_trainable(model, rank=4, learn_clips=True, learning=learning)
+    learners = {name.split(".")[0] for name in trainable_parameters(model)}
+    assert learners == set(learning or ["0", "2"])
+    assert any(name.endswith("clip") for name in trainable_parameters(model))
+
+
+def test_layers_outside_of_what_is_trained_stay_in_integers() -> None:
+    torch.manual_seed(0)
+    model = Nested().eval()
+    qf.quantize(model, [torch.randn(9, 16)], qf.QuantConfig(rank=4))
+    to_trainable(model, rank=4, within="head.")
+    assert list(quant_layers(model)) == ["fc"]
+
+
 def test_a_models_own_adapters_stay() -> None:
     torch.manual_seed(0)
     model, x = Nested().eval(), torch.randn(9, 16)
@@ -189,6 +210,35 @@ def test_a_deep_copy_rounds_by_its_own_clip() -> None:
     copied(x).sum().backward()
     assert copied[0].clip.grad is not None
     assert model[0].clip.grad is None
+
+
+@pytest.mark.parametrize(("learned", "stored"), [(1.3, 1.0), (0.7, 0.7), (0.01, 0.05)])
+def test_a_clip_that_went_astray_is_stored_within_bounds(learned: float, stored: float) -> None:
+    model = in_training(torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0)), learn_clips=True)
+    with torch.no_grad():
+        model[0].clip.fill_(learned)  # type: ignore[operator]
+    to_integers(model)
+    assert quant_layers(model)["0"].format.clip == pytest.approx(stored)
+
+
+@pytest.mark.parametrize("astray", [1.3, 0.01])
+def test_a_clip_that_went_astray_goes_on_learning(astray: float) -> None:
+    x = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
+    model = in_training(x, learn_clips=True)
+    with torch.no_grad():
+        model[0].clip.fill_(astray)  # type: ignore[operator]
+    model(x).square().sum().backward()
+    assert model[0].clip.grad
+
+
+def test_a_rank_that_learned_nothing_divides_by_nothing() -> None:
+    model = in_training(torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0)))
+    _, up = trainable_parameters(model, distillation_only=True).values()
+    with torch.no_grad():
+        up[:, 0] = 0.1  # and the other column stays zero
+    trained = model[0].weight
+    to_integers(model)
+    torch.testing.assert_close(model[0].weight, trained, atol=0.02, rtol=0.02)
 
 
 def test_a_layer_that_ran_in_inference_mode_is_trained_all_the_same() -> None:

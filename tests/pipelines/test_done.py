@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from quantface_core.errors import ModelError
 from quantface_core.io.manifest import Manifest
 from quantface_core.io.stores import Stamp
-from quantface_core.pipelines.done import is_done, is_foreign, keep_foreign, record_of
+from quantface_core.options import RestoreOptions
+from quantface_core.pipelines.done import is_done, is_foreign, keep_foreign, record_of, settings_key, settings_of
 from quantface_core.pipelines.jobs import Origin
+from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult
 
 KNOWN = record_of(PhotoResult("in/a.png", None, "", 1.0, Origin(Stamp(7, 100), "digest")), "a.png", "key")
@@ -23,6 +28,28 @@ def test_the_same_photo_and_settings_are_done() -> None:
     assert not is_done(KNOWN, "in/a.png", "key", Stamp(8, 100), lambda: "digest")
     assert not is_done(KNOWN, "in/a.png", "other settings", Stamp(7, 100), lambda: "digest")
     assert not is_done({**KNOWN, "error": "broken"}, "in/a.png", "key", Stamp(7, 100), lambda: "digest")
+
+
+def test_a_store_without_times_compares_contents() -> None:
+    assert not is_done({**KNOWN, "mtime_ns": 0}, "in/a.png", "key", Stamp(7, 0), lambda: "another")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"device": torch.device("cuda")},
+        {"backend": "reference"},
+        {"precision": "bfloat16"},
+        {"low_memory": True},
+        {"threads": 3},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_results_depend_on_all_of_the_execution(changes: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    execution = Execution(tmp_path / "model.safetensors", torch.device("cpu"))
+    keys = {settings_key(settings_of(one, RestoreOptions())) for one in (execution, replace(execution, **changes))}
+    assert len(keys) == 2
 
 
 def test_a_stamp_of_another_folder_s_photo_is_not_enough() -> None:

@@ -33,6 +33,24 @@ def test_a_state_holds_what_was_detected(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_process_left_is_mended(tmp_path: Path) -> None:
+    folder = unfinished(tmp_path / "state")
+    with (folder / "found.jsonl").open("a") as file:
+        file.write(NOTHING.to_line()[:-2])
+    (folder / ".quantface-draft").touch()
+    state = FilmState(folder, {"smoothing": 2.0}, resume=True)
+    assert state.frames_detected == 1
+    state.append(NOTHING)
+    assert list(state.detections()) == [NOTHING] * 2
+    assert not (folder / ".quantface-draft").exists()
+    state.close()
+
+
+def test_settings_are_compared_as_json_has_them(tmp_path: Path) -> None:
+    for resume in (False, True):
+        FilmState(tmp_path / "state", {"faces": (0, 2)}, resume).close()
+
+
 def test_a_run_is_resumed_only_if_asked_and_with_its_settings(tmp_path: Path) -> None:
     folder = unfinished(tmp_path / "state")
     with pytest.raises(UsageError, match="holds an unfinished run"):

@@ -67,9 +67,10 @@ def test_comparisons_never_collide(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stem", ["n" * 249, "\u00e4" * 124])
 def test_names_as_long_as_they_may_be(tmp_path: Path, stem: str) -> None:
-    job = plan_jobs(given(Path(f"{stem}.jpeg"), Path(f"{stem}.JPEG")), tmp_path, compare=True)
-    for path in (job[0].target, job[0].compare, job[1].compare):
-        assert path
+    first, second = plan_jobs(given(Path(f"{stem}.jpeg"), Path(f"{stem}.JPEG")), tmp_path, compare=True)
+    assert second.target.name.endswith("_2.JPEG")
+    assert second.compare.name.endswith("_2_compare.png")
+    for path in (first.target, first.compare, second.target, second.compare):
         with atomic_path(path) as temporary:
             temporary.write_bytes(b"")
         assert path.exists()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import quantface_core as qf
-from quantface_core.kernels.balance import branch_weight
+from quantface_core.kernels.balance import branch_weight, channel_scale, in_metric, stored_values
 from quantface_core.kernels.quantize import dequantize
 from quantface_core.quant import balanced_weight
 from quantface_core.quant.balanced_weight import UNBALANCED, Balance, BalancedWeight
@@ -39,7 +39,35 @@ def test_branch_and_residual_are_the_weight(
     torch.testing.assert_close(one.residual(balance) + branch_weight(down, up), one.balanced(balance))
     left = dequantize(*one.rounded(balance)) - one.residual(balance)
     assert left.norm() < 0.2 * one.residual(balance).norm()
-    assert all(torch.equal(a, b) for a, b in zip(one.stored(down, up), (down, up), strict=True))
+
+
+@pytest.mark.parametrize("fisher", [True, False])
+@pytest.mark.parametrize("branch_bits", BRANCH_BITS)
+@pytest.mark.parametrize("balance", BALANCES)
+def test_the_residual_is_the_least_that_a_branch_can_leave(branch_bits: int, fisher: bool, balance: Balance) -> None:
+    one = balanced_weight_of((24, 32), branch_bits, fisher)
+    root = torch.eye(24) if one.metric is None else one.metric
+    least = torch.linalg.svdvals(in_metric(one.balanced(balance), root))[4:].norm()
+    assert in_metric(one.residual(balance), root).norm() < 1.02 * least
+
+
+@pytest.mark.parametrize("branch_bits", BRANCH_BITS)
+def test_a_branch_has_the_values_that_are_stored(branch_bits: int) -> None:
+    float_halves = balanced_weight_of((24, 32), 16).branch(UNBALANCED)
+    for half, float_half in zip(
+        balanced_weight_of((24, 32), branch_bits).branch(UNBALANCED), float_halves, strict=True
+    ):
+        assert torch.equal(half, stored_values(half, branch_bits))
+        assert torch.equal(half, float_half) == (branch_bits == 16)
+
+
+def test_layers_that_share_an_input_share_a_channel_scale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    consumers = torch.randn(32, 32, generator=generator) * torch.linspace(1, 9, 32)[:, None]
+    largest = torch.rand(32, generator=generator) + 0.1
+    for part in consumers.split([24, 8]):
+        one = BalancedWeight(part, LayerFormat(4, 4), ChannelStatistics(largest), qf.QuantConfig(), consumers)
+        torch.testing.assert_close(one.channel_scale(0.5), channel_scale(largest, consumers, 0.5))
 
 
 def test_what_is_found_at_a_balance_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,32 @@ def test_bits_go_to_the_layer_that_needs_them() -> None:
     assert plan.layers["unet.conv_in"] == (8, 8)
 
 
+@pytest.mark.parametrize("needy", [0, 1])
+def test_bits_go_to_the_layer_that_looks_need_them(needy: int) -> None:
+    even = network([0.1, 0.1])
+    layers = {**even.layers, f"unet.layer{needy}": replace(even.layers["unet.layer0"], perceptual=1.0)}
+    plan = solve(replace(even, layers=layers), Budget(weight_bits=5))
+    assert plan.layers[f"unet.layer{needy}"].weight > plan.layers[f"unet.layer{1 - needy}"].weight
+
+
+def test_what_a_plan_costs_is_what_the_budgets_say() -> None:
+    """Averages by multiplications and by weights; a file with all that is in it."""
+    sensitivity = unlike([0.03, 0.4])
+    layers, plan = sensitivity.layers, uniform(sensitivity, 4, 6)
+    assert plan.layers["unet.conv_in"] == (8, 8)
+    macs, parameters = (sum(getattr(x, name) for x in layers.values()) for name in ("macs", "parameters"))
+    bits = {name: plan.layers[name] for name in layers}
+    stored = sum(x.parameters * bits[name].weight / 8 + x.overhead for name, x in layers.items())
+    spent = summarize(plan, sensitivity)
+    assert spent["activation_bits"] == pytest.approx(sum(x.macs * bits[n].activation for n, x in layers.items()) / macs)
+    assert spent["weight_bits"] == pytest.approx(
+        sum(x.parameters * bits[n].weight for n, x in layers.items()) / parameters
+    )
+    assert spent["megabytes"] == pytest.approx((sensitivity.rest_bytes + stored) / 1e6)
+    shares = {n: x.weight[bits[n].weight] + x.activation[bits[n].activation] for n, x in layers.items()}
+    assert spent["error"] == pytest.approx(sum(x.error * shares[n] for n, x in layers.items()))
+
+
 def test_sizes_and_operations_are_budgets_too() -> None:
     even = summarize(uniform(NETWORK, 4, 4), NETWORK)
     for key in ("megabytes", "operations"):
@@ -78,11 +104,12 @@ def test_rooms_keep_their_limits() -> None:
     assert max(bits for name, pair in plan.layers.items() if "conv_in" not in name for bits in pair) <= 7
 
 
-def test_an_impossible_budget_is_answered_with_the_nearest() -> None:
+@pytest.mark.parametrize(("key", "least"), [("activation_bits", BITS.start + 0.01), ("megabytes", 1e-6)])
+def test_an_impossible_budget_is_answered_with_the_nearest(key: str, least: float) -> None:
     with pytest.raises(UsageError, match="the least is") as refused:
-        solve(NETWORK, Budget(activation_bits=BITS.start + 0.01))
+        solve(NETWORK, Budget(**{key: least}))
     nearest = float(re.search(r"least is ([\d.]+)", str(refused.value))[1])
-    assert summarize(solve(NETWORK, Budget(activation_bits=nearest)), NETWORK)["activation_bits"] <= nearest
+    assert summarize(solve(NETWORK, Budget(**{key: nearest})), NETWORK)[key] <= nearest
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from quantface_core.kernels.balance import low_rank
+from quantface_core.quant import compensate
 from quantface_core.quant.branch import refit_down
 
 
@@ -49,6 +51,20 @@ def test_along_its_directions_nothing_of_the_weights_rounding_is_left() -> None:
     assert (up.t() @ missing).norm() < 1e-4 * (up.t() @ (weight - integers - up @ down)).norm()
 
 
+@pytest.mark.parametrize(("largest_group", "share"), [(10, 0.7), (64, 0.4)])
+def test_along_its_directions_it_makes_up_for_clipped_inputs(
+    largest_group: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compensate, "LARGEST_GROUP", largest_group)
+    weight, integers, down, up, x, _ = case(0, 1200)
+    x = x + x[:, :1]  # columns that go together: what one group has made up for is not left to the next
+    clipped = x.clamp(-0.5, 0.5)
+    fitted = refit_down(weight, integers, down, up, None, x[:800], clipped[:800])
+    towards = up.pinverse().t()
+    before, after = (left(towards, weight, integers, d, up, x[800:], clipped[800:]) for d in (down, fitted))
+    assert after < share * before
+
+
 def test_a_direction_that_gains_nothing_keeps_its_row() -> None:
     weight, _, down, up, x, _ = case(0)
     exact = weight - up @ down
@@ -57,11 +73,12 @@ def test_a_direction_that_gains_nothing_keeps_its_row() -> None:
 
 def test_rows_that_are_not_finite_do_not_count() -> None:
     weight, integers, down, up, x, rounded = case(0)
-    broken = x.clone()
-    broken[3] = float("nan")
     keep = torch.arange(len(x)) != 3
     want = refit_down(weight, integers, down, up, None, x[keep], rounded[keep])
-    torch.testing.assert_close(refit_down(weight, integers, down, up, None, broken, rounded), want)
+    for broken in (x, rounded):
+        whole, broken[3] = broken[3].clone(), float("nan")
+        torch.testing.assert_close(refit_down(weight, integers, down, up, None, x, rounded), want)
+        broken[3] = whole
 
 
 def test_a_diagonal_metric_equals_the_matrix_and_is_never_expanded_to_it() -> None:

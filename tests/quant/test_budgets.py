@@ -16,6 +16,7 @@ from quantface_core.types import BITS, Budget
         (Budget(weight_bits=float("nan")), "weight_bits: .* above 0, or None, got nan"),
         (Budget(megabytes=float("inf")), "megabytes: .* got inf"),
         (Budget(operations=-1), "operations: .* got -1"),
+        (Budget(megabytes=True), "megabytes: .* got True"),
         (Budget(activation_bits="4"), "activation_bits: .* got '4'"),
         (Budget(weight_bits=5, perceptual_weight=None), "perceptual_weight .* got None"),
         (Budget(weight_bits=5, limits=[("unet", (3, 4))]), "by module"),

@@ -12,7 +12,13 @@ import quantface_core as qf
 from quantface_core.kernels.quantize import largest_code, per_channel_scale, quantize
 from quantface_core.nn.swap import quant_layers
 from quantface_core.quant import compensate
-from quantface_core.quant.compensate import RoundingSample, compensated_codes, feedback_codes, ridge
+from quantface_core.quant.compensate import (
+    RoundingSample,
+    compensated_codes,
+    damped_factor,
+    feedback_codes,
+    ridge,
+)
 from quantface_core.types import ROUNDINGS
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 70), st.integers(2, 90), st.integers(3, 8), st.integers(0, 2**16))
@@ -73,6 +79,20 @@ def test_groups_of_columns_make_up_for_each_other(monkeypatch: pytest.MonkeyPatc
     assert whole < grouped < 0.8 * nearest
 
 
+def test_errors_are_carried_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, scale, sample, _ = case(8, 150, 400, 4, 0)
+    moments = sample.inputs.t() @ sample.inputs
+    blocks = feedback_codes(weight / scale, 4, moments)
+    monkeypatch.setattr(compensate, "_BLOCK", 150)
+    whole = feedback_codes(weight / scale, 4, moments)
+    assert (blocks != whole).float().mean() < 0.01  # sums in another order round a few otherwise
+
+
+def test_moments_that_are_not_quite_positive_take_more_damping() -> None:
+    assert damped_factor(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 0.5) is not None
+    assert damped_factor(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 1e-9) is None
+
+
 def change_of(x: Tensor, error: Tensor) -> Tensor:
     return ridge(x, error, x.t() @ x)
 
@@ -106,6 +126,16 @@ def test_samples_that_tell_nothing_round_to_nearest_or_better(inputs: str) -> No
     if inputs in ("none", "zero", "nan"):
         assert torch.equal(codes, quantize(weight, scale, 4))
     assert int(codes.abs().max()) <= 7
+
+
+@pytest.mark.parametrize("part", ["inputs", "target"])
+def test_rows_that_are_not_finite_do_not_count(part: str) -> None:
+    weight, scale, sample, _ = case(6, 30, 40, 4, 2)
+    keep = torch.arange(len(sample.inputs)) != 5
+    want = compensated_codes(weight, scale, 4, RoundingSample(sample.inputs[keep], sample.target[keep]))
+    getattr(sample, part)[5, 3] = float("nan")
+    assert torch.equal(compensated_codes(weight, scale, 4, sample), want)
+    assert not torch.equal(want, quantize(weight, scale, 4))
 
 
 def network() -> nn.Sequential:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
-from quantface_core.types import RestorerQuantConfig
+from tests.conftest import FAST
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +24,7 @@ def faces() -> Tensor:
 @pytest.fixture(scope="session")
 def quantized(tiny: OneStepRestorer, faces: Tensor) -> OneStepRestorer:
     model = copy.deepcopy(tiny)
-    settings = RestorerQuantConfig(weight_bits=3, activation_bits=4, rank=4, branch="svd")
+    settings = replace(FAST, weight_bits=3, activation_bits=4)
     quantize_restorer(model, calibrate_restorer(model, faces[:4]), faces[:2], settings)
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,6 +32,36 @@ def test_out_of_memory_halves_the_batch(tiny: OneStepRestorer) -> None:
     restored = restore_crops(crops, Cramped(), RestoreOptions(batch_size=4))
     assert sizes == [4, 2, 1, 1, 1, 1, 1]
     assert np.allclose(restored, crops)
+    sizes.clear()
+    restore_crops(crops[:3], Cramped(), RestoreOptions(batch_size=8))
+    assert sizes == [3, 1, 1, 1]  # half of what was tried
+
+
+@pytest.mark.parametrize(
+    ("seeds", "seed", "expected"),
+    [
+        ([9, 3, 3, 7, 1], None, [9, 3, 3, 7, 1]),
+        (None, 20, [20, 21, 22, 23, 24]),
+        ([9, 3, 3, 7, 1], 20, [9, 3, 3, 7, 1]),
+    ],
+)
+def test_each_face_has_its_own_seed_and_progress_is_told(
+    seeds: list[int] | None, seed: int | None, expected: list[int], tiny: OneStepRestorer
+) -> None:
+    drawn: list[int] = []
+    told: list[tuple[int, int]] = []
+
+    class Seeded(torch.nn.Module):
+        image_size, device = tiny.image_size, tiny.device
+
+        def forward(self, images: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+            drawn.extend(seeds)
+            return images
+
+    crops, options = [np.zeros((64, 64, 3), np.float32)] * 5, RestoreOptions(batch_size=2, seed=seed)
+    restore_crops(crops, Seeded(), options, lambda *numbers: told.append(numbers), seeds)
+    assert drawn == expected
+    assert told == [(0, 5), (2, 5), (4, 5), (5, 5)]
 
 
 def test_a_single_face_is_tried_again_once_memory_is_freed(tiny: OneStepRestorer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,17 @@ ROOT = Path(__file__).resolve().parents[2]
 Make = Callable[..., Any]  # a folder, and settings of its stage -> a trainer
 
 
+@pytest.fixture(scope="module")
+def few_faces(train_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many as the codebook starts from, and one held out: every trainer reads them all."""
+    folder = tmp_path_factory.mktemp("faces")
+    for path in sorted(train_faces.glob("*.jpg"))[:66]:
+        shutil.copy(path, folder)
+    return folder
+
+
 @pytest.fixture
-def trainer(monkeypatch: pytest.MonkeyPatch, train_faces: Path) -> Make:
+def trainer(monkeypatch: pytest.MonkeyPatch, few_faces: Path) -> Make:
     monkeypatch.syspath_prepend(str(ROOT / "training"))
     sys.modules.pop("train", None)
     import train
@@ -37,7 +47,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch, train_faces: Path) -> Make:
 
     def make(run: Path, **settings: Any) -> Any:
         config = {"seed": 1, "validate_every": 1000, "save_every": 2, "stage": [{**stage, **settings}]}
-        return train.StageTrainer(config, train_faces, run, "cpu")
+        return train.StageTrainer(config, few_faces, run, "cpu")
 
     return make
 

@@ -26,6 +26,12 @@ def test_an_image_too_large_is_refused_before_it_is_decoded(tmp_path: Path, monk
         read_photo(tmp_path / "big.png")
 
 
+@pytest.mark.parametrize("size", [(0, 1), (1, 0)])
+def test_an_image_without_pixels_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match="no pixels"):
+        limits.check_size(size)
+
+
 def test_pages_of_different_sizes_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_PIXELS", 10_000)
     _tiff(tmp_path / "pyramid.tif", (100, 100), *[(50, 50)] * 6)

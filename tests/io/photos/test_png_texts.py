@@ -92,6 +92,13 @@ def test_frames_of_an_animation_are_read(tmp_path: Path) -> None:
     assert "only the first of 2" in read_photo(tmp_path / "a.png").notes[0]
 
 
+def test_a_damaged_text_does_not_cost_the_picture(tmp_path: Path, picture: np.ndarray) -> None:
+    _png(tmp_path / "a.png", picture, (b"zTXt", b"Comment\0\0no zlib"), _compressed(png.XMP_KEY, LARGE))
+    photo = read_photo(tmp_path / "a.png")
+    assert np.array_equal(photo.pixels, picture)
+    assert photo.metadata.xmp == LARGE
+
+
 def test_what_unpacks_without_end_is_refused(
     tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

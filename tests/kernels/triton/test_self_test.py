@@ -16,18 +16,23 @@ from tests.kernels.triton.draws import DEVICE
 pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
 from quantface_core.kernels.triton import conv2d, launch, linear, self_test
 
+PARTS = ("_norms", "_layers", "_tiles", "_parts", "_fused")
 
-def test_a_trial_tells_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert triton._self_test_failure(DEVICE) is None
+
+def without(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
+    for part in parts:
+        monkeypatch.setattr(self_test, part, lambda _: iter(()))
+
+
+def test_a_trial_tells_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "group_norm", lambda x, *_: x)
     assert triton._self_test_failure(DEVICE) == "its results are wrong here"
     monkeypatch.setattr(self_test, "group_norm", lambda *_: 1 / 0)
     assert triton._self_test_failure(DEVICE) == "Triton cannot compile here (division by zero)"
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_whoever_asks_first_does_not_change_the_verdict(dtype: torch.dtype) -> None:
-    with torch.inference_mode(), torch.autocast(DEVICE.type, dtype):
+def test_whoever_asks_first_does_not_change_the_verdict() -> None:
+    with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16):
         assert triton._self_test_failure(DEVICE) is None
 
 
@@ -68,6 +73,7 @@ def test_every_kernel_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("part", ["low", "channel_bias", "skip"])
 def test_an_epilogue_that_adds_nothing_is_noticed(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, *PARTS[:-1])  # what is fused is in the last only
     for layers in (conv2d, linear):
         plain = layers.Epilogue
         monkeypatch.setattr(layers, "Epilogue", lambda *a, plain=plain, **k: replace(plain(*a, **k), **{part: None}))
@@ -76,8 +82,7 @@ def test_an_epilogue_that_adds_nothing_is_noticed(part: str, monkeypatch: pytest
 
 @pytest.mark.parametrize(("seconds", "notices"), [(30.0, 1), (0.1, 0)])
 def test_it_says_that_kernels_are_compiled(seconds: float, notices: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in ("_norms", "_layers", "_tiles", "_parts", "_fused"):
-        monkeypatch.setattr(self_test, part, lambda _: iter(()))
+    without(monkeypatch, *PARTS)
     clock = iter((0.0, seconds))
     monkeypatch.setattr(self_test, "perf_counter", lambda: next(clock))
     with warnings.catch_warnings(record=True) as caught:

@@ -13,6 +13,7 @@ from torch import nn
 from quantface_core.errors import ConfigError, ImageError, UsageError
 from quantface_core.io.checkpoint import load_restorer, read_notes, save_restorer
 from quantface_core.nn.swap import quant_layers
+from quantface_core.quant.observe import ChannelStatistics
 from quantface_core.restorer import SpandrelConfig, SpandrelRestorer
 from quantface_core.restorer.spandrel.config import LICENCES
 from quantface_core.stages.distill import distill
@@ -36,6 +37,11 @@ def restorer(file: Path) -> SpandrelRestorer:
 def face(restorer: SpandrelRestorer) -> torch.Tensor:
     size = restorer.config.image_size
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def statistics(restorer: SpandrelRestorer, face: torch.Tensor) -> dict[str, ChannelStatistics]:
+    return calibrate_restorer(restorer, face)
 
 
 @torch.no_grad()
@@ -90,11 +96,11 @@ def test_seeds_draw_gfpgans_noise_and_nothing_else(
 @pytest.mark.parametrize("bits", ["w8a8", "w4a4"])
 @torch.no_grad()
 def test_quantized_saved_loaded_it_computes_the_same_bits(
-    restorer: SpandrelRestorer, face: torch.Tensor, tmp_path: Path, bits: str
+    restorer: SpandrelRestorer, face: torch.Tensor, statistics: dict[str, ChannelStatistics], tmp_path: Path, bits: str
 ) -> None:
     low, widths = copy.deepcopy(restorer), Bits.parse(bits)
     settings = RestorerQuantConfig(*widths, rank=2, **PLAIN)  # type: ignore[arg-type]
-    quantize_restorer(low, calibrate_restorer(low, face), face, settings)
+    quantize_restorer(low, statistics, face, settings)
     layers = quant_layers(low)
     assert not [n for n, m in low.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.MultiheadAttention)]
     assert {layer.format.bits for layer in layers.values()} == {widths, Bits(8, 8)}
@@ -110,23 +116,23 @@ def test_quantized_saved_loaded_it_computes_the_same_bits(
 
 
 def test_low_bit_weights_are_what_the_files_size_is_of(
-    restorer: SpandrelRestorer, face: torch.Tensor, tmp_path: Path
+    restorer: SpandrelRestorer, face: torch.Tensor, statistics: dict[str, ChannelStatistics]
 ) -> None:
     low = copy.deepcopy(restorer)
     settings = RestorerQuantConfig(4, 4, rank=0, edge_bits=4, **PLAIN)  # type: ignore[arg-type]
-    quantize_restorer(low, calibrate_restorer(low, face), face, settings)
+    quantize_restorer(low, statistics, face, settings)
     weights = sum(torch.Size(layer.shape).numel() for layer in quant_layers(low).values())
     assert sum(layer.packed.numel() for layer in quant_layers(low).values()) <= weights / 2 + len(quant_layers(low))
 
 
 def test_w8a8_of_gfpgan_is_nearly_what_it_was(
-    restorer: SpandrelRestorer, architecture: str, face: torch.Tensor
+    restorer: SpandrelRestorer, architecture: str, face: torch.Tensor, statistics: dict[str, ChannelStatistics]
 ) -> None:
     """Of random weights the others' codes are as near to each other as any noise, so theirs says nothing."""
     if architecture != "GFPGAN":
         pytest.skip("random codes")
     low = copy.deepcopy(restorer)
-    quantize_restorer(low, calibrate_restorer(low, face), face, RestorerQuantConfig(8, 8, rank=2, **PLAIN))  # type: ignore[arg-type]
+    quantize_restorer(low, statistics, face, RestorerQuantConfig(8, 8, rank=2, **PLAIN))  # type: ignore[arg-type]
     with torch.no_grad():
         exact = restorer(face)
         assert (low(face) - exact).square().mean() < 0.01 * exact.var()
@@ -135,13 +141,15 @@ def test_w8a8_of_gfpgan_is_nearly_what_it_was(
         distill(low, restorer, face, face[:0], config)
 
 
-def test_sensitivities_are_measured_and_the_model_stays(restorer: SpandrelRestorer, face: torch.Tensor) -> None:
+def test_sensitivities_are_measured_and_the_model_stays(
+    restorer: SpandrelRestorer, face: torch.Tensor, statistics: dict[str, ChannelStatistics]
+) -> None:
     model = copy.deepcopy(restorer)
     names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][:1]
-    statistics = {n: s for n, s in calibrate_restorer(model, face).items() if n in names}
+    one = {n: s for n, s in statistics.items() if n in names}
     told: list[int] = []
     settings = RestorerQuantConfig(rank=0, **PLAIN)  # type: ignore[arg-type]
-    measured = measure_sensitivity(model, statistics, face, settings, "ssim", lambda done, _: told.append(done))
+    measured = measure_sensitivity(model, one, face, settings, "ssim", lambda done, _: told.append(done))
     assert measured.model == restorer.config.name
     assert list(measured.layers) == names
     assert measured.layers[names[0]].error > 0
