@@ -22,6 +22,7 @@ from quantface_core import RestoreOptions, load_restorer, restore_aligned, resto
 from quantface_core.faces.paste import face_mask
 from quantface_core.faces.tones import Tones
 from quantface_core.restorer import Restorer
+from quantface_core.types import Pixels
 
 TONES = {  # black and white become these levels of 255
     "ordinary": (0, 255),
@@ -50,7 +51,7 @@ def in_tones(face: Face, tones: tuple[int, int]) -> Face:
     return np.rint(black + face.astype(np.float32) * (white - black) / 255).astype(np.uint8)
 
 
-def psnr(a: Face, b: Face) -> float:
+def psnr(a: Pixels, b: Pixels) -> float:
     """PSNR in dB within the face."""
     difference = (a.astype(np.float32) - b)[face_mask(len(a)) > 0.5]
     return float(10 * np.log10(255**2 / max(np.square(difference).mean(), 1e-9)))
@@ -82,7 +83,7 @@ def main() -> None:
     print(f"{describe_machine()}; {len(faces)} faces")
     for name in arguments.models:
         restorer = load_restorer(restorer_path(name))
-        rows = [
+        rows: list[list[str | float]] = [
             [f"{tone}, {level}", *row(faces, TONES[tone], level, restorer)]
             for level in arguments.levels
             for tone in TONES
