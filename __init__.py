@@ -1,6 +1,7 @@
 """QuantFace as a ComfyUI node pack. The library is `quantface_core`; the nodes are in `nodes`."""
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 
@@ -13,11 +14,20 @@ _NEEDED = ["cv2", "diffusers", "filelock", "huggingface_hub", "peft", "pulp", "s
 if sys.version_info < (3, 11):
     _NEEDED.append("tomli")
 
+
+def _other_copy() -> Path | None:
+    """The folder of a copy of this pack that is loaded already, such as an unpacked ZIP beside a clone."""
+    paths = (core.__file__ for name, core in [*sys.modules.items()] if name.endswith(".quantface_core"))
+    return next((Path(path).parents[1] for path in paths if path), None)
+
+
 # Test runners import this file too, without ComfyUI and outside a package.
 if __package__ and importlib.util.find_spec("comfy_api"):
     if missing := [name for name in _NEEDED if not importlib.util.find_spec(name)]:
         remedy = f'"{sys.executable}" -m pip install -r "{Path(__file__).with_name("requirements.txt")}"'
         raise ImportError(f"QuantFace needs {', '.join(missing)}: {remedy}")
+    if other := _other_copy():  # the page may run the scripts of one with the nodes of the other
+        logging.warning("QuantFace is installed twice: remove %s or %s, and restart", other, Path(__file__).parent)
     from .quantface_core.runtime.threads import spin_briefly
 
     spin_briefly()  # takes effect if torch is not loaded yet, and in the processes that nodes start

@@ -19,6 +19,7 @@ from .face_detection import (
     detect_faces,
     limit_inputs,
     mark_inputs,
+    unused_positions,
 )
 from .host import CropsSocket
 from .pictures import as_pictures, stacked, to_pixels
@@ -97,6 +98,7 @@ class CropFaces(io.ComfyNode):
         host.require_valid(check_positions(positions))
         options = RestoreOptions(**chosen(faces, positions, order, min_confidence, min_size))
         pictures, report = as_pictures(image), Report("cropped")
+        report.note(unused_positions(faces, positions))
         found = detect_faces(pictures, face_mask, boxes, host.Progress(), report.note)
         report.note(check_choice(found, options, boxes, face_mask))
         taken: FacesByImage = []

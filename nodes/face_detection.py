@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
 FacesByImage = list[tuple["Face", ...]]  # by image
 
+_POSITIONS = "0"  # of a node to which nothing was changed
+
 
 def choice_inputs() -> list[io.Input]:
     """The inputs that select faces."""
     return [
         io.Combo.Input("faces", options=[*FACE_CHOICES, "positions"], default=RestoreOptions.faces,
                        tooltip="Which faces to use."),
-        io.String.Input("positions", default="0", tooltip="For faces = positions: such as 0,2 or 0-3, from 0 on."),
+        io.String.Input("positions", default=_POSITIONS,
+                        tooltip="For faces = positions: such as 0,2 or 0-3, from 0 on."),
         advanced(io.Combo.Input("order", options=list(FACE_ORDERS), default=RestoreOptions.order,
-                                tooltip="How positions count: from the left, the largest, or the most certain.")),
+                                tooltip="How faces are numbered: from the left, the largest, or the most certain.")),
     ]  # fmt: skip
 
 
@@ -61,6 +64,13 @@ def check_positions(positions: str | None) -> bool | str:
     except UsageError as error:
         return str(error)
     return True
+
+
+def unused_positions(faces: str, positions: str) -> str:
+    """A note on positions that `faces` does not use; empty if it uses them, or they are the default."""
+    if faces == "positions" or positions.strip(" ,") in ("", _POSITIONS):
+        return ""
+    return f"positions {positions} has no effect: faces is {faces}"
 
 
 def chosen(faces: str, positions: str, order: str, min_confidence: float, min_size: int) -> dict[str, Any]:

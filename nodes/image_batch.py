@@ -57,6 +57,7 @@ class ImageBatch:
         self.dark = [self.mask is not None and not (of_frame(self.mask, i) > 0).any() for i in range(self.count)]
         self._made: dict[str, torch.Tensor] = {}
         self.crops: list[NDArray[np.float32]] = []
+        self._tried = self._left = 0  # faces, of all images; those left as they were because no gain is expected
         self.report = Report(done)
         if all(self.dark):
             self.report.note(_DARK)
@@ -90,12 +91,14 @@ class ImageBatch:
         tried = {face.position: result.faces[face.position] for face in result.restored}
         changed = changed_faces(base.cpu().numpy(), picture.numpy(), tried, pixels.shape[:2])
         words = {}
+        self._tried += len(tried)
         if options.strength == "auto":
             done = {f.position: (f.applied_strength, f.removed_artifacts) for f in result.restored}
             left = {n for n, (strength, removed) in done.items() if is_unchanged(strength, removed)}
             reported = {n: done[n] for n in done if n in left or n in changed}
             words = {n: describe_change(strength, True, removed) for n, (strength, removed) in reported.items()}
             changed = tuple(n for n in changed if n not in left)
+            self._left += len(left)
         if self.dark[index]:
             self.report.left_out("its mask is black")
         else:
@@ -116,6 +119,11 @@ class ImageBatch:
         if self.count > 1:
             self._made[name][index] = made
         return self._made[name][index]
+
+    @property
+    def no_gain(self) -> bool:
+        """Whether there were faces to restore, and every one was left as it was because no gain is expected."""
+        return 0 < self._tried == self._left
 
     @property
     def pictures(self) -> torch.Tensor:

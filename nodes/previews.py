@@ -40,8 +40,8 @@ def crops(frames: torch.Tensor, cls: type) -> dict[str, object]:
 
 
 def notes_below(notes: Sequence[str]) -> dict[str, object]:
-    """Notes shown on the node, one per line."""
-    return {"quantface_notes": list(notes)}
+    """Notes shown on the node, one per line; one list for each run, as the host joins those of a list of images."""
+    return {"quantface_notes": [list(notes)]}
 
 
 def _files(frames: torch.Tensor, cls: type) -> list[object]:

@@ -17,6 +17,7 @@ from .face_detection import (
     detect_faces,
     limit_inputs,
     mark_inputs,
+    unused_positions,
 )
 from .fr_model import FRModel
 from .host import FRModelSocket, advanced
@@ -25,6 +26,7 @@ from .memory import memory_given_back
 from .pictures import stacked, to_pixels
 
 BLENDS = ["auto", "strength"]
+_STRENGTH = 1.0  # of a node to which nothing was changed
 _LOOKING = 0.1  # share of the progress bar for detecting faces
 _PREVIEW = 512  # pixels, longest side of a finished frame's preview
 
@@ -38,13 +40,16 @@ class RestoreFace(io.ComfyNode):
             node_id="QuantFace_RestoreFace",
             display_name="Restore Face",
             description="Finds every face in every image, restores it, and puts it back seamlessly.",
-            search_aliases=["face restoration", "face fix", "enhance face", "gfpgan", "codeformer", "quantface"],
+            search_aliases=[
+                "face restoration", "face fix", "enhance face", "upscale face", "unblur", "old photo",
+                "gfpgan", "codeformer", "quantface",
+            ],
             is_output_node=True,
             inputs=[
                 FRModelSocket.Input("fr_model", tooltip="From Load Quantized FR Model."),
                 io.Image.Input("image", tooltip="One image, a batch, or the frames of a video."),
                 *choice_inputs(),
-                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
+                io.Float.Input("strength", default=_STRENGTH, min=0.0, max=1.0, step=0.05,
                                tooltip="For blend = strength: 0 leaves the image as it was, 1 restores fully."),
                 io.Combo.Input("color", options=list(COLORS), default=RestoreOptions.color,
                                tooltip="How restored faces are matched to the image's colours."),
@@ -125,6 +130,9 @@ class RestoreFace(io.ComfyNode):
             seed=None if seed < 0 else seed,
             fidelity=None if fr_model.restorer.fidelity is None else fidelity,
         )
+        batch.report.note(unused_positions(faces, positions))
+        if blend == "auto" and strength != _STRENGTH:
+            batch.report.note(f"strength {strength:g} has no effect: blend is auto")
         bar = host.Progress()
         found = detect_faces(batch.image, face_mask, boxes, bar.part(0, _LOOKING), batch.report.note, batch.dark)
         if not all(batch.dark):
@@ -141,6 +149,8 @@ class RestoreFace(io.ComfyNode):
                 )
                 preview = (picture[..., :3].clamp(0, 1) * 255).byte().numpy() if batch.count > 1 else None
                 bar(round(1000 * (start + share)), 1000, preview, _PREVIEW)
+        if batch.no_gain:
+            batch.report.note("no face was changed, as no gain is expected: set blend to strength to restore anyway")
         return io.NodeOutput(
             host.to_host(batch.pictures),
             host.to_host(stacked(batch.crops)) if batch.crops else host.nothing(),

@@ -5,6 +5,7 @@ Screenshots, to be looked at, go to the folder that COMFYUI_SHOTS names. COMFYUI
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -121,24 +122,83 @@ def test_what_the_user_should_know_is_told_on_the_node(page: Page) -> None:
     assert "mask is black all over" in page.page.locator(".quantface-notes").last.inner_text()
 
 
-def test_fidelity_shows_where_the_model_has_it(page: Page) -> None:
+def test_of_a_list_it_is_told_once_and_of_which_images(page: Page) -> None:
+    page.template("Treat faces by other nodes")
+    page.page.evaluate(
+        """() => {
+          const [load, crop] = ["LoadImage", "QuantFace_CropFaces"].map(
+            (type) => app.graph._nodes.find((node) => node.type === type));
+          const [empty, batch, list] = ["EmptyImage", "ImageBatch", "RebatchImages"].map((type) => {
+            const node = LiteGraph.createNode(type);
+            app.graph.add(node);
+            return node;
+          });
+          load.connect(0, batch, 0);
+          empty.connect(0, batch, 1);
+          batch.connect(0, list, 0);
+          list.connect(0, crop, 0);
+        }"""
+    )
+    page.widgets("QuantFace_CropFaces", positions="3")
+    page.run_through()
+    page.fit()
+    page.shot("notes_of_a_list")
+    told = [
+        "\u26a0 positions 3 has no effect: faces is all",
+        "\u26a0 item 2 of 2: no face was found: lower min_confidence, or mark faces with face_mask",
+    ]
+    assert page.page.locator(".quantface-notes").first.inner_text().splitlines() == told
+
+
+def _hidden(page: Page) -> set[str]:
+    """Restore Face's widgets that are hidden, once the page has settled."""
+    listed = f"""() => new Promise((told) => setTimeout(() => told(
+      {_RESTORER}.widgets.filter(({{ hidden }}) => hidden).map(({{ name }}) => name)), 200))"""
+    return set(page.page.evaluate(listed)) & {"strength", "positions", "fidelity"}
+
+
+def test_widgets_without_effect_are_hidden(page: Page) -> None:
     page.template("Restore a photo")
-    hidden = """() => new Promise((told) => setTimeout(() => told(
-      app.graph._nodes.find(({ type }) => type === "QuantFace_RestoreFace")
-        .widgets.find(({ name }) => name === "fidelity").hidden), 200))"""
-    assert page.page.evaluate(hidden)
+    assert _hidden(page) == {"strength", "positions", "fidelity"}
     page.widgets("QuantFace_LoadModel", model="facerestore_models/codeformer.pth")
-    assert not page.page.evaluate(hidden)
+    assert _hidden(page) == {"strength", "positions"}
+    page.widgets("QuantFace_RestoreFace", blend="strength", faces="positions")
+    assert _hidden(page) == set()
     page.fit("QuantFace_RestoreFace")
-    page.shot("fidelity")
+    page.shot("all_widgets")
+    if os.environ.get("COMFYUI_VUE"):
+        drawn = f"() => document.querySelector(`[data-node-id='${{{_RESTORER}.id}}']`).innerText.split('\\n')"
+        lines = page.page.evaluate(drawn)
+        assert [lines.count(name) for name in ("strength", "positions")] == [2, 2]  # a widget's name, another's value
     page.widgets("QuantFace_LoadModel", model="facerestore_models/GFPGANv1.4.pth")
-    assert page.page.evaluate(hidden)
+    page.widgets("QuantFace_RestoreFace", blend="auto", faces="largest")
+    assert _hidden(page) == {"strength", "positions", "fidelity"}
+    page.page.evaluate(
+        f"""() => {{
+          const given = LiteGraph.createNode("PrimitiveFloat");
+          app.graph.add(given);
+          given.connect(0, {_RESTORER}, {_RESTORER}.findInputSlot("strength"));
+        }}"""
+    )
+    assert _hidden(page) == {"positions", "fidelity"}
+
+
+def test_a_blueprint_shows_what_it_promotes(page: Page) -> None:
+    """Though strength has no effect at first: its widget outside is a copy, which nothing would show again."""
+    given = json.loads((ROOT / "subgraphs" / "Restore Faces.json").read_text("utf-8"))
+    page.page.evaluate("given => app.loadGraphData(given)", given)
+    page.page.wait_for_timeout(1000)
+    shown = page.page.evaluate(
+        """() => app.graph._nodes.find(({ subgraph }) => subgraph)
+          .widgets.filter(({ hidden, options }) => !hidden && !options?.hidden).map(({ name }) => name)"""
+    )
+    assert {"blend", "strength"} <= set(shown)
 
 
 @pytest.mark.parametrize("vue", [False, True], ids=["canvas", "vue"])
 @pytest.mark.parametrize("enlarged", [0, 300])
 def test_a_node_keeps_its_height_when_its_workflow_is_read_again(page: Page, vue: bool, enlarged: int) -> None:
-    """Though "fidelity", which shows until the model is known, is hidden again."""
+    """Though widgets without effect, which show until the node is read, are hidden again."""
     page.set("Comfy.VueNodes.Enabled", vue)
     page.template("Restore a photo")
     page.page.evaluate(f"(more) => {{ const n = {_RESTORER}; n.setSize([n.size[0], n.size[1] + more]); }}", enlarged)

@@ -96,6 +96,11 @@ def test_faces_of_a_batch_go_back_to_their_frames(crop: Any, paste: Any, photo: 
     assert torch.equal(picture[1, ..., :3], frames[1])
 
 
+def test_positions_without_effect_are_told(crop: Any, photo: torch.Tensor) -> None:
+    told = crop(photo, faces="largest", positions="1")[-1]["quantface_notes"]
+    assert told == [["positions 1 has no effect: faces is largest"]]
+
+
 def test_no_face_is_carried_over_a_cut(crop: Any, photo: torch.Tensor) -> None:
     bright = torch.full_like(photo, 0.9)
     shots = torch.cat([photo] * 4 + [bright] * 2 + [1 - (1 - photo) * 0.5] * 3)
@@ -111,7 +116,7 @@ def test_without_a_face_the_picture_goes_on(crop: Any, paste: Any, nodes: dict[s
     assert masks.shape == (1, 128, 128)
     assert not crops.any()
     assert not masks.any()
-    assert ui["quantface_notes"] == ["no face was found: lower min_confidence, or mark faces with face_mask"]
+    assert ui["quantface_notes"] == [["no face was found: lower min_confidence, or mark faces with face_mask"]]
     ask = nodes["QuantFace_PasteFaces"].check_lazy_status
     assert ask(face_crops=where, crops=None) == []
     assert ask(face_crops=crop(photo)[1], crops=None) == ["crops"]
@@ -147,7 +152,7 @@ def test_segs_name_faces_where_boxes_are(crop: Any, photo: torch.Tensor) -> None
     assert report == told
     halved = SimpleNamespace(bbox=np.array([87.5, 30, 137.5, 90]), confidence=0.9, label="face")
     assert torch.equal(crop(photo, boxes=((256, 256), [halved]))[0], by_box)
-    assert crop(photo, boxes=((512, 512), []))[-1]["quantface_notes"] == ["no face: nothing is marked by boxes"]
+    assert crop(photo, boxes=((512, 512), []))[-1]["quantface_notes"] == [["no face: nothing is marked by boxes"]]
     with pytest.raises(Exception, match="boxes"):
         crop(photo, boxes=((512, 512), ["face"]))
 

@@ -68,7 +68,7 @@ def test_what_marks_no_face_is_told(restore: Any, photo: torch.Tensor) -> None:
         assert torch.equal(picture, photo)
         assert not changed.any()
         assert report.startswith(told)
-        assert len(ui["quantface_notes"]) == 1
+        assert len(ui["quantface_notes"][0]) == 1
 
 
 def test_a_box_outside_is_told(restore: Any, photo: torch.Tensor) -> None:
@@ -76,7 +76,7 @@ def test_a_box_outside_is_told(restore: Any, photo: torch.Tensor) -> None:
     _, _, changed, report, ui = restore(photo, boxes=[inside, {**inside, "x": 5000}])
     assert changed.any()
     assert "1 of 1 faces" in report
-    assert ui["quantface_notes"] == ["image 0: 1 of 2 boxes lie outside it"]
+    assert ui["quantface_notes"] == [["image 0: 1 of 2 boxes lie outside it"]]
 
 
 def test_a_position_that_no_face_has_names_the_range(restore: Any, photo: torch.Tensor) -> None:
@@ -87,7 +87,7 @@ def test_a_position_that_no_face_has_names_the_range(restore: Any, photo: torch.
         restore(photo, faces="positions", positions="1")
     _, crops, _, report, ui = restore(three, faces="positions", positions="1-3,")
     assert len(crops) == 2
-    assert ui["quantface_notes"] == ["positions 3: there are faces 0 to 2"]
+    assert ui["quantface_notes"] == [["positions 3: there are faces 0 to 2"]]
     assert "2 of 3 faces restored" in report
     frames = torch.cat([three, torch.zeros_like(three)])  # of several pictures one may have the face
     assert "positions" not in restore(frames, faces="positions", positions="2")[3]

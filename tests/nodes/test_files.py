@@ -46,6 +46,20 @@ def test_locales_name_every_input_and_output(nodes: dict[str, Any], language: st
                 assert bool(texts["inputs"][i.id].get("tooltip")) == bool(i.options.get("tooltip"))
 
 
+def test_types_are_translated_as_outputs_of_their_name_are(nodes: dict[str, Any]) -> None:
+    """The page takes the names of such outputs from the types'."""
+    folder = ROOT / "locales" / "zh"
+    defs, types = (json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("nodeDefs", "main"))
+    own = {
+        socket.io_type: defs[node_id]["outputs"][str(number)]["name"]
+        for node_id, node in nodes.items()
+        for number, socket in enumerate(node.define_schema().outputs)
+        if socket.display_name == socket.io_type and socket.io_type != "IMAGE"
+    }
+    assert types == {"dataTypes": own}
+    assert len(own) == 3
+
+
 def test_every_node_has_a_help_page_that_explains_every_widget(nodes: dict[str, Any]) -> None:
     assert {page.stem for page in (ROOT / "web" / "docs").glob("*.md")} == set(nodes)
     for node_id, node in nodes.items():

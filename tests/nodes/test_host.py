@@ -68,6 +68,17 @@ def test_a_wrong_input_is_marked_once(server: ComfyUI, workflow: str, name: str,
         assert told in error["details"]
 
 
+def test_a_name_that_is_taken_is_told_before_the_work(server: ComfyUI) -> None:
+    (server.base / "models" / "quantface" / "taken.safetensors").touch()
+    given = server.workflow("Your own 4-bit model", count=4, name="taken", overwrite=False)
+    history = server.finished(server.queue(given), 30)
+    failed = dict(history["status"]["messages"])["execution_error"]
+    assert failed["node_type"] == "QuantFace_SaveModel"
+    assert "taken.safetensors exists" in failed["exception_message"]
+    assert failed["executed"] == []
+    (server.base / "models" / "quantface" / "taken.safetensors").unlink()
+
+
 def test_cancel_is_quick_and_the_next_run_works(server: ComfyUI) -> None:
     number = server.queue(server.workflow("Your own 4-bit model", count=4))
     time.sleep(6)  # into the measurement
@@ -146,7 +157,7 @@ def test_the_mask_of_an_opaque_photo_is_told(server: ComfyUI) -> None:
     node = next(n for n in prompt.values() if n["class_type"] == "QuantFace_RestoreFace")
     node["inputs"]["mask"] = [node["inputs"]["image"][0], 1]
     outputs = server.run(prompt)
-    (notes,) = (output["quantface_notes"] for output in outputs.values() if "quantface_notes" in output)
+    ((notes,),) = (output["quantface_notes"] for output in outputs.values() if "quantface_notes" in output)
     assert notes[0].startswith("mask is black all over")
 
 

@@ -66,7 +66,7 @@ def test_a_black_mask_is_seen_before_the_work(
     assert not changed.any()
     assert type(crops).__name__ == "ExecutionBlocker"
     assert report.startswith("mask is black all over")
-    assert ui["quantface_notes"] == [report.splitlines()[0]]
+    assert ui["quantface_notes"] == [[report.splitlines()[0]]]
     assert restore(photo, model, mask=dark, upscale="2")[0].shape == (1, 1024, 1024, 3)
 
 
@@ -77,7 +77,7 @@ def test_frames_whose_mask_is_black_are_left_out(restore: Any, photo: torch.Tens
     assert changed[1].any()
     assert len(crops) == 1
     assert "image 0: its mask is black" in report
-    assert ui["quantface_notes"] == []
+    assert ui["quantface_notes"] == [[]]
 
 
 def test_a_face_is_restored_when_a_pixel_changed(restore: Any, photo: torch.Tensor) -> None:

@@ -34,6 +34,19 @@ def test_the_users_own_models_folder_comes_first(
     assert host.folders["quantface"][0] == ["/elsewhere", str(host.models / "quantface")]
 
 
+def test_a_second_copy_is_told(pack: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two folders in custom_nodes, the page gets both's scripts, and may run those of one with the other's nodes."""
+    assert "twice" not in caplog.text
+    spec = importlib.util.spec_from_file_location("zip", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    assert spec
+    assert spec.loader
+    monkeypatch.setitem(sys.modules, "zip", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sys.modules["zip"])
+    for name in [name for name in sys.modules if name.startswith("zip.")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert caplog.text.count(f"installed twice: remove {ROOT} or {ROOT}") == 1
+
+
 @pytest.mark.parametrize(("module", "python"), [("peft", sys.version_info), ("tomli", (3, 10))])
 def test_a_missing_requirement_is_told_at_the_start(
     host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, module: str, python: Any

@@ -50,6 +50,9 @@ def test_a_quantized_model_is_saved_listed_and_loaded(nodes: dict[str, Any], loa
     save.execute(low, name="mine", overwrite=False)
     with pytest.raises(Exception, match="exists"):
         save.execute(low, name="mine", overwrite=False)
+    with pytest.raises(Exception, match="exists"):  # before the model is asked for
+        save.check_lazy_status(name="mine", overwrite=False)
+    assert save.check_lazy_status(name="mine", overwrite=True) == ["fr_model"]
     assert "mine.safetensors" in nodes["QuantFace_LoadModel"].define_schema().inputs[0].options["options"]
     again = load("mine.safetensors")
     result = compare.execute(again, load("mine.safetensors"), count=1, **SOME)

@@ -32,7 +32,7 @@ def test_a_picture_without_faces_comes_back(restore: Any) -> None:
     assert crops.message is None
     assert not changed.any()
     assert report.splitlines()[2] == "image 1: 0 of 0 faces restored"
-    assert ui["quantface_notes"] == ["no face was found: lower min_confidence, or mark faces with face_mask"]
+    assert ui["quantface_notes"] == [["no face was found: lower min_confidence, or mark faces with face_mask"]]
 
 
 def test_a_sharp_face_is_left_as_it_was(restore: Any, photo: torch.Tensor) -> None:
@@ -40,6 +40,26 @@ def test_a_sharp_face_is_left_as_it_was(restore: Any, photo: torch.Tensor) -> No
     assert "left as it was: no gain expected" in report
     assert (picture - photo).abs().mean() < 1e-3
     assert "no gain expected" not in restore(photo, blend="strength")[3]
+
+
+def test_no_gain_for_any_face_is_told_with_what_to_do(restore: Any, load: Any, photo: torch.Tensor) -> None:
+    """As the slider's two halves are equal then."""
+    model = load()
+    told = "no face was changed, as no gain is expected: set blend to strength to restore anyway"
+    gray = torch.full_like(photo, 0.3)
+    assert restore(torch.cat([photo, gray]), model, blend="auto")[-1]["quantface_notes"] == [[told]]
+    assert restore(photo, model)[-1]["quantface_notes"] == [[]]
+    dim = torch.nn.functional.interpolate(photo.movedim(-1, 1), scale_factor=0.12, mode="area")
+    dim = torch.nn.functional.interpolate(dim, size=(512, 512), mode="bicubic").movedim(1, -1).clamp(0, 1)
+    assert restore(torch.cat([photo, dim]), model, blend="auto")[-1]["quantface_notes"] == [[]]
+
+
+def test_values_without_effect_are_told(restore: Any, photo: torch.Tensor) -> None:
+    gray = torch.full_like(photo, 0.3)
+    told = restore(gray, blend="auto", strength=0.3, positions="5")[-1]["quantface_notes"]
+    assert told[0][:2] == ["positions 5 has no effect: faces is all", "strength 0.3 has no effect: blend is auto"]
+    for used in ({"strength": 0.3}, {"blend": "auto"}, {"positions": " 0,"}, {"faces": "positions", "positions": "5"}):
+        assert "no effect" not in restore(gray, **used)[3]
 
 
 def test_a_seed_draws_and_none_does_not(restore: Any, load: Any, photo: torch.Tensor) -> None:

@@ -2,8 +2,9 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { bitsChart } from "./bits.js";
+import * as conditional from "./conditional.js";
 import { COLOURS, element, keepPointer } from "./element.js";
-import * as fidelity from "./fidelity.js";
+import { noteLines } from "./notes.js";
 import { slider } from "./slider.js";
 
 const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "";
@@ -12,13 +13,16 @@ const words = (english, translated) => (chinese() ? translated : english);
 const address = ({ filename, subfolder, type }) =>
   api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 
+const notesOf = ({ quantface_notes: runs = [] }) =>
+  noteLines(runs, (items, all) => words(`item ${items} of ${all}: `, `${all} 项中的第 ${items} 项：`));
+
 const comparison = (left, right) => ({
   height: 260,
   make: () => slider(left(), right(), words("Run to compare", "运行后比较")),
   show: (widget, output) => {
     if (!output.quantface_after) return;
     const [before, after] = [output.quantface_before, output.quantface_after].map((files) => files.map(address));
-    widget.show(before, after, output.quantface_notes);
+    widget.show(before, after, notesOf(output));
   },
 });
 
@@ -47,9 +51,9 @@ const lines = {
       font: "12px sans-serif", color: COLOURS.text, whiteSpace: "pre-line", overflowY: "auto", height: "100%",
     }, { class: "quantface-notes", role: "status" });
     keepPointer(told);
-    return { element: told, show: (notes) => { told.textContent = notes.map((note) => `\u26a0 ${note}`).join("\n"); } };
+    return { element: told, show: (text) => { told.textContent = text; } };
   },
-  show: (widget, output) => widget.show(output.quantface_notes ?? []),
+  show: (widget, output) => widget.show(notesOf(output)),
   keepsPictures: true,
 };
 
@@ -116,14 +120,14 @@ function sortTemplates() {
 app.registerExtension({
   name: "QuantFace",
   setup: sortTemplates,
-  addCustomNodeDefs: fidelity.learn,
+  addCustomNodeDefs: conditional.learn,
   refreshComboInNodes(definitions) {
-    fidelity.learn(definitions);
-    fidelity.updateAll();
+    conditional.learn(definitions);
+    conditional.updateAll();
   },
   beforeRegisterNodeDef(nodeType, nodeData) {
     // Any of our nodes may sit between the loader and Restore Face.
-    if (nodeData.name.startsWith("QuantFace_")) fidelity.follow(nodeType, nodeData.name);
+    if (nodeData.name.startsWith("QuantFace_")) conditional.follow(nodeType, nodeData.name);
     const view = VIEWS[nodeData.name];
     if (!view) return;
     const { onNodeCreated, onExecuted, onConfigure } = nodeType.prototype;

@@ -101,9 +101,9 @@ export function slider(left, right, empty) {
 
   return {
     element: root,
-    show(befores, afters, notes = []) {
-      told.textContent = notes.map((note) => `\u26a0 ${note}`).join("\n");
-      told.style.display = notes.length ? "block" : "none";
+    show(befores, afters, notes) {
+      told.textContent = notes;
+      told.style.display = notes ? "block" : "none";
       pairs = afters.map((address, index) => [befores[index], address]);
       page = Math.min(page, pairs.length - 1);
       for (const part of [before, after, line, leftNote, rightNote]) part.style.display = "block";
