@@ -1,9 +1,9 @@
-"""Faded, dark and overexposed faces: what showing them to the restorer in ordinary tones gains.
+"""Faded, dark and overexposed faces: what stretching their contrast for the restorer gains.
 
     python benchmarks/faded.py [--models quantface-mini-w4a4] [--faces N]
 
 Clean test faces whose tones are compressed, then damaged by the levels of `do_no_harm.py`; PSNR to the undamaged face
-in the same tones, within the face. "As they are" is the same code with `tones_of` switched off.
+in the same tones, within the face. "As they are" is the same code with `contrast_stretch` switched off.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from images import SHARED, load
 from report import describe_machine, table
 
 from quantface_core import RestoreOptions, load_restorer, restore_aligned, restorer_path
+from quantface_core.faces.contrast import IDENTITY
 from quantface_core.faces.paste import face_mask
-from quantface_core.faces.tones import Tones
 from quantface_core.restorer import Restorer
 from quantface_core.types import Pixels
 
@@ -37,11 +37,11 @@ COLUMNS = ["input", "auto, as they are", "auto", "1, as they are", "1"]
 
 @contextmanager
 def as_they_are(off: bool) -> Iterator[None]:
-    """Context manager: with `off`, every face is shown to the restorer in its own tones."""
+    """Context manager: with `off`, no face is stretched for the restorer."""
     if not off:
         yield
         return
-    with patch("quantface_core.stages.restore.tones_of", lambda _: Tones(1.0, 0.0)):
+    with patch("quantface_core.stages.restore.contrast_stretch", lambda _: IDENTITY):
         yield
 
 

@@ -49,11 +49,6 @@ def is_gray(pixels: Pixels | Crop) -> bool:
     return float(spread.mean()) < _GRAY * white
 
 
-def to_gray(change: Crop) -> Crop:
-    """The luma of a change [S, S, 3], in all three channels."""
-    return np.repeat(luma(change)[..., None], 3, axis=2)
-
-
 def luma(crop: Crop) -> Plane:
     """The luma (Rec. 601) of a crop or a change [S, S, 3]: [S, S]."""
     values: Plane = crop @ np.array([0.299, 0.587, 0.114], np.float32)

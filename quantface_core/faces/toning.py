@@ -1,4 +1,4 @@
-"""Toned black and white prints, such as sepia: their colour follows from luma, and so does a restored face's.
+"""Black and white photos, and toned ones such as sepia: their colour follows from luma, and so does a restored face's.
 
 A restorer sees skin, eyes and teeth, and gives them colours that no such print has.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Crop, Plane
-from .color import luma
+from .color import is_gray, luma
 from .paste import face_mask
 
 _ROUNDING = 1 / 255  # colour that rounding and compression leave, in shares of full white
@@ -20,7 +20,7 @@ _COLOR = 0.06  # largest colour beside the curve, over the luma's deviation; fac
 
 @dataclass(frozen=True)
 class Toning:
-    """The colours of a toned print: each channel is a quadratic function of luma."""
+    """The colours of a black and white or toned photo: each channel is a quadratic function of luma."""
 
     curve: NDArray[np.float32]  # [3 coefficients, from the constant on, 3 channels]
 
@@ -30,13 +30,18 @@ class Toning:
         return colors
 
     def tone(self, before: Crop, change: Crop) -> Crop:
-        """A change of `before`, both [S, S, 3], with its luma in the print's colours."""
+        """A change of `before`, both [S, S, 3], with its luma in the photo's colours."""
         values = luma(before)
         return self.colors(values + luma(change)) - self.colors(values)
 
 
+GRAY = Toning(np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], np.float32))
+
+
 def toning_of(crop: Crop) -> Toning | None:
-    """How a face's crop [S, S, 3] in 0 to 1 is toned; None = it is in colour."""
+    """How a face's crop [S, S, 3] in 0 to 1 is toned: `GRAY` if it is black and white, None if it is in colour."""
+    if is_gray(crop):
+        return GRAY
     inside = face_mask(len(crop)) > 0
     values, colors = luma(crop)[inside], crop[inside]
     powers = _powers(values)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..kernels.dispatch import fast_dtype
+from ..kernels.dispatch import auto_dtype
 from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
 from ..quant.model_file import (
     RESTORER,
@@ -69,9 +69,9 @@ def load_restorer(
 ) -> RestorerModel:
     """Read a restorer onto `device` as `dtype`, in evaluation mode: a QuantFace file or a published one.
 
-    `dtype` None means float32, or `fast_dtype(device)` for a low-bit model. Only tensors whose names start with one of
-    `prefixes` are read, None = all; the rest of the model stays on the "meta" device. Published files (see
-    `face_restorers.py`) are always read in full.
+    `dtype` None means `auto_dtype`: float32, or `fast_dtype(device)` for a low-bit model. Only tensors whose names
+    start with one of `prefixes` are read, None = all; the rest of the model stays on the "meta" device. Published files
+    (see `face_restorers.py`) are always read in full.
 
     Raises ModelError when the file is missing, truncated, of another kind, or not what its metadata says; UsageError
     when `dtype` is not a float dtype or `device` is not available.
@@ -91,7 +91,7 @@ def load_restorer(
         add_low_bit_layers(model, formats_from_json(metadata.get("layers"), model))
         fixed = stored_as_is(model)
         if dtype is None:
-            dtype = fast_dtype(torch.device(device)) if fixed else torch.float32
+            dtype = auto_dtype(torch.device(device), bool(fixed))
         check_layout(path, file, model.state_dict(), fixed)
         chosen = [name for name in file.keys() if prefixes is None or name.startswith(prefixes)]  # noqa: SIM118
         tensors = read_tensors(path, file, chosen, fixed, model, device, dtype)

@@ -96,3 +96,8 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported") if device.type == "cpu" else ()
         native = any(getattr(torch.cpu, name, bool)() for name in names)
     return torch.bfloat16 if native else torch.float32
+
+
+def auto_dtype(device: torch.device, low_bit: bool) -> torch.dtype:
+    """What the precision "auto" stands for: `fast_dtype` for a low-bit model, float32 for one in full precision."""
+    return fast_dtype(device) if low_bit else torch.float32

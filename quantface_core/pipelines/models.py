@@ -13,7 +13,7 @@ from ..io.checkpoint import load_restorer, read_notes, save_restorer
 from ..io.face_restorers import architecture_in
 from ..io.models import stated_licence
 from ..kernels.backend import Backend
-from ..kernels.dispatch import backend_name, choose_backend, fast_dtype
+from ..kernels.dispatch import auto_dtype, backend_name, choose_backend
 from ..nn.swap import prepare, quant_layers
 from ..quant.model_file import opened
 from ..restorer import OneStepRestorer, Restorer, RestorerByStages, RestorerModel
@@ -72,7 +72,7 @@ def resolve(execution: Execution) -> Execution:
     low_bit = _is_low_bit(execution.model)
     precision = execution.precision
     if precision == "auto":
-        precision = str(fast_dtype(execution.device) if low_bit else torch.float32).removeprefix("torch.")
+        precision = str(auto_dtype(execution.device, low_bit)).removeprefix("torch.")
     return replace(execution, backend=backend_name(_backend(execution)) if low_bit else "", precision=precision)
 
 

@@ -84,9 +84,12 @@ def load_quantized(
         tensors = read_tensors(path, file, expected, fixed, model, device, dtype)
     add_low_bit_layers(model, formats)
     model.load_state_dict(tensors, assign=True)
-    beside = Counter(t.dtype for name, t in tensors.items() if name not in fixed and t.is_floating_point())
-    for layer in quant_layers(model).values() if beside else ():
-        layer.follow_dtype(beside.most_common(1)[0][0])
+    # Files do not say in which dtype low-bit layers were: that of most other weights.
+    others = Counter(t.dtype for name, t in tensors.items() if name not in fixed and t.is_floating_point())
+    if others:
+        ((most_common, _),) = others.most_common(1)
+        for layer in quant_layers(model).values():
+            layer.follow_dtype(most_common)
     if chosen:
         prefer(model, chosen)
     return (model if given is None else given).to(device).requires_grad_(False).eval()

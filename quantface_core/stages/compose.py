@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..faces.blend import kept_detail
-from ..faces.color import to_gray
 from ..faces.fine_detail import FineDetail
 from ..faces.paste import Patch, paste
 from ..faces.temporal import average_crops, gaussian
@@ -85,11 +84,9 @@ class Composer:
             # Blocks have nothing to keep; by their share in time they fade with the face instead of switching.
             keep = (1 - blocks) * kept_detail(here.before, here.before + change)
             fine_detail = FineDetail(here.before, keep, noise)
-        tonings = [crop.toning for crop in (here, *crops.values()) if crop.toning]  # its own first
-        if sum(crop.gray for crop in crops.values()) * 2 > len(crops):
-            change = to_gray(change)
-        elif sum(crop.toning is not None for crop in crops.values()) * 2 > len(crops):
-            change = tonings[0].tone(here.before, change)
+        tonings = [crop.toning for crop in crops.values() if crop.toning]
+        if len(tonings) * 2 > len(crops):
+            change = (here.toning or tonings[0]).tone(here.before, change)
         return change, fine_detail, measure_strength(after - here.before, share, self._mask)
 
     def _neighbours(self, track: int, index: int) -> list[tuple[int, RestoredCrop | None]]:

@@ -12,10 +12,10 @@ from contextlib import suppress
 
 from ..errors import ImageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
-from ..faces.color import is_gray, match_color
+from ..faces.color import match_color
+from ..faces.contrast import contrast_stretch
 from ..faces.fine_detail import measure_damage
 from ..faces.paste import face_mask
-from ..faces.tones import tones_of
 from ..faces.toning import toning_of
 from ..faces.track import Tracked, Tracker
 from ..options import RestoreOptions, check_options
@@ -123,23 +123,22 @@ class FilmRestorer:
                 todo.append((pending, track, faces[track], invert(transform)))
         seed = self._options.seed
         seeds = None if seed is None else [seed + track for _, track, _, _ in todo]  # constant through a track
-        tones = [tones_of(crop) for crop in crops]
-        shown = [tone.shown(crop) for tone, crop in zip(tones, crops, strict=True)]
-        outputs = restore_crops(shown, self._restorer, self._options, seeds=seeds)
-        for (pending, track, face, back), before, tone, output in zip(todo, crops, tones, outputs, strict=True):
+        stretches = [contrast_stretch(crop) for crop in crops]
+        stretched = [stretch.apply(crop) for stretch, crop in zip(stretches, crops, strict=True)]
+        outputs = restore_crops(stretched, self._restorer, self._options, seeds=seeds)
+        for (pending, track, face, back), before, stretch, output in zip(todo, crops, stretches, outputs, strict=True):
             base = bases[pending.index]
             place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
-            after = tone.restored(before, match_color(output, tone.shown(before), self._options.color))
-            share, fine_detail = blended(before, after, tone, self._options.strength)
+            after = stretch.undo(before, match_color(output, stretch.apply(before), self._options.color))
+            share, fine_detail = blended(before, after, stretch, self._options.strength)
             applied_strength = measure_strength(after - before, share, self._mask)
             damage = measure_damage(fine_detail, base, self._mask, place) if fine_detail else None
             noise, blocks = (damage.noise, damage.blocks) if damage else (0.0, False)
             fade = pending.fades[track]
             links = pending.steadied.links.get(track, {})
-            gray = is_gray(before)
-            toning = None if gray else toning_of(before)
+            toning = toning_of(before)
             pending.restored[track] = RestoredCrop(
-                face, place, fade, before, after, share, applied_strength, noise, blocks, gray, toning, links
+                face, place, fade, before, after, share, applied_strength, noise, blocks, toning, links
             )
 
     def _transforms(self, pending: PendingFrame) -> dict[int, Matrix]:

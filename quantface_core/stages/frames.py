@@ -58,8 +58,7 @@ class RestoredCrop:
     applied_strength: float  # of its change without the temporal average, 0 to 1
     noise: float  # of detail finer than the crop
     blocks: bool  # whether that detail is nothing but the edges of repeated pixels
-    gray: bool  # whether it is black and white
-    toning: Toning | None  # how it is toned, such as sepia; None = in colour
+    toning: Toning | None  # how it is toned, if it is black and white or, say, sepia; None = in colour
     links: dict[int, Link]  # to the same face in neighbouring frames, by distance in frames
 
 

@@ -20,11 +20,11 @@ from ..faces.align import (
 )
 from ..faces.aligned import is_about_square
 from ..faces.blend import blend
-from ..faces.color import is_gray, match_color, to_gray
+from ..faces.color import match_color
+from ..faces.contrast import ContrastStretch, contrast_stretch
 from ..faces.fine_detail import FineDetail, measure_damage
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
-from ..faces.tones import Tones, tones_of
 from ..faces.toning import toning_of
 from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
@@ -126,22 +126,22 @@ def _restore(
 ) -> Restoration:
     """Restore those of the faces that have a transform to their crop, by position."""
     crops = [extract(pixels, transform, len(mask)) for transform in transforms.values()]
-    tones = [tones_of(crop) for crop in crops]
-    shown = [tone.shown(crop) for tone, crop in zip(tones, crops, strict=True)]
-    outputs = restore_crops(shown, restorer, options, progress)
-    shown.clear()
+    stretches = [contrast_stretch(crop) for crop in crops]
+    stretched = [stretch.apply(crop) for stretch, crop in zip(stretches, crops, strict=True)]
+    outputs = restore_crops(stretched, restorer, options, progress)
+    stretched.clear()
     crops.reverse()  # so that each can be popped: in a crowd they would take gigabytes beside what is pasted
     outputs.reverse()
     base = enlarged(pixels, options.upscale) if background is None else background
     enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
     restored, patches = [], []
-    for tone, (position, transform) in zip(tones, transforms.items(), strict=True):
+    for stretch, (position, transform) in zip(stretches, transforms.items(), strict=True):
         crop, output = crops.pop(), outputs.pop()
         place = compose(enlarge, invert(transform))
         # A background has details of its own; the change is relative to those, not to the photo's.
         before = crop if background is None else extract(base, invert(place), len(mask))
-        after = tone.restored(crop, match_color(output, tone.shown(crop), options.color))
-        patch, applied_strength, removed = _patch(before, after, tone, base, place, mask, options.strength)
+        after = stretch.undo(crop, match_color(output, stretch.apply(crop), options.color))
+        patch, applied_strength, removed = _patch(before, after, stretch, base, place, mask, options.strength)
         patches.append(patch)
         kept = (crop, np.clip(after, 0, 1)) if keep_crops else (_NO_CROP, _NO_CROP)
         restored.append(RestoredFace(position, *kept, applied_strength, removed))
@@ -150,32 +150,38 @@ def _restore(
 
 
 def _patch(
-    before: Crop, after: Crop, tone: Tones, base: Pixels, place: Matrix, mask: Plane, strength: float | str
+    before: Crop,
+    after: Crop,
+    stretch: ContrastStretch,
+    base: Pixels,
+    place: Matrix,
+    mask: Plane,
+    strength: float | str,
 ) -> tuple[Patch, float, str]:
     """(what to paste of a restored face, the share of its change that this is, the artefacts that it removes)."""
     change = after - before
-    share, fine_detail = blended(before, after, tone, strength)
+    share, fine_detail = blended(before, after, stretch, strength)
     fine_detail = fine_detail and measure_damage(fine_detail, base, mask, place)
     applied_strength, removed = measure_strength(change, share, mask), fine_detail.damage if fine_detail else ""
     if fine_detail and is_unchanged(applied_strength, removed):
         share, applied_strength, fine_detail = np.zeros_like(share), 0.0, None  # unchanged, bit for bit
     if magnification(place) <= 1:
         fine_detail = None  # the photo has none, and a crop less is kept in memory
-    if is_gray(before):
-        change = to_gray(change)
-    elif toning := toning_of(before):
+    if toning := toning_of(before):
         change = toning.tone(before, change)
     return Patch(change * share[..., None], mask, place, fine_detail), applied_strength, removed
 
 
-def blended(before: Crop, after: Crop, tone: Tones, strength: float | str) -> tuple[Plane, FineDetail | None]:
+def blended(
+    before: Crop, after: Crop, stretch: ContrastStretch, strength: float | str
+) -> tuple[Plane, FineDetail | None]:
     """(share [S, S] of the change to apply, how to treat detail finer than the crop); None = keep that detail.
 
-    `before` and `after` are [S, S, 3] in 0 to 1, `tone` is how the restorer saw the face. Raises ModelError when the
-    blend network cannot be loaded.
+    `before` and `after` are [S, S, 3] in 0 to 1; the blend network sees them stretched, as the restorer did. Raises
+    ModelError when it cannot be loaded.
     """
     if isinstance(strength, str):
-        share, keep = blend(tone.shown(before), tone.shown(after))
+        share, keep = blend(stretch.apply(before), stretch.apply(after))
         return share, FineDetail(before, keep)
     return np.full(before.shape[:2], strength, np.float32), None
 

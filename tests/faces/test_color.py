@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from quantface_core.errors import UsageError
-from quantface_core.faces.color import is_gray, match_color, to_gray
+from quantface_core.faces.color import is_gray, luma, match_color
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,8 @@ def test_a_trace_of_tint_is_gray_and_a_colour_is_not(channel: int, sign: int, dt
     assert not is_gray(pixels)
 
 
-def test_a_gray_change_is_its_luma() -> None:
-    gray = to_gray(np.float32([[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]))
-    assert gray.shape == (1, 3, 3)
-    assert (gray == gray[..., :1]).all()
-    assert gray[0, :, 0] == pytest.approx([0.299, 0.587, 0.114])
+def test_luma_is_that_of_rec_601() -> None:
+    assert luma(np.eye(3, dtype=np.float32)[None])[0] == pytest.approx([0.299, 0.587, 0.114])
 
 
 def test_unknown_method(face: np.ndarray) -> None:

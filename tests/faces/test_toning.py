@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quantface_core.faces.color import luma
-from quantface_core.faces.toning import toning_of
+from quantface_core.faces.toning import GRAY, toning_of
 from quantface_core.io.photos import read_photo
 
 DARK, LIGHT = np.array([40, 26, 13], np.float32) / 255, np.array([255, 240, 205], np.float32) / 255
@@ -40,6 +40,16 @@ def test_a_change_keeps_its_luma_in_the_prints_colours(faces: list[np.ndarray]) 
     assert np.array_equal(after[:64], before[:64])
     assert np.abs(luma(after) - luma(before + red)).max() < 0.02
     assert np.abs(after - toning.colors(luma(after))).mean() < 1.5 / 255
+
+
+def test_a_black_and_white_face_gets_changes_without_colour(faces: list[np.ndarray]) -> None:
+    before = np.repeat(luma(faces[0].astype(np.float32) / 255)[..., None], 3, axis=2)
+    change = np.full_like(before, (0.2, -0.1, 0.0))
+    assert toning_of(before) is GRAY
+    made = GRAY.tone(before, change)
+    assert (made == made[..., :1]).all()
+    middle = (before > 0.1) & (before < 0.9)
+    assert made[middle] == pytest.approx(float(luma(change)[0, 0]), abs=1e-5)
 
 
 def test_a_crop_of_one_colour_has_a_curve_too() -> None:

@@ -153,6 +153,16 @@ def test_settings_that_it_does_not_have_are_refused_before_anything_is_computed(
         qf.distill(low, teacher, batches, replace(SETTINGS, **change), forward=never)
 
 
+@pytest.mark.parametrize(("broken", "message"), [(1, "for batch 1 "), (3, "for validation batch 1 ")])
+def test_a_batch_whose_output_is_not_finite_is_named(
+    low: nn.Module, teacher: nn.Module, batches: list, broken: int, message: str
+) -> None:
+    given = [batch.clone() for batch in batches[:4]]
+    given[broken][0, 0, 0, 0] = torch.nan
+    with pytest.raises(UsageError, match=message):
+        qf.distill(low, teacher, given[:2], SETTINGS, val_batches=given[2:])
+
+
 def test_branches_merge_by_the_teachers_fisher_information(
     low: nn.Module, teacher: nn.Module, batches: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
