@@ -21,7 +21,7 @@ from quantface_core.stages.frames import DetectedFrame, RestoredFrame
 from quantface_core.stages.restore import restore_photo
 from quantface_core.types import Face, Pixels
 from tests.stages.flicker import Flicker
-from tests.stages.toy_restorers import Waxy
+from tests.stages.toy_restorers import Red, Waxy
 
 FULL = RestoreOptions(strength=1.0, color="none")
 
@@ -219,6 +219,21 @@ def test_blocks_are_removed_as_from_a_photo() -> None:
     assert photo.restored[0].removed_artifacts == "blocks"
     seen = [DetectedFrame(Still(pixels), [face], [appearance_descriptor(pixels, face)])]
     (frame,) = FilmRestorer(Waxy(), RestoreOptions(), 0.0).restore(seen)
+    assert not np.array_equal(frame.pixels, pixels)
+    np.testing.assert_allclose(frame.pixels.astype(int), photo.pixels.astype(int), atol=1)
+
+
+@pytest.mark.parametrize(
+    ("gain", "offset"), [(0.2, 110), ((0.9, 0.8, 0.6), (20, 15, 5)), (1.0, 0)], ids=["faded", "sepia", "gray"]
+)
+def test_faded_and_toned_faces_are_restored_as_in_a_photo(gain: Any, offset: Any) -> None:
+    gray = cv2.GaussianBlur(np.random.default_rng(0).normal(120, 900, (200, 200)).astype(np.float32), (0, 0), 5)
+    pixels = np.clip(np.rint(gray[..., None] * gain + offset), 0, 255).astype(np.uint8)
+    pixels = np.broadcast_to(pixels, (200, 200, 3)).copy()
+    face = face_in_box((50.0, 40.0, 96.0, 120.0))
+    photo = restore_photo(pixels, Red(), [face], FULL)
+    seen = [DetectedFrame(Still(pixels), [face], [appearance_descriptor(pixels, face)])]
+    (frame,) = FilmRestorer(Red(), FULL, 0.0).restore(seen)
     assert not np.array_equal(frame.pixels, pixels)
     np.testing.assert_allclose(frame.pixels.astype(int), photo.pixels.astype(int), atol=1)
 
