@@ -1,7 +1,8 @@
 """Detail in a photo that is finer than the restorer's crop: how much of it is true detail, how much noise.
 
 Neither the crop nor its restoration contains it, so it would pass through unchanged, noise and block edges included.
-How much is kept is decided twice: by what became of the crop's own finest detail (`blend.kept_detail`), and here.
+How much is kept is decided twice: with strength "auto" by what became of the crop's own finest detail
+(`blend.kept_detail`), and here.
 Noise, measured where the face is flattest, is removed by a Wiener filter; of a face enlarged by repeating pixels
 nothing is kept.
 """
@@ -32,6 +33,7 @@ class FineDetail:
     keep: Plane  # [S, S] in 0 to 1, the share to keep
     noise: float = 0.0  # standard deviation of its noise, in shares of full white; 0 = negligible
     blocks: bool = False  # whether it consists of nothing but the edges of repeated pixels
+    removal: float = 1.0  # share of what is not kept to remove, 0 to 1
 
     @property
     def damage(self) -> str:
@@ -60,7 +62,7 @@ def measure_damage(fine_detail: FineDetail, photo: Pixels, mask: Plane, to_photo
 def removed_detail(area: Area, photo: Pixels, fine_detail: FineDetail, to_photo: Matrix) -> NDArray[np.float32]:
     """The finer detail to remove from an area of the photo, [h, w, 3] in shares of full white."""
     if fine_detail.blocks:
-        return _detail(area, photo, fine_detail.crop, to_photo)
+        return np.float32(fine_detail.removal) * _detail(area, photo, fine_detail.crop, to_photo)
     keep = np.clip(warp_into(area, fine_detail.keep, to_photo, cv2.BORDER_REPLICATE), 0, 1)
     if fine_detail.noise:
         face = footprint(to_photo, len(fine_detail.crop), photo.shape[1], photo.shape[0])
@@ -69,7 +71,7 @@ def removed_detail(area: Area, photo: Pixels, fine_detail: FineDetail, to_photo:
         keep *= 1 - ramp * np.minimum(1, _SUPPRESSION * fine_detail.noise**2 / np.maximum(energy, 1e-9))
     else:
         detail = _detail(area, photo, fine_detail.crop, to_photo)
-    detail *= (1 - keep)[..., None]
+    detail *= np.float32(fine_detail.removal) * (1 - keep)[..., None]
     return detail
 
 

@@ -65,7 +65,7 @@ class Composer:
         self._next += 1
         return RestoredFrame(pending.index, pending.frame, before, pixels, mask, tuple(faces))
 
-    def _temporal_average(self, track: int, index: int) -> tuple[Crop, FineDetail | None, float]:
+    def _temporal_average(self, track: int, index: int) -> tuple[Crop, FineDetail, float]:
         """A face's change, averaged with its neighbours in time: (change [S, S, 3], fine detail, applied strength)."""
         near = self._neighbours(track, index)
         weights = [gaussian(i - index, _SHARES * self._smoothing) for i, _ in near]
@@ -78,12 +78,13 @@ class Composer:
         change = share[..., None] * (after - here.before)
         noise = sum(weight * crop.fade * crop.noise for weight, crop in known)
         blocks = sum(weight * crop.fade * crop.blocks for weight, crop in known)
-        automatic = self._options.strength == "auto"
-        fine_detail = None
-        if automatic:
-            # Blocks have nothing to keep; by their share in time they fade with the face instead of switching.
+        # Blocks have nothing to keep; by their share in time they fade with the face instead of switching.
+        if self._options.strength == "auto":
             keep = (1 - blocks) * kept_detail(here.before, here.before + change)
             fine_detail = FineDetail(here.before, keep, noise)
+        else:
+            keep = np.full(share.shape, 1 - blocks, np.float32)
+            fine_detail = FineDetail(here.before, keep, noise, removal=float(self._options.strength))
         tonings = [crop.toning for crop in crops.values() if crop.toning]
         if len(tonings) * 2 > len(crops):
             change = (here.toning or tonings[0]).tone(here.before, change)

@@ -163,7 +163,7 @@ def _patch(
     share, fine_detail = blended(before, after, stretch, strength)
     fine_detail = fine_detail and measure_damage(fine_detail, base, mask, place)
     applied_strength, removed = measure_strength(change, share, mask), fine_detail.damage if fine_detail else ""
-    if fine_detail and is_unchanged(applied_strength, removed):
+    if strength == "auto" and is_unchanged(applied_strength, removed):
         share, applied_strength, fine_detail = np.zeros_like(share), 0.0, None  # unchanged, bit for bit
     if magnification(place) <= 1:
         fine_detail = None  # the photo has none, and a crop less is kept in memory
@@ -177,13 +177,15 @@ def blended(
 ) -> tuple[Plane, FineDetail | None]:
     """(share [S, S] of the change to apply, how to treat detail finer than the crop); None = keep that detail.
 
+    At a given strength detail is kept, as the user may want its texture over the face, and damage removed as strongly.
     `before` and `after` are [S, S, 3] in 0 to 1; the blend network sees them stretched, as the restorer did. Raises
     ModelError when it cannot be loaded.
     """
     if isinstance(strength, str):
         share, keep = blend(stretch.apply(before), stretch.apply(after))
         return share, FineDetail(before, keep)
-    return np.full(before.shape[:2], strength, np.float32), None
+    share = np.full(before.shape[:2], strength, np.float32)
+    return share, FineDetail(before, np.ones_like(share), removal=strength) if strength else None
 
 
 def enlarged(pixels: Pixels, factor: int) -> Pixels:

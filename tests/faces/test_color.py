@@ -28,6 +28,37 @@ def test_wavelet_keeps_new_detail(face: np.ndarray) -> None:
     assert np.abs(match_color(face, blurred, "wavelet") - face).mean() < 0.3 * np.abs(blurred - face).mean()
 
 
+def tinted(face: np.ndarray, sigma: float, deviation: float) -> np.ndarray:
+    """A face with seeded blotches of colour that leave its luma: `sigma` in pixels, `deviation` in shares of white."""
+    draws = np.random.default_rng(0).standard_normal(face.shape, dtype=np.float32)
+    blotches = cv2.GaussianBlur(draws, (0, 0), sigma)
+    blotches -= luma(blotches)[..., None]
+    return face + blotches * np.float32(deviation / blotches.std())
+
+
+@pytest.mark.parametrize(("sigma", "left"), [(10, 0.25), (16, 0.5)])
+def test_wavelet_takes_few_blotches_of_colour_from_a_compressed_photo(
+    face: np.ndarray, sigma: float, left: float
+) -> None:
+    photo = tinted(face, sigma, 6 / 255)
+    matched = match_color(face, photo, "wavelet")
+    assert np.square(matched - face).mean() < left * np.square(photo - face).mean()
+
+
+@pytest.mark.parametrize("sigma", [20, 30])
+def test_wavelet_undoes_a_restorer_s_drift_in_hue(face: np.ndarray, sigma: float) -> None:
+    drifted = tinted(face, sigma, 0.8 / 255)
+    matched = match_color(drifted, face, "wavelet")
+    assert np.square(matched - face).mean() < 0.1 * np.square(drifted - face).mean()
+
+
+def test_wavelet_takes_shading_of_any_depth(face: np.ndarray) -> None:
+    shade = cv2.GaussianBlur(np.random.default_rng(0).standard_normal((*face.shape[:2], 1)), (0, 0), 30)[..., None]
+    photo = (face + 0.1 * shade / shade.std()).astype(np.float32)
+    matched = match_color(face, photo, "wavelet")
+    assert np.square(matched - photo).mean() < 0.1 * np.square(photo - face).mean()
+
+
 @pytest.mark.parametrize("method", ["none", "adain", "wavelet"])
 def test_matching_a_face_to_itself_changes_nothing(face: np.ndarray, method: str) -> None:
     assert np.allclose(match_color(face, face, method), face, atol=1e-5)

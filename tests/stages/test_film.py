@@ -249,3 +249,21 @@ def test_options_are_checked() -> None:
         FilmRestorer(Flicker(), FULL, -1.0)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="strength"):
         FilmRestorer(Flicker(), RestoreOptions(strength=2.0))  # type: ignore[arg-type]
+
+
+class Finer(Waxy):
+    """Waxy, of a resolution that faces exceed."""
+
+    image_size = 24
+
+
+def test_noise_finer_than_the_crop_goes_in_proportion_to_the_strength() -> None:
+    seen = noisy_film(2, noise=20.0)
+    left = []
+    for strength in (0.0, 0.5, 1.0):
+        options = RestoreOptions(strength=strength, color="none")
+        frame = next(iter(FilmRestorer(Finer(), options, smoothing=0).restore(seen)))  # type: ignore[arg-type]
+        middle = frame.pixels[30:60, 30:60].astype(np.float32)
+        left.append(float((middle - cv2.GaussianBlur(middle, (0, 0), 3.0)).std()))
+    assert left[2] < 0.6 * left[0]
+    assert left[1] == pytest.approx((left[0] + left[2]) / 2, rel=0.15)

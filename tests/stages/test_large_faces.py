@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from quantface_core.io.photos import read_photo
+from quantface_core.options import RestoreOptions
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.outcome import is_unchanged
 from quantface_core.stages.restore import restore_aligned
 from tests.stages.psnr import psnr
+from tests.stages.toy_restorers import Waxy
 
 
 def test_of_a_sharp_face_larger_than_the_crop_all_detail_stays(train_faces: Path, mini: OneStepRestorer) -> None:
@@ -33,6 +35,28 @@ def test_a_face_larger_than_the_crop_loses_its_noise(train_faces: Path, mini: On
     (face,) = result.restored
     assert face.removed_artifacts == "noise"
     assert not is_unchanged(face.applied_strength, face.removed_artifacts)
+
+
+def test_noise_finer_than_the_crop_goes_in_proportion_to_the_strength(train_faces: Path) -> None:
+    path = sorted((train_faces.parent / "large").glob("*.jpg"))[0]
+    clean = cv2.resize(read_photo(path).pixels, (1024, 1024), interpolation=cv2.INTER_LANCZOS4)
+    noisy = np.clip(np.rint(clean + np.random.default_rng(0).normal(0, 12, clean.shape)), 0, 255).astype(np.uint8)
+    left = [
+        finest(restore_aligned(noisy, Waxy(), RestoreOptions(strength=strength)).pixels)[200:800, 200:800].std()
+        for strength in (0.0, 0.5, 1.0)
+    ]
+    assert left[0] == finest(noisy)[200:800, 200:800].std()
+    assert left[2] < 0.4 * left[0]
+    assert left[1] == pytest.approx((left[0] + left[2]) / 2, rel=0.1)
+
+
+def test_at_full_strength_true_detail_finer_than_the_crop_stays(train_faces: Path) -> None:
+    path = sorted((train_faces.parent / "large").glob("*.jpg"))[0]
+    photo = cv2.resize(read_photo(path).pixels, (1024, 1024), interpolation=cv2.INTER_LANCZOS4)
+    result = restore_aligned(photo, Waxy(), RestoreOptions(strength=1.0))
+    before, after = (finest(x)[200:800, 200:800].std() for x in (photo, result.pixels))
+    assert after > 0.85 * before
+    assert not result.restored[0].removed_artifacts
 
 
 def test_a_face_of_blocks_keeps_no_finer_grid(train_faces: Path, mini: OneStepRestorer) -> None:
