@@ -41,7 +41,7 @@ def as_batch(faces: Sequence[NDArray[np.uint8]]) -> Tensor:
     import torch
 
     shape = (len(faces), 3, *faces[0].shape[:2])
-    batch = torch.empty(shape, memory_format=torch.channels_last)
+    batch = torch.empty(shape, device="cpu", memory_format=torch.channels_last)
     for place, face in zip(batch, faces, strict=True):  # one by one: a batch for training takes gigabytes
         place.copy_(torch.from_numpy(face).permute(2, 0, 1))
     return batch.div_(127.5).sub_(1)

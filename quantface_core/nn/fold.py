@@ -7,6 +7,7 @@ one pass over the activations fewer at every call.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ def fold(path: FoldPath) -> bool:
     if len(low) < len(path.consumers):
         return False
     factors = _factors(low[0])
-    far = factors.abs().log2().abs().amax() > torch.tensor(_FARTHEST).log2()
+    far = factors.abs().log2().abs().amax() > math.log2(_FARTHEST)
     if far or any(not torch.equal(_factors(consumer), factors) for consumer in low[1:]):
         return False
     multiply(path.producer, path.rows, factors)

@@ -64,7 +64,7 @@ def norm_linear(layers: Sequence[nn.Module], norm: nn.Module | None, x: Tensor) 
     """Apply linear layers to norm(x), x [..., C] -> [..., O] each, in one kernel where the backend fuses."""
     if norm is None:
         return project(layers, x)
-    if not isinstance(norm, nn.LayerNorm) or not all(fuses(layer) for layer in layers):
+    if not isinstance(norm, nn.LayerNorm) or norm.bias is None or not all(fuses(layer) for layer in layers):
         return project(layers, norm(x))
     return project(layers, x, LinearFusion(TokenNorm(norm.weight, norm.bias, norm.eps)))
 

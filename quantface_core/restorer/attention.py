@@ -59,10 +59,10 @@ def _by_head(query: Tensor, key: Tensor, value: Tensor, unit: int, steady: bool)
     """`attention` of one image, [1, heads, N, D], over scaled keys: a head at a time, in pieces that fit the cache."""
     _, heads, count, width = query.shape
     # Tokens before heads in memory, the layout of the output projection's input.
-    out = torch.empty(1, count, heads, width, dtype=query.dtype).transpose(1, 2)
-    sums = torch.empty(1, count, heads, 1, dtype=query.dtype).transpose(1, 2)
+    out = query.new_empty(1, count, heads, width).transpose(1, 2)
+    sums = query.new_empty(1, count, heads, 1).transpose(1, 2)
     rows = max(1, _BUFFERED // key.shape[2])
-    buffer = torch.empty(rows, key.shape[2], dtype=query.dtype)
+    buffer = query.new_empty(rows, key.shape[2])
     for head in range(heads):
         keys, values = key[0, head].t(), value[0, head]
         for piece, result, total in zip(*(t[0, head].split(rows) for t in (query, out, sums)), strict=True):

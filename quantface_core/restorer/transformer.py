@@ -100,7 +100,7 @@ class Gated(nn.Module, GatesFirstHalf):
         values, gates = self.proj(x).chunk(2, -1)
         if torch.is_grad_enabled() or x.device.type != "cpu":
             return values * F.gelu(gates)
-        y = torch.empty(values.shape, dtype=values.dtype)
+        y = values.new_empty(values.shape)
         step = max(1, _PIECE // values.shape[-1])
         for piece in (slice(start, start + step) for start in range(0, x.shape[1], step)):
             # Copied first: GELU of a non-contiguous tensor takes twice as long.

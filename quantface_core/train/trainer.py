@@ -129,7 +129,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * self._rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), dtype=torch.float32)
+        total = torch.zeros((), device="cpu", dtype=torch.float32)
         for turn in range(config.accumulation):
             part = loss(self.indices(step, turn)) / config.accumulation
             with graph_freed_on_error():
