@@ -44,13 +44,12 @@ class StageTrainer:
         self.train_faces, held = split(load_faces(data))
         self.held_faces = held[:12]  # enough to follow a run; benchmarks use whole sets
         model = begin_from(start) if start else OneStepRestorer(QUANTFACE_MINI)
-        self.model, self.judge = model.to(self.device), PatchDiscriminator().to(self.device)
-        for network in (self.model, self.judge):
+        self.model, self.discriminator = model.to(self.device), PatchDiscriminator().to(self.device)
+        for network in (self.model, self.discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: dict[str, Tensor] = {}
         run.mkdir(parents=True, exist_ok=True)
 
-    # -- one stage ---------------------------------------------------------------------------------
     def begin(self, stage: Stage) -> None:
         """Prepare the model as the stage says, and start it."""
         if stage.seed_codebook:
@@ -65,23 +64,23 @@ class StageTrainer:
         self.model.requires_grad_(False).eval()
         for name in stage.train:
             part(self.model, name).requires_grad_(True).train()
-        self.learning = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        self.average = {n: p.detach().clone() for n, p in self.learning.items()}
+        self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.average = {n: p.detach().clone() for n, p in self.trained.items()}
         self.optimizer = torch.optim.AdamW(
-            self.learning.values(), lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+            self.trained.values(), lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
-        self.judge_optimizer = torch.optim.AdamW(self.judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
+        self.discriminator_optimizer = torch.optim.AdamW(self.discriminator.parameters(), lr=4e-4, betas=(0.5, 0.99))
 
-    def teach_judge(self, outcome: Outcome) -> float:
+    def train_discriminator(self, outcome: Outcome) -> float:
         """One step of the discriminator; returns its loss."""
         assert outcome.clean is not None
         assert outcome.restored is not None
         with self.autocast():
-            real, fake = self.judge(outcome.clean), self.judge(outcome.restored.detach())
+            real, fake = self.discriminator(outcome.clean), self.discriminator(outcome.restored.detach())
             loss = hinge(real.float(), fake.float(), outcome.texture)
-        self.judge_optimizer.zero_grad(set_to_none=True)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.judge_optimizer.step()
+        self.discriminator_optimizer.step()
         return float(loss.detach())
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -96,25 +95,25 @@ class StageTrainer:
             to_tensor(x.numpy()).to(self.device, memory_format=torch.channels_last) for x in (clean, degraded)
         )
         adversarial = bool(stage.loss.get("adversarial"))
-        self.judge.requires_grad_(False)
+        self.discriminator.requires_grad_(False)
         with self.autocast():
             outcome = compute(self.model, stage, sharp, damaged, np.random.default_rng((self.config["seed"], step)))
             terms = outcome.terms
             if adversarial:
                 assert outcome.restored is not None
-                look = self.judge(outcome.restored).float().mean((1, 2, 3))
-                terms["adversarial"] = -weighted_mean(look, outcome.texture)
+                logits = self.discriminator(outcome.restored).float().mean((1, 2, 3))
+                terms["adversarial"] = -weighted_mean(logits, outcome.texture)
         total = torch.as_tensor(sum(terms[name] * weight for name, weight in stage.loss.items()))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        self.judge.requires_grad_(True)
-        torch.nn.utils.clip_grad_norm_(list(self.learning.values()), 1.0)
+        self.discriminator.requires_grad_(True)
+        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
         self.optimizer.step()
         logged = {name: float(value.detach()) for name, value in terms.items()}
         if adversarial:
-            logged["judge"] = self.teach_judge(outcome)
+            logged["discriminator"] = self.train_discriminator(outcome)
         decay = min(0.999, (step + 1) / (step + 10))
-        averages, weights = list(self.average.values()), [p.detach() for p in self.learning.values()]
+        averages, weights = list(self.average.values()), [p.detach() for p in self.trained.values()]
         torch._foreach_lerp_(averages, weights, 1 - decay)
         return logged
 
@@ -123,13 +122,12 @@ class StageTrainer:
         degraded = np.stack([degrade(face, 5000 + i) for i, face in enumerate(self.train_faces[:64])])
         seed_codebook(self.model.eval(), to_tensor(degraded).to(self.device), self.config["seed"])
 
-    # -- looking ------------------------------------------------------------------------------------
     @contextlib.contextmanager
     def averaged(self) -> Iterator[OneStepRestorer]:
         """Context manager: within it, the model has its averaged weights, in evaluation mode, without gradients."""
-        raw = {n: p.detach().clone() for n, p in self.learning.items()}
+        raw = {n: p.detach().clone() for n, p in self.trained.items()}
         training = {m: m.training for m in self.model.modules()}
-        self.put(self.average)
+        self.set_weights(self.average)
         self.model.eval()
         try:
             with torch.no_grad():
@@ -137,13 +135,13 @@ class StageTrainer:
         finally:
             for m, was in training.items():
                 m.training = was
-            self.put(raw)
+            self.set_weights(raw)
 
     @torch.no_grad()
-    def put(self, values: dict[str, Tensor]) -> None:
-        """Set the weights that learn."""
+    def set_weights(self, values: dict[str, Tensor]) -> None:
+        """Set the weights that are trained."""
         for name, value in values.items():
-            self.learning[name].copy_(value)
+            self.trained[name].copy_(value)
 
     def validate(self, stage: Stage, step: int) -> float:
         """Mean PSNR in dB over the held-out faces; writes an image of them."""
@@ -151,7 +149,7 @@ class StageTrainer:
         degraded = to_tensor(np.stack([degrade(f, 1000 + i) for i, f in enumerate(self.held_faces)])).to(self.device)
         with self.averaged() as model, self.autocast():
             source = clean if stage.task == "autoencode" else degraded
-            chunks = [self.show(model, stage, x) for x in source.split(8)]
+            chunks = [self.restore(model, stage, x) for x in source.split(8)]
         restored = torch.cat(chunks).float().clamp(-1, 1)
         error = ((restored - clean) / 2).square().mean((1, 2, 3))
         rows = torch.stack([degraded, restored, clean])[:, :8].permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
@@ -159,10 +157,9 @@ class StageTrainer:
         Image.fromarray(picture).save(self.run / f"{stage.name}_{step:05d}.png")
         return float((-10 * error.log10()).mean())
 
-    def show(self, model: OneStepRestorer, stage: Stage, x: Tensor) -> Tensor:
+    def restore(self, model: OneStepRestorer, stage: Stage, x: Tensor) -> Tensor:
         return model.decode(model.encode(x)) if stage.task == "autoencode" else model(x)
 
-    # -- keeping ------------------------------------------------------------------------------------
     def save(self, stage: Stage, step: int) -> None:
         state = {
             "stage": stage.name,
@@ -170,9 +167,9 @@ class StageTrainer:
             "model": self.model.state_dict(),
             "average": self.average,
             "scaling": self.model.vae.config.scaling_factor,
-            "judge": self.judge.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "judge_optimizer": self.judge_optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
         }
         with atomic_path(self.run / "state.pt") as temporary:
             torch.save(state, temporary)
@@ -187,16 +184,16 @@ class StageTrainer:
         index = [s.name for s in stages].index(state["stage"])
         self.model.load_state_dict(state["model"])
         self.model.vae.register_to_config(scaling_factor=state["scaling"])
-        self.judge.load_state_dict(state["judge"])
+        self.discriminator.load_state_dict(state["discriminator"])
         self.start(stages[index])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.judge_optimizer.load_state_dict(state["judge_optimizer"])
+        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         return index, state["step"]
 
     def finish(self, stage: Stage) -> None:
         """Adopt the averaged weights, set the latent to unit variance after an autoencoder stage, and save them."""
-        self.put(self.average)
+        self.set_weights(self.average)
         if stage.task == "autoencode":
             self.model.eval()
             sample = to_tensor(self.train_faces[:64]).to(self.device)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from ..errors import UsageError
-from ..types import BitPlan, LayerSensitivity, Sensitivity
+from ..types import BITS, BitPlan, LayerSensitivity, Sensitivity
 from .canvas import BLUE, PALE_BLUE, PALE_VERMILION, SOFT, VERMILION, Array, Canvas
 from .network import along_network, draw_parts
 from .plot import Scale, draw_frame, log_scale
@@ -15,7 +15,6 @@ _WIDTH, _HEIGHT = 1400, 700
 _LEFT, _RIGHT = 80, 1310
 _PANELS = ((96, 356), (404, 664))  # top, bottom
 _PROBE = 4  # width at which the bars show sensitivities
-_LOWEST, _HIGHEST = 3, 8
 
 
 def draw_bits(plan: BitPlan, sensitivity: Sensitivity) -> Array:
@@ -41,7 +40,7 @@ def draw_bits(plan: BitPlan, sensitivity: Sensitivity) -> Array:
     looks = ((BLUE, PALE_BLUE), (VERMILION, PALE_VERMILION))
     for index, (kind, (top, bottom)) in enumerate(zip(errors, _PANELS, strict=True)):
         x = Scale(0, len(names), _LEFT, _RIGHT)
-        y = Scale(_LOWEST - 0.6, _HIGHEST + 0.5, bottom, top)
+        y = Scale(BITS.start - 0.6, BITS.stop - 0.5, bottom, top)
         behind = log_scale(reach, bottom, top)
         draw_parts(canvas, names, x, top, bottom)
         _draw_errors(canvas, errors[kind], x, behind, looks[index][1])

@@ -15,7 +15,8 @@ class ChannelTransform:
         """channel_scale: [C], by which activations are multiplied: 1/s, or the rotation's signs where s is folded."""
         self.rotation, self.channel_scale = rotation, channel_scale.float()
         self.factors = self.channel_scale * rotation_signs(rotation).to(self.channel_scale)
-        self.folded = bool((self.factors == 1).all())  # the producer of x has absorbed them: see nn/fold.py
+        # Where all are 1, the producer of x has absorbed them: see nn/fold.py.
+        self.folded = not self.factors.is_meta and bool((self.factors == 1).all())
         self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     def _tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

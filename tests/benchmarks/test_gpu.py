@@ -93,7 +93,7 @@ def test_why_capturing_failed_is_kept(restorer: OneStepRestorer, monkeypatch: py
     assert gpu.as_table(rows, {}).splitlines()[-1] == "tiny bf16: embedder: operation not permitted"
 
 
-def test_parts_are_asked_for_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_single_parts_can_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(gpu, "refusal", lambda: None)
     monkeypatch.setattr(gpu, "distances", lambda _: {"fastest to reference (dB)": 51.234})
     monkeypatch.setattr(gpu, "step_time", lambda _: pytest.fail("not asked for"))

@@ -50,7 +50,7 @@ def answers() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_it_answers(script: str, answers: dict[str, str]) -> None:
+def test_every_script_prints_help(script: str, answers: dict[str, str]) -> None:
     if answers[script].startswith("skip: "):
         pytest.skip(answers[script].removeprefix("skip: "))
     assert answers[script] == ""

@@ -39,7 +39,7 @@ def test_every_layer_is_counted_once(low: OneStepRestorer) -> None:
     assert spent["attention"] > 0
 
 
-def test_the_library_is_as_before(low: OneStepRestorer) -> None:
+def test_the_library_is_restored_after_profiling(low: OneStepRestorer) -> None:
     before = qlinear.project, onednn.Conv2d.__call__
     with speed_parts.counted(Counter()):
         assert qlinear.project is not before[0]

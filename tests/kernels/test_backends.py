@@ -132,9 +132,53 @@ def test_sums_beyond_float16_are_scaled_before_they_are_rounded(place, bits: int
     torch.testing.assert_close(made.float(), torch.full((2, 16), k * 0.01 * 0.21 + 0.5 * has_bias), rtol=2e-3, atol=0)
 
 
+def test_a_bias_is_added_before_the_result_is_rounded_to_float16(place) -> None:
+    """A bias that nearly cancels the product: rounded to float16 first, it would be off by up to a quarter."""
+    backend, device = place
+    weight = LowBitWeight(pack(torch.full((16, 16), 7, dtype=torch.int8), 4), torch.ones(16), 4, (16, 16))
+    x, bias = torch.full((2, 16), 7.0, dtype=torch.float16), torch.full((16,), -783.7)
+    made = backend.Linear(on(device, linear_spec(weight, 4, bias=bias)))(x.to(device)).cpu()
+    torch.testing.assert_close(made.float(), torch.full((2, 16), 7.0 * 7 * 16 - 783.7), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["Linear", "Conv2d"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_tiny_float16_values_get_the_reference_codes(place, kind: str, bits: int) -> None:
+    """Scales of tokens are float16 as well, with a smallest one that is well above float32's."""
+    backend, device = place
+    x = (torch.randn(2, 16, 5, 5, generator=torch.Generator().manual_seed(bits)) * 3e-5).half()
+    spec = conv2d_spec(low_bit_weight((8, 16, 3, 3), 4, 0), bits, 0.9, padding=(1, 1))
+    if kind == "Linear":
+        x, spec = x.movedim(1, -1).reshape(-1, 16), linear_spec(low_bit_weight((8, 16), 4, 0), bits, 0.9)
+    codes, scale = getattr(reference, kind)(spec).codes(x)
+    kernel = getattr(backend, kind)(on(device, spec))
+    found, same_scale = kernel.codes(x.to(device))
+    assert torch.equal(found.cpu().int() - getattr(kernel, "zero", 0), codes.int())
+    assert torch.equal(same_scale.cpu(), scale)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_compute_on_their_input_s_device_whatever_the_default(place, dtype: torch.dtype) -> None:
+    backend, device = place
+    if (backend, device) not in places(dtype):
+        pytest.skip("the interpreter cuts numbers off to bfloat16")
+    square = on(device, conv2d_spec(low_bit_weight((8, 16, 3, 3), 4, 0), 4, padding=(1, 1)))
+    linear = on(device, linear_spec(low_bit_weight((8, 16), 4, 0), 4))
+    x = torch.randn(2, 16, 6, 7, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+
+    def computed() -> list[torch.Tensor]:
+        conv = backend.Conv2d(square)
+        return [conv(x), conv.forward_upsampled(x), backend.Linear(linear)(x[0, :, 0].t())]
+
+    expected = computed()
+    with torch.device("meta"):  # stands for cuda
+        found = computed()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_no_number_stays_none(place, dtype: torch.dtype, broken: float) -> None:
+def test_nan_and_inf_propagate(place, dtype: torch.dtype, broken: float) -> None:
     """Codes could hide it: the picture would be wrong, and nobody told."""
     backend, device = place
     maps = torch.ones(1, 16, 5, 5, dtype=dtype, device=device)
@@ -193,7 +237,7 @@ def test_tokens_in_bfloat16_get_the_reference_codes(activation_bits: int, loudne
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bits", [3, 4, 6, 8])
-def test_backends_double_as_the_reference_does(bits: int, dtype: torch.dtype) -> None:
+def test_upsampled_convolutions_match_the_reference(bits: int, dtype: torch.dtype) -> None:
     """The same integers: bits that four weights' sum leaves room for (6), and some that it does not (8)."""
     bias = torch.linspace(-1, 1, 8)
     spec = conv2d_spec(low_bit_weight((8, 16, 3, 3), bits, 0), 4, 0.8, padding=(1, 1), bias=bias, fuse_upsample=True)

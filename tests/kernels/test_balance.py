@@ -1,3 +1,5 @@
+"""Channel scales, low-rank branches and how they are stored."""
+
 from __future__ import annotations
 
 import pytest
@@ -43,6 +45,13 @@ def test_a_dead_channel_gets_a_finite_scale() -> None:
         assert (scale > 0).all()
 
 
+def test_a_channel_of_zero_weights_is_scaled_as_one_of_tiny_weights() -> None:
+    """By its own maximum, zero, it would be scaled without bound, and every other channel with it by their mean."""
+    largest = torch.tensor([4.0, 1.0, 9.0])
+    dead, faint = (torch.tensor([[1.0, value, 2.0]]) for value in (0.0, 2e-5))
+    torch.testing.assert_close(channel_scale(largest, dead, 0.5), channel_scale(largest, faint, 0.5))
+
+
 @pytest.mark.parametrize("silent", [0.0, 1e-30, 2e-4])
 def test_a_silent_channel_is_scaled_as_a_typical_one(silent: float) -> None:
     weight = torch.tensor([[1.0, 2.0, 0.5, 1.0]])
@@ -51,7 +60,7 @@ def test_a_silent_channel_is_scaled_as_a_typical_one(silent: float) -> None:
     assert torch.equal(scale, channel_scale(torch.tensor([1.0, 4.0, typical, 0.01]), weight, 0.75))
 
 
-def test_low_rank_finds_what_a_full_decomposition_finds() -> None:
+def test_low_rank_matches_a_full_svd() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(40, 6, 3, 3, generator=generator) * torch.linspace(0.1, 3, 40)[:, None, None, None]
     down, up = low_rank(weight, 8, 0)
@@ -62,7 +71,7 @@ def test_low_rank_finds_what_a_full_decomposition_finds() -> None:
     assert torch.equal(low_rank(weight, 8, 0)[0], down)
 
 
-def test_low_rank_keeps_what_is_largest_by_a_metric() -> None:
+def test_low_rank_is_optimal_in_the_given_metric() -> None:
     generator = torch.Generator().manual_seed(0)
     weight, mix = torch.randn(20, 30, generator=generator), torch.randn(20, 20, generator=generator)
     for root in (torch.linalg.cholesky(mix @ mix.t() + torch.eye(20)), torch.linspace(0.1, 3, 20)):
@@ -78,7 +87,7 @@ def test_low_rank_keeps_what_is_largest_by_a_metric() -> None:
 @given(
     rows=st.integers(1, 9), shape=st.sampled_from([(7,), (3, 3, 3)]), size=st.integers(-12, 12), seed=st.integers(0, 99)
 )
-def test_a_branch_in_eight_bits_is_near_and_stored_again_the_same(
+def test_an_8_bit_branch_is_close_and_round_trips_exactly(
     rows: int, shape: tuple[int, ...], size: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)

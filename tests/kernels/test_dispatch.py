@@ -14,6 +14,7 @@ from quantface_core.kernels import dispatch, reference
 from quantface_core.kernels.backend import CHOICES, NAMES
 from quantface_core.kernels.dispatch import (
     BACKENDS,
+    auto_dtype,
     backend_name,
     choose_backend,
     fast_dtype,
@@ -39,7 +40,7 @@ def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pyt
         choose_backend(torch.device("meta"), "onednn")
 
 
-def test_a_backend_of_others_is_chosen_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_backend_is_chosen_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QUANTFACE_BACKEND", raising=False)
     monkeypatch.setattr(dispatch, "BACKENDS", dict(BACKENDS))
     mine, before = ModuleType("mine"), choose_backend(CPU)
@@ -65,12 +66,12 @@ def test_a_backend_of_others_is_chosen_by_name_alone(monkeypatch: pytest.MonkeyP
         choose_backend(CPU, "tpu")
 
 
-def test_a_backend_that_is_not_registered_has_no_name() -> None:
+def test_an_unregistered_backend_is_refused() -> None:
     with pytest.raises(UsageError, match="backend mine is not registered: call register_backend first"):
         backend_name(ModuleType("mine"))
 
 
-def test_a_gpu_without_its_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_triton_warns_that_layers_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BACKENDS["triton"], "unavailable", lambda device: "it needs the package triton")
     with pytest.warns(UserWarning, match="slow here, without Triton: it needs the package triton"):
         assert preferred_backend(GPU, "triton") in (BACKENDS["half"], reference)
@@ -86,6 +87,15 @@ def test_amd_s_older_gpus_have_no_bfloat16(name: str, native: bool, monkeypatch:
     properties = SimpleNamespace(gcnArchName=f"{name}:sramecc+:xnack-")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     assert fast_dtype(GPU) == (torch.bfloat16 if native else torch.float32)
+
+
+@pytest.mark.parametrize("fast", [torch.bfloat16, torch.float32])
+def test_auto_precision_is_the_fast_dtype_for_low_bit_models_alone(
+    fast: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "fast_dtype", lambda _: fast)
+    assert auto_dtype(CPU, low_bit=True) == fast
+    assert auto_dtype(CPU, low_bit=False) == torch.float32
 
 
 def test_the_example_for_contributors_computes_what_the_reference_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,5 @@
+"""Hadamard matrices and the rotations made of them."""
+
 from __future__ import annotations
 
 import pytest
@@ -29,7 +31,7 @@ def test_matrix_is_orthogonal_and_flat(order: int) -> None:
 
 
 @pytest.mark.parametrize("order", [-4, 0, 3, 6, 28, 36, 60])
-def test_an_order_without_construction(order: int) -> None:
+def test_unknown_orders_are_refused(order: int) -> None:
     assert not has_hadamard(order)
     with pytest.raises(ConfigError, match=f"order {order}"):
         hadamard(order)
@@ -91,7 +93,7 @@ def test_an_outlier_is_spread_over_its_block() -> None:
     assert torch.allclose(turned.abs(), torch.cat([torch.zeros(64), torch.ones(64)]), atol=1e-6)
 
 
-def test_signs_are_fixed_for_ever() -> None:
+def test_signs_never_change() -> None:
     """A checkpoint stores only the seed: these signs may never change."""
     assert random_signs(16, 0).tolist() == PINNED
     assert random_signs(16, 0).tolist() == random_signs(64, 0)[:16].tolist()
@@ -102,6 +104,6 @@ def test_signs_are_fixed_for_ever() -> None:
 PINNED = [1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0]
 
 
-def test_another_width_is_refused() -> None:
+def test_another_channel_count_is_refused() -> None:
     with pytest.raises(ConfigError, match="64 channels cannot be applied to 63"):
         rotate(torch.zeros(2, 63), Rotation(64, 64, 0))

@@ -28,7 +28,7 @@ def decibels(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), [(3, 3), (4, 4), (4, 6), (6, 6), (8, 8)])
-def test_results_are_rounded_once_more(weight_bits: int, activation_bits: int) -> None:
+def test_products_match_the_reference_up_to_float16_rounding(weight_bits: int, activation_bits: int) -> None:
     x = torch.randn(40, 640, generator=torch.Generator().manual_seed(0))
     linear = linear_spec(weight((48, 640), weight_bits), activation_bits, 0.9, bias=torch.linspace(-1, 1, 48))
     assert torch.equal(half.Linear(linear).codes(x)[0], reference.Linear(linear).codes(x)[0])
@@ -41,7 +41,7 @@ def test_results_are_rounded_once_more(weight_bits: int, activation_bits: int) -
     assert decibels(ours.forward_upsampled(maps), plain.forward_upsampled(maps)) > 65
 
 
-def test_the_largest_sums_fit() -> None:
+def test_the_largest_sums_do_not_overflow_float16() -> None:
     """Of codes all at their limit, over as many inputs as the widest layers have."""
     spec = linear_spec(weight((4, 23040), 8, full=True), 8)
     x = torch.full((2, 23040), -3.0)
@@ -50,7 +50,7 @@ def test_the_largest_sums_fit() -> None:
     torch.testing.assert_close(found, reference.Linear(spec)(x), rtol=2**-10, atol=0)
 
 
-def test_a_card_whose_float16_is_broken_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_test_detects_broken_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert half.agrees.__wrapped__(torch.device("cpu"))
     convolve = torch.nn.functional.conv2d
 
@@ -63,13 +63,13 @@ def test_a_card_whose_float16_is_broken_is_known(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_whoever_asks_first_does_not_change_the_verdict(dtype: torch.dtype) -> None:
+def test_the_self_test_ignores_autocast_and_inference_mode(dtype: torch.dtype) -> None:
     with torch.inference_mode(), torch.autocast("cpu", dtype):
         assert half.agrees.__wrapped__(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_sums_are_never_in_float16(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cublas_accumulates_in_float32(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the host has set, as ComfyUI's --fast does; its setting is back afterwards."""
     settings = SimpleNamespace(allow_fp16_reduced_precision_reduction=allowed, allow_fp16_accumulation=allowed)
     monkeypatch.setattr(torch.backends.cuda, "matmul", settings)
@@ -86,7 +86,7 @@ def test_sums_are_never_in_float16(allowed: bool, monkeypatch: pytest.MonkeyPatc
     assert vars(settings) == dict.fromkeys(vars(settings), allowed)
 
 
-def test_it_stands_in_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_is_chosen_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not on cpu" in str(half.unavailable(torch.device("cpu")))
     monkeypatch.setattr(torch.version, "cuda", None)
     assert (

@@ -1,3 +1,5 @@
+"""Codes, scales and the clipping search."""
+
 from __future__ import annotations
 
 import pytest
@@ -31,7 +33,7 @@ def test_codes_are_symmetric(bits: int, limit: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(BITS.start, ASYMMETRIC_BITS), st.floats(0, 0.5), st.integers(0, 2**31))
-def test_codes_with_a_zero_point_are_all_used_and_keep_what_they_reach(bits: int, share: float, seed: int) -> None:
+def test_codes_with_a_zero_point_stay_in_range_with_half_a_step_of_error(bits: int, share: float, seed: int) -> None:
     zero_point = round(share * 2**bits)
     lowest, highest = code_range(bits, zero_point)
     assert highest - lowest == 2**bits - 1

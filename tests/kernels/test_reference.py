@@ -1,3 +1,5 @@
+"""The reference: exact sums, whatever the device's own products round; results close to full precision's."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,9 +8,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantface_core.kernels import reference
+from quantface_core.kernels.channel_transform import ChannelTransform
+from quantface_core.kernels.hadamard import Rotation
 from quantface_core.kernels.quantize import dequantize, largest_code, per_channel_scale, per_token_scale, quantize
 from quantface_core.kernels.reference import conv2d_sums, linear_sums, product_dtype, scale_rows
 from quantface_core.types import BITS
+from tests.kernels.backends import conv2d_spec, linear_spec, low_bit_weight, on
 
 widths = st.sampled_from(list(BITS))
 
@@ -50,7 +56,7 @@ def test_conv2d_sums_are_exact(
 
 
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.2), (6, 0.05), (8, 0.012)])
-def test_a_quantized_linear_is_near_the_real_one(bits: int, error: float) -> None:
+def test_a_quantized_linear_is_close_to_the_float_one(bits: int, error: float) -> None:
     generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(50, 320, generator=generator), torch.randn(64, 320, generator=generator)
     x_scale, weight_scale = per_token_scale(x, bits), per_channel_scale(weight, bits)
@@ -62,6 +68,18 @@ def test_a_quantized_linear_is_near_the_real_one(bits: int, error: float) -> Non
     assert float((result - exact).norm() / exact.norm()) < error
 
 
+def test_layers_on_the_meta_device_give_shapes() -> None:
+    """As full-precision layers do, for tools that count or plan without computing."""
+    device = torch.device("meta")
+    transform = ChannelTransform(torch.ones(16, device=device), Rotation(16, 16, 0))
+    linear = on(device, linear_spec(low_bit_weight((8, 16), 4, 0), 4, transform=transform))
+    square = on(device, conv2d_spec(low_bit_weight((8, 16, 3, 3), 4, 0), 4, transform=transform, padding=(1, 1)))
+    assert reference.Linear(linear)(torch.empty(5, 16, device=device)).shape == (5, 8)
+    maps = torch.empty(2, 16, 6, 7, dtype=torch.bfloat16, device=device)
+    assert reference.Conv2d(square)(maps).shape == (2, 8, 6, 7)
+    assert reference.Conv2d(square).forward_upsampled(maps).shape == (2, 8, 12, 14)
+
+
 @pytest.mark.parametrize(("dtype", "expected"), [(torch.bfloat16, 768), (torch.float16, 771)])
 def test_bfloat16_results_are_rounded_before_their_token_scale(dtype: torch.dtype, expected: int) -> None:
     """257 is no bfloat16: its neighbour 256 is scaled. As a float16 result, 100,000 must not overflow before."""
@@ -71,7 +89,7 @@ def test_bfloat16_results_are_rounded_before_their_token_scale(dtype: torch.dtyp
     assert result[:, 0].tolist() == [expected, pytest.approx(100_000 / 256, rel=2**-8)]
 
 
-def test_sums_that_a_library_rounds_are_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inexact_library_sums_are_rounded_to_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Convolutions by Winograd's or Fourier's transform, on GPUs without TF32, give 1233.9998 for 1234."""
     x, weight = codes((1, 5, 6, 6), 4, "random", 0), codes((3, 5, 3, 3), 4, "random", 1)
     exact = conv2d_sums(x, weight, 4, 4, 1, 1)

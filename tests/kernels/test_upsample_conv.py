@@ -16,7 +16,7 @@ from quantface_core.kernels.upsample_conv import doubled_conv2d, phase_kernels, 
     outputs=st.integers(1, 9),
     seed=st.integers(0, 99),
 )
-def test_four_small_convolutions_are_one_of_doubled_pixels(size, outputs: int, seed: int) -> None:
+def test_phase_convolutions_equal_upsampling_then_convolving(size, outputs: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x, weight = torch.randn(size, generator=generator), torch.randn(outputs, size[1], 3, 3, generator=generator)
     expected = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, padding=1)

@@ -1,3 +1,5 @@
+"""When unpacked weights stay in memory."""
+
 from __future__ import annotations
 
 import pytest
@@ -26,7 +28,9 @@ def test_a_weight_is_unpacked_once_where_there_is_room(room: bool, monkeypatch: 
 
 
 @pytest.mark.parametrize(("free", "cached", "room"), [(4, 0, True), (2, 2, True), (2, 1, False)])
-def test_memory_that_torch_caches_is_room(free: int, cached: int, room: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_cached_by_torch_counts_as_free(
+    free: int, cached: int, room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free << 30, 8 << 30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: (1 + cached) << 30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 1 << 30)

@@ -35,7 +35,7 @@ def faces(test_faces: list[Path]) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("name", BUILTIN_METRICS)
-def test_a_picture_is_most_like_itself(name: str, faces: tuple[Tensor, Tensor]) -> None:
+def test_an_image_scores_best_against_itself(name: str, faces: tuple[Tensor, Tensor]) -> None:
     degraded, originals = faces
     same, other = BUILTIN_METRICS[name](originals, originals), BUILTIN_METRICS[name](degraded, originals)
     assert same.shape == (2,)
@@ -104,7 +104,7 @@ def compared(faces: tuple[Tensor, Tensor], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("name", BUILTIN_METRICS)
-def test_ours_agree_with_pyiqa(name: str, compared: dict) -> None:
+def test_builtin_metrics_agree_with_pyiqa(name: str, compared: dict) -> None:
     ours, theirs = compared[name]
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 

@@ -58,7 +58,7 @@ def _pictures(value: float, side: int = 8) -> Tensor:
     return torch.full((2, 3, side, side), value)
 
 
-def test_ours_come_without_pyiqa(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_builtin_metrics_need_no_pyiqa(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     assert full_reference("gmsd") == Metric("gmsd", gmsd, lower_better=True)
     pyiqa_metric.cache_clear()
@@ -66,7 +66,7 @@ def test_ours_come_without_pyiqa(monkeypatch: pytest.MonkeyPatch) -> None:
         full_reference("lpips")
 
 
-def test_a_metric_is_made_once_and_gives_a_gradient_to_the_pictures_alone(made: list) -> None:
+def test_a_metric_is_created_once_and_differentiates_only_images(made: list) -> None:
     metric = full_reference("lpips")
     assert full_reference("lpips") is metric
     assert made == [("lpips", {"as_loss": True, "loss_reduction": "none"})]
@@ -89,7 +89,7 @@ def test_licence_and_size_are_announced_before_a_download(made: list, caplog: py
     assert all(word in caplog.text for word in ("lpips", "Noncommercial", "CC BY-NC-SA", "244 MB", "torch"))
 
 
-def test_a_file_of_parameters_spares_the_download(made: list, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_parameter_file_replaces_the_download(made: list, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         pyiqa_metric("niqe", Path("niqe.mat"))
     assert made[0][1]["pretrained_model_path"] == "niqe.mat"
@@ -97,7 +97,7 @@ def test_a_file_of_parameters_spares_the_download(made: list, caplog: pytest.Log
 
 
 @pytest.mark.usefixtures("made")
-def test_what_cannot_be_is_refused_with_advice() -> None:
+def test_unusable_names_and_images_are_refused_with_advice() -> None:
     with pytest.raises(UsageError, match="did you mean lpips"):
         full_reference("lpipz")
     with pytest.raises(UsageError, match="a single image"):
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused_with_advice() -> None:
 
 
 @pytest.mark.parametrize(("name", "message"), [("lpipz", "did you mean lpips"), ("lpips", "lpips needs pyiqa")])
-def test_without_pyiqa_a_misspelt_name_is_told_from_its_metrics(
+def test_without_pyiqa_misspelt_names_get_a_suggestion(
     name: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)

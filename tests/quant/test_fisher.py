@@ -51,6 +51,18 @@ def test_a_convolution_counts_its_places() -> None:
     assert torch.nn.functional.cosine_similarity(got["0"].flatten(), want.flatten(), dim=0) > 0.99
 
 
+def test_gradients_of_all_batches_add_up() -> None:
+    """Each batch reaches half of the ReLU's units: together they reach all."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).eval()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(8))
+        model[0].bias.zero_()
+    rows = torch.tensor([1.0] * 4 + [-1.0] * 4).expand(2, 30, 8)
+    fisher = output_fisher(model, [rows, -rows], quantizable(model), call)["0"]
+    assert fisher.diagonal().min() > 0
+
+
 def test_what_is_changed_in_place_after_a_layer_is_no_hindrance() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 8)).eval()

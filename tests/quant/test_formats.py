@@ -66,8 +66,8 @@ def test_a_branch_of_other_widths_is_refused(file: Path, tmp_path: Path, branch_
         qf.load_quantized(rewritten(file, tmp_path / "lie", layers=json.dumps(layers)))
 
 
-@pytest.mark.parametrize("scale", ["down_scale", "up_scale"])
-def test_a_branch_s_scales_are_above_zero(file: Path, tmp_path: Path, scale: str) -> None:
+@pytest.mark.parametrize("scale", ["down_scale", "up_scale", "weight_scale", "channel_scale"])
+def test_scales_are_above_zero(file: Path, tmp_path: Path, scale: str) -> None:
     tensors = load_file(file)
     name = next(name for name in tensors if name.endswith(scale))
     tensors[name][0] = 0

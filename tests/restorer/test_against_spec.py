@@ -149,7 +149,7 @@ def like_trained(config: RestorerConfig) -> OneStepRestorer:
 
 
 @pytest.mark.parametrize("config", [FEW, MANY], ids=["four positions", "256 positions"])
-def test_the_pipeline_is_section_2(config: RestorerConfig) -> None:
+def test_the_pipeline_matches_the_specification(config: RestorerConfig) -> None:
     assert (config.timestep, config.vae["scaling_factor"]) == (399, 0.18215)
     restorer = like_trained(config)
     image = torch.rand(2, 3, 100, 100, generator=torch.Generator().manual_seed(4)) * 2 - 1
@@ -164,7 +164,7 @@ def test_the_pipeline_is_section_2(config: RestorerConfig) -> None:
     assert prompts.std() > 0.03
 
 
-def test_the_trained_pipeline_is_section_2(mini: OneStepRestorer) -> None:
+def test_the_trained_pipeline_matches_the_specification(mini: OneStepRestorer) -> None:
     (face,) = bundled_faces(1, mini.config.image_size)
     expected = restored(mini, face[None])
     assert expected.std() > 0.3
@@ -180,7 +180,7 @@ def spread_codes(restorer: OneStepRestorer, image: Tensor) -> None:
     embedder.codebook.weight.copy_(positions[picked] + 0.3 * positions.std() * noise)
 
 
-def test_the_images_vote_as_the_test_needs_it() -> None:
+def test_test_images_choose_many_distinct_codes() -> None:
     restorer = like_trained(MANY)
     image = torch.rand(2, 3, 100, 100, generator=torch.Generator().manual_seed(4)) * 2 - 1
     spread_codes(restorer, image)

@@ -20,7 +20,7 @@ from quantface_core.types import LayerFormat
 @pytest.mark.parametrize(
     ("tokens", "loud", "bound"), [(1024, 1.0, 1e-3), (700, 1.0, 1e-3), (700, 8.0, 1e-3), (700, 1e3, 2e-2)]
 )
-def test_by_products_as_torch(
+def test_attention_matches_torch(
     monkeypatch: pytest.MonkeyPatch, tokens: int, loud: float, bound: float, few: int
 ) -> None:
     """Loud queries' scores reach far: without a common factor their powers of two would be infinite."""
@@ -38,7 +38,7 @@ def test_by_products_as_torch(
 
 @pytest.mark.parametrize("few", [0, 1 << 23], ids=["in pieces", "at once"])
 @pytest.mark.parametrize("loud", [1.0, 8.0, 1e3])
-def test_coarse_weights_are_right_to_some_percent(monkeypatch: pytest.MonkeyPatch, loud: float, few: int) -> None:
+def test_coarse_weights_are_within_three_percent(monkeypatch: pytest.MonkeyPatch, loud: float, few: int) -> None:
     """Of three keys, among which nothing averages out; loud scores are as far off in both, by bfloat16's rounding."""
     monkeypatch.setattr(room, "_FEW", few)
     monkeypatch.setattr(room, "_BUFFERED", 1000)  # the last piece is shorter
@@ -63,7 +63,9 @@ def test_attention_is_batch_invariant(monkeypatch: pytest.MonkeyPatch, coarse: b
 
 
 @pytest.mark.parametrize(("bits", "coarse"), [(4, True), (6, True), (7, False), (8, False), (None, False)])
-def test_attention_is_coarse_before_few_bits(bits: int | None, coarse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_is_coarse_before_layers_of_few_bits(
+    bits: int | None, coarse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     block, seen = Attention(16, heads=2, dim_head=8), []
     if bits:
         block.to_out[0] = QuantLinear((16, 16), LayerFormat(4, bits), bias=True)
@@ -78,7 +80,7 @@ def test_attention_is_coarse_before_few_bits(bits: int | None, coarse: bool, mon
     assert seen == [coarse]
 
 
-def test_queries_keys_and_values_read_alike() -> None:
+def test_queries_keys_and_values_share_an_input() -> None:
     unet = OneStepRestorer(QUANTFACE_MINI).unet
     groups = shared_input_groups(unet)
     assert groups
@@ -90,7 +92,7 @@ def test_queries_keys_and_values_read_alike() -> None:
 
 
 @pytest.mark.parametrize("maps", [True, False])
-def test_the_processor_is_diffusers(maps: bool) -> None:
+def test_the_processor_matches_diffusers(maps: bool) -> None:
     torch.manual_seed(0)
     block = Attention(
         32,

@@ -1,3 +1,5 @@
+"""A restorer with one stage in memory at a time."""
+
 from __future__ import annotations
 
 import weakref
@@ -16,7 +18,7 @@ from quantface_core.restorer import OneStepRestorer, RestorerByStages
 MINI = "quantface-mini-w4a4"
 
 
-def test_the_same_picture_with_one_stage_at_a_time_in_memory() -> None:
+def test_one_stage_in_memory_at_a_time_gives_the_same_image() -> None:
     faces = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(1)) * 2 - 1
     path, alive, loads = restorer_path(MINI), weakref.WeakSet(), []
 

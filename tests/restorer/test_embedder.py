@@ -1,3 +1,5 @@
+"""The embedder: its codes and the visual prompt."""
+
 from __future__ import annotations
 
 import torch
@@ -23,7 +25,7 @@ def first_distinct_by_hand(codes: list[int], distances: list[float], count: int)
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8)), min_size=1, max_size=30), st.integers(1, 10))
-def test_first_distinct_is_the_formula(votes: list[tuple[int, int]], count: int) -> None:
+def test_first_distinct_matches_the_formula(votes: list[tuple[int, int]], count: int) -> None:
     codes, distances = [v[0] for v in votes], [v[1] / 4 for v in votes]
     positions, found = first_distinct(torch.tensor([codes]), torch.tensor([distances]), count)
     assert positions[0][found[0]].tolist() == first_distinct_by_hand(codes, distances, count)
@@ -50,7 +52,7 @@ def test_fewer_codes_than_tokens_leaves_zero_rows_before_the_projection(tiny: On
     assert torch.equal(prompt, embedder.projection(rows))
 
 
-def test_prompt_is_the_formula(tiny: OneStepRestorer) -> None:
+def test_prompt_matches_the_formula(tiny: OneStepRestorer) -> None:
     """Written from docs/method.md, section 1, in float64 and with plain loops."""
     embedder = tiny.embedder
     image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -74,7 +76,7 @@ def silu_twice(embedder: Embedder, rows: Tensor) -> Tensor:
     return rows
 
 
-def test_training_lets_gradients_through_the_choice(tiny: OneStepRestorer) -> None:
+def test_gradients_pass_through_the_code_choice(tiny: OneStepRestorer) -> None:
     embedder = Embedder(tiny.config.embedder).train()
     embedder(torch.randn(1, 3, 32, 32)).sum().backward()
     assert embedder.encoder.conv_in.weight.grad.abs().sum() > 0

@@ -57,7 +57,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mine.safetensors"
 
 
-def test_its_file_restores_a_photo(path: Path) -> None:
+def test_a_new_family_s_file_restores_a_photo(path: Path) -> None:
     restorer = load_restorer(path)
     assert isinstance(restorer, PlainRestorer)
     photo = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
@@ -68,7 +68,7 @@ def test_its_file_restores_a_photo(path: Path) -> None:
     assert (result.pixels != photo).any()
 
 
-def test_it_is_quantized_saved_and_gives_the_same(path: Path, tmp_path: Path) -> None:
+def test_a_new_family_is_quantized_and_saved(path: Path, tmp_path: Path) -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     request = QuantizeRequest(
         load_file("mine", path, torch.device("cpu")),
@@ -84,7 +84,7 @@ def test_it_is_quantized_saved_and_gives_the_same(path: Path, tmp_path: Path) ->
         assert torch.equal(again(images), low(images))
 
 
-def test_what_needs_latents_says_so(path: Path) -> None:
+def test_training_by_blocks_is_refused_without_latents(path: Path) -> None:
     with pytest.raises(UsageError, match="of the family plain, but this needs a one-step one"):
         one_step(load_file("mine", path, torch.device("cpu")))
 

@@ -1,3 +1,5 @@
+"""Feature paths from the encoder to the decoder."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -33,7 +35,7 @@ def test_fresh_paths_change_nothing(pair: tuple[OneStepRestorer, OneStepRestorer
 
 
 @torch.no_grad()
-def test_paths_bring_every_resolution_to_the_picture(pair: tuple[OneStepRestorer, OneStepRestorer]) -> None:
+def test_paths_pass_every_resolution_to_the_output(pair: tuple[OneStepRestorer, OneStepRestorer]) -> None:
     without, model = pair
     x = faces(model)
     plain, size = without(x), model.config.image_size
@@ -49,7 +51,7 @@ def test_paths_bring_every_resolution_to_the_picture(pair: tuple[OneStepRestorer
 
 @torch.no_grad()
 @pytest.mark.parametrize("with_paths", [False, True])
-def test_a_residual_decoder_gives_the_change_to_the_picture(tiny: OneStepRestorer, with_paths: bool) -> None:
+def test_a_residual_decoder_predicts_the_change(tiny: OneStepRestorer, with_paths: bool) -> None:
     plain, residual = (
         OneStepRestorer(replace(tiny.config, feature_paths=with_paths, residual=on)).eval() for on in (False, True)
     )

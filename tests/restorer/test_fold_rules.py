@@ -16,7 +16,7 @@ from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.types import RestorerQuantConfig
 
 
-def test_channels_multiplied_on_one_end_and_divided_on_the_other_leave_the_picture(tiny: OneStepRestorer) -> None:
+def test_folding_scales_along_a_path_keeps_the_output(tiny: OneStepRestorer) -> None:
     model = copy.deepcopy(tiny)
     paths = fold_paths(model, RULES)
     kinds = [type(module).__name__ for module in model.modules()]
@@ -34,7 +34,7 @@ def test_channels_multiplied_on_one_end_and_divided_on_the_other_leave_the_pictu
     assert torch.allclose(model(face), tiny(face), atol=1e-4)
 
 
-def test_quantizing_leaves_rotations_alone_where_nothing_but_linear_maps_precede(tiny: OneStepRestorer) -> None:
+def test_only_rotations_remain_after_linear_maps(tiny: OneStepRestorer) -> None:
     model = copy.deepcopy(tiny)
     faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     settings = RestorerQuantConfig(

@@ -102,7 +102,7 @@ BLOCKS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Tensor], 
 
 @pytest.mark.parametrize("name", BLOCKS)
 @torch.inference_mode()
-def test_a_block_gives_what_its_steps_do(name: str) -> None:
+def test_a_fused_block_matches_its_separate_ops(name: str) -> None:
     torch.manual_seed(0)
     make, run, norms = BLOCKS[name]
     block = low_bits(make().eval().requires_grad_(False))
@@ -123,7 +123,7 @@ def test_a_block_gives_what_its_steps_do(name: str) -> None:
 
 
 @torch.inference_mode()
-def test_layers_are_watched_all_the_same() -> None:
+def test_hooks_of_fused_layers_are_called() -> None:
     """A host looks for its cancel button before every layer."""
     block = low_bits(residual(False))
     prepare(block, triton)

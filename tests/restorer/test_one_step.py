@@ -1,3 +1,5 @@
+"""The one-step pipeline: its formula, seeds and sizes, and what it refuses."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -23,7 +25,7 @@ def test_schedule_is_stable_diffusion_s() -> None:
         assert alpha_bar(timestep) == pytest.approx(float(schedule[timestep]), rel=1e-5)
 
 
-def test_pipeline_is_the_formula(tiny: OneStepRestorer, image: torch.Tensor) -> None:
+def test_the_pipeline_computes_the_formula(tiny: OneStepRestorer, image: torch.Tensor) -> None:
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     kept = torch.cumprod(1 - betas, 0)[399]
     tiny = OneStepRestorer(replace(tiny.config, feature_paths=False, residual=False)).eval().requires_grad_(False)
@@ -34,7 +36,7 @@ def test_pipeline_is_the_formula(tiny: OneStepRestorer, image: torch.Tensor) -> 
     assert torch.allclose(tiny(image), expected, atol=1e-4)
 
 
-def test_same_input_same_picture(tiny: OneStepRestorer, image: torch.Tensor) -> None:
+def test_the_same_input_gives_the_same_image(tiny: OneStepRestorer, image: torch.Tensor) -> None:
     assert torch.equal(tiny(image), tiny(image))
 
 
@@ -45,7 +47,7 @@ def test_seed_samples_and_does_not_depend_on_the_batch(tiny: OneStepRestorer, im
     assert torch.allclose(sampled[1:2], tiny(image[1:2], [6]), atol=1e-4)
 
 
-def test_any_size_comes_out_native(tiny: OneStepRestorer) -> None:
+def test_any_input_size_gives_the_native_size(tiny: OneStepRestorer) -> None:
     assert tiny(torch.zeros(1, 3, 100, 100)).shape == (1, 3, 64, 64)
 
 

@@ -36,7 +36,7 @@ def millions(model: nn.Module) -> float:
 
 
 @pytest.mark.filterwarnings("ignore:.*non-meta parameter.*")
-def test_the_published_sizes_are_told_by_the_keys(pair: tuple[Any, SpandrelRestorer]) -> None:
+def test_published_sizes_are_recognized_by_their_keys(pair: tuple[Any, SpandrelRestorer]) -> None:
     own, restorer = pair
     assert restorer.config.image_size == 512
     assert (round(millions(own), 1), round(millions(restorer), 1)) == MILLIONS[restorer.config.name]
@@ -68,7 +68,7 @@ def test_less_than_a_tenth_of_the_products_stays_in_float(pair: tuple[Any, Spand
 
 @pytest.mark.skipif("QUANTFACE_SLOW" not in os.environ, reason="a minute and 3 GB: set QUANTFACE_SLOW")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_at_that_size_the_picture_is_spandrels(architecture: str, tmp_path: Path) -> None:
+def test_full_size_output_matches_spandrel(architecture: str, tmp_path: Path) -> None:
     needs_spandrel()
     own = network(architecture)
     restorer = load_restorer(write(own, architecture, tmp_path))

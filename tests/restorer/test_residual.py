@@ -15,7 +15,7 @@ from quantface_core.restorer.residual import FusedResnetBlock, replace_residuals
 
 @pytest.mark.parametrize("outputs", [8, 16])
 @pytest.mark.parametrize("time", [None, 12])
-def test_blocks_give_what_diffusers_do(outputs: int, time: int | None) -> None:
+def test_blocks_match_diffusers(outputs: int, time: int | None) -> None:
     torch.manual_seed(0)
     block = ResnetBlock2D(in_channels=8, out_channels=outputs, temb_channels=time, groups=4)
     model = nn.Sequential(copy.deepcopy(block))
@@ -31,7 +31,7 @@ def test_blocks_give_what_diffusers_do(outputs: int, time: int | None) -> None:
     assert torch.equal(x, kept)
 
 
-def test_blocks_that_do_more_stay() -> None:
+def test_other_residual_blocks_are_not_replaced() -> None:
     model = nn.Sequential(ResnetBlock2D(in_channels=8, temb_channels=None, groups=4, down=True))
     replace_residuals(model)
     assert isinstance(model[0], ResnetBlock2D)

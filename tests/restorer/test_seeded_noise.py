@@ -7,7 +7,7 @@ import torch
 from quantface_core.restorer.seeded_noise import seeded_noise
 
 
-def test_an_images_noise_is_its_seeds_whatever_the_batch() -> None:
+def test_noise_depends_on_the_seed_not_the_batch() -> None:
     shapes = [(1, 4, 4), (2, 3)]
     together = seeded_noise([3, 9, 3], shapes)
     assert [tuple(t.shape) for t in together] == [(3, 1, 4, 4), (3, 2, 3)]

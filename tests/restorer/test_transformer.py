@@ -24,7 +24,7 @@ def made(linear: bool) -> tuple[Transformer2DModel, nn.Module]:
 
 
 @pytest.mark.parametrize("linear", [True, False])
-def test_blocks_give_what_diffusers_do(linear: bool) -> None:
+def test_blocks_match_diffusers(linear: bool) -> None:
     theirs, ours = made(linear)
     assert isinstance(ours, Transformer)
     assert any(isinstance(layer, Gated) for layer in ours.modules())

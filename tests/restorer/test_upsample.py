@@ -22,7 +22,7 @@ def blocks() -> tuple[Upsample2D, nn.Sequential]:
     return block, model
 
 
-def test_blocks_give_what_diffusers_do() -> None:
+def test_blocks_match_diffusers() -> None:
     block, model = blocks()
     assert isinstance(model[0], Upsample)
     assert list(model[0].state_dict()) == list(block.state_dict())
@@ -32,7 +32,7 @@ def test_blocks_give_what_diffusers_do() -> None:
 
 
 @torch.inference_mode()
-def test_low_bits_read_the_picture_before_it_is_doubled() -> None:
+def test_low_bit_layers_read_the_map_before_upsampling() -> None:
     """The same as the layer gives for doubled pixels, its branch included."""
     _, model = blocks()
     layer = empty_like(model[0].conv, LayerFormat(4, 4, rank=3, block=8))

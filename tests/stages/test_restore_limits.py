@@ -57,9 +57,10 @@ def test_a_face_of_no_shape_is_left_as_one_outside_is(mini: OneStepRestorer) -> 
     assert [face.position for face in result.restored] == [1]
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize("strength", ["auto", 1.0])
-def test_what_is_not_finite_is_never_pasted(tiny: OneStepRestorer, strength: float | str) -> None:
+def test_what_is_not_finite_is_never_pasted(tiny: OneStepRestorer, strength: float | str, value: str) -> None:
     broken = copy.deepcopy(tiny)
-    broken.forward = lambda images, *_: torch.full_like(images, float("nan"))  # type: ignore[method-assign]
+    broken.forward = lambda images, *_: torch.full_like(images, float(value))  # type: ignore[method-assign]
     with pytest.raises(QuantFaceError, match="not finite"):
         restore_aligned(np.full((64, 64, 3), 90, np.uint8), broken, RestoreOptions(strength=strength))

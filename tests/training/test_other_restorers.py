@@ -15,7 +15,7 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "training"))
 
 
-def test_every_kind_is_drawn_and_nonsense_only_when_wanted() -> None:
+def test_every_alteration_is_drawn_and_nonsense_only_if_asked() -> None:
     from other_restorers import ALTERATIONS, NONSENSE, Faces, altered
 
     rng = np.random.default_rng(0)

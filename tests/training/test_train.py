@@ -76,7 +76,9 @@ def test_a_stopped_run_resumes_exactly(trainer: Make, tmp_path: Path, monkeypatc
         assert torch.equal(value, resumed.average[name]), name
 
 
-def test_the_first_stage_starts_as_it_says(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_stage_seeds_codes_and_resets_the_output(
+    trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = trainer(tmp_path, seed_codebook=True, reset_output=True)
     codes = first.model.embedder.codebook.weight.clone()
     monkeypatch.setattr(first, "run_stage", lambda *_: None)
@@ -85,7 +87,7 @@ def test_the_first_stage_starts_as_it_says(trainer: Make, tmp_path: Path, monkey
     assert not torch.equal(first.model.embedder.codebook.weight, codes)
 
 
-def test_a_resumed_first_stage_goes_on(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_first_stage_is_not_reset(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = trainer(tmp_path, reset_output=True)
     first.run_all()
     again = trainer(tmp_path, reset_output=True)
@@ -94,13 +96,13 @@ def test_a_resumed_first_stage_goes_on(trainer: Make, tmp_path: Path, monkeypatc
     assert again.model.unet.conv_out.weight.any()
 
 
-def test_weights_return_after_an_error(trainer: Make, tmp_path: Path) -> None:
+def test_raw_weights_are_restored_after_an_error(trainer: Make, tmp_path: Path) -> None:
     made = trainer(tmp_path)
     made.run_all()
     made.average = {name: value + 1 for name, value in made.average.items()}
     made.model.train()
-    before = {name: value.detach().clone() for name, value in made.learning.items()}
+    before = {name: value.detach().clone() for name, value in made.trained.items()}
     with pytest.raises(RuntimeError), made.averaged():
         raise RuntimeError
     assert made.model.training
-    assert all(torch.equal(value, made.learning[name]) for name, value in before.items())
+    assert all(torch.equal(value, made.trained[name]) for name, value in before.items())

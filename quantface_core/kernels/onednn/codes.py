@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from ..backend import ActivationFormat
 from ..quantize import byte_of_zero, code_range, offset, rounds_in_bfloat16
 
 _PIECE = 1 << 21  # values balanced and rounded at once: few enough for a cache, many enough for two threads
+_KEPT = 256  # rows of offsets: a large model takes some hundred, and maps of every width others
 _BITS_OF_128 = 0x4300  # in bfloat16
 _WHOLE, _BITS_OF_WHOLE = 1.5 * 2**23, 0x4B400000  # in float32, which around it has integers only
 _WRITES = (torch.float32, torch.bfloat16)  # dtypes the products can be written in
@@ -34,11 +35,11 @@ def write_token_codes(balanced: Tensor, scale: Tensor, activations: ActivationFo
         _write_rounded(balanced, scale, bits, zero_point, out)
 
 
-@cache
+@lru_cache(_KEPT)
 def _offsets(count: int, offset: int, dtype: torch.dtype) -> Tensor:
     """A row of offsets, not a scalar: `addcmul` is fast where it broadcasts no more than one of its operands."""
     with torch.inference_mode(False):
-        return torch.full((count,), float(offset), dtype=dtype)
+        return torch.full((count,), float(offset), dtype=dtype, device="cpu")
 
 
 def write_image_codes(

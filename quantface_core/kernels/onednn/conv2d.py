@@ -70,7 +70,7 @@ class Conv2d:
         """Codes with their padding, [B, H + 2 ph, W + 2 pw, C] uint8, and scales [B, 1, 1, 1]."""
         (down, across), maps, scales = self.padding, x.permute(0, 2, 3, 1), []
         batch, height, width, channels = maps.shape
-        padded = torch.empty(batch, height + 2 * down, width + 2 * across, channels, dtype=torch.uint8)
+        padded = x.new_empty(batch, height + 2 * down, width + 2 * across, channels, dtype=torch.uint8)
         for edge in (padded[:, :down], padded[:, height + down :]):
             edge.fill_(self.zero)
         for edge in (padded[:, :, :across], padded[:, :, width + across :]):
@@ -105,7 +105,7 @@ class Conv2d:
         if not self.fuses_upsample:
             return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         batch, _, height, width = x.shape
-        y = torch.empty(batch, 2 * height, 2 * width, self.weight.shape[0], dtype=write_dtype(x))
+        y = x.new_empty(batch, 2 * height, 2 * width, self.weight.shape[0], dtype=write_dtype(x))
         for codes, scale, image in zip(*self._padded(x), y, strict=True):
             if self._pays(WinogradUpsample, codes) and self._winograd_upsample:
                 self._winograd_upsample(codes, scale, y.dtype, image)

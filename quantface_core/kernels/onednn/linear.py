@@ -23,8 +23,8 @@ class Linear:
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activation codes uint8 [N, K], offset by `zero`, and per-token scales [N, 1] in the dtype of x."""
-        codes = torch.empty(x.shape, dtype=torch.uint8)
-        scales = torch.empty(len(x), 1, dtype=x.dtype)
+        codes = x.new_empty(x.shape, dtype=torch.uint8)
+        scales = x.new_empty(len(x), 1)
         for piece in pieces(x):
             balanced = self.transform(x[piece]) if self.transform else x[piece]
             scales[piece] = per_token_scale(balanced, *self.activations)

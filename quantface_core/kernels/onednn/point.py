@@ -16,7 +16,7 @@ class Point:
 
     def __init__(self, weight: Tensor, scale: float) -> None:
         """weight: [O, C] int16; scale: of the products, a power of two or the negative of one."""
-        self.scale = torch.full((len(weight),), scale, dtype=torch.float32)
+        self.scale = weight.new_full((len(weight),), scale, dtype=torch.float32)
         self.largest_sum = int(weight.abs().sum(1, dtype=torch.int64).amax())  # for codes of magnitude 1 or less
         int8_part = weight.clamp(-_BYTE, _BYTE)
         self.int8_part = Rows(int8_part.to(torch.int8))

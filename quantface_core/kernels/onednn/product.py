@@ -63,7 +63,7 @@ class Product:
         whole = step * 2 > height or (has_matrix_units() and not self.columns)
         if out is None and whole:
             return self._piece(padded, scales, dtype)
-        out = torch.empty(height, width, len(scales), dtype=dtype) if out is None else out
+        out = scales.new_empty(height, width, len(scales), dtype=dtype) if out is None else out
         for start in range(0, height, step):
             end = min(start + step, height)
             rows = padded[start * self.stride[0] : (end - 1) * self.stride[0] + self.taps[0]]

@@ -20,7 +20,7 @@ class Rows:
     def __init__(self, weight: Tensor) -> None:
         """weight: [O, K] int8."""
         self.weight: Any = torch.ops.onednn.qlinear_prepack(weight.contiguous(), None)
-        self.zeros = torch.zeros(len(weight), dtype=torch.int64)
+        self.zeros = weight.new_zeros(len(weight), dtype=torch.int64)
 
     def __call__(
         self, codes: Tensor, zero: int, scale: Tensor, dtype: torch.dtype, bias: Tensor | None = None

@@ -30,10 +30,10 @@ def saturates() -> bool:
 def adds_up(code: int, weight: int) -> bool:
     """Whether a linear and a convolution with this code and weight everywhere return the right sums."""
     channels, side = 64, 16
-    codes = torch.full((side, side, channels), code, dtype=torch.uint8)
-    scale = torch.ones(channels, dtype=torch.float32)
+    codes = torch.full((side, side, channels), code, dtype=torch.uint8, device="cpu")
+    scale = torch.ones(channels, dtype=torch.float32, device="cpu")
     for taps in (1, 3):
-        kernel = torch.full((channels, channels, taps, taps), weight, dtype=torch.int8)
+        kernel = torch.full((channels, channels, taps, taps), weight, dtype=torch.int8, device="cpu")
         sums = Product(kernel, scale, None, (1, 1), 0)(codes, scale[:1], torch.float32)
         if not (sums == code * weight * channels * taps**2).all():
             return False

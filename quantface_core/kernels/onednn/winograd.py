@@ -89,7 +89,7 @@ class WinogradBase(ABC):
         by then, the smallest steps of the products have added up to steps twice as large. taps: [3, 3, O, C].
         """
         weight = taps.abs().sum(-1, dtype=torch.float64).movedim(-1, 0)
-        reads = torch.tensor([[1, 1, 1], [2, 0, 0], [0, 0, 2]], dtype=torch.float64)
+        reads = weight.new_tensor([[1, 1, 1], [2, 0, 0], [0, 0, 2]])
         return float((reads @ weight @ reads.t()).amax()) / min(map(abs, cls.scales))
 
     @staticmethod
@@ -133,7 +133,7 @@ class WinogradBase(ABC):
         """The product in `dtype`, two rows and columns per window, written to `out` where one is given."""
         height, width = self._windows(padded)
         scales = self.scale * scale.flatten()
-        out = torch.empty(2 * height, 2 * width, len(scales), dtype=dtype) if out is None else out
+        out = scales.new_empty(2 * height, 2 * width, len(scales), dtype=dtype) if out is None else out
         rows = max(1, _WINDOWS // width)
         for start in range(0, height, rows):
             end = min(start + rows, height)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..backend import LinearSpec
 from ..bias import Bias
 from ..fusion import LinearFusion, StoredBranch
+from ..reference import product_dtype
 from ..weight import LowBitWeight
 from ..weight_cache import CachedWeight
 from .branch import Branch
@@ -32,7 +33,7 @@ class Linear:
         self.activations, self.transform = spec.activations, spec.transform
         self.branch: Branch | None = None
         self.unpacked = CachedWeight(partial(unpacked, spec.weight))
-        self._stacks: dict[tuple[Linear, ...], _Stack] = {}  # by the layers stacked with this one
+        self._stacks: dict[int, _Stack] = {}  # by how many layers are stacked with this one
 
     def take_branch(self, stored: StoredBranch) -> None:
         """See `fusion.FusedLinear`."""
@@ -56,16 +57,16 @@ class Linear:
 
     def product(self, codes: Tensor, scale: Tensor) -> Tensor:
         """The layer's result [N, O] from codes and scales, in the dtype of the scales; without its branch."""
-        return linear_product(codes, self.unpacked(), self.scale, scale, self.bias(scale.dtype))
+        return linear_product(codes, self.unpacked(), self.scale, scale, self.bias(product_dtype(scale.dtype)))
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(*self.codes(x))
 
     def fused(self, x: Tensor, fusion: LinearFusion, others: tuple[Any, ...] = ()) -> list[Tensor]:
         """See `fusion.FusedLinear`: one product for all the layers."""
-        if others not in self._stacks:
-            self._stacks[others] = _Stack(self, others)
-        stack = self._stacks[others]
+        stack = self._stacks.get(len(others))
+        if stack is None or stack.others != others:  # prepared anew: the old ones must not stay in memory
+            stack = self._stacks[len(others)] = _Stack(self, others)
         y = stack(self, x, fusion)
         return [y] if not others else list(y.split(stack.outputs, 1))
 
@@ -77,7 +78,7 @@ class _Stack:
     """
 
     def __init__(self, first: Linear, others: tuple[Linear, ...]) -> None:
-        self._others, layers = others, (first, *others)
+        self.others, layers = others, (first, *others)
         self.outputs = [layer.weight.shape[0] for layer in layers]
         self.scale = torch.cat([layer.scale for layer in layers]) if others else first.scale
         weights = [layer.weight for layer in layers]
@@ -93,7 +94,7 @@ class _Stack:
     def _tensors(self, first: Linear, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """All branches' down [r, K] and up [r, O], and all biases [O]; None where no layer has any."""
         if dtype not in self._made:
-            layers = (first, *self._others)
+            layers = (first, *self.others)
             branches = [layer.branch for layer in layers]
             down = up = bias = None
             if any(branches):
@@ -101,9 +102,9 @@ class _Stack:
                 rows = [b.up(dtype) if b else self.scale.new_zeros(0, n, dtype=dtype)
                         for b, n in zip(branches, self.outputs, strict=True)]  # fmt: skip
                 up = torch.block_diag(*rows)
-            biases = [layer.bias(dtype) for layer in layers]
+            biases = [layer.bias(product_dtype(dtype)) for layer in layers]
             if any(b is not None for b in biases):
-                none = [self.scale.new_zeros(n, dtype=dtype) for n in self.outputs]
+                none = [self.scale.new_zeros(n, dtype=product_dtype(dtype)) for n in self.outputs]
                 bias = torch.cat([n if b is None else b for b, n in zip(biases, none, strict=True)])
             self._made[dtype] = down, up, bias
         return self._made[dtype]

@@ -70,7 +70,7 @@ def image_codes(x: Tensor, largest: Tensor, activations: ActivationFormat) -> tu
     codes, scales = torch.empty_like(x, dtype=torch.int8), torch.empty(batch, dtype=torch.float32, device=x.device)
     launch.start(
         _image_codes, (triton.cdiv(count, _PIECE * pieces), batch), x, largest, codes, scales, count, pieces,
-        largest.shape[1], **rounding(x.dtype, activations), PIECE=_PIECE,
+        largest.shape[1], **rounding(x.dtype, activations, scales.dtype), PIECE=_PIECE,
         PARTS=max(_PARTS, triton.next_power_of_2(largest.shape[1])),
     )  # fmt: skip
     return codes, scales

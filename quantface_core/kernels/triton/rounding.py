@@ -12,12 +12,12 @@ from ..quantize import code_range, largest_magnitude, offset, rounds_in_bfloat16
 
 
 @cache
-def rounding(dtype: torch.dtype, activations: ActivationFormat) -> dict[str, Any]:
-    """Keyword arguments of a kernel that quantizes activations of a dtype."""
+def rounding(dtype: torch.dtype, activations: ActivationFormat, scales: torch.dtype) -> dict[str, Any]:
+    """Keyword arguments of a kernel that quantizes activations of a dtype; `scales`: the dtype of their scales."""
     bits, clip, zero_point = activations
     (lowest, highest), sums = code_range(bits, zero_point), rounds_in_bfloat16(dtype, bits)
     return {
-        "share": clip / largest_magnitude(bits, zero_point), "smallest": smallest_scale(dtype),
+        "share": clip / largest_magnitude(bits, zero_point), "smallest": smallest_scale(scales),
         "lowest": float(lowest), "highest": float(highest),
         "middle": float(offset(bits, zero_point)) if sums else 0.0, "SUMS": sums,
     }  # fmt: skip

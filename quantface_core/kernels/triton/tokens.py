@@ -58,7 +58,7 @@ def rounded_tokens(
         x, norm.weight if norm else None, norm.bias if norm else None,
         transform.scales(x.dtype) if transform and not transform.folded else None,
         block_matrix(size, x.dtype, x.device) if rotate else None, down, codes, scales, low,
-        count, width, rank, norm.eps if norm else 0.0, **rounding(x.dtype, activations),
+        count, width, rank, norm.eps if norm else 0.0, **rounding(x.dtype, activations, scales.dtype),
         GATED=gated, RANK=max(16, triton.next_power_of_2(rank)), ROWS=_ROWS, SIZE=size, BLOCK=block, GROUP=group,
         PIECES=triton.cdiv(width, size * group), **options,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from tests.kernels.backends import needs_onednn
 
 
 @needs_onednn
-def test_what_no_byte_holds_is_multiplied_apart() -> None:
+def test_weights_beyond_int8_are_multiplied_separately() -> None:
     if not exact(255, 127):
         pytest.skip("products of so large bytes saturate here")
     weight = torch.zeros(24, 16, dtype=torch.int16)

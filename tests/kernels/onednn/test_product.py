@@ -16,7 +16,7 @@ from tests.kernels.backends import CPU, conv2d_spec, low_bit_weight, needs_onedn
 @pytest.mark.parametrize("strip", [1, 1000, 1 << 30])
 @pytest.mark.parametrize("matrix_units", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 0), (3, 1, 1), (3, 2, 1), (3, 2, 0), (5, 1, 2), (1, 2, 1)])
-def test_every_way_to_a_product_is_the_same(
+def test_every_kernel_gives_the_same_product(
     monkeypatch: pytest.MonkeyPatch, shape, matrix_units: bool, strip: int, wide: int
 ) -> None:
     monkeypatch.setattr(product, "has_matrix_units", lambda: matrix_units)
@@ -31,7 +31,7 @@ def test_every_way_to_a_product_is_the_same(
 
 
 @needs_onednn
-def test_a_torch_that_multiplies_in_another_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_torch_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """As before 2.4: the backend says so instead of failing at the first picture."""
     monkeypatch.setattr(onednn, "known", lambda: False)
     onednn.unavailable.cache_clear()

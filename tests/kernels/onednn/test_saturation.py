@@ -11,7 +11,7 @@ from tests.kernels.backends import needs_onednn
 
 
 @needs_onednn
-def test_sums_that_saturate_are_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_widths_that_saturate_are_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     for saturates in (True, False):
         monkeypatch.setattr(saturation, "saturates", lambda found=saturates: found)
         widths = [(w, x) for w in BITS for x in BITS if not onednn.supports(w, x)]
@@ -22,7 +22,7 @@ def test_sums_that_saturate_are_left_to_the_reference(monkeypatch: pytest.Monkey
 
 
 @needs_onednn
-def test_the_largest_products_that_are_trusted_come_out_right() -> None:
+def test_the_largest_trusted_products_are_exact() -> None:
     assert saturation.adds_up(255, 64)
     assert saturation.adds_up(129, 127)
     assert saturation.adds_up(255, 127) != saturation.saturates()

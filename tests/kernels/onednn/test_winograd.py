@@ -69,7 +69,7 @@ def test_transformed_convolutions_of_many_channels_are_the_same_to_the_bit() -> 
 
 
 @pytest.mark.usefixtures("small")
-def test_kernels_that_spill_much_are_multiplied_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_with_many_values_beyond_int8_are_not_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = torch.full((24, 16, 3, 3), 31, dtype=torch.int8)
     arguments = (torch.ones(24), None, 6)
     assert winograd.Winograd.of(codes, *arguments) is not None
@@ -89,6 +89,15 @@ def test_kernels_are_transformed_where_it_is_exact(bits, channels: int) -> None:
         assert (winograd.Winograd.of(codes, torch.ones(8), None, activation_bits) is not None) == exact
 
 
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("channels", "exact"), [(2182, True), (2183, False)])
+def test_kernels_of_single_taps_are_transformed_where_the_inverse_is_exact(channels: int, exact: bool) -> None:
+    """Their products are smaller than the sums that the inverse transform makes of them."""
+    codes = torch.zeros(8, channels, 3, 3, dtype=torch.int8)
+    codes[:, :, 0, 0] = largest_code(6)
+    assert (winograd.Winograd.of(codes, torch.ones(8), None, 6) is not None) == exact
+
+
 @pytest.mark.parametrize(
     ("shape", "bits", "stride", "fits"),
     [
@@ -102,11 +111,11 @@ def test_kernels_are_transformed_where_it_is_exact(bits, channels: int) -> None:
     ],
 )
 @needs_onednn
-def test_kernels_with_room_are_transformed(shape, bits, stride, fits: bool) -> None:
+def test_kernels_with_headroom_are_transformed(shape, bits, stride, fits: bool) -> None:
     assert winograd.fits(shape, *bits, stride) == (fits and (bits[0] <= 4 or not saturation.saturates()))
 
 
-def test_slow_products_are_transformed_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saturating_cpus_transform_smaller_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     for saturates in (True, False):
         for module in (saturation, winograd):
             monkeypatch.setattr(module, "saturates", lambda found=saturates: found)
@@ -115,7 +124,7 @@ def test_slow_products_are_transformed_sooner(monkeypatch: pytest.MonkeyPatch) -
 
 
 @needs_onednn
-def test_matrix_units_multiply_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_transformed_with_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = conv2d_spec(low_bit_weight((256, 256, 3, 3), 4, 0), 4, padding=(1, 1))
     assert onednn.Conv2d(spec).transforms
     monkeypatch.setattr(winograd, "has_matrix_units", lambda: True)

@@ -13,7 +13,7 @@ from quantface_core.kernels.triton.branch import Branch
 
 
 @pytest.mark.parametrize("shape", ["even", "odd", "halved", "point", "upsampled"])
-def test_a_branch_reads_what_it_would(shape: str) -> None:
+def test_grouped_pixels_equal_a_plain_convolution(shape: str) -> None:
     """Four pixels' numbers at once are those of each, whatever their order in memory."""
     kernel, stride, padding, sides = SHAPES[shape]
     draw = Draw(2)

@@ -18,7 +18,7 @@ from quantface_core.kernels.triton import launch
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("channels", "outputs", "rank"), [(64, 40, 16), (128, 136, 4), (3, 16, 0), (64, 3, 16)])
-def test_a_convolution_adds_what_is_around_it(shape: str, channels: int, outputs: int, rank: int) -> None:
+def test_a_fused_convolution_equals_separate_ops(shape: str, channels: int, outputs: int, rank: int) -> None:
     kernel, stride, padding, sides = SHAPES[shape]
     draw, upsample = Draw(channels), shape == "upsampled"
     x, weight = draw.eighths(2, *sides, channels), draw.weight((outputs, channels, *kernel))
@@ -48,7 +48,7 @@ def test_a_convolution_adds_what_is_around_it(shape: str, channels: int, outputs
 
 
 @pytest.mark.parametrize("upsample", [False, True])
-def test_a_convolution_sums_for_the_norm_that_follows(upsample: bool) -> None:
+def test_channel_sums_give_the_factors_of_the_next_norm(upsample: bool) -> None:
     """Of images whose pixels fill tiles: the norm then reads its input once less."""
     draw = Draw(5)
     x, weight, bias = maps(draw.eighths(2, 16, 16, 64)), draw.weight((64, 64, 3, 3)), draw.floats(64)
@@ -61,7 +61,7 @@ def test_a_convolution_sums_for_the_norm_that_follows(upsample: bool) -> None:
 
 
 @pytest.mark.parametrize("channels", [128, 96])
-def test_a_product_in_parts_is_the_same(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_product_is_identical(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a small map with many channels; the parts' ends are not those of taps."""
     draw = Draw(6)
     x, weight, bias = maps(draw.eighths(1, 8, 8, channels)), draw.weight((40, channels, 3, 3)), draw.floats(40)

@@ -25,6 +25,17 @@ def test_every_tile_gives_the_same_products(outputs: int, inputs: int) -> None:
         assert torch.equal(linear_product(x, weight, *ones, None, tile=tile), exact)
 
 
+def test_a_nearly_empty_last_wave_takes_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large tiles leave most multiprocessors idle in their second wave; over many waves that does not matter."""
+    monkeypatch.setattr(launch, "multiprocessors", lambda _: 30)
+    launch.tile_of.cache_clear()
+    try:
+        tiles = [launch.tile_of(128 * count, 128, 1280, DEVICE) for count in (30, 33, 330)]
+    finally:
+        launch.tile_of.cache_clear()
+    assert [min(tile.rows, tile.columns) for tile in tiles] == [128, 64, 128]
+
+
 def test_parts_are_for_few_programs_of_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "multiprocessors", lambda _: 128)
     assert launch.steps_of_part(40, 90, DEVICE) == 15

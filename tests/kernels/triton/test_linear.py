@@ -19,7 +19,7 @@ from quantface_core.kernels.triton import launch
 
 
 @pytest.mark.parametrize("ranks", [(16,), (0,), (16, 16, 16), (16, 0, 4)])
-def test_linears_that_read_the_same_are_one_product(ranks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linears_with_one_input_are_one_product(ranks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     draw = Draw(3)
     x, transform = draw.eighths(37, 128), draw.transform(128, 64)
     kernels, expected = [], []
@@ -59,10 +59,23 @@ def test_weights_stay_packed_where_there_is_no_room(monkeypatch: pytest.MonkeyPa
         assert torch.equal(layer(x), reference.Linear(spec)(x))
         assert layer.unpacked._weight is None
     assert torch.equal(layers[0].fused(x, LinearFusion(), layers[1:])[1], layers[1](x))
-    assert layers[0]._stacks[layers[1:]]._weight._weight is None
+    assert layers[0]._stacks[1]._weight._weight is None
 
 
-def test_layers_that_are_one_product_go_with_their_model() -> None:
+def test_a_reprepared_layer_replaces_the_old_one_in_the_stack() -> None:
+    """As where a host swaps a layer's buffers at every face: the old ones would fill the memory."""
+    draw = Draw(4)
+    first, *others = (triton.Linear(linear_spec(draw.weight((8, 64)), 4, 0.8)) for _ in range(3))
+    x = draw.eighths(5, 64)
+    old = weakref.ref(others[1])
+    first.fused(x, LinearFusion(), tuple(others))
+    others[1] = triton.Linear(linear_spec(draw.weight((8, 64)), 4, 0.8))
+    found = first.fused(x, LinearFusion(), tuple(others))
+    assert torch.equal(found[2], others[1](x))
+    assert old() is None
+
+
+def test_stacked_layers_are_freed_with_their_model() -> None:
     """At once, not when Python next looks for cycles: a host counts on the memory."""
     draw = Draw(4)
     layers = tuple(triton.Linear(linear_spec(draw.weight((8, 64)), 4, 0.8)) for _ in range(3))

@@ -50,7 +50,7 @@ def test_a_block_larger_than_a_tile_is_rotated_before() -> None:
     assert torch.equal(plain, transform(x))
 
 
-def test_a_map_of_any_numbers_is_close() -> None:
+def test_random_maps_are_close() -> None:
     """Another order of sums, and another exponential: a code in ten thousand may be the next one."""
     draw = Draw(1)
     x, factors, transform = draw.floats(1, 16, 16, 128), draw.floats(1, 2, 128), draw.transform(128, 64)
@@ -62,7 +62,7 @@ def test_a_map_of_any_numbers_is_close() -> None:
     assert differ.float().mean() < 1e-4
 
 
-def test_a_large_map_is_done_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_map_is_processed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """More tiles than largest magnitudes, and more numbers than programs that round them."""
     monkeypatch.setattr(module, "_PARTS", 16)
     monkeypatch.setattr(module, "_PROGRAMS", 32)
@@ -79,7 +79,7 @@ def test_a_large_map_is_done_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_what_is_no_number_makes_a_scale_infinite(broken: float) -> None:
+def test_nan_and_inf_make_the_scale_infinite(broken: float) -> None:
     x = torch.ones(2, 3, 4, 64, device=DEVICE)
     x[1, 2, 3, 40] = broken
     largest = balanced(x, Draw().transform(64, 64))[1].amax(1)

@@ -24,20 +24,20 @@ def without(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
         monkeypatch.setattr(self_test, part, lambda _: iter(()))
 
 
-def test_a_trial_tells_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reported_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "group_norm", lambda x, *_: x)
     assert triton._self_test_failure(DEVICE) == "its results are wrong here"
     monkeypatch.setattr(self_test, "group_norm", lambda *_: 1 / 0)
     assert triton._self_test_failure(DEVICE) == "Triton cannot compile here (division by zero)"
 
 
-def test_whoever_asks_first_does_not_change_the_verdict() -> None:
+def test_the_self_test_ignores_autocast_and_inference_mode() -> None:
     with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16):
         assert triton._self_test_failure(DEVICE) is None
 
 
 @pytest.mark.parametrize("text", ["Triton Error [CUDA]: out of memory", "CUDA error: out of memory"])
-def test_a_full_device_says_nothing_about_triton(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_raised_not_cached(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def raise_it(_: torch.device) -> bool:
         raise RuntimeError(text)
 
@@ -72,7 +72,7 @@ def test_every_kernel_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("part", ["low", "channel_bias", "skip"])
-def test_an_epilogue_that_adds_nothing_is_noticed(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_epilogue_is_detected(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, *PARTS[:-1])  # what is fused is in the last only
     for layers in (conv2d, linear):
         plain = layers.Epilogue
@@ -81,7 +81,7 @@ def test_an_epilogue_that_adds_nothing_is_noticed(part: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("seconds", "notices"), [(30.0, 1), (0.1, 0)])
-def test_it_says_that_kernels_are_compiled(seconds: float, notices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_compilation_warns(seconds: float, notices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, *PARTS)
     clock = iter((0.0, seconds))
     monkeypatch.setattr(self_test, "perf_counter", lambda: next(clock))
@@ -91,7 +91,7 @@ def test_it_says_that_kernels_are_compiled(seconds: float, notices: int, monkeyp
     assert ["Triton compiles its kernels" in str(warning.message) for warning in caught] == [True] * notices
 
 
-def test_it_says_why_it_cannot_run() -> None:
+def test_unavailable_names_the_reason() -> None:
     assert "not on cpu" in triton.unavailable(torch.device("cpu"))
     if torch.cuda.is_available():
         assert triton.unavailable(DEVICE) is None

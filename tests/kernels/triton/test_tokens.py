@@ -31,11 +31,12 @@ def test_tokens_are_balanced_and_rounded(bits: int, width: int, block: int, fold
     assert torch.equal(low, (transform(x).double() @ down.double().t()).float())
 
 
-@pytest.mark.parametrize("what", ["norm", "gate"])
-def test_tokens_after_a_norm_or_a_gate_are_close(what: str) -> None:
+@pytest.mark.parametrize(("what", "loudness"), [("norm", 1.0), ("norm", 1e-3), ("gate", 1.0)])
+def test_tokens_after_a_norm_or_a_gate_are_close(what: str, loudness: float) -> None:
+    """Faint tokens are no louder after a norm than its epsilon lets them be."""
     draw = Draw(7)
     transform, gated = draw.transform(320, 64), what == "gate"
-    x = draw.floats(70, 640 if gated else 320)
+    x = draw.floats(70, 640 if gated else 320) * loudness
     norm = None if gated else TokenNorm(draw.floats(320), draw.floats(320), 1e-5)
     plain = F.layer_norm(x, (320,), norm.weight, norm.bias, norm.eps) if norm else x[:, :320] * F.gelu(x[:, 320:])
     expected, scale = reference.Linear(linear_spec(draw.weight((8, 320)), 4, 0.8, transform=transform)).codes(plain)

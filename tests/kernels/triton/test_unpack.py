@@ -18,7 +18,7 @@ from quantface_core.kernels.triton.unpack import unpacked
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("shape", [(7, 9), (5, 64), (3, 6, 3, 3), (4, 5, 1, 1), (2, 33, 2, 5)])
-def test_weights_unpack_with_their_taps_first(bits: int, shape: tuple[int, ...]) -> None:
+def test_weights_are_unpacked_channels_last(bits: int, shape: tuple[int, ...]) -> None:
     limit = largest_code(bits)
     codes = torch.randint(-limit, limit + 1, shape, generator=torch.Generator().manual_seed(bits)).to(torch.int8)
     weight = LowBitWeight(pack(codes, bits).to(DEVICE), torch.ones(shape[0]), bits, shape)

@@ -45,7 +45,7 @@ def statistics(restorer: SpandrelRestorer, face: torch.Tensor) -> dict[str, Chan
 
 
 @torch.no_grad()
-def test_restores_what_spandrels_network_does(
+def test_output_matches_spandrel(
     restorer: SpandrelRestorer, own: nn.Module, architecture: str, face: torch.Tensor
 ) -> None:
     wanted = own_output(own, architecture, face)
@@ -55,7 +55,7 @@ def test_restores_what_spandrels_network_does(
     assert torch.equal(restorer(face), restorer(face))
 
 
-def test_a_picture_of_another_size_is_fitted_and_a_broken_one_refused(restorer: SpandrelRestorer) -> None:
+def test_other_sizes_are_resized_and_non_finite_images_refused(restorer: SpandrelRestorer) -> None:
     size = restorer.config.image_size
     with torch.no_grad():
         assert restorer(torch.zeros(1, 3, 40, 50)).shape == (1, 3, size, size)
@@ -64,7 +64,7 @@ def test_a_picture_of_another_size_is_fitted_and_a_broken_one_refused(restorer: 
 
 
 @torch.no_grad()
-def test_fidelity_is_codeformers_alone(
+def test_only_codeformer_takes_a_fidelity(
     restorer: SpandrelRestorer, own: nn.Module, architecture: str, face: torch.Tensor
 ) -> None:
     if architecture != "CodeFormer":
@@ -80,9 +80,7 @@ def test_fidelity_is_codeformers_alone(
 
 
 @torch.no_grad()
-def test_seeds_draw_gfpgans_noise_and_nothing_else(
-    restorer: SpandrelRestorer, architecture: str, face: torch.Tensor
-) -> None:
+def test_seeds_affect_only_gfpgan_s_noise(restorer: SpandrelRestorer, architecture: str, face: torch.Tensor) -> None:
     two = face.repeat(2, 1, 1, 1)
     drawn, plain = restorer(two, [1, 2]), restorer(face)
     assert torch.equal(restorer(face, [2]), restorer(face, [2]))
@@ -95,7 +93,7 @@ def test_seeds_draw_gfpgans_noise_and_nothing_else(
 
 @pytest.mark.parametrize("bits", ["w8a8", "w4a4"])
 @torch.no_grad()
-def test_quantized_saved_loaded_it_computes_the_same_bits(
+def test_a_saved_quantized_model_computes_the_same_bits(
     restorer: SpandrelRestorer, face: torch.Tensor, statistics: dict[str, ChannelStatistics], tmp_path: Path, bits: str
 ) -> None:
     low, widths = copy.deepcopy(restorer), Bits.parse(bits)
@@ -125,7 +123,7 @@ def test_low_bit_weights_are_what_the_files_size_is_of(
     assert sum(layer.packed.numel() for layer in quant_layers(low).values()) <= weights / 2 + len(quant_layers(low))
 
 
-def test_w8a8_of_gfpgan_is_nearly_what_it_was(
+def test_w8a8_gfpgan_is_close_to_full_precision(
     restorer: SpandrelRestorer, architecture: str, face: torch.Tensor, statistics: dict[str, ChannelStatistics]
 ) -> None:
     """Of random weights the others' codes are as near to each other as any noise, so theirs says nothing."""
@@ -158,13 +156,13 @@ def test_sensitivities_are_measured_and_the_model_stays(
         assert torch.equal(model(face), restorer(face))
 
 
-def test_a_licence_that_forbids_is_said(file: Path, architecture: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_restrictive_licence_is_announced(file: Path, architecture: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load_restorer(file)
     assert ("not for commercial use" in caplog.text) == (architecture == "CodeFormer")
 
 
-def test_a_configuration_comes_back_and_a_lying_one_is_refused(restorer: SpandrelRestorer) -> None:
+def test_configurations_round_trip_and_wrong_ones_are_refused(restorer: SpandrelRestorer) -> None:
     table = restorer.config.to_dict()
     assert SpandrelConfig.from_dict(table) == restorer.config
     first = next(iter(table["sizes"]))
@@ -179,7 +177,7 @@ def test_a_configuration_comes_back_and_a_lying_one_is_refused(restorer: Spandre
             SpandrelConfig.from_dict({**table, **changes})
 
 
-def test_what_no_picture_needs_is_left_out(restorer: SpandrelRestorer, architecture: str) -> None:
+def test_unused_weights_are_left_out(restorer: SpandrelRestorer, architecture: str) -> None:
     names = list(restorer.state_dict())
     if architecture == "GFPGAN":
         assert not [name for name in names if "toRGB" in name or "style_mlp" in name]
