@@ -153,10 +153,29 @@ def test_the_webui_extension_leaves_the_command_alone(part: Path) -> None:
     assert "quantface_core.cli" not in part.read_text("utf-8")
 
 
+# What allocates, trains, measures, or restores films and other models.
+FOR_OTHERS = "peft transformers accelerate pulp scipy av ray spandrel pyiqa torchvision matplotlib"
+
+
 def test_importing_the_package_is_light() -> None:
     code = "import sys, quantface_core; print([m for m in ('torch', 'diffusers', 'cv2') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CORE.parent)
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "quantface-mini-w4a4"], ["demo", "--output"]])
+def test_a_command_loads_only_what_it_needs(arguments: list[str], tmp_path: Path) -> None:
+    code = """import contextlib, sys
+from quantface_core.cli.main import main
+with contextlib.suppress(SystemExit):
+    assert main(sys.argv[2:]) == 0
+print([name for name in sys.argv[1].split() if name in sys.modules])
+"""
+    spared = FOR_OTHERS + " torch diffusers PIL" * (arguments == ["--help"])
+    folder = [str(tmp_path)] * (arguments[-1] == "--output")
+    run = [sys.executable, "-c", code, spared, *arguments, *folder]
+    shown = subprocess.run(run, capture_output=True, text=True, check=True, cwd=CORE.parent)
+    assert shown.stdout.splitlines()[-1] == "[]"
 
 
 def test_restoring_and_building_do_without_what_a_webui_lacks() -> None:

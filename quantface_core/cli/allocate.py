@@ -10,7 +10,6 @@ from ..errors import UsageError
 from ..types import Budget, RestorerQuantConfig
 from .devices import MODEL_HELP, add_device_argument, resolve_device
 from .faces import add_faces, face_source
-from .given import refuse_given
 from .outputs import check_report
 from .progress import ProgressBars
 
@@ -44,14 +43,12 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="read from here if it exists; else measure --images, and write it",
     )
-    of_measuring = [
-        add("--rank", type=int, default=RestorerQuantConfig().rank, help="rank of the low-rank branch (32)"),
-        add("--seed", type=int, default=0, help="for rotation signs and samples (0)"),
-    ]
+    add("--rank", type=int, default=RestorerQuantConfig().rank, help="rank of the low-rank branch (32)")
+    add("--seed", type=int, default=0, help="for rotation signs and samples (0)")
     add("--output", "-o", type=Path, required=True, help="the plan file to write, JSON")
     add("--chart", type=Path, help="draw bits and sensitivities along the network, PNG")
     add_device_argument(parser)
-    parser.set_defaults(run=run, of_measuring=of_measuring)
+    parser.set_defaults(run=run)
 
 
 def _limit(text: str) -> tuple[str, tuple[int, int]]:
@@ -87,22 +84,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sensitivity(arguments: argparse.Namespace) -> Sensitivity:
-    """What is kept of an earlier measurement, or a new one. Raises UsageError where options ask for another."""
+    """What is kept of an earlier measurement, or a new one. Raises UsageError where it is of something else."""
     from ..io.catalogue import shipped_catalogue
     from ..pipelines.allocate import MeasureRequest, check_metric, kept_sensitivity, measure
     from ..pipelines.fetch import load_model
 
-    kept = arguments.sensitivity
+    kept, settings = arguments.sensitivity, RestorerQuantConfig(rank=arguments.rank, seed=arguments.seed)
     if kept and kept.exists():
-        refuse_given(arguments, arguments.of_measuring, f"not with {kept}, which has been measured: name another file")
-        sensitivity = kept_sensitivity(kept, arguments.perceptual)
+        faces = face_source(arguments) if arguments.images else None
+        sensitivity = kept_sensitivity(kept, arguments.perceptual, settings, faces)
         # A file or a model of the user's may have a name of its own inside.
         if arguments.model != sensitivity.model and arguments.model in shipped_catalogue()["restorers"]:
             raise UsageError(f"{kept} is of {sensitivity.model}, not of {arguments.model}: name another file")
-        print(f"sensitivities of {sensitivity.model} from {kept}: model and images are not read")
+        unknown = "" if sensitivity.settings else ", which does not say with what rank, seed and faces"
+        print(f"sensitivities of {sensitivity.model} from {kept}{unknown}: the model is not read")
         return sensitivity
     check_metric(arguments.perceptual)
-    faces, settings = face_source(arguments), RestorerQuantConfig(rank=arguments.rank, seed=arguments.seed)
+    faces = face_source(arguments)
     with ProgressBars() as callbacks:
         model = load_model(arguments.model, resolve_device(arguments), callbacks)
         return measure(MeasureRequest(model, faces, settings, arguments.perceptual, kept), callbacks)

@@ -13,6 +13,7 @@ from typing import Any
 from ..bundled import DEMO_PHOTO, demo_faces
 from ..options import RestoreOptions
 from ..types import DEFAULT_RESTORER
+from .lean_diffusers import import_lean_diffusers
 
 
 def add_parser(commands: Any) -> None:
@@ -22,6 +23,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    import_lean_diffusers()
     from ..io.checkpoint import load_restorer
     from ..io.models import restorer_path
     from ..pipelines.jobs import Job

@@ -39,7 +39,10 @@ def execution_of(arguments: argparse.Namespace, device: torch.device, callbacks:
     """
     from ..pipelines.fetch import model_path
     from ..pipelines.models import Execution
+    from ..runtime.threads import compute_by
 
+    if arguments.threads:
+        compute_by(arguments.threads)  # a missing model is built by them too
     return Execution(
         model=model_path(arguments.model, callbacks, device),
         device=device,

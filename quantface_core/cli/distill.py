@@ -20,6 +20,7 @@ from .progress import ProgressBars
 if TYPE_CHECKING:
     from ..pipelines.distill import DistillResult
 
+_MOST = 10_000  # faces, by default: all are in memory at once
 _PRECISION = "of autocast (auto: bfloat16 where the device has it, else float32; float16 scales the loss)"
 
 
@@ -34,7 +35,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("model", help="a low-bit model's name, or its file")
     add("--teacher", required=True, help=f"its full-precision original: {MODEL_HELP}")
-    add_faces(parser, count=10_000)
+    add_faces(parser, count=None)
     add("--validation", type=int, default=16, help="use the last N images for validation (16); 0 = keep the last step")
     add("--mode", choices=DISTILL_MODES, default=DISTILL_MODES[0], help="blocks: one at a time, little memory")
     add("--steps", type=int, default=train.steps, help=f"training steps; per block in blocks mode ({train.steps})")
@@ -74,20 +75,23 @@ def run(arguments: argparse.Namespace) -> int:
     from ..pipelines.distill import DistillRequest, distill
     from ..pipelines.fetch import load_model
     from ..train.processes import is_main_process, launched_device
+    from ..train.settings import checked
+    from ..train.trainer import images_drawn
 
     check_model_output(arguments.output)
+    trainer = checked(TrainerConfig(**{f.name: getattr(arguments, f.name) for f in fields(TrainerConfig)}))
+    validation = max(0, arguments.validation)
+    if arguments.count is None:
+        arguments.count = min(_MOST, images_drawn(trainer) + validation)
     faces = face_source(arguments)
-    given = {f.name: getattr(arguments, f.name) for f in fields(TrainerConfig)}
     chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
     options = {name: getattr(arguments, name) for name in chosen}
-    config = RestorerDistillConfig(trainer=TrainerConfig(**given), **options)
+    config = RestorerDistillConfig(trainer=trainer, **options)
     folder = arguments.folder or arguments.output.with_suffix(".run")
     device = launched_device() or resolve_device(arguments)
     with ProgressBars() as callbacks:
         model, teacher = (load_model(name, device, callbacks) for name in (arguments.model, arguments.teacher))
-        request = DistillRequest(
-            model, teacher, faces, config, arguments.mode, max(0, arguments.validation), folder, arguments.output
-        )
+        request = DistillRequest(model, teacher, faces, config, arguments.mode, validation, folder, arguments.output)
         result = distill(request, callbacks)
     if is_main_process():
         print(_summary(result))

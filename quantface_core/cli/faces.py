@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ..pipelines.faces import FaceSource
 
 
-def add_faces(parser: argparse.ArgumentParser, count: int, required: bool = True) -> None:
-    """The options that `face_source` reads."""
+def add_faces(parser: argparse.ArgumentParser, count: int | None, required: bool = True) -> None:
+    """The options that `face_source` reads; a count of None is for the command to replace."""
     add = parser.add_argument
     add("--images", type=Path, required=required, help="folder of aligned, degraded faces, like those to restore")
-    add("--count", type=int, default=count, help=f"at most this many images ({count})")
+    add("--count", type=int, default=count, help=f"at most this many images ({count or 'what the steps see'})")
     add("--find-faces", action="store_true", help="the images are photos: find and align every face in them")
     add("--degrade", action="store_true", help="the images are clean: degrade them first, with fixed seeds")
 

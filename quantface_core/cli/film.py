@@ -14,13 +14,14 @@ from ..errors import UsageError
 from ..io.video.info import VIDEO_SUFFIXES
 from ..options import RestoreOptions
 from .devices import execution_of, resolve_device
+from .lean_diffusers import import_lean_diffusers
 from .outputs import check_report
 from .progress import ProgressBars
 from .run_report import describe_execution, run_report
 
 if TYPE_CHECKING:
-    from ..pipelines.callbacks import PipelineCallbacks
     from ..pipelines.film_request import FilmRequest
+    from ..pipelines.models import Execution
 
 _FASTEST = 1000  # frames a second
 
@@ -97,32 +98,35 @@ def _files(source: Path, output: Path) -> list[Path]:
 
 def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     """Restore the film. Returns the exit status."""
+    import_lean_diffusers()
     from ..pipelines.film import restore_film
+    from ..pipelines.film_state import check_resumable
     from ..pipelines.models import resolve
 
     source, output = Path(arguments.photos[0]), arguments.output
     if not source.is_dir() and (output.is_dir() or not output.suffix):
         output = output / source.name
     check_report(arguments.json, (*_files(source, output), Path(arguments.model)))
+    if arguments.resume:
+        check_resumable(output)  # before the finished film's report is replaced
     with run_report(arguments, options) as report, ProgressBars() as callbacks:
         report["film"] = None
-        request = _request(arguments, output, options, callbacks)
-        report |= describe_execution(resolve(request.execution)) if arguments.json else {}
+        execution = execution_of(arguments, resolve_device(arguments), callbacks)
+        request = _request(arguments, output, options, execution)
+        report |= describe_execution(resolve(execution)) if arguments.json else {}
         result = restore_film(request, callbacks)
         report["film"] = result.to_dict()
     print(f"restored {result.frames} frames into {result.output}", file=sys.stderr)
     return 0
 
 
-def _request(
-    arguments: argparse.Namespace, output: Path, options: RestoreOptions, callbacks: PipelineCallbacks
-) -> FilmRequest:
+def _request(arguments: argparse.Namespace, output: Path, options: RestoreOptions, execution: Execution) -> FilmRequest:
     from ..pipelines.film_request import FilmRequest
 
     return FilmRequest(
         source=Path(arguments.photos[0]),
         output=output,
-        execution=execution_of(arguments, resolve_device(arguments), callbacks),
+        execution=execution,
         options=options,
         smoothing=arguments.smoothing,
         codec=arguments.codec,

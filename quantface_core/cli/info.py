@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from .devices import MODEL_HELP
+from .lean_diffusers import import_lean_diffusers
 from .progress import ProgressBars
 
 
@@ -18,6 +19,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    import_lean_diffusers()
     from ..io.checkpoint import load_restorer
     from ..nn.swap import quant_layers
     from ..pipelines.fetch import model_path

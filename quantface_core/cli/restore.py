@@ -17,6 +17,7 @@ from ..types import DEFAULT_RESTORER, PRECISIONS
 from . import bulk, film
 from .devices import MODEL_HELP, add_device_argument, execution_of, resolve_device
 from .given import refuse_given
+from .lean_diffusers import import_lean_diffusers
 from .outputs import check_report
 from .results import report_results
 
@@ -134,6 +135,7 @@ def _restore_photos(arguments: argparse.Namespace) -> int:
     if len(jobs) > 1:
         wait_passively()  # before torch loads
     options = _options(arguments)
+    import_lean_diffusers()
     from ..pipelines.archive import restore_archive
     from ..pipelines.restore import RestoreRequest, restore
 

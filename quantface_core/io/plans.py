@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ..types import BITS, BitPlan, Bits, LayerSensitivity, Sensitivity
 from .atomic import write_text
 
 _PLAN, _SENSITIVITY, _VERSION = "quantface-plan", "quantface-sensitivity", 1
+_SETTINGS = "settings"  # the key of what sensitivities were measured with
 _KEYS = {"macs": "multiplications"}  # keys in files that differ from the field names
 _MOST = 2**63  # exclusive upper bound of a number in a file
 _LARGEST = 100_000_000  # bytes: far more than any model's layers need
@@ -41,18 +42,22 @@ def sensitivity_to_json(sensitivity: Sensitivity) -> str:
     rows = {name: json.dumps(_row(layer)) for name, layer in sensitivity.layers.items()}
     head = {"format": _SENSITIVITY, "version": _VERSION, "model": sensitivity.model}
     head |= {"perceptual": sensitivity.perceptual, "rest_bytes": sensitivity.rest_bytes}
+    head |= {_SETTINGS: dict(sensitivity.settings)} if sensitivity.settings else {}
     body = ",\n".join(f"  {json.dumps(name)}: {row}" for name, row in rows.items())
     return json.dumps(head, indent=1).removesuffix("\n}") + f',\n "layers": {{\n{body}\n }}\n}}\n'
 
 
 def sensitivity_from_json(text: str) -> Sensitivity:
     """Parse what `sensitivity_to_json` returns. Raises ConfigError naming the field that is wrong."""
-    table = _parsed(text, _SENSITIVITY, {"model", "perceptual", "rest_bytes", "layers"})
+    table = _parsed(text, _SENSITIVITY, {"model", "perceptual", "rest_bytes", "layers"}, {_SETTINGS})
     if not isinstance(table["perceptual"], str):
         raise ConfigError("perceptual: expected a metric's name")
+    settings = table.get(_SETTINGS, {})  # older releases recorded none
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{_SETTINGS}: expected a table")
     rest = _number("rest_bytes", table["rest_bytes"])
     layers = {name: _layer(name, row) for name, row in table["layers"].items()}
-    return Sensitivity(table["model"], table["perceptual"], int(rest), layers)
+    return Sensitivity(table["model"], table["perceptual"], int(rest), layers, settings)
 
 
 def save_plan(plan: BitPlan, path: str | Path) -> None:
@@ -110,7 +115,7 @@ def _number(name: str, value: Any) -> float:
     return value
 
 
-def _parsed(text: str, kind: str, expected: set[str]) -> dict[str, Any]:
+def _parsed(text: str, kind: str, expected: set[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
     try:
         table: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -119,7 +124,7 @@ def _parsed(text: str, kind: str, expected: set[str]) -> dict[str, Any]:
         raise ConfigError(f"its format is not {kind!r}")
     if table.get("version") != _VERSION:
         raise ConfigError(f"version {table.get('version')!r:.20}, but this release reads {_VERSION}: update QuantFace")
-    if set(table) != expected | {"format", "version"}:
+    if set(table) - optional != expected | {"format", "version"}:
         raise ConfigError(f"fields are {', '.join(sorted(expected))}, got {', '.join(map(str, sorted(table)))[:200]}")
     if not isinstance(table["model"], str) or not isinstance(table["layers"], dict) or not table["layers"]:
         raise ConfigError("model: expected a name; layers: expected a table that is not empty")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,17 @@ from ..io.plans import load_sensitivity, save_plan, save_sensitivity
 from ..metrics.by_name import full_reference
 from ..quant.bit_program import describe, solve
 from ..quant.budgets import check_budget
+from ..quant.sensitivity import settings_of
 from ..stages.quantize import calibrate_restorer
 from ..stages.sensitivity import measure_sensitivity
 from ..types import BitPlan, Budget, RestorerQuantConfig, Sensitivity
 from .callbacks import PipelineCallbacks
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, require_full_precision
+from .quantize import images_sha256
 
 _MEASURED = 4  # images that sensitivities are measured on: the ranking of layers hardly changes with more
+_SIZES = range(32, 4097)  # pixels; of faces, in a file that is not trusted
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,16 +82,30 @@ def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None)
             request.perceptual,
             callbacks.stage("measure", "per mille"),
         )
+    faces = {"image_size": restorer.image_size, "calibration_sha256": images_sha256(images)}
+    sensitivity = replace(sensitivity, settings={**sensitivity.settings, **faces})
     if request.output:
         save_sensitivity(sensitivity, request.output)
     return sensitivity
 
 
-def kept_sensitivity(path: Path, perceptual: str) -> Sensitivity:
-    """Load what `measure` wrote to a file. Raises ModelError; UsageError when it was measured with another metric."""
+def kept_sensitivity(
+    path: Path, perceptual: str, config: RestorerQuantConfig, faces: FaceSource | None = None
+) -> Sensitivity:
+    """Load what `measure` wrote to a file.
+
+    Raises ModelError; UsageError when it records another metric, another config, or, where `faces` are given, others.
+    """
     sensitivity = load_sensitivity(path)
-    if sensitivity.perceptual != perceptual:
-        raise UsageError(f"{path} was measured with {sensitivity.perceptual}: use that, or name another file")
+    known, asked = sensitivity.settings, settings_of(config)
+    other = {} if sensitivity.perceptual == perceptual else {"metric": (sensitivity.perceptual, perceptual)}
+    other |= {name: (known[name], value) for name, value in asked.items() if known.get(name, value) != value}
+    if other:
+        differing = ", ".join(f"{name} {had}, not {wanted}" for name, (had, wanted) in other.items())
+        raise UsageError(f"{path} was measured with {differing}: use the same, or name another file")
+    size, checksum = known.get("image_size", 0), known.get("calibration_sha256")
+    if faces and size in _SIZES and images_sha256(load_faces(faces, size)) != checksum:
+        raise UsageError(f"{path} was measured on other faces: use the same or none, or name another file")
     return sensitivity
 
 

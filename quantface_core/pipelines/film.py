@@ -6,10 +6,8 @@ with a key frame, and the earlier frames that its first frame depends on are pro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -26,8 +24,8 @@ from ..types import Pixels
 from .callbacks import PipelineCallbacks, StageProgress
 from .film_report import FilmResult, build_result, record_of
 from .film_request import FilmRequest, check_request, film_settings, open_sink, open_source
-from .film_state import FilmState, FrameDetections
-from .models import load_for
+from .film_state import FilmState, FrameDetections, state_folder
+from .models import Execution, load_for
 
 PART = 48
 """Frames per part, the most that a stopped run loses; each part begins with a key frame."""
@@ -62,11 +60,10 @@ class _Run:
         self._begin = None if request.start is None else round((info.start + request.start) / info.time_base)
         self._end = None if request.end is None else round((info.start + request.end) / info.time_base)
         self._sink = open_sink(request, self._source)
-        self._restorer = load_for(request.execution)
-        output = Path(os.path.abspath(request.output))  # "." has no name
-        folder = output.with_name(f"{output.name}.part")
+        execution = request.execution
+        self._restorer = load_for(execution) if isinstance(execution, Execution) else execution
         settings = film_settings(request, self._restorer, self._source, self._sink)
-        self._state = FilmState(folder, settings, request.resume)
+        self._state = FilmState(state_folder(request.output), settings, request.resume)
         try:
             if self._state.is_new:
                 self._try_out()

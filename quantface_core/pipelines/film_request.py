@@ -17,6 +17,7 @@ from ..restorer import Restorer
 from ..types import Face, Pixels
 from .done import settings_of
 from .film_sink import FolderSink, Sink, VideoSink
+from .film_state import check_resumable
 from .models import Execution
 
 _FOLDER_RATE = Fraction(25)  # frames per second of numbered images, by default
@@ -29,7 +30,7 @@ class FilmRequest:
 
     source: Path  # a film, or a folder of numbered images
     output: Path  # a film, or a folder for numbered images
-    execution: Execution
+    execution: Execution | Restorer  # a model's file and how it is executed, or a restorer in memory
     options: RestoreOptions = RestoreOptions()  # noqa: RUF009 - frozen; positions of faces count the film's tracks
     detector: Callable[[Pixels], Sequence[Face]] | None = None  # None = `film_detector`
     smoothing: float = 2.0  # frames: sigma of the temporal smoothing; 0 = independent frames
@@ -38,11 +39,13 @@ class FilmRequest:
     start: Fraction | None = None  # seconds of the film; None = its beginning
     end: Fraction | None = None  # seconds of the film; None = its end
     rate: Fraction | None = None  # frames per second of numbered images; None = 25
-    resume: bool = False  # continue a run that was stopped
+    resume: bool = False  # continue a run that was stopped; not for a restorer in memory, which may have changed
 
 
 def check_request(request: FilmRequest) -> None:
-    """Raise UsageError for a rate that a film has, an impossible range of times, or the film itself as output."""
+    """Raise UsageError for a rate that a film has, an impossible range of times, the film itself as output, and for
+    `resume` of a film that is finished or with a restorer in memory.
+    """
     if request.rate is not None and not request.source.is_dir():
         raise UsageError(f"rate is for numbered images: {request.source} has its own frame rate")
     if max(request.start or 0, request.end or 0) > _LONGEST:
@@ -51,6 +54,10 @@ def check_request(request: FilmRequest) -> None:
         raise UsageError(f"end {float(request.end):g} s is not after start {float(request.start or 0):g} s")
     if file_identity(request.output) == file_identity(request.source):
         raise UsageError(f"{request.output} is the film itself: choose another output")
+    if request.resume and not isinstance(request.execution, Execution):
+        raise UsageError("resume is for a model's file: a restorer in memory may not be the one that began")
+    if request.resume:
+        check_resumable(request.output)
 
 
 def open_source(request: FilmRequest) -> FilmReader | NumberedFrames:
@@ -78,7 +85,12 @@ def _range(request: FilmRequest) -> tuple[Fraction, Fraction | None] | None:
 def film_settings(
     request: FilmRequest, restorer: Restorer, source: FilmReader | NumberedFrames, sink: Sink
 ) -> dict[str, Any]:
-    """Everything the result's frames depend on. Raises ModelError when the model cannot be read."""
+    """Everything the result's frames depend on; nothing for a restorer in memory, whose runs are not resumed.
+
+    Raises ModelError when the model cannot be read.
+    """
+    if not isinstance(request.execution, Execution):
+        return {}
     settings = settings_of(request.execution, request.options)
     dtype = getattr(restorer, "dtype", None)  # what `auto` became; None = known once its parts are loaded
     return {

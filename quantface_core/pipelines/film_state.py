@@ -61,6 +61,19 @@ class FrameDetections:
         return cls(pts, bool(cut), tuple(faces), tuple(appearances))
 
 
+def state_folder(output: Path) -> Path:
+    """Where the state of an unfinished film is kept: beside its result."""
+    output = Path(os.path.abspath(output))  # "." has no name
+    return output.with_name(f"{output.name}.part")
+
+
+def check_resumable(output: Path) -> None:
+    """Raise UsageError where a result is there and no stopped run: it is finished, or was not made by a run."""
+    made = any(output.iterdir()) if output.is_dir() else output.exists()
+    if made and not state_folder(output).exists():
+        raise UsageError(f"{output} is there already, and no stopped run to continue: without resume, it is made again")
+
+
 class FilmState:
     """The state folder. Raises WriteError when it cannot be written.
 

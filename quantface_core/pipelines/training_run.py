@@ -40,7 +40,7 @@ class TrainingRun:
         """The callbacks to pass to trainers; they save and resume when there is a folder."""
         kept = self.folder is not None
         return TrainerCallbacks(
-            on_start=self._resume if kept else None,
+            on_start=self._on_start,
             on_step=self._on_step,
             on_save=self._save_state if kept else None,
             on_validation_images=self._on_validation_images,
@@ -55,6 +55,12 @@ class TrainingRun:
         height = max(1, round(faces.shape[0] * width / faces.shape[1]))
         return np.concatenate([curves, cv2.resize(faces, (width, height), interpolation=cv2.INTER_AREA)])
 
+    def _on_start(self, trainer: Trainer) -> None:
+        if self.folder:
+            self._resume(trainer)
+        if is_main_process():
+            self._report(trainer)  # the first validation may take minutes
+
     def _on_step(self, trainer: Trainer) -> None:
         self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
         if not is_main_process():
@@ -64,9 +70,9 @@ class TrainingRun:
             self._preview()
 
     def _report(self, trainer: Trainer) -> None:
-        detail = f"loss {trainer.losses[-1]:.2e}" + (f", {trainer.scores[-1][1]:.2f} dB" if trainer.scores else "")
+        told = [f"loss {loss:.2e}" for loss in trainer.losses[-1:]] + [f"{db:.2f} dB" for _, db in trainer.scores[-1:]]
         stage = f"distill {trainer.name}".strip()
-        self._callbacks.progress(StageProgress(stage, trainer.done, self.steps, "step", detail))
+        self._callbacks.progress(StageProgress(stage, trainer.done, self.steps, "step", ", ".join(told)))
 
     def _preview(self) -> None:
         if self._callbacks.preview:
@@ -95,5 +101,3 @@ class TrainingRun:
         if resume_run(trainer, self._file(trainer, "state.safetensors"), self.identity) is None:
             return
         self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
-        if trainer.losses and is_main_process():
-            self._report(trainer)

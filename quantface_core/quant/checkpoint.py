@@ -27,6 +27,7 @@ from .model_file import (
     read_tensors,
     write_model,
 )
+from .unstored_dtypes import apply_dtypes, describe_dtypes, read_dtypes
 
 
 def save_quantized(
@@ -34,18 +35,18 @@ def save_quantized(
 ) -> None:
     """Write a quantized model atomically: low-bit layers unchanged, other floating-point weights as `dtype`.
 
-    None keeps every dtype: the loaded model computes bit-identical outputs, except one that was cast with tables beside
-    its state (non-persistent buffers, as PixArt's positions): its class builds these anew, in its own dtype. `notes`
-    (licence, settings, ...) go into the metadata. Diffusers models load from the file alone, unless they hold tensors
-    beyond their configuration, such as adapters. Raises UsageError when no layer is quantized, `dtype` is not a
-    floating-point dtype, or a note is not text or has a reserved name; ModelError when a weight overflows `dtype` or
-    the state holds something other than tensors; WriteError.
+    None keeps every dtype, also of tables beside the state (non-persistent buffers, as PixArt's positions), so that the
+    loaded model computes bit-identical outputs. `notes` (licence, settings, ...) go into the metadata. Diffusers models
+    load from the file alone, unless they hold tensors beyond their configuration, such as adapters. Raises UsageError
+    when no layer is quantized, `dtype` is not a floating-point dtype, or a note is not text or has a reserved name;
+    ModelError when a weight overflows `dtype` or the state holds something other than tensors; WriteError.
     """
     model = original(model)
     if not quant_layers(model):
         raise UsageError(f"no layer of the {type(model).__name__} is quantized: call quantize first")
     remove_stale(Path(path))
-    write_model(model, Path(path), {"format": FORMAT, **describe(model)}, notes, dtype)
+    unstored = describe_dtypes(model) if dtype is None else {}
+    write_model(model, Path(path), {"format": FORMAT, **describe(model), **unstored}, notes, dtype)
 
 
 def load_quantized(
@@ -76,6 +77,7 @@ def load_quantized(
             raise UsageError("the model to fill is quantized already: give one in full precision")
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), FORMAT)
+        dtypes = read_dtypes(path, metadata)
         if model is None:
             model = build(path, metadata)
         formats = formats_from_json(metadata.get("layers"), model)
@@ -84,12 +86,13 @@ def load_quantized(
         tensors = read_tensors(path, file, expected, fixed, model, device, dtype)
     add_low_bit_layers(model, formats)
     model.load_state_dict(tensors, assign=True)
-    # Files do not say in which dtype low-bit layers were: that of most other weights.
+    # Low-bit layers follow most other weights.
     others = Counter(t.dtype for name, t in tensors.items() if name not in fixed and t.is_floating_point())
-    if others:
-        ((most_common, _),) = others.most_common(1)
+    if followed := others.most_common(1)[0][0] if others else dtype:
         for layer in quant_layers(model).values():
-            layer.follow_dtype(most_common)
+            layer.follow_dtype(followed)
+    if dtype is None:
+        apply_dtypes(model, dtypes)
     if chosen:
         prefer(model, chosen)
     return (model if given is None else given).to(device).requires_grad_(False).eval()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from diffusers.models import attention_processor as processors
 from diffusers.models.activations import GEGLU
@@ -54,13 +54,12 @@ def layer_path(
 ) -> Iterator[FoldPath]:
     """From a layer, or its first `linear` outputs, to all consumers. Precondition: both ends are linear layers."""
     if _is_linear(producer):
-        assert producer is not None
         outputs = _shape(producer)[0] if linear is None else linear
         yield from _path(producer, _ALL if linear is None else slice(linear), outputs, *consumers)
 
 
 def _path(producer: nn.Module, rows: slice, outputs: int, *consumers: nn.Module | None) -> Iterator[FoldPath]:
-    linear = [consumer for consumer in consumers if consumer is not None and _is_linear(consumer)]
+    linear = [consumer for consumer in consumers if _is_linear(consumer)]
     if len(linear) == len(consumers) and all(_shape(consumer)[1] == outputs for consumer in linear):
         yield FoldPath(producer, rows, linear)
 
@@ -74,7 +73,7 @@ def _computes_as(module: nn.Module | None, *kinds: type[nn.Module]) -> bool:
     return module is not None and any(forward is kind.forward for kind in kinds) and not is_patched(module)
 
 
-def _is_linear(module: nn.Module | None) -> bool:
+def _is_linear(module: nn.Module | None) -> TypeGuard[nn.Module]:
     """Whether a module is a low-bit layer, or a plain one whose weight is a parameter of its own."""
     if isinstance(module, QuantLayer):
         return not is_patched(module)

@@ -26,7 +26,7 @@ from .formats import VERSIONS, check_scales, formats_to_json, stored_as_is, vers
 
 FORMAT, RESTORER = "quantface-model", "quantface"
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
-RESERVED = ("format", "version", "class", "family", "config", "layers")  # metadata keys; all others are notes
+RESERVED = ("format", "version", "class", "family", "config", "layers", "dtypes")  # metadata keys; all others are notes
 _FLOATS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}  # dtypes of low-bit layers
 

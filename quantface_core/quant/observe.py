@@ -97,7 +97,6 @@ def observe_inputs(layers: Mapping[str, Layer], observed: Callable[[str, Layer, 
 
     Skips inputs that no low-bit layer accepts: empty ones, and a convolution's without a batch dimension.
     """
-
     with torch.no_grad(), _observing(layers, observed):
         yield
 

@@ -6,11 +6,12 @@ width follows from the layer's own output error at every width, weights and acti
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +35,7 @@ from .output_error import relative_error, tensors_of
 from .search import CLIPS, search
 
 PROBE_BITS = 4  # width of weights and activations at which the output error is measured
+_IGNORED = {"weight_bits", "activation_bits", "rounding"}  # of a config: a probe has its own
 _THOUSAND = 1000  # steps in which progress is reported
 _LAYER_BYTES = 4  # per value of a scale or bias
 
@@ -131,7 +133,13 @@ def measure_layers(
         measured[layer_name] = _sensitivity(layer_name, layer, fmt, probes[layer_name], macs[layer_name], judge)
     report(_THOUSAND, _THOUSAND)
     rest = _stored_bytes(state_beside(model, set(layers.values())).values(), dtype)
-    return Sensitivity(name or type(model).__name__, judge.metric, rest, measured)
+    return Sensitivity(name or type(model).__name__, judge.metric, rest, measured, settings_of(config))
+
+
+def settings_of(config: QuantConfig) -> dict[str, Any]:
+    """The fields of a config that sensitivities depend on, as JSON has them."""
+    fields: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return {name: value for name, value in fields.items() if name not in _IGNORED}
 
 
 def _silent(_: int, __: int) -> None:

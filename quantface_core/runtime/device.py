@@ -10,7 +10,7 @@ from ..errors import UsageError
 def choose_device(name: str) -> torch.device:
     """The device of a name in `types.DEVICES`; `auto` prefers CUDA (or ROCm), then MPS, then the CPU.
 
-    Makes cuDNN deterministic.     Raises UsageError for a device that is not available.
+    Makes cuDNN deterministic. Raises UsageError for a device that is not available.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
@@ -22,7 +22,8 @@ from ..quant.output_error import tensors_of
 from ..restorer import OneStepRestorer, RestorerModel
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
-from ..train.distill import autocast, branch_metrics, check_pair, scales_loss, trainable_layers
+from ..train.autocast import autocast, scales_loss
+from ..train.distill import branch_metrics, check_pair, trainable_layers
 from ..train.distill import distill as distill_any
 from ..train.settings import resolved
 from ..train.training import TrainerCallbacks, TrainingReport, train
@@ -56,11 +57,11 @@ def distill(
     _check_pair(restorer, teacher)
     if not isinstance(restorer, OneStepRestorer) or not isinstance(teacher, OneStepRestorer):
         return _distill_outputs(restorer, teacher, images, val_images, config, callbacks)
-    targets, val_targets = _targets(teacher, images), _targets(teacher, val_images)
+    targets_of, val_targets_of = _Targets(teacher, images), _Targets(teacher, val_images)
     perceptual = full_reference(config.perceptual) if config.perceptual else None
 
     def loss(indices: Tensor) -> Tensor:
-        picture, latent, positions = (t[indices].to(restorer.device).float() for t in targets)
+        picture, latent, positions = (t.to(restorer.device).float() for t in targets_of(indices.tolist()))
         with autocast(restorer.device, config):
             made_picture, made_latent, made_positions = _outputs(restorer, images[indices].to(restorer.device))
         total = (made_picture - picture).square().mean()
@@ -77,7 +78,7 @@ def distill(
         with torch.no_grad():
             made = torch.cat([restorer(x.to(restorer.device)).cpu() for x in val_images.split(_CHUNK)])
         restorer.train()
-        reference = val_targets[0].float().clamp(-1, 1)
+        reference = val_targets_of(range(len(val_images)))[0].float().clamp(-1, 1)
         if callbacks.on_validation_images:
             callbacks.on_validation_images(step, torch.stack([val_images, reference, made], 1))
         return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
@@ -90,7 +91,7 @@ def distill(
             loss,
             validate if len(val_images) else None,
             callbacks,
-            scale_loss=scales_loss(config),
+            scale_loss=scales_loss(restorer, config),
         )
 
 
@@ -178,7 +179,7 @@ def _distill_block(
             loss,
             callbacks=callbacks,
             name=name,
-            scale_loss=scales_loss(config),
+            scale_loss=scales_loss(restorer, config),
         )
 
 
@@ -221,9 +222,21 @@ def _outputs(restorer: OneStepRestorer, images: Tensor) -> tuple[Tensor, Tensor,
     return restorer.decode(latent).float(), latent.code, positions.float()
 
 
-@torch.no_grad()
-def _targets(teacher: OneStepRestorer, images: Tensor) -> tuple[Tensor, ...]:
-    if len(images) == 0:
-        return (images,)
-    made = [[t.cpu().half() for t in _outputs(teacher, x.to(teacher.device))] for x in images.split(_CHUNK)]
-    return tuple(torch.cat(parts) for parts in zip(*made, strict=True))
+class _Targets:
+    """A teacher's outputs for images, float16 in main memory: each computed when first asked for, one image at a time.
+
+    So a run starts at once, and is over sooner where it draws only some of the images.
+    """
+
+    def __init__(self, teacher: OneStepRestorer, images: Tensor) -> None:
+        self._teacher, self._images = teacher, images
+        self._made: dict[int, list[Tensor]] = {}
+
+    @torch.no_grad()
+    def __call__(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
+        """`_outputs` for images [B]."""
+        for index in indices:
+            if index not in self._made:
+                image = self._images[index : index + 1].to(self._teacher.device)
+                self._made[index] = [t.cpu().half() for t in _outputs(self._teacher, image)]
+        return tuple(torch.cat(parts) for parts in zip(*(self._made[i] for i in indices), strict=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory
 from ..runtime.random_state import seeded
 from ..types import DistillConfig
+from .autocast import autocast, mixing_norms, scales_loss
 from .fold_factors import fold_factors
 from .settings import resolved
 from .training import TrainerCallbacks, TrainingReport, train
@@ -104,7 +105,7 @@ def distill(
                 loss,
                 validate if val_batches else None,
                 callbacks,
-                scale_loss=scales_loss(config),
+                scale_loss=scales_loss(model, config),
             )
 
 
@@ -157,7 +158,8 @@ def trainable_layers(
     before, flags = quant_layers(model), {p: p.requires_grad for p in model.parameters()}
     try:
         to_trainable(model, config.rank, config.learn_clips, config.trainer.seed, within, learning)
-        with torch.enable_grad(), without_graphs():  # graphs would reuse what validation computed before a step
+        # Graphs would reuse what validation computed before a step.
+        with torch.enable_grad(), without_graphs(), mixing_norms(model, config):
             yield
         to_integers(model, config.merge_rank, metrics)
     except BaseException:
@@ -166,15 +168,3 @@ def trainable_layers(
     finally:
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
-
-
-def autocast(device: torch.device, config: DistillConfig) -> AbstractContextManager[Any]:
-    """Autocast at the config's precision; none for float32."""
-    if config.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, getattr(torch, config.precision))
-
-
-def scales_loss(config: DistillConfig) -> bool:
-    """Whether gradients need a scaled loss: float16's range ends above most of them."""
-    return config.precision == "float16"

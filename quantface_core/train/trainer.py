@@ -204,6 +204,11 @@ class Trainer:
             self.scaler.load_state_dict({**self.scaler.state_dict(), **kept})
 
 
+def images_drawn(config: TrainerConfig) -> int:
+    """How many images a run draws in all, over all processes; of more than these it sees only some."""
+    return config.steps * config.accumulation * config.batch_size * rank_and_world_size()[1]
+
+
 def _best(scores: Iterable[float]) -> float:
     """The highest score; -inf without scores."""
     return max((score for score in scores if not math.isnan(score)), default=-math.inf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .bits import Bits
 
@@ -30,6 +31,9 @@ class Sensitivity:
     perceptual: str  # name of the perceptual metric; empty = none
     rest_bytes: int  # bytes of everything in the file that is not a low-bit layer
     layers: Mapping[str, LayerSensitivity]  # by name, in network order
+    # What it was measured with, as JSON has it: the config's fields but for widths; of a restorer also its images'
+    # size in pixels and checksum. Empty = not recorded.
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

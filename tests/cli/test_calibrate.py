@@ -32,6 +32,17 @@ def command(workshop: Path, name: str, *more: str) -> list[str]:
     return [name, str(workshop / "tiny.safetensors"), "--images", str(workshop / "faces"), "--rank", "4", *more]
 
 
+def test_what_was_measured_serves_other_budgets_of_the_same_model(workshop: Path) -> None:
+    kept = ["--perceptual", "ssim", "--sensitivity", str(workshop / "kept.json"), "-o", str(workshop / "plan.json")]
+    asked = command(workshop, "allocate", *kept)
+    assert main([*asked, "--weight-bits", "5"]) == 0
+    measured = (workshop / "kept.json").read_bytes()
+    assert main([*asked, "--weight-bits", "4"]) == 0
+    assert main([*asked, "--weight-bits", "4", "--rank", "8"]) == 2
+    assert main([*asked, "--weight-bits", "4", "--count", "1"]) == 2
+    assert (workshop / "kept.json").read_bytes() == measured
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_plan_and_a_model_of_its_bits(workshop: Path, device: str) -> None:
     plan, low = workshop / "plan.json", workshop / "low.safetensors"

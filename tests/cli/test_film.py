@@ -72,6 +72,20 @@ def test_a_film_that_is_stopped_has_a_report_too(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("instant")
+def test_a_finished_film_is_not_made_again_by_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output, report = tmp_path / "film.mp4", tmp_path / "out.mp4", tmp_path / "report.json"
+    make(source, size=(128, 96), pictures=pictures(12), steps=(512,) * 12)
+    command = ["restore", str(source), "-o", str(output), "--json", str(report), "--resume"]
+    assert main(command) == 0  # nothing to continue yet: it begins
+    made = output.stat().st_mtime_ns, report.read_text()
+    assert main(command) == 2
+    assert f"{output} is there already, and no stopped run to continue" in capsys.readouterr().err
+    assert (output.stat().st_mtime_ns, report.read_text()) == made
+    assert main(command[:-1]) == 0
+    assert output.stat().st_mtime_ns > made[0]
+
+
+@pytest.mark.usefixtures("instant")
 def test_a_film_is_told_how_its_faces_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[film_request.FilmRequest] = []
 

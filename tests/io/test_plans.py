@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def test_files_round_trip(tmp_path: Path) -> None:
     save_sensitivity(SENSITIVITY, tmp_path / "sensitivity.json")
     assert load_plan(tmp_path / "plan.json") == PLAN
     assert load_sensitivity(tmp_path / "sensitivity.json") == SENSITIVITY
+
+
+def test_sensitivities_say_what_they_were_measured_with() -> None:
+    known = replace(SENSITIVITY, settings={"rank": 16, "parts": ["unet"], "calibration_sha256": "0a"})
+    assert sensitivity_from_json(sensitivity_to_json(known)) == known
+    with pytest.raises(ConfigError, match="settings"):
+        sensitivity_from_json(json.dumps({**json.loads(sensitivity_to_json(known)), "settings": [16]}))
 
 
 def test_a_plan_reads_and_differs_line_by_line() -> None:

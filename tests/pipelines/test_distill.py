@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quantface_core.errors import ModelError, UsageError
 from quantface_core.nn.swap import quant_layers
+from quantface_core.pipelines.callbacks import PipelineCallbacks
 from quantface_core.pipelines.distill import DistillRequest, DistillResult, distill, noted
 from quantface_core.pipelines.models import LoadedModel
 from quantface_core.restorer import OneStepRestorer
@@ -75,6 +76,27 @@ def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_p
     ranks = {layer.shape: layer.format.rank for layer in quant_layers(low).values()}
     assert max(ranks.values()) == 32  # in place of 8 + 64
     assert all(rank <= min(shape[0], torch.Size(shape[1:]).numel()) for shape, rank in ranks.items())
+
+
+def test_it_says_so_before_anything_is_computed_and_teaches_only_what_is_drawn(tiny: OneStepRestorer) -> None:
+    """A folder may hold thousands of faces, each of which the full-precision model restores in seconds."""
+    images = torch.rand(20, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
+    quantize_restorer(low, statistics, images[:1], FAST)
+    taught: list[int] = []
+    told: list[tuple[int, int, int]] = []
+    tiny.unet.register_forward_hook(lambda _, given, __: taught.append(len(given[0])))
+    request = DistillRequest(
+        LoadedModel("low", low),
+        LoadedModel("full", tiny),
+        images,
+        replace(SETTINGS, trainer=replace(SETTINGS.trainer, steps=3)),
+        validation=2,
+    )
+    distill(request, PipelineCallbacks(lambda p: told.append((p.done, p.total, len(taught)))))
+    assert told[0] == (0, 3, 0)
+    assert told[-1][:2] == (3, 3)
+    assert taught == [1] * (2 + 3)
 
 
 def test_a_files_note_has_every_setting() -> None:

@@ -53,6 +53,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_restorer_in_memory_makes_the_same_film_and_is_not_resumed(source: Path, whole: Path, tmp_path: Path) -> None:
+    given = request(source, tmp_path / "film.mp4", execution=Flicker())
+    restore_film(given)
+    assert same(tmp_path / "film.mp4", whole)
+    with pytest.raises(UsageError, match="resume is for a model's file"):
+        restore_film(replace(given, resume=True))
+
+
 @pytest.fixture(scope="module")
 def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Restored in one piece."""

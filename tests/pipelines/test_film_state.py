@@ -11,7 +11,7 @@ pytest.importorskip("av")
 
 from quantface_core.errors import UsageError, WriteError
 from quantface_core.pipelines import film_state
-from quantface_core.pipelines.film_state import FilmState, FrameDetections
+from quantface_core.pipelines.film_state import FilmState, FrameDetections, check_resumable, state_folder
 
 NOTHING = FrameDetections(0, False, (), ())
 
@@ -49,6 +49,18 @@ def test_what_a_killed_process_left_is_mended(tmp_path: Path) -> None:
 def test_settings_are_compared_as_json_has_them(tmp_path: Path) -> None:
     for resume in (False, True):
         FilmState(tmp_path / "state", {"faces": (0, 2)}, resume).close()
+
+
+@pytest.mark.parametrize("name", ["out", "out.mp4"])
+def test_only_what_is_not_finished_is_resumed(tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
+    (output if "." in name else output / "f_1.png").parent.mkdir(exist_ok=True)
+    check_resumable(output)  # nothing begun yet
+    (output if "." in name else output / "f_1.png").touch()
+    with pytest.raises(UsageError, match="no stopped run to continue"):
+        check_resumable(output)
+    unfinished(state_folder(output))
+    check_resumable(output)
 
 
 def test_a_run_is_resumed_only_if_asked_and_with_its_settings(tmp_path: Path) -> None:

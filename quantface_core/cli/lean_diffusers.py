@@ -1,0 +1,24 @@
+"""Import diffusers without the packages that it loads at once but restoring never uses."""
+
+from __future__ import annotations
+
+import sys
+
+_UNUSED = ("accelerate", "peft", "transformers")
+
+
+def import_lean_diffusers() -> None:
+    """Import diffusers' models as if the packages of adapters, text encoders and training were not installed.
+
+    Importing those takes longer than diffusers itself. It goes on believing them absent for as long as the process
+    lives, so this is for a process of one's own, which only restores; everything else imports them as usual.
+    """
+    if "diffusers" in sys.modules:
+        return
+    hidden = [name for name in _UNUSED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is for what cannot be imported
+    try:
+        from ..restorer import one_step  # noqa: F401
+    finally:
+        for name in hidden:
+            del sys.modules[name]

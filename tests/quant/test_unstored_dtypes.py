@@ -1,0 +1,70 @@
+"""A model in half precision comes back as it was: its tables, and its low-bit layers where there are no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import PixArtTransformer2DModel
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.errors import ModelError
+from tests.quant.checkpoints import ROWS, metadata, rewritten
+
+CONFIG = qf.QuantConfig(rank=2, rounding="nearest", branch="svd")
+
+
+def pixart() -> PixArtTransformer2DModel:
+    """Its positions are a table beside its state."""
+    torch.manual_seed(0)
+    return PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        out_channels=8,
+        num_layers=1,
+        cross_attention_dim=16,
+        sample_size=8,
+        caption_channels=12,
+        use_additional_conditions=False,
+    ).eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_a_loaded_model_computes_the_same_bits(dtype: torch.dtype, tmp_path: Path) -> None:
+    model, draws = pixart().to(dtype), torch.Generator().manual_seed(1)
+    batch = {
+        "hidden_states": torch.randn(1, 4, 8, 8, generator=draws).to(dtype),
+        "encoder_hidden_states": torch.randn(1, 5, 12, generator=draws).to(dtype),
+        "timestep": torch.tensor([400]),
+    }
+    qf.quantize(model, [batch], CONFIG)
+    qf.save_quantized(model, file := tmp_path / "model.safetensors")
+    assert ("dtypes" in metadata(file)) == (dtype != torch.float32)
+    for loaded in (qf.load_quantized(file), qf.load_quantized(file, pixart())):
+        assert torch.equal(loaded(**batch)[0], model(**batch)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_model_of_low_bit_layers_alone_keeps_its_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)).to(dtype)
+    qf.quantize(model, [rows.to(dtype) for rows in ROWS], CONFIG)
+    qf.save_quantized(model, file := tmp_path / "model.safetensors")
+    skeleton = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    loaded = qf.load_quantized(file, skeleton)
+    assert {p.dtype for p in loaded.parameters()} == {loaded[0].weight.dtype} == {dtype}
+    skeleton = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    assert qf.load_quantized(file, skeleton, dtype=torch.float64)[0].weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"": "int8"}', '{"": 3}'])
+def test_dtypes_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    qf.quantize(model, ROWS, CONFIG)
+    qf.save_quantized(model, file := tmp_path / "model.safetensors")
+    skeleton = nn.Sequential(nn.Linear(8, 8))
+    with pytest.raises(ModelError, match="dtypes"):
+        qf.load_quantized(rewritten(file, tmp_path / "other", dtypes=text), skeleton)
+    assert type(skeleton[0]) is nn.Linear  # as it was

@@ -1,0 +1,42 @@
+"""The precision of training beside a model's own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import quantface_core as qf
+from quantface_core.train.autocast import scales_loss
+from tests.train.test_distill import SETTINGS
+
+OTHER = [(torch.float16, "bfloat16"), (torch.bfloat16, "float16")]
+
+
+@pytest.mark.parametrize(("dtype", "precision"), OTHER)
+def test_a_model_with_norms_learns_in_the_other_half_precision(dtype: torch.dtype, precision: str) -> None:
+    """Torch's norms on CPUs do not mix the two."""
+    torch.manual_seed(0)
+    norms = nn.GroupNorm(4, 16), nn.BatchNorm2d(16)
+    teacher = nn.Sequential(nn.Conv2d(4, 16, 3), norms[0], nn.SiLU(), nn.Conv2d(16, 16, 3), norms[1], nn.Flatten(2))
+    teacher = nn.Sequential(teacher, nn.LayerNorm(16), nn.Linear(16, 8)).eval().to(dtype)
+    batches = list(torch.randn(4, 2, 4, 8, 8, generator=torch.Generator().manual_seed(1)).to(dtype))
+    model = copy.deepcopy(teacher)
+    qf.quantize(model, batches[:2], qf.QuantConfig(3, 4, rank=2, rounding="nearest"), exclude=["2"])
+    before = {name: t.clone() for name, t in model.state_dict().items() if t.dtype == dtype}
+    settings = qf.DistillConfig(SETTINGS.trainer, rank=2, precision=precision)
+    losses = qf.distill(model, teacher, batches, settings).losses
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    assert model(batches[0]).dtype == dtype
+    after = model.state_dict()
+    assert all(torch.equal(after[name], t) for name, t in before.items() if ".down" not in name and ".up" not in name)
+
+
+def test_gradients_that_pass_through_float16_are_scaled() -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        model = nn.Linear(2, 2).to(dtype)
+        assert scales_loss(model, qf.DistillConfig(precision="float16"))
+        for precision in ("float32", "bfloat16"):
+            assert scales_loss(model, qf.DistillConfig(precision=precision)) == (dtype == torch.float16)
