@@ -14,6 +14,7 @@ from .first_run import offer_examples
 from .load import LoadModel
 from .paste import PasteFaces
 from .restore import RestoreFace
+from .restore_video import RestoreVideo
 from .save import SaveModel
 
 
@@ -22,7 +23,7 @@ class QuantFaceExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
-            LoadModel, RestoreFace, CropFaces, PasteFaces,
+            LoadModel, RestoreFace, RestoreVideo, CropFaces, PasteFaces,
             AllocateBits, CalibrateAndBalance, QDLoRADistill, SaveModel, CompareModels,
         ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from comfy_api.latest import io
 
 from ..quantface_core.options import RestoreOptions
 from . import host, previews
+from .boxes import bounding_boxes, segments
 from .face_detection import (
     FacesByImage,
     check_choice,
@@ -21,13 +23,17 @@ from .face_detection import (
     mark_inputs,
     unused_positions,
 )
-from .host import CropsSocket
+from .host import BoundingBoxSocket, CropsSocket, SegsSocket
 from .pictures import as_pictures, stacked, to_pixels
 from .report import Report
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ..quantface_core.types import Face
+
+_ONE_IMAGE = "segs are of one image, as Impact Pack's nodes take them: put Rebatch Images before Crop Faces"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +75,8 @@ class CropFaces(io.ComfyNode):
                 io.Mask.Output("masks", display_name="face masks"),
                 io.String.Output("report", display_name="report"),
                 io.Image.Output("faces", display_name="faces"),
+                BoundingBoxSocket.Output("boxes_out", display_name="boxes"),
+                SegsSocket.Output("segs", display_name="segs"),
             ],
         )  # fmt: skip
 
@@ -101,15 +109,17 @@ class CropFaces(io.ComfyNode):
         report.note(unused_positions(faces, positions))
         found = detect_faces(pictures, face_mask, boxes, host.Progress(), report.note)
         report.note(check_choice(found, options, boxes, face_mask))
+        height, width = pictures.shape[1:3]
         taken: FacesByImage = []
         crops: list[NDArray[np.float32]] = []
+        numbered: list[tuple[Sequence[Face], Sequence[int]]] = []
         tracked = smooth_tracks(found, smoothing, (to_pixels(frame) for frame in pictures))
         for frame, here in zip(pictures, tracked, strict=True):
             host.stop_if_cancelled()
             ordered = sort_faces(here, options)
-            height, width = frame.shape[:2]
             numbers = select_faces(ordered, options, width, height)
             report.picture(ordered, numbers, numbers)
+            numbered.append((ordered, numbers))
             taken.append(tuple(ordered[number] for number in numbers))
             pixels = to_pixels(frame)
             crops += [extract(pixels, face_transform(face, size), size) for face in taken[-1]]
@@ -123,5 +133,7 @@ class CropFaces(io.ComfyNode):
             host.to_host(masks),
             report.text(),
             host.to_host(cut) if crops else host.nothing(),
-            ui=previews.crops(cut[: len(crops)], cls) | previews.notes_below(report.shown_notes()),
+            [bounding_boxes(here, width, height) for here in taken],
+            segments(taken[0], width, height) if len(taken) == 1 else host.nothing(_ONE_IMAGE),
+            ui=previews.numbered(pictures, numbered, cls) | previews.notes_below(report.shown_notes()),
         )

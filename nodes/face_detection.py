@@ -10,8 +10,9 @@ from comfy_api.latest import io
 
 from ..quantface_core.options import FACE_CHOICES, FACE_ORDERS, RestoreOptions, parse_positions
 from . import host
+from .boxes import boxes_of_frame
 from .host import BoxesSocket, advanced, with_options
-from .pictures import as_face_masks, boxes_of_frame, of_frame, to_pixels
+from .pictures import as_face_masks, of_frame, to_pixels
 
 if TYPE_CHECKING:
     from ..quantface_core.types import Face

@@ -31,7 +31,9 @@ OTHERS = "facerestore_models"  # where other packs keep GFPGAN, RestoreFormer an
 CATEGORY = "QuantFace"
 FRModelSocket = io.Custom("FR_MODEL")
 FRPlanSocket = io.Custom("FR_PLAN")
-BoxesSocket = io.Custom("BOUNDING_BOX,SEGS")  # the host's own, and Impact Pack's
+BoundingBoxSocket = io.Custom("BOUNDING_BOX")  # the host's own; older ones have none
+SegsSocket = io.Custom("SEGS")  # Impact Pack's
+BoxesSocket = io.Custom("BOUNDING_BOX,SEGS")
 CropsSocket = io.Custom("FACE_CROPS")
 
 
@@ -178,11 +180,11 @@ def stop_if_cancelled() -> None:
     management.throw_exception_if_processing_interrupted()
 
 
-def nothing() -> ExecutionBlocker:
-    """An output without a value: nodes connected to it are skipped without an error."""
+def nothing(why: str | None = None) -> ExecutionBlocker:
+    """An output without a value: nodes connected to it are skipped, with an error if there is a reason `why`."""
     from comfy_execution.graph_utils import ExecutionBlocker
 
-    return ExecutionBlocker(None)
+    return ExecutionBlocker(why)
 
 
 class Progress:
@@ -200,8 +202,13 @@ class Progress:
         self._place = done, max(1, total)
         self._bar.update_absolute(*self._place, None if preview is None else _preview(preview, preview_side))
 
-    def callbacks(self, shares: Mapping[str, tuple[float, float]] | None = None) -> PipelineCallbacks:
-        """Callbacks for a pipeline. A stage in `shares` covers that range of the bar, 0 to 1; any other all of it."""
+    def callbacks(
+        self, shares: Mapping[str, tuple[float, float]] | None = None, preview_side: int = 0
+    ) -> PipelineCallbacks:
+        """Callbacks for a pipeline. A stage in `shares` covers that range of the bar, 0 to 1; any other all of it.
+
+        `preview_side` is as for the bar itself.
+        """
         from ..quantface_core.pipelines.callbacks import PipelineCallbacks
 
         def progress(step: StageProgress) -> None:
@@ -212,7 +219,7 @@ class Progress:
 
         return PipelineCallbacks(
             progress=progress,
-            preview=lambda pixels: self(*self._place, pixels),
+            preview=lambda pixels: self(*self._place, pixels, preview_side),
             notify=lambda text: logging.info("QuantFace: %s", text),
             check_cancelled=stop_if_cancelled,
         )

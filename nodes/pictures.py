@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -148,42 +148,3 @@ def as_face_masks(masks: torch.Tensor | None, images: int) -> torch.Tensor | Non
         return masks.amax(0, keepdim=True)
     check_count("face_mask", len(masks), images)
     return masks
-
-
-def boxes_of_frame(
-    boxes: Any, index: int, frames: int, size: tuple[int, int]
-) -> list[tuple[float, float, float, float]]:
-    """The host's boxes (one, a list for all frames, or a list of lists by frame) or Impact Pack's SEGS for one frame
-    of a size [width, height] -> left, top, width, height of each. Raises UsageError.
-    """
-    from ..quantface_core.errors import UsageError
-
-    if _are_segs(boxes):
-        return _boxes_of_segs(boxes, size)
-    if isinstance(boxes, Mapping):
-        boxes = [boxes]
-    if isinstance(boxes, Sequence) and any(isinstance(entry, list | tuple) for entry in boxes):
-        check_count("boxes", len(boxes), frames)
-        boxes = boxes[min(index, len(boxes) - 1)]
-    try:
-        return [(float(b["x"]), float(b["y"]), float(b["width"]), float(b["height"])) for b in boxes]
-    except (TypeError, KeyError, ValueError) as error:
-        wanted = "give x, y, width and height of each face, as BOUNDING_BOX outputs do, or SEGS"
-        raise UsageError(f"boxes: {wanted}") from error
-
-
-def _are_segs(boxes: Any) -> bool:
-    """Whether these are SEGS: ((height, width) of their image, segments with a `bbox`)."""
-    if not (isinstance(boxes, list | tuple) and len(boxes) == 2 and isinstance(boxes[1], list | tuple)):
-        return False
-    shape = boxes[0]
-    measured = isinstance(shape, list | tuple) and len(shape) == 2 and all(isinstance(side, int) for side in shape)
-    return measured and all(hasattr(segment, "bbox") for segment in boxes[1])
-
-
-def _boxes_of_segs(segs: Any, size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
-    """The segments' boxes as left, top, width, height, scaled to this image, which may have been enlarged since."""
-    (tall, wide), segments = segs
-    x, y = size[0] / max(wide, 1), size[1] / max(tall, 1)
-    corners = [[float(side) for side in segment.bbox] for segment in segments]
-    return [(left * x, top * y, (right - left) * x, (bottom - top) * y) for left, top, right, bottom in corners]

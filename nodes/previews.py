@@ -10,9 +10,10 @@ import torch
 from comfy_api.latest import ui
 
 from . import host
+from .pictures import from_chart
 
 if TYPE_CHECKING:
-    from ..quantface_core.types import BitPlan
+    from ..quantface_core.types import BitPlan, Face
 
 _SCREEN = 2048  # pixels, the longest side of a shown image
 _TOGETHER = 4 * _SCREEN**2  # pixels of all images shown together: the host keeps every run's files until it restarts
@@ -28,15 +29,24 @@ def before_after(before: torch.Tensor, after: torch.Tensor, cls: type, notes: Se
     return {key: _files(frames, cls) for key, frames in pair.items()} | notes_below(notes)
 
 
-def crops(frames: torch.Tensor, cls: type) -> dict[str, object]:
-    """The first of a node's images, possibly none, in the host's own preview.
+def numbered(
+    images: torch.Tensor, faces: Sequence[tuple[Sequence[Face], Sequence[int]]], cls: type
+) -> dict[str, object]:
+    """In the host's own preview: images [N, H, W, 3] with their faces framed and numbered.
 
-    For a list of images the host merges all results by the keys of the first, so the keys must not vary.
+    `faces` are each image's, and the numbers of the chosen ones. Cancellation is checked before each file. The keys do
+    not vary: for a list of images the host merges all results by the keys of the first.
     """
-    if not len(frames):
-        return {"images": [], "animated": (False,)}
-    shown: dict[str, object] = ui.PreviewImage(frames[:_MOST], cls=cls).as_dict()
-    return shown
+    from ..quantface_core.charts import draw_numbered
+
+    shown = range(0, len(images), math.ceil(len(images) / _MOST))
+    side, files = _side(len(shown)), list[object]()
+    for index in shown:
+        frame = _downscaled(images[index : index + 1], side)[0]
+        pixels = (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()
+        scale = max(frame.shape[:2]) / max(images.shape[1:3])
+        files += _saved(from_chart(draw_numbered(pixels, *faces[index], scale)), cls)
+    return {"images": files, "animated": (False,)}
 
 
 def notes_below(notes: Sequence[str]) -> dict[str, object]:
@@ -45,13 +55,21 @@ def notes_below(notes: Sequence[str]) -> dict[str, object]:
 
 
 def _files(frames: torch.Tensor, cls: type) -> list[object]:
-    """Save frames at a size for the screen, as the host lists files; the more there are, the smaller."""
-    side, files = min(_SCREEN, math.isqrt(_TOGETHER // len(frames))), list[object]()
-    for frame in frames.split(1):
-        host.stop_if_cancelled()
-        saved: Any = ui.PreviewImage(_downscaled(frame, side), cls=cls).as_dict()
-        files += saved["images"]
-    return files
+    """Save frames at a size for the screen, as the host lists files."""
+    side = _side(len(frames))
+    return [file for frame in frames.split(1) for file in _saved(_downscaled(frame, side), cls)]
+
+
+def _side(count: int) -> int:
+    """The longest side of so many shown images: the more there are, the smaller."""
+    return min(_SCREEN, math.isqrt(_TOGETHER // count))
+
+
+def _saved(frame: torch.Tensor, cls: type) -> list[object]:
+    """Save one image [1, H, W, 3], as the host lists files."""
+    host.stop_if_cancelled()
+    saved: Any = ui.PreviewImage(frame, cls=cls).as_dict()
+    return list(saved["images"])
 
 
 def _downscaled(frame: torch.Tensor, longest: int) -> torch.Tensor:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..quantface_core.options import COLORS, UPSCALES, RestoreOptions
 from . import host, previews
 from .face_detection import (
     check_choice,
@@ -20,13 +19,23 @@ from .face_detection import (
     unused_positions,
 )
 from .fr_model import FRModel
-from .host import FRModelSocket, advanced
+from .host import FRModelSocket
 from .image_batch import ImageBatch
 from .memory import memory_given_back
 from .pictures import stacked, to_pixels
+from .restore_options import (
+    batch_size_input,
+    blend_input,
+    color_input,
+    feather_input,
+    fidelity_input,
+    note_unused_strength,
+    restore_options,
+    seed_input,
+    strength_input,
+    upscale_input,
+)
 
-BLENDS = ["auto", "strength"]
-_STRENGTH = 1.0  # of a node to which nothing was changed
 _LOOKING = 0.1  # share of the progress bar for detecting faces
 _PREVIEW = 512  # pixels, longest side of a finished frame's preview
 
@@ -49,36 +58,22 @@ class RestoreFace(io.ComfyNode):
                 FRModelSocket.Input("fr_model", tooltip="From Load Quantized FR Model."),
                 io.Image.Input("image", tooltip="One image, a batch, or the frames of a video."),
                 *choice_inputs(),
-                io.Float.Input("strength", default=_STRENGTH, min=0.0, max=1.0, step=0.05,
-                               tooltip="For blend = strength: 0 leaves the image as it was, 1 restores fully."),
-                io.Combo.Input("color", options=list(COLORS), default=RestoreOptions.color,
-                               tooltip="How restored faces are matched to the image's colours."),
-                io.Combo.Input("upscale", options=[str(factor) for factor in UPSCALES], default="1",
-                               tooltip="Also enlarge the image (Lanczos); faces are restored at that size."),
+                strength_input(),
+                color_input(),
+                upscale_input(),
                 *limit_inputs(),
-                advanced(io.Float.Input("feather", default=RestoreOptions.feather, min=0.0, max=1.0, step=0.02,
-                                        tooltip="How softly a face blends into the image: 0 = a hard edge, "
-                                        "1 = fading from its centre on.")),
+                feather_input(),
                 io.Float.Input("smoothing", default=0.0, min=0.0, max=30.0, step=0.5,
                                tooltip="For the frames of a video: steadies faces over about this many frames before "
                                "and after, and closes short gaps; 2 is a good start. 0 = each image on its own."),
-                advanced(io.Int.Input("batch_size", default=0, min=0, max=64,
-                                      tooltip="Faces at once: 0 = as many as are fast on your device. Fewer need less "
-                                      "memory; the image is the same except for rounding.")),
-                io.Combo.Input("blend", options=BLENDS, default="auto",
-                               tooltip="auto: uses each restored face where it helps, pixel by pixel, and leaves sharp "
-                               "faces as they are. strength: the same amount everywhere, as set in strength."),
-                advanced(io.Int.Input("seed", default=-1, min=-1, max=2**31 - 1, optional=True,
-                                      control_after_generate=False,
-                                      tooltip="-1: the same image gives the same result. From 0 on: the model samples "
-                                      "randomly, with this seed.")),
+                batch_size_input(),
+                blend_input(),
+                seed_input(),
                 io.Mask.Input("mask", optional=True, tooltip="Change the image only where this is white."),
                 *mark_inputs(),
                 io.Image.Input("background", optional=True,
                                tooltip="The same image, enlarged by other nodes: faces are pasted onto it."),
-                advanced(io.Float.Input("fidelity", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
-                                        tooltip="CodeFormer only: 0 looks best, 1 stays nearest to the image. Other "
-                                        "models have no such setting.")),
+                fidelity_input(),
             ],
             outputs=[
                 io.Image.Output("image_out", display_name="IMAGE"),
@@ -120,19 +115,20 @@ class RestoreFace(io.ComfyNode):
 
         host.require_valid(check_positions(positions))
         batch = ImageBatch(image, mask, background, "restored", int(upscale))
-        options = RestoreOptions(
-            **chosen(faces, positions, order, min_confidence, min_size),
-            strength="auto" if blend == "auto" else strength,
+        options = restore_options(
+            fr_model,
+            chosen(faces, positions, order, min_confidence, min_size),
+            strength=strength,
             color=color,
-            upscale=int(upscale),
+            upscale=upscale,
             feather=feather,
+            blend=blend,
+            seed=seed,
+            fidelity=fidelity,
             batch_size=batch_size,
-            seed=None if seed < 0 else seed,
-            fidelity=None if fr_model.restorer.fidelity is None else fidelity,
         )
         batch.report.note(unused_positions(faces, positions))
-        if blend == "auto" and strength != _STRENGTH:
-            batch.report.note(f"strength {strength:g} has no effect: blend is auto")
+        note_unused_strength(batch.report, blend, strength)
         bar = host.Progress()
         found = detect_faces(batch.image, face_mask, boxes, bar.part(0, _LOOKING), batch.report.note, batch.dark)
         if not all(batch.dark):

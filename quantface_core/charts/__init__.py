@@ -8,5 +8,6 @@ from .canvas import save_chart
 from .faces import draw_faces
 from .layers import draw_layers
 from .losses import draw_losses
+from .numbered import draw_numbered
 
-__all__ = ["draw_bits", "draw_faces", "draw_layers", "draw_losses", "save_chart"]
+__all__ = ["draw_bits", "draw_faces", "draw_layers", "draw_losses", "draw_numbered", "save_chart"]

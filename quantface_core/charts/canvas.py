@@ -27,9 +27,12 @@ _TIMES = 2  # drawn this many times larger
 class Canvas:
     """Coordinates are pixels of the finished image, from its upper left corner."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, ground: Array | None = None) -> None:
+        """`ground`: an image of that size to draw on, else paper."""
         self.width, self.height = width, height
-        self._image = Image.new("RGB", (width * _TIMES, height * _TIMES), PAPER)
+        size = (width * _TIMES, height * _TIMES)
+        paper = Image.new("RGB", size, PAPER)
+        self._image = paper if ground is None else Image.fromarray(ground).resize(size, Image.Resampling.NEAREST)
         self._draw = ImageDraw.Draw(self._image)
         self._pictures: list[tuple[int, int, Array]] = []
 

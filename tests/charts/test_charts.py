@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from quantface_core.charts import draw_bits, draw_faces, draw_layers, draw_losses, save_chart
+from quantface_core.charts import draw_bits, draw_faces, draw_layers, draw_losses, draw_numbered, save_chart
 from quantface_core.charts.canvas import BLUE, PALE_BLUE, SOFT, VERMILION
 from quantface_core.charts.losses import _running_median
 from quantface_core.errors import ImageError, UsageError, WriteError
-from quantface_core.types import BitPlan, LayerFormat, LayerReport, LayerSensitivity, Sensitivity
+from quantface_core.types import BitPlan, Face, LayerFormat, LayerReport, LayerSensitivity, Sensitivity
 
 _WIDTHS = range(3, 9)
 
@@ -108,7 +108,7 @@ def test_a_long_run_s_median_is_taken_at_no_more_places_than_are_drawn(done: int
     assert all(loss == np.median(losses[max(0, step - 20) : step]) for step, loss in medians)
 
 
-def test_faces_keep_their_pixels() -> None:
+def test_faces_are_not_resampled() -> None:
     pictures = torch.randint(0, 256, (2, 3, 3, 160, 160), generator=torch.Generator().manual_seed(0)).float()
     drawn = draw_faces(pictures / 127.5 - 1)
     wanted = pictures[1, 2].permute(1, 2, 0).byte().numpy()
@@ -139,7 +139,7 @@ def test_layers_stand_by_their_errors_and_say_how_much_they_gained() -> None:
         draw_layers([])
 
 
-def test_charts_are_saved_whole(tmp_path: Path) -> None:
+def test_charts_are_saved_atomically(tmp_path: Path) -> None:
     picture = np.full((4, 6, 3), 7, np.uint8)
     save_chart(picture, tmp_path / "new" / "chart.png")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "chart.png")), picture)
@@ -149,3 +149,28 @@ def test_charts_are_saved_whole(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot write"):
         save_chart(picture, tmp_path / "file" / "chart.png")
+
+
+def _face(left: float, top: float, side: float) -> Face:
+    return Face((left, top, side, side), ((0.0, 0.0),) * 5, 0.9)
+
+
+@pytest.mark.parametrize(("width", "height", "drawn"), [(300, 200, (683, 1024)), (2000, 1500, (1500, 2000))])
+def test_numbered_faces_are_framed_at_their_places(width: int, height: int, drawn: tuple[int, int]) -> None:
+    photo = np.full((height, width, 3), 90, np.uint8)
+    faces = [_face(0.1 * width, 0.3 * height, 0.1 * width), _face(0.7 * width, 0.3 * height, 0.1 * width)]
+    picture = draw_numbered(photo, faces, {1})
+    assert picture.shape == (*drawn, 3)
+    for color, left, right in ((SOFT, 0.1, 0.2), (BLUE, 0.7, 0.8)):
+        wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        places = np.flatnonzero((picture == wanted).all(2).any(0)) / drawn[1]
+        assert (places.min(), places.max()) == pytest.approx((left, right), abs=0.006)
+
+
+def test_no_face_is_numbered_outside_the_photo() -> None:
+    photo = np.full((400, 2000, 3), 90, np.uint8)
+    for place in ((-50, -50), (1960, 380), (0, 0), (1900, 0)):
+        picture = draw_numbered(photo, [_face(*place, 90)], {0})
+        ink = (picture == [0, 0x72, 0xB2]).all(2)
+        assert ink.sum() > 1000  # the number's ground
+    np.testing.assert_array_equal(draw_numbered(photo, [], ()), photo)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -73,6 +74,19 @@ def _module(name: str, **names: Any) -> ModuleType:
     return module
 
 
+class Video:
+    """A video of the host's; in memory if it is bytes."""
+
+    def __init__(self, source: str | bytes, start: float = 0.0, duration: float = 0.0) -> None:
+        self.source, self.window = source, (start, duration)
+
+    def get_stream_source(self) -> str | BytesIO:
+        return BytesIO(self.source) if isinstance(self.source, bytes) else self.source
+
+    def get_active_trim_window(self) -> tuple[float, float]:
+        return self.window
+
+
 class ExecutionBlocker:
     def __init__(self, message: str | None) -> None:
         self.message = message
@@ -91,12 +105,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     widgets = {n: _type(n.upper(), widget=True) for n in ("Combo", "Int", "Float", "Boolean", "String")}
     io = SimpleNamespace(
         ComfyNode=object, Schema=Schema, NodeOutput=NodeOutput, Custom=_type,
-        Image=_type("IMAGE"), Mask=_type("MASK"), **widgets,
+        Image=_type("IMAGE"), Mask=_type("MASK"), Video=_type("VIDEO"), **widgets,
     )  # fmt: skip
 
     def preview(image: Any, cls: Any) -> SimpleNamespace:
         return SimpleNamespace(as_dict=lambda: {"images": list(image), "animated": (False,)})
 
+    videos = SimpleNamespace(VideoFromFile=Video)
     ui = SimpleNamespace(PreviewImage=preview, PreviewText=lambda text: text)
     cpu = torch.device("cpu")
 
@@ -148,6 +163,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         get_full_path=path_of,
         get_folder_paths=lambda name: folders[name][0],
         get_input_directory=lambda: str(tmp_path / "input"),
+        get_temp_directory=lambda: str(tmp_path / "temp"),
     )
     patchers, utils = (
         _module("comfy.model_patcher", ModelPatcher=Patcher),
@@ -155,7 +171,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(tmp_path / "quantface"))  # so that it is put back afterwards
     modules = [
-        _module("comfy_api"), _module("comfy_api.latest", io=io, ui=ui, ComfyExtension=object),
+        _module("comfy_api"), _module("comfy_api.latest", io=io, ui=ui, InputImpl=videos, ComfyExtension=object),
         _module("comfy", model_management=management, model_patcher=patchers, utils=utils),
         management, patchers, utils, folder_paths,
         _module("comfy_execution"), _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker),

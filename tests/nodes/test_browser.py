@@ -53,9 +53,17 @@ def test_templates_have_titles_and_a_photo_s_is_first(page: Page) -> None:
     page.page.keyboard.press("Escape")
 
 
-@pytest.mark.parametrize(
-    "name", ["Upscale and restore", "Restore a video", "Treat faces by other nodes", "Restore a photo"]
-)
+def test_a_restored_video_plays_on_its_node(page: Page) -> None:
+    page.template("Restore a video")
+    page.run_through()
+    page.page.wait_for_timeout(1000)
+    page.fit()
+    page.shot("Restore a video")
+    played = page.page.locator("video").evaluate_all("all => all.map((video) => video.currentSrc || video.innerHTML)")
+    assert any("filename=quantface_" in source and "type=temp" in source for source in played)
+
+
+@pytest.mark.parametrize("name", ["Upscale and restore", "Treat faces by other nodes", "Restore a photo"])
 def test_a_template_opens_and_runs(page: Page, name: str) -> None:
     page.template(name)
     page.run_through()
@@ -148,6 +156,23 @@ def test_of_a_list_it_is_told_once_and_of_which_images(page: Page) -> None:
         "\u26a0 item 2 of 2: no face was found: lower min_confidence, or mark faces with face_mask",
     ]
     assert page.page.locator(".quantface-notes").first.inner_text().splitlines() == told
+
+
+def test_crop_faces_numbers_the_faces_in_one_picture(page: Page) -> None:
+    """And notes take room only where there are some."""
+    page.template("Treat faces by other nodes")
+    page.widgets("LoadImage", image="three.png")
+    tall = "() => document.querySelector('.quantface-notes').parentElement.offsetHeight"
+    heights = []
+    for positions in ("0", "1"):  # which has no effect, and is told from 1 on
+        page.widgets("QuantFace_CropFaces", positions=positions)
+        page.run_through()
+        page.fit("QuantFace_CropFaces")
+        page.shot(f"numbered_{positions}")
+        heights.append(page.page.evaluate(tall))
+    outputs = page.wait(1)["outputs"].values()
+    assert [len(output["images"]) for output in outputs if "quantface_notes" in output and "images" in output] == [1]
+    assert heights[0] < 30 < heights[1]
 
 
 def _hidden(page: Page) -> set[str]:

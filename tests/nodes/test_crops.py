@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from quantface_core.charts.canvas import BLUE
+
 CROP = {
     "faces": "all", "positions": "0", "order": "left-to-right", "size": 128, "min_confidence": 0.7, "min_size": 0,
     "smoothing": 0.0,
@@ -46,7 +48,7 @@ def three(photo: torch.Tensor) -> torch.Tensor:
 
 
 def test_what_comes_back_as_it_went_out_changes_nothing(crop: Any, paste: Any, three: torch.Tensor) -> None:
-    crops, where, masks, report, faces, _ = crop(three)
+    crops, where, masks, report, faces, *_ = crop(three)
     assert torch.equal(faces, crops)
     assert crops.shape == (3, 128, 128, 3)
     assert masks.shape == (3, 128, 128)
@@ -89,7 +91,7 @@ def test_faces_of_a_batch_go_back_to_their_frames(crop: Any, paste: Any, photo: 
     alpha = torch.ones_like(frames[..., :1])
     crops, where, *_, ui = crop(torch.cat([frames, alpha], dim=-1))
     assert len(crops) == 2
-    assert len(ui["images"]) == 2
+    assert [len(shown) for shown in ui["images"]] == [1024] * 3
     picture, changed, *_ = paste(where, crops * 0)
     assert picture.shape == (3, 512, 512, 4)
     assert [bool(area.any()) for area in changed] == [True, False, True]
@@ -110,12 +112,13 @@ def test_no_face_is_carried_over_a_cut(crop: Any, photo: torch.Tensor) -> None:
 
 def test_without_a_face_the_picture_goes_on(crop: Any, paste: Any, nodes: dict[str, Any], photo: torch.Tensor) -> None:
     gray = torch.full((1, 64, 64, 3), 0.3)
-    crops, where, masks, _, faces, ui = crop(gray)
+    crops, where, masks, _, faces, boxes, segs, ui = crop(gray)
     assert type(faces).__name__ == "ExecutionBlocker"  # no black picture that Save Image would save
     assert crops.shape == (1, 128, 128, 3)
     assert masks.shape == (1, 128, 128)
     assert not crops.any()
     assert not masks.any()
+    assert (boxes, segs) == ([[]], ((64, 64), []))
     assert ui["quantface_notes"] == [["no face was found: lower min_confidence, or mark faces with face_mask"]]
     ask = nodes["QuantFace_PasteFaces"].check_lazy_status
     assert ask(face_crops=where, crops=None) == []
@@ -123,7 +126,7 @@ def test_without_a_face_the_picture_goes_on(crop: Any, paste: Any, nodes: dict[s
     assert torch.equal(paste(where, None)[0], gray)
     assert torch.equal(paste(where, 1 - crops)[0], gray)  # treated all the same, for another node
     told = crop(photo)[-1]
-    assert ui["images"] == []
+    assert len(ui["images"]) == 1
     assert ui.keys() == told.keys()  # of a list of pictures the host reads those of the first from all
 
 
@@ -166,3 +169,52 @@ def test_a_face_that_left_the_picture_is_left_out_of_both(crop: Any, paste: Any,
     picture, _, report, _ = paste(where, treated)
     assert f"of {len(crops)} faces pasted" in report
     assert float(picture[0, 120, 225].max()) < 0.02
+
+
+def test_what_is_shown_numbers_the_faces_and_marks_those_that_are_cut(crop: Any, three: torch.Tensor) -> None:
+    blue = torch.tensor([int(BLUE[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    shown = [crop(three, faces="positions", positions=str(number))[-1]["images"][0] for number in range(3)]
+    for number, picture in enumerate(shown):
+        places = ((picture - blue).abs().amax(-1) < 0.01).nonzero()[:, 1]
+        third = picture.shape[1] / 3
+        assert len(places) > 1000
+        assert number * third < places.min() < places.max() < (number + 1) * third
+
+
+def test_boxes_and_segs_name_the_same_faces_to_the_next_node(crop: Any, three: torch.Tensor) -> None:
+    for order in ("left-to-right", "confidence"):
+        crops, where, _, _, _, boxes, segs, _ = crop(three, faces="positions", positions="1,2", order=order)
+        for given in (boxes, segs):
+            again, there, *_ = crop(three, boxes=given, order=order)
+            centres = [[[f.box[0] + f.box[2] / 2 for f in faces] for faces in w.faces] for w in (where, there)]
+            assert sorted(centres[0][0]) == pytest.approx(sorted(centres[1][0]), abs=2)
+            assert len(again) == len(crops) == 2
+
+
+def test_segs_have_what_a_detailer_reads(crop: Any, three: torch.Tensor) -> None:
+    *_, boxes, (size, listed), _ = crop(three)
+    assert size == (512, 1536)
+    for box, segment in zip(boxes[0], listed, strict=True):
+        left, top, right, bottom = segment.bbox
+        assert [left, top, right - left, bottom - top] == [box[side] for side in ("x", "y", "width", "height")]
+        x0, y0, x1, y1 = segment.crop_region
+        assert 0 <= x0 <= left < right <= x1 <= 1536
+        assert 0 <= y0 <= top < bottom <= y1 <= 512
+        assert segment.cropped_mask.shape == (y1 - y0, x1 - x0)
+        assert segment.cropped_mask[top - y0 : bottom - y0, left - x0 : right - x0].all()
+        assert segment.cropped_mask.sum() == (right - left) * (bottom - top)
+        assert (segment.label, segment.confidence) == (box["label"], box["score"])
+
+
+def test_a_face_at_the_border_keeps_its_box_in_the_picture(crop: Any, photo: torch.Tensor) -> None:
+    *_, boxes, segs, _ = crop(photo[:, 100:, 200:])
+    ((box,),) = boxes
+    (segment,) = segs[1]
+    assert (box["x"], box["y"]) == segment.bbox[:2] == (0, 0)
+    assert all(isinstance(box[side], int) for side in ("x", "y", "width", "height"))
+
+
+def test_boxes_are_by_image_and_segs_of_one(crop: Any, photo: torch.Tensor) -> None:
+    *_, boxes, segs, _ = crop(torch.cat([photo, torch.full_like(photo, 0.5), photo.flip(2)]))
+    assert [len(here) for here in boxes] == [1, 0, 1]
+    assert "one image" in segs.message

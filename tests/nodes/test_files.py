@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 IDS = {
     f"QuantFace_{n}"
     for n in (
-        "LoadModel", "RestoreFace", "CropFaces", "PasteFaces",
+        "LoadModel", "RestoreFace", "RestoreVideo", "CropFaces", "PasteFaces",
         "AllocateBits", "CalibrateBalance", "QDLoRADistill", "SaveModel", "CompareModels",
     )
 }  # fmt: skip

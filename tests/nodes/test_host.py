@@ -26,12 +26,18 @@ def test_the_pack_starts_without_warnings(server: ComfyUI) -> None:
     assert "quantface" not in log.lower().replace(line.lower(), "")
 
 
-@pytest.mark.parametrize(
-    "name", ["Restore a photo", "Upscale and restore", "Restore a video", "Treat faces by other nodes"]
-)
+@pytest.mark.parametrize("name", ["Restore a photo", "Upscale and restore", "Treat faces by other nodes"])
 def test_a_workflow_runs(server: ComfyUI, name: str) -> None:
     outputs = server.run(server.workflow(name))
     assert any("quantface_after" in output for output in outputs.values())
+
+
+def test_a_video_is_restored_and_saved(server: ComfyUI) -> None:
+    outputs = server.run(server.workflow("Restore a video", smoothing=0.0))
+    played, saved = (output["images"][0] for output in outputs.values())
+    assert (played["type"], saved["type"]) == ("temp", "output")
+    assert played["filename"].endswith(".mp4")
+    assert not list((server.base / "temp").glob("quantface-*"))
 
 
 def test_a_first_run_restores_a_face(server: ComfyUI) -> None:
@@ -169,6 +175,20 @@ def test_a_position_beyond_the_faces_is_an_error_that_names_the_range(server: Co
     )
 
 
+@pytest.mark.parametrize("output", [5, 6], ids=["boxes", "segs"])
+def test_cropped_faces_are_named_to_the_next_node(server: ComfyUI, output: int) -> None:
+    prompt = server.workflow("Restore a photo", image="three.png")
+    node = next(n for n in prompt.values() if n["class_type"] == "QuantFace_RestoreFace")
+    find = {"faces": "positions", "positions": "0,2", "order": "left-to-right", "min_confidence": 0.7, "min_size": 0}
+    cut = {"image": node["inputs"]["image"], "size": 128, "smoothing": 0.0, **find}
+    prompt["90"] = {"class_type": "QuantFace_CropFaces", "inputs": cut}
+    node["inputs"]["boxes"] = ["90", output]
+    outputs = server.run(prompt)
+    (report,) = (output["text"][0] for output in outputs.values() if "text" in output)
+    assert "image 0: 0 of 2 faces restored" in report  # both are sharp
+    assert len(outputs["90"]["images"]) == 1  # the numbered picture
+
+
 def test_a_picture_without_a_face_is_passed_on_by_the_pair(server: ComfyUI) -> None:
     """Though no crop is treated: the host is not asked for one."""
     portrait = Image.open(server.base / "input" / "quantface_portrait.jpg")
@@ -201,5 +221,5 @@ def _pair(order: tuple[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize("order", [("1", "2"), ("2", "1")], ids=["face first", "none first"])
 def test_the_pair_loses_no_picture_of_a_list(server: ComfyUI, order: tuple[str, str]) -> None:
     outputs = server.run(_pair(order))
-    assert len(outputs["5"]["images"]) == 1
+    assert len(outputs["5"]["images"]) == 2
     assert len(outputs["7"]["images"]) == 2

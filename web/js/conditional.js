@@ -9,6 +9,11 @@ const CONDITIONS = { // by node and widget: whether it may have an effect
     positions: (node) => mayBe(node, "faces", "positions"),
     fidelity: mayHaveFidelity,
   },
+  QuantFace_RestoreVideo: {
+    strength: (node) => mayBe(node, "blend", "strength"),
+    positions: (node) => mayBe(node, "faces", "positions"),
+    fidelity: mayHaveFidelity,
+  },
   QuantFace_CropFaces: { positions: (node) => mayBe(node, "faces", "positions") },
 };
 const DECIDING = new Set(["model", "blend", "faces"]); // the widgets they depend on

@@ -43,15 +43,16 @@ const bits = {
   },
 };
 
-// A line or two of text, for nodes whose images the page shows itself.
+// A line or two of text, if there are any, for nodes whose images the page shows itself.
 const lines = {
   height: 60,
   make: () => {
     const told = element("div", {
       font: "12px sans-serif", color: COLOURS.text, whiteSpace: "pre-line", overflowY: "auto", height: "100%",
-    }, { class: "quantface-notes", role: "status" });
+    }, { class: "quantface-notes", role: "status", hidden: "" });
     keepPointer(told);
-    return { element: told, show: (text) => { told.textContent = text; } };
+    const show = (text) => { [told.textContent, told.hidden] = [text, !text]; };
+    return { element: told, isEmpty: () => told.hidden, show };
   },
   show: (widget, output) => widget.show(notesOf(output)),
   keepsPictures: true,
@@ -60,6 +61,7 @@ const lines = {
 const VIEWS = {
   QuantFace_RestoreFace: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
   QuantFace_PasteFaces: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
+  QuantFace_RestoreVideo: { ...lines, keepsPictures: false }, // its frames while it ran
   QuantFace_CropFaces: lines,
   QuantFace_CompareModels: comparison(() => words("first", "第一个"), () => words("second", "第二个")),
   QuantFace_AllocateBits: bits,
@@ -68,14 +70,22 @@ const VIEWS = {
 
 const MARGIN = 10; // pixels the canvas leaves around an element
 
+const heightOf = (widget, view) => (widget.isEmpty?.() ? 2 * MARGIN : view.height);
+
+// Vue nodes give an element the size it asks for.
+function fit(widget, view) {
+  widget.element.style.minHeight = `${heightOf(widget, view) - 2 * MARGIN}px`;
+}
+
 function attach(node, view) {
   const widget = view.make();
-  widget.element.style.minHeight = `${view.height - 2 * MARGIN}px`; // Vue nodes give an element the size it asks for
   node.quantface = widget;
+  fit(widget, view);
   const shown = node.addDOMWidget("quantface_view", "quantface_view", widget.element, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => view.height,
+    getMinHeight: () => heightOf(widget, view),
+    ...(widget.isEmpty && { getMaxHeight: () => heightOf(widget, view) }),
     getValue: () => undefined,
     setValue: () => {},
   });
@@ -139,6 +149,7 @@ app.registerExtension({
       onExecuted?.call(this, output);
       if (!this.quantface || !output) return;
       view.show(this.quantface, output);
+      fit(this.quantface, view);
       if (!view.keepsPictures) dropPreviews(this);
     };
     // A workflow reopened in another tab still has its results, which the page restores some time after its nodes.
@@ -151,6 +162,7 @@ app.registerExtension({
           if (shown || !this.quantface || !output) return;
           shown = true;
           view.show(this.quantface, output);
+          fit(this.quantface, view);
         }, wait);
       }
     };
