@@ -103,6 +103,9 @@ def rows(find: Callable[[Pixels], list[Face]]) -> Iterator[Row]:
     for period in (3, 4, 5, 6):
         prints = [halftone(square(portrait, 300), period) for portrait in large[:12]]
         yield [f"halftone prints, dots of {period} pixels", 12, sum(len(find(one)) == 1 for one in prints)]
+    for contrast in (0.15, 0.1, 0.05):
+        pale = np.rint(150 + contrast * crowd(large)).astype(np.uint8)
+        yield [f"24 portraits at {contrast} of the contrast", 24, len(find(pale))]
     turns = [find(turned(astronaut, angle)) for angle in range(0, 360, 45)]
     yield ["astronaut turned by 45 degrees a step, all finds", 8, sum(map(len, turns))]
     yield ["aligned portraits, all finds", 64, sum(len(find(portrait)) for portrait in small)]

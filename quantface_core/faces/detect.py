@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..types import Face, Pixels
 from .align import (
+    Landmarks,
     Matrix,
     compose,
     face_transform,
@@ -29,21 +30,21 @@ from .align import (
 )
 from .boxes import Box, box_of_landmarks, face_in_box
 from .duplicates import DOUBTFUL_SCORE, merge, new_faces, without_doubtful_parts
+from .search_aids import stretched, without_dots
 from .yunet import YuNet
 
 # YuNet detects faces of about 10 to 300 pixels. A photo is first searched at about this many pixels, for the faces of a
 # crowd, then at smaller and smaller scales until its longest side is at most _LEAST_SIDE, for a face that fills it.
 _SEARCH_PIXELS, _LEAST_SIDE, _STEP = 2400 * 1800, 320, 2.75
 _ENLARGED = 2.0  # largest scale: at it 15-pixel faces are found with confidence
-_DOTS = 2.0  # sigma in pixels of the blur that merges a halftone print's dots, in which no face is found otherwise
 _PIECE = 1 << 24  # pixels of a huge photo that are downscaled at once
 # A detection that scores above the first is upright, above the second upright or upside down. Others are also checked
 # rotated by eighths of a turn, because YuNet finds tilted and upside-down faces but gives them upright landmarks.
 _UPRIGHT_SCORE, _UPRIGHT_OR_NOT_SCORE = 0.93, 0.88
 _LOOK_SIZE = 224  # pixels, side of the aligned crop in which a detection is verified
-# A true face is detected again in its aligned crop, upright, with a score of 0.88 or more and landmarks near the
-# template; a false positive is not detected there at all. Measured on the tests' photos and scenes: docs/photos.md.
-_CONFIRMED_SCORE, _CONFIRMED_FIT = 0.8, 0.2
+# A true face is detected again in its aligned crop, upright and mirrored, with a score of 0.88 or more and landmarks
+# near the template; a false positive is not detected there at all. Measured on the tests' scenes: docs/photos.md.
+_CONFIRMED_SCORE, _CONFIRMED_FIT = 0.8, 0.22
 # A box is replaced when its refined landmarks are this far from it, over its size, or this many times its size.
 _OTHER_PLACE, _OTHER_SIZE = 0.35, 1.5
 _UPRIGHT, _UPRIGHT_OR_NOT = (0,), (0, 4)
@@ -59,6 +60,8 @@ def _turn(eighth: int) -> Matrix:
 
 
 _TURNS = [_turn(eighth) for eighth in _ALL_EIGHTHS]
+_MIRROR = np.array([[-1.0, 0.0, _LOOK_SIZE - 1.0], [0.0, 1.0, 0.0]])
+_MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]  # eyes and mouth corners exchange their sides
 
 
 class FaceDetector:
@@ -91,9 +94,12 @@ class FaceDetector:
         chosen = scales[1:] if upright else scales
         turned = [find for quarter in (1, 3) for find in self._search_turned(image, chosen, shrunk, quarter)]
         found = (*found, *self._settled(image, shrunk, new_faces(turned, sure)))
-        if not any(face.score > DOUBTFUL_SCORE for face in found):
-            soft = cv2.GaussianBlur(image, (0, 0), _DOTS)
-            found = (*found, *self._settled(soft, shrunk, self._net.search(soft, scales, shrunk)))
+        for altered in (without_dots, stretched):
+            if any(face.score > DOUBTFUL_SCORE for face in found):
+                break
+            other = altered(image)
+            if other is not image:
+                found = (*found, *self._settled(other, shrunk, self._net.search(other, scales, shrunk)))
         return without_doubtful_parts(merge(found))
 
     def within(self, pixels: Pixels, boxes: Sequence[Box]) -> tuple[Face, ...]:
@@ -142,39 +148,46 @@ class FaceDetector:
     def _settle(self, image: NDArray[np.uint8], scale: float, face: Face) -> Face:
         """Align by the landmarks, detect again in the crop, and repeat until they converge; tilted faces need it.
 
-        The result has the score of the last detection, if that confirms the face.
+        Every other crop is mirrored, and the landmarks move half way to each one's: the detector's errors cancel
+        instead of adding up. The result has the score of the last, if that and the one before confirm the face.
         """
         sure = face.score >= _UPRIGHT_OR_NOT_SCORE
         eighths = _UPRIGHT if face.score >= _UPRIGHT_SCORE else _UPRIGHT_OR_NOT if sure else _ALL_EIGHTHS
-        score = 0.0
-        for _ in range(4):
-            looks = [look for eighth in eighths if (look := self._look_again(image, scale, face, eighth))]
+        share, scores = 1.0, [1.0]  # the first look may turn the face: its landmarks count in full
+        for mirrored in (False, True, False, True):
+            looks = [look for eighth in eighths if (look := self._look_again(image, scale, face, eighth, mirrored))]
             if not looks:
-                score = 0.0
+                scores.append(0.0)
                 break
             best = max(looks, key=lambda look: look.score)
-            moved = np.abs(np.subtract(best.landmarks, face.landmarks)).max() / max(face.size, 1.0)
-            face, eighths, score = replace(face, landmarks=best.landmarks), _UPRIGHT, best.score
-            if moved < 0.02:
+            step = np.subtract(best.landmarks, face.landmarks) * share
+            face = replace(face, landmarks=_as_landmarks(face.landmarks + step))
+            eighths, share = _UPRIGHT, 0.5
+            scores.append(best.score)
+            if np.abs(step).max() < 0.02 * max(face.size, 1.0):
                 break
-        if score < _CONFIRMED_SCORE or template_distance(face.landmarks) > _CONFIRMED_FIT:
+        if min(scores[-2:]) < _CONFIRMED_SCORE or template_distance(face.landmarks) > _CONFIRMED_FIT:
             return replace(face, score=min(face.score, DOUBTFUL_SCORE))
-        return replace(face, score=score, box=_fitting_box(face))
+        return replace(face, score=scores[-1], box=_fitting_box(face))
 
-    def _look_again(self, image: NDArray[np.uint8], scale: float, face: Face, eighth: int) -> Face | None:
+    def _look_again(
+        self, image: NDArray[np.uint8], scale: float, face: Face, eighth: int, mirrored: bool
+    ) -> Face | None:
         """Detect in the aligned crop, rotated by `eighth` / 8 of a turn; returns landmarks in the photo's pixels."""
         try:
             to_crop = compose(_TURNS[eighth], face_transform(face, _LOOK_SIZE))
         except ImageError:  # degenerate landmarks
             return None
+        if mirrored:
+            to_crop = compose(_MIRROR, to_crop)
         back = invert(to_crop)
-        crop = _cut(image, compose(to_crop, resizing(1, 1, 1 / scale, 1 / scale)))
+        crop = stretched(_cut(image, compose(to_crop, resizing(1, 1, 1 / scale, 1 / scale))))
         middle = (_LOOK_SIZE - 1) / 2
         for look in merge(self._net.search(crop, [1.0], 1.0)):
             left, top, width, height = look.box
             if max(abs(left + width / 2 - middle), abs(top + height / 2 - middle)) < _LOOK_SIZE / 4:
                 points = np.array(look.landmarks) @ back[:, :2].T + back[:, 2]
-                return replace(look, landmarks=tuple((float(x), float(y)) for x, y in points))
+                return replace(look, landmarks=_as_landmarks(points[_MIRRORED_LANDMARKS] if mirrored else points))
         return None
 
     def _search_turned(
@@ -184,6 +197,10 @@ class FaceDetector:
         height, width = (side / already for side in image.shape[:2])
         finds = self._net.search(np.ascontiguousarray(np.rot90(image, quarter)), scales, already)
         return [_turned_back(find, width, height, quarter) for find in finds]
+
+
+def _as_landmarks(points: NDArray[np.float64]) -> Landmarks:
+    return tuple((float(x), float(y)) for x, y in points)
 
 
 def _cut(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[Any]:

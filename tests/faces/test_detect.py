@@ -245,6 +245,38 @@ def test_a_face_in_a_halftone_print(detector: FaceDetector, portraits: list[Pixe
     assert np.abs(np.subtract(face.landmarks, clean.landmarks)).max() < 0.1 * clean.size
 
 
+def faded(pixels: Pixels, contrast: float) -> Pixels:
+    return np.rint(150 + contrast * pixels).astype(np.uint8)
+
+
+def test_faces_at_a_tenth_of_the_contrast(detector: FaceDetector, portraits: list[Pixels]) -> None:
+    scene = np.full((440, 880, 3), 120, np.uint8)
+    for i in range(8):
+        top, left = 10 + i // 4 * 220, 10 + i % 4 * 220
+        scene[top : top + 200, left : left + 200] = fitted(portraits[3 * i], 200)
+    assert len(sure(detector(faded(scene, 0.1)))) == 8
+
+
+def test_a_face_at_a_twentieth_of_the_contrast(detector: FaceDetector, portraits: list[Pixels]) -> None:
+    """It is found only in the stretched picture."""
+    (face,), clean = sure(detector(faded(portraits[0], 0.05))), detector(portraits[0])[0]
+    assert np.abs(np.subtract(face.landmarks, clean.landmarks)).max() < 0.1 * clean.size
+
+
+def test_landmarks_of_blurred_faces_stay_near(detector: FaceDetector, portraits: list[Pixels]) -> None:
+    """The detector's errors do not add up while it looks again and again."""
+    scene = np.full((300, 1200, 3), 120, np.uint8)
+    for i in range(24):
+        top, left = i // 12 * 150 + 25, i % 12 * 100
+        scene[top : top + 100, left : left + 100] = fitted(portraits[i], 100)
+    clean, errors = sure(detector(scene)), []
+    for face in sure(detector(cv2.GaussianBlur(scene, (0, 0), 2.5))):
+        apart = [np.subtract(face.landmarks, other.landmarks) for other in clean]
+        errors.append(min(float(np.hypot(a[:, 0], a[:, 1]).mean()) for a in apart) / face.size)
+    assert len(errors) >= 23
+    assert np.mean(errors) < 0.044
+
+
 def test_a_box_away_from_the_face_is_left() -> None:
     """A suit below the face may be found first; looking again settles on the face, and the box has to follow."""
     face = replace(face_in_box((100.0, 100.0, 80.0, 100.0)), score=0.9)
