@@ -3,8 +3,8 @@
     python benchmarks/contact_sheet.py docs/contact_sheet.jpg [--model quantface-mini-w4a4]
     python benchmarks/contact_sheet.py docs/faces.jpg --faces 9 21 14 11 --columns 2
 
-The first 24 test faces, or those at the given positions, cycling through do_no_harm.py's levels: each as input, restored
-face, original.
+The first 24 test faces, or those at the given positions, cycling through do_no_harm.py's levels: each as input,
+restored face, original.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from report import describe_machine, table
 from timing import seconds
 
 from quantface_core import load_restorer, restorer_path
-from quantface_core.faces.blend import blend
+from quantface_core.faces.blend import blend_share
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     restorers = {name: load_restorer(restorer_path(name), dtype=None) for name in arguments.models}
     face = np.random.default_rng(0).random((256, 256, 3), np.float32)
-    jobs: dict[str, Callable[[], object]] = {"blend": lambda: blend(face, 0.9 * face)}
+    jobs: dict[str, Callable[[], object]] = {"blend": lambda: blend_share(face, 0.9 * face)}
     for name, restorer in restorers.items():
         image = torch.from_numpy(face).permute(2, 0, 1)[None] * 2 - 1
         jobs[name] = partial(restorer, image)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -85,17 +84,11 @@ def bundled_blend() -> BlendNetwork:
     return load_blend(BUNDLED)
 
 
-class Blend(NamedTuple):
-    """How to blend one restored face."""
+def blend_share(before: Crop, after: Crop, network: BlendNetwork | None = None) -> Plane:
+    """The share [S, S] in 0 to 1 of the change to apply to one aligned face, before and after [S, S, 3] in 0 to 1.
 
-    share: Plane  # [S, S] in 0 to 1: of the change to apply
-    keep: Plane  # [S, S] in 0 to 1: of the photo's detail finer than the crop to keep, where there is any
-
-
-def blend(before: Crop, after: Crop, network: BlendNetwork | None = None) -> Blend:
-    """Decide how to blend one aligned face before and after, [S, S, 3] in 0 to 1; the bundled network by default.
-
-    Always runs on the CPU, so that the result does not depend on the device. Raises ModelError.
+    `network` is the bundled one by default. Always runs on the CPU, so that the result does not depend on the device.
+    Raises ModelError.
     """
     network = network or bundled_blend()
     size = (len(before), len(before))
@@ -104,8 +97,8 @@ def blend(before: Crop, after: Crop, network: BlendNetwork | None = None) -> Ble
         small = network(*pair)[0, 0].numpy()
     share = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
     # Applying a sliver of a change helps nobody: almost none becomes none, and almost all becomes all.
-    share = np.clip((share - _UNSURE) / (1 - 2 * _UNSURE), 0, 1)
-    return Blend(share, kept_detail(before, before + share[..., None] * (after - before)))
+    clear: Plane = np.clip((share - _UNSURE) / (1 - 2 * _UNSURE), 0, 1)
+    return clear
 
 
 def kept_detail(before: Crop, blended: Crop) -> Plane:

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from ..types import Crop, Pixels, Plane
 from .align import Matrix, footprint, magnification, warp_into
 from .area import Area
+from .noise import kept_of_noise, noise_level
 
-_FLATTEST = 10  # percentile of a face's energy of finer detail that is taken to be noise alone
-_GRAIN = (4 / 255, 7 / 255)  # noise, as std: up to the first it is grain and kept, from the second removed
-_SUPPRESSION = 2.0  # times the noise's energy below which a place has no true detail
+_SUPPRESSION = 2.0  # of noise, see `kept_of_noise`
 _STEPS = 0.25  # of the mean difference between neighbours: where pixels were repeated, most differences are smaller
 
 
@@ -54,9 +53,7 @@ def measure_damage(fine_detail: FineDetail, photo: Pixels, mask: Plane, to_photo
     for tile in face.tiles():
         inside = warp_into(tile, mask, to_photo, cv2.BORDER_CONSTANT) > 0.5
         energies.append(_detail_and_energy(tile, face, photo, fine_detail.crop, to_photo)[1][inside])
-    energy = np.concatenate(energies)
-    noise = float(np.sqrt(np.percentile(energy, _FLATTEST))) if energy.size else 0.0
-    return replace(fine_detail, noise=noise if noise > _GRAIN[0] else 0.0)
+    return replace(fine_detail, noise=noise_level(np.concatenate(energies)))
 
 
 def removed_detail(area: Area, photo: Pixels, fine_detail: FineDetail, to_photo: Matrix) -> NDArray[np.float32]:
@@ -67,8 +64,7 @@ def removed_detail(area: Area, photo: Pixels, fine_detail: FineDetail, to_photo:
     if fine_detail.noise:
         face = footprint(to_photo, len(fine_detail.crop), photo.shape[1], photo.shape[0])
         detail, energy = _detail_and_energy(area, face, photo, fine_detail.crop, to_photo)
-        ramp = min(1.0, (fine_detail.noise - _GRAIN[0]) / (_GRAIN[1] - _GRAIN[0]))
-        keep *= 1 - ramp * np.minimum(1, _SUPPRESSION * fine_detail.noise**2 / np.maximum(energy, 1e-9))
+        keep *= kept_of_noise(energy, fine_detail.noise, _SUPPRESSION)
     else:
         detail = _detail(area, photo, fine_detail.crop, to_photo)
     detail *= np.float32(fine_detail.removal) * (1 - keep)[..., None]

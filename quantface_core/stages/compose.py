@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ..faces.blend import kept_detail
 from ..faces.fine_detail import FineDetail
 from ..faces.paste import Patch, paste
 from ..faces.temporal import average_crops, gaussian
 from ..options import RestoreOptions
 from ..types import Crop, Plane
+from .blending import blended_change, fine_detail_of
 from .frames import FrameFace, PendingFrame, RestoredCrop, RestoredFrame
 from .outcome import measure_strength
 from .restore import enlarged
@@ -75,20 +76,17 @@ class Composer:
         crops = {i - index: crop for i, crop in near if crop}
         here = crops[0]
         after = average_crops({offset: crop.after for offset, crop in crops.items()}, here.links)
-        change = share[..., None] * (after - here.before)
+        fade, strength = sum(weight * crop.fade for weight, crop in known), self._options.strength
+        change = blended_change(here.before, here.clean, after, share, strength, fade)
         noise = sum(weight * crop.fade * crop.noise for weight, crop in known)
         blocks = sum(weight * crop.fade * crop.blocks for weight, crop in known)
+        fine_detail = fine_detail_of(here.before, change, strength)
         # Blocks have nothing to keep; by their share in time they fade with the face instead of switching.
-        if self._options.strength == "auto":
-            keep = (1 - blocks) * kept_detail(here.before, here.before + change)
-            fine_detail = FineDetail(here.before, keep, noise)
-        else:
-            keep = np.full(share.shape, 1 - blocks, np.float32)
-            fine_detail = FineDetail(here.before, keep, noise, removal=float(self._options.strength))
+        fine_detail = replace(fine_detail, keep=(1 - blocks) * fine_detail.keep, noise=noise)
         tonings = [crop.toning for crop in crops.values() if crop.toning]
         if len(tonings) * 2 > len(crops):
             change = (here.toning or tonings[0]).tone(here.before, change)
-        return change, fine_detail, measure_strength(after - here.before, share, self._mask)
+        return change, fine_detail, measure_strength(after - here.clean, share, self._mask)
 
     def _neighbours(self, track: int, index: int) -> list[tuple[int, RestoredCrop | None]]:
         """(frame, a track's face or None if not restored there) around a frame, as far as the track is unbroken."""

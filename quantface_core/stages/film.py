@@ -14,7 +14,8 @@ from ..errors import ImageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
 from ..faces.color import match_color
 from ..faces.contrast import contrast_stretch
-from ..faces.fine_detail import measure_damage
+from ..faces.denoise import denoised
+from ..faces.fine_detail import FineDetail, measure_damage
 from ..faces.paste import face_mask
 from ..faces.toning import toning_of
 from ..faces.track import Tracked, Tracker
@@ -22,11 +23,12 @@ from ..options import RestoreOptions, check_options
 from ..restorer import Restorer
 from ..types import Crop, Face, Pixels
 from .batches import restore_crops
+from .blending import choose_share
 from .compose import Composer, composing_reach
 from .fades import Fades
 from .frames import DetectedFrame, PendingFrame, RestoredCrop, RestoredFrame
 from .outcome import measure_strength
-from .restore import blended, enlarged
+from .restore import enlarged
 from .steady import Steadier, steadying_reach
 
 GROUP = 4
@@ -107,6 +109,7 @@ class FilmRestorer:
         """Restore the faces of a group of frames together."""
         todo: list[tuple[PendingFrame, int, Face, Matrix]] = []
         crops: list[Crop] = []
+        cleaned: list[Crop] = []
         bases: dict[int, Pixels] = {}
         for pending in group:
             assert pending.frame is not None
@@ -120,25 +123,38 @@ class FilmRestorer:
                     crops.append(extract(pixels, transform, self._size))
                 except ImageError:  # it has left the frame
                     continue
+                cleaned.append(denoised(crops[-1], pixels, self._mask, transform))
                 todo.append((pending, track, faces[track], invert(transform)))
         seed = self._options.seed
         seeds = None if seed is None else [seed + track for _, track, _, _ in todo]  # constant through a track
-        stretches = [contrast_stretch(crop) for crop in crops]
-        stretched = [stretch.apply(crop) for stretch, crop in zip(stretches, crops, strict=True)]
+        stretches = [contrast_stretch(clean) for clean in cleaned]
+        stretched = [stretch.apply(clean) for stretch, clean in zip(stretches, cleaned, strict=True)]
         outputs = restore_crops(stretched, self._restorer, self._options, seeds=seeds)
-        for (pending, track, face, back), before, stretch, output in zip(todo, crops, stretches, outputs, strict=True):
+        for (pending, track, face, back), before, clean, stretch, output in zip(
+            todo, crops, cleaned, stretches, outputs, strict=True
+        ):
             base = bases[pending.index]
             place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
-            after = stretch.undo(before, match_color(output, stretch.apply(before), self._options.color))
-            share, fine_detail = blended(before, after, stretch, self._options.strength)
-            applied_strength = measure_strength(after - before, share, self._mask)
-            damage = measure_damage(fine_detail, base, self._mask, place) if fine_detail else None
-            noise, blocks = (damage.noise, damage.blocks) if damage else (0.0, False)
+            after = stretch.undo(clean, match_color(output, stretch.apply(clean), self._options.color))
+            share = choose_share(clean, after, stretch, self._options.strength)
+            applied_strength = measure_strength(after - clean, share, self._mask)
+            damage = measure_damage(FineDetail(before, share), base, self._mask, place)
             fade = pending.fades[track]
             links = pending.steadied.links.get(track, {})
             toning = toning_of(before)
             pending.restored[track] = RestoredCrop(
-                face, place, fade, before, after, share, applied_strength, noise, blocks, toning, links
+                face,
+                place,
+                fade,
+                before,
+                clean,
+                after,
+                share,
+                applied_strength,
+                damage.noise,
+                damage.blocks,
+                toning,
+                links,
             )
 
     def _transforms(self, pending: PendingFrame) -> dict[int, Matrix]:

@@ -53,6 +53,7 @@ class RestoredCrop:
     place: Matrix  # from the crop to the output frame
     fade: float  # how much of the restoration is applied, 0 to 1, see `Fades`
     before: Crop  # [S, S, 3]
+    clean: Crop  # [S, S, 3], the same without noise; the same array if there is none to remove
     after: Crop  # [S, S, 3], colour-matched
     share: Plane  # [S, S], of the change to apply
     applied_strength: float  # of its change without the temporal average, 0 to 1

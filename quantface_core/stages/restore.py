@@ -19,10 +19,10 @@ from ..faces.align import (
     whole_transform,
 )
 from ..faces.aligned import is_about_square
-from ..faces.blend import blend
 from ..faces.color import match_color
 from ..faces.contrast import ContrastStretch, contrast_stretch
-from ..faces.fine_detail import FineDetail, measure_damage
+from ..faces.denoise import denoised
+from ..faces.fine_detail import measure_damage
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..faces.toning import toning_of
@@ -30,6 +30,7 @@ from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
 from ..types import Crop, Face, Pixels, Plane, Restoration, RestoredFace
 from .batches import Progress, restore_crops
+from .blending import blended_change, choose_share, fine_detail_of
 from .outcome import is_unchanged, measure_strength
 
 _NO_CROP = np.zeros((0, 0, 3), np.float32)
@@ -126,22 +127,23 @@ def _restore(
 ) -> Restoration:
     """Restore those of the faces that have a transform to their crop, by position."""
     crops = [extract(pixels, transform, len(mask)) for transform in transforms.values()]
-    stretches = [contrast_stretch(crop) for crop in crops]
-    stretched = [stretch.apply(crop) for stretch, crop in zip(stretches, crops, strict=True)]
+    cleaned = [denoised(crop, pixels, mask, place) for crop, place in zip(crops, transforms.values(), strict=True)]
+    stretches = [contrast_stretch(clean) for clean in cleaned]
+    stretched = [stretch.apply(clean) for stretch, clean in zip(stretches, cleaned, strict=True)]
     outputs = restore_crops(stretched, restorer, options, progress)
     stretched.clear()
-    crops.reverse()  # so that each can be popped: in a crowd they would take gigabytes beside what is pasted
-    outputs.reverse()
+    for each in (crops, cleaned, outputs):
+        each.reverse()  # to be popped: in a crowd they would take gigabytes beside what is pasted
     base = enlarged(pixels, options.upscale) if background is None else background
     enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
     restored, patches = [], []
     for stretch, (position, transform) in zip(stretches, transforms.items(), strict=True):
-        crop, output = crops.pop(), outputs.pop()
-        place = compose(enlarge, invert(transform))
-        # A background has details of its own; the change is relative to those, not to the photo's.
-        before = crop if background is None else extract(base, invert(place), len(mask))
-        after = stretch.undo(crop, match_color(output, stretch.apply(crop), options.color))
-        patch, applied_strength, removed = _patch(before, after, stretch, base, place, mask, options.strength)
+        crop, clean, output = crops.pop(), cleaned.pop(), outputs.pop()
+        before, place = crop, compose(enlarge, invert(transform))
+        after = stretch.undo(clean, match_color(output, stretch.apply(clean), options.color))
+        if background is not None:  # it has details of its own; the change is relative to those, not to the photo's
+            before = clean = extract(base, invert(place), len(mask))
+        patch, applied_strength, removed = _patch(before, clean, after, stretch, base, place, mask, options.strength)
         patches.append(patch)
         kept = (crop, np.clip(after, 0, 1)) if keep_crops else (_NO_CROP, _NO_CROP)
         restored.append(RestoredFace(position, *kept, applied_strength, removed))
@@ -151,6 +153,7 @@ def _restore(
 
 def _patch(
     before: Crop,
+    clean: Crop,
     after: Crop,
     stretch: ContrastStretch,
     base: Pixels,
@@ -159,33 +162,17 @@ def _patch(
     strength: float | str,
 ) -> tuple[Patch, float, str]:
     """(what to paste of a restored face, the share of its change that this is, the artefacts that it removes)."""
-    change = after - before
-    share, fine_detail = blended(before, after, stretch, strength)
-    fine_detail = fine_detail and measure_damage(fine_detail, base, mask, place)
-    applied_strength, removed = measure_strength(change, share, mask), fine_detail.damage if fine_detail else ""
-    if strength == "auto" and is_unchanged(applied_strength, removed):
-        share, applied_strength, fine_detail = np.zeros_like(share), 0.0, None  # unchanged, bit for bit
-    if magnification(place) <= 1:
-        fine_detail = None  # the photo has none, and a crop less is kept in memory
+    share = choose_share(clean, after, stretch, strength)
+    change = blended_change(before, clean, after, share, strength)
+    fine_detail = measure_damage(fine_detail_of(before, change, strength), base, mask, place)
+    applied_strength = measure_strength(after - clean, share, mask)
+    removed = fine_detail.damage or ("" if clean is before else "noise")
+    if strength == 0 or (strength == "auto" and is_unchanged(applied_strength, removed)):  # unchanged, bit for bit
+        return Patch(np.zeros_like(change), mask, place), 0.0, ""
     if toning := toning_of(before):
         change = toning.tone(before, change)
-    return Patch(change * share[..., None], mask, place, fine_detail), applied_strength, removed
-
-
-def blended(
-    before: Crop, after: Crop, stretch: ContrastStretch, strength: float | str
-) -> tuple[Plane, FineDetail | None]:
-    """(share [S, S] of the change to apply, how to treat detail finer than the crop); None = keep that detail.
-
-    At a given strength detail is kept, as the user may want its texture over the face, and damage removed as strongly.
-    `before` and `after` are [S, S, 3] in 0 to 1; the blend network sees them stretched, as the restorer did. Raises
-    ModelError when it cannot be loaded.
-    """
-    if isinstance(strength, str):
-        share, keep = blend(stretch.apply(before), stretch.apply(after))
-        return share, FineDetail(before, keep)
-    share = np.full(before.shape[:2], strength, np.float32)
-    return share, FineDetail(before, np.ones_like(share), removal=strength) if strength else None
+    # No finer detail is in a photo that is no finer: a crop less is kept in memory.
+    return Patch(change, mask, place, fine_detail if magnification(place) > 1 else None), applied_strength, removed
 
 
 def enlarged(pixels: Pixels, factor: int) -> Pixels:
