@@ -50,9 +50,9 @@ class RestoredFace:
 
     position: int  # in `Restoration.faces`
     crop: Crop = field(repr=False)  # cut out of the photo, as it is
-    restored_crop: Crop = field(repr=False)  # its output, colour-matched, before blending
+    restored_crop: Crop = field(repr=False)  # the restorer's output, colour-matched, before blending
     applied_strength: float  # mean share of the change that was applied: 0 = none of it, 1 = all
-    removed_artifacts: str = ""  # from detail finer than the crop: "noise", "blocks" or "" for none
+    removed_artifacts: str = ""  # beside that change: "noise", "blocks" or "" for none
 
 
 @dataclass(frozen=True, eq=False)
