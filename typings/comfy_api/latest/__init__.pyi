@@ -1,3 +1,4 @@
+from . import InputImpl as InputImpl
 from . import io as io
 from . import ui as ui
 

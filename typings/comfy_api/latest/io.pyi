@@ -23,6 +23,7 @@ class _SocketType(Protocol):
 
 Image: _SocketType
 Mask: _SocketType
+Video: _SocketType
 Combo: _SocketType
 Int: _SocketType
 Float: _SocketType
