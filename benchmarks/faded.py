@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest.mock import patch
 
 import numpy as np
 from do_no_harm import LEVELS, Face, damaged
 from images import SHARED, load
 from report import describe_machine, table
+from with_and_without import COLUMNS, row
 
-from quantface_core import RestoreOptions, load_restorer, restore_aligned, restorer_path
+from quantface_core import load_restorer, restorer_path
 from quantface_core.faces.contrast import IDENTITY
-from quantface_core.faces.paste import face_mask
-from quantface_core.restorer import Restorer
-from quantface_core.types import Pixels
 
 TONES = {  # black and white become these levels of 255
     "ordinary": (0, 255),
@@ -32,17 +28,6 @@ TONES = {  # black and white become these levels of 255
     "dark": (0, 64),
     "very dark": (0, 31),
 }
-COLUMNS = ["input", "auto, as they are", "auto", "1, as they are", "1"]
-
-
-@contextmanager
-def as_they_are(off: bool) -> Iterator[None]:
-    """Context manager: with `off`, no face is stretched for the restorer."""
-    if not off:
-        yield
-        return
-    with patch("quantface_core.stages.restore.contrast_stretch", lambda _: IDENTITY):
-        yield
 
 
 def in_tones(face: Face, tones: tuple[int, int]) -> Face:
@@ -51,26 +36,11 @@ def in_tones(face: Face, tones: tuple[int, int]) -> Face:
     return np.rint(black + face.astype(np.float32) * (white - black) / 255).astype(np.uint8)
 
 
-def psnr(a: Pixels, b: Pixels) -> float:
-    """PSNR in dB within the face."""
-    difference = (a.astype(np.float32) - b)[face_mask(len(a)) > 0.5]
-    return float(10 * np.log10(255**2 / max(np.square(difference).mean(), 1e-9)))
-
-
-def row(faces: list[Face], tones: tuple[int, int], level: str, restorer: Restorer) -> list[float]:
-    """Mean PSNR of the columns."""
-    found = []
+def damaged_in(faces: list[Face], tones: tuple[int, int], level: str) -> Iterator[tuple[Face, Face]]:
+    """Each face in some tones, damaged by a level and undamaged."""
     for seed, face in enumerate(faces):
         clean = in_tones(face, tones)
-        bad = damaged(clean, LEVELS[level], seed)
-        values = [psnr(bad, clean)]
-        for strength in ("auto", 1.0):
-            for off in (True, False):
-                with as_they_are(off):
-                    made = restore_aligned(bad, restorer, RestoreOptions(strength=strength)).pixels
-                values.append(psnr(made, clean))
-        found.append(values)
-    return [float(value) for value in np.mean(found, axis=0)]
+        yield damaged(clean, LEVELS[level], seed), clean
 
 
 def main() -> None:
@@ -84,7 +54,10 @@ def main() -> None:
     for name in arguments.models:
         restorer = load_restorer(restorer_path(name))
         rows: list[list[str | float]] = [
-            [f"{tone}, {level}", *row(faces, TONES[tone], level, restorer)]
+            [
+                f"{tone}, {level}",
+                *row(damaged_in(faces, TONES[tone], level), restorer, "contrast_stretch", lambda _: IDENTITY),
+            ]
             for level in arguments.levels
             for tone in TONES
         ]

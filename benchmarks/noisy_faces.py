@@ -10,48 +10,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest.mock import patch
 
 import cv2
 import numpy as np
 from do_no_harm import Face
-from faded import psnr
 from images import SHARED, load
 from report import describe_machine, table
+from with_and_without import COLUMNS, row
 
-from quantface_core import RestoreOptions, load_restorer, restore_aligned, restorer_path
-from quantface_core.restorer import Restorer
+from quantface_core import load_restorer, restorer_path
 
 SIDES, NOISES = (96, 128, 192, 256), (0, 4, 8, 15, 25)  # pixels of a crop in the photo; standard deviations of 255
-COLUMNS = ["input", "auto, as they are", "auto", "1, as they are", "1"]
 
 
-@contextmanager
-def as_they_are(off: bool) -> Iterator[None]:
-    """Context manager: with `off`, no face is denoised for the restorer."""
-    if not off:
-        yield
-        return
-    with patch("quantface_core.stages.restore.denoised", lambda crop, *_: crop):
-        yield
-
-
-def row(faces: list[Face], side: int, sigma: float, restorer: Restorer) -> list[float]:
-    """Mean PSNR of the columns."""
-    found = []
+def noisy(faces: list[Face], side: int, sigma: float) -> Iterator[tuple[Face, Face]]:
+    """Each face at a size, with seeded noise and clean."""
     for seed, face in enumerate(faces):
         clean = np.asarray(cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
         noise = np.random.default_rng(seed).normal(0, sigma, clean.shape)
-        noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
-        values = [psnr(noisy, clean)]
-        for strength in ("auto", 1.0):
-            for off in (True, False):
-                with as_they_are(off):
-                    made = restore_aligned(noisy, restorer, RestoreOptions(strength=strength)).pixels
-                values.append(psnr(made, clean))
-        found.append(values)
-    return [float(value) for value in np.mean(found, axis=0)]
+        yield np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8), clean
 
 
 def main() -> None:
@@ -64,7 +41,9 @@ def main() -> None:
     for name in arguments.models:
         restorer = load_restorer(restorer_path(name))
         rows: list[list[str | float]] = [
-            [f"{side} pixels, noise {sigma}", *row(faces, side, sigma, restorer)] for side in SIDES for sigma in NOISES
+            [f"{side} pixels, noise {sigma}", *row(noisy(faces, side, sigma), restorer, "denoised", lambda x, *_: x)]
+            for side in SIDES
+            for sigma in NOISES
         ]
         print(f"\n{table([name, *COLUMNS], rows, 2)}", flush=True)
 

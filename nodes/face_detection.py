@@ -22,13 +22,19 @@ FacesByImage = list[tuple["Face", ...]]  # by image
 _POSITIONS = "0"  # of a node to which nothing was changed
 
 
-def choice_inputs() -> list[io.Input]:
-    """The inputs that select faces."""
+def selection_inputs(positions: str) -> list[io.Input]:
+    """The inputs that select faces; `positions` ends the tooltip of those."""
     return [
         io.Combo.Input("faces", options=[*FACE_CHOICES, "positions"], default=RestoreOptions.faces,
                        tooltip="Which faces to use."),
-        io.String.Input("positions", default=_POSITIONS,
-                        tooltip="For faces = positions: such as 0,2 or 0-3, from 0 on."),
+        io.String.Input("positions", default=_POSITIONS, tooltip=f"For faces = positions: {positions}"),
+    ]  # fmt: skip
+
+
+def choice_inputs() -> list[io.Input]:
+    """The inputs that select faces, and number them."""
+    return [
+        *selection_inputs("such as 0,2 or 0-3, from 0 on."),
         advanced(io.Combo.Input("order", options=list(FACE_ORDERS), default=RestoreOptions.order,
                                 tooltip="How faces are numbered: from the left, the largest, or the most certain.")),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The interface to ComfyUI: folders, devices, memory, progress. No other file knows the host.
+"""The interface to ComfyUI: folders, devices, memory, progress. Only `host_video` knows the host besides.
 
 Host names are looked up at each use, because the host replaces some of them at run time.
 """

@@ -29,10 +29,10 @@ from .restore_options import (
     color_input,
     feather_input,
     fidelity_input,
-    note_unused_strength,
     restore_options,
     seed_input,
     strength_input,
+    unused_strength,
     upscale_input,
 )
 
@@ -95,47 +95,31 @@ class RestoreFace(io.ComfyNode):
         faces: str,
         positions: str,
         order: str,
-        strength: float,
-        color: str,
-        upscale: str,
         min_confidence: float,
         min_size: int,
-        feather: float,
         smoothing: float,
-        batch_size: int,
-        blend: str = "auto",
-        seed: int = -1,  # for prompts saved before this input existed
-        fidelity: float = 0.5,  # for prompts saved before this input existed
+        strength: float,
         mask: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         boxes: Any = None,
         background: torch.Tensor | None = None,
+        **given: Any,
     ) -> io.NodeOutput:
         from ..quantface_core.faces.track import smooth_tracks
 
         host.require_valid(check_positions(positions))
-        batch = ImageBatch(image, mask, background, "restored", int(upscale))
-        options = restore_options(
-            fr_model,
-            chosen(faces, positions, order, min_confidence, min_size),
-            strength=strength,
-            color=color,
-            upscale=upscale,
-            feather=feather,
-            blend=blend,
-            seed=seed,
-            fidelity=fidelity,
-            batch_size=batch_size,
-        )
+        selection = chosen(faces, positions, order, min_confidence, min_size)
+        options = restore_options(fr_model, selection, strength=strength, **given)
+        batch = ImageBatch(image, mask, background, "restored", options.upscale)
         batch.report.note(unused_positions(faces, positions))
-        note_unused_strength(batch.report, blend, strength)
+        batch.report.note(unused_strength(options, strength))
         bar = host.Progress()
         found = detect_faces(batch.image, face_mask, boxes, bar.part(0, _LOOKING), batch.report.note, batch.dark)
         if not all(batch.dark):
             batch.report.note(check_choice(found, options, boxes, face_mask))
         # Load the model onto the compute device only if there are faces; images are restored one at a time.
         most = max(map(len, found), default=0)
-        restorer = fr_model.ready(most, batch_size) if most else fr_model.restorer
+        restorer = fr_model.ready(most, options.batch_size) if most else fr_model.restorer
         with memory_given_back():
             frames = (to_pixels(frame) for frame in batch.image)
             for index, here in enumerate(smooth_tracks(found, smoothing, frames)):

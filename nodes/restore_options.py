@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -9,7 +10,6 @@ from comfy_api.latest import io
 from ..quantface_core.options import COLORS, UPSCALES, RestoreOptions
 from .fr_model import FRModel
 from .host import advanced
-from .report import Report
 
 BLENDS = ["auto", "strength"]
 _STRENGTH = 1.0  # of a node to which nothing was changed
@@ -63,18 +63,21 @@ def fidelity_input() -> io.Input:
 
 def restore_options(
     fr_model: FRModel,
-    selection: dict[str, Any],
+    selection: Mapping[str, Any],
     *,
     strength: float,
     color: str,
     upscale: str,
     feather: float,
-    blend: str,
-    seed: int,
-    fidelity: float,
+    blend: str = "auto",
+    seed: int = -1,
+    fidelity: float = 0.5,
     batch_size: int = 0,
 ) -> RestoreOptions:
-    """The options that these inputs come to; `selection` are the fields that choose faces."""
+    """The options that these inputs come to; `selection` are the fields that choose faces.
+
+    Defaults are for prompts saved before an input existed, and for nodes without it.
+    """
     return RestoreOptions(
         **selection,
         strength="auto" if blend == "auto" else strength,
@@ -87,7 +90,8 @@ def restore_options(
     )
 
 
-def note_unused_strength(report: Report, blend: str, strength: float) -> None:
-    """Note a strength that `blend` does not use, unless it is the default."""
-    if blend == "auto" and strength != _STRENGTH:
-        report.note(f"strength {strength:g} has no effect: blend is auto")
+def unused_strength(options: RestoreOptions, strength: float) -> str:
+    """A note on a strength that the options do not use; empty if they use it, or it is the default."""
+    if options.strength != "auto" or strength == _STRENGTH:
+        return ""
+    return f"strength {strength:g} has no effect: blend is auto"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..quantface_core.options import FACE_CHOICES, RestoreOptions
+from ..quantface_core.options import RestoreOptions
 from . import host, host_video, previews
-from .face_detection import check_positions, chosen, limit_inputs, unused_positions
+from .face_detection import check_positions, chosen, limit_inputs, selection_inputs, unused_positions
 from .fr_model import FRModel
 from .host import FRModelSocket
 from .memory import memory_given_back
@@ -20,10 +20,10 @@ from .restore_options import (
     color_input,
     feather_input,
     fidelity_input,
-    note_unused_strength,
     restore_options,
     seed_input,
     strength_input,
+    unused_strength,
     upscale_input,
 )
 
@@ -48,10 +48,7 @@ class RestoreVideo(io.ComfyNode):
             inputs=[
                 FRModelSocket.Input("fr_model", tooltip="From Load Quantized FR Model."),
                 io.Video.Input("video", tooltip="From Load Video. Frames are read one by one, never all at once."),
-                io.Combo.Input("faces", options=[*FACE_CHOICES, "positions"], default=RestoreOptions.faces,
-                               tooltip="Which faces to use."),
-                io.String.Input("positions", default="0",
-                                tooltip="For faces = positions: numbers as in the report, such as 0,2 or 0-3."),
+                *selection_inputs("numbers as in the report, such as 0,2 or 0-3."),
                 blend_input(),
                 strength_input(),
                 io.Float.Input("smoothing", default=2.0, min=0.0, max=30.0, step=0.5,
@@ -81,16 +78,11 @@ class RestoreVideo(io.ComfyNode):
         video: Any,
         faces: str,
         positions: str,
-        blend: str,
-        strength: float,
-        smoothing: float,
-        color: str,
-        upscale: str,
         min_confidence: float,
         min_size: int,
-        feather: float,
-        seed: int = -1,
-        fidelity: float = 0.5,
+        smoothing: float,
+        strength: float,
+        **given: Any,
     ) -> io.NodeOutput:
         from ..quantface_core.pipelines.film import restore_film
         from ..quantface_core.pipelines.film_request import FilmRequest
@@ -99,18 +91,9 @@ class RestoreVideo(io.ComfyNode):
         host.require_valid(check_positions(positions))
         report = Report("restored")
         report.note(unused_positions(faces, positions))
-        note_unused_strength(report, blend, strength)
-        options = restore_options(
-            fr_model,
-            chosen(faces, positions, RestoreOptions.order, min_confidence, min_size),
-            strength=strength,
-            color=color,
-            upscale=upscale,
-            feather=feather,
-            blend=blend,
-            seed=seed,
-            fidelity=fidelity,
-        )
+        selection = chosen(faces, positions, RestoreOptions.order, min_confidence, min_size)
+        options = restore_options(fr_model, selection, strength=strength, **given)
+        report.note(unused_strength(options, strength))
         bar = host.Progress()
         callbacks = replace(bar.callbacks(preview_side=_PREVIEW), notify=report.note)
         with host_video.working_folder() as folder:

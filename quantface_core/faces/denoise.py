@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ..types import Crop, Pixels, Plane
 from .align import Matrix, compose, extract, footprint, invert, magnification, shift, warp_into
-from .noise import kept_of_noise, noise_level
+from .noise import noise_level, wiener_gain
 
 _SIGMA, _WINDOW = 1.2, 5  # in pixels: detail is finer than this blur, and its energy a mean over this window
-_SUPPRESSION = 1.2  # of noise, see `kept_of_noise`: the restorer removes specks, and needs what is sharp
+_SUPPRESSION = 1.2  # of noise, see `wiener_gain`: the restorer removes specks, and needs what is sharp
 _SMALLEST = 96  # pixels of the photo, side of a crop: in a smaller one, features are as fine as noise
 _MARGIN = 4  # pixels around a crop that its interpolation and the filter read
 
@@ -49,5 +49,5 @@ def _filtered(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[
     noise = noise_level(energy[inside])
     if not noise:
         return image
-    clean: NDArray[np.float32] = soft + kept_of_noise(energy, noise, _SUPPRESSION)[..., None] * detail
+    clean: NDArray[np.float32] = soft + wiener_gain(energy, noise, _SUPPRESSION)[..., None] * detail
     return clean

@@ -30,7 +30,7 @@ from .align import (
 )
 from .boxes import Box, box_of_landmarks, face_in_box
 from .duplicates import DOUBTFUL_SCORE, merge, new_faces, without_doubtful_parts
-from .search_aids import stretched, without_dots
+from .enhance import contrast_stretched, descreened
 from .yunet import YuNet
 
 # YuNet detects faces of about 10 to 300 pixels. A photo is first searched at about this many pixels, for the faces of a
@@ -94,7 +94,7 @@ class FaceDetector:
         chosen = scales[1:] if upright else scales
         turned = [find for quarter in (1, 3) for find in self._search_turned(image, chosen, shrunk, quarter)]
         found = (*found, *self._settled(image, shrunk, new_faces(turned, sure)))
-        for altered in (without_dots, stretched):
+        for altered in (descreened, contrast_stretched):
             if any(face.score > DOUBTFUL_SCORE for face in found):
                 break
             other = altered(image)
@@ -181,7 +181,7 @@ class FaceDetector:
         if mirrored:
             to_crop = compose(_MIRROR, to_crop)
         back = invert(to_crop)
-        crop = stretched(_cut(image, compose(to_crop, resizing(1, 1, 1 / scale, 1 / scale))))
+        crop = contrast_stretched(_cut(image, compose(to_crop, resizing(1, 1, 1 / scale, 1 / scale))))
         middle = (_LOOK_SIZE - 1) / 2
         for look in merge(self._net.search(crop, [1.0], 1.0)):
             left, top, width, height = look.box

@@ -2,9 +2,8 @@
 
 Neither the crop nor its restoration contains it, so it would pass through unchanged, noise and block edges included.
 How much is kept is decided twice: with strength "auto" by what became of the crop's own finest detail
-(`blend.kept_detail`), and here.
-Noise, measured where the face is flattest, is removed by a Wiener filter; of a face enlarged by repeating pixels
-nothing is kept.
+(`blend.kept_detail`), and here. Noise, measured where the face is flattest, is removed by a Wiener filter; of a face
+enlarged by repeating pixels nothing is kept.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from ..types import Crop, Pixels, Plane
 from .align import Matrix, footprint, magnification, warp_into
 from .area import Area
-from .noise import kept_of_noise, noise_level
+from .noise import noise_level, wiener_gain
 
-_SUPPRESSION = 2.0  # of noise, see `kept_of_noise`
+_SUPPRESSION = 2.0  # of noise, see `wiener_gain`
 _STEPS = 0.25  # of the mean difference between neighbours: where pixels were repeated, most differences are smaller
 
 
@@ -64,7 +63,7 @@ def removed_detail(area: Area, photo: Pixels, fine_detail: FineDetail, to_photo:
     if fine_detail.noise:
         face = footprint(to_photo, len(fine_detail.crop), photo.shape[1], photo.shape[0])
         detail, energy = _detail_and_energy(area, face, photo, fine_detail.crop, to_photo)
-        keep *= kept_of_noise(energy, fine_detail.noise, _SUPPRESSION)
+        keep *= wiener_gain(energy, fine_detail.noise, _SUPPRESSION)
     else:
         detail = _detail(area, photo, fine_detail.crop, to_photo)
     detail *= np.float32(fine_detail.removal) * (1 - keep)[..., None]

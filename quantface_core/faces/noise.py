@@ -19,11 +19,10 @@ def noise_level(energy: NDArray[Any]) -> float:
     return noise if noise > _GRAIN[0] else 0.0
 
 
-def kept_of_noise(energy: Plane, noise: float, suppression: float) -> Plane:
-    """The share of detail to keep, [h, w] in 0 to 1, by its local mean square [h, w], where there is noise above 0.
+def wiener_gain(energy: Plane, noise: float, suppression: float) -> Plane:
+    """The share of detail to keep, [h, w] in 0 to 1, by its local mean square [h, w] and the noise's std, above 0.
 
-    Where that is below `suppression` times the noise's, nothing is kept: 1 = the Wiener filter's optimum, a larger one
-    leaves no specks.
+    `suppression` multiplies the noise's variance: 1 = the Wiener filter's optimum; a larger one leaves no specks.
     """
     ramp = min(1.0, (noise - _GRAIN[0]) / (_GRAIN[1] - _GRAIN[0]))
     kept = 1 - ramp * np.minimum(1, suppression * noise**2 / np.maximum(energy, 1e-9))
