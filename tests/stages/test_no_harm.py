@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from quantface_core.faces.detect import FaceDetector
@@ -33,6 +34,14 @@ def test_a_sharp_portrait_stays_whatever_the_restorer(photos: Path, detector: Fa
     inside = result.mask > 0.5
     assert psnr(result.pixels[inside], photo[inside]) > 40
     assert psnr(full.pixels[inside], photo[inside]) < 36
+
+
+def test_a_background_sharper_than_what_was_restored_stays(photos: Path, detector: FaceDetector) -> None:
+    background = read_photo(photos / "usnavy_grace_hopper.jpg").pixels
+    photo = cv2.resize(cv2.GaussianBlur(background, (0, 0), 2.0), (256, 300), interpolation=cv2.INTER_AREA)
+    result = restore_photo(photo, Waxy(), detector(photo), background=background)
+    assert len(result.restored) == 1
+    assert psnr(result.pixels, background) > 40
 
 
 def test_a_restorer_of_random_weights_changes_next_to_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -77,3 +78,16 @@ def whole_face(side: int) -> Face:
     """A face whose crop is a whole image."""
     points = FFHQ_TEMPLATE * side - 0.5
     return Face((0.0, 0.0, float(side), float(side)), tuple((float(x), float(y)) for x, y in points), 0.95)
+
+
+def test_as_a_film_s_face_fades_out_so_does_the_removal_of_its_noise(test_faces: list[Path]) -> None:
+    _, noisy = pair(test_faces[0], 128)
+    sure, doubtful = whole_face(128), replace(whole_face(128), score=0.3)
+    seen = [
+        DetectedFrame(Still(noisy), [sure if i < 6 else doubtful], one.appearances[:1])
+        for i, one in enumerate(noisy_film(16))
+    ]
+    options = RestoreOptions(strength=1.0, color="none")
+    frames = FilmRestorer(Same(), options, smoothing=0.1).restore(seen)  # type: ignore[arg-type]
+    removed = [float(np.abs(frame.pixels.astype(float) - noisy).mean()) for frame in frames]
+    assert removed[12] == pytest.approx(removed[0] * 9 / 16, rel=0.1)
