@@ -15,7 +15,7 @@ from .boxes import bounding_boxes, segments
 from .face_detection import (
     FacesByImage,
     check_choice,
-    check_positions,
+    check_selection,
     choice_inputs,
     chosen,
     detect_faces,
@@ -74,15 +74,15 @@ class CropFaces(io.ComfyNode):
                 CropsSocket.Output("face_crops", display_name="FACE_CROPS"),
                 io.Mask.Output("masks", display_name="face masks"),
                 io.String.Output("report", display_name="report"),
-                io.Image.Output("faces", display_name="faces"),
+                io.Image.Output("faces_out", display_name="faces"),
                 BoundingBoxSocket.Output("boxes_out", display_name="boxes"),
                 SegsSocket.Output("segs", display_name="segs"),
             ],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, positions: str | None = None) -> bool | str:
-        return check_positions(positions)
+    def validate_inputs(cls, faces: str | None = None, positions: str | None = None) -> bool | str:
+        return check_selection(faces, positions)
 
     @classmethod
     def execute(
@@ -103,7 +103,6 @@ class CropFaces(io.ComfyNode):
         from ..quantface_core.faces.select import select_faces, sort_faces
         from ..quantface_core.faces.track import smooth_tracks
 
-        host.require_valid(check_positions(positions))
         options = RestoreOptions(**chosen(faces, positions, order, min_confidence, min_size))
         pictures, report = as_pictures(image), Report("cropped")
         report.note(unused_positions(faces, positions))

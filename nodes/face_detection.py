@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 FacesByImage = list[tuple["Face", ...]]  # by image
 
+_BY_POSITION = "positions"  # the choice of faces that uses them
+_FACES = (*FACE_CHOICES, _BY_POSITION)
 _POSITIONS = "0"  # of a node to which nothing was changed
 
 
 def selection_inputs(positions: str) -> list[io.Input]:
     """The inputs that select faces; `positions` ends the tooltip of those."""
     return [
-        io.Combo.Input("faces", options=[*FACE_CHOICES, "positions"], default=RestoreOptions.faces,
+        io.Combo.Input("faces", options=list(_FACES), default=RestoreOptions.faces,
                        tooltip="Which faces to use."),
         io.String.Input("positions", default=_POSITIONS, tooltip=f"For faces = positions: {positions}"),
     ]  # fmt: skip
@@ -61,12 +63,17 @@ def mark_inputs() -> list[io.Input]:
     ]
 
 
-def check_positions(positions: str | None) -> bool | str:
-    """For `validate_inputs`: True, or an error message. Empty positions are accepted: `faces` may not use them."""
+def check_selection(faces: str | None, positions: str | None) -> bool | str:
+    """For `validate_inputs`: True, or an error message; None is a value that another node gives.
+
+    Both values in one check: positions that `faces` does not use must not block a run, as the page hides them then.
+    """
     from ..quantface_core.errors import UsageError
 
+    if faces not in (None, *_FACES):
+        return f"faces {faces!r:.60}: one of {', '.join(_FACES)}"
     try:
-        if positions and positions.strip(" ,"):
+        if faces == _BY_POSITION and positions is not None:
             parse_positions(positions)
     except UsageError as error:
         return str(error)
@@ -75,14 +82,15 @@ def check_positions(positions: str | None) -> bool | str:
 
 def unused_positions(faces: str, positions: str) -> str:
     """A note on positions that `faces` does not use; empty if it uses them, or they are the default."""
-    if faces == "positions" or positions.strip(" ,") in ("", _POSITIONS):
+    if faces == _BY_POSITION or positions.strip(" ,") in ("", _POSITIONS):
         return ""
-    return f"positions {positions} has no effect: faces is {faces}"
+    return f"positions {positions:.60} has no effect: faces is {faces}"
 
 
 def chosen(faces: str, positions: str, order: str, min_confidence: float, min_size: int) -> dict[str, Any]:
     """The values of those inputs, as fields of RestoreOptions. Raises UsageError."""
-    named = parse_positions(positions) if faces == "positions" else faces
+    host.require_valid(check_selection(faces, positions))
+    named = parse_positions(positions) if faces == _BY_POSITION else faces
     return {"faces": named, "order": order, "min_confidence": min_confidence, "min_size": min_size}
 
 

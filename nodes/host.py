@@ -120,7 +120,7 @@ def input_folder(name: str) -> Path:
 
 def require_valid(answer: bool | str) -> None:
     """Raise UsageError unless a node's `validate_inputs` returned True: the host calls it for typed values only, not
-    for linked ones. It marks every input that `validate_inputs` names, so each node's names one.
+    for linked ones. It marks every input that `validate_inputs` names, so each node's names only those it is about.
     """
     from ..quantface_core.errors import UsageError
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from . import host, previews
 from .face_detection import (
     check_choice,
-    check_positions,
+    check_selection,
     choice_inputs,
     chosen,
     detect_faces,
@@ -84,8 +84,8 @@ class RestoreFace(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, positions: str | None = None) -> bool | str:
-        return check_positions(positions)
+    def validate_inputs(cls, faces: str | None = None, positions: str | None = None) -> bool | str:
+        return check_selection(faces, positions)
 
     @classmethod
     def execute(
@@ -107,7 +107,6 @@ class RestoreFace(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..quantface_core.faces.track import smooth_tracks
 
-        host.require_valid(check_positions(positions))
         selection = chosen(faces, positions, order, min_confidence, min_size)
         options = restore_options(fr_model, selection, strength=strength, **given)
         batch = ImageBatch(image, mask, background, "restored", options.upscale)

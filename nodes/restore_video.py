@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..quantface_core.options import RestoreOptions
 from . import host, host_video, previews
-from .face_detection import check_positions, chosen, limit_inputs, selection_inputs, unused_positions
+from .face_detection import check_selection, chosen, limit_inputs, selection_inputs, unused_positions
 from .fr_model import FRModel
 from .host import FRModelSocket
 from .memory import memory_given_back
@@ -68,8 +68,8 @@ class RestoreVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, positions: str | None = None) -> bool | str:
-        return check_positions(positions)
+    def validate_inputs(cls, faces: str | None = None, positions: str | None = None) -> bool | str:
+        return check_selection(faces, positions)
 
     @classmethod
     def execute(
@@ -88,7 +88,6 @@ class RestoreVideo(io.ComfyNode):
         from ..quantface_core.pipelines.film_request import FilmRequest
         from ..quantface_core.stages.film import GROUP
 
-        host.require_valid(check_positions(positions))
         report = Report("restored")
         report.note(unused_positions(faces, positions))
         selection = chosen(faces, positions, RestoreOptions.order, min_confidence, min_size)

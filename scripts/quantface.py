@@ -15,7 +15,7 @@ if absent := missing_requirements():  # --skip-install leaves it to the user
     packages = " ".join(f'"{name}"' for name in absent)
     raise ImportError(f'QuantFace needs {", ".join(absent)}: "{sys.executable}" -m pip install {packages}')
 
-from quantface_webui import api, extras, generation, host, model_cache
+from quantface_webui import api, extras, generation, host, model_cache, xyz_plot
 
 
 class QuantFaceExtras(scripts_postprocessing.ScriptPostprocessing):
@@ -52,6 +52,7 @@ def _unload():
 host.use_models_folder()
 generation.register_restorer()
 script_callbacks.on_after_component(extras.notice_source)
+script_callbacks.on_before_ui(xyz_plot.add_axes)
 script_callbacks.on_ui_settings(generation.add_options)
 script_callbacks.on_infotext_pasted(generation.fill_in)
 script_callbacks.on_app_started(api.add_routes)

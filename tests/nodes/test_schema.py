@@ -19,6 +19,14 @@ def test_every_node_is_named_and_explained(nodes: dict[str, Any]) -> None:
             assert i.options.get("tooltip") or node.__name__ == "SaveModel", f"{node.__name__}.{i.id}"
 
 
+def test_ids_of_inputs_and_outputs_differ(nodes: dict[str, Any]) -> None:
+    """ComfyUI 0.3.64 registers no node of a pack in which they do not."""
+    for node in nodes.values():
+        schema = node.define_schema()
+        ids = [socket.id for socket in (*schema.inputs, *schema.outputs)]
+        assert len(ids) == len(set(ids)), node.__name__
+
+
 def test_no_seed_changes_by_itself(nodes: dict[str, Any]) -> None:
     """The page would draw a new one after every run, and minutes of training would be done again."""
     for node in nodes.values():
@@ -27,18 +35,21 @@ def test_no_seed_changes_by_itself(nodes: dict[str, Any]) -> None:
                 assert i.options["control_after_generate"] is False
 
 
-def test_each_node_s_checks_mark_one_input(nodes: dict[str, Any]) -> None:
+def test_each_node_s_checks_mark_what_they_are_about(nodes: dict[str, Any]) -> None:
     """The host repeats what a check says at every input that the check takes."""
     for node in nodes.values():
         if check := getattr(node, "validate_inputs", None):
-            assert len(inspect.signature(check).parameters) == 1
+            taken = list(inspect.signature(check).parameters)
+            assert len(taken) == 1 or taken == ["faces", "positions"]
 
 
 def test_bad_input_is_named(nodes: dict[str, Any], restore: Any) -> None:
     node, loader, save = (nodes[f"QuantFace_{n}"] for n in ("RestoreFace", "LoadModel", "SaveModel"))
-    for fine in ("0, 2", "0,2,", "0-3", "", None):
-        assert node.validate_inputs(positions=fine) is True
-    assert "whole numbers" in node.validate_inputs(positions="x")
+    for fine in ("0, 2", "0,2,", "0-3", None):
+        assert node.validate_inputs("positions", fine) is True
+    assert "whole numbers" in node.validate_inputs("positions", "x")
+    assert "at least one" in node.validate_inputs("positions", "")
+    assert "faces 'everyone': one of all" in node.validate_inputs("everyone", "0")
     assert "not in models/quantface" in loader.validate_inputs(model="gone.safetensors")
     assert "letters" in save.validate_inputs(name="../../evil")
     assert "another model" in save.validate_inputs(name="quantface-mini")
@@ -53,6 +64,14 @@ def test_bad_input_is_named(nodes: dict[str, Any], restore: Any) -> None:
         restore(torch.full((1, 64, 64, 3), float("nan")))
 
 
+@pytest.mark.parametrize("name", ["RestoreFace", "RestoreVideo", "CropFaces"])
+@pytest.mark.parametrize("faces", ["all", "largest", None])
+def test_positions_that_are_not_used_may_be_wrong(nodes: dict[str, Any], name: str, faces: str | None) -> None:
+    """The page hides them: nobody would see what blocks the run."""
+    for unused in ("first", "", "3-1"):
+        assert nodes[f"QuantFace_{name}"].validate_inputs(faces, unused) is True
+
+
 def test_what_other_nodes_give_is_checked_too(nodes: dict[str, Any], load: Any, restore: Any) -> None:
     """The host validates typed values alone; a name from another node must not leave the models folder."""
     save = nodes["QuantFace_SaveModel"]
@@ -61,6 +80,8 @@ def test_what_other_nodes_give_is_checked_too(nodes: dict[str, Any], load: Any, 
             save.execute(load(), name=name, overwrite=True)
     with pytest.raises(Exception, match="whole numbers"):
         restore(torch.zeros(1, 64, 64, 3), faces="positions", positions="1, x")
+    with pytest.raises(Exception, match="faces 'everyone': one of all, largest, positions"):
+        restore(torch.zeros(1, 64, 64, 3), faces="everyone")
     some = {"folder": "nowhere", "count": 1, "find_faces": False, "degrade": False}
     with pytest.raises(Exception, match="no such folder"):
         nodes["QuantFace_CompareModels"].execute(load(), load(), **some)

@@ -63,7 +63,14 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     def on(event: str) -> Callable[[Any], None]:
         return lambda callback: callbacks.setdefault(event, []).append(callback)
 
-    events = ("on_after_component", "on_ui_settings", "on_infotext_pasted", "on_app_started", "on_script_unloaded")
+    events = (
+        "on_before_ui",
+        "on_after_component",
+        "on_ui_settings",
+        "on_infotext_pasted",
+        "on_app_started",
+        "on_script_unloaded",
+    )
     model_data = SimpleNamespace(lock=threading.Lock(), sd_model=None)
     moves: list[str] = []
     gradio = fake(

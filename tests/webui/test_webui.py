@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import subprocess
 import sys
 import threading
@@ -90,6 +91,29 @@ def test_a_generated_picture_s_faces(hosted: WebUI, photo: str, commanded: np.nd
     assert abs(decoded(answer["images"][0]) - commanded).max() <= 1 + _NEAR
     assert "Face restoration: QuantFace" in answer["info"]
     assert "QuantFace model: quantface-mini-w4a4" in answer["info"]
+
+
+def test_a_plot_of_settings(hosted: WebUI, photo: str) -> None:
+    if hosted.is_forge:
+        pytest.skip("Forge generates nothing without a checkpoint")
+    scripts = hosted.get("/sdapi/v1/script-info")
+    (plot,) = (script for script in scripts if script["name"] == "x/y/z plot" and not script["is_img2img"])
+    kinds = plot["args"][0]["choices"]
+    axes = ("QuantFace visibility", "0, 1"), ("QuantFace strength", "auto, 1"), ("Nothing", "")
+    chosen = [value for kind, values in axes for value in (kinds.index(kind), values, [])]
+    request = {
+        "prompt": "the photo", "steps": 1, "width": 64, "height": 64, "script_name": plot["name"],
+        "script_args": [*chosen, False, True, False, False, False, False, False, 0, True],
+    }  # fmt: skip
+    status, answer = hosted.post("/sdapi/v1/txt2img", request)
+    assert status == 200, answer
+    cells = json.loads(answer["info"])["infotexts"][1:]  # the first is the grid's
+    assert all("Face restoration: QuantFace" in text for text in cells)
+    told = [("QuantFace visibility: 0.0" in text, "QuantFace strength: 1.0" in text) for text in cells]
+    assert told == [(True, False), (False, False), (True, True), (False, True)]
+    before, whole = decoded(photo), decoded(answer["images"][-1])
+    assert (decoded(answer["images"][1]) == before).all()
+    assert abs(whole - before).max() > _NEAR
 
 
 @pytest.mark.parametrize(("architecture", "place"), [("GFPGAN", "GFPGAN"), ("CodeFormer", "Codeformer")])
