@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 import typing
@@ -167,15 +168,26 @@ def test_importing_the_package_is_light() -> None:
 def test_a_command_loads_only_what_it_needs(arguments: list[str], tmp_path: Path) -> None:
     code = """import contextlib, sys
 from quantface_core.cli.main import main
+spared = sys.argv.pop(1).split()
 with contextlib.suppress(SystemExit):
-    assert main(sys.argv[2:]) == 0
-print([name for name in sys.argv[1].split() if name in sys.modules])
+    assert main() == 0
+print([name for name in spared if name in sys.modules])
 """
     spared = FOR_OTHERS + " torch diffusers PIL" * (arguments == ["--help"])
     folder = [str(tmp_path)] * (arguments[-1] == "--output")
     run = [sys.executable, "-c", code, spared, *arguments, *folder]
     shown = subprocess.run(run, capture_output=True, text=True, check=True, cwd=CORE.parent)
     assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_command_called_by_an_application_leaves_its_diffusers_whole() -> None:
+    code = """from quantface_core.cli.main import main
+assert main(["info", "quantface-mini-w4a4"]) == 0
+from diffusers.utils import is_transformers_available
+print(is_transformers_available())
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CORE.parent)
+    assert shown.stdout.splitlines()[-1] == str(importlib.util.find_spec("transformers") is not None)
 
 
 def test_restoring_and_building_do_without_what_a_webui_lacks() -> None:

@@ -23,7 +23,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import_lean_diffusers()
+    if arguments.own_process:
+        import_lean_diffusers()
     from ..io.checkpoint import load_restorer
     from ..io.models import restorer_path
     from ..pipelines.jobs import Job

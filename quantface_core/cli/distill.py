@@ -20,7 +20,6 @@ from .progress import ProgressBars
 if TYPE_CHECKING:
     from ..pipelines.distill import DistillResult
 
-_MOST = 10_000  # faces, by default: all are in memory at once
 _PRECISION = "of autocast (auto: bfloat16 where the device has it, else float32; float16 scales the loss)"
 
 
@@ -73,16 +72,16 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..pipelines.distill import DistillRequest, distill
+    from ..pipelines.faces import training_faces
     from ..pipelines.fetch import load_model
     from ..train.processes import is_main_process, launched_device
     from ..train.settings import checked
-    from ..train.trainer import images_drawn
 
     check_model_output(arguments.output)
     trainer = checked(TrainerConfig(**{f.name: getattr(arguments, f.name) for f in fields(TrainerConfig)}))
     validation = max(0, arguments.validation)
     if arguments.count is None:
-        arguments.count = min(_MOST, images_drawn(trainer) + validation)
+        arguments.count = training_faces(trainer, validation)
     faces = face_source(arguments)
     chosen = ("rank", "merge_rank", "learn_clips", "perceptual", "precision", "checkpointing")
     options = {name: getattr(arguments, name) for name in chosen}

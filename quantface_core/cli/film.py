@@ -98,7 +98,8 @@ def _files(source: Path, output: Path) -> list[Path]:
 
 def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     """Restore the film. Returns the exit status."""
-    import_lean_diffusers()
+    if arguments.own_process:
+        import_lean_diffusers()
     from ..pipelines.film import restore_film
     from ..pipelines.film_state import check_resumable
     from ..pipelines.models import resolve

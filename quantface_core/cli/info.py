@@ -19,7 +19,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import_lean_diffusers()
+    if arguments.own_process:
+        import_lean_diffusers()
     from ..io.checkpoint import load_restorer
     from ..nn.swap import quant_layers
     from ..pipelines.fetch import model_path

@@ -17,9 +17,13 @@ FAILED, MISUSED = 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0, FAILED (1) or MISUSED (2)."""
+    """Run one command; returns 0, FAILED (1) or MISUSED (2).
+
+    `arguments` None = the process's own: it is then for this command alone, and leaves out what that does not need.
+    """
     spin_briefly()  # before torch loads
     parser = argparse.ArgumentParser(prog="quantface", description="Restore faces with quantized one-step diffusion.")
+    parser.set_defaults(own_process=arguments is None)
     parser.add_argument("--version", action="version", version=f"quantface {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     known = (restore, build, calibrate, allocate, distill, evaluate, info, models, fetch, publish, demo)

@@ -135,7 +135,8 @@ def _restore_photos(arguments: argparse.Namespace) -> int:
     if len(jobs) > 1:
         wait_passively()  # before torch loads
     options = _options(arguments)
-    import_lean_diffusers()
+    if arguments.own_process:
+        import_lean_diffusers()
     from ..pipelines.archive import restore_archive
     from ..pipelines.restore import RestoreRequest, restore
 

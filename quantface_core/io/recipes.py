@@ -38,8 +38,8 @@ class Recipe:
     budget: Budget | None = None  # None = the widths of `quantize` in every layer
     distill: RestorerDistillConfig | None = None  # None = not trained
     mode: DistillMode = "end-to-end"  # of distillation
-    faces: int = 10_000  # training images, at most
-    validation: int = 16  # validation images, the folder's last
+    faces: int | None = None  # at most, for training and validation; None = as many as the steps use
+    validation: int = 16  # of these, the last
     metrics: tuple[str, ...] = field(default=())  # to evaluate the result with; empty = no evaluation
 
 

@@ -39,7 +39,8 @@ def norm_conv(
 
     Additions may be done in place, into the convolution's output, unless gradients are enabled.
     """
-    if not fuses(conv) or isinstance(conv, QuantPointwiseConv2d) or not isinstance(norm, nn.GroupNorm):
+    fused = fuses(conv) and not isinstance(conv, QuantPointwiseConv2d)
+    if not fused or not isinstance(norm, nn.GroupNorm) or not norm.affine:
         y = conv(norm_act(norm, act, x))
         y = y if channel_bias is None else add(y, channel_bias[:, :, None, None])
         return y if skip is None else add(y, skip)

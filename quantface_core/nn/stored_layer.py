@@ -24,6 +24,7 @@ from ..kernels.hadamard import Rotation
 from ..kernels.quantize import dequantize
 from ..kernels.weight import LowBitWeight
 from ..types import FLOAT_BRANCH, LayerFormat
+from .dequantized_weight import DequantizedWeight
 
 
 def _branch_values(
@@ -81,10 +82,10 @@ class StoredLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """`effective_weight` in the model's dtype, recomputed on every access; for code that reads `weight`."""
+        """`effective_weight` in the model's dtype, computed when its values are used; for code that reads `weight`."""
         if self.packed.is_meta:  # offloaded, and asked for its dtype or shape
             return self.packed.new_empty(self.shape, dtype=self.placeholder.dtype)
-        return self.effective_weight().to(self.placeholder.dtype)
+        return DequantizedWeight(self.shape, self.placeholder.dtype, self.packed.device, self.effective_weight)
 
     def effective_weight(self) -> Tensor:
         """The weight on unbalanced x, [O, C, *kernel] float32, with the low-rank branch."""

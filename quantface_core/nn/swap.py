@@ -58,6 +58,10 @@ def _obstacle(layer: Any) -> str:
         return f"a {type(layer).__name__}"
     if is_patched(layer):
         return "a layer with a replaced forward" if "forward" in vars(layer) else "a layer with hooks"
+    if not all(parameter.numel() for parameter in layer.parameters()):
+        return "a layer without inputs or outputs"
+    if any(parameter.is_complex() for parameter in layer.parameters()):
+        return "a layer of complex numbers"
     if isinstance(layer, nn.Linear):
         return ""
     if layer.groups > 1:

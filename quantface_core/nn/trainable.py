@@ -21,6 +21,7 @@ from ..kernels.channel_transform import ChannelTransform
 from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
 from ..kernels.straight_through import fake_quantize
 from .adapters import DISTILLATION, QUANTIZATION, add_adapters, branches_of, start_adapters
+from .dequantized_weight import DequantizedWeight
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
 from .qpointwise import QuantPointwiseConv2d
@@ -46,8 +47,9 @@ class TrainableLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """`effective_weight` in the model's dtype; for code that reads `weight`."""
-        return self.effective_weight().to(self.placeholder.dtype)
+        """`effective_weight` in the model's dtype, computed when its values are used; for code that reads `weight`."""
+        layer = self.source[0]
+        return DequantizedWeight(layer.shape, self.placeholder.dtype, self.clip.device, self.effective_weight)
 
     def effective_weight(self) -> Tensor:
         """The weight on unbalanced x, [O, C, *kernel] float32, adapters included."""

@@ -34,7 +34,7 @@ from ..types import BitPlan
 from .allocate import AllocateRequest, MeasureRequest, allocate, measure
 from .callbacks import PipelineCallbacks
 from .evaluate import EvaluateRequest, EvaluateResult, evaluate
-from .faces import FaceSource, load_faces
+from .faces import FaceSource, load_faces, training_faces
 from .models import LoadedModel, load_file, save_model
 from .pairs import find_pairs
 from .quantize import QuantizeRequest, images_sha256, quantize
@@ -133,10 +133,11 @@ class _Build:
         size = load_restorer(self.source, prefixes=()).image_size
         count = self.recipe.images
         if request.images and self.recipe.distill:
-            count = max(count, self.recipe.faces)
+            wanted = training_faces(self.recipe.distill.trainer, self.recipe.validation)
+            count = max(count, self.recipe.faces or wanted)
         self.images = load_faces(FaceSource(count, folder=request.images, degrade=request.degrade), size, callbacks)
         self.calibration = self.images[: self.recipe.images]
-        self.identity = [sha256(self.source), images_sha256(self.images)]
+        self.identity = [sha256(self.source), images_sha256(self.calibration)]
 
     def run(self) -> BuildResult:
         plan, summary = self._plan()
@@ -189,7 +190,8 @@ class _Build:
             from .distill import DistillRequest, distill  # needs peft, which hosts that never train may lack
 
             validation = min(recipe.validation, len(self.images) // 2)
-            folder = self._named("distill", "", [asdict(recipe.distill), recipe.mode, recipe.faces, validation])
+            settings = [asdict(recipe.distill), recipe.mode, images_sha256(self.images), validation]
+            folder = self._named("distill", "", settings)
             teacher = self._full_precision()
             asked = DistillRequest(low, teacher, self.images, recipe.distill, recipe.mode, validation, folder)
             low = distill(asked, self.callbacks).model

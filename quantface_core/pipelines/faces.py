@@ -21,11 +21,13 @@ from ..faces.select import sort_faces
 from ..io.models import detector_path
 from ..io.photos import read_photo
 from ..options import RestoreOptions
-from ..types import Pixels
+from ..train.trainer import images_drawn
+from ..types import Pixels, TrainerConfig
 from .callbacks import PipelineCallbacks
 from .jobs import find_photos
 
 _LEAST = 32  # pixels; a smaller face has too little detail to be of use
+_MOST = 10_000  # faces for training, by default: all are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,11 @@ def load_faces(source: FaceSource | Tensor, size: int, callbacks: PipelineCallba
     for seed, face in enumerate(faces if source.degrade else ()):
         faces[seed] = degrade(face, seed)
     return as_batch(faces)
+
+
+def training_faces(trainer: TrainerConfig, validation: int) -> int:
+    """How many faces a training run uses: those that its steps draw, and `validation` held out; at most 10,000."""
+    return min(_MOST, images_drawn(trainer) + validation)
 
 
 def read_aligned(path: Path, size: int) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..kernels.balance import per_row
 from ..nn.graphs import without_graphs
-from ..nn.modes import device_of, eval_mode, evaluating
+from ..nn.modes import device_of, evaluating
 from ..nn.swap import quant_layers, quantizable
 from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
 from ..quant.batches import Forward, call, listed, materialize
@@ -32,6 +32,7 @@ from ..types import DistillConfig
 from .autocast import autocast, mixing_norms, scales_loss
 from .fold_factors import fold_factors
 from .settings import resolved
+from .targets import Targets
 from .training import TrainerCallbacks, TrainingReport, train
 
 
@@ -55,7 +56,8 @@ def distill(
     Takes batches, `forward` and patterns as `quantize` does; the patterns choose the layers that learn. The loss is the
     squared error of every floating-point output tensor over its `output_scale`; a step uses
     `config.trainer.batch_size` batches. `val_batches` select the best step; without them the last one's averaged
-    weights are used. Where a forward draws torch's random numbers, each batch has its own seed, in every step.
+    weights are used. The teacher runs on a batch when a step first draws it; its outputs are kept, up to 1 GB. Where a
+    forward draws torch's random numbers, each batch has its own seed, in every step.
 
     Raises UsageError, ConfigError, QuantFaceError if training diverges; on error or interruption the model stays as is.
     """
@@ -73,25 +75,22 @@ def distill(
         with seeded(index):  # a forward that draws noise draws the same for both models
             return tensors_of(run(network, given[index]))
 
-    with eval_mode(teacher):
-        wanted = [[t.detach().float().cpu() for t in outputs(teacher, index)] for index in range(len(given))]
-    if not any(wanted):
-        raise UsageError("the teacher's output holds no floating-point tensor: give a `forward` that returns one")
-    _check_finite(wanted, len(batches))
+    targets_of = Targets(teacher, outputs, len(batches))
 
-    def error(index: int) -> Tensor:
-        made, exact = outputs(model, index), wanted[index]
+    def error(index: int, exact: list[Tensor]) -> Tensor:
+        made = outputs(model, index)
         if [t.shape for t in made] != [t.shape for t in exact]:
             raise UsageError("the model's output shapes differ from its teacher's: they are not the same architecture")
         return relative_error(made, exact)
 
     def loss(indices: Tensor) -> Tensor:
+        wanted = {index: targets_of(index) for index in indices.tolist()}  # in the teacher's own precision
         with autocast(device_of(model), config):
-            return torch.stack([error(index) for index in indices.tolist()]).mean()
+            return torch.stack([error(index, wanted[index]) for index in indices.tolist()]).mean()
 
     def validate(_: int) -> float:
         with torch.no_grad():
-            errors = [float(error(index)) for index in range(len(batches), len(given))]
+            errors = [float(error(index, targets_of(index))) for index in range(len(batches), len(given))]
         return -10 * math.log10(max(sum(errors) / len(errors), 1e-20))
 
     # Dropout and batch statistics would add noise to the loss.
@@ -107,14 +106,6 @@ def distill(
                 callbacks,
                 scale_loss=scales_loss(model, config),
             )
-
-
-def _check_finite(wanted: Sequence[Sequence[Tensor]], trained: int) -> None:
-    """Raise UsageError naming a batch whose output is not finite; the first `trained` are not for validation."""
-    for index, tensors in enumerate(wanted):
-        if not all(torch.isfinite(t).all() for t in tensors):
-            which = f"batch {index}" if index < trained else f"validation batch {index - trained}"
-            raise UsageError(f"the teacher's output for {which} is not finite: nothing can be learned from it")
 
 
 def check_pair(model: nn.Module, teacher: nn.Module) -> None:

@@ -165,3 +165,17 @@ def test_folded_ahead_low_bit_layers_change_when_they_take_their_tensors() -> No
     take_tensors(copies)
     assert is_rotation_alone(second)
     assert torch.allclose(second(first(x)), before, rtol=1e-5, atol=1e-4)
+
+
+def test_a_producer_whose_halves_are_read_apart_takes_both_over() -> None:
+    torch.manual_seed(0)
+    producer, x = nn.Linear(16, 24).requires_grad_(False), torch.randn(7, 16)
+    floats = [nn.Linear(12, 5), nn.Linear(12, 5)]
+    built = {layer: low_bit(layer, powers(12, seed), seed) for seed, layer in enumerate(floats)}
+    before = [low(half) for low, half in zip(built.values(), producer(x).chunk(2, -1), strict=True)]
+    halves = (slice(0, 12), slice(12, 24))
+    copies = fold_ahead([FoldPath(producer, *each) for each in zip(halves, ([f] for f in floats), strict=True)], built)
+    take_tensors(copies)
+    after = [low(half) for low, half in zip(built.values(), producer(x).chunk(2, -1), strict=True)]
+    assert all(is_rotation_alone(low) for low in built.values())
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(after, before, strict=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, inject_adapter_in_model
+from peft.tuners import lora
 from torch import nn
 
 import quantface_core as qf
@@ -52,6 +53,27 @@ def test_adapters_are_not_merged_into_integers() -> None:
         with pytest.raises(UsageError, match="fuse it before quantizing"):
             each[0].merge(safe_merge=True, adapter_names=["mine"])
     adapted()[0].merge()  # type: ignore[index]
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type")
+def test_adapters_added_to_low_bit_linears_learn_beside_them_and_are_not_merged_either() -> None:
+    """As docs/python.md says: PEFT does not know these layers by itself."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)).eval()
+    qf.quantize(model, [ROWS], qf.QuantConfig(8, 8, rank=2))
+    exact = model(ROWS)
+    config = LoraConfig(r=2, target_modules=["0", "2"])
+    config._register_custom_module({type(model[0]): lora.Linear})
+    inject_adapter_in_model(config, model, "mine")
+    assert torch.equal(model(ROWS), exact)  # fresh adapters change nothing
+    model(ROWS).square().mean().backward()
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert sorted(learning) == [f"{i}.lora_{half}.mine.weight" for i in (0, 2) for half in "AB"]
+    assert all(p.grad is not None for p in learning.values())
+    for layer in (model[0], model[2]):
+        with pytest.raises(UsageError, match="weight cannot be changed"):
+            layer.merge()
+    assert torch.equal(model(ROWS), exact)
 
 
 def test_an_adapter_that_was_merged_before_cannot_be_taken_out_again() -> None:

@@ -64,6 +64,16 @@ def test_a_state_of_another_format_is_refused_and_one_that_names_none_is_loaded(
     assert torch.equal(same(x), low(x))
 
 
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)])
+@torch.no_grad()
+def test_a_doubled_map_in_another_dtype_is_as_if_it_were_the_first(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    first = balanced(nn.Conv2d(32, 16, 3, padding=1), rank=4, seed=0)[0]
+    fresh = copy.deepcopy(first)
+    x = torch.randn(2, 32, 6, 6, generator=torch.Generator().manual_seed(0))
+    first.forward_upsampled(x.to(dtypes[0]))
+    assert torch.equal(first.forward_upsampled(x.to(dtypes[1])), fresh.forward_upsampled(x.to(dtypes[1])))
+
+
 @pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_casts_what_a_layer_reads(low: QuantLayer, x: torch.Tensor, backend, dtype: torch.dtype) -> None:

@@ -16,8 +16,11 @@ from quantface_core.nn.trainable import to_integers, to_trainable, trainable_par
 from quantface_core.types import BRANCH_BITS
 
 LAYERS = {
-    "linear": nn.Linear(32, 24), "convolution": nn.Conv2d(32, 24, 3, padding=1), "pointwise": nn.Conv2d(32, 24, 1),
-}  # fmt: skip
+    "linear": nn.Linear(32, 24),
+    "convolution": nn.Conv2d(32, 24, 3, padding=1),
+    "oblong": nn.Conv2d(32, 24, (3, 2), stride=(2, 1), padding=(0, 1)),
+    "pointwise": nn.Conv2d(32, 24, 1),
+}
 
 
 @pytest.mark.parametrize(("branch_bits", "tolerance"), [(16, 5e-3), (8, 3e-2)])
@@ -74,6 +77,21 @@ def test_branches_merge_by_what_counts() -> None:
     to_integers(model)
     exact = model[0].weight[:4]
     assert (merged["by metric"] - exact).norm() < (merged["all alike"] - exact).norm() / 20
+
+
+@pytest.mark.parametrize(("limit", "rank"), [(0, 6), (9, 6), (5, 5)])
+def test_branches_of_more_ranks_than_the_weight_has_get_its_rank(limit: int, rank: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 6)).eval()
+    qf.quantize(model, [torch.randn(2, 9, 16)], qf.QuantConfig(rank=3, rounding="nearest", branch="svd"))
+    to_trainable(model, rank=5)
+    with torch.no_grad():
+        for half in trainable_parameters(model).values():
+            half.copy_(torch.randn(half.shape))
+    exact = model[0].weight.clone()
+    to_integers(model, limit)
+    assert model[0].format.rank == rank
+    assert (torch.linalg.matrix_norm(model[0].weight - exact) < 0.03 * torch.linalg.matrix_norm(exact)) == (rank == 6)
 
 
 def test_a_small_trained_branch_outlives_its_rounding_beside_a_large_one() -> None:

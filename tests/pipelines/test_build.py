@@ -1,16 +1,19 @@
-"""A model that a shipped recipe makes: what a killed process left of it goes, and nothing that others write."""
+"""A model that a recipe makes: from how many faces, and what goes of what a killed process has left."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from quantface_core.errors import UsageError
 from quantface_core.io.recipes import known_recipes, load_recipe
 from quantface_core.pipelines import build as built
 from quantface_core.pipelines.build import BuildRequest, BuildResult, build_named
 from quantface_core.pipelines.callbacks import PipelineCallbacks
+from quantface_core.pipelines.faces import FaceSource
 
 
 def test_a_killed_build_s_half_files_are_removed_and_others_are_not(
@@ -33,3 +36,26 @@ def test_a_killed_build_s_half_files_are_removed_and_others_are_not(
     path = build_named(name, device=torch.device("meta"))
     assert path.read_bytes() == b"a model"
     assert {p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")} == {path.name, others.name}
+
+
+@pytest.mark.parametrize(
+    ("faces", "trained", "count"),
+    [(None, True, 160 * 4 + 16), (100, True, 100), (10, True, 64), (None, False, 64)],  # calibration takes 64
+)
+def test_no_more_faces_are_read_than_its_stages_use(
+    faces: int | None, trained: bool, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: FaceSource, *_: object) -> None:
+        raise UsageError(f"asked for {source.count}")
+
+    monkeypatch.setattr(built, "load_faces", refuse)
+    recipe = replace(load_recipe("mini-w4a4"), faces=faces)
+    asked = BuildRequest(
+        recipe if trained else replace(recipe, distill=None),
+        tmp_path / "made.safetensors",
+        tmp_path,
+        torch.device("cpu"),
+        images=tmp_path,
+    )
+    with pytest.raises(UsageError, match=f"asked for {count}$"):
+        built.build(asked)

@@ -88,6 +88,27 @@ def test_kinds_that_stay_are_named_unless_excluded(kind: str, images: list[torch
             qf.quantize(build(), images, CONFIG, **given)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize(
+    ("kind", "outputs", "dtype"),
+    [("a layer of complex numbers", 8, torch.complex64), ("a layer without inputs or outputs", 0, torch.float32)],
+)
+def test_layers_that_no_integers_stand_for_are_named(kind: str, outputs: int, dtype: torch.dtype) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.odd, self.plain = nn.Linear(8, outputs, dtype=dtype), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.odd(x.to(dtype)).real, self.plain(x)
+
+    torch.manual_seed(0)
+    model = Net().eval()
+    with pytest.warns(UserWarning, match=f"odd is {kind}"):
+        qf.quantize(model, [torch.randn(4, 8)], CONFIG)
+    assert set(quant_layers(model)) == {"plain"}
+
+
 def _hooked(layer: nn.Module) -> None:
     layer.register_forward_hook(lambda _, __, output: 10 * output)
 

@@ -198,6 +198,16 @@ def test_values_beside_others_are_passed_over() -> None:
     assert fold_paths(attention, DIFFUSERS) == []
 
 
+def test_a_group_norm_is_folded_into_what_reads_its_maps_alone() -> None:
+    """In a cross-attention keys and values read the context instead."""
+    options = {"heads": 4, "dim_head": 16, "norm_num_groups": 8}
+    norms = [
+        [path.producer for path in fold_paths(made, DIFFUSERS)].count(made.group_norm)
+        for made in (Attention(64, **options), Attention(64, cross_attention_dim=64, **options))
+    ]
+    assert norms == [1, 0]
+
+
 def test_a_norm_that_two_blocks_share_is_passed_over() -> None:
     first, second = Block(), Block()
     second.block.norm1 = first.block.norm1

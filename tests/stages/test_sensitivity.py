@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from quantface_core.errors import UsageError
+from quantface_core.io.checkpoint import save_restorer
 from quantface_core.nn.swap import quantizable
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
@@ -66,6 +72,18 @@ def test_progress_ends_and_stops(tiny: OneStepRestorer, faces: torch.Tensor) -> 
     assert all(done <= total for done, total in seen)
 
 
-def test_small_pictures_ask_for_another_metric(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
-    with pytest.raises(UsageError, match="MS-SSIM"):
-        measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=4))
+@pytest.mark.parametrize("size", [64, 160])
+def test_small_pictures_ask_for_another_metric(size: int, faces: torch.Tensor) -> None:
+    never_run: Any = SimpleNamespace(image_size=size)
+    with pytest.raises(UsageError, match="MS-SSIM needs more than 160 pixels: choose another metric"):
+        measure_sensitivity(never_run, {}, faces)
+
+
+def test_bytes_beside_the_layers_are_those_of_the_file(
+    tiny: OneStepRestorer, measured: Sensitivity, tmp_path: Path
+) -> None:
+    """A restorer's file holds its other weights in float16."""
+    save_restorer(tiny, tmp_path / "tiny.safetensors")
+    stored = load_file(tmp_path / "tiny.safetensors")
+    beside = [tensor for name, tensor in stored.items() if name.rpartition(".")[0] not in measured.layers]
+    assert measured.rest_bytes == sum(tensor.nbytes for tensor in beside)

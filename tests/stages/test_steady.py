@@ -30,3 +30,9 @@ def test_a_face_within_a_larger_one_is_steadied_as_by_itself(small_first: bool) 
     assert inside.sum() > 300
     assert np.array_equal(alone[inside], both[inside])
     assert not np.array_equal(alone, both)
+
+
+def test_a_frame_is_returned_once_all_frames_that_it_is_averaged_with_are_there() -> None:
+    steadier = Steadier(2.0, face_mask(64))
+    returned = [len(list(steadier.update(None, {}, {}))) for _ in range(steadier.delay + 3)]
+    assert returned == [0] * steadier.delay + [1, 1, 1]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import quantface_core as qf
-from quantface_core.train.autocast import scales_loss
+from quantface_core.train.autocast import autocast, scales_loss
 from tests.train.test_distill import SETTINGS
 
 OTHER = [(torch.float16, "bfloat16"), (torch.bfloat16, "float16")]
@@ -32,6 +32,14 @@ def test_a_model_with_norms_learns_in_the_other_half_precision(dtype: torch.dtyp
     assert model(batches[0]).dtype == dtype
     after = model.state_dict()
     assert all(torch.equal(after[name], t) for name, t in before.items() if ".down" not in name and ".up" not in name)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.filterwarnings("error")
+def test_products_are_computed_in_the_precision_of_the_run(precision: str) -> None:
+    x = torch.ones(2, 2)
+    with autocast(x.device, qf.DistillConfig(precision=precision)):
+        assert (x @ x).dtype == getattr(torch, precision)
 
 
 def test_gradients_that_pass_through_float16_are_scaled() -> None:
