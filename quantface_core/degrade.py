@@ -34,6 +34,7 @@ class Degradation:
     motion: float = 0.0  # probability that the blur is along a line instead
     coarse_noise: float = 0.0  # probability of noise drawn at half the resolution, as after demosaicing
     webp: float = 0.0  # probability of WebP instead of JPEG
+    lossless: float = 0.0  # probability of no compression at all
     sharpen: float = 0.0  # probability that the result is sharpened, by an unsharp mask of up to 1.5
     blocks: float = 0.0  # probability that the result is resized back by repeating pixels
 
@@ -76,6 +77,8 @@ def _noise(
 
 
 def _compress(image: NDArray[np.float32], rng: np.random.Generator, recipe: Degradation) -> NDArray[np.float32]:
+    if _happens(rng, recipe.lossless):
+        return image
     quality = int(rng.integers(recipe.jpeg_quality[0], recipe.jpeg_quality[1] + 1))
     bgr = np.ascontiguousarray(_to_uint8(image)[:, :, ::-1])
     webp = _happens(rng, recipe.webp)

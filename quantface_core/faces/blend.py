@@ -14,12 +14,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import ModelError
 from ..types import Crop, Plane
+from .networks import load_weights
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "blend.safetensors"
 _SIDE = 256  # pixels, side of the network's input
@@ -70,12 +68,7 @@ def _block(inputs: int, outputs: int, stride: int = 1, depth: int = 2) -> nn.Seq
 
 def load_blend(path: Path) -> BlendNetwork:
     """Load a trained network from a safetensors file. Raises ModelError."""
-    network = BlendNetwork().float()  # whatever torch's default dtype is
-    try:
-        network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path} is not a blend network, or is damaged: reinstall QuantFace") from error
-    return network.requires_grad_(False).eval()
+    return load_weights(BlendNetwork(), path)
 
 
 @cache

@@ -1,29 +1,101 @@
-"""White noise in the detail of a face: how much there is, and what a Wiener filter keeps of the detail."""
+"""Noise and other artefacts in an image of a face: what the cleaning network removes, and how much noise that is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Plane
+from .area import Area
+from .clean_network import STRIDE, without_artifacts
 
-_FLATTEST = 10  # percentile of a face's energy of detail that is taken to be noise alone
-_GRAIN = (5 / 255, 7 / 255)  # noise, as std: up to the first it is grain and kept, from the second removed
+_SMALL = 96  # pixels, side of a crop: in smaller ones features look like noise, in inverse proportion
+_SMALLEST = 64  # pixels, side of a crop in which coarse noise is looked for
+_GRAIN = (2.6 / 255, 4 / 255)  # noise, as std: up to the first it is grain and kept, from the second removed
+_LEAST = 2 / 255  # fine detail, as std, below which no face has such noise
+_SIGMA, _WINDOW = 1.2, 5  # in pixels: detail is finer than this blur, and its energy a mean over this window
+_FLATTEST = 10  # percentile of a face's energy of detail: noise is everywhere
+_CONTEXT = 64  # pixels around a tile that the network sees
 
 
-def noise_level(energy: NDArray[Any]) -> float:
-    """The standard deviation of noise, from the local mean squares of detail within a face; 0 = negligible."""
-    noise = float(np.sqrt(np.percentile(energy, _FLATTEST))) if energy.size else 0.0
-    return noise if noise > _GRAIN[0] else 0.0
+def may_be_noisy(image: NDArray[Any], tiles: Iterable[tuple[Area, NDArray[np.bool_]]]) -> bool:
+    """Whether an image [H, W, 3], uint8, uint16 or in 0 to 1, has enough fine detail within a face to look closer.
 
-
-def wiener_gain(energy: Plane, noise: float, suppression: float) -> Plane:
-    """The share of detail to keep, [h, w] in 0 to 1, by its local mean square [h, w] and the noise's std, above 0.
-
-    `suppression` multiplies the noise's variance: 1 = the Wiener filter's optimum; a larger one leaves no specks.
+    The face's tiles each come with what is inside it, [h, w].
     """
-    ramp = min(1.0, (noise - _GRAIN[0]) / (_GRAIN[1] - _GRAIN[0]))
-    kept = 1 - ramp * np.minimum(1, suppression * noise**2 / np.maximum(energy, 1e-9))
-    return kept.astype(np.float32)
+    energies = []
+    for tile, inside in tiles:
+        part = in_shares(image[tile.pixels])
+        energies.append(energy(part - cv2.GaussianBlur(part, (0, 0), _SIGMA))[inside])
+    return _level(energies) >= _LEAST
+
+
+def noise_share(energies: Iterable[NDArray[np.float32]], side: float) -> float:
+    """The share of what the network removes to remove, 0 to 1, from the `energy` of that within a face.
+
+    `side` is that of the face's crop, in pixels of the image.
+    """
+    return ramp(_level(energies) / max(1.0, _SMALL / side), _GRAIN)
+
+
+def artifacts(image: NDArray[Any], area: Area) -> NDArray[np.float32]:
+    """What the network removes from an area of an image [H, W, 3], as for `may_be_noisy`: [h, w, 3] in full white."""
+    wide = area.expanded(_CONTEXT)
+    even = wide._replace(left=wide.left // STRIDE * STRIDE, top=wide.top // STRIDE * STRIDE)  # alike in every tile
+    seen = even.intersection(Area(0, 0, image.shape[1], image.shape[0]))
+    part = in_shares(image[seen.pixels])
+    found: NDArray[np.float32] = (part - without_artifacts(part))[area.relative_to(seen).pixels]
+    gray = (part == part[..., :1]).all()  # such a photo stays one
+    return found.mean(2, keepdims=True).repeat(3, 2) if gray else found
+
+
+def coarse_noise(image: NDArray[np.float32], mask: Plane, side: float) -> NDArray[np.float32] | None:
+    """The noise of a face in an image [H, W, 3] in 0 to 1, of any grain: the network sees it at this size, half, ...
+
+    `mask` [H, W] is 0 to 1 within the face, `side` as for `noise_share`. None if there is none.
+    """
+    if side < _SMALLEST:
+        return None
+    noise, (height, width) = None, mask.shape
+    tiles = [(tile, mask[tile.pixels] > 0.5) for tile in Area(0, 0, width, height).tiles()]
+    if may_be_noisy(image, tiles):
+        found = np.empty_like(image)
+        for tile, _ in tiles:
+            found[tile.pixels] = artifacts(image, tile)
+        if share := noise_share((energy(found[tile.pixels])[inside] for tile, inside in tiles), side):
+            noise = np.float32(share) * found
+    rest, half = image if noise is None else image - noise, (max(1, width // 2), max(1, height // 2))
+    smaller, small = (cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in (rest, mask))
+    coarser = coarse_noise(smaller, small, side / 2)
+    if coarser is None:
+        return noise
+    enlarged: NDArray[np.float32] = cv2.resize(coarser, (width, height), interpolation=cv2.INTER_CUBIC)
+    return enlarged if noise is None else noise + enlarged
+
+
+def energy(detail: NDArray[np.float32]) -> Plane:
+    """The local mean square of detail [h, w, 3], [h, w]."""
+    local: Plane = cv2.blur(np.square(detail).mean(2), (_WINDOW, _WINDOW))
+    return local
+
+
+def ramp(value: float, ends: tuple[float, float]) -> float:
+    """0 up to the first end, 1 from the second, linear between."""
+    return float(np.clip((value - ends[0]) / (ends[1] - ends[0]), 0, 1))
+
+
+def in_shares(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Pixels, uint8 or uint16, in shares of full white; float ones as they are."""
+    if pixels.dtype == np.float32:
+        return pixels
+    return np.divide(pixels, np.float32(np.iinfo(pixels.dtype).max), dtype=np.float32)
+
+
+def _level(energies: Iterable[NDArray[np.float32]]) -> float:
+    """The standard deviation of what is everywhere, from the energies of a face's parts; 0 for no pixels."""
+    whole = np.concatenate(list(energies) or [np.zeros(0, np.float32)])
+    return float(np.sqrt(np.percentile(whole, _FLATTEST))) if whole.size else 0.0

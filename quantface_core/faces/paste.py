@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..options import RestoreOptions
-from ..types import Pixels
+from ..types import Pixels, Plane
 from .align import Matrix, footprint, magnification, warp_into
 from .area import Area
 from .fine_detail import FineDetail, removed_detail
@@ -46,6 +46,13 @@ def face_mask(size: int, feather: float = RestoreOptions.feather) -> NDArray[np.
     return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
 
 
+def mask_over(area: Area, mask: Plane, to_photo: Matrix) -> Plane:
+    """A crop's mask [S, S] mapped onto an area of the photo, [h, w]; values near 0 are exactly 0."""
+    # Border replicated: a face mask is 0 at the crop's border, that of an aligned image stays 1.
+    soft = warp_into(area, mask, to_photo, cv2.BORDER_REPLICATE)
+    return np.where(soft > 1 / 512, np.minimum(soft, 1), 0).astype(np.float32)
+
+
 def paste(base: Pixels, patches: Sequence[Patch]) -> tuple[Pixels, NDArray[np.float32]]:
     """Add all patches to a photo [H, W, 3], uint8 or uint16; returns (a new photo, the mask [H, W] of what may have
     changed, 0 to 1).
@@ -71,9 +78,7 @@ def _paste_into(base: Pixels, area: Area, parts: Sequence[tuple[Patch, Area]]) -
     covered, weight = np.zeros((2, height, width), np.float32)
     total = np.zeros((height, width, 3), np.float32)
     for patch, part in parts:
-        # Border replicated: a face mask is 0 at the crop's border, that of an aligned image stays 1.
-        soft = warp_into(part, patch.mask, patch.to_photo, cv2.BORDER_REPLICATE)
-        soft = np.where(soft > 1 / 512, np.minimum(soft, 1), 0).astype(np.float32)
+        soft = mask_over(part, patch.mask, patch.to_photo)
         change = warp_into(part, patch.change, patch.to_photo, cv2.BORDER_REPLICATE)
         if patch.fine_detail is not None and magnification(patch.to_photo) > 1:
             change -= removed_detail(part, base, patch.fine_detail, patch.to_photo)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from ..runtime.threads import opencv_side_by_side
 from ..types import Crop, Pixels, Plane
-from .align import Matrix, compose, extract, footprint, invert, magnification, resizing, shift, warp
+from .align import Matrix, compose, extract, footprint, invert, magnification, resizing, shift
 from .area import Area
 from .jitter import jitter
+from .paste import mask_over
 
 _SIDE = 256  # pixels, side of the crops for optical flow, unless the restorer's are smaller
 _GUIDE_BLUR = 1.5  # pixels of it: otherwise flow would track noise
@@ -155,12 +156,11 @@ def average_film(views: Mapping[int, View], links: Mapping[int, Link]) -> NDArra
     return total / weights[..., None]
 
 
-def mask_over(view: View, mask: Plane) -> Plane:
+def view_mask(view: View, mask: Plane) -> Plane:
     """An aligned crop's mask [S, S] mapped onto the view's part of the frame, [h, w]; values near 0 are exactly 0."""
     height, width = view.pixels.shape[:2]
     place = compose(view.place, resizing(len(mask), len(mask), len(view.crop), len(view.crop)))
-    soft = warp(mask, place, width, height, cv2.BORDER_REPLICATE)
-    return np.where(soft > 1 / 512, np.clip(soft, 0, 1), 0).astype(np.float32)
+    return mask_over(Area(0, 0, width, height), mask, place)
 
 
 def _followed_film(here: View, there: View, flow: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What to change of a face, from its crop before, denoised, and restored: for photos, and for the frames of films."""
+"""What to change of a face, from its crop without noise, and restored: for photos, and for the frames of films."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..types import Crop, Plane
 
 
 def choose_share(clean: Crop, after: Crop, stretch: ContrastStretch, strength: float | str) -> Plane:
-    """The share [S, S] of a restoration to apply to a denoised crop, [S, S, 3] in 0 to 1 as `after`.
+    """The share [S, S] of a restoration to apply to a crop without noise, [S, S, 3] in 0 to 1 as `after`.
 
     The blend network sees both stretched, as the restorer did. Raises ModelError when it cannot be loaded.
     """
@@ -20,23 +20,15 @@ def choose_share(clean: Crop, after: Crop, stretch: ContrastStretch, strength: f
     return np.full(clean.shape[:2], strength, np.float32)
 
 
-def blended_change(
-    before: Crop, clean: Crop, after: Crop, share: Plane, strength: float | str, fade: float = 1.0
-) -> Crop:
-    """The change to a crop: its noise removed, then a share of the restoration, which `share` has faded already.
+def removal_of(strength: float | str) -> float:
+    """The share of noise and blocks to remove: with strength "auto" all, otherwise as much as of the restoration."""
+    return 1.0 if isinstance(strength, str) else strength
 
-    With strength "auto" all noise is removed, at a given strength as much of it as of the restoration is applied.
+
+def fine_detail_of(before: Crop, change: Crop, strength: float | str, blocks: float) -> FineDetail:
+    """How to treat a photo's detail finer than its crop, of which a share `blocks` is the edges of repeated pixels.
+
+    At a given strength it is kept, as the user may want its texture over the face.
     """
-    removed = fade if isinstance(strength, str) else fade * strength
-    change: Crop = share[..., None] * (after - clean)
-    return change if clean is before else change + np.float32(removed) * (clean - before)
-
-
-def fine_detail_of(before: Crop, change: Crop, strength: float | str) -> FineDetail:
-    """How to treat a photo's detail finer than its crop.
-
-    At a given strength it is kept, as the user may want its texture over the face, and damage removed as strongly.
-    """
-    if isinstance(strength, str):
-        return FineDetail(before, kept_detail(before, before + change))
-    return FineDetail(before, np.ones(before.shape[:2], np.float32), removal=strength)
+    keep = kept_detail(before, before + change) if isinstance(strength, str) else np.ones(before.shape[:2], np.float32)
+    return FineDetail(before, np.float32(1 - blocks * removal_of(strength)) * keep)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from ..faces.paste import Patch, paste
 from ..faces.temporal import average_crops, gaussian
 from ..options import RestoreOptions
 from ..types import Crop, Plane
-from .blending import blended_change, fine_detail_of
+from .blending import fine_detail_of
 from .frames import FrameFace, PendingFrame, RestoredCrop, RestoredFrame
 from .outcome import measure_strength
 from .restore import enlarged
@@ -76,13 +75,9 @@ class Composer:
         crops = {i - index: crop for i, crop in near if crop}
         here = crops[0]
         after = average_crops({offset: crop.after for offset, crop in crops.items()}, here.links)
-        fade, strength = sum(weight * crop.fade for weight, crop in known), self._options.strength
-        change = blended_change(here.before, here.clean, after, share, strength, fade)
-        noise = sum(weight * crop.fade * crop.noise for weight, crop in known)
-        blocks = sum(weight * crop.fade * crop.blocks for weight, crop in known)
-        fine_detail = fine_detail_of(here.before, change, strength)
-        # Blocks have nothing to keep; by their share in time they fade with the face instead of switching.
-        fine_detail = replace(fine_detail, keep=(1 - blocks) * fine_detail.keep, noise=noise)
+        change = share[..., None] * (after - here.clean)
+        blocks = sum(weight * crop.fade * crop.blocks for weight, crop in known)  # fades with the face, never switches
+        fine_detail = fine_detail_of(here.before, change, self._options.strength, blocks)
         tonings = [crop.toning for crop in crops.values() if crop.toning]
         if len(tonings) * 2 > len(crops):
             change = (here.toning or tonings[0]).tone(here.before, change)

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
+import numpy as np
+
 from ..errors import ImageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
+from ..faces.clean import CleanFace, clean_face, remove_artifacts
 from ..faces.color import match_color
 from ..faces.contrast import contrast_stretch
-from ..faces.denoise import denoised
-from ..faces.fine_detail import FineDetail, measure_damage
+from ..faces.fine_detail import is_blocks
 from ..faces.paste import face_mask
 from ..faces.toning import toning_of
 from ..faces.track import Tracked, Tracker
@@ -23,7 +25,7 @@ from ..options import RestoreOptions, check_options
 from ..restorer import Restorer
 from ..types import Crop, Face, Pixels
 from .batches import restore_crops
-from .blending import choose_share
+from .blending import choose_share, removal_of
 from .compose import Composer, composing_reach
 from .fades import Fades
 from .frames import DetectedFrame, PendingFrame, RestoredCrop, RestoredFrame
@@ -115,7 +117,7 @@ class FilmRestorer:
             assert pending.frame is not None
             if not any(pending.fades.values()):
                 continue
-            pixels = pending.steadied.over(pending.frame.rgb())
+            pixels, clean_faces = self._without_artifacts(pending)
             bases[pending.index] = enlarged(pixels, self._options.upscale)
             faces = dict(pending.tracked)
             for track, transform in pending.transforms.items():
@@ -123,7 +125,8 @@ class FilmRestorer:
                     crops.append(extract(pixels, transform, self._size))
                 except ImageError:  # it has left the frame
                     continue
-                cleaned.append(denoised(crops[-1], pixels, self._mask, transform))
+                denoised = clean_faces.get(track)
+                cleaned.append(denoised.crop(transform, self._size) if denoised else crops[-1])
                 todo.append((pending, track, faces[track], invert(transform)))
         seed = self._options.seed
         seeds = None if seed is None else [seed + track for _, track, _, _ in todo]  # constant through a track
@@ -138,7 +141,7 @@ class FilmRestorer:
             after = stretch.undo(clean, match_color(output, stretch.apply(clean), self._options.color))
             share = choose_share(clean, after, stretch, self._options.strength)
             applied_strength = measure_strength(after - clean, share, self._mask)
-            damage = measure_damage(FineDetail(before, share), base, self._mask, place)
+            blocks = is_blocks(base, self._size, place)
             fade = pending.fades[track]
             links = pending.steadied.links.get(track, {})
             toning = toning_of(before)
@@ -151,11 +154,25 @@ class FilmRestorer:
                 after,
                 share,
                 applied_strength,
-                damage.noise,
-                damage.blocks,
+                blocks,
                 toning,
                 links,
             )
+
+    def _without_artifacts(self, pending: PendingFrame) -> tuple[Pixels, dict[int, CleanFace]]:
+        """(a frame with its faces steadied and their noise removed as far as they are faded in, which it keeps; by
+        track, the faces that had noise)."""
+        assert pending.frame is not None
+        pixels, found = pending.steadied.over(pending.frame.rgb()), {}
+        places = {track: invert(transform) for track, transform in pending.transforms.items()}
+        for track, place in places.items():
+            if face := clean_face(pixels, self._mask, place, film=True):
+                found[track] = face
+        removal = removal_of(self._options.strength)
+        shares = {track: np.float32(removal * pending.fades[track]) * self._mask for track in found}
+        quiet = remove_artifacts(pixels, [(face, shares[track], places[track]) for track, face in found.items()])
+        pending.steadied = pending.steadied.replaced(quiet, [face.area for face in found.values()])
+        return quiet, found
 
     def _transforms(self, pending: PendingFrame) -> dict[int, Matrix]:
         """By track: maps from the frame's pixels, which may not be square, to the crops of the faces to restore."""

@@ -52,13 +52,12 @@ class RestoredCrop:
     face: Face
     place: Matrix  # from the crop to the output frame
     fade: float  # how much of the restoration is applied, 0 to 1, see `Fades`
-    before: Crop  # [S, S, 3]
-    clean: Crop  # [S, S, 3], the same without noise; the same array if there is none to remove
+    before: Crop  # [S, S, 3], of the frame onto which it is pasted
+    clean: Crop  # [S, S, 3], without noise; the same array if there was none
     after: Crop  # [S, S, 3], colour-matched
     share: Plane  # [S, S], of the change to apply
     applied_strength: float  # of its change without the temporal average, 0 to 1
-    noise: float  # of detail finer than the crop
-    blocks: bool  # whether that detail is nothing but the edges of repeated pixels
+    blocks: bool  # whether the detail finer than the crop is nothing but the edges of repeated pixels
     toning: Toning | None  # how it is toned, if it is black and white or, say, sepia; None = in colour
     links: dict[int, Link]  # to the same face in neighbouring frames, by distance in frames
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -19,10 +19,10 @@ from ..faces.align import (
     whole_transform,
 )
 from ..faces.aligned import is_about_square
+from ..faces.clean import CleanFace, clean_face, remove_artifacts
 from ..faces.color import match_color
-from ..faces.contrast import ContrastStretch, contrast_stretch
-from ..faces.denoise import denoised
-from ..faces.fine_detail import measure_damage
+from ..faces.contrast import contrast_stretch
+from ..faces.fine_detail import is_blocks
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..faces.toning import toning_of
@@ -30,7 +30,7 @@ from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
 from ..types import Crop, Face, Pixels, Plane, Restoration, RestoredFace
 from .batches import Progress, restore_crops
-from .blending import blended_change, choose_share, fine_detail_of
+from .blending import choose_share, fine_detail_of, removal_of
 from .outcome import is_unchanged, measure_strength
 
 _NO_CROP = np.zeros((0, 0, 3), np.float32)
@@ -126,53 +126,78 @@ def _restore(
     keep_crops: bool,
 ) -> Restoration:
     """Restore those of the faces that have a transform to their crop, by position."""
+    clean_faces = [clean_face(pixels, mask, invert(transform)) for transform in transforms.values()]
     crops = [extract(pixels, transform, len(mask)) for transform in transforms.values()]
-    cleaned = [denoised(crop, pixels, mask, place) for crop, place in zip(crops, transforms.values(), strict=True)]
+    cleaned = [
+        face.crop(transform, len(mask)) if face else crop
+        for face, crop, transform in zip(clean_faces, crops, transforms.values(), strict=True)
+    ]
     stretches = [contrast_stretch(clean) for clean in cleaned]
     stretched = [stretch.apply(clean) for stretch, clean in zip(stretches, cleaned, strict=True)]
     outputs = restore_crops(stretched, restorer, options, progress)
     stretched.clear()
     for each in (crops, cleaned, outputs):
         each.reverse()  # to be popped: in a crowd they would take gigabytes beside what is pasted
-    base = enlarged(pixels, options.upscale) if background is None else background
+    quiet = pixels if background is not None else _quiet(pixels, clean_faces, transforms.values(), mask, options)
+    base = enlarged(quiet, options.upscale) if background is None else background
     enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
     restored, patches = [], []
-    for stretch, (position, transform) in zip(stretches, transforms.items(), strict=True):
+    for stretch, face, (position, transform) in zip(stretches, clean_faces, transforms.items(), strict=True):
         crop, clean, output = crops.pop(), cleaned.pop(), outputs.pop()
-        before, place = crop, compose(enlarge, invert(transform))
+        place = compose(enlarge, invert(transform))
         after = stretch.undo(clean, match_color(output, stretch.apply(clean), options.color))
+        before = crop if quiet is pixels else extract(quiet, transform, len(mask))
         if background is not None:  # it has details of its own; the change is relative to those, not to the photo's
             before = clean = extract(base, invert(place), len(mask))
-        patch, applied_strength, removed = _patch(before, clean, after, stretch, base, place, mask, options.strength)
+        share = choose_share(clean, after, stretch, options.strength)
+        artifact = face.removed if face and background is None else ""
+        patch, applied_strength, removed = _patch(before, after - clean, share, base, place, mask, options, artifact)
         patches.append(patch)
         kept = (crop, np.clip(after, 0, 1)) if keep_crops else (_NO_CROP, _NO_CROP)
         restored.append(RestoredFace(position, *kept, applied_strength, removed))
     result, changed = paste(base, patches)
+    if quiet is not pixels and options.upscale > 1:  # enlarging spreads the quiet pixels beyond the masks
+        result = np.where(changed[..., None] > 0, result, enlarged(pixels, options.upscale))
     return Restoration(result, changed, faces, tuple(restored))
+
+
+def _quiet(
+    pixels: Pixels,
+    clean_faces: Iterable[CleanFace | None],
+    transforms: Iterable[Matrix],
+    mask: Plane,
+    options: RestoreOptions,
+) -> Pixels:
+    """The photo with the noise of its faces removed, as far as the options' strength says."""
+    share = np.float32(removal_of(options.strength)) * mask
+    found = zip(clean_faces, transforms, strict=True)
+    return remove_artifacts(
+        pixels, [(face, share, invert(transform)) for face, transform in found if face and share.any()]
+    )
 
 
 def _patch(
     before: Crop,
-    clean: Crop,
-    after: Crop,
-    stretch: ContrastStretch,
+    change: Crop,
+    share: Plane,
     base: Pixels,
     place: Matrix,
     mask: Plane,
-    strength: float | str,
+    options: RestoreOptions,
+    artifact: str,
 ) -> tuple[Patch, float, str]:
     """(what to paste of a restored face, the share of its change that this is, the artefacts that it removes)."""
-    share = choose_share(clean, after, stretch, strength)
-    change = blended_change(before, clean, after, share, strength)
-    fine_detail = measure_damage(fine_detail_of(before, change, strength), base, mask, place)
-    applied_strength = measure_strength(after - clean, share, mask)
-    removed = fine_detail.damage or ("" if clean is before else "noise")
+    strength = options.strength
+    applied, applied_strength = share[..., None] * change, measure_strength(change, share, mask)
+    blocks = is_blocks(base, len(mask), place)
+    removed = "blocks" if blocks else artifact
     if strength == 0 or (strength == "auto" and is_unchanged(applied_strength, removed)):  # unchanged, bit for bit
         return Patch(np.zeros_like(change), mask, place), 0.0, ""
+    fine_detail = fine_detail_of(before, applied, strength, blocks)
     if toning := toning_of(before):
-        change = toning.tone(before, change)
+        applied = toning.tone(before, applied)
     # No finer detail is in a photo that is no finer: a crop less is kept in memory.
-    return Patch(change, mask, place, fine_detail if magnification(place) > 1 else None), applied_strength, removed
+    return Patch(applied, mask, place, fine_detail if magnification(place) > 1 else None), applied_strength, removed
 
 
 def enlarged(pixels: Pixels, factor: int) -> Pixels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..faces.align import Matrix
 from ..faces.area import Area
-from ..faces.temporal import Link, View, average_film, links_of, mask_over, view_of
+from ..faces.temporal import Link, View, average_film, links_of, view_mask, view_of
 from ..types import Pixels
 
 _WIDTH = 3.0  # sigma over that of the smoothing: motion-compensated skin changes more slowly than a head moves
@@ -41,6 +41,10 @@ class Steadied:
         for area, pixels in self.pieces:
             result[area.pixels] = pixels
         return result
+
+    def replaced(self, frame: Pixels, areas: Sequence[Area]) -> Steadied:
+        """The same with areas of a frame [H, W, 3] put over it."""
+        return replace(self, pieces=(*self.pieces, *(_Piece(area, frame[area.pixels].copy()) for area in areas)))
 
 
 def steadying_reach(smoothing: float) -> int:
@@ -142,7 +146,7 @@ class Steadier:
         # Smaller faces last: a face's own track follows it more closely than a larger detection that contains it.
         averages = sorted(averages, key=lambda one: -one[0].pixels.size)
         for view, fade, average in averages:
-            soft, here = fade * mask_over(view, self._mask)[..., None], view.area.pixels
+            soft, here = fade * view_mask(view, self._mask)[..., None], view.area.pixels
             own = pixels[here].astype(np.float32)
             mixed = np.clip(np.rint(own + soft * (average - own)), 0, np.iinfo(pixels.dtype).max)
             pixels[here] = mixed.astype(pixels.dtype)

@@ -1,0 +1,103 @@
+"""Remove noise, as at high ISO, the traces of compression and the blocks of repeated pixels from the faces of a photo.
+
+Restorers take noise for texture, and draw it; in small faces, compression looks like features. Both are removed in the
+photo's own pixels, as enlarging would make them coarse, by a network, which is applied only where there is damage: the
+noise is what it removes from a face, slight if there is none; compression is measured by its quantization. Repeated
+pixels are enlarged smoothly instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..types import Crop, Pixels, Plane
+from .align import Matrix, compose, extract, footprint, magnification, resizing, shift
+from .area import Area
+from .compression import quantization
+from .noise import artifacts, coarse_noise, energy, in_shares, may_be_noisy, noise_share, ramp
+from .paste import mask_over
+from .repeated import smoothly_enlarged
+
+_COARSE = (0.45, 0.75)  # quantization: up to the first (quality 78) nobody sees it, from the second (62) it is removed
+_SEEN = 256  # pixels, sides of the area around a face, at least, in which compression is measured
+
+
+@dataclass(frozen=True)
+class CleanFace:
+    """The part of a photo around a face, without its damage."""
+
+    area: Area
+    pixels: Pixels  # [h, w, 3] of that area, of the photo's dtype
+    removed: str  # "blocks", or of "noise" and "compression" the worse
+
+    def crop(self, to_crop: Matrix, size: int) -> Crop:
+        """The face's crop [size, size, 3] in 0 to 1, by the map from the photo's pixels to it."""
+        return extract(self.pixels, compose(to_crop, shift(self.area.left, self.area.top)), size)
+
+
+def clean_face(photo: Pixels, mask: Plane, to_photo: Matrix, film: bool = False) -> CleanFace | None:
+    """A face of a photo [H, W, 3] without blocks, noise (measured within its crop's mask [S, S]) and compression.
+
+    None where there is nothing to remove. A film's compression stays: most frames are compressed as changes of others.
+    Raises ModelError when the network cannot be loaded.
+    """
+    margin = int(np.ceil(4 * max(1.0, magnification(to_photo))))  # read when the crop is made
+    area = footprint(to_photo, len(mask), photo.shape[1], photo.shape[0], margin)
+    if (smooth := smoothly_enlarged(photo[area.pixels])) is not None:
+        return CleanFace(area, smooth, "blocks")
+    tiles = [(tile, mask_over(tile, mask, to_photo) > 0.5) for tile in area.tiles()]
+    compressed = 0.0 if film else ramp(quantization(photo[_around(area, photo).pixels]), _COARSE)
+    side, white = len(mask) * magnification(to_photo), np.iinfo(photo.dtype).max
+    pixels, noisy = photo[area.pixels].copy(), 0.0
+    if compressed or may_be_noisy(photo, tiles):
+        energies = []
+        for tile, inside in tiles:
+            found = artifacts(photo, tile)
+            energies.append(energy(found)[inside])
+            here = pixels[tile.relative_to(area).pixels]
+            here[:] = np.rint((here - white * found).clip(0, white))
+        noisy = noise_share(energies, side)
+        share, before = np.float32(max(noisy, compressed)), photo[area.pixels]
+        if share < 1:
+            pixels[:] = np.rint(before + share * (pixels.astype(np.float32) - before))
+    coarse = _remove_coarse_noise(pixels, mask, compose(shift(-area.left, -area.top), to_photo), side)
+    if not (noisy or compressed or coarse):
+        return None
+    return CleanFace(area, pixels, "compression" if compressed > noisy and not coarse else "noise")
+
+
+def _remove_coarse_noise(pixels: Pixels, mask: Plane, place: Matrix, side: float) -> bool:
+    """Remove noise that shows at half the size from the part of a photo around a face, in place; whether it had any."""
+    (height, width), white = pixels.shape[:2], np.iinfo(pixels.dtype).max
+    half = (max(1, width // 2), max(1, height // 2))
+    small = mask_over(Area(0, 0, *half), mask, compose(resizing(width, height, *half), place))
+    noise = coarse_noise(in_shares(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA)), small, side / 2)
+    if noise is None:
+        return False
+    whole = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    pixels[:] = np.rint((pixels - white * whole).clip(0, white))
+    return True
+
+
+def remove_artifacts(photo: Pixels, faces: Iterable[tuple[CleanFace, Plane, Matrix]]) -> Pixels:
+    """A photo with clean faces pasted; the same array if there are none.
+
+    Each comes with the share of its change to apply, [S, S] over its crop, and the map from its crop to the photo.
+    Pixels with share 0 keep their exact values.
+    """
+    result = photo
+    for face, share, to_photo in faces:
+        result = photo.copy() if result is photo else result
+        before = result[face.area.pixels].astype(np.float32)
+        soft = mask_over(face.area, share, to_photo)[..., None]
+        result[face.area.pixels] = np.rint(before + soft * (face.pixels - before)).astype(photo.dtype)
+    return result
+
+
+def _around(area: Area, photo: Pixels) -> Area:
+    margin = max(0, (_SEEN - min(area.size)) // 2)
+    return area.expanded(margin).intersection(Area(0, 0, photo.shape[1], photo.shape[0]))

@@ -1,0 +1,169 @@
+"""Train the network that removes noise from faces before they are restored (quantface_core/faces/clean_network.py).
+
+    python training/clean.py --faces ../shared/faces/train --output clean.safetensors
+
+Regions of clean faces, at many sizes, with noise of every kind are mapped to the clean ones. Interrupted, it resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from data import jitter_light, load_faces, split
+from safetensors.torch import save_file
+from torch import Tensor
+
+from quantface_core.degrade import Degradation, degrade
+from quantface_core.faces.clean_network import CleanNetwork
+from quantface_core.io.atomic import atomic_path
+from quantface_core.metrics.builtin import psnr
+
+SEED = 20263
+_PATCH = 64  # pixels, side of a region
+_SIDES = (48, 400)  # pixels, side of the whole face that a region is cut from; drawn log-uniformly, at least _PATCH
+_GRID = 8  # pixels, side of compression's blocks
+_ENLARGED, _LARGEST = 0.3, 2.5  # probability that photo and noise were enlarged, and the factor at most
+_DECAY = 0.999  # of the averaged weights
+
+
+def draw_damage(rng: np.random.Generator) -> Degradation:
+    """Noise from none to very strong, kept losslessly or compressed; or compression alone."""
+    kind = rng.random()
+    if kind < 0.3:
+        sigma, quality, lossless = rng.uniform(0, 2), (10, 92), 0.0
+    elif kind < 0.4:
+        sigma, quality, lossless = rng.uniform(0, 6), (60, 98), 0.4
+    else:
+        sigma, quality, lossless = rng.uniform(4, 40), (60, 98), 0.4
+    return Degradation(
+        (0.0, 0.0), 0.0, (1.0, 1.0), (sigma, sigma), gray_noise=0.3, poisson=0.4, jpeg_quality=quality,
+        second_order=0.0, coarse_noise=0.3, webp=0.1, lossless=lossless,
+    )  # fmt: skip
+
+
+def region(faces: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(damaged, clean) [64, 64, 3] uint8: a part of a face at a random size, light and orientation."""
+    factor = rng.uniform(1, _LARGEST) if rng.random() < _ENLARGED else 1
+    patch = math.ceil(_PATCH / factor)
+    clean = faces[rng.integers(len(faces))]
+    smallest, largest = map(math.log, _SIDES)
+    side = max(patch + _GRID, round(math.exp(rng.uniform(smallest, largest))))
+    smooth = cv2.INTER_AREA if side < len(clean) else cv2.INTER_LANCZOS4
+    clean = np.asarray(cv2.resize(clean, (side, side), interpolation=smooth), np.uint8)
+    clean = _part(clean, patch + _GRID, rng.integers(side - patch - _GRID + 1, size=2))
+    clean = np.rot90(clean[:, :: int(rng.choice((-1, 1)))], int(rng.integers(4)))
+    if rng.random() < 0.5:
+        clean = jitter_light(clean, rng)
+    clean = np.ascontiguousarray(clean)
+    bad = degrade(clean, int(rng.integers(2**31)), draw_damage(rng))
+    corner = rng.integers(_GRID, size=2)  # compression's blocks begin anywhere
+    bad, clean = (_part(image, patch, corner) for image in (bad, clean))
+    return (bad, clean) if factor == 1 else (_enlarged(bad), _enlarged(clean))
+
+
+def _part(image: np.ndarray, side: int, corner: np.ndarray) -> np.ndarray:
+    top, left = corner
+    return image[top : top + side, left : left + side]
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.resize(image, (_PATCH, _PATCH), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def batch(faces: np.ndarray, size: int, step: int) -> tuple[Tensor, Tensor]:
+    """(noisy, clean), each [size, 3, 64, 64] in 0 to 1; a function of the step alone."""
+    rng = np.random.default_rng((SEED, step))
+    pairs = [region(faces, rng) for _ in range(size)]
+    noisy, clean = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255 for images in zip(*pairs, strict=True))
+    return noisy, clean
+
+
+class Trainer:
+    """Trains a network; its state is resumable at any step."""
+
+    def __init__(self, rate: float, steps: int) -> None:
+        self.network, self.rate, self.steps, self.step = CleanNetwork(), rate, steps, 0
+        self.average = [p.detach().clone() for p in self.network.parameters()]
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=1e-4)
+
+    def update(self, noisy: Tensor, clean: Tensor) -> float:
+        """One step; returns its loss, the mean absolute error."""
+        warm, decay = min(1.0, (self.step + 1) / 100), 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * warm * (0.01 + 0.99 * decay)
+        loss = (self.network(noisy) - clean).abs().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        weight = 1 - min(_DECAY, (self.step + 1) / (self.step + 10))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.network.parameters()], weight)
+        self.step += 1
+        return float(loss.detach())
+
+    def averaged(self) -> CleanNetwork:
+        """The network with the averaged weights."""
+        network = CleanNetwork()
+        with torch.no_grad():
+            for parameter, value in zip(network.parameters(), self.average, strict=True):
+                parameter.copy_(value)
+        return network.eval()
+
+    def save_state(self, path: Path) -> None:
+        states = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        with atomic_path(path) as temporary:
+            torch.save({**states, "average": self.average, "step": self.step}, temporary)
+
+    def load_state(self, path: Path) -> None:
+        saved = torch.load(path, weights_only=True)
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.average, self.step = saved["average"], saved["step"]
+
+
+@torch.inference_mode()
+def report(network: CleanNetwork, faces: np.ndarray) -> str:
+    """PSNR of held-out faces before and after, by standard deviation of the noise and quality of the compression."""
+    parts = []
+    clean = torch.from_numpy(faces).permute(0, 3, 1, 2) / 255
+    for sigma, quality in ((8, 0), (15, 0), (25, 0), (25, 80), (0, 20), (0, 50), (0, 75)):
+        recipe = Degradation(
+            (0.0, 0.0), 0.0, (1.0, 1.0), (sigma, sigma), 0.0, 0.0, (quality, quality), 0.0, lossless=float(not quality)
+        )  # fmt: skip
+        bad = np.stack([degrade(face, i, recipe) for i, face in enumerate(faces)])
+        noisy = torch.from_numpy(bad).permute(0, 3, 1, 2) / 255
+        scores = [float(psnr(x, clean).mean()) for x in (noisy, network(noisy).clamp(0, 1))]
+        parts.append("{}/{}: {:.2f} -> {:.2f}".format(sigma, quality or "-", *scores))
+    return "  ".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=Path, required=True, help="folder of aligned clean faces")
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.manual_seed(SEED)
+    faces, held = split(load_faces(arguments.faces))
+    trainer, state = Trainer(arguments.rate, arguments.steps), arguments.output.with_suffix(".state")
+    if state.exists():
+        trainer.load_state(state)
+    while trainer.step < arguments.steps:
+        loss = trainer.update(*batch(faces, arguments.batch, trainer.step))
+        if trainer.step % 500 == 0 or trainer.step == arguments.steps:
+            trainer.save_state(state)
+            network = trainer.averaged()
+            with atomic_path(arguments.output) as path:
+                save_file({name: t.half().contiguous() for name, t in network.state_dict().items()}, path)
+            print(f"{trainer.step}/{arguments.steps} loss {loss:.4f}  {report(network, held)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
