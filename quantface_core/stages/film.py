@@ -160,8 +160,8 @@ class FilmRestorer:
             )
 
     def _without_artifacts(self, pending: PendingFrame) -> tuple[Pixels, dict[int, CleanFace]]:
-        """(a frame with its faces steadied and their noise removed as far as they are faded in, which it keeps; by
-        track, the faces that had noise)."""
+        """(a frame with its faces steadied and their damage removed as far as they are faded in, which it keeps; by
+        track, the faces that had any)."""
         assert pending.frame is not None
         pixels, found = pending.steadied.over(pending.frame.rgb()), {}
         places = {track: invert(transform) for track, transform in pending.transforms.items()}
@@ -170,9 +170,9 @@ class FilmRestorer:
                 found[track] = face
         removal = removal_of(self._options.strength)
         shares = {track: np.float32(removal * pending.fades[track]) * self._mask for track in found}
-        quiet = remove_artifacts(pixels, [(face, shares[track], places[track]) for track, face in found.items()])
-        pending.steadied = pending.steadied.replaced(quiet, [face.area for face in found.values()])
-        return quiet, found
+        clean = remove_artifacts(pixels, [(face, shares[track], places[track]) for track, face in found.items()])
+        pending.steadied = pending.steadied.replaced(clean, [face.area for face in found.values()])
+        return clean, found
 
     def _transforms(self, pending: PendingFrame) -> dict[int, Matrix]:
         """By track: maps from the frame's pixels, which may not be square, to the crops of the faces to restore."""

@@ -128,25 +128,27 @@ def _restore(
     """Restore those of the faces that have a transform to their crop, by position."""
     clean_faces = [clean_face(pixels, mask, invert(transform)) for transform in transforms.values()]
     crops = [extract(pixels, transform, len(mask)) for transform in transforms.values()]
-    cleaned = [
+    clean_crops = [
         face.crop(transform, len(mask)) if face else crop
         for face, crop, transform in zip(clean_faces, crops, transforms.values(), strict=True)
     ]
-    stretches = [contrast_stretch(clean) for clean in cleaned]
-    stretched = [stretch.apply(clean) for stretch, clean in zip(stretches, cleaned, strict=True)]
+    stretches = [contrast_stretch(clean) for clean in clean_crops]
+    stretched = [stretch.apply(clean) for stretch, clean in zip(stretches, clean_crops, strict=True)]
     outputs = restore_crops(stretched, restorer, options, progress)
     stretched.clear()
-    for each in (crops, cleaned, outputs):
+    for each in (crops, clean_crops, outputs):
         each.reverse()  # to be popped: in a crowd they would take gigabytes beside what is pasted
-    quiet = pixels if background is not None else _quiet(pixels, clean_faces, transforms.values(), mask, options)
-    base = enlarged(quiet, options.upscale) if background is None else background
+    clean_photo = (
+        pixels if background is not None else _cleaned(pixels, clean_faces, transforms.values(), mask, options)
+    )
+    base = enlarged(clean_photo, options.upscale) if background is None else background
     enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
     restored, patches = [], []
     for stretch, face, (position, transform) in zip(stretches, clean_faces, transforms.items(), strict=True):
-        crop, clean, output = crops.pop(), cleaned.pop(), outputs.pop()
+        crop, clean, output = crops.pop(), clean_crops.pop(), outputs.pop()
         place = compose(enlarge, invert(transform))
         after = stretch.undo(clean, match_color(output, stretch.apply(clean), options.color))
-        before = crop if quiet is pixels else extract(quiet, transform, len(mask))
+        before = crop if clean_photo is pixels else extract(clean_photo, transform, len(mask))
         if background is not None:  # it has details of its own; the change is relative to those, not to the photo's
             before = clean = extract(base, invert(place), len(mask))
         share = choose_share(clean, after, stretch, options.strength)
@@ -156,19 +158,19 @@ def _restore(
         kept = (crop, np.clip(after, 0, 1)) if keep_crops else (_NO_CROP, _NO_CROP)
         restored.append(RestoredFace(position, *kept, applied_strength, removed))
     result, changed = paste(base, patches)
-    if quiet is not pixels and options.upscale > 1:  # enlarging spreads the quiet pixels beyond the masks
+    if clean_photo is not pixels and options.upscale > 1:  # enlarging spreads what was cleaned beyond the masks
         result = np.where(changed[..., None] > 0, result, enlarged(pixels, options.upscale))
     return Restoration(result, changed, faces, tuple(restored))
 
 
-def _quiet(
+def _cleaned(
     pixels: Pixels,
     clean_faces: Iterable[CleanFace | None],
     transforms: Iterable[Matrix],
     mask: Plane,
     options: RestoreOptions,
 ) -> Pixels:
-    """The photo with the noise of its faces removed, as far as the options' strength says."""
+    """The photo with the damage of its faces removed, as far as the options' strength says."""
     share = np.float32(removal_of(options.strength)) * mask
     found = zip(clean_faces, transforms, strict=True)
     return remove_artifacts(

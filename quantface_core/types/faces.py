@@ -52,7 +52,7 @@ class RestoredFace:
     crop: Crop = field(repr=False)  # cut out of the photo, as it is
     restored_crop: Crop = field(repr=False)  # the restorer's output, colour-matched, before blending
     applied_strength: float  # mean share of the change that was applied: 0 = none of it, 1 = all
-    removed_artifacts: str = ""  # beside that change: "noise", "blocks" or "" for none
+    removed_artifacts: str = ""  # beside that change: "noise", "compression", "blocks" or "" for none
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,6 +70,24 @@ def test_compression_goes(test_faces: list[Path], side: int, quality: int) -> No
         assert error(cleaned(bad), face) < 0.95 * error(bad, face)
 
 
+def test_a_small_face_s_compression_is_measured_around_it(test_faces: list[Path]) -> None:
+    """Too few blocks lie within it."""
+    photo = compressed(sized(test_faces[0], 256), 30)
+    place = compose(shift(100, 100), invert(whole_transform(30, 30, _CROP)))
+    found = clean_face(photo, face_mask(_CROP), place)
+    assert found is not None
+    assert found.removed == "compression"
+    alone = photo[100:130, 100:130]
+    assert clean_face(alone, face_mask(_CROP), place_of(alone)) is None
+
+
+def test_a_film_s_compression_is_left_and_its_noise_goes(test_faces: list[Path]) -> None:
+    face = sized(test_faces[0], 200)
+    for bad, removed in ((compressed(face, 30), None), (noisy(face, 15), "noise")):
+        found = clean_face(bad, face_mask(_CROP), place_of(bad), film=True)
+        assert (found and found.removed) == removed
+
+
 def test_good_compression_is_left(test_faces: list[Path]) -> None:
     for path in test_faces[:6]:
         photo = compressed(sized(path, 240), 95)
@@ -144,9 +162,13 @@ def test_a_face_at_the_border_is_denoised_too(test_faces: list[Path]) -> None:
 
 def test_a_face_of_several_tiles_has_no_seams(test_faces: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     photo = noisy(sized(test_faces[0], 300), 15)
-    whole = cleaned(photo)
-    monkeypatch.setattr("quantface_core.faces.area._TILE", 128)
-    assert np.abs(cleaned(photo).astype(int) - whole).max() <= 2
+    place = compose(shift(21, 13), invert(whole_transform(260, 260, _CROP)))
+    whole = clean_face(photo, face_mask(_CROP), place)
+    monkeypatch.setattr("quantface_core.faces.area._TILE", 124)
+    tiled = clean_face(photo, face_mask(_CROP), place)
+    assert whole is not None
+    assert tiled is not None
+    assert np.abs(tiled.pixels.astype(int) - whole.pixels).max() <= 2
 
 
 def test_the_crop_of_a_clean_face_is_the_photo_s(test_faces: list[Path]) -> None:

@@ -34,7 +34,7 @@ def error(pixels: Pixels, original: Pixels) -> float:
 
 @pytest.fixture(scope="module")
 def portraits(test_faces: list[Path]) -> list[Pixels]:
-    return [read_photo(path).pixels[:240, :240] for path in test_faces[::16]]
+    return [read_photo(path).pixels[:240, :240] for path in test_faces[1:30:7]]
 
 
 @pytest.mark.parametrize("times", [2, 3, 4, 5, 8])

@@ -16,7 +16,7 @@ from quantface_core.options import RestoreOptions
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.film import FilmRestorer
 from quantface_core.stages.frames import DetectedFrame
-from quantface_core.stages.restore import restore_aligned
+from quantface_core.stages.restore import enlarged, restore_aligned, restore_photo
 from quantface_core.types import Face, Pixels
 from tests.stages.psnr import psnr
 from tests.stages.test_film import Still, noisy_film
@@ -74,6 +74,17 @@ def test_a_film_s_faces_lose_it_too(test_faces: list[Path]) -> None:
     assert np.abs(half - (noisy + whole) / 2).max() <= 1
 
 
+def test_a_film_s_faces_keep_their_compression(test_faces: list[Path]) -> None:
+    """Most frames are coded as changes of others: what is measured would vary from frame to frame."""
+    clean, _ = pair(test_faces[0], 128)
+    encoded = cv2.imencode(".jpg", clean[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])[1]
+    frame = np.ascontiguousarray(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))[..., ::-1])
+    seen = [DetectedFrame(Still(frame), [whole_face(128)], one.appearances[:1]) for one in noisy_film(4)]
+    options = RestoreOptions(strength=1.0, color="none")
+    made = next(FilmRestorer(Same(), options, smoothing=0).restore(seen))  # type: ignore[arg-type]
+    assert np.array_equal(made.pixels, frame)
+
+
 def whole_face(side: int) -> Face:
     """A face whose crop is a whole image."""
     points = FFHQ_TEMPLATE * side - 0.5
@@ -91,3 +102,22 @@ def test_as_a_film_s_face_fades_out_so_does_the_removal_of_its_noise(test_faces:
     frames = FilmRestorer(Same(), options, smoothing=0.1).restore(seen)  # type: ignore[arg-type]
     removed = [float(np.abs(frame.pixels.astype(float) - noisy).mean()) for frame in frames]
     assert removed[12] == pytest.approx(removed[0] * 9 / 16, rel=0.1)
+
+
+def test_nothing_beyond_the_face_changes_where_it_is_enlarged(test_faces: list[Path]) -> None:
+    _, noisy = pair(test_faces[0], 200)
+    face = Face(
+        (60.0, 60.0, 80.0, 80.0), tuple((60 + 0.4 * x, 60 + 0.4 * y) for x, y in whole_face(200).landmarks), 0.9
+    )
+    result = restore_photo(noisy, Same(), [face], RestoreOptions(strength=1.0, color="none", upscale=2))  # type: ignore[arg-type]
+    assert result.restored[0].removed_artifacts == "noise"
+    assert np.array_equal(result.pixels[result.mask == 0], enlarged(noisy, 2)[result.mask == 0])
+    assert not np.array_equal(result.pixels, enlarged(noisy, 2))
+
+
+def test_a_given_background_is_not_cleaned(test_faces: list[Path]) -> None:
+    _, noisy = pair(test_faces[0], 200)
+    result = restore_photo(
+        noisy, Same(), [whole_face(200)], RestoreOptions(strength=1.0, color="none"), background=enlarged(noisy, 2)
+    )  # type: ignore[arg-type]
+    assert result.restored[0].removed_artifacts == ""
