@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..types import Crop, Plane
-from .networks import load_weights
+from .networks import load_network
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "blend.safetensors"
 _SIDE = 256  # pixels, side of the network's input
@@ -68,7 +68,7 @@ def _block(inputs: int, outputs: int, stride: int = 1, depth: int = 2) -> nn.Seq
 
 def load_blend(path: Path) -> BlendNetwork:
     """Load a trained network from a safetensors file. Raises ModelError."""
-    return load_weights(BlendNetwork(), path)
+    return load_network(BlendNetwork, path)
 
 
 @cache

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .networks import load_weights
+from .networks import load_network
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "clean.safetensors"
 _WIDTHS = (32, 64, 96)  # channels at 1/2, 1/4 and 1/8 of the side
@@ -58,7 +58,7 @@ class _Residual(nn.Module):
 
 def load_cleaner(path: Path) -> CleanNetwork:
     """Load a trained network from a safetensors file. Raises ModelError."""
-    return load_weights(CleanNetwork(), path)
+    return load_network(CleanNetwork, path)
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -14,11 +16,15 @@ from ..errors import ModelError
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def load_weights(network: Network, path: Path) -> Network:
-    """Give a network the weights of a file, in float32 whatever torch's default dtype is. Raises ModelError."""
-    network = network.float()
+def load_network(make: Callable[[], Network], path: Path) -> Network:
+    """The network that `make` returns with the weights of a file: float32 on the CPU, whatever torch's defaults are.
+
+    Raises ModelError.
+    """
+    with torch.device("cpu"):
+        network = make().float()
     try:
-        network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
+        network.load_state_dict({name: t.float() for name, t in load_file(path, device="cpu").items()})
     except (OSError, SafetensorError, RuntimeError) as error:
         name = type(network).__name__
         raise ModelError(f"{path} does not hold a {name}, or is damaged: reinstall QuantFace") from error
