@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..types import Crop, Pixels, Plane
-from .align import Matrix, compose, extract, footprint, magnification, resizing, shift
+from .align import Matrix, compose, extract, footprint, magnification, resizing, shift, warp_into
 from .area import Area
 from .compression import quantization
-from .noise import artifacts, coarse_noise, energy, in_shares, may_be_noisy, noise_share, ramp
+from .noise import artifacts, coarse_noise, energies_within, in_shares, may_be_noisy, noise_share, ramp
 from .paste import mask_over
 from .repeated import smoothly_enlarged
 
@@ -52,35 +53,44 @@ def clean_face(photo: Pixels, mask: Plane, to_photo: Matrix, film: bool = False)
     tiles = [(tile, mask_over(tile, mask, to_photo) > 0.5) for tile in area.tiles()]
     compressed = 0.0 if film else ramp(quantization(photo[_around(area, photo).pixels]), _COARSE)
     side, white = len(mask) * magnification(to_photo), np.iinfo(photo.dtype).max
-    pixels, noisy = photo[area.pixels].copy(), 0.0
+    pixels, noisy = photo[area.pixels], 0.0
     if compressed or may_be_noisy(photo, tiles):
+        pixels = pixels.copy()
         energies = []
         for tile, inside in tiles:
             found = artifacts(photo, tile)
-            energies.append(energy(found)[inside])
+            energies.append(energies_within(found, inside))
             here = pixels[tile.relative_to(area).pixels]
             here[:] = np.rint((here - white * found).clip(0, white))
         noisy = noise_share(energies, side)
-        share, before = np.float32(max(noisy, compressed)), photo[area.pixels]
-        if share < 1:
-            pixels[:] = np.rint(before + share * (pixels.astype(np.float32) - before))
-    coarse = _remove_coarse_noise(pixels, mask, compose(shift(-area.left, -area.top), to_photo), side)
-    if not (noisy or compressed or coarse):
+        if (share := np.float32(max(noisy, compressed))) < 1:
+            for tile, _ in tiles:
+                here, before = pixels[tile.relative_to(area).pixels], photo[tile.pixels]
+                here[:] = np.rint(before + share * (here.astype(np.float32) - before))
+    place = compose(shift(-area.left, -area.top), to_photo)
+    if (coarse := _coarse_noise(pixels, mask, place, side)) is not None:
+        pixels = _without(pixels, coarse)
+    if not (noisy or compressed or coarse is not None):
         return None
-    return CleanFace(area, pixels, "compression" if compressed > noisy and not coarse else "noise")
+    return CleanFace(area, pixels, "compression" if compressed > noisy and coarse is None else "noise")
 
 
-def _remove_coarse_noise(pixels: Pixels, mask: Plane, place: Matrix, side: float) -> bool:
-    """Remove noise that shows at half the size from the part of a photo around a face, in place; whether it had any."""
-    (height, width), white = pixels.shape[:2], np.iinfo(pixels.dtype).max
+def _coarse_noise(pixels: Pixels, mask: Plane, place: Matrix, side: float) -> NDArray[np.float32] | None:
+    """The noise that the part of a photo around a face shows at half its size, at that size; None if there is none."""
+    (height, width) = pixels.shape[:2]
     half = (max(1, width // 2), max(1, height // 2))
     small = mask_over(Area(0, 0, *half), mask, compose(resizing(width, height, *half), place))
-    noise = coarse_noise(in_shares(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA)), small, side / 2)
-    if noise is None:
-        return False
-    whole = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
-    pixels[:] = np.rint((pixels - white * whole).clip(0, white))
-    return True
+    return coarse_noise(in_shares(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA)), small, side / 2)
+
+
+def _without(pixels: Pixels, noise: NDArray[np.float32]) -> Pixels:
+    """Pixels without noise that is given at a smaller size."""
+    (height, width), white = pixels.shape[:2], np.iinfo(pixels.dtype).max
+    enlarge, result = resizing(noise.shape[1], noise.shape[0], width, height), pixels.copy()
+    for tile in Area(0, 0, width, height).tiles():
+        here = result[tile.pixels]
+        here[:] = np.rint((here - white * warp_into(tile, noise, enlarge, cv2.BORDER_REPLICATE)).clip(0, white))
+    return result
 
 
 def remove_artifacts(photo: Pixels, faces: Iterable[tuple[CleanFace, Plane, Matrix]]) -> Pixels:
@@ -92,9 +102,10 @@ def remove_artifacts(photo: Pixels, faces: Iterable[tuple[CleanFace, Plane, Matr
     result = photo
     for face, share, to_photo in faces:
         result = photo.copy() if result is photo else result
-        before = result[face.area.pixels].astype(np.float32)
-        soft = mask_over(face.area, share, to_photo)[..., None]
-        result[face.area.pixels] = np.rint(before + soft * (face.pixels - before)).astype(photo.dtype)
+        for tile in face.area.tiles():
+            here, clean = result[tile.pixels], face.pixels[tile.relative_to(face.area).pixels]
+            soft, before = mask_over(tile, share, to_photo)[..., None], here.astype(np.float32)
+            here[:] = np.rint(before + soft * (clean - before))
     return result
 
 
