@@ -10,9 +10,6 @@ import pytest
 import torch
 
 from quantface_core import RestoreOptions, load_restorer, restore_photo, restorer_path
-from quantface_core.faces import blend, clean_network
-from quantface_core.faces.blend import load_blend
-from quantface_core.faces.clean_network import load_cleaner
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.kernels.balance import low_rank
 from quantface_core.kernels.hadamard import Rotation, hadamard, rotation_signs
@@ -55,12 +52,3 @@ def test_a_low_bit_model_restores_the_same_photo(astronaut: np.ndarray, detector
     expected = restored()
     with torch.device("meta"):
         assert np.array_equal(restored(), expected)
-
-
-def test_the_bundled_networks_are_loaded_on_the_cpu() -> None:
-    with torch.device("meta"):
-        for network in (load_blend(blend.BUNDLED), load_cleaner(clean_network.BUNDLED)):
-            assert {p.device.type for p in network.parameters()} == {"cpu"}
-        image = np.full((16, 24, 3), 0.5, np.float32)
-        made = clean_network.without_artifacts(image, load_cleaner(clean_network.BUNDLED))
-    assert np.array_equal(made, clean_network.without_artifacts(image))

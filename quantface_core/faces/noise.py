@@ -44,7 +44,7 @@ def noise_share(energies: Iterable[NDArray[np.float32]], side: float) -> float:
 
 
 def artifacts(image: NDArray[Any], area: Area) -> NDArray[np.float32]:
-    """What the network removes from an area of an image [H, W, 3], as for `may_be_noisy`: [h, w, 3] in full white."""
+    """What the network removes from an area of an image [H, W, 3], as for `may_be_noisy`: [h, w, 3] in 0 to 1."""
     wide = area.expanded(_CONTEXT)
     even = wide._replace(left=wide.left // STRIDE * STRIDE, top=wide.top // STRIDE * STRIDE)  # alike in every tile
     seen = even.intersection(Area(0, 0, image.shape[1], image.shape[0]))

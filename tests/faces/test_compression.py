@@ -9,20 +9,9 @@ import numpy as np
 import pytest
 
 from quantface_core.faces.compression import quantization
-from quantface_core.io.photos import read_photo
-from quantface_core.types import Pixels
+from tests.faces.test_clean import compressed, sized
 
 _QUALITIES = {85: 0.3, 75: 0.5, 50: 1.0, 35: 1.43, 20: 2.5}  # and what JPEG's own table is multiplied by
-
-
-def sized(path: Path, side: int) -> Pixels:
-    """Resized, so that nothing is left of the file's own compression."""
-    return np.asarray(cv2.resize(read_photo(path).pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def compressed(photo: Pixels, quality: int) -> Pixels:
-    encoded = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 @pytest.mark.parametrize("quality", _QUALITIES)

@@ -11,15 +11,11 @@ import pytest
 from quantface_core.faces.repeated import smoothly_enlarged
 from quantface_core.io.photos import read_photo
 from quantface_core.types import Pixels
+from tests.faces.test_clean import compressed
 
 
 def repeated(pixels: Pixels, times: int) -> Pixels:
     return pixels.repeat(times, 0).repeat(times, 1)
-
-
-def compressed(pixels: Pixels, quality: int) -> Pixels:
-    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
 
 
 def enlarged(blocks: Pixels) -> Pixels:

@@ -18,6 +18,7 @@ from quantface_core.stages.film import FilmRestorer
 from quantface_core.stages.frames import DetectedFrame
 from quantface_core.stages.restore import enlarged, restore_aligned, restore_photo
 from quantface_core.types import Face, Pixels
+from tests.faces.test_clean import compressed
 from tests.stages.psnr import psnr
 from tests.stages.test_film import Still, noisy_film
 
@@ -77,8 +78,7 @@ def test_a_film_s_faces_lose_it_too(test_faces: list[Path]) -> None:
 def test_a_film_s_faces_keep_their_compression(test_faces: list[Path]) -> None:
     """Most frames are coded as changes of others: what is measured would vary from frame to frame."""
     clean, _ = pair(test_faces[0], 128)
-    encoded = cv2.imencode(".jpg", clean[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])[1]
-    frame = np.ascontiguousarray(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))[..., ::-1])
+    frame = compressed(clean, 40)
     seen = [DetectedFrame(Still(frame), [whole_face(128)], one.appearances[:1]) for one in noisy_film(4)]
     options = RestoreOptions(strength=1.0, color="none")
     made = next(FilmRestorer(Same(), options, smoothing=0).restore(seen))  # type: ignore[arg-type]
