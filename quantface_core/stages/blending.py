@@ -25,10 +25,9 @@ def removal_of(strength: float | str) -> float:
     return 1.0 if isinstance(strength, str) else strength
 
 
-def fine_detail_of(before: Crop, change: Crop, strength: float | str, blocks: float) -> FineDetail:
-    """How to treat a photo's detail finer than its crop, of which a share `blocks` is the edges of repeated pixels.
+def fine_detail_of(before: Crop, change: Crop, strength: float | str) -> FineDetail | None:
+    """How to treat a photo's detail finer than its crop; None to keep it.
 
     At a given strength it is kept, as the user may want its texture over the face.
     """
-    keep = kept_detail(before, before + change) if isinstance(strength, str) else np.ones(before.shape[:2], np.float32)
-    return FineDetail(before, np.float32(1 - blocks * removal_of(strength)) * keep)
+    return FineDetail(before, kept_detail(before, before + change)) if isinstance(strength, str) else None

@@ -65,7 +65,7 @@ class Composer:
         self._next += 1
         return RestoredFrame(pending.index, pending.frame, before, pixels, mask, tuple(faces))
 
-    def _temporal_average(self, track: int, index: int) -> tuple[Crop, FineDetail, float]:
+    def _temporal_average(self, track: int, index: int) -> tuple[Crop, FineDetail | None, float]:
         """A face's change, averaged with its neighbours in time: (change [S, S, 3], fine detail, applied strength)."""
         near = self._neighbours(track, index)
         weights = [gaussian(i - index, _SHARES * self._smoothing) for i, _ in near]
@@ -76,8 +76,7 @@ class Composer:
         here = crops[0]
         after = average_crops({offset: crop.after for offset, crop in crops.items()}, here.links)
         change = share[..., None] * (after - here.clean)
-        blocks = sum(weight * crop.fade * crop.blocks for weight, crop in known)  # fades with the face, never switches
-        fine_detail = fine_detail_of(here.before, change, self._options.strength, blocks)
+        fine_detail = fine_detail_of(here.before, change, self._options.strength)
         tonings = [crop.toning for crop in crops.values() if crop.toning]
         if len(tonings) * 2 > len(crops):
             change = (here.toning or tonings[0]).tone(here.before, change)

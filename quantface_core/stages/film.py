@@ -17,7 +17,6 @@ from ..faces.align import Matrix, compose, extract, face_transform, invert, resi
 from ..faces.clean import CleanFace, clean_face, remove_artifacts
 from ..faces.color import match_color
 from ..faces.contrast import contrast_stretch
-from ..faces.fine_detail import is_blocks
 from ..faces.paste import face_mask
 from ..faces.toning import toning_of
 from ..faces.track import Tracked, Tracker
@@ -30,7 +29,6 @@ from .compose import Composer, composing_reach
 from .fades import Fades
 from .frames import DetectedFrame, PendingFrame, RestoredCrop, RestoredFrame
 from .outcome import measure_strength
-from .restore import enlarged
 from .steady import Steadier, steadying_reach
 
 GROUP = 4
@@ -112,13 +110,11 @@ class FilmRestorer:
         todo: list[tuple[PendingFrame, int, Face, Matrix]] = []
         crops: list[Crop] = []
         cleaned: list[Crop] = []
-        bases: dict[int, Pixels] = {}
         for pending in group:
             assert pending.frame is not None
             if not any(pending.fades.values()):
                 continue
             pixels, clean_faces = self._without_artifacts(pending)
-            bases[pending.index] = enlarged(pixels, self._options.upscale)
             faces = dict(pending.tracked)
             for track, transform in pending.transforms.items():
                 try:
@@ -136,27 +132,15 @@ class FilmRestorer:
         for (pending, track, face, back), before, clean, stretch, output in zip(
             todo, crops, cleaned, stretches, outputs, strict=True
         ):
-            base = bases[pending.index]
             place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
             after = stretch.undo(clean, match_color(output, stretch.apply(clean), self._options.color))
             share = choose_share(clean, after, stretch, self._options.strength)
             applied_strength = measure_strength(after - clean, share, self._mask)
-            blocks = is_blocks(base, self._size, place)
             fade = pending.fades[track]
             links = pending.steadied.links.get(track, {})
             toning = toning_of(before)
             pending.restored[track] = RestoredCrop(
-                face,
-                place,
-                fade,
-                before,
-                clean,
-                after,
-                share,
-                applied_strength,
-                blocks,
-                toning,
-                links,
+                face, place, fade, before, clean, after, share, applied_strength, toning, links
             )
 
     def _without_artifacts(self, pending: PendingFrame) -> tuple[Pixels, dict[int, CleanFace]]:

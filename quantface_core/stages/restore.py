@@ -22,7 +22,6 @@ from ..faces.aligned import is_about_square
 from ..faces.clean import CleanFace, clean_face, remove_artifacts
 from ..faces.color import match_color
 from ..faces.contrast import contrast_stretch
-from ..faces.fine_detail import is_blocks
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..faces.toning import toning_of
@@ -191,15 +190,13 @@ def _patch(
     """(what to paste of a restored face, the share of its change that this is, the artefacts that it removes)."""
     strength = options.strength
     applied, applied_strength = share[..., None] * change, measure_strength(change, share, mask)
-    blocks = is_blocks(base, len(mask), place)
-    removed = "blocks" if blocks else artifact
-    if strength == 0 or (strength == "auto" and is_unchanged(applied_strength, removed)):  # unchanged, bit for bit
+    if strength == 0 or (strength == "auto" and is_unchanged(applied_strength, artifact)):  # unchanged, bit for bit
         return Patch(np.zeros_like(change), mask, place), 0.0, ""
-    fine_detail = fine_detail_of(before, applied, strength, blocks)
+    fine_detail = fine_detail_of(before, applied, strength)
     if toning := toning_of(before):
         applied = toning.tone(before, applied)
     # No finer detail is in a photo that is no finer: a crop less is kept in memory.
-    return Patch(applied, mask, place, fine_detail if magnification(place) > 1 else None), applied_strength, removed
+    return Patch(applied, mask, place, fine_detail if magnification(place) > 1 else None), applied_strength, artifact
 
 
 def enlarged(pixels: Pixels, factor: int) -> Pixels:

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from quantface_core.faces.repeated import smoothly_enlarged
 from quantface_core.io.photos import read_photo
@@ -39,6 +41,28 @@ def test_repeated_pixels_come_nearer_to_the_original(portraits: list[Pixels], ti
         small = cv2.resize(portrait, None, fx=1 / times, fy=1 / times, interpolation=cv2.INTER_AREA)
         blocks, original = repeated(small, times)[1:-2, 2:], portrait[1:-2, 2:]  # the border cuts blocks
         assert error(enlarged(blocks), original) < 0.85 * error(blocks, original)
+
+
+@pytest.mark.parametrize("size", [(301, 380), (440, 517), (611, 540), (902, 1001), (1630, 1447)])
+def test_factors_need_not_be_whole_nor_the_same_in_both_directions(
+    portraits: list[Pixels], size: tuple[int, int]
+) -> None:
+    """As ComfyUI's nearest-exact enlarges a picture to a size that is no multiple of its own."""
+    for portrait in portraits:
+        wide = cv2.resize(portrait, size, interpolation=cv2.INTER_CUBIC)[7:, 5:]
+        blocks = nearest(portrait, size)[7:, 5:]
+        assert error(enlarged(blocks), wide) < 0.4 * error(blocks, wide)
+
+
+def nearest(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    larger = F.interpolate(tensor, size=size[::-1], mode="nearest-exact")
+    return np.ascontiguousarray(larger[0].permute(1, 2, 0).numpy())
+
+
+def test_repeated_in_one_direction_is_no_enlarged_picture(portraits: list[Pixels]) -> None:
+    assert smoothly_enlarged(np.repeat(portraits[0], 2, 0)) is None
+    assert smoothly_enlarged(np.repeat(portraits[0], 2, 1)) is None
 
 
 def test_repeated_pixels_are_noticed_after_compression(portraits: list[Pixels]) -> None:

@@ -11,17 +11,14 @@ from quantface_core.stages.blending import fine_detail_of, removal_of
 @pytest.mark.parametrize(("strength", "removal"), [("auto", 1.0), (1.0, 1.0), (0.25, 0.25), (0.0, 0.0)])
 def test_damage_is_removed_as_far_as_the_strength_says(strength: float | str, removal: float) -> None:
     assert removal_of(strength) == removal
-    before = np.random.default_rng(0).random((32, 32, 3), np.float32)
-    for blocks in (0.0, 0.5, 1.0):
-        keep = fine_detail_of(before, np.zeros_like(before), strength, blocks).keep
-        np.testing.assert_allclose(keep, 1 - blocks * removal, atol=1e-3)
 
 
 def test_with_auto_detail_is_kept_where_the_crop_kept_its_own() -> None:
     before = np.random.default_rng(0).random((64, 64, 3), np.float32)
     change = np.zeros_like(before)
     change[:, :32] = 0.5 - before[:, :32]  # the left half is made flat
-    keep = fine_detail_of(before, change, "auto", 0.0).keep
-    assert keep[:, :24].max() < 0.1
-    assert keep[:, 40:].min() > 0.9
-    assert fine_detail_of(before, change, 1.0, 0.0).keep.min() == 1
+    fine_detail = fine_detail_of(before, change, "auto")
+    assert fine_detail is not None
+    assert fine_detail.keep[:, :24].max() < 0.1
+    assert fine_detail.keep[:, 40:].min() > 0.9
+    assert fine_detail_of(before, change, 1.0) is None
