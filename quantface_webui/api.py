@@ -73,6 +73,7 @@ def answer(request: Any) -> dict[str, Any]:
         "image": encode(replace(photo, pixels=result.pixels)),
         "faces": [face.to_dict() for face in result.faces],
         "restored": list(result.restored),
+        "unchanged": result.unchanged,
         "info": settings.infotext(),
     }
 

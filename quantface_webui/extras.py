@@ -109,13 +109,21 @@ def process(pp: Any, enable: bool | None, **values: Any) -> None:
         pp.info[infotext_name("error")] = f"{type(error).__name__}: {error}"
     else:
         pp.info |= settings.infotext()
-        pp.info[infotext_name("restored")] = f"{len(result.restored)} of {len(result.faces)} faces"
+        pp.info[infotext_name("restored")] = _told(result, settings)
 
 
 def _settings(automatic: bool | None, strength: Any, faces: str | None, positions: str | None, **rest: Any) -> Settings:
     """Settings from the controls' values, by name."""
     which = positions or "0" if faces == _POSITIONS else faces
     return read_settings({**rest, "strength": strength if automatic is False else AUTO, "faces": which})
+
+
+def _told(result: RestoreResult, settings: Settings) -> str:
+    """What was done, for the line below the image."""
+    done = f"{len(result.restored) - result.unchanged} of {len(result.faces)} faces"
+    if not result.unchanged:
+        return done
+    return f"{done}; {result.unchanged} left as before" + (": no gain expected" if settings.strength == AUTO else "")
 
 
 def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, RestoreResult]:

@@ -16,6 +16,7 @@ from quantface_core.io.face_restorers import has_fidelity
 from quantface_core.io.model_menu import choice_path, menu_choices, strip_mark
 from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
 from quantface_core.runtime.memory import is_out_of_memory
+from quantface_core.stages.outcome import is_unchanged
 
 from . import host, model_cache
 from .settings import Settings
@@ -40,7 +41,8 @@ class RestoreResult:
 
     pixels: Pixels  # RGB [H, W, 3]
     faces: tuple[Face, ...]  # all detected faces, from the left
-    restored: tuple[int, ...]  # positions of those that were restored
+    restored: tuple[int, ...]  # positions of those that were restored, though not necessarily changed
+    unchanged: int  # of these: how many look as they did
 
 
 def choices() -> list[str]:
@@ -62,7 +64,7 @@ def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
     """Restore an RGB image [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
     file = choice_path(settings.model, host.model_file)  # first: a wrong name is an error even without faces
     if settings.visibility == 0:
-        return RestoreResult(pixels, (), ())
+        return RestoreResult(pixels, (), (), 0)
     with host.Progress() as progress:
         if file is None:
             file = _fetched(strip_mark(settings.model), progress)
@@ -71,11 +73,12 @@ def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
         options = settings.options()
         wanted = sum(face.score >= options.min_confidence and face.size >= options.min_size for face in found)
         if not wanted:
-            return RestoreResult(pixels, (), ())
+            return RestoreResult(pixels, (), (), 0)
         result = _with_memory(file, wanted, lambda model: _faces(model, pixels, found, settings, progress))
     restored = tuple(face.position for face in result.restored)
     after = cast("Pixels", result.pixels)  # of the image's depth
-    return RestoreResult(_blended(pixels, after, settings.visibility), result.faces, restored)
+    unchanged = sum(is_unchanged(face.applied_strength, face.removed_artifacts) for face in result.restored)
+    return RestoreResult(_blended(pixels, after, settings.visibility), result.faces, restored, unchanged)
 
 
 def _fetched(name: str, progress: host.Progress) -> Path:

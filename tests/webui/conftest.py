@@ -161,7 +161,9 @@ def model(webui: SimpleNamespace, tiny_file: Path) -> str:
 
 @pytest.fixture
 def expected(tiny: Any, astronaut: np.ndarray, detector: Any) -> np.ndarray:
-    """What the library makes of the photo with it."""
-    from quantface_core import restore_photo
+    """What the library makes of the photo with it at full strength; the photo is sharp: auto leaves it."""
+    from quantface_core import RestoreOptions, restore_photo
 
-    return restore_photo(astronaut, tiny, detector(astronaut)).pixels
+    pixels = restore_photo(astronaut, tiny, detector(astronaut), RestoreOptions(strength=1.0)).pixels
+    assert not np.array_equal(pixels, astronaut)
+    return pixels

@@ -36,10 +36,12 @@ def opened(answer: dict[str, Any]) -> Image.Image:
 def test_faces_are_the_librarys(
     api: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, expected: np.ndarray
 ) -> None:
-    answer = api.answer({"image": f"data:image/png;base64,{encoded(astronaut)}", "model": model, "feather": 0.32})
+    answer = api.answer(
+        {"image": f"data:image/png;base64,{encoded(astronaut)}", "model": model, "feather": 0.32, "strength": 1}
+    )
     assert np.array_equal(opened(answer), expected)
-    assert (len(answer["faces"]), answer["restored"]) == (1, [0])
-    assert answer["info"] == {"QuantFace model": model}
+    assert (len(answer["faces"]), answer["restored"], answer["unchanged"]) == (1, [0], 0)
+    assert answer["info"] == {"QuantFace model": model, "QuantFace strength": "1.0"}
     assert webui.state.jobs == ["QuantFace", "end"]
     assert not webui.modules.call_queue.queue_lock.locked()
 

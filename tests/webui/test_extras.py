@@ -39,16 +39,27 @@ def test_the_accordion_is_found_and_offers_models(extras: Any, webui: SimpleName
 
 def test_faces_are_the_librarys(extras: Any, model: str, astronaut: np.ndarray, expected: np.ndarray) -> None:
     pp = picture(Image.fromarray(astronaut))
-    extras.process(pp, **values(extras, model=model))
+    extras.process(pp, **values(extras, model=model, automatic=False))
     assert np.array_equal(np.array(pp.image), expected)
-    assert pp.info == {"QuantFace model": model, "QuantFace restored": "1 of 1 faces"}
+    assert pp.info == {
+        "QuantFace model": model, "QuantFace strength": "1.0", "QuantFace restored": "1 of 1 faces"
+    }  # fmt: skip
+
+
+def test_a_sharp_face_is_told_to_be_left_as_before(extras: Any, model: str, astronaut: np.ndarray) -> None:
+    pp = picture(Image.fromarray(astronaut))
+    extras.process(pp, **values(extras, model=model))
+    assert np.array_equal(np.array(pp.image), astronaut)
+    assert pp.info["QuantFace restored"] == "0 of 1 faces; 1 left as before: no gain expected"
+    extras.process(pp, **values(extras, model=model, automatic=False, strength=0))
+    assert pp.info["QuantFace restored"] == "0 of 1 faces; 1 left as before"
 
 
 def test_visibility_and_transparency(extras: Any, model: str, astronaut: np.ndarray, expected: np.ndarray) -> None:
     image = Image.fromarray(astronaut).convert("RGBA")
     image.putalpha(Image.fromarray(astronaut[..., 0]))
     pp = picture(image)
-    extras.process(pp, **values(extras, model=model, visibility=0.5))
+    extras.process(pp, **values(extras, model=model, visibility=0.5, automatic=False))
     seen = np.array(pp.image)
     assert np.array_equal(seen[..., 3], astronaut[..., 0])
     assert abs(seen[..., :3] - (astronaut / 2.0 + expected / 2.0)).max() <= 0.5
@@ -60,7 +71,7 @@ def test_a_palette_s_transparency_stays(extras: Any, model: str, astronaut: np.n
     image.info["transparency"] = 3
     clear = np.array(image.convert("RGBA"))[..., 3]
     pp = picture(image)
-    extras.process(pp, **values(extras, model=model))
+    extras.process(pp, **values(extras, model=model, automatic=False))
     assert pp.info["QuantFace restored"] == "1 of 1 faces"
     assert np.array_equal(np.array(pp.image)[..., 3], clear)
     pp.image.save(io.BytesIO(), "PNG")
@@ -149,7 +160,7 @@ def test_stopping_after_this_picture_lets_it_be_finished(
 ) -> None:
     webui.state.on_progress = lambda: setattr(webui.state, "stopping_generation", True)
     pp = picture(Image.fromarray(astronaut))
-    extras.process(pp, **values(extras, model=model))
+    extras.process(pp, **values(extras, model=model, automatic=False))
     assert pp.info["QuantFace restored"] == "1 of 1 faces"
 
 
@@ -177,7 +188,7 @@ def test_two_pictures_at_once_wait_for_each_other(
     from quantface_webui.settings import Settings
 
     with ThreadPoolExecutor(3) as threads:
-        made = list(threads.map(lambda _: restore(astronaut, Settings(model=model)).pixels, range(6)))
+        made = list(threads.map(lambda _: restore(astronaut, Settings(model=model, strength=1.0)).pixels, range(6)))
     assert all(np.array_equal(pixels, expected) for pixels in made)
 
 
@@ -204,7 +215,7 @@ def test_a_model_that_is_not_here_is_made_while_the_bar_moves(
 
     monkeypatch.setattr("quantface_core.pipelines.child.fetch_in_child", fetch_in_child)
     pp = picture(Image.fromarray(astronaut))
-    extras.process(pp, **values(extras, model="osdface-w4a4 (build)"))
+    extras.process(pp, **values(extras, model="osdface-w4a4 (build)", automatic=False))
     assert asked == ["osdface-w4a4"]
     assert webui.state.told[0] == (40, 100, "QuantFace: osdface-w4a4: quantize")
     assert pp.info["QuantFace restored"] == "1 of 1 faces"

@@ -30,7 +30,7 @@ def test_there_is_one_restorer_however_often_scripts_load(script: Any, webui: Si
 
 
 def test_faces_are_the_librarys(page: Any, model: str, astronaut: np.ndarray, expected: np.ndarray) -> None:
-    page.opts.data["quantface_model"] = model
+    page.opts.data |= {"quantface_model": model, "quantface_strength": "1"}
     restored = page.shared.face_restorers[0].restore(astronaut)
     assert np.array_equal(restored, expected)
 

@@ -43,7 +43,7 @@ def test_interrupt_ends_a_download_and_asking_again_finishes_it(
     from quantface_webui.settings import Settings
 
     assert "far (fetch)" in restore.choices()
-    far = Settings(model="far (fetch)")
+    far = Settings(model="far (fetch)", strength=1.0)
 
     def slow(_: int) -> None:
         webui.state.interrupted = True
