@@ -32,7 +32,8 @@ class Degradation:
     jpeg_quality: tuple[int, int] = (30, 95)  # both ends included
     second_order: float = 0.5  # probability of the second, milder order; 0 = never
     motion: float = 0.0  # probability that the blur is along a line instead
-    coarse_noise: float = 0.0  # probability of noise drawn at half the resolution, as after demosaicing
+    coarse_noise: float = 0.0  # probability of coarse noise, as after demosaicing
+    grain_sigma: tuple[float, float] = (0.8, 0.8)  # pixels, of the blur that makes noise coarse; film's is to 2
     webp: float = 0.0  # probability of WebP instead of JPEG
     lossless: float = 0.0  # probability of no compression at all
     sharpen: float = 0.0  # probability that the result is sharpened, by an unsharp mask of up to 1.5
@@ -69,7 +70,8 @@ def _noise(
     shape = (*image.shape[:2], 1 if gray else 3)
     noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
     if _happens(rng, recipe.coarse_noise):
-        blurred = cv2.GaussianBlur(noise, (0, 0), 0.8).reshape(shape)
+        low, high = recipe.grain_sigma
+        blurred = cv2.GaussianBlur(noise, (0, 0), rng.uniform(low, high) if low < high else low).reshape(shape)
         noise = blurred * np.float32(sigma / max(float(blurred.std()), 1e-6))
     if poisson:  # variance follows the signal; `sigma` is the deviation at mid-gray
         noise = noise * np.sqrt(np.clip(image, 0, 255) / np.float32(127.5))

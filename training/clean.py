@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from quantface_core.degrade import Degradation, degrade
-from quantface_core.faces.clean_network import CleanNetwork
+from quantface_core.faces.clean_network import CleanNetwork, load_cleaner
 from quantface_core.io.atomic import atomic_path
 from quantface_core.metrics.builtin import psnr
 
@@ -28,22 +29,29 @@ _PATCH = 64  # pixels, side of a region
 _SIDES = (48, 400)  # pixels, side of the whole face that a region is cut from; drawn log-uniformly, at least _PATCH
 _GRID = 8  # pixels, side of compression's blocks
 _ENLARGED, _LARGEST = 0.3, 2.5  # probability that photo and noise were enlarged, and the factor at most
+_SOFT = 0.3  # probability that the photo is a little soft, as scans are
 _DECAY = 0.999  # of the averaged weights
 
 
 def draw_damage(rng: np.random.Generator) -> Degradation:
-    """Noise from none to very strong, kept losslessly or compressed; or compression alone."""
-    kind = rng.random()
-    if kind < 0.3:
-        sigma, quality, lossless = rng.uniform(0, 2), (10, 92), 0.0
-    elif kind < 0.4:
-        sigma, quality, lossless = rng.uniform(0, 6), (60, 98), 0.4
-    else:
-        sigma, quality, lossless = rng.uniform(4, 40), (60, 98), 0.4
-    return Degradation(
-        (0.0, 0.0), 0.0, (1.0, 1.0), (sigma, sigma), gray_noise=0.3, poisson=0.4, jpeg_quality=quality,
-        second_order=0.0, coarse_noise=0.3, webp=0.1, lossless=lossless,
+    """Noise from none to very strong or the grain of film, kept losslessly or compressed; or compression alone."""
+    damage = Degradation(
+        (0.0, 0.0), 0.0, (1.0, 1.0), gray_noise=0.3, poisson=0.4, jpeg_quality=(60, 98), second_order=0.0,
+        coarse_noise=0.3, webp=0.1, lossless=0.4,
     )  # fmt: skip
+    kind = rng.random()
+    if kind < 0.25:
+        return replace(damage, noise_sigma=_constant(rng.uniform(0, 2)), jpeg_quality=(10, 92), lossless=0.0)
+    if kind < 0.35:
+        return replace(damage, noise_sigma=_constant(rng.uniform(0, 6)))
+    if kind < 0.65:
+        film = replace(damage, gray_noise=0.8, coarse_noise=1.0, grain_sigma=(0.5, 2.2))
+        return replace(film, noise_sigma=_constant(rng.uniform(2, 24)))
+    return replace(damage, noise_sigma=_constant(rng.uniform(4, 40)))
+
+
+def _constant(value: float) -> tuple[float, float]:
+    return value, value
 
 
 def region(faces: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -60,6 +68,8 @@ def region(faces: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
     if rng.random() < 0.5:
         clean = jitter_light(clean, rng)
     clean = np.ascontiguousarray(clean)
+    if rng.random() < _SOFT:
+        clean = np.asarray(cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.4, 1.6)), np.uint8)
     bad = degrade(clean, int(rng.integers(2**31)), draw_damage(rng))
     corner = rng.integers(_GRID, size=2)  # compression's blocks begin anywhere
     bad, clean = (_part(image, patch, corner) for image in (bad, clean))
@@ -86,8 +96,8 @@ def batch(faces: np.ndarray, size: int, step: int) -> tuple[Tensor, Tensor]:
 class Trainer:
     """Trains a network; its state is resumable at any step."""
 
-    def __init__(self, rate: float, steps: int) -> None:
-        self.network, self.rate, self.steps, self.step = CleanNetwork(), rate, steps, 0
+    def __init__(self, rate: float, steps: int, network: CleanNetwork | None = None) -> None:
+        self.network, self.rate, self.steps, self.step = network or CleanNetwork(), rate, steps, 0
         self.average = [p.detach().clone() for p in self.network.parameters()]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=1e-4)
 
@@ -128,17 +138,29 @@ class Trainer:
 
 @torch.inference_mode()
 def report(network: CleanNetwork, faces: np.ndarray) -> str:
-    """PSNR of held-out faces before and after, by standard deviation of the noise and quality of the compression."""
+    """PSNR of held-out faces before and after, by std of the noise, its blur, and quality of the compression."""
     parts = []
     clean = torch.from_numpy(faces).permute(0, 3, 1, 2) / 255
-    for sigma, quality in ((8, 0), (15, 0), (25, 0), (25, 80), (0, 20), (0, 50), (0, 75)):
+    damages = (
+        (8, 0, 0),
+        (15, 0, 0),
+        (25, 0, 0),
+        (25, 0, 80),
+        (12, 1, 0),
+        (12, 2, 0),
+        (0, 0, 20),
+        (0, 0, 50),
+        (0, 0, 75),
+    )
+    for sigma, grain, quality in damages:
         recipe = Degradation(
-            (0.0, 0.0), 0.0, (1.0, 1.0), (sigma, sigma), 0.0, 0.0, (quality, quality), 0.0, lossless=float(not quality)
+            (0.0, 0.0), 0.0, (1.0, 1.0), (sigma, sigma), float(grain > 0), 0.0, (quality, quality), 0.0,
+            coarse_noise=float(grain > 0), grain_sigma=(grain, grain), lossless=float(not quality),
         )  # fmt: skip
         bad = np.stack([degrade(face, i, recipe) for i, face in enumerate(faces)])
         noisy = torch.from_numpy(bad).permute(0, 3, 1, 2) / 255
         scores = [float(psnr(x, clean).mean()) for x in (noisy, network(noisy).clamp(0, 1))]
-        parts.append("{}/{}: {:.2f} -> {:.2f}".format(sigma, quality or "-", *scores))
+        parts.append("{}/{}/{}: {:.2f} -> {:.2f}".format(sigma, grain, quality or "-", *scores))
     return "  ".join(parts)
 
 
@@ -148,11 +170,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--start", type=Path, help="a trained network to start from")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
     faces, held = split(load_faces(arguments.faces))
-    trainer, state = Trainer(arguments.rate, arguments.steps), arguments.output.with_suffix(".state")
+    start = load_cleaner(arguments.start).float().requires_grad_(True) if arguments.start else None
+    trainer, state = Trainer(arguments.rate, arguments.steps, start), arguments.output.with_suffix(".state")
     if state.exists():
         trainer.load_state(state)
     while trainer.step < arguments.steps:
