@@ -2,37 +2,37 @@
 
     python benchmarks/damaged_faces.py [--models quantface-mini-w4a4] [--faces N]
 
-Sharp test faces at several sizes in a photo, with white noise in its pixels, as at high ISO, or compressed as JPEG;
-PSNR within the face. "As they are" is the same code with `clean_face` switched off.
+Sharp test faces at several sizes in a photo, with white noise in its pixels, as at high ISO, with the coarse gray grain
+of film, or compressed as JPEG; PSNR within the face. "As they are" is the same code with `clean_face` switched off.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
+from functools import partial
 
 import cv2
 import numpy as np
 from do_no_harm import Face
-from images import SHARED, load
-from report import describe_machine, table
-from with_and_without import COLUMNS, row
-
-from quantface_core import load_restorer, restorer_path
+from with_and_without import compare, parser_of
 
 SIDES = (64, 96, 128, 192, 250)  # pixels of a crop in the photo; none keeps the test files' own compression
-NOISES, QUALITIES = (0, 4, 8, 15, 25), (90, 75, 50, 25, 10)  # standard deviations of 255; of JPEG
+NOISES, GRAINS, QUALITIES = (0, 4, 8, 15, 25), (8, 15), (90, 75, 50, 25, 10)  # standard deviations of 255; of JPEG
+GRAIN = 1.2  # pixels, sigma of the blur that makes noise the grain of film
 
 
 def sized(face: Face, side: int) -> Face:
     return np.asarray(cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def noisy(faces: list[Face], side: int, sigma: float) -> Iterator[tuple[Face, Face]]:
-    """Each face at a size, with seeded noise and clean."""
+def noisy(faces: list[Face], side: int, sigma: float, coarse: float = 0) -> Iterator[tuple[Face, Face]]:
+    """Each face at a size, with seeded noise and clean; coarse noise is gray."""
     for seed, face in enumerate(faces):
         clean = sized(face, side)
         noise = np.random.default_rng(seed).normal(0, sigma, clean.shape)
+        if coarse:
+            noise = cv2.GaussianBlur(noise[..., :1], (0, 0), coarse)[..., None]
+            noise *= sigma / noise.std()
         yield np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8), clean
 
 
@@ -45,21 +45,14 @@ def compressed(faces: list[Face], side: int, quality: int) -> Iterator[tuple[Fac
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["quantface-mini-w4a4"])
-    parser.add_argument("--faces", type=int, default=16)
-    arguments = parser.parse_args()
-    faces = load(SHARED / "faces" / "test")[: arguments.faces]
-    print(f"{describe_machine()}; {len(faces)} faces")
-    for name in arguments.models:
-        restorer = load_restorer(restorer_path(name))
-        rows: list[list[str | float]] = []
-        for side in SIDES:
-            kinds = [*(("noise", noisy, sigma) for sigma in NOISES), *(("JPEG", compressed, q) for q in QUALITIES)]
-            for kind, damaged, amount in kinds:
-                values = row(damaged(faces, side, amount), restorer, "clean_face", lambda *_: None)
-                rows.append([f"{side} pixels, {kind} {amount}", *values])
-        print(f"\n{table([name, *COLUMNS], rows, 2)}", flush=True)
+    arguments = parser_of(__doc__.splitlines()[0], faces=16).parse_args()
+    kinds = {
+        **{f"noise {sigma}": partial(noisy, sigma=sigma) for sigma in NOISES},
+        **{f"grain {sigma}": partial(noisy, sigma=sigma, coarse=GRAIN) for sigma in GRAINS},
+        **{f"JPEG {quality}": partial(compressed, quality=quality) for quality in QUALITIES},
+    }
+    damages = {f"{side} pixels, {kind}": partial(made, side=side) for side in SIDES for kind, made in kinds.items()}
+    compare(arguments, damages, "clean_face", lambda *_: None)
 
 
 if __name__ == "__main__":

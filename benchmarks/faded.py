@@ -8,16 +8,13 @@ in the same tones, within the face. "As they are" is the same code with `contras
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from do_no_harm import LEVELS, Face, damaged
-from images import SHARED, load
-from report import describe_machine, table
-from with_and_without import COLUMNS, row
+from with_and_without import compare, parser_of
 
-from quantface_core import load_restorer, restorer_path
 from quantface_core.faces.contrast import IDENTITY
 
 TONES = {  # black and white become these levels of 255
@@ -44,24 +41,15 @@ def damaged_in(faces: list[Face], tones: tuple[int, int], level: str) -> Iterato
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["quantface-mini-w4a4"])
+    parser = parser_of(__doc__.splitlines()[0], faces=32)
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=["medium"])
-    parser.add_argument("--faces", type=int, default=32)
     arguments = parser.parse_args()
-    faces = load(SHARED / "faces" / "test")[: arguments.faces]
-    print(f"{describe_machine()}; {len(faces)} faces")
-    for name in arguments.models:
-        restorer = load_restorer(restorer_path(name))
-        rows: list[list[str | float]] = [
-            [
-                f"{tone}, {level}",
-                *row(damaged_in(faces, TONES[tone], level), restorer, "contrast_stretch", lambda _: IDENTITY),
-            ]
-            for level in arguments.levels
-            for tone in TONES
-        ]
-        print(f"\n{table([name, *COLUMNS], rows, 2)}", flush=True)
+    damages = {
+        f"{tone}, {level}": partial(damaged_in, tones=TONES[tone], level=level)
+        for level in arguments.levels
+        for tone in TONES
+    }
+    compare(arguments, damages, "contrast_stretch", lambda _: IDENTITY)
 
 
 if __name__ == "__main__":
