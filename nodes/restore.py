@@ -29,6 +29,7 @@ from .restore_options import (
     color_input,
     feather_input,
     fidelity_input,
+    grain_input,
     restore_options,
     seed_input,
     strength_input,
@@ -74,6 +75,7 @@ class RestoreFace(io.ComfyNode):
                 io.Image.Input("background", optional=True,
                                tooltip="The same image, enlarged by other nodes: faces are pasted onto it."),
                 fidelity_input(),
+                grain_input(),
             ],
             outputs=[
                 io.Image.Output("image_out", display_name="IMAGE"),

@@ -61,6 +61,12 @@ def fidelity_input() -> io.Input:
                                    "models have no such setting."))  # fmt: skip
 
 
+def grain_input() -> io.Input:
+    return advanced(io.Float.Input("grain", default=RestoreOptions.grain, min=0.0, max=1.0, step=0.05, optional=True,
+                                   tooltip="How much of a face's noise stays, where it has any: 0 = none, which looks "
+                                   "painted in a grainy image, 1 = all."))  # fmt: skip
+
+
 def restore_options(
     fr_model: FRModel,
     selection: Mapping[str, Any],
@@ -72,6 +78,7 @@ def restore_options(
     blend: str = "auto",
     seed: int = -1,
     fidelity: float = 0.5,
+    grain: float = RestoreOptions.grain,
     batch_size: int = 0,
 ) -> RestoreOptions:
     """The options that these inputs come to; `selection` are the fields that choose faces.
@@ -87,6 +94,7 @@ def restore_options(
         batch_size=batch_size,
         seed=None if seed < 0 else seed,
         fidelity=None if fr_model.restorer.fidelity is None else fidelity,
+        grain=grain,
     )
 
 

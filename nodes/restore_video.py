@@ -20,6 +20,7 @@ from .restore_options import (
     color_input,
     feather_input,
     fidelity_input,
+    grain_input,
     restore_options,
     seed_input,
     strength_input,
@@ -60,6 +61,7 @@ class RestoreVideo(io.ComfyNode):
                 feather_input(),
                 seed_input(),
                 fidelity_input(),
+                grain_input(),
             ],
             outputs=[
                 io.Video.Output("video_out", display_name="video"),

@@ -37,6 +37,7 @@ class RestoreOptions:
     feather: float = 0.32  # 0 to 1: share of the face mask's radius over which it fades out; 0 = a hard edge
     batch_size: int = 0  # faces restored at once; memory grows with it; 0 = what is fastest on the device
     seed: int | None = None  # None = no sampling (the latent's mode); a number = sample, face i with seed + i
+    grain: float = 0.15  # 0 to 1: share of a face's noise that stays; without any it looks painted
     fidelity: float | None = None  # CodeFormer only: 0 = best looking, 1 = closest to the photo; None = its default
 
 
@@ -45,7 +46,7 @@ def check_options(options: RestoreOptions) -> None:
     check_selection(options)
     if options.strength != "auto" and not (_is_number(options.strength) and 0 <= options.strength <= 1):
         raise UsageError(f"strength must be auto, or between 0 and 1, got {options.strength!r}")
-    for name in ("min_confidence", "feather", "fidelity"):
+    for name in ("min_confidence", "feather", "grain", "fidelity"):
         share = getattr(options, name)
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"{name} must be between 0 and 1, got {share}")

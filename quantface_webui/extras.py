@@ -61,6 +61,7 @@ def _controls() -> dict[str, Any]:
             min_size = gr.Slider(0, 1024, usual.min_size, step=1, label="Minimum face size (pixels)")
             min_confidence = gr.Slider(0, 1, usual.min_confidence, step=0.05, label="Minimum face confidence")
             feather = gr.Slider(0, 1, usual.feather, step=0.02, label="Edge softness")
+            grain = gr.Slider(0, 1, usual.grain, step=0.05, label="Grain kept")
             seed = gr.Number(-1, precision=0, label="Face seed (-1: none)")
             fidelity = gr.Slider(0, 1, usual.fidelity, step=0.05, label="CodeFormer fidelity", visible=False)
     # A hidden control keeps its value; `restore` ignores fidelity for other models.
@@ -68,7 +69,7 @@ def _controls() -> dict[str, Any]:
     made = {
         "enable": enable, "model": model, "visibility": visibility, "automatic": automatic, "strength": strength,
         "faces": faces, "positions": positions, "color": color, "min_size": min_size, "min_confidence": min_confidence,
-        "feather": feather, "seed": seed, "fidelity": fidelity,
+        "feather": feather, "grain": grain, "seed": seed, "fidelity": fidelity,
     }  # fmt: skip
     if _source is not None:
 

@@ -83,6 +83,7 @@ def add_options() -> None:
     add("min_size", "Minimum face size (pixels)", gr.Slider, {"minimum": 0, "maximum": 1024, "step": 1})
     add("min_confidence", "Minimum face confidence", gr.Slider, {**share, "step": 0.05})
     add("feather", "Edge softness", gr.Slider, {**share, "step": 0.02}, "0: hard edge, 1: fading from the centre")
+    add("grain", "Grain kept", gr.Slider, {**share, "step": 0.05}, "how much of a face's noise stays, where it has any")
     add("seed", "Face seed (-1: none)", gr.Number, {"precision": 0})
     add(
         "fidelity",

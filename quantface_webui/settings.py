@@ -30,6 +30,7 @@ class Settings:
     min_size: float = RestoreOptions.min_size  # pixels; smaller faces are left alone
     min_confidence: float = RestoreOptions.min_confidence  # 0 to 1; faces the detector is less sure of are left alone
     feather: float = RestoreOptions.feather  # 0 to 1: how softly a face fades into the image
+    grain: float = RestoreOptions.grain  # 0 to 1: how much of a face's noise stays
     seed: int | None = None  # of a sampled latent; None = the same image gives the same result
     fidelity: float = CODEFORMERS  # CodeFormer only: 0 = looks best, 1 = nearest to the image
 
@@ -47,6 +48,7 @@ class Settings:
             strength=self.strength,
             color=self.color,
             feather=self.feather,
+            grain=self.grain,
             seed=self.seed,
             fidelity=None if self.fidelity == CODEFORMERS else self.fidelity,
         )

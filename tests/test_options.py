@@ -39,6 +39,7 @@ def test_the_defaults_and_every_choice_are_valid() -> None:
         {"min_size": float("inf")},
         {"min_confidence": 1.1},
         {"feather": float("nan")},
+        {"grain": 1.1},
         {"fidelity": -0.1},
         {"upscale": 3},
         {"batch_size": -1},

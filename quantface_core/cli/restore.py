@@ -59,6 +59,7 @@ def add_parser(commands: Any) -> None:
     of_found_faces += [
         add("--feather", type=float, default=defaults.feather, help="how softly faces blend at the edge, 0 to 1 (0.32)")
     ]
+    add("--grain", type=float, default=defaults.grain, help="share of a face's noise that stays, 0 to 1 (0.15)")
     add("--color", choices=COLORS, default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=UPSCALES, default=defaults.upscale, help="also enlarge the photo (1)")
     of_photos += [order, add("--aligned", action="store_true", help="each image is one aligned face; no detection")]

@@ -7,6 +7,7 @@ import numpy as np
 from ..faces.blend import blend_share, kept_detail
 from ..faces.contrast import ContrastStretch
 from ..faces.fine_detail import FineDetail
+from ..options import RestoreOptions
 from ..types import Crop, Plane
 
 
@@ -20,9 +21,11 @@ def choose_share(clean: Crop, after: Crop, stretch: ContrastStretch, strength: f
     return np.full(clean.shape[:2], strength, np.float32)
 
 
-def removal_of(strength: float | str) -> float:
-    """The share of noise and blocks to remove: with strength "auto" all, otherwise as much as of the restoration."""
-    return 1.0 if isinstance(strength, str) else strength
+def removal_of(removed_artifacts: str, options: RestoreOptions) -> float:
+    """The share of a face's damage to remove: with strength "auto" all, otherwise as much as of the restoration; of
+    noise, the options' share of grain stays."""
+    strength = 1.0 if isinstance(options.strength, str) else options.strength
+    return strength * (1 - options.grain) if removed_artifacts == "noise" else strength
 
 
 def fine_detail_of(before: Crop, change: Crop, strength: float | str) -> FineDetail | None:

@@ -152,9 +152,11 @@ class FilmRestorer:
         for track, place in places.items():
             if face := clean_face(pixels, self._mask, place, film=True):
                 found[track] = face
-        removal = removal_of(self._options.strength)
-        shares = {track: np.float32(removal * pending.fades[track]) * self._mask for track in found}
-        clean = remove_artifacts(pixels, [(face, shares[track], places[track]) for track, face in found.items()])
+        parts = []
+        for track, face in found.items():
+            share = np.float32(removal_of(face.removed, self._options) * pending.fades[track]) * self._mask
+            parts.append((face, share, places[track]))
+        clean = remove_artifacts(pixels, parts)
         pending.steadied = pending.steadied.replaced(clean, [face.area for face in found.values()])
         return clean, found
 

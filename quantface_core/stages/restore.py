@@ -151,7 +151,7 @@ def _restore(
         if background is not None:  # it has details of its own; the change is relative to those, not to the photo's
             before = clean = extract(base, invert(place), len(mask))
         share = choose_share(clean, after, stretch, options.strength)
-        artifact = face.removed if face and background is None else ""
+        artifact = face.removed if face and background is None and removal_of(face.removed, options) else ""
         patch, applied_strength, removed = _patch(before, after - clean, share, base, place, mask, options, artifact)
         patches.append(patch)
         kept = (crop, np.clip(after, 0, 1)) if keep_crops else (_NO_CROP, _NO_CROP)
@@ -170,11 +170,12 @@ def _cleaned(
     options: RestoreOptions,
 ) -> Pixels:
     """The photo with the damage of its faces removed, as far as the options' strength says."""
-    share = np.float32(removal_of(options.strength)) * mask
-    found = zip(clean_faces, transforms, strict=True)
-    return remove_artifacts(
-        pixels, [(face, share, invert(transform)) for face, transform in found if face and share.any()]
-    )
+    found = [
+        (face, np.float32(removal_of(face.removed, options)) * mask, invert(transform))
+        for face, transform in zip(clean_faces, transforms, strict=True)
+        if face
+    ]
+    return remove_artifacts(pixels, [(face, share, to_photo) for face, share, to_photo in found if share.any()])
 
 
 def _patch(

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
+from quantface_core.options import RestoreOptions
 from quantface_core.stages.blending import fine_detail_of, removal_of
 
 
 @pytest.mark.parametrize(("strength", "removal"), [("auto", 1.0), (1.0, 1.0), (0.25, 0.25), (0.0, 0.0)])
-def test_damage_is_removed_as_far_as_the_strength_says(strength: float | str, removal: float) -> None:
-    assert removal_of(strength) == removal
+def test_damage_is_removed_as_far_as_the_strength_says(strength: float | Literal["auto"], removal: float) -> None:
+    for artifacts in ("noise", "compression", "blocks"):
+        assert removal_of(artifacts, RestoreOptions(strength=strength, grain=0.0)) == removal
+
+
+def test_a_share_of_noise_alone_stays() -> None:
+    assert removal_of("noise", RestoreOptions(grain=0.25)) == 0.75
+    assert removal_of("noise", RestoreOptions(strength=0.5, grain=0.5)) == 0.25
+    assert removal_of("blocks", RestoreOptions(grain=0.25)) == 1
 
 
 def test_with_auto_detail_is_kept_where_the_crop_kept_its_own() -> None:

@@ -61,6 +61,22 @@ class Same:
         return images
 
 
+@pytest.mark.parametrize("strength", ["auto", 1.0])
+def test_as_much_noise_stays_as_the_grain_says(test_faces: list[Path], strength: float | str) -> None:
+    _, noisy = pair(test_faces[0], 256)
+
+    def restored(grain: float) -> tuple[np.ndarray, str]:
+        options = RestoreOptions(strength=strength, grain=grain, color="none")  # type: ignore[arg-type]
+        result = restore_aligned(noisy, Same(), options)  # type: ignore[arg-type]
+        return result.pixels.astype(np.float32), result.restored[0].removed_artifacts
+
+    (none, _), (half, _), (whole, removed) = map(restored, (0.0, 0.5, 1.0))
+    assert np.array_equal(whole, noisy)
+    assert removed == ""
+    assert np.abs(half - (none + whole) / 2).max() <= 1
+    assert np.abs(none - whole).mean() > 5
+
+
 def test_a_film_s_faces_lose_it_too(test_faces: list[Path]) -> None:
     clean, noisy = pair(test_faces[0], 128)
     seen = [DetectedFrame(Still(noisy), [whole_face(128)], one.appearances[:1]) for one in noisy_film(4)]

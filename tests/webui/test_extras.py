@@ -22,8 +22,8 @@ def values(extras: Any, **changed: Any) -> dict[str, Any]:
     """What the page sends: every control's value at its start, but for those changed."""
     usual = {
         "enable": True, "model": "", "visibility": 1, "automatic": True, "strength": 1, "faces": "all",
-        "positions": "0", "color": "wavelet", "min_size": 0, "min_confidence": 0.7, "feather": 0.32, "seed": -1,
-        "fidelity": 0.5,
+        "positions": "0", "color": "wavelet", "min_size": 0, "min_confidence": 0.7, "feather": 0.32, "grain": 0.15,
+        "seed": -1, "fidelity": 0.5,
     }  # fmt: skip
     assert list(usual) == list(extras.controls)
     return {**usual, **changed}

@@ -21,6 +21,7 @@ every = st.builds(
     min_size=st.integers(0, 500).map(float),
     min_confidence=shares,
     feather=shares,
+    grain=shares,
     seed=st.none() | st.integers(0, 2**40),
     fidelity=shares,
 )
