@@ -3,7 +3,7 @@
     python training/blend.py pairs --models quantface-mini-w4a4 quantface-mini --faces ../shared/faces/train --count 2400 --output pairs.npz
     python training/blend.py train pairs.npz --output blend.safetensors
 
-`pairs` degrades faces evenly from clean to severe, restores them, and saves (degraded, restored, original). `train`
+`pairs` degrades faces evenly from clean to severe, cleans and restores them, and saves (degraded, restored, original). `train`
 also imitates other restorers by altering the restored faces (other_restorers.py).
 """  # noqa: E501
 
@@ -12,30 +12,18 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from data import (
-    jitter_light,
-    load_faces,
-    nearly_clean,
-    one_damage,
-    recipe_of,
-    sharp_and_noisy,
-    slightly_soft,
-    small_and_noisy,
-    soft_and_noisy,
-    split,
-    tiny,
-    to_tensor,
-)
+from conditions import draw_pair, through_photo
+from data import load_faces, split, to_tensor
 from other_restorers import Faces, altered
 from safetensors.torch import save_file
 from torch import Tensor
 
 from quantface_core import load_restorer, restorer_path
-from quantface_core.degrade import Degradation, degrade
 from quantface_core.faces.blend import BlendNetwork
 from quantface_core.faces.color import match_color
 from quantface_core.io.atomic import atomic_path
@@ -48,47 +36,39 @@ _GOOD = 28.0  # dB from which inputs are nearly good and a wrong share shows mos
 _PATCH = 32  # pixels, side of a region; the blend is judged per region
 
 
-def draw_condition(severity: float, rng: np.random.Generator) -> Degradation:
-    """A photo's degradation: everything at once, a single damage, noise of three kinds, or next to nothing."""
-    kinds = {
-        recipe_of: 0.17,
-        soft_and_noisy: 0.1,
-        small_and_noisy: 0.13,
-        sharp_and_noisy: 0.07,
-        slightly_soft: 0.14,
-        nearly_clean: 0.22,
-        tiny: 0.1,
-    }
-    kind = rng.random()
-    for recipe, probability in kinds.items():
-        if kind < probability:
-            return recipe(severity)
-        kind -= probability
-    return one_damage(severity, rng)
+class Pairs(NamedTuple):
+    """Faces degraded, restored and as they were."""
+
+    faces: np.ndarray  # [N, 3, S, S, 3] uint8
+    sides: np.ndarray  # [N], of each in its photo, in pixels
 
 
-def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """[count, 3, H, W, 3] uint8: degraded, restored, original; models alternate, severities are spread evenly."""
+def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> Pairs:
+    """So many pairs; models alternate, severities are spread evenly."""
     rng = np.random.default_rng(seed)
     restorers = [load_restorer(restorer_path(name), dtype=None) for name in models]
     severities = rng.permutation((np.arange(count) + rng.random(count)) / count)
-    rows = []
+    rows, sides = [], []
     for index, severity in enumerate(severities):
-        clean = faces[rng.integers(len(faces))]
-        if rng.random() < 0.5:
-            clean = jitter_light(clean, rng)
-        bad = degrade(clean, int(rng.integers(2**31)), draw_condition(float(severity), rng))
+        bad, clean, side = draw_pair(faces, float(severity), rng)
         with torch.inference_mode():
             restored = restorers[index % len(restorers)](to_tensor(bad)[None])[0].permute(1, 2, 0).numpy() / 2 + 0.5
         restored = match_color(restored, np.divide(bad, 255, dtype=np.float32), "wavelet")
+        sides.append(side)
         rows.append(np.stack([bad, np.rint(restored.clip(0, 1) * 255).astype(np.uint8), clean]))
         if index % 50 == 49:
             print(f"{index + 1} of {count} pairs", flush=True)
-    return np.stack(rows)
+    return Pairs(np.stack(rows), np.array(sides))
+
+
+def load_pairs(files: list[Path]) -> Pairs:
+    """The pairs of files that `pairs` wrote."""
+    loaded = [np.load(file) for file in files]
+    return Pairs(*(np.concatenate([one[name] for one in loaded]) for name in Pairs._fields))
 
 
 def in_other_light(row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same face degraded, restored and clean [3, H, W, 3], in other contrast and brightness, or without colour."""
+    """The same face in several states [N, H, W, 3], in other contrast and brightness, or without colour."""
     if rng.random() < 0.1:
         row = row.mean(-1, keepdims=True).repeat(3, -1)
     if rng.random() < 0.5:
@@ -96,22 +76,26 @@ def in_other_light(row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return row[:, :, ::-1] if rng.random() < 0.5 else row
 
 
-def draw_weights(pairs: np.ndarray) -> np.ndarray:
+def draw_weights(pairs: Pairs) -> np.ndarray:
     """The probability of drawing each pair, [N]."""
-    scores = np.array([float(psnr(*(torch.from_numpy(row[i])[None] / 255 for i in (0, 2)))) for row in pairs])
+    scores = np.array([float(psnr(*(torch.from_numpy(row[i])[None] / 255 for i in (0, 2)))) for row in pairs.faces])
     weights = np.where(scores > _GOOD, 3.0, 1.0)
     return weights / weights.sum()
 
 
-def batch(pairs: np.ndarray, weights: np.ndarray, size: int, step: int, nonsense: bool) -> list[Tensor]:
-    """Degraded, restored, original, each [size, 3, H, W] in 0 to 1; a function of the step alone."""
+def batch(pairs: Pairs, weights: np.ndarray, size: int, step: int, nonsense: bool) -> list[Tensor]:
+    """Degraded, restored, original, and restored as the photo's pixels show it: each [size, 3, H, W] in 0 to 1.
+
+    A function of the step alone.
+    """
     rng = np.random.default_rng((SEED, step))
     rows = []
-    for index in rng.choice(len(pairs), size=size, p=weights):
-        bad, restored, clean = pairs[index].astype(np.float32) / 255
-        stranger = pairs[rng.integers(len(pairs)), 1].astype(np.float32) / 255
+    for index in rng.choice(len(weights), size=size, p=weights):
+        bad, restored, clean = pairs.faces[index].astype(np.float32) / 255
+        stranger = pairs.faces[rng.integers(len(weights)), 1].astype(np.float32) / 255
         restored = altered(Faces(bad, restored, clean, stranger), nonsense, rng).clip(0, 1)
-        row = in_other_light(np.stack([bad, restored.astype(np.float32), clean]), rng)
+        pasted = through_photo(restored.astype(np.float32), pairs.sides[index])
+        row = in_other_light(np.stack([bad, restored.astype(np.float32), clean, pasted]), rng)
         rows.append(row.clip(0, 1).astype(np.float32))
     return [torch.from_numpy(np.ascontiguousarray(x)) for x in np.stack(rows).transpose(1, 0, 4, 2, 3)]
 
@@ -139,7 +123,7 @@ def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: 
 
 
 def train(
-    pairs: np.ndarray, steps: int, size: int, rate: float, sharp: float, harm: float, network: BlendNetwork
+    pairs: Pairs, steps: int, size: int, rate: float, sharp: float, harm: float, network: BlendNetwork
 ) -> BlendNetwork:
     average = [p.detach().clone() for p in network.parameters()]
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
@@ -150,8 +134,8 @@ def train(
                 rate * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             )
         # First what helps, then that nonsense does not: with both from the start, training converges to using nothing.
-        bad, restored, clean = batch(pairs, weights, size, step, step > steps // 4)
-        loss = loss_of(network.logits(bad, restored), bad, restored, clean, sharp, harm)
+        bad, restored, clean, pasted = batch(pairs, weights, size, step, step > steps // 4)
+        loss = loss_of(network.logits(bad, restored), bad, pasted, clean, sharp, harm)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -168,11 +152,13 @@ def train(
 
 
 @torch.inference_mode()
-def report(network: BlendNetwork, pairs: np.ndarray) -> None:
+def report(network: BlendNetwork, pairs: Pairs) -> None:
     """PSNR of input, restored and blended by quality of the input, on pairs that were not trained on."""
-    bad, restored, clean = (to_tensor(pairs[:, i]) / 2 + 0.5 for i in range(3))
+    pasted = np.stack([through_photo(row[1], side) for row, side in zip(*pairs, strict=True)])
+    faces = (*pairs.faces.swapaxes(0, 1), pasted)
+    bad, restored, clean, after = (to_tensor(images) / 2 + 0.5 for images in faces)
     share = torch.cat([network(a, b) for a, b in zip(bad.split(8), restored.split(8), strict=True)])
-    scores = [psnr(x, clean) for x in (bad, restored, bad + share * (restored - bad))]
+    scores = [psnr(x, clean) for x in (bad, after, bad + share * (after - bad))]
     for part in scores[0].argsort(descending=True).chunk(5):
         print("input {:.2f}  restored {:.2f}  blended {:.2f} dB".format(*(float(s[part].mean()) for s in scores)))
 
@@ -201,21 +187,21 @@ def main() -> None:
     torch.manual_seed(SEED)
     if arguments.command == "pairs":
         faces = split(load_faces(arguments.faces))[1 if arguments.held_out else 0]
-        rows = make_pairs(arguments.models, faces, arguments.count, arguments.seed)
+        pairs = make_pairs(arguments.models, faces, arguments.count, arguments.seed)
         with atomic_path(arguments.output) as path:
-            np.savez(path, pairs=rows)
+            np.savez(path, **pairs._asdict())
         return
     from quantface_core.faces.blend import load_blend
 
     network = load_blend(arguments.start).requires_grad_(True) if arguments.start else BlendNetwork()
-    pairs = np.concatenate([np.load(p)["pairs"] for p in arguments.pairs])
+    pairs = load_pairs(arguments.pairs)
     settings = (arguments.steps, arguments.batch, arguments.rate, arguments.sharp, arguments.harm)
     network = train(pairs, *settings, network).eval()
     with atomic_path(arguments.output) as path:
         save_file({name: t.half().contiguous() for name, t in network.state_dict().items()}, path)
     for path in arguments.validate:
         print(path.name)
-        report(network, np.load(path)["pairs"])
+        report(network, load_pairs([path]))
 
 
 if __name__ == "__main__":
