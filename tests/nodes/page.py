@@ -19,6 +19,11 @@ _ROOM = """types => {
   const bottom = Math.max(...nodes.map((n) => n.pos[1] + n.size[1]));
   return [left - 20, top - 20, right - left + 40, bottom - top + 40];
 }"""
+_TITLE = """kind => {
+  const { pos } = app.graph._nodes.find(({ type }) => type === kind), { canvas, ds } = app.canvas;
+  const { left, top } = canvas.getBoundingClientRect();
+  return [left + (pos[0] + 60 + ds.offset[0]) * ds.scale, top + (pos[1] - 15 + ds.offset[1]) * ds.scale];
+}"""
 
 
 def chromium() -> str | None:
@@ -97,6 +102,12 @@ class Page:
             }""",
             [source, output, target, socket],
         )
+
+    def select(self, kind: str) -> None:
+        """Click the title of the first node of a type."""
+        x, y = self.page.evaluate(_TITLE, kind)
+        self.page.mouse.click(x, y)
+        self.page.wait_for_timeout(500)
 
     def fit(self, *kinds: str) -> None:
         """Zoom to all nodes, or to those of some types."""

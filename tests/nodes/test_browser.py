@@ -111,6 +111,23 @@ def test_the_canvas_pans_and_zooms_over_the_slider(page: Page) -> None:
     assert page.page.evaluate(view)[2] > scale
 
 
+def test_the_properties_panel_neither_lists_nor_stretches_the_slider(page: Page) -> None:
+    panel = page.page.get_by_label("Toggle properties panel").last
+    if not panel.count():
+        pytest.skip("this page has no such panel")
+    page.fit("QuantFace_RestoreFace")
+    slider = page.page.locator(".quantface-slider")
+    width = slider.bounding_box()["width"]
+    page.select("QuantFace_RestoreFace")
+    panel.click()
+    page.page.get_by_text("Parameters", exact=True).wait_for()
+    page.page.wait_for_timeout(1000)
+    page.shot("panel")
+    assert not page.page.get_by_text("quantface_view").count()
+    assert slider.bounding_box()["width"] == pytest.approx(width, abs=1)
+    panel.click()
+
+
 def test_the_slider_keeps_its_pictures_while_another_tab_is_open(page: Page) -> None:
     page.command("Comfy.NewBlankWorkflow")
     assert not page.page.evaluate("() => app.graph._nodes.some((node) => node.type.startsWith('QuantFace_'))")
@@ -178,7 +195,7 @@ def test_crop_faces_numbers_the_faces_in_one_picture(page: Page) -> None:
 def _hidden(page: Page) -> set[str]:
     """Restore Face's widgets that are hidden, once the page has settled."""
     listed = f"""() => new Promise((told) => setTimeout(() => told(
-      {_RESTORER}.widgets.filter(({{ hidden }}) => hidden).map(({{ name }}) => name)), 200))"""
+      {_RESTORER}.widgets.filter(({{ hidden }}) => hidden).map(({{ name }}) => name)), 500))"""
     return set(page.page.evaluate(listed)) & {"strength", "positions", "fidelity"}
 
 
@@ -218,6 +235,26 @@ def test_a_blueprint_shows_what_it_promotes(page: Page) -> None:
           .widgets.filter(({ hidden, options }) => !hidden && !options?.hidden).map(({ name }) => name)"""
     )
     assert {"blend", "strength"} <= set(shown)
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["canvas", "vue"])
+def test_a_widget_promoted_while_hidden_shows_outside(page: Page, vue: bool) -> None:
+    page.set("Comfy.VueNodes.Enabled", vue)
+    page.template("Restore a photo")
+    assert "strength" in _hidden(page)
+    shown = page.page.evaluate(
+        f"""async () => {{
+          const settled = () => new Promise((done) => setTimeout(done, 500));
+          const {{ node, subgraph }} = app.graph.convertToSubgraph(new Set([{_RESTORER}]));
+          await settled();
+          const [inner] = subgraph.nodes;
+          subgraph.addInput("strength", "FLOAT").connect(inner.inputs[inner.findInputSlot("strength")], inner);
+          await settled();
+          return node.widgets.filter(({{ hidden, options }}) => !hidden && !options?.hidden).map(({{ name }}) => name);
+        }}"""
+    )
+    page.set("Comfy.VueNodes.Enabled", bool(os.environ.get("COMFYUI_VUE")))
+    assert "strength" in shown
 
 
 @pytest.mark.parametrize("vue", [False, True], ids=["canvas", "vue"])

@@ -53,11 +53,14 @@ function mayHaveFidelity(node) {
 }
 
 function update(node) {
-  const read = saved.get(node);
   const changed = Object.entries(CONDITIONS[node.type])
     .map(([name, applies]) => [widgetOf(node, name), !applies(node) && !isLinked(node, name)])
     .filter(([widget, hidden]) => widget && Boolean(widget.hidden) !== hidden);
-  if (!changed.length) return;
+  if (changed.length) setHidden(node, changed);
+}
+
+function setHidden(node, changed) {
+  const read = saved.get(node);
   const [width, height] = node.size, before = node.computeSize()[1];
   for (const [widget, hidden] of changed) {
     widget.hidden = hidden; // for the canvas
@@ -88,7 +91,13 @@ export function updateAll() {
 }
 
 export function follow(nodeType, name) {
-  const { onNodeCreated, onConnectionsChange, onConfigure } = nodeType.prototype;
+  const { onNodeCreated, onConnectInput, onConnectionsChange, onConfigure } = nodeType.prototype;
+  // A linked widget shows; already before it is, as what a subgraph shows outside starts as a copy.
+  nodeType.prototype.onConnectInput = function (slot, ...given) {
+    const widget = widgetOf(this, this.inputs[slot]?.widget?.name);
+    if (widget?.hidden) setHidden(this, [[widget, false]]);
+    return onConnectInput?.call(this, slot, ...given);
+  };
   nodeType.prototype.onConnectionsChange = function (...given) {
     onConnectionsChange?.apply(this, given);
     updateAll();

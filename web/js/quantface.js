@@ -84,6 +84,7 @@ function attach(node, view) {
   const shown = node.addDOMWidget("quantface_view", "quantface_view", widget.element, {
     serialize: false,
     hideOnZoom: false,
+    hideInPanel: true, // the page's properties panel would list it, empty, and change its width
     getMinHeight: () => heightOf(widget, view),
     ...(widget.isEmpty && { getMaxHeight: () => heightOf(widget, view) }),
     getValue: () => undefined,
