@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from report import describe_machine, table
 
-from quantface_core import Restoration, load_restorer, restore_aligned, restorer_path
+from quantface_core import RestoreOptions, load_restorer, restore_aligned, restorer_path
 from quantface_core.bit_depth import to_8_bits
 from quantface_core.faces.paste import face_mask
+from quantface_core.restorer import Restorer
 
 Face = NDArray[np.uint8]
 
@@ -75,12 +77,10 @@ def sharpness(pictures: list[Face], originals: list[Face]) -> float:
     return float(np.mean([a / b for a, b in values]))
 
 
-def at_strength(result: Restoration, strength: str) -> Face:
-    """An aligned face, restored with strength "auto", at another strength: the pixels that a run at it gives."""
-    if strength == "auto":
-        return to_8_bits(result.pixels)
-    before, after = result.restored[0].crop, result.restored[0].restored_crop
-    return np.clip(np.rint((before + float(strength) * (after - before)) * 255), 0, 255).astype(np.uint8)
+def restored_at(face: Face, restorer: Restorer, strength: str, grain: float = RestoreOptions.grain) -> Face:
+    """An aligned face, restored at a strength: "auto", or a number."""
+    options = RestoreOptions(strength="auto" if strength == "auto" else float(strength), grain=grain)
+    return to_8_bits(restore_aligned(face, restorer, options).pixels)
 
 
 class Judge:
@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=SHARED / "faces" / "test")
     parser.add_argument("--models", nargs="+", default=["quantface-mini", "quantface-mini-w4a4"])
     parser.add_argument("--strengths", nargs="+", default=["1", "auto"], help="auto, or numbers from 0 to 1")
+    parser.add_argument("--grains", nargs="+", type=float, default=[RestoreOptions.grain], help="shares of kept noise")
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
     parser.add_argument("--faces", type=int, default=64, help="number of faces, the first ones")
     parser.add_argument("--picture", type=Path, help="folder for a sheet per level: rows input, restored ..., original")
@@ -124,10 +125,10 @@ def main() -> None:
         for name, pictures in inputs.items():
             rows.append([name, "input", *kept[name]])
             shown = [pictures]
-            results = [restore_aligned(x, restorer) for x in pictures]
-            for strength in arguments.strengths:
-                restored = [at_strength(result, strength) for result in results]
-                rows.append([name, f"strength {strength}", *judge(restored, pictures)])
+            for strength, grain in product(arguments.strengths, arguments.grains):
+                restored = [restored_at(x, restorer, strength, grain) for x in pictures]
+                label = f"strength {strength}" + (f", grain {grain}" if len(arguments.grains) > 1 else "")
+                rows.append([name, label, *judge(restored, pictures)])
                 shown.append(restored)
             if arguments.picture:
                 sheet([*shown, originals], arguments.picture / f"{Path(model).stem}_{name}.png")

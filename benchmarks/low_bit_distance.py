@@ -9,11 +9,11 @@ import argparse
 
 import cv2
 import numpy as np
-from do_no_harm import LEVELS, at_strength, damaged
+from do_no_harm import LEVELS, damaged, restored_at
 from images import SHARED, load
 from report import describe_machine, table
 
-from quantface_core import load_restorer, restore_aligned, restorer_path
+from quantface_core import load_restorer, restorer_path
 from quantface_core.degrade import degrade
 
 MODELS = ("quantface-mini", "quantface-mini-w4a4")
@@ -28,9 +28,7 @@ def main() -> None:
     exact, low = (load_restorer(restorer_path(name), dtype=None) for name in MODELS)
     rows: list[list[str | float]] = []
     for name, pictures in inputs.items():
-        pairs = [
-            (at_strength(restore_aligned(x, exact), "1"), at_strength(restore_aligned(x, low), "1")) for x in pictures
-        ]
+        pairs = [(restored_at(x, exact, "1"), restored_at(x, low, "1")) for x in pictures]
         rows.append([name, float(np.mean([cv2.PSNR(a, b) for a, b in pairs]))])
     print(
         f"{len(faces)} faces, strength 1\n{describe_machine()}\n\n{table(['', 'PSNR to full precision (dB)'], rows, 1)}"
