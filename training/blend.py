@@ -3,8 +3,8 @@
     python training/blend.py pairs --models quantface-mini-w4a4 quantface-mini --faces ../shared/faces/train --count 2400 --output pairs.npz
     python training/blend.py train pairs.npz --output blend.safetensors
 
-`pairs` degrades faces evenly from clean to severe, cleans and restores them, and saves (degraded, restored, original). `train`
-also imitates other restorers by altering the restored faces (other_restorers.py).
+`pairs` degrades faces evenly from clean to severe, cleans and restores them, and saves (degraded, restored, original).
+`train` also imitates other restorers by altering the restored faces (other_restorers.py).
 """  # noqa: E501
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -27,17 +28,25 @@ _SMALL, _SMALLEST = 0.4, 48  # probability that a face is smaller in the photo t
 _AS_IT_IS = 0.25  # probability that it is not cleaned: films keep their compression
 
 
-def draw_condition(severity: float, rng: np.random.Generator) -> Degradation:
-    """A photo's degradation: everything at once, a single damage, noise of three kinds, or next to nothing."""
-    kinds = {
-        recipe_of: 0.17,
-        soft_and_noisy: 0.1,
-        small_and_noisy: 0.13,
-        sharp_and_noisy: 0.07,
-        slightly_soft: 0.14,
-        nearly_clean: 0.22,
-        tiny: 0.1,
-    }
+Recipe = Callable[[float], Degradation]
+_KINDS: dict[Recipe, float] = {  # and their probabilities; a single damage otherwise
+    recipe_of: 0.17,
+    soft_and_noisy: 0.1,
+    small_and_noisy: 0.13,
+    sharp_and_noisy: 0.07,
+    slightly_soft: 0.14,
+    nearly_clean: 0.22,
+    tiny: 0.1,
+}
+_SMALL_KINDS: dict[Recipe, float] = {  # of faces that are small already
+    sharp_and_noisy: 0.3,
+    slightly_soft: 0.3,
+    lambda severity: soft_and_noisy(0.6 * severity): 0.15,
+}
+
+
+def draw_condition(kinds: dict[Recipe, float], severity: float, rng: np.random.Generator) -> Degradation:
+    """A photo's degradation, of one of the kinds, or a single damage."""
     kind = rng.random()
     for recipe, probability in kinds.items():
         if kind < probability:
@@ -46,28 +55,18 @@ def draw_condition(severity: float, rng: np.random.Generator) -> Degradation:
     return one_damage(severity, rng)
 
 
-def draw_small_condition(severity: float, rng: np.random.Generator) -> Degradation:
-    """As `draw_condition`, of a face that is small already."""
-    kind = rng.random()
-    if kind < 0.3:
-        return sharp_and_noisy(severity)
-    if kind < 0.6:
-        return slightly_soft(severity)
-    return soft_and_noisy(0.6 * severity) if kind < 0.75 else one_damage(severity, rng)
-
-
 def draw_pair(faces: np.ndarray, severity: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
     """(the crop that a restorer is given, its original as far as the photo's pixels show it, both [S, S, 3] uint8; the
     side of the face in the photo, in pixels), of one of the faces [N, S, S, 3]."""
     clean = faces[rng.integers(len(faces))]
     if rng.random() < 0.5:
         clean = jitter_light(clean, rng)
-    size, side, condition = len(clean), len(clean), draw_condition
+    size, side, kinds = len(clean), len(clean), _KINDS
     if rng.random() < _SMALL:
         side = round(math.exp(rng.uniform(math.log(_SMALLEST), math.log(size))))
-        condition = draw_small_condition
+        kinds = _SMALL_KINDS
     photo = np.asarray(cv2.resize(clean, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
-    bad = degrade(photo, int(rng.integers(2**31)), condition(severity, rng))
+    bad = degrade(photo, int(rng.integers(2**31)), draw_condition(kinds, severity, rng))
     crop = bad if rng.random() < _AS_IT_IS and side == size else crop_of(bad, size)
     return crop, through_photo(clean, side), side
 

@@ -14,9 +14,7 @@ from .align import warp
 _FACTORS = (1.1, 16.5)  # by which pictures may have been enlarged
 _LEAST = 6  # blocks, and repeated pixels, that must show it
 _LINES = 256  # about as many of a region's rows and columns are looked at
-# Of the steps at the blocks' edges: steps within blocks are smaller, also after compression. Heavy compression leaves
-# such blocks of its own, of so many pixels: for these, less.
-_STEPS, _JPEG, _JPEG_STEPS = 0.45, 8, 0.1
+_STEPS = 0.45  # of the steps at the blocks' edges: steps within blocks are smaller, also after compression
 _FINER = 16  # frequencies looked at per wave over all the lines, and then between them
 _LOCAL = 33  # pixels, over which steps are compared
 _MOVES = np.linspace(-1, 1, 17), np.linspace(-1 / 8, 1 / 8, 17)  # pixels, of blocks to where they fit best
@@ -80,7 +78,7 @@ def _find(lines: Pixels) -> _Blocks | None:
     if not found:
         return None
     ratio, blocks = found[0] if found[0][0] <= found[-1][0] + _SAME else found[-1]
-    return blocks if ratio < (_JPEG_STEPS if blocks.factor % _JPEG == 0 else _STEPS) else None
+    return blocks if ratio < _STEPS else None
 
 
 def _frequency(edges: NDArray[np.float32]) -> float:

@@ -171,11 +171,11 @@ def _cleaned(
 ) -> Pixels:
     """The photo with the damage of its faces removed, as far as the options' strength says."""
     found = [
-        (face, np.float32(removal_of(face.removed, options)) * mask, invert(transform))
+        (face, np.float32(removal) * mask, invert(transform))
         for face, transform in zip(clean_faces, transforms, strict=True)
-        if face
+        if face and (removal := removal_of(face.removed, options))
     ]
-    return remove_artifacts(pixels, [(face, share, to_photo) for face, share, to_photo in found if share.any()])
+    return remove_artifacts(pixels, found)
 
 
 def _patch(
