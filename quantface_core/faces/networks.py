@@ -28,4 +28,5 @@ def load_network(make: Callable[[], Network], path: Path) -> Network:
     except (OSError, SafetensorError, RuntimeError) as error:
         name = type(network).__name__
         raise ModelError(f"{path} does not hold a {name}, or is damaged: reinstall QuantFace") from error
-    return network.requires_grad_(False).eval()
+    # An image's pixels are channels last too: on a CPU a fifth faster, apart from 1e-6 the same.
+    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

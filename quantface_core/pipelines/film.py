@@ -15,6 +15,7 @@ import cv2
 from ..bit_depth import to_8_bits
 from ..errors import ImageError
 from ..faces.appearance import appearance_descriptor
+from ..faces.clean_network import bundled_cleaner
 from ..faces.cuts import is_cut, thumb_of
 from ..faces.detect import FaceDetector
 from ..io.models import detector_path
@@ -77,7 +78,7 @@ class _Run:
             for note in (*source.info.notes, *sink.notes):
                 self._callbacks.notify(f"{source.path}: {note}")
             try:
-                with self._callbacks.cancellable(self._restorer):
+                with self._callbacks.cancellable(self._restorer, bundled_cleaner()):
                     self._work()
             except BaseException:
                 self._write_partial()

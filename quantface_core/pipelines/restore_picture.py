@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..faces.clean_network import bundled_cleaner
 from ..options import RestoreOptions
 from ..restorer import Restorer
 from ..stages.restore import restore_aligned, restore_photo
@@ -33,7 +34,7 @@ def restore_picture(request: PictureRequest, callbacks: PipelineCallbacks | None
         callbacks.check()
         report(done, total)
 
-    with callbacks.cancellable(request.restorer):
+    with callbacks.cancellable(request.restorer, bundled_cleaner()):
         if request.faces is None:
             return restore_aligned(
                 request.pixels, request.restorer, request.options, progress, keep_crops=request.keep_crops
