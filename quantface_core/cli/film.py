@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from ..io.video.info import VIDEO_SUFFIXES
 from ..options import RestoreOptions
 from .devices import execution_of, resolve_device
 from .lean_diffusers import import_lean_diffusers
+from .message import tell
 from .outputs import check_report
 from .progress import ProgressBars
 from .run_report import describe_execution, run_report
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         report |= describe_execution(resolve(execution)) if arguments.json else {}
         result = restore_film(request, callbacks)
         report["film"] = result.to_dict()
-    print(f"restored {result.frames} frames into {result.output}", file=sys.stderr)
+    tell(f"restored {result.frames} frames into {result.output}")
     return 0
 
 

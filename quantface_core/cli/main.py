@@ -11,6 +11,7 @@ from ..errors import QuantFaceError, UsageError
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory
 from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, distill, evaluate, fetch, info, models, publish, restore
+from .message import tell
 from .termination import interrupted_by_termination
 
 FAILED, MISUSED = 1, 2
@@ -34,23 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interrupted_by_termination():
             return int(options.run(options))
     except UsageError as error:
-        print(f"quantface: {error}", file=sys.stderr)
+        tell(f"quantface: {error}")
         return MISUSED
     except QuantFaceError as error:
-        print(f"quantface: {error}", file=sys.stderr)
+        tell(f"quantface: {error}")
         return FAILED
     except OSError as error:  # of a name, before anything was read or written
         place = f"{error.filename}: " if error.filename else ""
-        print(f"quantface: {place}{error.strerror or error}", file=sys.stderr)
+        tell(f"quantface: {place}{error.strerror or error}")
         return FAILED
     except Exception as error:  # of any class: torch is not imported for its own, nor have Apple's GPUs and CPUs one
         if not is_out_of_memory(error):
             raise
         smaller = ", or a smaller --batch-size" if hasattr(options, "batch_size") else ""
-        print(f"quantface: {explain_out_of_memory(error)}{smaller}", file=sys.stderr)
+        tell(f"quantface: {explain_out_of_memory(error)}{smaller}")
         return FAILED
     except KeyboardInterrupt:
-        print("quantface: interrupted; finished images are kept, nothing half-written is left", file=sys.stderr)
+        tell("quantface: interrupted; finished images are kept, nothing half-written is left")
         return FAILED
 
 

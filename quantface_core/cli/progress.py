@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..pipelines.callbacks import PipelineCallbacks, StageProgress
+from .message import one_line
 
 
 class ProgressBars:
@@ -35,7 +36,7 @@ class ProgressBars:
         self._bar.update(progress.done - self._bar.n)
 
     def _notify(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(one_line(text), file=sys.stderr)
 
     def _close(self) -> None:
         if self._bar is not None:

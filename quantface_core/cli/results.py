@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..options import RestoreOptions
+from .message import tell
 from .progress import ProgressBars
 from .run_report import describe_execution, run_report
 
@@ -41,14 +41,14 @@ def report_results(
             for line in _remarks(result):
                 callbacks.notify(line)
     written = f"wrote {counts['written']} of {count} photos into {arguments.output}"
-    print(f"{written}, {counts['changed']} with restored faces", file=sys.stderr)
+    tell(f"{written}, {counts['changed']} with restored faces")
     if counts["unchanged faces"] and options.strength == "auto":
         kept = f"faces left as they were: {counts['unchanged faces']}"
-        print(f"quantface: {kept}; --strength 1 restores them too", file=sys.stderr)
+        tell(f"quantface: {kept}; --strength 1 restores them too")
     if summary:
-        print(f"quantface: {summary}", file=sys.stderr)
+        tell(f"quantface: {summary}")
     if counts["failed"]:
-        print(f"quantface: {counts['failed']} of {count} photos failed", file=sys.stderr)
+        tell(f"quantface: {counts['failed']} of {count} photos failed")
     return 1 if counts["failed"] else 0
 
 

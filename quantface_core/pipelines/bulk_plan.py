@@ -25,7 +25,7 @@ from ..io.stores import (
     relative_names,
     suffix,
 )
-from .jobs import FOLDERS, RESULTS, distinct_names, find_photos, is_picture, result_name, skipped_in_words
+from .jobs import FOLDERS, RESULTS, find_photos, is_picture, name_results, result_name, skipped_in_words
 
 _NO_NAMES = ("", ".", "..")  # last parts of paths that name folders only
 
@@ -93,7 +93,8 @@ def plan_bulk(
     beside = [plan.stores[photo.store].equals(plan.output.store) for photo in plan.photos]
     own = {_identity(plan.source(photo)) for photo, near in zip(plan.photos, beside, strict=True) if near}
     named = []
-    for photo, (target, side_by_side) in zip(plan.photos, distinct_names(wanted, compare), strict=True):
+    sources = [PurePosixPath(photo.path) for photo in plan.photos]
+    for photo, (target, side_by_side) in zip(plan.photos, name_results(sources, wanted, compare), strict=True):
         if ".." in target.parts:
             raise UsageError(f"{photo.shown}: its result would lie outside {output}: give its path without ..")
         for path in (target, side_by_side):

@@ -179,9 +179,9 @@ def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
     if not single and os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"output {output} is a file but not an image: name a folder, or use {', '.join(WRITABLE)}")
     sources = {file_identity(photo) for photo in photos}
-    wanted = (output if single else output / found.places.get(photo, Path()) / result_name(photo) for photo in photos)
+    wanted = [output if single else output / found.places.get(photo, Path()) / result_name(photo) for photo in photos]
     jobs = []
-    for photo, (target, side_by_side) in zip(photos, distinct_names(wanted, compare), strict=True):
+    for photo, (target, side_by_side) in zip(photos, name_results(photos, wanted, compare), strict=True):
         for path in (target, side_by_side):
             if path is not None and file_identity(path) in sources:
                 raise UsageError(f"{path} would overwrite a source photo: choose another output")
@@ -192,6 +192,15 @@ def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
 def result_name(photo: PurePath) -> str:
     """The file name of a photo's result: the photo's own, or .png where its format cannot be written."""
     return photo.name if photo.suffix.lower() in WRITABLE else _joined(photo.stem, ".png")
+
+
+def name_results(
+    photos: Sequence[PurePath], wanted: Sequence[_Name], compare: bool
+) -> list[tuple[_Name, _Name | None]]:
+    """The photos' results and comparisons, as `distinct_names`; a photo's own name is first its own result's."""
+    order = sorted(range(len(photos)), key=lambda index: wanted[index].suffix != photos[index].suffix)
+    named = dict(zip(order, distinct_names((wanted[index] for index in order), compare), strict=True))
+    return [named[index] for index in range(len(photos))]
 
 
 def distinct_names(wanted: Iterable[_Name], compare: bool = False) -> Iterator[tuple[_Name, _Name | None]]:

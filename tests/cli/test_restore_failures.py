@@ -141,3 +141,14 @@ class TestEveryFile:
         assert main(["restore", str(folder), "-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]) == 0
         assert "skipped: 1 ._ files of macOS; 1 camera raw files" in capsys.readouterr().err
         assert len(json.loads((tmp_path / "r.json").read_text())["skipped"]) == 2
+
+
+def test_a_name_of_control_characters_stays_in_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a\nb\x1b[31m.png").write_bytes(b"no picture")
+    assert main(["restore", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert any("a\\x0ab\\x1b[31m.png" in line for line in error.splitlines())
+    assert main(["info", str(tmp_path / "in" / "a\nb")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -132,6 +132,13 @@ def test_results_lie_apart_on_disks_that_ignore_case(folder: Path, tmp_path: Pat
     assert [target.name for target, _ in distinct_names(accents)] == ["caf\u00e9.png", "cafe\u0301_2.png"]
 
 
+def test_a_photo_s_result_keeps_its_name_before_another_gets_it(folder: Path, tmp_path: Path) -> None:
+    (folder / "b.avif").write_bytes(b"")
+    jobs = plan_jobs(given(folder / "b.avif", folder / "b.png"), tmp_path / "out", compare=True)
+    assert [(job.source.name, job.target.name) for job in jobs] == [("b.avif", "b_2.png"), ("b.png", "b.png")]
+    assert [job.compare and job.compare.name for job in jobs] == ["b_2_compare.png", "b_compare.png"]
+
+
 def test_many_results_of_one_name_are_numbered_on(tmp_path: Path) -> None:
     wanted = [tmp_path / "a.png"] * 20_000 + [tmp_path / "a_3.png", tmp_path / "a.png"]
     found = [target.stem for target, _ in distinct_names(wanted)]
