@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from conditions import draw_pair, through_photo
+from averaging import averaged
+from conditions import draw_crop, through_photo
 from data import load_faces, split, to_tensor
 from other_restorers import Faces, altered
 from safetensors.torch import save_file
@@ -33,6 +34,7 @@ SEED = 20262
 _FLOOR = 2e-6  # squared error (57 dB) below which no difference is visible
 _WORST = 4.0  # bound of a logarithmic loss: beyond it a face teaches only that it is bad
 _GOOD = 28.0  # dB from which inputs are nearly good and a wrong share shows most: drawn three times as often
+_DECAY = 0.99  # of the weights' average
 _PATCH = 32  # pixels, side of a region; the blend is judged per region
 
 
@@ -50,11 +52,12 @@ def make_pairs(models: list[str], faces: np.ndarray, count: int, seed: int) -> P
     severities = rng.permutation((np.arange(count) + rng.random(count)) / count)
     rows, sides = [], []
     for index, severity in enumerate(severities):
-        bad, clean, side = draw_pair(faces, float(severity), rng)
+        bad, original, side = draw_crop(faces, float(severity), rng)
         with torch.inference_mode():
             restored = restorers[index % len(restorers)](to_tensor(bad)[None])[0].permute(1, 2, 0).numpy() / 2 + 0.5
         restored = match_color(restored, np.divide(bad, 255, dtype=np.float32), "wavelet")
         sides.append(side)
+        clean = through_photo(original, side)
         rows.append(np.stack([bad, np.rint(restored.clip(0, 1) * 255).astype(np.uint8), clean]))
         if index % 50 == 49:
             print(f"{index + 1} of {count} pairs", flush=True)
@@ -125,7 +128,7 @@ def loss_of(logit: Tensor, bad: Tensor, restored: Tensor, clean: Tensor, sharp: 
 def train(
     pairs: Pairs, steps: int, size: int, rate: float, sharp: float, harm: float, network: BlendNetwork
 ) -> BlendNetwork:
-    average = [p.detach().clone() for p in network.parameters()]
+    average = averaged(network, _DECAY)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
     weights = draw_weights(pairs)
     for step in range(steps):
@@ -140,15 +143,11 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        torch._foreach_lerp_(
-            average, [p.detach() for p in network.parameters()], 1 - min(0.99, (step + 1) / (step + 10))
-        )
+        average.update_parameters(network)
         if step % 50 == 49:
             print(f"{step + 1}/{steps} loss {float(loss.detach()):.3f}", flush=True)
-    with torch.no_grad():
-        for parameter, value in zip(network.parameters(), average, strict=True):
-            parameter.copy_(value)
-    return network
+    trained: BlendNetwork = average.module
+    return trained
 
 
 @torch.inference_mode()

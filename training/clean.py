@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from averaging import averaged
 from data import jitter_light, load_faces, split
 from safetensors.torch import save_file
 from torch import Tensor
@@ -98,7 +99,7 @@ class Trainer:
 
     def __init__(self, rate: float, steps: int, network: CleanNetwork | None = None) -> None:
         self.network, self.rate, self.steps, self.step = network or CleanNetwork(), rate, steps, 0
-        self.average = [p.detach().clone() for p in self.network.parameters()]
+        self.average = averaged(self.network, _DECAY)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=1e-4)
 
     def update(self, noisy: Tensor, clean: Tensor) -> float:
@@ -111,29 +112,21 @@ class Trainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
-        weight = 1 - min(_DECAY, (self.step + 1) / (self.step + 10))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.network.parameters()], weight)
+        self.average.update_parameters(self.network)
         self.step += 1
         return float(loss.detach())
 
-    def averaged(self) -> CleanNetwork:
-        """The network with the averaged weights."""
-        network = CleanNetwork()
-        with torch.no_grad():
-            for parameter, value in zip(network.parameters(), self.average, strict=True):
-                parameter.copy_(value)
-        return network.eval()
-
     def save_state(self, path: Path) -> None:
-        states = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        parts = {"network": self.network, "optimizer": self.optimizer, "average": self.average}
         with atomic_path(path) as temporary:
-            torch.save({**states, "average": self.average, "step": self.step}, temporary)
+            torch.save({"step": self.step} | {name: part.state_dict() for name, part in parts.items()}, temporary)
 
     def load_state(self, path: Path) -> None:
         saved = torch.load(path, weights_only=True)
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.average, self.step = saved["average"], saved["step"]
+        self.average.load_state_dict(saved["average"])
+        self.step = saved["step"]
 
 
 @torch.inference_mode()
@@ -183,7 +176,7 @@ def main() -> None:
         loss = trainer.update(*batch(faces, arguments.batch, trainer.step))
         if trainer.step % 500 == 0 or trainer.step == arguments.steps:
             trainer.save_state(state)
-            network = trainer.averaged()
+            network = trainer.average.module.eval()
             with atomic_path(arguments.output) as path:
                 save_file({name: t.half().contiguous() for name, t in network.state_dict().items()}, path)
             print(f"{trainer.step}/{arguments.steps} loss {loss:.4f}  {report(network, held)}", flush=True)

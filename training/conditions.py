@@ -1,4 +1,4 @@
-"""Faces as the blend network meets them: of any condition and size, cleaned as a photo's are before restoring."""
+"""Faces as restorers and the blend network meet them: of any condition and size, cleaned as those of a photo are."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def draw_condition(kinds: dict[Recipe, float], severity: float, rng: np.random.G
     return one_damage(severity, rng)
 
 
-def draw_pair(faces: np.ndarray, severity: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
-    """(the crop that a restorer is given, its original as far as the photo's pixels show it, both [S, S, 3] uint8; the
-    side of the face in the photo, in pixels), of one of the faces [N, S, S, 3]."""
+def draw_crop(faces: np.ndarray, severity: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+    """(the crop that a restorer is given and its original, both [S, S, 3] uint8; the side of the face in the photo, in
+    pixels), of one of the faces [N, S, S, 3]."""
     clean = faces[rng.integers(len(faces))]
     if rng.random() < 0.5:
         clean = jitter_light(clean, rng)
@@ -68,7 +68,7 @@ def draw_pair(faces: np.ndarray, severity: float, rng: np.random.Generator) -> t
     photo = np.asarray(cv2.resize(clean, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
     bad = degrade(photo, int(rng.integers(2**31)), draw_condition(kinds, severity, rng))
     crop = bad if rng.random() < _AS_IT_IS and side == size else crop_of(bad, size)
-    return crop, through_photo(clean, side), side
+    return crop, clean, side
 
 
 def through_photo(crop: np.ndarray, side: int) -> np.ndarray:

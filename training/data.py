@@ -1,4 +1,4 @@
-"""Training pairs: clean faces and seeded degradations of them, reproducible by step."""
+"""Clean faces, and how photos degrade them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from quantface_core.degrade import Degradation, degrade
-
-MILD = Degradation(blur_sigma=(0.0, 1.5), downscale=(1.0, 2.0), noise_sigma=(0.0, 6.0), jpeg_quality=(60, 95))
+from quantface_core.degrade import Degradation
 
 
 def recipe_of(severity: float) -> Degradation:
@@ -107,14 +104,6 @@ def nearly_clean(severity: float) -> Degradation:
     )
 
 
-def draw_recipe(severity: float, rng: np.random.Generator) -> Degradation:
-    """Mostly everything at once; a single damage one time in four, soft with noise one time in five."""
-    kind = rng.random()
-    if kind < 0.25:
-        return one_damage(severity, rng)
-    return soft_and_noisy(severity) if kind < 0.45 else recipe_of(severity)
-
-
 def load_faces(folder: Path) -> np.ndarray:
     """All images of a folder in name order: [N, H, W, 3] uint8. Raises FileNotFoundError if there are none."""
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".jpg", ".png"})
@@ -132,30 +121,6 @@ def split(faces: np.ndarray, every: int = 27) -> tuple[np.ndarray, np.ndarray]:
 def to_tensor(images: np.ndarray) -> Tensor:
     """[..., H, W, 3] uint8 -> [..., 3, H, W] float32 in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).float() / 127.5 - 1
-
-
-class Pairs(Dataset):
-    """(clean, degraded) [H, W, 3] uint8: item `i` is sample `i % batch` of step `i // batch`.
-
-    It depends only on (seed, i), so that a resumed run sees what an uninterrupted one would have seen.
-    """
-
-    def __init__(self, faces: np.ndarray, seed: int, length: int, mild: float, severity: float | None = None) -> None:
-        self.faces, self.seed, self.length, self.mild, self.severity = faces, seed, length, mild, severity
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng((self.seed, index))
-        clean = self.faces[rng.integers(len(self.faces))]
-        if rng.random() < 0.5:
-            clean = np.ascontiguousarray(clean[:, ::-1])
-        if self.severity is not None:
-            clean = jitter_light(clean, rng)
-            return clean, degrade(clean, int(rng.integers(2**31)), draw_recipe(rng.random() ** self.severity, rng))
-        recipe = MILD if rng.random() < self.mild else Degradation()
-        return clean, degrade(clean, int(rng.integers(2**31)), recipe)
 
 
 def jitter_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -36,6 +36,7 @@ class Stage:
     loss: dict[str, float] = field(default_factory=dict)  # weight of each term; absent = 0
     mild: float = 0.2  # share of nearly clean inputs
     severity: float | None = None  # severities are uniform draws to this power, with varied light; None = `mild`
+    cleaned: bool = False  # with `severity`: faces of any size and condition, cleaned as a photo's are before restoring
     texture_below: float | None = None  # dB of an input below which texture is trained; better ones hold the truth
     seed_codebook: bool = False  # start by sampling the embedder's codes from its features
     reset_output: bool = False  # start with a UNet that predicts zero: the latent passes through unchanged

@@ -14,16 +14,17 @@ import contextlib
 import csv
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from data import Pairs, load_faces, split, to_tensor
+from averaging import averaged
+from data import load_faces, split, to_tensor
 from losses import PatchDiscriminator, hinge, weighted_mean
 from model import begin_from, part
 from objectives import Outcome, Stage, compute, seed_codebook
+from pairs import Pairs
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -47,7 +48,6 @@ class StageTrainer:
         self.model, self.discriminator = model.to(self.device), PatchDiscriminator().to(self.device)
         for network in (self.model, self.discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average: dict[str, Tensor] = {}
         run.mkdir(parents=True, exist_ok=True)
 
     def begin(self, stage: Stage) -> None:
@@ -65,7 +65,7 @@ class StageTrainer:
         for name in stage.train:
             part(self.model, name).requires_grad_(True).train()
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        self.average = {n: p.detach().clone() for n, p in self.trained.items()}
+        self.average = averaged(self.model, 0.999)
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), lr=stage.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
@@ -112,9 +112,7 @@ class StageTrainer:
         logged = {name: float(value.detach()) for name, value in terms.items()}
         if adversarial:
             logged["discriminator"] = self.train_discriminator(outcome)
-        decay = min(0.999, (step + 1) / (step + 10))
-        averages, weights = list(self.average.values()), [p.detach() for p in self.trained.values()]
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+        self.average.update_parameters(self.model)
         return logged
 
     def seed_codebook(self) -> None:
@@ -122,34 +120,14 @@ class StageTrainer:
         degraded = np.stack([degrade(face, 5000 + i) for i, face in enumerate(self.train_faces[:64])])
         seed_codebook(self.model.eval(), to_tensor(degraded).to(self.device), self.config["seed"])
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[OneStepRestorer]:
-        """Context manager: within it, the model has its averaged weights, in evaluation mode, without gradients."""
-        raw = {n: p.detach().clone() for n, p in self.trained.items()}
-        training = {m: m.training for m in self.model.modules()}
-        self.set_weights(self.average)
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                yield self.model
-        finally:
-            for m, was in training.items():
-                m.training = was
-            self.set_weights(raw)
-
     @torch.no_grad()
-    def set_weights(self, values: dict[str, Tensor]) -> None:
-        """Set the weights that are trained."""
-        for name, value in values.items():
-            self.trained[name].copy_(value)
-
     def validate(self, stage: Stage, step: int) -> float:
         """Mean PSNR in dB over the held-out faces; writes an image of them."""
         clean = to_tensor(self.held_faces).to(self.device)
         degraded = to_tensor(np.stack([degrade(f, 1000 + i) for i, f in enumerate(self.held_faces)])).to(self.device)
-        with self.averaged() as model, self.autocast():
-            source = clean if stage.task == "autoencode" else degraded
-            chunks = [self.restore(model, stage, x) for x in source.split(8)]
+        model, source = self.average.module.eval(), clean if stage.task == "autoencode" else degraded
+        with self.autocast():
+            chunks = [model.decode(model.encode(x)) if source is clean else model(x) for x in source.split(8)]
         restored = torch.cat(chunks).float().clamp(-1, 1)
         error = ((restored - clean) / 2).square().mean((1, 2, 3))
         rows = torch.stack([degraded, restored, clean])[:, :8].permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
@@ -157,15 +135,12 @@ class StageTrainer:
         Image.fromarray(picture).save(self.run / f"{stage.name}_{step:05d}.png")
         return float((-10 * error.log10()).mean())
 
-    def restore(self, model: OneStepRestorer, stage: Stage, x: Tensor) -> Tensor:
-        return model.decode(model.encode(x)) if stage.task == "autoencode" else model(x)
-
     def save(self, stage: Stage, step: int) -> None:
         state = {
             "stage": stage.name,
             "step": step,
             "model": self.model.state_dict(),
-            "average": self.average,
+            "average": self.average.state_dict(),
             "scaling": self.model.vae.config.scaling_factor,
             "discriminator": self.discriminator.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -186,14 +161,14 @@ class StageTrainer:
         self.model.vae.register_to_config(scaling_factor=state["scaling"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.start(stages[index])
-        self.average = state["average"]
+        self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         return index, state["step"]
 
     def finish(self, stage: Stage) -> None:
         """Adopt the averaged weights, set the latent to unit variance after an autoencoder stage, and save them."""
-        self.set_weights(self.average)
+        self.model.load_state_dict(self.average.module.state_dict())
         if stage.task == "autoencode":
             self.model.eval()
             sample = to_tensor(self.train_faces[:64]).to(self.device)
@@ -223,7 +198,7 @@ class StageTrainer:
 
     def run_stage(self, stage: Stage, seed: int, done: int) -> None:
         """Train a stage to its end, from the step after the `done` first ones; `seed` is its data's."""
-        pairs = Pairs(self.train_faces, seed, stage.steps * stage.batch, stage.mild, stage.severity)
+        pairs = Pairs(self.train_faces, stage, seed)
         rest = torch.utils.data.Subset(pairs, range(done * stage.batch, len(pairs)))
         workers = 1 if self.device.type == "cpu" else 12
         began, loader = time.time(), DataLoader(rest, batch_size=stage.batch, num_workers=workers)

@@ -51,7 +51,7 @@ def test_a_stopped_run_resumes_exactly(module: ModuleType, faces: np.ndarray, tm
     assert resumed.step == 2
     for _ in range(2):
         resumed.update(*module.batch(faces, 2, resumed.step))
-    for one, other in zip(straight.averaged().parameters(), resumed.averaged().parameters(), strict=True):
+    for one, other in zip(straight.average.parameters(), resumed.average.parameters(), strict=True):
         assert torch.equal(one, other)
 
 

@@ -1,0 +1,19 @@
+"""Averages of a network's weights over its training, which are better than the last ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a network's parameters, at first over fewer steps; `.module` has its weights.
+
+    Call its `update_parameters(network)` after each step. Its state dict resumes it.
+    """
+
+    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, float((count + 1) / (count + 10))))
+
+    return AveragedModel(network, multi_avg_fn=update)
