@@ -25,8 +25,9 @@ def before_after(before: torch.Tensor, after: torch.Tensor, cls: type, notes: Se
     one per line. Cancellation is checked before each file.
     """
     step = math.ceil(len(after) / _MOST)
-    pair = {"quantface_before": before[::step, ..., :3], "quantface_after": after[::step, ..., :3]}
-    return {key: _files(frames, cls) for key, frames in pair.items()} | notes_below(notes)
+    first, second = (_files(frames[::step, ..., :3], cls) for frames in (before, after))
+    # The page takes each file that is listed for a result of the node; in a list of their own, files are not.
+    return {"quantface_before": [first], "quantface_after": second} | notes_below(notes)
 
 
 def numbered(

@@ -88,6 +88,9 @@ def test_the_slider_follows_the_pointer_and_leaves_the_node_alone(page: Page) ->
     assert 60 < shown < 90
     stage.press("ArrowLeft")
     assert int(stage.get_attribute("aria-valuenow")) == shown - 2
+    for key, end in (("End", "100"), ("Home", "0")):
+        stage.press(key)
+        assert stage.get_attribute("aria-valuenow") == end
     assert page.page.evaluate(places) == before
     page.shot("slider")
 
@@ -124,6 +127,8 @@ def test_the_properties_panel_neither_lists_nor_stretches_the_slider(page: Page)
     page.page.wait_for_timeout(1000)
     page.shot("panel")
     assert not page.page.get_by_text("quantface_view").count()
+    label = f"() => {_RESTORER}.widgets.find(({{ name }}) => name === 'quantface_view').label"
+    assert page.page.evaluate(label) == "comparison"  # in an app made of the workflow, whose inputs may be any widgets
     assert slider.bounding_box()["width"] == pytest.approx(width, abs=1)
     panel.click()
 

@@ -71,6 +71,19 @@ def test_every_node_has_a_help_page_that_explains_every_widget(nodes: dict[str, 
             assert (ROOT / "web" / "docs" / picture).is_file(), picture
 
 
+def test_every_help_page_is_there_in_chinese_with_the_names_that_the_page_shows(nodes: dict[str, Any]) -> None:
+    defs = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8"))
+    docs = ROOT / "web" / "docs"
+    for node_id in nodes:
+        english = (docs / f"{node_id}.md").read_text("utf-8")
+        text = (docs / node_id / "zh.md").read_text("utf-8")  # where the page looks first
+        assert text.startswith(f"# {defs[node_id]['display_name']}\n")
+        names = [texts["name"] for texts in defs[node_id]["inputs"].values()]
+        assert not [name for name in names if f"**{name}**" not in text]
+        pictures = [re.findall(r"!\[.*?\]\((.*?)\)", page) for page in (english, text)]
+        assert pictures[0] == pictures[1]
+
+
 def _check_nodes(nodes: dict[str, Any], listed: list[dict[str, Any]]) -> None:
     for node in listed:
         if node["type"] in IDS:

@@ -30,6 +30,9 @@ def test_the_pack_starts_without_warnings(server: ComfyUI) -> None:
 def test_a_workflow_runs(server: ComfyUI, name: str) -> None:
     outputs = server.run(server.workflow(name))
     assert any("quantface_after" in output for output in outputs.values())
+    listed = [(key, item) for output in outputs.values() for key, items in output.items() for item in items]
+    results = {key for key, item in listed if isinstance(item, dict)}  # as the page takes them
+    assert results == {"images", "quantface_after"}
 
 
 def test_a_video_is_restored_and_saved(server: ComfyUI) -> None:

@@ -53,7 +53,7 @@ def test_the_slider_shows_a_huge_picture_at_a_screen_s_size(restore: Any) -> Non
     gray = torch.full((1, 3000, 64, 3), 0.3)
     picture, *_, ui = restore(gray)
     assert picture.shape == gray.shape
-    for shown in (ui["quantface_before"], ui["quantface_after"]):
+    for shown in (ui["quantface_before"][0], ui["quantface_after"]):
         assert shown[0].shape == (2048, 44, 3)
 
 
@@ -61,7 +61,7 @@ def test_a_video_is_shown_in_few_pixels_and_can_be_cancelled_meanwhile(pack: Any
     previews = importlib.import_module(f"{pack.__name__}.nodes.previews")
     frames = torch.zeros(1, 1080, 1920, 1).expand(48, -1, -1, 3)
     shown = previews.before_after(frames, frames, object)
-    assert [len(shown[key]) for key in ("quantface_before", "quantface_after")] == [24, 24]
+    assert [len(files) for files in (*shown["quantface_before"], shown["quantface_after"])] == [24, 24]
     assert sum(image.shape[0] * image.shape[1] for image in shown["quantface_after"]) < 4 * 2048**2
     assert max(shown["quantface_after"][0].shape) > 800
     assert host.checks == 48

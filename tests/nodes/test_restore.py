@@ -20,7 +20,7 @@ def test_a_photo_is_restored_and_the_rest_stays_exactly(restore: Any, photo: tor
     assert float((picture - photo).abs().amax()) > 0.02
     assert report.splitlines()[0] == "image 0: 1 of 1 faces restored"
     assert "face 0: " in report
-    assert torch.equal(ui["quantface_before"][0], photo[0])
+    assert torch.equal(ui["quantface_before"][0][0], photo[0])
     assert torch.equal(ui["quantface_after"][0], picture[0])
 
 

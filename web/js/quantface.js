@@ -18,16 +18,18 @@ const notesOf = ({ quantface_notes: runs = [] }) =>
 
 const comparison = (left, right) => ({
   height: 260,
+  label: () => words("comparison", "对比"),
   make: () => slider(left(), right(), words("Run to compare", "运行后比较")),
   show: (widget, output) => {
     if (!output.quantface_after) return;
-    const [before, after] = [output.quantface_before, output.quantface_after].map((files) => files.map(address));
+    const [before, after] = [output.quantface_before.flat(), output.quantface_after].map((files) => files.map(address));
     widget.show(before, after, notesOf(output));
   },
 });
 
 const bits = {
   height: 240,
+  label: () => words("bits", "位宽"),
   make: () => bitsChart(words(
     {
       empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "-bit",
@@ -46,6 +48,7 @@ const bits = {
 // A line or two of text, if there are any, for nodes whose images the page shows itself.
 const lines = {
   height: 60,
+  label: () => words("notes", "提示"),
   make: () => {
     const told = element("div", {
       font: "12px sans-serif", color: COLOURS.text, whiteSpace: "pre-line", overflowY: "auto", height: "100%",
@@ -90,6 +93,7 @@ function attach(node, view) {
     getValue: () => undefined,
     setValue: () => {},
   });
+  shown.label = view.label(); // where the page names it, as in an app made of the workflow
   shown.serialize = false; // not a value: it must not shift the widget values of saved workflows
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width, 340), Math.max(node.size[1], height)]);

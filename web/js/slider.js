@@ -2,6 +2,7 @@
 import { COLOURS, element, keepPointer } from "./element.js";
 
 const STEP = 0.02; // of the width, per arrow key press
+const KEYS = { ArrowLeft: -STEP, ArrowDown: -STEP, ArrowRight: STEP, ArrowUp: STEP, Home: -1, End: 1 };
 const FILL = { position: "absolute", inset: "0", width: "100%", height: "100%", objectFit: "contain" };
 const NOTE = {
   position: "absolute", top: "6px", padding: "1px 6px", borderRadius: "4px", font: "11px sans-serif",
@@ -90,7 +91,7 @@ export function slider(left, right, empty) {
     if (stage.hasPointerCapture(event.pointerId)) follow(event);
   });
   stage.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: -STEP, ArrowRight: STEP }[event.key];
+    const by = KEYS[event.key];
     if (by === undefined) return;
     event.preventDefault();
     event.stopPropagation();
