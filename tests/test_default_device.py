@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from quantface_core import RestoreOptions, load_restorer, restore_photo, restorer_path
+from quantface_core.faces.blend import BUNDLED
 from quantface_core.faces.detect import FaceDetector
+from quantface_core.io.face_restorers import _tensors
+from quantface_core.io.tensor_files import open_tensors
 from quantface_core.kernels.balance import low_rank
 from quantface_core.kernels.hadamard import Rotation, hadamard, rotation_signs
 from quantface_core.quant.fisher import _drawn, metric_root
@@ -52,3 +55,9 @@ def test_a_low_bit_model_restores_the_same_photo(astronaut: np.ndarray, detector
     expected = restored()
     with torch.device("meta"):
         assert np.array_equal(restored(), expected)
+
+
+def test_files_are_read_on_the_cpu() -> None:
+    with torch.device("meta"), open_tensors(BUNDLED) as file:  # safetensors before 0.6.1 would read to this device
+        assert {file.read(name).device.type for name in file.shapes} == {"cpu"}
+        assert {t.device.type for t in _tensors(BUNDLED).values()} == {"cpu"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,22 +18,28 @@ def named(text: str, relation: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def bounds() -> dict[str, str]:
+def project() -> dict[str, Any]:
     if sys.version_info < (3, 11):
         pytest.skip("reads TOML by Python 3.11's own library")
     import tomllib
 
-    return named("\n".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]), ">=")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def bounds(project: dict[str, Any]) -> dict[str, str]:
+    return named("\n".join(project["dependencies"]), ">=")
 
 
 def test_comfyui_s_manager_installs_what_the_package_asks_for(bounds: dict[str, str]) -> None:
     assert named((ROOT / "requirements.txt").read_text(), ">=") == bounds
 
 
-def test_the_lowest_versions_are_those_the_tests_were_run_with(bounds: dict[str, str]) -> None:
+def test_the_lowest_versions_are_those_the_tests_were_run_with(project: dict[str, Any], bounds: dict[str, str]) -> None:
     tried = named((ROOT / "tests" / "lowest.txt").read_text(), "==")
     others = ("tomli", "highspy")  # of older and newer Pythons
     asked = {name: version for name, version in bounds.items() if name not in others}
+    asked |= named("\n".join(project["optional-dependencies"]["video"]), ">=")
     assert tried.keys() == asked.keys()
     for name, version in asked.items():
         assert f"{tried[name]}.".startswith(f"{version}."), name

@@ -31,6 +31,7 @@ def batches(count: int = 3) -> list[dict[str, Any]]:
             "hidden_states": torch.randn(1, 4, 16, 16, generator=generator),
             "encoder_hidden_states": torch.randn(1, 8, 32, generator=generator),
             "timestep": torch.tensor([399]),
+            "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},  # of PixArt-alpha; diffusers 0.30 asks
         }
         for _ in range(count)
     ]

@@ -21,12 +21,12 @@ def load_network(make: Callable[[], Network], path: Path) -> Network:
 
     Raises ModelError.
     """
-    with torch.device("cpu"):
+    with torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device too
         network = make().float()
-    try:
-        network.load_state_dict({name: t.float() for name, t in load_file(path, device="cpu").items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
-        name = type(network).__name__
-        raise ModelError(f"{path} does not hold a {name}, or is damaged: reinstall QuantFace") from error
+        try:
+            network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            name = type(network).__name__
+            raise ModelError(f"{path} does not hold a {name}, or is damaged: reinstall QuantFace") from error
     # An image's pixels are channels last too: on a CPU a fifth faster, apart from 1e-6 the same.
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

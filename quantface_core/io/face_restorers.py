@@ -147,11 +147,12 @@ def _described(path: Path, architecture: str, tensors: Mapping[str, Tensor]) -> 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """The published tensors by name, unwrapped. Raises ModelError."""
+    import torch
     from safetensors.torch import load_file
 
     from .tensor_files import read_errors, read_pickle
 
-    with read_errors(path):
+    with read_errors(path), torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device
         tensors = load_file(path) if is_safetensors(path) else read_pickle(path, _WRAPPERS)
     prefix = next((p for p in ("module.", "netG.") if all(name.startswith(p) for name in tensors)), "")
     return {name.removeprefix(prefix): t for name, t in tensors.items() if t.is_floating_point()}

@@ -28,7 +28,7 @@ class TensorFile:
 
     def read(self, name: str) -> Tensor:
         """Return one tensor as float32 on the CPU. Raises ModelError when it cannot be read or is not finite."""
-        with read_errors(self.path):
+        with read_errors(self.path), torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device
             tensor: Tensor = self._read(name).to(torch.float32)
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{self.path}: damaged, {name} is not finite")

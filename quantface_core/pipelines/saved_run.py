@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -31,7 +32,9 @@ def resume_run(trainer: Trainer, path: Path, identity: str) -> dict[str, str] | 
             notes: dict[str, str] = file.metadata() or {}
             if notes.pop("run", None) != identity:
                 raise UsageError(f"{path.parent} has a run of other models, settings or images: use another folder")
-            trainer.resume({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            with torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            trainer.resume(state)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: damaged ({error}): delete it to start over") from error
     except ModelError as error:

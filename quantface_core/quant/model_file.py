@@ -213,13 +213,14 @@ def read_tensors(
     Raises ModelError for NaN, for infinite parameters, and for scales that are zero or negative.
     """
     # Copied: overwriting a memory-mapped file would change a running model's weights, and the alignment of memory in
-    # a file may change the order in which a product adds.
-    tensors = {
-        name: (t := file.get_tensor(name)).to(
-            device, dtype if t.is_floating_point() and name not in fixed else None, copy=True
-        )
-        for name in names
-    }
+    # a file may change the order in which a product adds. Safetensors before 0.6.1 reads to torch's default device.
+    with torch.device("cpu"):
+        tensors = {
+            name: (t := file.get_tensor(name)).to(
+                device, dtype if t.is_floating_point() and name not in fixed else None, copy=True
+            )
+            for name in names
+        }
     exact = fixed | parameter_names(model)  # buffers, such as attention masks, may well hold infinity
     floats = {name: t for name, t in tensors.items() if t.is_floating_point()}
     if broken := [n for n, t in floats.items() if t.isnan().any() or (n in exact and t.isinf().any())]:

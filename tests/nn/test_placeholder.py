@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding
 from torch import Tensor, nn
 
 import quantface_core as qf
@@ -69,8 +68,9 @@ def test_a_layer_filled_from_the_meta_device_is_on_its_tensors_device() -> None:
 
 
 def wans_embedding(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    wan = pytest.importorskip("diffusers.models.transformers.transformer_wan", reason="needs diffusers 0.33")
     torch.manual_seed(0)
-    model = WanTimeTextImageEmbedding(32, 32, 192, 32).to(dtype)
+    model = wan.WanTimeTextImageEmbedding(32, 32, 192, 32).to(dtype)
     return model, (torch.arange(1, 9), torch.randn(8, 4, 32).to(dtype))
 
 

@@ -72,6 +72,7 @@ def test_a_compiled_model_is_written_and_filled_as_what_was_compiled(file: Path,
         assert torch.equal(filled(ROWS[0]), qf.load_quantized(own, Masked())(ROWS[0]))
 
 
+@pytest.mark.skipif(not hasattr(AutoencoderKL, "add_adapter"), reason="this diffusers adapts no autoencoders")
 def test_a_model_with_adapters_comes_back_by_a_skeleton_that_has_them(tmp_path: Path) -> None:
     def adapted() -> AutoencoderKL:
         model = autoencoder()

@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import UsageError, WriteError
 from .encode import Encoder, nominal_rate
 from .info import FilmInfo
-from .read import require_av
+from .read import open_film, require_av
 
 _NOT_OURS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # the source's, not the result's
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -77,7 +77,7 @@ def join(
                 video.codec_context.codec_tag = "hvc1"  # which Apple's players require
             packets = [_pictures(av, parts, info, encoder, shift, video)]
             if source is not None:
-                original = stack.enter_context(av.open(str(source), metadata_errors="replace"))
+                original = stack.enter_context(open_film(av, source))
                 packets.append(_copied(original, output, span))
                 _describe(original, output, video, whole=span.end is None and span.start == info.start)
             for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):

@@ -27,13 +27,25 @@ _PLANAR = {
 
 
 def require_av() -> Any:
-    """Import PyAV and return it. Raises QuantFaceError saying how to install it."""
+    """Import PyAV and return it. Raises QuantFaceError saying how to install it, or that it is too old."""
     try:
         import av
     except ImportError:
-        raise QuantFaceError("films need PyAV: pip install 'av>=16'") from None
+        raise QuantFaceError("films need PyAV: pip install 'av>=17.1'") from None
+    if _version(av) < (17, 1):  # colours of frames and copied streams as they are read and written here
+        raise QuantFaceError(f"films need PyAV 17.1 or later, not {av.__version__}: pip install 'av>=17.1'")
     av.logging.set_level(None)  # silences its decoders; what matters is counted and reported
     return av
+
+
+def open_film(av: Any, path: Path) -> Any:
+    """Open a film with PyAV: an input container. Its texts need not be UTF-8. Raises PyAV's errors and OSError."""
+    # PyAV 19, which is for Python 3.12 and later, no longer takes the argument: it hands such texts on as they are.
+    return av.open(str(path), **({"metadata_errors": "replace"} if _version(av) < (19, 0) else {}))
+
+
+def _version(av: Any) -> tuple[int, ...]:
+    return tuple(map(int, av.__version__.split(".")[:2]))
 
 
 class FilmReader:
@@ -120,7 +132,7 @@ class FilmReader:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        with self._av.open(str(self.path), metadata_errors="replace") as container:
+        with open_film(self._av, self.path) as container:
             streams = [
                 s for s in container.streams.video if not s.disposition & self._av.stream.Disposition.attached_pic
             ]

@@ -160,7 +160,10 @@ def test_the_depth_of_jpeg_xl(
 def test_jpeg_xl_of_16_bits_is_read_as_such_where_its_plugin_does(tmp_path: Path) -> None:
     pytest.importorskip("pillow_jxl")
     deep = np.arange(0, 60000, 100, dtype=np.uint16).reshape(20, 30)
-    Image.fromarray(deep).save(tmp_path / "a.jxl", lossless=True)
+    try:
+        Image.fromarray(deep).save(tmp_path / "a.jxl", lossless=True)
+    except NotImplementedError:
+        pytest.skip("this plugin writes no 16 bits")
     photo = read_photo(tmp_path / "a.jxl")
     assert np.array_equal(photo.pixels[..., 0], deep)
     assert photo.notes == ()

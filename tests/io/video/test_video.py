@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("av")
 
-from quantface_core.errors import ImageError, UsageError, WriteError
+from quantface_core.errors import ImageError, QuantFaceError, UsageError, WriteError
 from quantface_core.io.video import (
     FilmReader,
     Part,
@@ -154,6 +154,21 @@ def test_subtitles_and_chapters_are_copied(tmp_path: Path) -> None:
     assert chapters_of(tmp_path / "c.mkv") == list(CHAPTERS)
     info = FilmReader(film).info
     assert check_container(".mp4", info) == [".mp4 cannot hold its subtitles (subrip), and they are left out: .mkv can"]
+
+
+def test_texts_that_are_not_utf_8_stop_nothing(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4")
+    with_subtitles(tmp_path / "a.mp4", tmp_path / "b.mkv")
+    film, title = tmp_path / "c.mkv", CHAPTERS[0][2].encode()
+    film.write_bytes((tmp_path / "b.mkv").read_bytes().replace(title, b"\xe9" * len(title)))
+    again(film, tmp_path / "d.mkv")
+    assert [begin for begin, *_ in chapters_of(tmp_path / "d.mkv")] == [begin for begin, *_ in CHAPTERS]
+
+
+def test_a_pyav_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("av.__version__", "17.0.0")
+    with pytest.raises(QuantFaceError, match=r"17\.1 or later, not 17\.0\.0: pip install"):
+        FilmReader(tmp_path / "a.mp4")
 
 
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gc
 import weakref
+from importlib.metadata import version
 
 import pytest
 import torch
 
 from quantface_core.kernels import reference, weight_cache
 from quantface_core.kernels.fusion import LinearFusion
-from tests.kernels.backends import linear_spec
+from tests.kernels.backends import INTERPRETED, linear_spec
 from tests.kernels.triton.draws import Draw
 
 pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
 from quantface_core.kernels import triton
 from quantface_core.kernels.triton import launch
+
+TRITON = tuple(map(int, version("triton").split(".")[:2]))
 
 
 @pytest.mark.parametrize("ranks", [(16,), (0,), (16, 16, 16), (16, 0, 4)])
@@ -46,7 +49,9 @@ def test_linears_with_one_input_are_one_product(ranks: tuple[int, ...], monkeypa
         started.clear()
         found = kernels[0].fused(x, LinearFusion(skip=skip), tuple(kernels[1:]))
     wanted = (torch.cat(expected, 1) + skip).split([y.shape[1] for y in expected], 1)
-    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    for a, b in zip(found, wanted, strict=True):
+        # Before Triton 3.9 its interpreter, unlike a GPU, rounds the product of a multiply-add as well.
+        assert (a - b).abs().max() <= (2e-4 if INTERPRETED and TRITON < (3, 9) else 0)
     assert len(started) == 2  # the weights stay unpacked
 
 
