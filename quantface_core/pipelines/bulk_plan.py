@@ -93,8 +93,8 @@ def plan_bulk(
     beside = [plan.stores[photo.store].equals(plan.output.store) for photo in plan.photos]
     own = {_identity(plan.source(photo)) for photo, near in zip(plan.photos, beside, strict=True) if near}
     named = []
-    sources = [PurePosixPath(photo.path) for photo in plan.photos]
-    for photo, (target, side_by_side) in zip(plan.photos, name_results(sources, wanted, compare), strict=True):
+    named_as = [PurePosixPath(photo.path) for photo in plan.photos]
+    for photo, (target, side_by_side) in zip(plan.photos, name_results(named_as, wanted, compare), strict=True):
         if ".." in target.parts:
             raise UsageError(f"{photo.shown}: its result would lie outside {output}: give its path without ..")
         for path in (target, side_by_side):
