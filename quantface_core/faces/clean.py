@@ -19,11 +19,13 @@ from ..types import Crop, Pixels, Plane
 from .align import Matrix, compose, extract, footprint, magnification, resizing, shift, warp_into
 from .area import Area
 from .compression import quantization
+from .light import coloring
 from .noise import artifacts, coarse_noise, energies_within, in_shares, may_be_noisy, noise_share, ramp
 from .paste import mask_over
 from .repeated import smoothly_enlarged
 
 _COARSE = (0.45, 0.75)  # quantization: up to the first (quality 78) nobody sees it, from the second (62) it is removed
+_SPACING = 4  # pixels between those of which a face's colour is the mean
 _SEEN = 256  # pixels, sides of the area around a face, at least, in which compression is measured
 
 
@@ -54,11 +56,12 @@ def clean_face(photo: Pixels, mask: Plane, to_photo: Matrix, film: bool = False)
     compressed = 0.0 if film else ramp(quantization(photo[_around(area, photo).pixels]), _COARSE)
     side, white = len(mask) * magnification(to_photo), np.iinfo(photo.dtype).max
     pixels, noisy = photo[area.pixels], 0.0
+    apart = coloring(_mean_color(photo, tiles) / np.float32(white))
     if compressed or may_be_noisy(photo, tiles):
         pixels = pixels.copy()
         energies = []
         for tile, inside in tiles:
-            found = artifacts(photo, tile)
+            found = artifacts(photo, tile, apart)
             energies.append(energies_within(found, inside))
             here = pixels[tile.relative_to(area).pixels]
             here[:] = np.rint((here - white * found).clip(0, white))
@@ -68,19 +71,27 @@ def clean_face(photo: Pixels, mask: Plane, to_photo: Matrix, film: bool = False)
                 here, before = pixels[tile.relative_to(area).pixels], photo[tile.pixels]
                 here[:] = np.rint(before + share * (here.astype(np.float32) - before))
     place = compose(shift(-area.left, -area.top), to_photo)
-    if (coarse := _coarse_noise(pixels, mask, place, side)) is not None:
+    if (coarse := _coarse_noise(pixels, mask, place, side, apart)) is not None:
         pixels = _without(pixels, coarse)
     if not (noisy or compressed or coarse is not None):
         return None
     return CleanFace(area, pixels, "compression" if compressed > noisy and coarse is None else "noise")
 
 
-def _coarse_noise(pixels: Pixels, mask: Plane, place: Matrix, side: float) -> NDArray[np.float32] | None:
+def _mean_color(photo: Pixels, tiles: Iterable[tuple[Area, NDArray[np.bool_]]]) -> NDArray[np.float32]:
+    """The mean colour [3] within a face, from its tiles, each with what is inside it; black for no pixels."""
+    some = np.s_[::_SPACING, ::_SPACING]
+    pixels = np.concatenate([photo[tile.pixels][some][inside[some]] for tile, inside in tiles])
+    mean: NDArray[np.float32] = (pixels.sum(0, dtype=np.float64) / max(1, len(pixels))).astype(np.float32)
+    return mean
+
+
+def _coarse_noise(pixels: Pixels, mask: Plane, place: Matrix, side: float, apart: float) -> NDArray[np.float32] | None:
     """The noise that the part of a photo around a face shows at half its size, at that size; None if there is none."""
     (height, width) = pixels.shape[:2]
     half = (max(1, width // 2), max(1, height // 2))
     small = mask_over(Area(0, 0, *half), mask, compose(resizing(width, height, *half), place))
-    return coarse_noise(in_shares(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA)), small, side / 2)
+    return coarse_noise(in_shares(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA)), small, side / 2, apart)
 
 
 def _without(pixels: Pixels, noise: NDArray[np.float32]) -> Pixels:

@@ -21,6 +21,7 @@ _SIGMA, _WINDOW = 1.2, 5  # in pixels: detail is finer than this blur, and its e
 _MANY = 1 << 17  # energies of a tile, about, of which the level is taken
 _FLATTEST = 10  # percentile of a face's energy of detail: noise is everywhere
 _CONTEXT = 64  # pixels around a tile that the network sees
+_LOCAL, _DRIFT = 49, 6 / 255  # pixels, over which what is removed averages to nearly 0: brightness is no artefact
 
 
 def may_be_noisy(image: NDArray[Any], tiles: Iterable[tuple[Area, NDArray[np.bool_]]]) -> bool:
@@ -43,21 +44,41 @@ def noise_share(energies: Iterable[NDArray[np.float32]], side: float) -> float:
     return ramp(_level(energies) / max(1.0, _SMALL / side), _GRAIN)
 
 
-def artifacts(image: NDArray[Any], area: Area) -> NDArray[np.float32]:
-    """What the network removes from an area of an image [H, W, 3], as for `may_be_noisy`: [h, w, 3] in 0 to 1."""
+def artifacts(image: NDArray[Any], area: Area, apart: float = 0.0) -> NDArray[np.float32]:
+    """What the network removes from an area of an image [H, W, 3], as for `may_be_noisy`: [h, w, 3] in 0 to 1.
+
+    `apart` is the share, 0 to 1, that is found in each channel on its own, as in a black and white photo: in coloured
+    light, which the network does not know, it takes the strongest channel's detail for noise.
+    """
     wide = area.expanded(_CONTEXT)
     even = wide._replace(left=wide.left // STRIDE * STRIDE, top=wide.top // STRIDE * STRIDE)  # alike in every tile
     seen = even.intersection(Area(0, 0, image.shape[1], image.shape[0]))
     part = in_shares(image[seen.pixels])
-    found: NDArray[np.float32] = (part - without_artifacts(part))[area.relative_to(seen).pixels]
-    gray = (part == part[..., :1]).all()  # such a photo stays one
-    return found.mean(2, keepdims=True).repeat(3, 2) if gray else found
+    if (part == part[..., :1]).all():  # such a photo stays one
+        found = _of_channel(part[..., :1]).repeat(3, 2)
+    else:
+        found = np.zeros_like(part) if apart == 1 else np.float32(1 - apart) * (part - without_artifacts(part))
+        if apart:
+            found += np.float32(apart) * np.dstack([_of_channel(part[..., [channel]]) for channel in range(3)])
+    drift = cv2.blur(found, (_LOCAL, _LOCAL))
+    found -= drift - drift.clip(-_DRIFT, _DRIFT)
+    return found[area.relative_to(seen).pixels]
 
 
-def coarse_noise(image: NDArray[np.float32], mask: Plane, side: float) -> NDArray[np.float32] | None:
+def _of_channel(channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the network removes from a channel [h, w, 1], seen as a black and white photo."""
+    gray = channel.repeat(3, 2)
+    found: NDArray[np.float32] = (gray - without_artifacts(gray)).mean(2, keepdims=True)
+    return found
+
+
+def coarse_noise(
+    image: NDArray[np.float32], mask: Plane, side: float, apart: float = 0.0
+) -> NDArray[np.float32] | None:
     """The noise of a face in an image [H, W, 3] in 0 to 1, of any grain: the network sees it at this size, half, ...
 
-    `mask` [H, W] is 0 to 1 within the face, `side` as for `noise_share`. None if there is none.
+    `mask` [H, W] is 0 to 1 within the face, `side` as for `noise_share`, `apart` for `artifacts`. None if there is
+    none.
     """
     if side < _SMALLEST:
         return None
@@ -66,12 +87,12 @@ def coarse_noise(image: NDArray[np.float32], mask: Plane, side: float) -> NDArra
     if may_be_noisy(image, tiles):
         found = np.empty_like(image)
         for tile, _ in tiles:
-            found[tile.pixels] = artifacts(image, tile)
+            found[tile.pixels] = artifacts(image, tile, apart)
         if share := noise_share((energies_within(found[tile.pixels], inside) for tile, inside in tiles), side):
             noise = np.float32(share) * found
     rest, half = image if noise is None else image - noise, (max(1, width // 2), max(1, height // 2))
     smaller, small = (cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in (rest, mask))
-    coarser = coarse_noise(smaller, small, side / 2)
+    coarser = coarse_noise(smaller, small, side / 2, apart)
     if coarser is None:
         return noise
     enlarged: NDArray[np.float32] = cv2.resize(coarser, (width, height), interpolation=cv2.INTER_CUBIC)

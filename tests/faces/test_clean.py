@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from quantface_core.faces.align import Matrix, compose, invert, shift, whole_transform
 from quantface_core.faces.clean import clean_face, remove_artifacts
@@ -147,6 +148,24 @@ def test_a_gray_face_stays_gray(test_faces: list[Path]) -> None:
     clean = cleaned(bad)
     assert (clean == clean[..., :1]).all()
     assert error(clean, face) < 0.4 * error(bad, face)
+
+
+@pytest.mark.parametrize("light", [(0.6, 0.2, 1.1), (0.1, 0.15, 1.0), (1.0, 0.05, 0.08), (0.2, 1.0, 0.2)])
+def test_in_coloured_light_detail_stays_and_noise_goes(test_faces: list[Path], light: tuple[float, ...]) -> None:
+    for path in test_faces[:2]:
+        face = np.clip(np.rint(sized(path, 160) * np.array(light)), 0, 255).astype(np.uint8)
+        assert error(cleaned(face), face) < 1
+        bad = noisy(face, 10)
+        assert error(cleaned(bad), face) < 0.4 * error(bad, face)
+
+
+def test_a_dithered_face_keeps_its_brightness(test_faces: list[Path]) -> None:
+    for path in test_faces[:2]:
+        gray = Image.fromarray(sized(path, 256)).convert("L")
+        dithered, face = (np.asarray(image.convert("RGB")) for image in (gray.convert("1"), gray))
+        shift = cv2.blur(cleaned(dithered).astype(np.float32) - dithered, (49, 49))[64:192, 64:192]
+        assert np.sqrt(np.square(shift).mean()) < 8
+        assert error(cleaned(dithered), face) < 0.05 * error(dithered, face)
 
 
 def test_a_face_at_the_border_is_denoised_too(test_faces: list[Path]) -> None:
