@@ -13,7 +13,7 @@ from quantface_core.errors import ImageError, ModelError, QuantFaceError, UsageE
 from quantface_core.io.model_menu import strip_mark
 
 from . import host
-from .restore import choices, restore
+from .restore import applicable, choices, restore
 from .settings import NAMES, read_settings
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def answer(request: Any) -> dict[str, Any]:
         raise UsageError(f"send a JSON object with image and, optionally, {', '.join(NAMES)}")
     values = dict(request)
     photo = decode(values.pop("image", None))
-    settings = read_settings(values)
+    settings = applicable(read_settings(values))
     with call_queue.queue_lock:
         shared.state.begin(job="QuantFace")
         shared.state.job_count = 1

@@ -9,7 +9,7 @@ from quantface_core.errors import QuantFaceError
 from quantface_core.options import COLORS, FACE_CHOICES
 
 from . import host
-from .restore import choice, choices, offers_fidelity, restore
+from .restore import applicable, choice, choices, offers_fidelity, restore
 from .settings import AUTO, Settings, infotext_name, read_infotext, read_settings
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def _controls() -> dict[str, Any]:
             grain = gr.Slider(0, 1, usual.grain, step=0.05, label="Grain kept")
             seed = gr.Number(-1, precision=0, label="Face seed (-1: none)")
             fidelity = gr.Slider(0, 1, usual.fidelity, step=0.05, label="CodeFormer fidelity", visible=False)
-    # A hidden control keeps its value; `restore` ignores fidelity for other models.
     model.change(lambda name: gr.update(visible=offers_fidelity(name)), [model], [fidelity], show_progress=False)
     made = {
         "enable": enable, "model": model, "visibility": visibility, "automatic": automatic, "strength": strength,
@@ -116,15 +115,20 @@ def process(pp: Any, enable: bool | None, **values: Any) -> None:
 def _settings(automatic: bool | None, strength: Any, faces: str | None, positions: str | None, **rest: Any) -> Settings:
     """Settings from the controls' values, by name."""
     which = positions or "0" if faces == _POSITIONS else faces
-    return read_settings({**rest, "strength": strength if automatic is False else AUTO, "faces": which})
+    return applicable(read_settings({**rest, "strength": strength if automatic is False else AUTO, "faces": which}))
 
 
 def _told(result: RestoreResult, settings: Settings) -> str:
-    """What was done, for the line below the image."""
+    """What was done, or why nothing was, for the line below the image; the host quotes what has a comma or colon."""
+    if not result.faces:
+        missed = {"smaller than the minimum size": result.small, "below the minimum confidence": result.doubtful}
+        return "; ".join(["no face", *(f"{count} {why}" for why, count in missed.items() if count)])
     done = f"{len(result.restored) - result.unchanged} of {len(result.faces)} faces"
+    if not result.restored and settings.faces not in FACE_CHOICES:
+        return f"{done} (none has such a position)"
     if not result.unchanged:
         return done
-    return f"{done}; {result.unchanged} left as before" + (": no gain expected" if settings.strength == AUTO else "")
+    return f"{done}; {result.unchanged} left as before" + (" (no gain expected)" if settings.strength == AUTO else "")
 
 
 def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, RestoreResult]:
@@ -145,13 +149,20 @@ def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, Re
 
 
 def _shown_settings(picture: Image.Image | None) -> dict[str, Any]:
-    """Values for the controls, by name, from an image's text; empty, which leaves them unchanged, if it has none."""
+    """Values for the controls, by name, from an image's text; empty, which leaves them unchanged, if it has none.
+
+    The page says so, but shows nothing of the text itself: it would take HTML in it for its own.
+    """
+    import gradio as gr
+
     try:
         settings = _saved_settings(picture) if picture is not None else None
     except QuantFaceError as error:
         host.report(f"the image's settings cannot be used: {error}")
-        settings = None
+        gr.Warning("The source image's QuantFace settings cannot be used: the console says why")
+        return {}
     if settings is None:
+        gr.Warning("The source image has no QuantFace settings")
         return {}
     listed = settings.faces in FACE_CHOICES
     automatic = settings.strength == AUTO

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantface_core.errors import QuantFaceError
-from quantface_core.io.model_menu import strip_mark
+from quantface_core.io.model_menu import choice_path, strip_mark
 from quantface_core.options import COLORS
 
 from . import host
-from .restore import choices, restore
+from .restore import applicable, choices, restore
 from .settings import AUTO, NAMES, Settings, infotext_name, read_settings
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NAME = "QuantFace"
+_ERROR = "error"  # in infotext: why faces are not restored
 _SECTION = ("quantface", "QuantFace", "postprocessing")
 
 
@@ -50,7 +51,7 @@ def restore_or_original(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def settings() -> Settings:
     """The values of the settings page. Raises UsageError."""
-    return read_settings({name: host.option(name) for name in NAMES})
+    return applicable(read_settings({name: host.option(name) for name in NAMES}))
 
 
 def add_options() -> None:
@@ -95,16 +96,23 @@ def add_options() -> None:
 
 
 def add_infotext(p: Any) -> None:
-    """Add to a generated image's infotext how its faces are restored."""
+    """Add to a generated image's infotext how its faces are restored, or why they will not be.
+
+    What is wrong also appears below the image: on the console alone it would be overlooked.
+    """
     from modules import shared
 
-    for name in NAMES:  # a grid's cells, and a reused job, share one set of parameters
+    for name in (*NAMES, _ERROR):  # a grid's cells, and a reused job, share one set of parameters
         p.extra_generation_params.pop(infotext_name(name), None)
     if p.restore_faces and shared.opts.face_restoration_model == NAME:
         try:
-            p.extra_generation_params |= settings().infotext()
+            chosen = settings()
+            choice_path(chosen.model, host.model_file)
         except QuantFaceError as error:
-            host.report(str(error))
+            p.extra_generation_params[infotext_name(_ERROR)] = str(error)
+            p.comment(f"QuantFace: {error}")
+        else:
+            p.extra_generation_params |= chosen.infotext()
 
 
 def fill_in(_: str, params: dict[str, Any]) -> None:

@@ -6,6 +6,9 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
+from pathlib import Path
+
+BY_HAND = "--by-hand"  # has install.py run pip itself, not through the host
 
 _NEEDED = {  # by module; as requirements.txt has them
     "cv2": "opencv-python-headless>=4.8",
@@ -27,6 +30,11 @@ def missing_requirements() -> list[str]:
     if absent and _version("torch") < (2, 4):
         needed |= _OLD_TORCH
     return [needed[name] for name in absent]
+
+
+def install_command(script: Path) -> str:
+    """The command that has install.py install what is missing; pip alone would also update what the host has."""
+    return f'"{sys.executable}" "{script}" {BY_HAND}'
 
 
 def pip_constraints() -> str:

@@ -40,9 +40,11 @@ class RestoreResult:
     """The result for one image."""
 
     pixels: Pixels  # RGB [H, W, 3]
-    faces: tuple[Face, ...]  # all detected faces, from the left
+    faces: tuple[Face, ...]  # those of the minimum size and confidence, from the left
     restored: tuple[int, ...]  # positions of those that were restored, though not necessarily changed
     unchanged: int  # of these: how many look as they did
+    doubtful: int = 0  # how many others were found, but with less than the minimum confidence
+    small: int = 0  # how many of sufficient confidence were smaller than the minimum size
 
 
 def choices() -> list[str]:
@@ -60,8 +62,13 @@ def offers_fidelity(name: str) -> bool:
     return has_fidelity(host.model_file(strip_mark(name)) if name else None)
 
 
+def applicable(settings: Settings) -> Settings:
+    """Settings without what the model does not have: a hidden control keeps what was chosen for another model."""
+    return settings if offers_fidelity(settings.model) else replace(settings, fidelity=Settings.fidelity)
+
+
 def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
-    """Restore an RGB image [H, W, 3] uint8. Raises QuantFaceError, host.Interrupted."""
+    """Restore an RGB image [H, W, 3] uint8, with `applicable` settings. Raises QuantFaceError, host.Interrupted."""
     file = choice_path(settings.model, host.model_file)  # first: a wrong name is an error even without faces
     if settings.visibility == 0:
         return RestoreResult(pixels, (), (), 0)
@@ -71,9 +78,10 @@ def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
         with _detector_lock:
             found = _detector()(pixels)
         options = settings.options()
-        wanted = sum(face.score >= options.min_confidence and face.size >= options.min_size for face in found)
+        confident = [face for face in found if face.score >= options.min_confidence]
+        wanted = sum(face.size >= options.min_size for face in confident)
         if not wanted:
-            return RestoreResult(pixels, (), (), 0)
+            return RestoreResult(pixels, (), (), 0, len(found) - len(confident), len(confident))
         result = _with_memory(file, wanted, lambda model: _faces(model, pixels, found, settings, progress))
     restored = tuple(face.position for face in result.restored)
     after = cast("Pixels", result.pixels)  # of the image's depth
@@ -106,11 +114,8 @@ def _faces(
     def show(step: StageProgress) -> None:
         progress(step.done, step.total, f"QuantFace: face {min(step.done + 1, step.total)} of {step.total}")
 
-    options = settings.options()
-    if model.fidelity is None:  # the control may keep what was chosen for another model
-        options = replace(options, fidelity=None)
     callbacks = PipelineCallbacks(progress=show, check_cancelled=host.stop_if_interrupted)
-    return restore_picture(PictureRequest(pixels, model, found, options), callbacks)
+    return restore_picture(PictureRequest(pixels, model, found, settings.options()), callbacks)
 
 
 def _with_memory(file: Path, faces: int, work: Callable[[RestorerModel], Restoration]) -> Restoration:

@@ -6,14 +6,15 @@ its top.
 """
 
 import sys
+from pathlib import Path
 
 from modules import script_callbacks, scripts, scripts_postprocessing
 
-from quantface_webui.requirements import missing_requirements
+from quantface_webui.requirements import install_command, missing_requirements
 
-if absent := missing_requirements():  # --skip-install leaves it to the user
-    packages = " ".join(f'"{name}"' for name in absent)
-    raise ImportError(f'QuantFace needs {", ".join(absent)}: "{sys.executable}" -m pip install {packages}')
+if absent := missing_requirements():  # offline, or with --skip-install
+    command = install_command(Path(__file__).parents[1] / "install.py")
+    raise ImportError(f"QuantFace needs {', '.join(absent)}: run {command}, then restart the WebUI")
 
 from quantface_webui import api, extras, generation, host, model_cache, xyz_plot
 

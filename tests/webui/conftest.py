@@ -52,6 +52,7 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     """The stand-in's state; `load()` loads the extension as the host does, and again at a reload."""
     state, opts = State(), Options()
     reports: list[tuple[str, bool]] = []
+    warnings: list[str] = []
     callbacks: dict[str, list[Any]] = {}
     Component.made = []
     shared = fake(
@@ -80,6 +81,7 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
             for kind in ("Dropdown", "Slider", "Checkbox", "Radio", "Textbox", "Number")
         },
         update=lambda **values: values or "as it is",
+        Warning=warnings.append,
     )
     ui_components = fake(
         "modules.ui_components",
@@ -121,8 +123,8 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
 
     (tmp_path / "models" / "quantface").mkdir(parents=True)
     yield SimpleNamespace(
-        state=state, opts=opts, shared=shared, reports=reports, callbacks=callbacks, load=load, moves=moves,
-        model_data=model_data, models=tmp_path / "models" / "quantface", gradio=gradio, modules=package,
+        state=state, opts=opts, shared=shared, reports=reports, warnings=warnings, callbacks=callbacks, load=load,
+        moves=moves, model_data=model_data, models=tmp_path / "models" / "quantface", gradio=gradio, modules=package,
     )  # fmt: skip
     for name in [name for name in sys.modules if name.split(".")[0] == "quantface_webui"]:
         del sys.modules[name]

@@ -46,11 +46,20 @@ def test_faces_are_the_librarys(extras: Any, model: str, astronaut: np.ndarray, 
     }  # fmt: skip
 
 
+def test_a_hidden_control_has_no_effect_and_is_not_told(
+    extras: Any, model: str, astronaut: np.ndarray, expected: np.ndarray
+) -> None:
+    pp = picture(Image.fromarray(astronaut))
+    extras.process(pp, **values(extras, model=model, automatic=False, fidelity=0.9))
+    assert np.array_equal(np.array(pp.image), expected)
+    assert "QuantFace fidelity" not in pp.info
+
+
 def test_a_sharp_face_is_told_to_be_left_as_before(extras: Any, model: str, astronaut: np.ndarray) -> None:
     pp = picture(Image.fromarray(astronaut))
     extras.process(pp, **values(extras, model=model))
     assert np.array_equal(np.array(pp.image), astronaut)
-    assert pp.info["QuantFace restored"] == "0 of 1 faces; 1 left as before: no gain expected"
+    assert pp.info["QuantFace restored"] == "0 of 1 faces; 1 left as before (no gain expected)"
     extras.process(pp, **values(extras, model=model, automatic=False, strength=0))
     assert pp.info["QuantFace restored"] == "0 of 1 faces; 1 left as before"
 
@@ -83,7 +92,25 @@ def test_a_palette_picture_without_a_face_stays(extras: Any, model: str) -> None
     pp = picture(image)
     extras.process(pp, **values(extras, model=model))
     assert pp.image is image
-    assert pp.info["QuantFace restored"] == "0 of 0 faces"
+    assert pp.info["QuantFace restored"] == "no face"
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"min_size": 1024}, "no face; 1 smaller than the minimum size"),
+        ({"min_confidence": 1}, "no face; 1 below the minimum confidence"),
+        ({"faces": "positions", "positions": "7"}, "0 of 1 faces (none has such a position)"),
+    ],
+)
+def test_why_no_face_is_restored(
+    extras: Any, model: str, astronaut: np.ndarray, changed: dict[str, Any], why: str
+) -> None:
+    pp = picture(Image.fromarray(astronaut))
+    extras.process(pp, **values(extras, model=model, **changed))
+    assert pp.info["QuantFace restored"] == why
+    assert not set(why) & set(",:")  # which the host would put in quotes
+    assert np.array_equal(np.array(pp.image), astronaut)
 
 
 @pytest.mark.parametrize("off", [{"enable": None}, {"enable": False}, {"enable": True, "visibility": 0}])
@@ -104,7 +131,7 @@ def test_no_face_needs_no_model(extras: Any, webui: SimpleNamespace, model: str)
     pp = picture(image)
     extras.process(pp, **values(extras, model=model))
     assert pp.image is image
-    assert pp.info["QuantFace restored"] == "0 of 0 faces"
+    assert pp.info["QuantFace restored"] == "no face"
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,25 @@ def test_a_generated_picture_tells_what_reads_back(page: Any, script: Any, model
     assert p.extra_generation_params == {}
 
 
+@pytest.mark.parametrize("wrong", [{"quantface_model": "gone"}, {"quantface_faces": "first"}])
+def test_a_generated_picture_tells_why_its_faces_are_not_restored(
+    page: Any, script: Any, wrong: dict[str, str]
+) -> None:
+    """And claims no model that did not run."""
+    comments: list[str] = []
+    p = SimpleNamespace(restore_faces=True, extra_generation_params={}, comment=comments.append)
+    page.opts.data |= {"face_restoration_model": "QuantFace", **wrong}
+    script.QuantFaceInfotext().process(p)
+    [value] = wrong.values()
+    [(name, told)] = p.extra_generation_params.items()
+    assert name == "QuantFace error"
+    assert repr(value) in told
+    assert comments == [f"QuantFace: {told}"]
+    page.opts.data |= {"quantface_model": "quantface-mini", "quantface_faces": "all"}
+    script.QuantFaceInfotext().process(p)  # the next cell of a grid
+    assert p.extra_generation_params == {"QuantFace model": "quantface-mini"}
+
+
 def test_another_version_starts_afresh(script: Any, webui: SimpleNamespace) -> None:
     """A reload of the page after an update: nothing of the old version is imported again."""
     before = {name: module for name, module in sys.modules.items() if name.startswith("quantface_")}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import re
 import runpy
+import subprocess
 import sys
 from argparse import ArgumentParser
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,8 +96,42 @@ def test_old_torch_gets_an_older_diffusers(
 
 
 def test_the_script_names_what_skip_install_left_out(absent: None, webui: Any) -> None:
-    with pytest.raises(ImportError, match=r'QuantFace needs diffusers.*-m pip install "diffusers'):
+    command = f'"{sys.executable}" "{ROOT / "install.py"}" --by-hand'
+    with pytest.raises(ImportError, match=rf"QuantFace needs diffusers.*: run {re.escape(command)}, then restart"):
         webui.load()
+
+
+def test_by_hand_too_no_installed_package_changes(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that the script names, without the host's launcher."""
+    asked: list[str] = []
+
+    def run(command: str, shell: bool) -> SimpleNamespace:
+        assert shell
+        asked.append(command)
+        asked.append(Path(command.split('"')[-2]).read_text("utf-8"))
+        return SimpleNamespace(returncode=len(asked) - 2)  # the second time: pip's failure
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["install.py", "--by-hand"])
+    monkeypatch.setitem(sys.modules, "launch", None)
+    runpy.run_path(str(ROOT / "install.py"))
+    command, constraints = asked
+    assert command.startswith(f'"{sys.executable}" -m pip install "diffusers>=0.30')
+    assert f"torch=={version('torch')}\n" in constraints
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "install.py"))
+    assert stopped.value.code == 2
+
+
+def test_offline_pip_s_words_are_told_without_a_traceback(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_pip(command: str, what: str) -> None:
+        raise RuntimeError(f"Couldn't install {what}.\nERROR: no matching distribution")
+
+    launch = ModuleType("launch")
+    vars(launch)["run_pip"] = run_pip
+    monkeypatch.setitem(sys.modules, "launch", launch)
+    with pytest.raises(SystemExit, match=r"Couldn't install what QuantFace needs.\nERROR: no matching"):
+        runpy.run_path(str(ROOT / "install.py"))
 
 
 def test_the_command_line_takes_a_models_folder() -> None:

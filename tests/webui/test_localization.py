@@ -6,6 +6,8 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+from PIL import Image
+
 from tests.webui.conftest import ROOT
 
 
@@ -15,8 +17,15 @@ def test_every_text_is_translated(script: Any, webui: SimpleNamespace) -> None:
     webui.callbacks["on_after_component"][0](source, elem_id="extras_image")
     script.QuantFaceExtras().ui()
     webui.callbacks["on_ui_settings"][0]()
-    shown = set()
-    for component in webui.gradio.Textbox.made:
+    shown = {"QuantFace model: refresh"}  # what the host calls the button beside the menu
+    made = webui.gradio.Textbox.made
+    [(read, _, _)] = next(c.handlers for c in made if c.options.get("elem_id") == "quantface_read")
+    wrong = Image.new("RGB", (8, 8))
+    wrong.info["extras"] = "QuantFace model: quantface-mini, QuantFace visibility: 7"
+    for picture in (None, wrong):
+        read(picture)
+    shown |= set(webui.warnings)
+    for component in made:
         shown |= {component.options.get("label"), component.options.get("tooltip")}
         if type(component).__name__ == "Radio":
             shown |= set(component.args[0])

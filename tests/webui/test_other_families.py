@@ -72,3 +72,4 @@ def test_the_api_restores_with_them(names: list[str], script: Any, astronaut: np
     assert answers[0]["restored"] == [0]
     assert np.abs(pictures[0] - astronaut)[30:190, 150:290].mean() > 3
     assert np.array_equal(*pictures) == (place == "GFPGAN")
+    assert ["QuantFace fidelity" in answer["info"] for answer in answers] == [place == "Codeformer"] * 2

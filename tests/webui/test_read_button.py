@@ -26,6 +26,7 @@ def test_settings_are_read_back_from_a_picture(script: Any, webui: SimpleNamespa
     image = Image.new("RGB", (8, 8))
     assert read(image) == ["as it is"] * len(outputs)
     assert read(None) == ["as it is"] * len(outputs)
+    assert webui.warnings == ["The source image has no QuantFace settings"] * 2
     image.info["extras"] = (
         f'QuantFace model: {model}, QuantFace faces: "0,2", QuantFace strength: 0.4, QuantFace seed: 3'
     )
@@ -33,9 +34,10 @@ def test_settings_are_read_back_from_a_picture(script: Any, webui: SimpleNamespa
     assert shown["model"] == model
     assert (shown["enable"], shown["automatic"], shown["strength"]) == (True, False, 0.4)
     assert (shown["faces"], shown["positions"], shown["seed"]) == ("positions", "0,2", 3)
-    image.info["extras"] = "QuantFace model: quantface-mini, QuantFace visibility: 7"
+    image.info["extras"] = "QuantFace model: quantface-mini, QuantFace visibility: <b>7</b>"
     assert read(image) == ["as it is"] * len(outputs)
-    assert "visibility must be between 0 and 1" in webui.reports[0][0]
+    assert "visibility must be a number, got '<b>7</b>'" in webui.reports[0][0]
+    assert webui.warnings[2:] == ["The source image's QuantFace settings cannot be used: the console says why"]
 
 
 def test_settings_are_those_of_one_text(extras: Any, model: str) -> None:
