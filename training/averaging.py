@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -13,7 +15,7 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     Call its `update_parameters(network)` after each step. Its state dict resumes it.
     """
 
-    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, float((count + 1) / (count + 10))))
+    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+        torch._foreach_lerp_(list(averages), list(weights), 1 - min(decay, float((count + 1) / (count + 10))))
 
     return AveragedModel(network, multi_avg_fn=update)

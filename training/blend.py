@@ -146,8 +146,8 @@ def train(
         average.update_parameters(network)
         if step % 50 == 49:
             print(f"{step + 1}/{steps} loss {float(loss.detach()):.3f}", flush=True)
-    trained: BlendNetwork = average.module
-    return trained
+    assert isinstance(average.module, BlendNetwork)
+    return average.module
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ import argparse
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -117,7 +118,7 @@ class Trainer:
         return float(loss.detach())
 
     def save_state(self, path: Path) -> None:
-        parts = {"network": self.network, "optimizer": self.optimizer, "average": self.average}
+        parts: dict[str, Any] = {"network": self.network, "optimizer": self.optimizer, "average": self.average}
         with atomic_path(path) as temporary:
             torch.save({"step": self.step} | {name: part.state_dict() for name, part in parts.items()}, temporary)
 
@@ -176,7 +177,7 @@ def main() -> None:
         loss = trainer.update(*batch(faces, arguments.batch, trainer.step))
         if trainer.step % 500 == 0 or trainer.step == arguments.steps:
             trainer.save_state(state)
-            network = trainer.average.module.eval()
+            network = cast(CleanNetwork, trainer.average.module.eval())
             with atomic_path(arguments.output) as path:
                 save_file({name: t.half().contiguous() for name, t in network.state_dict().items()}, path)
             print(f"{trainer.step}/{arguments.steps} loss {loss:.4f}  {report(network, held)}", flush=True)

@@ -126,6 +126,7 @@ class StageTrainer:
         clean = to_tensor(self.held_faces).to(self.device)
         degraded = to_tensor(np.stack([degrade(f, 1000 + i) for i, f in enumerate(self.held_faces)])).to(self.device)
         model, source = self.average.module.eval(), clean if stage.task == "autoencode" else degraded
+        assert isinstance(model, OneStepRestorer)
         with self.autocast():
             chunks = [model.decode(model.encode(x)) if source is clean else model(x) for x in source.split(8)]
         restored = torch.cat(chunks).float().clamp(-1, 1)
