@@ -106,6 +106,8 @@ def _checked(crops: torch.Tensor | None, count: int) -> torch.Tensor | tuple[()]
 class _Treated:
     """Stands in for a restorer: returns the processed crops [S, S, 3] in order."""
 
+    keeps_contrast = True
+
     def __init__(self, crops: list[torch.Tensor]) -> None:
         self.image_size = len(crops[0]) if crops else 64
         self.device = torch.device("cpu")

@@ -21,7 +21,7 @@ from ..faces.align import (
 from ..faces.aligned import is_about_square
 from ..faces.clean import CleanFace, clean_face, remove_artifacts
 from ..faces.color import match_color
-from ..faces.contrast import contrast_stretch
+from ..faces.contrast import IDENTITY, contrast_stretch
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..faces.toning import toning_of
@@ -131,7 +131,8 @@ def _restore(
         face.crop(transform, len(mask)) if face else crop
         for face, crop, transform in zip(clean_faces, crops, transforms.values(), strict=True)
     ]
-    stretches = [contrast_stretch(clean) for clean in clean_crops]
+    keeps_contrast = getattr(restorer, "keeps_contrast", False)
+    stretches = [IDENTITY if keeps_contrast else contrast_stretch(clean) for clean in clean_crops]
     stretched = [stretch.apply(clean) for stretch, clean in zip(stretches, clean_crops, strict=True)]
     outputs = restore_crops(stretched, restorer, options, progress)
     stretched.clear()
