@@ -87,8 +87,9 @@ def test_a_film_comes_back_with_sound_and_times(source: Path, tmp_path: Path) ->
     assert (track["taken"], track["done"]) == (result.tracks[0].applied_strength, "restored")
     before, after = decoded(source), decoded(tmp_path / "out.mp4")
     changed = np.abs(after[10] - before[10]).max(2)
-    assert changed[40:56, 52:68].mean() > 2  # the face
-    assert changed[:, :20].mean() < 2  # the wall, coded again
+    face, wall = changed[40:56, 52:68].mean(), changed[:, :20].mean()
+    assert face > max(2.5, 2 * wall)
+    assert wall < 2  # it is only coded again
     assert not (tmp_path / "out.mp4.part").exists()
 
 
