@@ -52,7 +52,7 @@ def main() -> None:
         **{f"JPEG {quality}": partial(compressed, quality=quality) for quality in QUALITIES},
     }
     damages = {f"{side} pixels, {kind}": partial(made, side=side) for side in SIDES for kind, made in kinds.items()}
-    compare(arguments, damages, "clean_face", lambda *_: None)
+    compare(arguments, damages, "stages.restore.clean_face", lambda *_: None)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main() -> None:
         for level in arguments.levels
         for tone in TONES
     }
-    compare(arguments, damages, "contrast_stretch", lambda _: IDENTITY)
+    compare(arguments, damages, "stages.contrast.contrast_stretch", lambda _: IDENTITY)
 
 
 if __name__ == "__main__":

@@ -47,13 +47,13 @@ def compare(
 
 
 def row(pairs: Iterable[tuple[Face, Face]], restorer: Restorer, step: str, left_out: Callable[..., Any]) -> list[float]:
-    """Mean PSNR of the columns over (damaged, clean) faces; `left_out` replaces the step, a name in stages/restore."""
+    """Mean PSNR of the columns over (damaged, clean) faces; `left_out` replaces the step, a name in quantface_core."""
     found = []
     for bad, clean in pairs:
         values = [psnr(bad, clean)]
         for strength in ("auto", 1.0):
             for without in (True, False):
-                with patch(f"quantface_core.stages.restore.{step}", left_out) if without else nullcontext():
+                with patch(f"quantface_core.{step}", left_out) if without else nullcontext():
                     made = restore_aligned(bad, restorer, RestoreOptions(strength=strength)).pixels
                 values.append(psnr(made, clean))
         found.append(values)

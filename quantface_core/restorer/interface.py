@@ -19,8 +19,8 @@ class Restorer(Protocol):
     """What restoring a photo requires.
 
     Where its attribute `batches_itself` is true, it gets all faces in one call, and `batch_size`. Where its attribute
-    `keeps_contrast` is, it gets a photo's faces in their own contrast, not stretched to an ordinary one, and returns
-    them in that.
+    `keeps_contrast` is, it gets faces in their own contrast, not stretched to an ordinary one, and returns them in
+    that.
     """
 
     @property

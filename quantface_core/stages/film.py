@@ -15,17 +15,15 @@ import numpy as np
 from ..errors import ImageError
 from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
 from ..faces.clean import CleanFace, clean_face, remove_artifacts
-from ..faces.color import match_color
-from ..faces.contrast import contrast_stretch
 from ..faces.paste import face_mask
 from ..faces.toning import toning_of
 from ..faces.track import Tracked, Tracker
 from ..options import RestoreOptions, check_options
 from ..restorer import Restorer
 from ..types import Crop, Face, Pixels
-from .batches import restore_crops
 from .blending import choose_share, removal_of
 from .compose import Composer, composing_reach
+from .contrast import restore_stretched
 from .fades import Fades
 from .frames import DetectedFrame, PendingFrame, RestoredCrop, RestoredFrame
 from .outcome import measure_strength
@@ -126,14 +124,11 @@ class FilmRestorer:
                 todo.append((pending, track, faces[track], invert(transform)))
         seed = self._options.seed
         seeds = None if seed is None else [seed + track for _, track, _, _ in todo]  # constant through a track
-        stretches = [contrast_stretch(clean) for clean in cleaned]
-        stretched = [stretch.apply(clean) for stretch, clean in zip(stretches, cleaned, strict=True)]
-        outputs = restore_crops(stretched, self._restorer, self._options, seeds=seeds)
-        for (pending, track, face, back), before, clean, stretch, output in zip(
-            todo, crops, cleaned, stretches, outputs, strict=True
+        afters, stretches = restore_stretched(cleaned, self._restorer, self._options, seeds=seeds)
+        for (pending, track, face, back), before, clean, stretch, after in zip(
+            todo, crops, cleaned, stretches, afters, strict=True
         ):
             place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
-            after = stretch.undo(clean, match_color(output, stretch.apply(clean), self._options.color))
             share = choose_share(clean, after, stretch, self._options.strength)
             applied_strength = measure_strength(after - clean, share, self._mask)
             fade = pending.fades[track]

@@ -20,16 +20,15 @@ from ..faces.align import (
 )
 from ..faces.aligned import is_about_square
 from ..faces.clean import CleanFace, clean_face, remove_artifacts
-from ..faces.color import match_color
-from ..faces.contrast import IDENTITY, contrast_stretch
 from ..faces.paste import Patch, face_mask, paste
 from ..faces.select import select_faces, sort_faces
 from ..faces.toning import toning_of
 from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
 from ..types import Crop, Face, Pixels, Plane, Restoration, RestoredFace
-from .batches import Progress, restore_crops
+from .batches import Progress
 from .blending import choose_share, fine_detail_of, removal_of
+from .contrast import restore_stretched
 from .outcome import is_unchanged, measure_strength
 
 _NO_CROP = np.zeros((0, 0, 3), np.float32)
@@ -131,12 +130,8 @@ def _restore(
         face.crop(transform, len(mask)) if face else crop
         for face, crop, transform in zip(clean_faces, crops, transforms.values(), strict=True)
     ]
-    keeps_contrast = getattr(restorer, "keeps_contrast", False)
-    stretches = [IDENTITY if keeps_contrast else contrast_stretch(clean) for clean in clean_crops]
-    stretched = [stretch.apply(clean) for stretch, clean in zip(stretches, clean_crops, strict=True)]
-    outputs = restore_crops(stretched, restorer, options, progress)
-    stretched.clear()
-    for each in (crops, clean_crops, outputs):
+    afters, stretches = restore_stretched(clean_crops, restorer, options, progress)
+    for each in (crops, clean_crops, afters):
         each.reverse()  # to be popped: in a crowd they would take gigabytes beside what is pasted
     clean_photo = (
         pixels if background is not None else _cleaned(pixels, clean_faces, transforms.values(), mask, options)
@@ -145,9 +140,8 @@ def _restore(
     enlarge = resizing(*pixels.shape[1::-1], *base.shape[1::-1])
     restored, patches = [], []
     for stretch, face, (position, transform) in zip(stretches, clean_faces, transforms.items(), strict=True):
-        crop, clean, output = crops.pop(), clean_crops.pop(), outputs.pop()
+        crop, clean, after = crops.pop(), clean_crops.pop(), afters.pop()
         place = compose(enlarge, invert(transform))
-        after = stretch.undo(clean, match_color(output, stretch.apply(clean), options.color))
         before = crop if clean_photo is pixels else extract(clean_photo, transform, len(mask))
         if background is not None:  # it has details of its own; the change is relative to those, not to the photo's
             before = clean = extract(base, invert(place), len(mask))
