@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # the Python of ComfyUI's portable version leaves a script's folder out
+
 from quantface_webui.requirements import BY_HAND, missing_requirements, pip_constraints
 
 

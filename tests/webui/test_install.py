@@ -87,6 +87,12 @@ def test_comfyui_s_manager_may_run_it(absent: None, monkeypatch: pytest.MonkeyPa
     runpy.run_path(str(ROOT / "install.py"))
 
 
+def test_it_runs_by_a_python_that_leaves_its_folder_out(tmp_path: Path) -> None:
+    """As ComfyUI-Manager runs it by the portable version's, which is isolated."""
+    run = subprocess.run([sys.executable, "-I", ROOT / "install.py"], capture_output=True, text=True, cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(("torch", "wanted"), [("2.1.2", "diffusers>=0.30,<0.36"), ("2.4.0", "diffusers>=0.30")])
 def test_old_torch_gets_an_older_diffusers(
     absent: None, torch: str, wanted: str, monkeypatch: pytest.MonkeyPatch
