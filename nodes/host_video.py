@@ -14,6 +14,8 @@ from typing import Any
 
 from comfy_api.latest import InputImpl
 
+from ..quantface_core.io.atomic import move_into_place
+
 _TICKS = 1_000_000  # times are rounded to these parts of a second
 
 
@@ -56,7 +58,7 @@ def keep(path: Path) -> tuple[Any, dict[str, object]]:
     import folder_paths
 
     kept = Path(folder_paths.get_temp_directory()) / f"quantface_{uuid.uuid4().hex}{path.suffix}"
-    path.replace(kept)
+    move_into_place(path, kept)
     shown = {"filename": kept.name, "subfolder": "", "type": "temp"}
     return InputImpl.VideoFromFile(str(kept)), {"images": [shown], "animated": (True,)}
 

@@ -18,6 +18,7 @@ from .streams import is_stream, write_stream
 
 _SUFFIX = 32  # characters of a suffix that are kept; a longer one is a name with a dot in it
 _TEMPORARY = re.compile(r"\.quantface-[0-9a-f]{16}(\..*)?")
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between attempts to move a file
 _STALE = 24 * 60 * 60  # seconds since a temporary file was last written to, after which no process still writes it
 
 
@@ -27,7 +28,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"{path}: cannot write ({error.strerror or error})") from error
+        # What Windows says of a folder that is protected it says of a file that is open, too.
+        ambiguous = sys.platform == "win32" and isinstance(error, PermissionError)
+        advice = ": close it in other programs, or choose a place that you may write to" if ambiguous else ""
+        raise WriteError(f"{path}: cannot write ({error.strerror or error}){advice}") from error
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def _replaced(target: Path, suffix: str) -> Iterator[Path]:
         # On Windows a file is read-only or not, and a read-only one can be neither moved into place nor removed.
         if sys.platform != "win32":
             temporary.chmod((real.stat().st_mode if real.exists() else usual) & 0o777)
-        temporary.replace(real)
+        move_into_place(temporary, real)
 
 
 @contextmanager
@@ -74,8 +78,25 @@ def _temporary(real: Path, suffix: str) -> Iterator[Path]:
     try:
         yield temporary
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong says more than that Windows, say, removes no open file
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Move a file to `target` on the same disk, in place of what is there. Raises OSError.
+
+    On Windows it is tried for some time: virus scanners and cloud folders open every new file for a moment, and an open
+    file can be neither moved nor replaced.
+    """
+    for pause in _PAUSES if sys.platform == "win32" else ():
+        try:
+            source.replace(target)
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
+    source.replace(target)
 
 
 def write_text(path: Path, text: str) -> None:

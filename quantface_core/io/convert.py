@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from .atomic import move_into_place
 from .catalogue import Entry, Remote
 from .checksum import sha256
 from .hub import Progress, check_space, fetch, locked
@@ -45,7 +46,7 @@ def convert_entry(
         shutil.rmtree(made, ignore_errors=True)
         notify(f"converting into {target}")
         convert(files, made / target.name, {"licence": entry.licence, "originals": json.dumps(checksums)})
-        (made / target.name).replace(target)
+        move_into_place(made / target.name, target)
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another model's originals may be there
             folder.parent.rmdir()

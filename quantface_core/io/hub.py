@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from .atomic import atomic_path
+from .atomic import atomic_path, move_into_place
 from .catalogue import Remote
 from .checksum import sha256
 from .process_lock import one_at_a_time
@@ -70,7 +70,7 @@ def fetch(remote: Remote, target: Path, notify: Callable[[str], None], progress:
         notify(f"fetching {found.name}: {found.size / 1e6:,.1f} MB, licence: {found.licence}")
         _download(found, part, progress)
         _verify(found, remote, part)
-        part.replace(target)
+        move_into_place(part, target)
     return target
 
 
@@ -167,8 +167,8 @@ def _download(found: HubFile, part: Path, progress: Progress | None) -> None:
     def get() -> None:
         if length() > found.size:  # longer than the file: none of it can be trusted
             part.unlink()
-        with _GrowingFile(part, found.size, progress) as file:
-            try:
+        try:
+            with _GrowingFile(part, found.size, progress) as file:
                 http_get(
                     url,
                     file,
@@ -177,10 +177,10 @@ def _download(found: HubFile, part: Path, progress: Progress | None) -> None:
                     expected_size=found.size,
                     displayed_filename=found.path,
                 )
-            except Exception as error:
-                if status_of(error) == PAST_THE_END:  # the Hub serves fewer bytes than it lists
-                    part.unlink(missing_ok=True)
-                raise
+        except Exception as error:
+            if status_of(error) == PAST_THE_END:  # the Hub serves fewer bytes than it lists
+                part.unlink(missing_ok=True)  # closed by now: Windows removes no open file
+            raise
 
     retry(get, f"download {found.path} from https://huggingface.co/{found.repo} into {part.parent}", length)
 

@@ -19,7 +19,7 @@ import torch
 
 from ..charts import draw_bits, save_chart
 from ..errors import ModelError, UsageError
-from ..io.atomic import atomic_path
+from ..io.atomic import atomic_path, move_into_place
 from ..io.catalogue import models_folder
 from ..io.checkpoint import load_restorer
 from ..io.checksum import sha256
@@ -118,7 +118,7 @@ def build_named(name: str, callbacks: PipelineCallbacks | None = None, device: t
             device = device or choose_device("auto")
             made = build(BuildRequest(recipe, work / output.name, work, device), callbacks)
             with atomic_path(output) as temporary:
-                made.path.replace(temporary)
+                move_into_place(made.path, temporary)
             shutil.rmtree(work, ignore_errors=True)
     return output
 

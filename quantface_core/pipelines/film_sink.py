@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UsageError
-from ..io.atomic import atomic_path, remove_stale, writing
+from ..io.atomic import atomic_path, move_into_place, remove_stale, writing
 from ..io.file_identity import file_identity
 from ..io.output_checks import check_writable
 from ..io.video import (
@@ -123,7 +123,7 @@ class VideoSink:
         assert self._writer is not None
         writer, self._writer = self._writer, None
         writer.close()
-        (state.folder / _PARTIAL).replace(state.part(part, ".mkv"))
+        move_into_place(state.folder / _PARTIAL, state.part(part, ".mkv"))
         return writer.delay
 
     def join(self, state: FilmState) -> None:

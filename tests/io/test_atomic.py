@@ -4,6 +4,8 @@ import os
 import shutil
 import stat
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from quantface_core.errors import WriteError
-from quantface_core.io.atomic import atomic_path, remove_stale, write_text, writing
+from quantface_core.io.atomic import atomic_path, move_into_place, remove_stale, write_text, writing
+from tests.windows import refuse_open_files
 
 
 def test_success_replaces_and_makes_folders(tmp_path: Path) -> None:
@@ -145,6 +148,53 @@ def test_a_read_only_result_leaves_nothing_on_windows(tmp_path: Path, monkeypatc
         write_text(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("times", [2, 100])
+def test_a_file_that_a_scanner_holds_is_moved_once_it_lets_go(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows; one that is held for good is refused, and nothing is left."""
+    held, replace, waited = iter(range(times)), Path.replace, list[float]()
+
+    def replace_there(path: Path, other: Path) -> Path:
+        if next(held, None) is not None:
+            raise PermissionError(13, "Access is denied", str(path), 5, str(other))
+        return replace(path, other)
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(Path, "replace", replace_there)
+    monkeypatch.setattr(time, "sleep", waited.append)
+    refusal = r"result\.txt: cannot write \(Access is denied\): close it in other programs"
+    with nullcontext() if times == 2 else pytest.raises(WriteError, match=refusal):
+        write_text(tmp_path / "result.txt", "text")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["text"] * (times == 2)
+    assert len(waited) == min(times, 5)
+
+
+def test_elsewhere_a_refusal_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits"))
+    (tmp_path / "a").touch()
+    with pytest.raises(FileNotFoundError):
+        move_into_place(tmp_path / "a", tmp_path / "none" / "b")
+
+
+def test_what_went_wrong_is_told_where_a_half_written_file_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that is still open, on Windows."""
+    refuse_open_files(monkeypatch)
+
+    def write() -> None:
+        with atomic_path(tmp_path / "file.txt") as temporary, temporary.open("w") as opened:
+            kept.append(os.dup(opened.fileno()))
+            raise KeyboardInterrupt
+
+    kept: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    os.close(kept[0])
 
 
 def test_an_error_without_a_reason_of_its_own_is_told(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from quantface_core.errors import ModelError
 from quantface_core.io.catalogue import Remote
 from quantface_core.io.hub import fetch, find, locked
 from tests.io.local_hub import Fault, LocalHub
+from tests.windows import refuse_open_files
 
 # Drops the client that knows the mode it began with; so called from 1.0 on.
 _close_session = getattr(huggingface_hub.utils, "close_session", None) or huggingface_hub.utils.reset_sessions
@@ -134,7 +135,8 @@ def test_another_file_than_the_catalogue_expects_is_refused(served: LocalHub, ta
     assert leftovers(target) == []
 
 
-def test_a_wrong_length_is_never_used(served: LocalHub, target: Path) -> None:
+def test_a_wrong_length_is_never_used(served: LocalHub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_open_files(monkeypatch)
     served.fault = Fault(short=1000)
     with pytest.raises(ModelError):
         fetch(REMOTE, target, print)

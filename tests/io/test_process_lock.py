@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 from quantface_core.errors import ModelError, UsageError
+from quantface_core.io import process_lock
 from quantface_core.io.hub import locked
 from quantface_core.io.process_lock import one_at_a_time, only_process
 
@@ -56,4 +57,17 @@ def test_a_folder_that_cannot_be_written_is_no_file_system_without_locks(tmp_pat
     with pytest.raises(OSError, match="file"), only_process(tmp_path / "file" / "lock", "held"):
         pytest.fail("no lock there")
     with pytest.raises(ModelError, match="cannot write there"), locked(tmp_path / "file" / "model", print):
+        pytest.fail("no lock there")
+
+
+def test_nobody_waits_for_a_lock_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows filelock 3 takes a folder without access for a lock that another process holds."""
+
+    class NeverAcquired(FileLock):
+        def _acquire(self) -> None:
+            pass
+
+    monkeypatch.setattr(process_lock, "FileLock", NeverAcquired)
+    (tmp_path / "lock").mkdir()  # cannot be opened either
+    with pytest.raises(OSError, match="lock"), one_at_a_time(tmp_path / "lock", lambda: pytest.fail("waits")):
         pytest.fail("no lock there")

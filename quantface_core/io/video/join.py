@@ -6,8 +6,8 @@ import errno
 import heapq
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -75,7 +75,9 @@ def join(
             video.time_base = info.time_base
             if encoder.codec == "hevc" and target.suffix.lower() in (".mp4", ".m4v", ".mov"):
                 video.codec_context.codec_tag = "hvc1"  # which Apple's players require
-            packets = [_pictures(av, parts, info, encoder, shift, video)]
+            # Closed after an error too, whose traceback would keep a part open: Windows removes no open file.
+            pictures = stack.enter_context(closing(_pictures(av, parts, info, encoder, shift, video)))
+            packets: list[Iterator[tuple[float, Any]]] = [pictures]
             if source is not None:
                 original = stack.enter_context(open_film(av, source))
                 packets.append(_copied(original, output, span))
@@ -90,7 +92,7 @@ def join(
 
 def _pictures(
     av: Any, parts: Sequence[Part], info: FilmInfo, encoder: Encoder, shift: int, stream: Any
-) -> Iterator[tuple[float, Any]]:
+) -> Generator[tuple[float, Any], None, None]:
     """Yield (seconds, packet) of all parts, at the film's own times."""
     rate, delay = nominal_rate(info, encoder), max(part.delay for part in parts)
     step = max(1, round(1 / (info.rate * info.time_base)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -45,7 +46,7 @@ def open_film(av: Any, path: Path) -> Any:
 
 
 def _version(av: Any) -> tuple[int, ...]:
-    return tuple(map(int, av.__version__.split(".")[:2]))
+    return tuple(map(int, re.findall(r"\d+", av.__version__)[:2]))  # "20.0rc1": 20, 0
 
 
 class FilmReader:
