@@ -11,7 +11,7 @@ from ..errors import QuantFaceError, UsageError
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory
 from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, distill, evaluate, fetch, info, models, publish, restore
-from .message import tell
+from .message import allow_any_name, tell
 from .termination import interrupted_by_termination
 
 FAILED, MISUSED = 1, 2
@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `arguments` None = the process's own: it is then for this command alone, and leaves out what that does not need.
     """
     spin_briefly()  # before torch loads
+    if arguments is None:
+        allow_any_name()
     parser = argparse.ArgumentParser(prog="quantface", description="Restore faces with quantized one-step diffusion.")
     parser.set_defaults(own_process=arguments is None)
     parser.add_argument("--version", action="version", version=f"quantface {__version__}")

@@ -1,10 +1,19 @@
-"""One line for the user, on standard error."""
+"""One line for the user, on standard error; and standard output, for names of any script."""
 
 from __future__ import annotations
 
 import sys
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def allow_any_name() -> None:
+    """Have standard output escape what its encoding lacks, as standard error does.
+
+    On Windows a pipe or file that it goes to is in the system's code page, where a Chinese folder ends in an error.
+    """
+    if getattr(sys.stdout, "errors", "") == "strict":  # None without a console
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def tell(text: str) -> None:

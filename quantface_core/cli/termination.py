@@ -1,4 +1,5 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: finished work is kept, nothing is left half-written."""
+"""SIGTERM, SIGHUP and Windows' Ctrl-Break end a command as Ctrl-C does: finished work is kept, nothing is left
+half-written."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = ("SIGTERM", "SIGHUP")  # of kill, timeout, systemd, Docker, Slurm; of a terminal that closes
+_SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")  # of kill, timeout, systemd, Docker, Slurm; of a terminal that closes
 
 
 @contextmanager

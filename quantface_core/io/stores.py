@@ -52,12 +52,12 @@ class Place:
     @property
     def real_path(self) -> str:
         """The canonical path, the same however it is written: without `..`, and on a local disk with links resolved."""
-        return os.path.realpath(self.path) if self.is_local else _normalized(self.path)
+        return Path(os.path.realpath(self.path)).as_posix() if self.is_local else _normalized(self.path)
 
 
 def is_uri(name: str | Path) -> bool:
     """Whether a name says which store it is in."""
-    return _SCHEME in str(name)
+    return str(name).find(_SCHEME) > 1  # a single letter is a drive of Windows
 
 
 def locate(name: str, store: Any = None) -> Place:

@@ -48,6 +48,8 @@ def _opened(path: Path) -> BinaryIO:
 def _descriptor(path: Path) -> int | None:
     """The standard stream that `path` is; None where it is neither."""
     found = path.stat()
+    if not found.st_ino:  # on Windows no device, console or pipe has a number: all of them would be the same
+        return None
     for descriptor in (_OUTPUT, _ERRORS):
         with suppress(OSError):  # closed
             if os.path.samestat(found, os.fstat(descriptor)):

@@ -36,7 +36,8 @@ def fetch_in_child(name: str, callbacks: PipelineCallbacks) -> Path:
 
     Raises ModelError, and what the callbacks raise.
     """
-    command = [sys.executable, "-c", _CALL, str(_ROOT), name]
+    # By -X: the portable version's Python reads no PYTHONUTF8, without which its text is in a code page on Windows.
+    command = [sys.executable, "-X", "utf8", "-c", _CALL, str(_ROOT), name]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
     with subprocess.Popen(command, errors="replace", **pipes) as child:
         received = _Received(child)

@@ -57,6 +57,19 @@ def test_another_thread_touches_no_signal() -> None:
         with interrupted_by_termination():
             seen.append(signal.getsignal(signal.SIGTERM))
 
-    (thread := threading.Thread(target=command)).start()
-    thread.join()
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray leaves a handler of its own
+    try:
+        (thread := threading.Thread(target=command)).start()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert seen == [signal.SIG_DFL]
+
+
+def test_ctrl_break_of_windows_ends_a_command_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    with interrupted_by_termination():
+        end = signal.getsignal(signal.SIGUSR1)
+    assert callable(end)
+    with pytest.raises(KeyboardInterrupt):
+        end(signal.SIGUSR1, None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
 
 from quantface_core.errors import ImageError, UsageError, WriteError
 from quantface_core.io import stores
-from quantface_core.io.stores import GONE, Place, is_there, locate, read, relative_names, stamp, suffix, write
+from quantface_core.io.stores import GONE, Place, is_there, is_uri, locate, read, relative_names, stamp, suffix, write
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the extra ray")
 from pyarrow import fs  # noqa: E402
@@ -79,6 +79,14 @@ def test_a_uri_of_this_machine_s_files_is_read_by_its_system(monkeypatch: pytest
     assert locate("file:///set/a%20b.jpg").path == "/set/a b.jpg"
     monkeypatch.setattr(stores, "url2pathname", lambda path: path.lstrip("/"))  # as on Windows
     assert locate("file:///C:/set/../raw").path == "C:/raw"
+
+
+def test_a_drive_of_windows_is_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_uri("C://photos")
+    place = locate("file:///set/out")
+    monkeypatch.setattr(stores.os.path, "realpath", lambda path: f"C:{path}".replace("/", "\\"))
+    monkeypatch.setattr(stores, "Path", PureWindowsPath)
+    assert place.real_path == "C:/set/out"  # below which results are looked for by slashes
 
 
 @pytest.mark.parametrize(("protocol", "moves"), [("memory", 0), (("s3", "s3a"), 0), ("sftp", 1)])

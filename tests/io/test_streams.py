@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from quantface_core.errors import UsageError
+from quantface_core.io import streams
 from quantface_core.io.atomic import atomic_path, write_text
 from quantface_core.io.output_checks import check_writable
 from quantface_core.io.streams import is_stream
@@ -92,6 +93,15 @@ def test_only_what_cannot_be_replaced_is_a_stream(tmp_path: Path) -> None:
     assert not is_stream(tmp_path / "file")
     assert not is_stream(tmp_path)
     assert not is_stream(tmp_path / "missing")
+
+
+def test_a_device_without_a_number_is_not_taken_for_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where NUL, the console and every pipe have none."""
+    stat_of, null = os.stat, os.stat_result([stat.S_IFCHR, *[0] * 9])
+    monkeypatch.setattr(os, "stat", lambda path, **how: null if str(path) == "NUL" else stat_of(path, **how))
+    monkeypatch.setattr(os, "fstat", lambda _: null)
+    assert is_stream(Path("NUL"))
+    assert streams._descriptor(Path("NUL")) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write to anything")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quantface_core.errors import ModelError
 from quantface_core.pipelines import child
 from quantface_core.pipelines.callbacks import PipelineCallbacks
 
@@ -45,3 +46,12 @@ def test_a_cancelled_child_cleans_up_and_one_that_does_not_hear_is_ended(
     with pytest.raises(InterruptedError, match="half written"):
         child.fetch_in_child(str(tmp_path / "m.safetensors"), PipelineCallbacks(notify=cancel))
     assert len(list(tmp_path.iterdir())) == deaf
+
+
+def test_what_a_child_ends_with_is_told_in_any_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the system's encoding lacks it."""
+    for name, value in {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(child, "_CALL", r'import sys; sys.exit("\u6a21\u578b")')
+    with pytest.raises(ModelError, match="model x: 模型"):
+        child.fetch_in_child("x", PipelineCallbacks())

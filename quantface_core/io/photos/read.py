@@ -99,10 +99,9 @@ def _image_errors(path: Path) -> Iterator[None]:
             yield
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: is a folder, not a picture") from None
-    except PermissionError:
-        raise ImageError(f"{path}: permission denied") from None
+    except (IsADirectoryError, PermissionError):  # the second on Windows, for a folder too
+        reason = "is a folder, not a picture" if path.is_dir() else "permission denied"
+        raise ImageError(f"{path}: {reason}") from None
     except UnidentifiedImageError:
         hint = missing_plugin(path) or diagnose_image_file(path)
         hint = hint or f"damaged, or not a picture this can read ({', '.join(READABLE)})"

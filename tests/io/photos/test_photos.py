@@ -168,6 +168,19 @@ def test_damage_is_told_in_one_line(tmp_path: Path, photos: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_folder_is_told_from_what_must_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses both alike."""
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "file.png").touch()
+    monkeypatch.setattr(Path, "open", refuse)
+    for path, reason in ((tmp_path, "is a folder, not a picture"), (tmp_path / "file.png", "permission denied")):
+        with pytest.raises(ImageError, match=reason):
+            read_photo(path)
+
+
 def test_an_unwritable_suffix_and_folder(tmp_path: Path, picture: np.ndarray) -> None:
     with pytest.raises(ImageError, match=r"cannot write \.gif"):
         write_photo(Photo(picture), tmp_path / "a.gif")
