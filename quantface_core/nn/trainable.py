@@ -21,6 +21,7 @@ from ..kernels.channel_transform import ChannelTransform
 from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
 from ..kernels.straight_through import fake_quantize
 from .adapters import DISTILLATION, QUANTIZATION, add_adapters, branches_of, start_adapters
+from .autocast import autocasts
 from .dequantized_weight import DequantizedWeight
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
@@ -64,7 +65,7 @@ class TrainableLayer(nn.Module):
         return self.source[0].bias
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.float32 or torch.is_autocast_enabled(x.device.type):
+        if x.dtype == torch.float32 or autocasts(x):
             return self._multiplied(x)
         return self._multiplied(x.float()).to(x.dtype)  # the product is in float32, whatever the model's dtype
 

@@ -210,6 +210,19 @@ def test_a_model_in_half_precision_computes_in_it_outside_of_autocast(kind: str,
     assert (made.float() - expected.float()).norm() < 0.05 * expected.float().norm()
 
 
+def test_a_device_without_autocast_is_not_asked_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch 2.4 raises for Apple's GPUs."""
+
+    def unknown(*_: object) -> bool:
+        raise RuntimeError("unknown device type for autocast")
+
+    x = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
+    model = in_training(x)
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda _: False)
+    monkeypatch.setattr(torch, "is_autocast_enabled", unknown)
+    assert model[0](x.bfloat16()).dtype == torch.bfloat16
+
+
 def in_training(x: torch.Tensor, learn_clips: bool = False) -> nn.Sequential:
     torch.manual_seed(0)
     model = nn.Sequential(copy.deepcopy(LAYERS["linear"])).eval()

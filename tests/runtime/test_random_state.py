@@ -25,3 +25,18 @@ def test_the_state_is_as_it_was_also_after_an_error() -> None:
     with pytest.raises(RuntimeError), seeded(1):
         torch.rand(2) @ torch.rand(3)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_apple_s_gpu_draws_by_the_seed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a generator of its own, which this machine's stands for."""
+    gpu = torch.Generator()
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", gpu.get_state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", gpu.set_state)
+    monkeypatch.setattr(torch.mps, "manual_seed", gpu.manual_seed)
+    before, drawn = gpu.get_state(), []
+    for _ in range(2):
+        with seeded(3):
+            drawn.append(torch.rand(4, generator=gpu))
+    assert torch.equal(*drawn)
+    assert torch.equal(gpu.get_state(), before)
