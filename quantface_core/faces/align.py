@@ -20,6 +20,10 @@ Landmarks = tuple[tuple[float, float], ...]
 _VIEW = 256  # pixels; any size will do to decide what is in view: a crop's corners do not depend on it
 _LEAST_FIT = 1e-9  # share of the target's variance that a similarity of the source must explain: less is rounding error
 _WHOLE = 1 << 24  # pixels of a crop's area up to which it is converted to float32 whole: a larger one takes gigabytes
+# Of the blur past a photo's border, in shares of the crop's side: its sigma, and how far past the border it is in full.
+# It spares the face, an ellipse: centre, radii, and the multiple of these from which the blur is in full.
+_BLUR, _PAST = 3 / 128, 1 / 8
+_CENTRE, _RADII, _AROUND = (0.5, 0.53), (0.27, 0.40), 1.4
 
 # Landmarks of FFHQ-aligned portraits, in shares of the crop's side: the convention of face restorers, and within
 # 0.5 % of the mean over the faces that quantface-mini was trained on.
@@ -149,9 +153,10 @@ def warp_into(area: Area, image: NDArray[Any], matrix: Matrix, border: int) -> N
 
 
 def extract(pixels: Pixels, matrix: Matrix, size: int) -> NDArray[np.float32]:
-    """Extract the aligned crop of a face: [H, W, 3] -> [size, size, 3] float32 in 0 to 1, mirrored past the border.
+    """Extract the aligned crop of a face: [H, W, 3] -> [size, size, 3] float32 in 0 to 1.
 
-    Raises ImageError when the face lies wholly outside the photo.
+    Past the border it is mirrored, which completes half a face, and blurred away around the face. Raises ImageError
+    when the face lies wholly outside the photo.
     """
     height, width = pixels.shape[:2]
     scale = magnification(matrix)
@@ -164,4 +169,24 @@ def extract(pixels: Pixels, matrix: Matrix, size: int) -> NDArray[np.float32]:
     place = compose(matrix, shift(area.left, area.top))
     units = (np.divide(part, white, dtype=np.float32) for part in parts)
     crop = np.dstack([warp(unit, place, size, size, cv2.BORDER_REFLECT_101) for unit in units])
-    return np.clip(crop, 0, 1)
+    return _without_copies(np.clip(crop, 0, 1), matrix, width, height)
+
+
+def _without_copies(crop: NDArray[np.float32], matrix: Matrix, width: int, height: int) -> NDArray[np.float32]:
+    """A crop whose mirrored part, past the border of a photo of this size, is blurred around the face.
+
+    Otherwise copies of its eyes and mouth would surround a face that fills its photo, as in no portrait that restorers
+    and the blend network know: they would smooth it, however sharp it is.
+    """
+    size, inverse = len(crop), invert(matrix)
+    at = np.arange(size)
+    x, y = (across * at + down * at[:, None] + start for across, down, start in inverse)
+    past = np.maximum.reduce([-0.5 - x, x - (width - 0.5), -0.5 - y, y - (height - 0.5)]) * magnification(matrix) / size
+    if past.max() <= 0:
+        return crop
+    (right, down), (wide, tall) = _CENTRE, _RADII
+    share = (at + 0.5) / size
+    radius = np.hypot((share - right) / wide, (share[:, None] - down) / tall)
+    blurring = np.clip(past / _PAST, 0, 1) * np.clip((radius - 1) / (_AROUND - 1), 0, 1)
+    blurred = cv2.GaussianBlur(crop, (0, 0), _BLUR * size)
+    return crop + blurring[..., None].astype(np.float32) * (blurred - crop)

@@ -101,7 +101,16 @@ def test_extract_mirrors_past_the_border() -> None:
     ramp = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 100, 0).repeat(3, 2)
     shifted = np.array([[1.0, 0, 50], [0, 1, 0]])  # the crop's left half lies outside
     crop = extract(ramp, shifted, 100)[50, :, 0] * 255
-    assert np.allclose(crop[:50], ramp[50, 1:51, 0][::-1], atol=0.5)
+    face = slice(23, 50)  # beside it, the mirrored is blurred
+    assert np.allclose(crop[face], ramp[50, 1:51, 0][::-1][face], atol=0.5)
+
+
+def test_around_the_face_no_copies_of_it_remain_past_the_border() -> None:
+    squares = (np.kron(np.indices((32, 32)).sum(0) % 2, np.ones((4, 4))) * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    crop = extract(squares, np.array([[1.0, 0, 64], [0, 1, 64]]), 256)
+    assert np.array_equal(np.rint(crop[64:192, 64:192] * 255), squares)
+    assert crop[:24, :64].std() < 0.2 * squares.std() / 255
+    assert crop[:, :24].std() < 0.2 * squares.std() / 255
 
 
 def test_a_face_outside_the_photo_is_refused(astronaut: np.ndarray) -> None:

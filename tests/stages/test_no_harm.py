@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.photos import read_photo
@@ -34,6 +35,17 @@ def test_a_sharp_portrait_stays_whatever_the_restorer(photos: Path, detector: Fa
     inside = result.mask > 0.5
     assert psnr(result.pixels[inside], photo[inside]) > 40
     assert psnr(full.pixels[inside], photo[inside]) < 36
+
+
+@pytest.mark.parametrize("number", [7, 9])
+def test_a_sharp_face_that_fills_its_photo_stays(
+    train_faces: Path, mini: OneStepRestorer, detector: FaceDetector, number: int
+) -> None:
+    portrait = read_photo(sorted((train_faces.parent / "large").glob("*.jpg"))[number]).pixels
+    photo = np.ascontiguousarray(portrait[143:399, 128:384])  # from the brows to below the mouth
+    result = restore_photo(photo, mini, detector(photo))
+    assert len(result.restored) == 1
+    assert np.array_equal(result.pixels, photo)
 
 
 def test_a_background_sharper_than_what_was_restored_stays(photos: Path, detector: FaceDetector) -> None:
