@@ -1,9 +1,10 @@
-"""Autocast for low-bit layers: kernels compute in the dtype of x, so x is cast first and autocast is off inside."""
+"""Autocast around low-bit layers, whose kernels compute in the dtype of x: x is cast, and autocast is off inside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,11 @@ def autocast_dtype(device: str) -> torch.dtype | None:
 def autocasts(x: Tensor) -> bool:
     """Whether autocast is on for the device of x."""
     return autocast_dtype(x.device.type) is not None
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Context manager: autocast is off on a kind of device; for computing on weights, which need all of float32."""
+    return torch.autocast(device.type, enabled=False) if autocast_dtype(device.type) else nullcontext()
 
 
 def under_autocast(compute: Callable[[Tensor], Made], x: Tensor) -> Made:

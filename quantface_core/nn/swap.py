@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 from ..kernels.backend import Backend
 from ..types import LayerFormat
 from .interop import adapter_modules, refuse_lossy_calls
@@ -36,8 +36,8 @@ def quantizable(model: nn.Module) -> dict[str, Layer]:
 
 def never_quantized(model: nn.Module) -> dict[str, str]:
     """The other linears and convolutions by name, and what they are, such as "a grouped convolution"."""
-    adapters = adapter_modules(model)
-    described = {n: "a PEFT adapter" if layer in adapters else _obstacle(layer) for n, layer in _layers(model).items()}
+    layers, adapters = _layers(model), adapter_modules(model)
+    described = {n: "a PEFT adapter" if layer in adapters else _obstacle(layer) for n, layer in layers.items()}
     return {name: what for name, what in described.items() if what}
 
 
@@ -49,7 +49,14 @@ def is_patched(module: nn.Module) -> bool:
 
 
 def _layers(model: nn.Module) -> dict[str, Any]:
-    return {n: module for n, module in model.named_modules() if n and isinstance(module, (nn.Linear, *_CONVOLUTIONS))}
+    return {n: module for n, module in _modules(model) if n and isinstance(module, (nn.Linear, *_CONVOLUTIONS))}
+
+
+def _modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All modules of a model by name. Raises UsageError for what is not a module."""
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"a model is an nn.Module, such as a pipeline's unet, got a {type(model).__name__}")
+    return model.named_modules()
 
 
 def _obstacle(layer: Any) -> str:
@@ -81,7 +88,7 @@ def is_pointwise(layer: nn.Module) -> bool:
 
 def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
     """The low-bit layers of a model by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
+    return {name: module for name, module in _modules(model) if isinstance(module, QuantLayer)}
 
 
 def empty_like(layer: Layer, fmt: LayerFormat) -> QuantLayer:

@@ -17,7 +17,7 @@ from .bit_program import summarize as summarize_plan
 from .budgets import check_budget
 from .fisher import FISHER_BATCHES
 from .observe import calibrate
-from .quantize import check_config, plan_formats
+from .quantize import check_config, check_model, plan_formats
 from .sensitivity import PROBE_BITS, measure_layers
 
 __all__ = ["allocate", "describe_plan", "measure_sensitivity", "solve_plan", "summarize_plan"]
@@ -43,6 +43,7 @@ def measure_sensitivity(
     """
     batches = materialize(batches)
     config = QuantConfig() if config is None else config
+    check_model(model)
     check_config(config)
     config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
     formats = plan_formats(model, config, None, include, exclude)

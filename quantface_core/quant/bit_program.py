@@ -7,6 +7,7 @@ s.t.  budgets on average activation bits (weighted by multiply-accumulates), ave
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -46,6 +47,8 @@ def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     QuantFaceError without PuLP or a solver, or when the solver finds no plan.
     """
     check_budget(budget)
+    if not isinstance(sensitivity, Sensitivity):
+        raise UsageError(f"give a Sensitivity, as measure_sensitivity returns it, got a {type(sensitivity).__name__}")
     pulp = _pulp()
     layers = sensitivity.layers
     if not layers:
@@ -89,7 +92,10 @@ def _solve(
     for limit in limits:
         spent = pulp.lpSum(limit.cost(name, widths) * x for name, widths, x in chosen)
         problem += spent <= limit.most * (1 + _ROUNDING) - limit.fixed
-    status = problem.solve(_solver(pulp))
+    try:
+        status = problem.solve(_solver(pulp))
+    except pulp.PulpSolverError as error:  # it does not run here, or was ended
+        raise QuantFaceError(f"the solver of the integer program failed ({error}): pip install highspy") from error
     picked = [(name, widths) for name, widths, x in chosen if (x.value() or 0) > 0.5]
     if len(picked) != len(choices):
         raise QuantFaceError(f"the solver found no plan ({pulp.LpStatus[status]}): loosen the budget a little")
@@ -180,7 +186,7 @@ def _check_feasible(limits: list[_Limit], choices: list[tuple[str, list[Widths]]
 
 def _above(value: float) -> str:
     """A value rounded up, as text, so that a budget of it can be met."""
-    return f"{int(value * 1000 + 1) / 1000:.3f}"
+    return f"{math.ceil(value * (1 - _ROUNDING) * 1000) / 1000:.3f}"
 
 
 def uniform(sensitivity: Sensitivity, weight_bits: int, activation_bits: int) -> BitPlan:

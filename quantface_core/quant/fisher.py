@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..nn.autocast import without_autocast
 from ..nn.modes import eval_mode
 from ..nn.swap import Layer
 from ..runtime.backward import graph_freed_on_error
@@ -131,7 +132,8 @@ def _gradients(layers: Mapping[str, Layer], sums: dict[str, Tensor]) -> Iterator
         def add(gradient: Tensor) -> None:
             channels = gradient.movedim(1, -1) if isinstance(layer, nn.Conv2d) else gradient
             rows = channels.reshape(-1, layer.weight.shape[0]).float()
-            moments = rows.square().sum(0) if rows.shape[1] > LARGEST else rows.t() @ rows
+            with without_autocast(rows.device):
+                moments = rows.square().sum(0) if rows.shape[1] > LARGEST else rows.t() @ rows
             sums[name] = sums[name] + moments if name in sums else moments
 
         def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:

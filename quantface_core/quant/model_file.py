@@ -84,6 +84,8 @@ def _tensors_to_write(model: nn.Module, dtype: torch.dtype | None) -> dict[str, 
     kept = {id(value) for value in model.state_dict(keep_vars=True).values()}
     if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
         raise ModelError(f"a file can only hold tensors, not what get_extra_state returns: {first_few(others)}")
+    if others := [name for name, value in state.items() if value.is_meta]:
+        raise ModelError(f"weights are on the meta device, as offloading leaves them: save first: {first_few(others)}")
     own = {name for name, p in model.named_parameters() if id(p) not in kept and p.numel()}  # whatever wrappers call it
     others = sorted((own | fixed) - set(state))
     if others:

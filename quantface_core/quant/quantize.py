@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, UsageError, first_few
 from ..kernels.hadamard import largest_block
+from ..nn.autocast import without_autocast
 from ..nn.fold import fold_ahead, take_tensors
 from ..nn.qlayer import QuantLayer
-from ..nn.swap import Layer, is_pointwise, never_quantized, quantizable, swap
+from ..nn.swap import Layer, is_pointwise, never_quantized, quant_layers, quantizable, swap
 from ..runtime.compiled import uncompiled
 from ..runtime.memory import released_memory
 from ..types import (
@@ -72,10 +73,7 @@ def quantize(
     Returns one report per layer. Raises UsageError, ConfigError; on error or interruption the model stays unchanged.
     """
     config, batches = QuantConfig() if config is None else config, materialize(batches)
-    staying = never_quantized(model)
-    if not quantizable(model):
-        why = f" ({_described(staying)})" if staying else ""
-        raise UsageError(f"{type(model).__name__} contains no linear or convolution that can be quantized{why}")
+    check_model(model)
     formats = plan_formats(model, config, plan, include, exclude)
     count = len(batches)
 
@@ -88,13 +86,25 @@ def quantize(
             progress(count + done, count + len(formats))
 
     statistics = calibrate(model, batches, forward, calibrating, FISHER_BATCHES * config.wants_fisher)
-    chosen = _chosen(staying, include, exclude)
-    staying = {name: what for name, what in staying.items() if name in chosen}
+    chosen = _chosen(others := never_quantized(model), include, exclude)
+    staying = {name: what for name, what in others.items() if name in chosen}
     staying |= {name: "a layer that no batch reached" for name in formats if name not in statistics}
     if staying:
         message = f"chosen layers stay in full precision ({len(staying)}): {_described(staying)}"
         warnings.warn(message, stacklevel=3)  # the caller's line: `uncompiled` adds a frame
     return quantize_layers(model, statistics, batches, formats, config, forward=forward, progress=searching)
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise UsageError unless a model holds layers that can be quantized, with their values."""
+    layers, kind = quantizable(model), type(model).__name__
+    if not layers and quant_layers(model):
+        raise UsageError(f"the {kind} is quantized already: give the original, in full precision")
+    if not layers:
+        why = f" ({_described(staying)})" if (staying := never_quantized(model)) else ""
+        raise UsageError(f"{kind} contains no linear or convolution that can be quantized{why}")
+    if unloaded := [name for name, layer in layers.items() if layer.weight.is_meta]:
+        raise UsageError(f"{first_few(unloaded)}: on the meta device, without values: load the weights first")
 
 
 def _described(layers: Mapping[str, str]) -> str:
@@ -227,9 +237,10 @@ def quantize_layers(
         if progress:
             progress(len(done), len(formats))
         group = {n: layers[n] for n in groups[name]}
-        for built, report in quantize_group(group, formats, statistics, x, config):
-            done[report.name] = built
-            reports.append(report)
+        with without_autocast(x.device):
+            made = quantize_group(group, formats, statistics, x, config)
+        done.update((report.name, layer) for layer, report in made)
+        reports.extend(report for _, report in made)
 
     join_inputs(model, {name: layers[name] for name in groups}, batches, forward or call, found)
     built: dict[nn.Module, QuantLayer] = {layers[name]: layer for name, layer in done.items()}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..nn.autocast import without_autocast
 from ..nn.modes import eval_mode
 from ..nn.qlayer import QuantLayer
 from ..nn.replace import replace_by_name
@@ -171,7 +172,8 @@ def _probe_layers(
 
     def found(name: str, layer: Layer, x: Tensor) -> None:
         progress(_THOUSAND * len(probes) // (2 * len(formats)), _THOUSAND)
-        probes[name] = _probe(LayerSearch(layer, formats[name], statistics[name], x, config), config)
+        with without_autocast(x.device):
+            probes[name] = _probe(LayerSearch(layer, formats[name], statistics[name], x, config), config)
 
     with released_memory():
         join_inputs(model, layers, batches, forward, found)

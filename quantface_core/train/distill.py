@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..kernels.balance import per_row
+from ..nn.autocast import without_autocast
 from ..nn.graphs import without_graphs
 from ..nn.modes import device_of, evaluating
 from ..nn.swap import quant_layers, quantizable
@@ -61,9 +62,9 @@ def distill(
 
     Raises UsageError, ConfigError, QuantFaceError if training diverges; on error or interruption the model stays as is.
     """
-    config = resolved(config or DistillConfig(), device_of(model))
     teacher, run, batches, val_batches = original(teacher), forward or call, materialize(batches), listed(val_batches)
     check_pair(model, teacher)
+    config = resolved(config or DistillConfig(), device_of(model))
     low = quant_layers(model)
     learning = chosen_names(list(low), include, exclude)
     if not any(low[name].format.rank for name in learning) and not config.learn_clips:
@@ -144,15 +145,17 @@ def trainable_layers(
 ) -> Iterator[None]:
     """Within the block, low-bit layers are trainable; afterwards they hold integers again, or are restored on failure.
 
-    See `to_trainable`, `to_integers`. All other parameters of the model take no gradients meanwhile.
+    See `to_trainable`, `to_integers`. All other parameters of the model take no gradients meanwhile, and the caller's
+    autocast is off: it would keep casts of the weights that are trained.
     """
     before, flags = quant_layers(model), {p: p.requires_grad for p in model.parameters()}
     try:
-        to_trainable(model, config.rank, config.learn_clips, config.trainer.seed, within, learning)
-        # Graphs would reuse what validation computed before a step.
-        with torch.enable_grad(), without_graphs(), mixing_norms(model, config):
-            yield
-        to_integers(model, config.merge_rank, metrics)
+        with without_autocast(device_of(model)):
+            to_trainable(model, config.rank, config.learn_clips, config.trainer.seed, within, learning)
+            # Graphs would reuse what validation computed before a step.
+            with torch.enable_grad(), without_graphs(), mixing_norms(model, config):
+                yield
+            to_integers(model, config.merge_rank, metrics)
     except BaseException:
         revert_layers(model, before)
         raise

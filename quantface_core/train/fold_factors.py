@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.channel_transform import ChannelTransform
+from ..nn.autocast import without_autocast
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer
 
@@ -21,6 +22,11 @@ def fold_factors(low: QuantLayer, layer: Layer) -> Tensor:
     Fitted by least squares: `low`'s weight is its original's times a factor per output and, where the producer of its
     input has absorbed its balance, one per channel.
     """
+    with without_autocast(layer.weight.device):
+        return _fitted(low, layer)
+
+
+def _fitted(low: QuantLayer, layer: Layer) -> Tensor:
     made = low.effective_weight()
     made = made.flatten(2) if made.ndim > 2 else made[..., None]
     exact = layer.weight.detach().to(made).reshape(made.shape)

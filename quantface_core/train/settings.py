@@ -52,6 +52,10 @@ def resolved(config: _Distill, device: torch.device) -> _Distill:
     A CPU without native bfloat16 would take ten times as long in it. Raises UsageError for values that are out of
     bounds or unknown, and for a precision that the device has no autocast for.
     """
+    if not isinstance(config, DistillConfig) or not isinstance(config.trainer, TrainerConfig):
+        raise UsageError(
+            f"a config is a DistillConfig, such as DistillConfig(TrainerConfig(steps=100)), got {config!r:.40}"
+        )
     config = replace(checked(config), trainer=checked(config.trainer))
     if config.precision not in TRAINING_PRECISIONS:
         raise UsageError(f"precision is one of {', '.join(TRAINING_PRECISIONS)}, got {config.precision!r}")

@@ -143,6 +143,7 @@ class Trainer:
             raise QuantFaceError(f"training diverged at step {step + 1}: choose a lower learning rate")
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        torch.clear_autocast_cache()  # which an autocast around the run keeps: casts of the weights before this step
         decay = min(config.ema, (step + 1) / (step + 10))
         for name, parameter in self.parameters.items():
             self.average[name].lerp_(parameter.detach(), 1 - decay)
@@ -162,6 +163,7 @@ class Trainer:
     def _put(self, values: Mapping[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
             parameter.copy_(values[name])
+        torch.clear_autocast_cache()
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to resume, as tensors, and the settings that have to match."""

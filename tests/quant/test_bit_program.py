@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantface_core.errors import QuantFaceError, UsageError
+from quantface_core.quant import bit_program
 from quantface_core.quant.bit_program import solve, summarize, uniform
 from quantface_core.types import BITS, BitPlan, Budget, LayerSensitivity, Sensitivity
 
@@ -112,6 +114,14 @@ def test_an_impossible_budget_is_answered_with_the_nearest(key: str, least: floa
     assert summarize(solve(NETWORK, Budget(**{key: nearest})), NETWORK)[key] <= nearest
 
 
+def test_the_nearest_of_free_layers_is_the_least_width() -> None:
+    """Though shares of a network's layers may sum to a little more than one."""
+    free = replace(NETWORK, layers={name: replace(layer, fixed=None) for name, layer in NETWORK.layers.items()})
+    for key in ("activation_bits", "weight_bits"):
+        with pytest.raises(UsageError, match=rf"the least is {BITS.start}\.000:"):
+            solve(free, Budget(**{key: 1}))
+
+
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
@@ -172,3 +182,11 @@ def test_layers_that_cost_nothing_are_solved() -> None:
     layers = {name: replace(layer, macs=0, parameters=0) for name, layer in NETWORK.layers.items()}
     for budget in (Budget(activation_bits=4), Budget(weight_bits=4), Budget(operations=0.5)):
         assert set(solve(replace(NETWORK, layers=layers), budget).layers) == set(layers)
+
+
+def test_a_solver_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CBC's program, built for other processors."""
+    broken = shutil.which("false")
+    monkeypatch.setattr(bit_program, "_solver", lambda pulp: pulp.COIN_CMD(path=broken, msg=False))
+    with pytest.raises(QuantFaceError, match=r"solver of the integer program failed .*: pip install highspy"):
+        solve(NETWORK, Budget(weight_bits=6))

@@ -6,7 +6,7 @@ import pytest
 
 from quantface_core.errors import UsageError
 from quantface_core.quant.budgets import check_budget, parse_limit
-from quantface_core.types import BITS, Budget
+from quantface_core.types import BITS, Budget, widths_in_words
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from quantface_core.types import BITS, Budget
         (Budget(activation_bits="4"), "activation_bits: .* got '4'"),
         (Budget(weight_bits=5, perceptual_weight=None), "perceptual_weight .* got None"),
         (Budget(weight_bits=5, limits=[("unet", (3, 4))]), "by module"),
-        (Budget(weight_bits=5, limits={"unet": 4}), "limit of 'unet' is .* 3 to 8 bits, got 4"),
+        (Budget(weight_bits=5, limits={"unet": 4}), f"limit of 'unet' is .* {widths_in_words()}, got 4"),
         (Budget(weight_bits=5, limits={"unet": (4.0, 6.0)}), r"got \(4.0, 6.0\)"),
         (Budget(weight_bits=5, limits={"unet": (1, 12)}), r"got \(1, 12\)"),
         (Budget(weight_bits=5, limits={"unet": (6, 4)}), r"got \(6, 4\)"),

@@ -155,3 +155,33 @@ def test_nothing_to_quantize_is_said(model: nn.Module) -> None:
     why = r" \(0 is a grouped convolution\)" if isinstance(model, nn.Sequential) else "$"
     with pytest.raises(UsageError, match=f"contains no linear or convolution that can be quantized{why}"):
         qf.quantize(model, [torch.zeros(1, 4, 4, 4)])
+
+
+def test_what_is_no_model_to_quantize_is_said() -> None:
+    quantized = network()
+    qf.quantize(quantized, [torch.zeros(1, 3, 8, 8)], CONFIG)
+    refused = {"a model is an nn.Module, such as .* got a dict": {"unet": network()}, "quantized already": quantized}
+    refused["0, 2, 4: on the meta device, without values"] = network().to("meta")
+    for words, model in refused.items():
+        for call in (qf.quantize, qf.measure_sensitivity):
+            with pytest.raises(UsageError, match=words):
+                call(model, [torch.zeros(1, 3, 8, 8)])
+
+
+def test_layers_called_by_keyword_are_quantized_called_and_trained_so(images: list[torch.Tensor]) -> None:
+    """As diffusers' motion modules call theirs."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.point, self.linear = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Linear(6, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(input=self.point(input=self.conv(input=x)))  # type: ignore[no-any-return]
+
+    original = Net().eval()
+    model = copy.deepcopy(original)
+    assert [report.name for report in qf.quantize(model, images)] == ["conv", "point", "linear"]
+    before = model(images[0])
+    qf.distill(model, original, images, qf.DistillConfig(qf.TrainerConfig(steps=1, batch_size=1)))
+    assert not torch.equal(model(images[0]), before)

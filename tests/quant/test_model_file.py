@@ -155,3 +155,10 @@ def test_a_state_whose_hook_copies_its_tensors_is_kept_and_checked(tmp_path: Pat
         model.second.weight[0, 0] = torch.inf
     with pytest.raises(ModelError, match=r"not finite as they are: second\.weight"):
         qf.save_quantized(model, tmp_path / "file")
+
+
+def test_a_model_whose_weights_are_elsewhere_is_refused(own: Path, tmp_path: Path) -> None:
+    model = qf.load_quantized(own, Masked()).to("meta")
+    with pytest.raises(ModelError, match="on the meta device, as offloading leaves them"):
+        qf.save_quantized(model, tmp_path / "file")
+    assert not (tmp_path / "file").exists()

@@ -147,3 +147,26 @@ def test_a_compiled_model_is_quantized_as_it_is_written(images: list[torch.Tenso
         assert [report.name for report in qf.quantize(model, images, CONFIG, plan=plan, exclude=["0"])] == ["2", "4"]
     with torch.no_grad():
         assert torch.equal(compiled(images[0]), plain(images[0]))
+
+
+def test_under_autocast_only_the_model_runs_in_half_precision() -> None:
+    torch.manual_seed(0)
+    x, original = torch.randn(64, 32), nn.Sequential(nn.Linear(32, 16)).eval()
+    dtypes = set[torch.dtype]()
+
+    def forward(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = model(batch)
+        dtypes.add(made.dtype)
+        return made
+
+    def quantized(branch: qf.types.Branch) -> tuple[object, ...]:
+        model, config = copy.deepcopy(original), qf.QuantConfig(rank=4, branch=branch)
+        measured = qf.measure_sensitivity(model, [x], config, forward=forward).layers["0"].weight
+        (report,) = qf.quantize(model, [x], config, forward=forward)
+        return measured, report, model.state_dict()["0.packed"].tolist()
+
+    exact = quantized("svd")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert quantized("svd") == exact
+        quantized("fisher")  # of outputs in half precision
+    assert dtypes == {torch.float32, torch.bfloat16}

@@ -48,3 +48,20 @@ def test_gradients_that_pass_through_float16_are_scaled() -> None:
         assert scales_loss(model, qf.DistillConfig(precision="float16"))
         for precision in ("float32", "bfloat16"):
             assert scales_loss(model, qf.DistillConfig(precision=precision)) == (dtype == torch.float16)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_autocast_around_a_run_changes_nothing(precision: str, enabled: bool) -> None:
+    """On or off, it keeps casts of weights until it ends: every step would see the first one's."""
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(16, 16), nn.SiLU(), nn.Linear(16, 8)).eval()
+    batches = list(torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(1)))
+    low = copy.deepcopy(teacher)
+    qf.quantize(low, batches, qf.QuantConfig(3, 3, rank=4))
+    settings = qf.DistillConfig(SETTINGS.trainer, rank=2, precision=precision, merge_rank=3)
+    alone, within = copy.deepcopy(low), copy.deepcopy(low)
+    reports = [qf.distill(alone, teacher, batches, settings, val_batches=batches[:1])]
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        reports.append(qf.distill(within, teacher, batches, settings, val_batches=batches[:1]))
+    assert reports[0] == reports[1]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from quantface_core.errors import UsageError
 from quantface_core.train import settings
 from quantface_core.train.settings import resolved
-from quantface_core.types import DistillConfig
+from quantface_core.types import DistillConfig, QuantConfig, TrainerConfig
 
 
 def test_a_processor_without_bfloat16_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +30,9 @@ def test_a_precision_without_autocast_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(settings.torch, "autocast", lambda kind, _: autocast(kind, torch.bfloat16))
     with pytest.raises(UsageError, match="cannot train in float16 on cpu"):
         resolved(DistillConfig(precision="float16"), device)
+
+
+@pytest.mark.parametrize("config", [TrainerConfig(steps=3), QuantConfig(), DistillConfig(400), 400])
+def test_another_config_is_refused(config: Any) -> None:
+    with pytest.raises(UsageError, match=r"DistillConfig\(TrainerConfig"):
+        resolved(config, torch.device("cpu"))
