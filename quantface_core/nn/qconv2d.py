@@ -56,13 +56,13 @@ class QuantConv2d(QuantLayer):
         )
 
     @never_compiled
-    def forward(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
+    def forward(self, input: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
         """See the class for shapes; `fusion` only where `fused.fuses` the layer."""
-        if x.ndim == 3:
-            return self.forward(x[None], fusion)[0]
-        if needs_gradient(x):
-            return with_input_gradient(self._compute, self._input_gradient, x)
-        return self._compute(x, fusion)
+        if input.ndim == 3:
+            return self.forward(input[None], fusion)[0]
+        if needs_gradient(input):
+            return with_input_gradient(self._compute, self._input_gradient, input)
+        return self._compute(input, fusion)
 
     def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         weight = self.effective_weight().to(gradient.dtype)

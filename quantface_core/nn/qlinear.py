@@ -44,10 +44,10 @@ class QuantLinear(QuantLayer):
         )
 
     @never_compiled
-    def forward(self, x: Tensor) -> Tensor:
-        if needs_gradient(x):
-            return with_input_gradient(partial(QuantLinear.forward, self), self._input_gradient, x)
-        return project((self,), x)[0]
+    def forward(self, input: Tensor) -> Tensor:  # as torch's own calls it
+        if needs_gradient(input):
+            return with_input_gradient(partial(QuantLinear.forward, self), self._input_gradient, input)
+        return project((self,), input)[0]
 
     def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         return (gradient @ self.effective_weight().to(gradient.dtype)).view(shape)

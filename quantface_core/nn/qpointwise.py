@@ -21,5 +21,5 @@ class QuantPointwiseConv2d(QuantLinear):
         super().__init__(shape, fmt, bias)
         self.out_channels, self.in_channels = shape[:2]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(-3, -1)).movedim(-1, -3)
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.movedim(-3, -1)).movedim(-1, -3)

@@ -64,10 +64,10 @@ class TrainableLayer(nn.Module):
         """[O] float32, or None."""
         return self.source[0].bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.float32 or autocasts(x):
-            return self._multiplied(x)
-        return self._multiplied(x.float()).to(x.dtype)  # the product is in float32, whatever the model's dtype
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype == torch.float32 or autocasts(input):
+            return self._multiplied(input)
+        return self._multiplied(input.float()).to(input.dtype)  # the product is in float32, whatever the model's dtype
 
     def _multiplied(self, x: Tensor) -> Tensor:
         if isinstance(self.source[0], QuantConv2d):

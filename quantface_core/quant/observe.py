@@ -105,16 +105,16 @@ def observe_inputs(layers: Mapping[str, Layer], observed: Callable[[str, Layer, 
 def _observing(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tensor], None]) -> Iterator[None]:
     """As `observe_inputs`, but gradients stay enabled if they are."""
 
-    def hook(name: str) -> Callable[[Any, tuple[Any, ...]], None]:
-        def before(layer: Any, given: tuple[Any, ...]) -> None:
-            x = given[0] if given else None
+    def hook(name: str) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
+        def before(layer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x = given[0] if given else named.get("input")
             readable = isinstance(x, Tensor) and x.numel() > 0
             if readable and not (isinstance(layer, nn.Conv2d) and x.ndim != _IMAGES):  # type: ignore[union-attr]
                 observed(name, layer, x)  # type: ignore[arg-type]
 
         return before
 
-    hooks = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(hook(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         with without_graphs():  # a replayed graph calls no hooks
             yield
