@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -105,6 +106,6 @@ def test_the_example_for_contributors_computes_what_the_reference_does(monkeypat
     exec(example, {})
     mine = choose_backend(CPU, "mine")
     x, bias = torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 8)
-    for more in ({}, {"bias": bias}):
+    for more, dtype in product(({}, {"bias": bias}), (torch.float32, torch.bfloat16, torch.float16)):
         spec = linear_spec(low_bit_weight((8, 16), 4, 0), 4, 0.9, **more)
-        torch.testing.assert_close(mine.Linear(spec)(x), reference.Linear(spec)(x))
+        assert torch.equal(mine.Linear(spec)(x.to(dtype)), reference.Linear(spec)(x.to(dtype)))
