@@ -1,7 +1,8 @@
-"""Coloured light, such as a stage's, in which two of three channels are all but black: a face in it is seen in gray.
+"""Coloured light, such as a stage's, and paint, in which channels are all but black: a face in it is seen in gray.
 
 Restorers know skin in white light. In red light they see nothing that they know, and the contrast of luma is low where
-that of red is high already: stretched, it would be clipped.
+that of red is high already: stretched, it would be clipped. Of skin in blue or green the blend network would take wax
+for better.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .paste import face_mask
 _SKIN = np.array([1.0, 0.73, 0.63], np.float32)  # mean colour of faces in white light, relative to red
 # Weakest channel over the strongest, relative to skin: 0.32 by candles, 0.55 and more in white light.
 _COLORED = (0.33, 0.23)
+# A channel over the strongest of it and the bluer ones, likewise: 0.72 and more. White light may lack blue, never red.
+_COLD = (0.55, 0.42)
 _BLACK = 0.02  # of full white, is added to both: the hue of what is nearly black is noise
 _GRID, _LOCAL = 32, 2.0  # pixels, side of the grid on which colours are measured, and the sigma of their blur
 _BRIGHTEST = 1.5  # of those colours, relative to gray: where another light falls, changes are limited
@@ -61,4 +64,5 @@ def colored_light(crop: Crop) -> ColoredLight | None:
 def coloring(color: NDArray[np.float32]) -> float:
     """How coloured the light is in which a face has a mean colour [3] in 0 to 1: 0 = about white, 1 = of one colour."""
     light = color / _SKIN + _BLACK
-    return float(np.interp(light.min() / light.max(), _COLORED[::-1], (1.0, 0.0)))
+    weakest, cold = light.min() / light.max(), (light / np.maximum.accumulate(light[::-1])[::-1]).min()
+    return max(float(np.interp(x, ends[::-1], (1.0, 0.0))) for x, ends in ((weakest, _COLORED), (cold, _COLD)))

@@ -49,6 +49,16 @@ def test_in_coloured_light_a_face_has_the_contrast_that_it_has_in_white(faces: l
         assert np.corrcoef(seen[mask], gray[mask])[0, 1] > 0.8
 
 
+@pytest.mark.parametrize("paint", [(0.35, 0.65, 1.0), (0.4, 1.0, 0.8), (0.8, 0.35, 1.0)])
+def test_a_face_that_lacks_red_or_green_is_seen_in_gray(faces: list[np.ndarray], paint: tuple[float, ...]) -> None:
+    """No white light does; of blue it may lack as much."""
+    for face in faces[:12]:
+        found = colored_light(lit(face, paint))
+        assert found is not None
+        assert found.share > 0.7
+        assert colored_light(lit(face, (1.0, 0.75, 0.4))) is None
+
+
 def test_a_change_is_seen_as_it_was_drawn(faces: list[np.ndarray]) -> None:
     crop = lit(faces[0], LIGHTS["red"])
     light = colored_light(crop)
@@ -72,9 +82,10 @@ def test_where_another_light_falls_a_change_stays_small(faces: list[np.ndarray])
         assert np.abs(light.colored(np.full_like(crop, 0.1))).max() <= 0.15 + 1e-6
 
 
-def test_the_share_is_continuous_in_the_colour_of_the_light() -> None:
-    skin, red = np.array([0.7, 0.5, 0.45], np.float32), np.array([0.7, 0.03, 0.03], np.float32)
-    shares = [coloring(skin + np.float32(t) * (red - skin)) for t in np.linspace(0, 1, 200)]
+@pytest.mark.parametrize("light", [(0.7, 0.03, 0.03), (0.03, 0.03, 0.7), (0.03, 0.5, 0.03), (0.7, 0.03, 0.7)])
+def test_the_share_is_continuous_in_the_colour_of_the_light(light: tuple[float, ...]) -> None:
+    skin, end = np.array([0.7, 0.5, 0.45], np.float32), np.array(light, np.float32)
+    shares = [coloring(skin + np.float32(t) * (end - skin)) for t in np.linspace(0, 1, 200)]
     assert shares[0] == 0
     assert shares[-1] == 1
     assert max(np.abs(np.diff(shares))) < 0.1

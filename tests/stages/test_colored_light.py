@@ -26,3 +26,12 @@ def test_a_blurred_face_gains(test_faces: list[Path], mini: OneStepRestorer, lig
         assert np.abs(made[..., weak].astype(int) - bad[..., weak]).max() < 64 * max(light) * 0.5
     assert min(gains) > 0
     assert np.mean(gains) > 0.2
+
+
+@pytest.mark.parametrize("paint", [(0.35, 0.65, 1.0), (0.5, 1.0, 0.5)])
+def test_a_sharp_face_that_is_painted_stays(
+    test_faces: list[Path], mini: OneStepRestorer, paint: tuple[float, ...]
+) -> None:
+    for path in test_faces[:4]:
+        face = np.clip(np.rint(read_photo(path).pixels * np.array(paint)), 0, 255).astype(np.uint8)
+        assert psnr(restore_aligned(face, mini).pixels, face) > 45
