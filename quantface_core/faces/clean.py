@@ -2,8 +2,8 @@
 
 Restorers take noise for texture, and draw it; in small faces, compression looks like features. Both are removed in the
 photo's own pixels, as enlarging would make them coarse, by a network, which is applied only where there is damage: the
-noise is what it removes from a face, slight if there is none; compression is measured by its quantization. Repeated
-pixels are enlarged smoothly instead.
+noise is what it removes from a face and around it alike, slight if there is none; compression is measured by its
+quantization. Repeated pixels are enlarged smoothly instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .align import Matrix, compose, extract, footprint, magnification, resizing,
 from .area import Area
 from .compression import quantization
 from .light import coloring
-from .noise import artifacts, coarse_noise, energies_within, in_shares, may_be_noisy, noise_share, ramp
+from .noise import artifacts, coarse_noise, energies_around, energies_within, in_shares, may_be_noisy, noise_share, ramp
 from .paste import mask_over
 from .repeated import smoothly_enlarged
 
@@ -36,6 +36,7 @@ class CleanFace:
     area: Area
     pixels: Pixels  # [h, w, 3] of that area, of the photo's dtype
     removed: str  # "blocks", or of "noise" and "compression" the worse
+    share: float  # of it that is removed, 0 to 1: less where it is slight
 
     def crop(self, to_crop: Matrix, size: int) -> Crop:
         """The face's crop [size, size, 3] in 0 to 1, by the map from the photo's pixels to it."""
@@ -51,31 +52,34 @@ def clean_face(photo: Pixels, mask: Plane, to_photo: Matrix, film: bool = False)
     margin = int(np.ceil(4 * max(1.0, magnification(to_photo))))  # read when the crop is made
     area = footprint(to_photo, len(mask), photo.shape[1], photo.shape[0], margin)
     if (smooth := smoothly_enlarged(photo[area.pixels])) is not None:
-        return CleanFace(area, smooth, "blocks")
-    tiles = [(tile, mask_over(tile, mask, to_photo) > 0.5) for tile in area.tiles()]
+        return CleanFace(area, smooth, "blocks", 1.0)
+    soft = ((tile, mask_over(tile, mask, to_photo)) for tile in area.tiles())
+    tiles = [(tile, here > 0.5, here == 0) for tile, here in soft]
     compressed = 0.0 if film else ramp(quantization(photo[_around(area, photo).pixels]), _COARSE)
     side, white = len(mask) * magnification(to_photo), np.iinfo(photo.dtype).max
     pixels, noisy = photo[area.pixels], 0.0
-    apart = coloring(_mean_color(photo, tiles) / np.float32(white))
-    if compressed or may_be_noisy(photo, tiles):
+    faces = [(tile, inside) for tile, inside, _ in tiles]
+    apart = coloring(_mean_color(photo, faces) / np.float32(white))
+    if compressed or may_be_noisy(photo, faces):
         pixels = pixels.copy()
-        energies = []
-        for tile, inside in tiles:
+        within, around = [], []
+        for tile, inside, outside in tiles:
             found = artifacts(photo, tile, apart)
-            energies.append(energies_within(found, inside))
+            within.append(energies_within(found, inside))
+            around.append(energies_around(found, in_shares(photo[tile.pixels]), outside))
             here = pixels[tile.relative_to(area).pixels]
             here[:] = np.rint((here - white * found).clip(0, white))
-        noisy = noise_share(energies, side)
-        if (share := np.float32(max(noisy, compressed))) < 1:
-            for tile, _ in tiles:
+        noisy = noise_share(within, side, around)
+        if (share := max(noisy, compressed)) < 1:
+            for tile, *_ in tiles:
                 here, before = pixels[tile.relative_to(area).pixels], photo[tile.pixels]
-                here[:] = np.rint(before + share * (here.astype(np.float32) - before))
+                here[:] = np.rint(before + np.float32(share) * (here.astype(np.float32) - before))
     place = compose(shift(-area.left, -area.top), to_photo)
     if (coarse := _coarse_noise(pixels, mask, place, side, apart)) is not None:
-        pixels = _without(pixels, coarse)
-    if not (noisy or compressed or coarse is not None):
+        pixels, noisy = _without(pixels, coarse), 1.0
+    if not (noisy or compressed):
         return None
-    return CleanFace(area, pixels, "compression" if compressed > noisy and coarse is None else "noise")
+    return CleanFace(area, pixels, "compression" if compressed > noisy else "noise", max(noisy, compressed))
 
 
 def _mean_color(photo: Pixels, tiles: Iterable[tuple[Area, NDArray[np.bool_]]]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -18,6 +18,9 @@ _SMALLEST = 64  # pixels, side of a crop in which coarse noise is looked for
 _GRAIN = (2.6 / 255, 4 / 255)  # noise, as std: up to the first it is grain and kept, from the second removed
 _LEAST = 2 / 255  # fine detail, as std, below which no face has such noise
 _SIGMA, _WINDOW = 1.2, 5  # in pixels: detail is finer than this blur, and its energy a mean over this window
+_SHOWN = (0.12, 0.95)  # brightness between which noise is neither crushed nor clipped
+_ENOUGH = (1 / 8, 1 / 4)  # so many places around a face, relative to those within it, tell its noise from its texture
+_UNEVEN = 1.25  # noise within a face over that around it, at most: it varies with brightness
 _MANY = 1 << 17  # energies of a tile, about, of which the level is taken
 _FLATTEST = 10  # percentile of a face's energy of detail: noise is everywhere
 _CONTEXT = 64  # pixels around a tile that the network sees
@@ -36,12 +39,18 @@ def may_be_noisy(image: NDArray[Any], tiles: Iterable[tuple[Area, NDArray[np.boo
     return _level(energies) >= _LEAST
 
 
-def noise_share(energies: Iterable[NDArray[np.float32]], side: float) -> float:
+def noise_share(
+    energies: Sequence[NDArray[np.float32]], side: float, around: Sequence[NDArray[np.float32]] = ()
+) -> float:
     """The share of what the network removes to remove, 0 to 1, from the energies of that within a face.
 
-    `side` is that of the face's crop, in pixels of the image.
+    `side` is that of the face's crop, in pixels of the image; `around` are the energies around the face. Noise is all
+    over a photo: where there is less of it around the face, the rest is the face's texture, such as sharpened pores.
     """
-    return ramp(_level(energies) / max(1.0, _SMALL / side), _GRAIN)
+    level = _level(energies) / max(1.0, _SMALL / side)
+    told = ramp(sum(map(len, around)) / max(1, sum(map(len, energies))), _ENOUGH)
+    level -= told * max(0.0, level - _UNEVEN * _level(around))
+    return ramp(level, _GRAIN)
 
 
 def artifacts(image: NDArray[Any], area: Area, apart: float = 0.0) -> NDArray[np.float32]:
@@ -85,10 +94,12 @@ def coarse_noise(
     noise, (height, width) = None, mask.shape
     tiles = [(tile, mask[tile.pixels] > 0.5) for tile in Area(0, 0, width, height).tiles()]
     if may_be_noisy(image, tiles):
-        found = np.empty_like(image)
-        for tile, _ in tiles:
-            found[tile.pixels] = artifacts(image, tile, apart)
-        if share := noise_share((energies_within(found[tile.pixels], inside) for tile, inside in tiles), side):
+        found, within, around = np.empty_like(image), [], []
+        for tile, inside in tiles:
+            here = found[tile.pixels] = artifacts(image, tile, apart)
+            within.append(energies_within(here, inside))
+            around.append(energies_around(here, image[tile.pixels], mask[tile.pixels] == 0))
+        if share := noise_share(within, side, around):
             noise = np.float32(share) * found
     rest, half = image if noise is None else image - noise, (max(1, width // 2), max(1, height // 2))
     smaller, small = (cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in (rest, mask))
@@ -103,6 +114,19 @@ def energies_within(detail: NDArray[np.float32], inside: NDArray[np.bool_]) -> N
     """Local mean squares of detail [h, w, 3] at places `inside` [h, w], of a large image evenly chosen ones, [n]."""
     local = cv2.blur(np.square(detail).mean(2), (_WINDOW, _WINDOW))[inside]
     return local[:: 1 + local.size // _MANY]
+
+
+def energies_around(
+    detail: NDArray[np.float32], image: NDArray[np.float32], outside: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """As `energies_within`, at the places outside a face where the image [h, w, 3] shows noise, if it has any.
+
+    It is hidden where the image is about black or white, or drawn in one colour.
+    """
+    brightness, window = image.mean(2), np.ones((_WINDOW, _WINDOW), np.uint8)
+    varies = cv2.dilate(brightness, window) > cv2.erode(brightness, window)
+    local = cv2.blur(brightness, window.shape)
+    return energies_within(detail, outside & varies & (local > _SHOWN[0]) & (local < _SHOWN[1]))
 
 
 def ramp(value: float, ends: tuple[float, float]) -> float:

@@ -111,6 +111,24 @@ def test_fine_grain_is_left(test_faces: list[Path], side: int) -> None:
     assert clean_face(bad, face_mask(_CROP), place_of(bad)) is None
 
 
+def test_texture_of_the_face_alone_is_left(test_faces: list[Path]) -> None:
+    """Noise is all over a photo; sharpened pores, stone and a colour map's edges are not."""
+    outside = face_mask(_CROP)[..., None] == 0
+    for path in test_faces[:3]:
+        face = sized(path, _CROP)
+        photo = np.where(outside, face, noisy(face, 12))
+        assert clean_face(photo, face_mask(_CROP), place_of(photo)) is None
+
+
+@pytest.mark.parametrize("level", [0, 10, 128, 250, 255])
+def test_noise_goes_where_it_cannot_show_around_the_face(test_faces: list[Path], level: int) -> None:
+    face = sized(test_faces[0], _CROP)
+    drawn = np.where(face_mask(_CROP)[..., None] == 0, np.uint8(level), noisy(face, 12))
+    found = clean_face(drawn, face_mask(_CROP), place_of(drawn))
+    assert found is not None
+    assert found.removed == "noise"
+
+
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_repeated_pixels_go(test_faces: list[Path], factor: int) -> None:
     for path in test_faces[:3]:
