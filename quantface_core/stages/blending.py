@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..faces.align import Matrix
 from ..faces.blend import blend_share, kept_detail
+from ..faces.clean import CleanFace
 from ..faces.contrast import ContrastStretch
 from ..faces.fine_detail import FineDetail
+from ..faces.sharpness import sharpness
 from ..options import RestoreOptions
-from ..types import Crop, Plane
+from ..types import Crop, Pixels, Plane
 
 
-def choose_share(clean: Crop, after: Crop, stretch: ContrastStretch, strength: float | str) -> Plane:
+def choose_share(
+    clean: Crop, after: Crop, stretch: ContrastStretch, strength: float | str, sharp: float = 0.0
+) -> Plane:
     """The share [S, S] of a restoration to apply to a crop without noise, [S, S, 3] in 0 to 1 as `after`.
 
-    The blend network sees both stretched, as the restorer did. Raises ModelError when it cannot be loaded.
+    With strength "auto", the less, the sharper the face is in its photo's pixels. The blend network sees both crops
+    stretched, as the restorer did. Raises ModelError when it cannot be loaded.
     """
     if isinstance(strength, str):
-        return blend_share(stretch.apply(clean), stretch.apply(after))
+        return np.float32(1 - sharp) * blend_share(stretch.apply(clean), stretch.apply(after))
     return np.full(clean.shape[:2], strength, np.float32)
+
+
+def sharpness_of(
+    photo: Pixels, face: CleanFace | None, mask: Plane, to_photo: Matrix, options: RestoreOptions
+) -> float:
+    """How sharp a face of a photo is in the pixels that it keeps, 0 to 1; 0 for one that is cleaned or enlarged."""
+    kept = 0.0 if options.upscale > 1 else 1 - face.share if face else 1.0
+    return kept * sharpness(photo, mask, to_photo) if kept else 0.0
 
 
 def removal_of(removed_artifacts: str, options: RestoreOptions) -> float:

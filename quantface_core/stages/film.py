@@ -21,7 +21,7 @@ from ..faces.track import Tracked, Tracker
 from ..options import RestoreOptions, check_options
 from ..restorer import Restorer
 from ..types import Crop, Face, Pixels
-from .blending import choose_share, removal_of
+from .blending import choose_share, removal_of, sharpness_of
 from .compose import Composer, composing_reach
 from .contrast import restore_stretched
 from .fades import Fades
@@ -105,7 +105,7 @@ class FilmRestorer:
 
     def _restore_group(self, group: Sequence[PendingFrame]) -> None:
         """Restore the faces of a group of frames together."""
-        todo: list[tuple[PendingFrame, int, Face, Matrix]] = []
+        todo: list[tuple[PendingFrame, int, Face, Matrix, float]] = []
         crops: list[Crop] = []
         cleaned: list[Crop] = []
         for pending in group:
@@ -121,15 +121,17 @@ class FilmRestorer:
                     continue
                 denoised = clean_faces.get(track)
                 cleaned.append(denoised.crop(transform, self._size) if denoised else crops[-1])
-                todo.append((pending, track, faces[track], invert(transform)))
+                back = invert(transform)
+                sharp = sharpness_of(pixels, denoised, self._mask, back, self._options)
+                todo.append((pending, track, faces[track], back, sharp))
         seed = self._options.seed
-        seeds = None if seed is None else [seed + track for _, track, _, _ in todo]  # constant through a track
+        seeds = None if seed is None else [seed + track for _, track, *_ in todo]  # constant through a track
         afters, stretches = restore_stretched(cleaned, self._restorer, self._options, seeds=seeds)
-        for (pending, track, face, back), before, clean, stretch, after in zip(
+        for (pending, track, face, back, sharp), before, clean, stretch, after in zip(
             todo, crops, cleaned, stretches, afters, strict=True
         ):
             place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
-            share = choose_share(clean, after, stretch, self._options.strength)
+            share = choose_share(clean, after, stretch, self._options.strength, sharp)
             applied_strength = measure_strength(after - clean, share, self._mask)
             fade = pending.fades[track]
             links = pending.steadied.links.get(track, {})

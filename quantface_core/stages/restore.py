@@ -27,7 +27,7 @@ from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
 from ..types import Crop, Face, Pixels, Plane, Restoration, RestoredFace
 from .batches import Progress
-from .blending import choose_share, fine_detail_of, removal_of
+from .blending import choose_share, fine_detail_of, removal_of, sharpness_of
 from .contrast import restore_stretched
 from .outcome import is_unchanged, measure_strength
 
@@ -141,11 +141,13 @@ def _restore(
     restored, patches = [], []
     for stretch, face, (position, transform) in zip(stretches, clean_faces, transforms.items(), strict=True):
         crop, clean, after = crops.pop(), clean_crops.pop(), afters.pop()
-        place = compose(enlarge, invert(transform))
+        to_photo = invert(transform)
+        place = compose(enlarge, to_photo)
         before = crop if clean_photo is pixels else extract(clean_photo, transform, len(mask))
         if background is not None:  # it has details of its own; the change is relative to those, not to the photo's
             before = clean = extract(base, invert(place), len(mask))
-        share = choose_share(clean, after, stretch, options.strength)
+        sharp = sharpness_of(pixels, face, mask, to_photo, options) if background is None else 0.0
+        share = choose_share(clean, after, stretch, options.strength, sharp)
         artifact = face.removed if face and background is None and removal_of(face.removed, options) else ""
         patch, applied_strength, removed = _patch(before, after - clean, share, base, place, mask, options, artifact)
         patches.append(patch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ from quantface_core.errors import UsageError
 from quantface_core.faces.appearance import appearance_descriptor
 from quantface_core.faces.boxes import face_in_box
 from quantface_core.faces.color import is_gray
+from quantface_core.io.photos import read_photo
 from quantface_core.options import RestoreOptions
 from quantface_core.stages.film import FilmRestorer, first_needed
 from quantface_core.stages.frames import DetectedFrame, RestoredFrame
@@ -235,6 +237,22 @@ def test_faded_and_toned_faces_are_restored_as_in_a_photo(gain: Any, offset: Any
     seen = [DetectedFrame(Still(pixels), [face], [appearance_descriptor(pixels, face)])]
     (frame,) = FilmRestorer(Red(), FULL, 0.0).restore(seen)
     assert not np.array_equal(frame.pixels, pixels)
+    np.testing.assert_allclose(frame.pixels.astype(int), photo.pixels.astype(int), atol=1)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.0])
+def test_small_faces_are_restored_where_they_are_not_sharp_as_in_a_photo(
+    photos: Path, sigma: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantface_core.stages.blending.blend_share", lambda before, _: np.ones_like(before[..., 0]))
+    pixels = cv2.resize(read_photo(photos / "nasa_astronaut.png").pixels, (192, 192), interpolation=cv2.INTER_AREA)
+    if sigma:
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma), np.uint8)
+    face, options = face_in_box((68.0, 20.0, 32.0, 44.0)), RestoreOptions(color="none")
+    photo = restore_photo(pixels, Red(), [face], options)
+    seen = [DetectedFrame(Still(pixels), [face], [appearance_descriptor(pixels, face)])]
+    (frame,) = FilmRestorer(Red(), options, 0.0).restore(seen)
+    assert np.array_equal(frame.pixels, pixels) == (not sigma)
     np.testing.assert_allclose(frame.pixels.astype(int), photo.pixels.astype(int), atol=1)
 
 

@@ -48,6 +48,33 @@ def test_a_sharp_face_that_fills_its_photo_stays(
     assert np.array_equal(result.pixels, photo)
 
 
+@pytest.mark.parametrize("number", [0, 13])
+def test_an_oversharpened_portrait_is_not_waxed(
+    train_faces: Path, mini: OneStepRestorer, detector: FaceDetector, number: int
+) -> None:
+    portrait = read_photo(sorted((train_faces.parent / "large").glob("*.jpg"))[number]).pixels
+    photo = cv2.addWeighted(portrait, 3, cv2.GaussianBlur(portrait, (0, 0), 1.5), -2, 0)
+    result = restore_photo(photo, mini, detector(photo))
+    assert len(result.restored) == 1
+    assert psnr(result.pixels[result.mask > 0.5], photo[result.mask > 0.5]) > 45
+
+
+@pytest.mark.parametrize("quality", [100, 95])
+def test_a_small_face_as_sharp_as_its_pixels_stays(test_faces: list[Path], mini: OneStepRestorer, quality: int) -> None:
+    """Enlarged for the network it looks blurred, like every face of so few pixels."""
+    for path in test_faces[:4]:
+        small = cv2.resize(read_photo(path).pixels, (64, 64), interpolation=cv2.INTER_AREA)
+        if quality < 100:
+            stored = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            small = np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)
+        assert np.array_equal(restore_aligned(small, mini).pixels, small)
+        assert not np.array_equal(restore_aligned(small, mini, RestoreOptions(strength=1.0)).pixels, small)
+        enlarged = restore_aligned(small, mini, RestoreOptions(upscale=2))
+        assert enlarged.restored[0].applied_strength > 0.2
+        blurred = restore_aligned(cv2.GaussianBlur(small, (0, 0), 1.0), mini)
+        assert blurred.restored[0].applied_strength > 0.5
+
+
 def test_a_background_sharper_than_what_was_restored_stays(photos: Path, detector: FaceDetector) -> None:
     background = read_photo(photos / "usnavy_grace_hopper.jpg").pixels
     photo = cv2.resize(cv2.GaussianBlur(background, (0, 0), 2.0), (256, 300), interpolation=cv2.INTER_AREA)
