@@ -42,7 +42,7 @@ class TestPages:
         frames[0].save(
             tmp_path / source, save_all=True, append_images=frames[1:], duration=[100, 200, 300], loop=2, **settings
         )
-        assert main(["restore", str(tmp_path / source), "-o", str(tmp_path / "out")]) == 0
+        assert main(["restore", str(tmp_path / source), "-o", str(tmp_path / "out"), "--strength", "1"]) == 0
         before, after = read_pages(tmp_path / source), read_pages(tmp_path / "out" / result)
         assert after.durations == (100.0, 200.0, 300.0)
         assert after.loops == before.loops == (3 if source == "a.gif" and before.loops == 3 else 2)
