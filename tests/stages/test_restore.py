@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from quantface_core.degrade import degrade
 from quantface_core.errors import ImageError
+from quantface_core.faces.boxes import face_in_box
 from quantface_core.faces.color import is_gray
 from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.photos import read_photo
@@ -210,3 +212,16 @@ def test_a_faded_face_is_restored_at_its_own_contrast(test_faces: list[Path], mi
         made = restore_aligned(bad, mini, FULL).pixels
         gains.append(psnr(made, clean) - psnr(bad, clean))
     assert min(gains) > 0.3
+
+
+@pytest.mark.parametrize("enlarged", [False, True])
+def test_a_small_sharp_face_is_restored_on_a_background(
+    photos: Path, enlarged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own pixels, which show all of it, are not those that remain."""
+    monkeypatch.setattr("quantface_core.stages.blending.blend_share", lambda before, _: np.ones_like(before[..., 0]))
+    photo = cv2.resize(read_photo(photos / "nasa_astronaut.png").pixels, (192, 192), interpolation=cv2.INTER_AREA)
+    background = cv2.resize(photo, (384, 384), interpolation=cv2.INTER_CUBIC) if enlarged else None
+    face, options = face_in_box((68.0, 20.0, 32.0, 44.0)), RestoreOptions(color="none")
+    result = restore_photo(photo, Red(), [face], options, background=background)
+    assert (result.restored[0].applied_strength > 0.9) == enlarged
