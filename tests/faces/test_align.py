@@ -105,6 +105,12 @@ def test_extract_mirrors_past_the_border() -> None:
     assert np.allclose(crop[face], ramp[50, 1:51, 0][::-1][face], atol=0.5)
 
 
+def test_half_a_face_is_completed_by_its_mirror_image() -> None:
+    draws = np.random.default_rng(0).integers(0, 256, (256, 128, 3), dtype=np.uint8)
+    crop = np.rint(extract(draws, np.array([[1.0, 0, 128], [0, 1, 0]]), 256) * 255)
+    assert np.array_equal(crop[100:170, 80:128], draws[100:170, 1:49][:, ::-1])
+
+
 def test_around_the_face_no_copies_of_it_remain_past_the_border() -> None:
     squares = (np.kron(np.indices((32, 32)).sum(0) % 2, np.ones((4, 4))) * 255).astype(np.uint8)[..., None].repeat(3, 2)
     crop = extract(squares, np.array([[1.0, 0, 64], [0, 1, 64]]), 256)
