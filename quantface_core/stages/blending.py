@@ -30,9 +30,13 @@ def choose_share(
 def sharpness_of(
     photo: Pixels, face: CleanFace | None, mask: Plane, to_photo: Matrix, options: RestoreOptions
 ) -> float:
-    """How sharp a face of a photo is in the pixels that it keeps, 0 to 1; 0 for one that is cleaned or enlarged."""
-    kept = 0.0 if options.upscale > 1 else 1 - face.share if face else 1.0
-    return kept * sharpness(photo, mask, to_photo) if kept else 0.0
+    """How sharp a face of a photo is in the pixels that it keeps, 0 to 1; 0 for one that is cleaned or enlarged.
+
+    Only strength "auto" asks: at a number it is not measured, and 0.
+    """
+    if options.upscale > 1 or not isinstance(options.strength, str):
+        return 0.0
+    return (1 - face.share if face else 1.0) * sharpness(photo, mask, to_photo)
 
 
 def removal_of(removed_artifacts: str, options: RestoreOptions) -> float:
