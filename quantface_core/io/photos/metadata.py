@@ -13,6 +13,9 @@ from .ifd import Directory, mapped
 from .photo import XMP_START, Metadata
 
 _TURN = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
+# Names by which viewers look behind the image, where results have nothing: a phone's video, a gain map, more XMP.
+_BEHIND = rb"(?:\w+:(?:MotionPhoto|MicroVideo|HasExtendedXMP)|hdrgm:Version)"
+_CLAIM = re.compile(rb"""\s%b\s*=\s*(?:"[^"]*"|'[^']*')|<(%b)>[^<]*</\1>""" % (_BEHIND, _BEHIND))
 _IPTC_RESOURCE = 0x0404  # of Photoshop's block in JPEG
 
 # ITU-T H.273 codes that viewers show like sRGB: BT.709 primaries with sRGB's or a TV's transfer curve, or unspecified.
@@ -90,5 +93,5 @@ def turn_of_xmp(packet: bytes | None) -> int:
 
 
 def _xmp(packet: bytes | None) -> bytes | None:
-    """XMP with its orientation reset."""
-    return _TURN.sub(rb"\g<1>1", packet) if packet else None
+    """XMP with its orientation reset, and without claims that more follows the image."""
+    return _CLAIM.sub(b"", _TURN.sub(rb"\g<1>1", packet)) if packet else None

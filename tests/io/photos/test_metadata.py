@@ -101,6 +101,18 @@ def test_xmp_that_says_how_to_turn_is_followed_once(tmp_path: Path, picture: np.
     assert read_photo(tmp_path / "b.jpg").pixels.shape == (32, 24, 3)
 
 
+def test_xmp_does_not_claim_what_is_left_out(tmp_path: Path, picture: np.ndarray) -> None:
+    """A viewer would look for the phone's video, gain map or further XMP behind a result, in vain."""
+    claims = b"""GCamera:MotionPhoto="1" Camera:MicroVideo='1' xmpNote:HasExtendedXMP="A0" hdrgm:Version="1.0" """
+    elements = b"<hdrgm:Version>1.0</hdrgm:Version><Camera:MotionPhoto>1</Camera:MotionPhoto><dc:a>1</dc:a>"
+    kept = XMP.replace(
+        b'xmlns:dc="..."/>', b'xmlns:dc="..." GCamera:MotionPhotoVersion="1"><dc:a>1</dc:a></rdf:Description>'
+    )
+    there = kept.replace(b"GCamera:", claims + b"GCamera:").replace(b"<dc:a>1</dc:a>", elements)
+    Image.fromarray(picture).save(tmp_path / "a.jpg", xmp=there)
+    assert read_photo(tmp_path / "a.jpg").metadata.xmp == kept
+
+
 def test_xmp_too_large_for_jpeg_is_told(tmp_path: Path, picture: np.ndarray) -> None:
     _rich_jpeg(tmp_path / "a.jpg", picture)
     photo = read_photo(tmp_path / "a.jpg")
