@@ -73,6 +73,22 @@ def test_a_template_opens_and_runs(page: Page, name: str) -> None:
     assert page.page.evaluate(_PREVIEWS) == 0  # shown while it ran
 
 
+@pytest.mark.parametrize("name", ["Restore a video", "Upscale and restore", "Restore a photo"])
+def test_a_template_is_an_app_too(page: Page, name: str) -> None:
+    page.template(name)
+    commands = page.page.evaluate("() => app.extensionManager.command.commands.map(({ id }) => id)")
+    if "Comfy.ToggleLinear" not in commands:
+        pytest.skip("a page without apps")
+    page.command("Comfy.ToggleLinear")
+    for skip in page.page.get_by_role("button", name="Skip").all():  # a tour, at the first time
+        skip.click()
+    page.shot(f"{name} as an app")
+    page.page.get_by_text("quantface-mini-w4a4 (bundled)").last.wait_for(timeout=5000)
+    if name != "Restore a video":
+        page.page.get_by_text("comparison", exact=True).last.wait_for(timeout=5000)  # the slider's name
+    page.command("Comfy.ToggleLinear")
+
+
 def test_the_slider_follows_the_pointer_and_leaves_the_node_alone(page: Page) -> None:
     page.fit("QuantFace_RestoreFace")
     places = "() => app.graph._nodes.map((node) => [node.id, ...node.pos].join()).sort().join(' ')"
@@ -200,7 +216,7 @@ def test_crop_faces_numbers_the_faces_in_one_picture(page: Page) -> None:
 def _hidden(page: Page) -> set[str]:
     """Restore Face's widgets that are hidden, once the page has settled."""
     listed = f"""() => new Promise((told) => setTimeout(() => told(
-      {_RESTORER}.widgets.filter(({{ hidden }}) => hidden).map(({{ name }}) => name)), 500))"""
+      {_RESTORER}.widgets.filter(({{ options }}) => options?.hidden).map(({{ name }}) => name)), 500))"""
     return set(page.page.evaluate(listed)) & {"strength", "positions", "fidelity"}
 
 

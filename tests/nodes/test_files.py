@@ -138,6 +138,21 @@ def test_a_workflow_that_links_its_folder_says_that_new_pictures_are_not_noticed
     assert all("not if another node supplies it" in i.options["tooltip"] for i in folders)
 
 
+def test_workflows_that_restore_are_apps_too(nodes: dict[str, Any]) -> None:
+    """What the page's app mode shows of them: widgets, by node, and the nodes whose results it displays."""
+    apps = {path.stem: json.loads(path.read_text("utf-8")) for path in WORKFLOWS}
+    apps = {name: workflow for name, workflow in apps.items() if "linearData" in workflow["extra"]}
+    assert list(apps) == ["Restore a photo", "Restore a video", "Upscale and restore"]
+    for workflow in apps.values():
+        kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
+        shown = workflow["extra"]["linearData"]
+        assert {kinds[node] for node in shown["outputs"]} <= {"SaveImage", "SaveVideo"}
+        assert {kinds[node] for node, _ in shown["inputs"]} & {"LoadImage", "LoadVideo"}
+        for node, widget in shown["inputs"]:
+            if kinds[node] in nodes and widget != "quantface_view":
+                assert widget in [i.id for i in nodes[kinds[node]].define_schema().inputs]
+
+
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda p: p.stem)
 def test_blueprints_fit_the_schemas(nodes: dict[str, Any], path: Path) -> None:
     blueprint = json.loads(path.read_text("utf-8"))

@@ -52,10 +52,11 @@ function mayHaveFidelity(node) {
   return !model || isLinked(model, "model") || withFidelity.has(widgetOf(model, "model")?.value);
 }
 
+// By the options, which are ours alone: newer pages call a linked widget hidden.
 function update(node) {
   const changed = Object.entries(CONDITIONS[node.type])
     .map(([name, applies]) => [widgetOf(node, name), !applies(node) && !isLinked(node, name)])
-    .filter(([widget, hidden]) => widget && Boolean(widget.hidden) !== hidden);
+    .filter(([widget, hidden]) => widget && Boolean(widget.options.hidden) !== hidden);
   if (changed.length) setHidden(node, changed);
 }
 
@@ -95,7 +96,7 @@ export function follow(nodeType, name) {
   // A linked widget shows; already before it is, as what a subgraph shows outside starts as a copy.
   nodeType.prototype.onConnectInput = function (slot, ...given) {
     const widget = widgetOf(this, this.inputs[slot]?.widget?.name);
-    if (widget?.hidden) setHidden(this, [[widget, false]]);
+    if (widget?.options.hidden) setHidden(this, [[widget, false]]);
     return onConnectInput?.call(this, slot, ...given);
   };
   nodeType.prototype.onConnectionsChange = function (...given) {
