@@ -48,8 +48,9 @@ def add_routes(_: Any, app: Any) -> None:
     def models_route() -> Any:
         return _answered(lambda: {"models": [strip_mark(name) for name in choices()]}, JSONResponse)
 
-    app.add_api_route("/quantface/restore", restore_route, methods=["POST"], dependencies=guard)
-    app.add_api_route("/quantface/models", models_route, methods=["GET"], dependencies=guard)
+    server = getattr(shared, "api", app)  # SD.Next's asks for the logins of --auth
+    server.add_api_route("/quantface/restore", restore_route, methods=["POST"], dependencies=guard)
+    server.add_api_route("/quantface/models", models_route, methods=["GET"], dependencies=guard)
 
 
 def answer(request: Any) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def answer(request: Any) -> dict[str, Any]:
     photo = decode(values.pop("image", None))
     settings = applicable(read_settings(values))
     with call_queue.queue_lock:
-        shared.state.begin(job="QuantFace")
+        shared.state.begin("QuantFace")
         shared.state.job_count = 1
         shared.state.nextjob()
         try:

@@ -81,11 +81,21 @@ def model_files() -> list[str]:
     return [*dict.fromkeys(name.as_posix() for name in shown), *names]
 
 
+def restores_faces() -> bool:
+    """Whether the host restores the faces of generated images: SD.Next does not."""
+    try:
+        from modules import face_restoration  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def device() -> torch.device:
-    """Where faces are restored: `--use-cpu quantface` (or all) leaves the GPU to others."""
+    """Where faces are restored: `--use-cpu quantface` (or all) leaves the GPU to others; SD.Next has one device."""
     from modules import devices
 
-    chosen: torch.device = devices.get_device_for(_TASK)
+    choose = getattr(devices, "get_device_for", lambda task: devices.device)
+    chosen: torch.device = choose(_TASK)
     return chosen
 
 
@@ -111,7 +121,7 @@ def diffusion_model_aside() -> Iterator[None]:
         yield
         return
     model = sd_models.model_data.sd_model
-    if model is None:
+    if model is None or not hasattr(sd_models, "send_model_to_cpu"):  # SD.Next moves its models by itself
         yield
         return
     sd_models.send_model_to_cpu(model)
@@ -191,14 +201,20 @@ def report(message: str, exc_info: bool = False) -> None:
     """Report an error on the console and in the host's list of errors."""
     from modules import errors
 
-    errors.report(f"QuantFace: {message}", exc_info=exc_info)
+    tell = errors.report if hasattr(errors, "report") else errors.log.error  # SD.Next has the latter
+    tell(f"QuantFace: {message}", exc_info=exc_info)
 
 
 def skip_picture() -> None:
-    """Make the Extras tab save nothing for this image: it is not what the user asked for."""
-    from modules import shared
+    """Make the Extras tab save nothing for this image: it is not what the user asked for.
+
+    SD.Next would save it, and forget that it was stopped: it ends its run only on an error, which is raised.
+    """
+    from modules import errors, shared
 
     shared.state.skipped = True
+    if shared.state.interrupted and not restores_faces():
+        raise getattr(errors, "ValidationError", Interrupted)("interrupted")  # it reports the former in one line
 
 
 def option(name: str) -> Any:

@@ -37,7 +37,7 @@ class QuantFaceInfotext(scripts.Script):
         return "QuantFace infotext"
 
     def show(self, is_img2img):
-        return scripts.AlwaysVisible
+        return host.restores_faces() and scripts.AlwaysVisible
 
     def process(self, p, *args):
         generation.add_infotext(p)
@@ -51,10 +51,11 @@ def _unload():
 
 
 host.use_models_folder()
-generation.register_restorer()
 script_callbacks.on_after_component(extras.notice_source)
-script_callbacks.on_before_ui(xyz_plot.add_axes)
-script_callbacks.on_ui_settings(generation.add_options)
-script_callbacks.on_infotext_pasted(generation.fill_in)
 script_callbacks.on_app_started(api.add_routes)
 script_callbacks.on_script_unloaded(_unload)
+if host.restores_faces():
+    generation.register_restorer()
+    script_callbacks.on_before_ui(xyz_plot.add_axes)
+    script_callbacks.on_ui_settings(generation.add_options)
+    script_callbacks.on_infotext_pasted(generation.fill_in)

@@ -93,6 +93,9 @@ class WebUI:
         self.base, self.log, self.checkout = base, base / "log.txt", checkout
         self.python = os.environ["WEBUI_PYTHON"]
         self.is_forge = (checkout / "modules_forge").is_dir()
+        self.keeps_transparency = 'PostprocessedImage(image_data.convert("RGB"))' not in (
+            (checkout / "modules" / "postprocessing.py").read_text("utf-8")
+        )  # Forge Classic drops it before it calls any script
         self.name = "forge" if self.is_forge else "a1111"
         self.models = base / "models" / "quantface"
         self.hub = LocalHub()
