@@ -3,7 +3,8 @@
     python benchmarks/do_no_harm.py [--models quantface-mini quantface-mini-w4a4] [--strengths 1 auto] [--faces N]
 
 Six fixed degradations of clean test faces, in the order of a camera's damage and by a recipe that no training used;
-each model is run through `restore_aligned`, as a user would. Prints one table per model.
+each model is run through `restore_aligned`, as a user would. Prints one table per model; changes are means over the
+faces of restored less input, with their standard errors.
 """
 
 from __future__ import annotations
@@ -86,21 +87,36 @@ def restored_at(face: Face, restorer: Restorer, strength: str, grain: float = Re
 class Judge:
     """All columns of the table for a set of images."""
 
-    HEADER = ("PSNR (dB)", "SSIM", "MS-SSIM", "sharpness", "NIQE", "identity", "worst loss (dB)")
+    HEADER = (
+        "PSNR (dB)", "PSNR change", "worst loss (dB)", "SSIM", "MS-SSIM", "sharpness", "NIQE", "identity",
+        "identity change",
+    )  # fmt: skip
 
     def __init__(self, originals: list[Face]) -> None:
         self.originals, self.clean = originals, to_unit(originals)
         self.compared = [create_metric(name) for name in ("psnr", "ssim", "ms_ssim")]
         self.niqe, self.identity = create_metric("niqe"), Identity()
 
-    def __call__(self, pictures: list[Face], inputs: list[Face]) -> list[float]:
+    def __call__(self, pictures: list[Face], inputs: list[Face] | None = None) -> list[str | float]:
+        """One row: of restored `pictures`, with their changes from the `inputs`; of the inputs themselves, without."""
         images = to_unit(pictures)
-        psnr, ssim, ms_ssim = (score(metric, images, self.clean) for metric in self.compared)
-        lost = (score(self.compared[0], to_unit(inputs), self.clean) - psnr).max()
-        means = [float(x.mean()) for x in (psnr, ssim, ms_ssim)]
+        psnr, ssim, ms_ssim = (score(metric, images, self.clean).numpy() for metric in self.compared)
+        identity = np.asarray(self.identity(pictures, self.originals))
+        changes = ["", "", ""]
+        if inputs is not None:
+            gain = psnr - score(self.compared[0], to_unit(inputs), self.clean).numpy()
+            drift = identity - np.asarray(self.identity(inputs, self.originals))
+            changes = [with_error(gain), f"{max(0.0, -gain.min()):.3f}", with_error(drift)]
         naturalness = float(score(self.niqe, images).mean())
-        distance = float(self.identity(pictures, self.originals).mean())
-        return [*means, sharpness(pictures, self.originals), naturalness, distance, max(0.0, float(lost))]
+        return [
+            float(psnr.mean()), *changes[:2], float(ssim.mean()), float(ms_ssim.mean()),
+            sharpness(pictures, self.originals), naturalness, float(identity.mean()), changes[2],
+        ]  # fmt: skip
+
+
+def with_error(values: NDArray[np.float64]) -> str:
+    """The mean of one value per face, and its standard error."""
+    return f"{values.mean():+.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def main() -> None:
@@ -118,7 +134,7 @@ def main() -> None:
     judge = Judge(originals)
     print(f"{len(originals)} faces of {arguments.folder.name}\n{describe_machine()}\n")
     inputs = {name: [damaged(x, LEVELS[name], i) for i, x in enumerate(originals)] for name in arguments.levels}
-    kept = {name: judge(pictures, pictures) for name, pictures in inputs.items()}
+    kept = {name: judge(pictures) for name, pictures in inputs.items()}
     for model in arguments.models:
         restorer = load_restorer(restorer_path(model), dtype=None)
         rows: list[list[str | float]] = []
