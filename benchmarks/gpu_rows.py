@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,33 +78,34 @@ class CudaMeter:
 
 
 @torch.inference_mode()
-def measure(restorer: OneStepRestorer, name: tuple[str, str], faces: int, meter: Meter, runs: int) -> list[Row]:
-    """Rows of a restorer in both modes; captured, faces run one after the other."""
-    size, rows, images = restorer.image_size, [], {}
+def measure(restorer: OneStepRestorer, name: tuple[str, str], faces: int, meter: Meter, runs: int) -> Iterator[Row]:
+    """Rows of a restorer in both modes, as they are measured; captured, faces run one after the other."""
+    size, made = restorer.image_size, restorer.graphs
     pictures = torch.rand(max(faces, _COMPARED), 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     pictures = pictures.to(restorer.device)
-    made: Graphs = restorer.graphs
-    for mode in MODES:
-        made.drop()
-        restorer.graphs = made if mode == "captured" else Graphs(lambda _: None)
+    images: dict[str, Tensor] = {}
+    try:
+        for mode in MODES:
+            made.drop()
+            restorer.graphs = made if mode == "captured" else Graphs(lambda _: None)
+            parts = pictures[:faces].split(1 if mode == "captured" else faces)
 
-        def work(mode: str = mode) -> None:
-            for batch in pictures[:faces].split(1 if mode == "captured" else faces):
-                restorer(batch)
+            def work(parts: tuple[Tensor, ...] = parts) -> None:
+                for batch in parts:
+                    restorer(batch)
 
-        for _ in range(3):  # kernels are compiled, graphs captured
-            work()
-        images[mode] = _one_by_one(restorer, pictures[:_COMPARED])
-        wall = statistics.median(meter.seconds(work) for _ in range(runs))
-        (busy, kernels), (peak, rest) = meter.busy(work), meter.memory(work)
-        difference = float((images[mode] - images["eager"]).abs().max())
-        failure = Graphs.failure if mode == "captured" else ""
-        rows.append(
-            Row(*name, mode, faces, 1e3 * wall / faces, 1e3 * busy / faces, kernels / faces, peak / 1e6, rest / 1e6,
-                restorer.graphs.held, difference, failure)
-        )  # fmt: skip
-    restorer.graphs = made
-    return rows
+            for _ in range(3):  # kernels are compiled, graphs captured
+                work()
+            images[mode] = _one_by_one(restorer, pictures[:_COMPARED])
+            wall = statistics.median(meter.seconds(work) for _ in range(runs))
+            (busy, kernels), (peak, rest) = meter.busy(work), meter.memory(work)
+            yield Row(
+                *name, mode, faces, 1e3 * wall / faces, 1e3 * busy / faces, kernels / faces, peak / 1e6, rest / 1e6,
+                restorer.graphs.held, float((images[mode] - images["eager"]).abs().max()),
+                Graphs.failure if mode == "captured" else "",
+            )  # fmt: skip
+    finally:
+        restorer.graphs = made
 
 
 def _one_by_one(restorer: OneStepRestorer, pictures: Tensor) -> Tensor:

@@ -22,6 +22,9 @@ class Recorder(Protocol):
     def capture(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         """Run `work`; return its result, and a function that recomputes it into the same tensors."""
 
+    def follow(self) -> None:
+        """Start a face: what the last one left in those tensors is done with before this one overwrites it."""
+
 
 class CudaRecorder:
     """Captures CUDA graphs that share one memory pool: a part is done before the next one starts."""
@@ -30,6 +33,13 @@ class CudaRecorder:
         self._device = device
         with torch.cuda.device(device):
             self._pool, self._side = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+        self._last: torch.cuda.Stream | None = None  # that a face ran on
+
+    def follow(self) -> None:
+        stream = torch.cuda.current_stream(self._device)
+        if self._last is not None and self._last != stream:  # another stream's work starts while this one's runs
+            stream.wait_stream(self._last)
+        self._last = stream
 
     def capture(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         with torch.cuda.device(self._device):  # streams belong to one device, and another may be current

@@ -91,7 +91,10 @@ class Graphs:
         if self._state is not None and not self._state.holds():
             self.drop()
         self._recorder = self._recorder or self._recorder_for(device)
-        return _eager if self._recorder is None else lambda *given: self._run(model, *given)
+        if self._recorder is None:
+            return _eager
+        self._recorder.follow()
+        return lambda *given: self._run(model, *given)
 
     def _run(self, model: nn.Module, part: str, work: Callable[..., Any], *given: Any) -> Any:
         inputs, form = tree_flatten(given)

@@ -13,7 +13,7 @@ from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import largest_code
 from quantface_core.kernels.weight import LowBitWeight
 from quantface_core.kernels.weight_cache import CachedWeight
-from tests.kernels.backends import conv2d_spec, linear_spec
+from tests.kernels.backends import conv2d_spec, linear_spec, places
 
 
 def weight(shape: tuple[int, ...], bits: int, full: bool = False) -> LowBitWeight:
@@ -84,6 +84,11 @@ def test_cublas_accumulates_in_float32(allowed: bool, monkeypatch: pytest.Monkey
         half.Linear(linear_spec(weight((4, 64), 4), 4))(torch.ones(2, 64))
     assert during == [dict.fromkeys(vars(settings), False)]
     assert vars(settings) == dict.fromkeys(vars(settings), allowed)
+
+
+def test_it_is_not_held_to_exact_results_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(half, "unavailable", lambda _: None)
+    assert half not in [backend for backend, _ in places()]
 
 
 def test_half_is_chosen_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:

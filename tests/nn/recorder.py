@@ -17,7 +17,10 @@ class Again:
     """The stand-in; counts what is captured and replayed."""
 
     def __init__(self) -> None:
-        self.captured = self.replayed = 0
+        self.captured = self.replayed = self.followed = 0
+
+    def follow(self) -> None:
+        self.followed += 1
 
     def capture(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         self.captured += 1

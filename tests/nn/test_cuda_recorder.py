@@ -25,11 +25,11 @@ class Cuda:
 
     def __init__(self, patch: pytest.MonkeyPatch, end: Exception | None = None, end_name: str = ENDS[0]) -> None:
         self.told: list[Any] = []
-        self.end = end
+        self.end, self.current = end, self
         patch.setattr(torch.cuda, "device", lambda device: self._within(f"device {device.index}"))
         patch.setattr(torch.cuda, "stream", lambda _: self._within("side stream"))
         patch.setattr(torch.cuda, "Stream", lambda: self)
-        patch.setattr(torch.cuda, "current_stream", lambda: self)
+        patch.setattr(torch.cuda, "current_stream", lambda *_: self.current)
         patch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
         patch.setattr(torch.cuda, "CUDAGraph", lambda: self)
         patch.setattr(torch.cuda, "current_device", lambda: 1)
@@ -48,8 +48,8 @@ class Cuda:
         finally:
             self.told.append(f"{name} left")
 
-    def wait_stream(self, _: object) -> None:
-        pass
+    def wait_stream(self, other: Cuda) -> None:
+        self.told.append(("waits", other))
 
     def capture_begin(self, **_: object) -> None:
         self.told.append("begin")
@@ -66,12 +66,27 @@ class Cuda:
 RECORDED = ["device 1", "side stream", "work", "side stream left", "side stream", "begin", "work", "end"]
 
 
+def without_waits(told: list[Any]) -> list[Any]:
+    return [one for one in told if one[0] != "waits"]
+
+
 def test_it_is_recorded_on_the_model_s_device(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = Cuda(monkeypatch)
     recorder = CudaRecorder(torch.device("cuda", 1))
     cuda.told.clear()
     recorder.capture(lambda: cuda.told.append("work"))
-    assert cuda.told == [*RECORDED, "side stream left", "replay", "device 1 left"]
+    assert without_waits(cuda.told) == [*RECORDED, "side stream left", "replay", "device 1 left"]
+
+
+def test_a_face_waits_for_the_last_one_where_that_ran_on_another_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would overwrite what the other is still reading: both are in the same tensors."""
+    cuda, other = Cuda(monkeypatch), Cuda(monkeypatch)
+    recorder, streams = CudaRecorder(torch.device("cuda", 1)), [cuda, cuda, other, other, cuda]
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: streams.pop(0))
+    while streams:
+        recorder.follow()
+    assert [told for told in other.told if told[0] == "waits"] == [("waits", cuda)]
+    assert [told for told in cuda.told if told[0] == "waits"] == [("waits", other)]
 
 
 FAILURE = RuntimeError("operation failed due to a previous error during capture")
@@ -86,7 +101,7 @@ def test_a_capture_whose_end_fails_leaves_torch_as_it_was(end_name: str, monkeyp
     with pytest.raises(RuntimeError, match="during capture"):
         recorder.capture(lambda: cuda.told.append("work"))
     returned = [(end_name, 1, (0, 1)), ("_cuda_releasePool", 1, (0, 1))]
-    assert cuda.told == [*RECORDED, *returned, "side stream left", "device 1 left"]
+    assert without_waits(cuda.told) == [*RECORDED, *returned, "side stream left", "device 1 left"]
 
 
 def test_a_pool_that_was_not_ended_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_a_restorer_replays_four_parts_a_face(tiny: OneStepRestorer, recorder: A
     expected = [tiny(face, seeds) for face in faces for seeds in (None, [7])]
     found = [restorer(face, seeds) for face in faces for seeds in (None, [7])]
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert (recorder.captured, recorder.replayed) == (4, 4 * 6)
+    assert (recorder.captured, recorder.replayed, recorder.followed) == (4, 4 * 6, 8)
     restorer(torch.cat(faces))
     assert recorder.captured == 4
     restorer.to("cpu")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from quantface_core.kernels import reference
 from quantface_core.kernels.fusion import Conv2dFusion, get_channel_sums
 from tests.kernels.backends import conv2d_spec
-from tests.kernels.triton.draws import SHAPES, Draw, maps
+from tests.kernels.triton.draws import SHAPES, Draw, assert_same, maps
 
 pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
 from quantface_core.kernels import triton
@@ -39,7 +39,7 @@ def test_a_fused_convolution_equals_separate_ops(shape: str, channels: int, outp
         expected = y + torch.einsum("brhw,or->bohw", low.double(), up.double()).float()
     expected = expected + channel_bias[:, :, None, None] + skip
     found = ours.fused(maps(x), Conv2dFusion(channel_bias=channel_bias, skip=skip, sums=True), upsample)
-    assert torch.equal(found, expected)
+    assert_same(found, expected)
     assert found.is_contiguous(memory_format=torch.channels_last)
     if (sums := get_channel_sums(found)) is not None:
         totals = sums.sum(1)
