@@ -32,8 +32,8 @@ def _adapters(layer: Any) -> list[nn.Module]:
 
 
 def refuse_lossy_calls(model: nn.Module) -> None:
-    """Make merging adapters into low-bit layers, and saving models that hold low-bit layers as if they were in full
-    precision, raise UsageError, in place.
+    """Make merging adapters into low-bit layers, fusing an attention's, and saving models that hold low-bit layers as
+    if they were in full precision, raise UsageError, in place.
     """
     for layer in _adapted(model):
         if isinstance(layer.base_layer, QuantLayer):
@@ -41,6 +41,9 @@ def refuse_lossy_calls(model: nn.Module) -> None:
             if layer.merged:  # before it was quantized
                 layer.unmerge = _refuse_unmerge
     for module in model.modules():
+        fuses = hasattr(type(module), "fuse_projections") and not getattr(module, "fused_projections", False)
+        if fuses and any(isinstance(part, QuantLayer) for part in module.children()):
+            module.fuse_projections = _refuse_to_fuse  # type: ignore[assignment]
         save = getattr(type(module), "save_pretrained", None)
         known = str(getattr(save, "__module__", "")).partition(".")[0] in _SAVING
         if known and any(isinstance(part, QuantLayer) for part in module.modules()):
@@ -54,6 +57,12 @@ def _refuse_merge(safe_merge: bool = False, adapter_names: list[str] | None = No
 
 def _refuse_unmerge() -> NoReturn:
     raise UsageError("an adapter cannot be unmerged from a low-bit layer: unfuse it before quantizing")
+
+
+def _refuse_to_fuse(fuse: bool = True) -> NoReturn:
+    raise UsageError(
+        "fuse_qkv_projections would put low-bit projections back into full precision: call it before quantize"
+    )
 
 
 def _refuse_to_save(save_directory: Any, *_: Any, **__: Any) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from .model_file import (
     read_tensors,
     write_model,
 )
-from .unstored_dtypes import apply_dtypes, describe_dtypes, read_dtypes
+from .unstored_dtypes import apply_dtypes, describe_dtypes, followed_dtype, read_dtypes
 
 
 def save_quantized(
@@ -86,9 +85,7 @@ def load_quantized(
         tensors = read_tensors(path, file, expected, fixed, model, device, dtype)
     add_low_bit_layers(model, formats)
     model.load_state_dict(tensors, assign=True)
-    # Low-bit layers follow most other weights.
-    others = Counter(t.dtype for name, t in tensors.items() if name not in fixed and t.is_floating_point())
-    if followed := others.most_common(1)[0][0] if others else dtype:
+    if followed := followed_dtype(tensors, fixed) or dtype:
         for layer in quant_layers(model).values():
             layer.follow_dtype(followed)
     if dtype is None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils._pytree import tree_leaves
 
 from ..errors import ConfigError, ModelError
 from .formats import formats_from_json, formats_to_json, low_bit_state
 from .model_file import building, read_json
 
 _DIFFUSERS = "diffusers."
+_MODULE_FIELDS = set(vars(nn.Module()))
 _MOST_LAYERS, _LARGEST = 512, 10_000_000  # in a configuration, which is not trusted
 
 
@@ -35,14 +40,15 @@ def describe(model: nn.Module) -> dict[str, str]:
 
 
 def _diffusers_class(name: str) -> Any:
-    """A diffusers model class by name; None if there is none."""
-    found = getattr(diffusers, name, None)
-    return found if isinstance(found, type) and issubclass(found, diffusers.ModelMixin) else None
+    """A diffusers model class by name, if it is built from a configuration: a `MultiControlNetModel` is not."""
+    found, kinds = getattr(diffusers, name, None), (diffusers.ModelMixin, diffusers.ConfigMixin)
+    return found if isinstance(found, type) and all(issubclass(found, kind) for kind in kinds) else None
 
 
 def _is_as_configured(model: Any, config: dict[str, Any]) -> bool:
-    """Whether building a quantized model's class from its configuration gives the same tensors: adapters add some."""
+    """Whether its class and configuration would build a quantized model with the same tensors: adapters add some."""
     try:
+        _check_config(Path(), config)
         with building(Path()), torch.device("meta"):
             built = type(model).from_config(config)
         expected, _ = low_bit_state(built, formats_from_json(formats_to_json(model), built))
@@ -61,19 +67,39 @@ def build(path: Path, metadata: Mapping[str, str]) -> nn.Module:
     _check_config(path, config)
     with building(path), torch.device("meta"):
         model: nn.Module = found.from_config(config)
-    if _computes_at_start(model):
+    if _beside_state(model):
         # The constructor computes tables that no file holds, so it runs for real, now that it is known to succeed.
         with building(path), torch.random.fork_rng(devices=[]):
-            model = found.from_config(config)
+            with _weights_on_meta():
+                model = found.from_config(config)
+            if any(table.is_meta for table in _beside_state(model)):  # computed from weights
+                model = found.from_config(config)
     return model
 
 
-def _computes_at_start(model: nn.Module) -> bool:
-    """Whether a model on the meta device lacks tensors beyond those in its state."""
+def _beside_state(model: nn.Module) -> list[Tensor]:
+    """The tensors that a model holds beside those in its state: as buffers, as attributes, or in lists of these."""
     state = set(model.state_dict())
-    if any(name not in state for name, _ in model.named_buffers()):
-        return True
-    return any(isinstance(value, Tensor) for module in model.modules() for value in vars(module).values())
+    found = [buffer for name, buffer in model.named_buffers() if name not in state]
+    values = [value for module in model.modules() for key, value in vars(module).items() if key not in _MODULE_FIELDS]
+    return found + [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+@contextmanager
+def _weights_on_meta() -> Iterator[None]:
+    """Within the block, this thread's modules keep parameters without values: a file's will replace them."""
+    thread = threading.get_ident()
+
+    def without_values(_: nn.Module, __: str, parameter: nn.Parameter | None) -> Any:
+        if parameter is None or threading.get_ident() != thread:
+            return None  # as it is
+        return nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+
+    handle = register_module_parameter_registration_hook(without_values)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _check_config(path: Path, config: Any) -> None:
@@ -81,6 +107,8 @@ def _check_config(path: Path, config: Any) -> None:
     if not isinstance(config, dict):
         raise ModelError(f"{path}: its configuration is not a table")
     for key, value in config.items():
+        if "theta" in key:
+            continue  # the base of rotary positions, as large as it may be, is no size
         values = value if isinstance(value, list) else [value]
         most = _MOST_LAYERS if "layers" in key else _LARGEST
         if len(values) > _MOST_LAYERS or any(isinstance(v, int | float) and abs(v) > most for v in values):

@@ -27,6 +27,7 @@ from .formats import VERSIONS, check_scales, formats_to_json, stored_as_is, vers
 FORMAT, RESTORER = "quantface-model", "quantface"
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
 RESERVED = ("format", "version", "class", "family", "config", "layers", "dtypes")  # metadata keys; all others are notes
+_OF_VALUES = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)  # what a wrong one may raise
 _FLOATS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}  # dtypes of low-bit layers
 
@@ -180,7 +181,7 @@ def building(path: Path) -> Iterator[None]:
     """Within the block, turn whatever a model's constructor raises into a ModelError: the header is not trusted."""
     try:
         yield
-    except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, NotImplementedError) as error:
+    except (*_OF_VALUES, AttributeError, ImportError, AssertionError) as error:
         raise ModelError(f"{path}: cannot build the network it describes ({error})".replace("\n", " ")) from error
 
 

@@ -68,7 +68,8 @@ def quantize(
     transposed, not 2D, or not zero-padded by explicit amounts; layers with hooks or a forward other than their class's,
     such as offloading adds (remove it first); PEFT's adapters, but not the layers that they are on (fuse them first to
     have them in the integers); layers that no batch reaches, such as the output layer of `nn.MultiheadAttention`, whose
-    weights are read directly.
+    weights are read directly; modules that compute with matrices of their own, such as a mixture's experts, where these
+    are a notable share of the parameters.
 
     Returns one report per layer. Raises UsageError, ConfigError; on error or interruption the model stays unchanged.
     """

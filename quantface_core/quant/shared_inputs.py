@@ -21,7 +21,8 @@ def shared_input_groups(model: nn.Module, statistics: Mapping[str, ChannelStatis
     groups = []
     for name, module in model.named_modules():
         if isinstance(module, Attention):
-            parts = ("to_k", "to_v") if module.is_cross_attention else ("to_q", "to_k", "to_v")
+            crosses = getattr(module, "is_cross_attention", False)  # HiDream's attention skips its class's constructor
+            parts = ("to_k", "to_v") if crosses else ("to_q", "to_k", "to_v")
             linears = [part for part in parts if isinstance(getattr(module, part, None), nn.Module)]
             group = [f"{name}.{part}" if name else part for part in linears]
             groups += [group] if statistics is None else _by_input(group, statistics)

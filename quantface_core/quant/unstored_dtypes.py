@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,36 @@ from ..nn.swap import quant_layers
 from .formats import stored_as_is
 from .model_file import read_json
 
-_DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float64, torch.float16, torch.bfloat16)}
-_LOW_BIT = ""  # the key of all low-bit layers, beside names of tables
+_DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
+_LOW_BIT = ""  # the key of all low-bit layers, beside names of layers and tables
 
 
 def describe_dtypes(model: nn.Module) -> dict[str, str]:
-    """Metadata that names what is not float32: tables beside the state, by name; low-bit layers if all weights are.
+    """Metadata that names the dtypes: of tables that are not float32, and of low-bit layers unlike most other weights.
 
-    Tables are non-persistent buffers, such as positions, which a model's class builds anew. Empty if all are float32.
+    Tables are non-persistent buffers, such as positions, which a model's class builds anew. Low-bit layers have one
+    entry for all if there are no other weights and most are not float32. Empty if nothing has to be named.
     """
-    state, fixed = model.state_dict(), stored_as_is(model)
+    followed = followed_dtype(model.state_dict(), stored_as_is(model))
+    own = {name: layer.placeholder.dtype for name, layer in quant_layers(model).items()}
+    most = followed or Counter(own.values()).most_common(1)[0][0]
     dtypes = {name: table.dtype for name, table in _tables(model).items()}
-    if not any(t.is_floating_point() for name, t in state.items() if name not in fixed):
-        dtypes[_LOW_BIT] = next(iter(quant_layers(model).values())).placeholder.dtype
+    if followed is None:
+        dtypes[_LOW_BIT] = most
+    dtypes = {name: dtype for name, dtype in dtypes.items() if dtype != torch.float32}
+    dtypes |= {name: dtype for name, dtype in own.items() if dtype != most}
     names = {dtype: name for name, dtype in _DTYPES.items()}
     named = {name: names[dtype] for name, dtype in dtypes.items() if dtype in names}
     return {"dtypes": json.dumps(named)} if named else {}
+
+
+def followed_dtype(tensors: Mapping[str, Tensor], fixed: set[str]) -> torch.dtype | None:
+    """The dtype that low-bit layers have unless metadata says otherwise: that of most tensors of a model's state that
+    are not `fixed`, which are theirs; None = there are none.
+    """
+    states = (t for name, t in tensors.items() if name not in fixed and isinstance(t, Tensor))
+    others = Counter(t.dtype for t in states if t.is_floating_point())
+    return others.most_common(1)[0][0] if others else None
 
 
 def read_dtypes(path: Path, metadata: Mapping[str, str]) -> dict[str, torch.dtype]:
@@ -47,9 +62,9 @@ def apply_dtypes(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
         if name in dtypes:
             owner, _, key = name.rpartition(".")
             model.get_submodule(owner)._buffers[key] = table.to(dtypes[name])
-    if _LOW_BIT in dtypes:
-        for layer in quant_layers(model).values():
-            layer.follow_dtype(dtypes[_LOW_BIT])
+    for name, layer in quant_layers(model).items():
+        if (dtype := dtypes.get(name, dtypes.get(_LOW_BIT))) is not None:
+            layer.follow_dtype(dtype)
 
 
 def _tables(model: nn.Module) -> dict[str, Tensor]:

@@ -100,6 +100,24 @@ def test_saving_as_if_in_full_precision_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "lost").exists()
 
 
+def test_projections_are_fused_before_or_not_at_all() -> None:
+    """Fused afterwards, an attention computed in full precision from then on, and said nothing."""
+    exact, fused = autoencoder(), autoencoder()
+    if not hasattr(exact, "fuse_qkv_projections"):
+        pytest.skip("this diffusers fuses no projections of autoencoders")
+    qf.quantize(exact, IMAGES, CONFIG)
+    with torch.no_grad():
+        before = exact(IMAGES[0]).sample
+        with pytest.raises(UsageError, match="call it before quantize"):
+            exact.fuse_qkv_projections()
+        assert torch.equal(exact(IMAGES[0]).sample, before)
+    fused.fuse_qkv_projections()
+    with pytest.warns(UserWarning, match="to_q is a layer that no batch reached"):
+        qf.quantize(fused, IMAGES, CONFIG)
+    assert sum(name.endswith("to_qkv") for name in quant_layers(fused)) == 2
+    fused.fuse_qkv_projections()
+
+
 def test_peft_saves_its_adapters_beside_low_bit_layers(tmp_path: Path) -> None:
     model = get_peft_model(nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)), LORA).eval()
     with pytest.warns(UserWarning, match="PEFT adapter"):

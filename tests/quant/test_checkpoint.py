@@ -138,6 +138,8 @@ def test_readers_send_each_other_their_files(file: Path) -> None:
         ({"config": "[]"}, "not a table"),
         ({"config": '{"layers_per_block": 1000000000}'}, "layers_per_block is out of bounds"),
         ({"config": '{"block_out_channels": [16], "norm_num_groups": 7}'}, "cannot build|missing"),
+        ({"config": '{"act_fn": 5}'}, "cannot build"),
+        ({"class": "diffusers.MultiControlNetModel"}, "cannot be built from its file"),
         ({"layers": "{"}, "layers: not JSON"),
         ({"layers": '{"encoder.nothing": {}}'}, "the model has no"),
     ],

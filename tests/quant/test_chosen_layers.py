@@ -129,7 +129,7 @@ def test_patched_layers_stay_and_are_named(patch: Callable[[nn.Module], None], i
     patch(model[2])
     with torch.no_grad():
         exact = model(images[0])
-        with pytest.warns(UserWarning, match="2 is a layer with"):
+        with pytest.warns(UserWarning, match=r"2 is a layer with .* remove it first"):
             assert [report.name for report in qf.quantize(model, images, qf.QuantConfig(8, 8, rank=0))] == ["0", "4"]
         assert float((model(images[0]) - exact).norm() / exact.norm()) < 0.1
 
@@ -140,6 +140,31 @@ def test_hooks_that_only_look_or_make_the_weight_keep_no_layer() -> None:
     torch.nn.utils.spectral_norm(model[4])
     with cancel_hooks(lambda: None, model):
         assert list(quantizable(model)) == before
+
+
+class Experts(nn.Module):
+    """A mixture's experts, in one tensor that no layer holds."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(count, 8, 8) / 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight.mean(0)
+
+
+@pytest.mark.parametrize(("experts", "told"), [(64, True), (1, False)])
+def test_matrices_that_no_layer_holds_are_named_where_they_are_many(experts: int, told: bool) -> None:
+    """A mixture of experts stayed in full precision, and nothing was said."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Embedding(1000, 8), nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 8), Experts(experts)
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        qf.quantize(model.eval(), [torch.arange(9)[:, None]], CONFIG)
+    said = [str(warning.message) for warning in caught]
+    assert said == (["chosen layers stay in full precision (1): 4 is Experts, with matrices of its own"] * told)
 
 
 def test_a_layer_held_twice_is_replaced_twice(images: list[torch.Tensor]) -> None:

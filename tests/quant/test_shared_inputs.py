@@ -36,3 +36,22 @@ def test_keys_and_values_are_searched_on_what_they_read(has_context: bool) -> No
     points = [reports[f"attn.{name}"].format.zero_point for name in ("to_q", "to_k", "to_v")]
     assert points[1] == points[2]
     assert (points[0] == points[1]) != has_context  # one input is rounded once, for all
+
+
+def test_an_attention_without_its_class_s_attributes_is_quantized() -> None:
+    """HiDream's skips the constructor of its class: looking for a context raised an AttributeError."""
+
+    class Own(Attention):
+        def __init__(self) -> None:
+            super(Attention, self).__init__()
+            self.to_q, self.to_k, self.to_v = (nn.Linear(64, 64) for _ in range(3))
+            self.processor = None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return self.to_q(x) + self.to_k(x) * self.to_v(x)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Own()).eval()
+    reports = qf.quantize(model, [torch.randn(2, 64, 64)], qf.QuantConfig(rank=0))
+    assert [report.name for report in reports] == ["0.to_q", "0.to_k", "0.to_v"]
+    assert len({report.format.seed for report in reports}) == 1
