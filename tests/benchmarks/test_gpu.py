@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -20,8 +19,6 @@ import torch
 from quantface_core.nn.graphs import Graphs
 from quantface_core.restorer import OneStepRestorer
 from tests.nn.recorder import Again
-
-ROOT = Path(__file__).parents[2]
 
 
 class Counting:
@@ -159,9 +156,7 @@ def test_decibels() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("more", [[], ["--models", "quantface-mini", "--bits", "w4a4", "--faces", "1"]])
-def test_without_a_gpu_it_says_so(more: list[str]) -> None:
-    command = [sys.executable, "benchmarks/gpu.py", *more]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 2
-    assert run.stderr.splitlines()[-1].startswith("gpu.py needs an NVIDIA GPU")
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--models", "quantface-mini", "--bits", "w4a4", "--faces", "1"])
+    assert gpu.main() == 2
+    assert capsys.readouterr().err.startswith("gpu.py needs an NVIDIA GPU")
