@@ -73,22 +73,6 @@ def test_a_template_opens_and_runs(page: Page, name: str) -> None:
     assert page.page.evaluate(_PREVIEWS) == 0  # shown while it ran
 
 
-@pytest.mark.parametrize("name", ["Restore a video", "Upscale and restore", "Restore a photo"])
-def test_a_template_is_an_app_too(page: Page, name: str) -> None:
-    page.template(name)
-    commands = page.page.evaluate("() => app.extensionManager.command.commands.map(({ id }) => id)")
-    if "Comfy.ToggleLinear" not in commands:
-        pytest.skip("a page without apps")
-    page.command("Comfy.ToggleLinear")
-    for skip in page.page.get_by_role("button", name="Skip").all():  # a tour, at the first time
-        skip.click()
-    page.shot(f"{name} as an app")
-    page.page.get_by_text("quantface-mini-w4a4 (bundled)").last.wait_for(timeout=5000)
-    if name != "Restore a video":
-        page.page.get_by_text("comparison", exact=True).last.wait_for(timeout=5000)  # the slider's name
-    page.command("Comfy.ToggleLinear")
-
-
 def test_the_slider_follows_the_pointer_and_leaves_the_node_alone(page: Page) -> None:
     page.fit("QuantFace_RestoreFace")
     places = "() => app.graph._nodes.map((node) => [node.id, ...node.pos].join()).sort().join(' ')"
@@ -157,6 +141,22 @@ def test_the_slider_keeps_its_pictures_while_another_tab_is_open(page: Page) -> 
     page.page.wait_for_timeout(2500)
     page.shot("slider_again")
     assert page.page.locator(".quantface-slider img").first.evaluate("image => image.naturalWidth") > 0
+
+
+@pytest.mark.parametrize("name", ["Restore a video", "Upscale and restore", "Restore a photo"])
+def test_a_template_is_an_app_too(page: Page, name: str) -> None:
+    page.template(name)
+    commands = page.page.evaluate("() => app.extensionManager.command.commands.map(({ id }) => id)")
+    if "Comfy.ToggleLinear" not in commands:
+        pytest.skip("a page without apps")
+    page.command("Comfy.ToggleLinear")
+    for skip in page.page.get_by_role("button", name="Skip").all():  # a tour, at the first time
+        skip.click()
+    page.shot(f"{name} as an app")
+    page.page.get_by_text("quantface-mini-w4a4 (bundled)").last.wait_for(timeout=5000)
+    if name != "Restore a video":
+        page.page.get_by_text("comparison", exact=True).last.wait_for(timeout=5000)  # the slider's name
+    page.command("Comfy.ToggleLinear")
 
 
 def test_what_the_user_should_know_is_told_on_the_node(page: Page) -> None:
