@@ -17,6 +17,7 @@ from .qlayer import QuantLayer
 from .qlinear import QuantLinear
 from .qpointwise import QuantPointwiseConv2d
 from .replace import replace_by_name
+from .zero_padding import zero_padding
 
 Layer = nn.Linear | nn.Conv2d
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -94,15 +95,17 @@ def _obstacle(layer: Any) -> str:
         return "a grouped convolution"
     if layer.dilation != (1, 1):
         return "a dilated convolution"
-    padding = layer.padding if isinstance(layer.padding, str) else layer.padding_mode
-    return "" if padding == "zeros" else f"a convolution with padding {padding!r}"
+    if zero_padding(layer) is None:
+        padding = layer.padding if layer.padding_mode == "zeros" else layer.padding_mode
+        return f"a convolution with padding {padding!r}"
+    return ""
 
 
 def is_pointwise(layer: nn.Module) -> bool:
     """Whether a layer is a 1x1 convolution with stride 1 and no padding: a linear over pixels."""
     if not isinstance(layer, nn.Conv2d):
         return False
-    return (*layer.kernel_size, *layer.stride) == (1, 1, 1, 1) and layer.padding == (0, 0)
+    return (*layer.kernel_size, *layer.stride) == (1, 1, 1, 1) and zero_padding(layer) == (0, 0)
 
 
 def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
@@ -122,9 +125,9 @@ def _of_shape(layer: Layer, fmt: LayerFormat) -> QuantLayer:
     if fmt.per_pixel:
         return QuantPointwiseConv2d(shape[:2], fmt, bias)
     if isinstance(layer, nn.Conv2d):
-        padding = layer.padding
-        assert not isinstance(padding, str)
-        return QuantConv2d(shape, fmt, bias, (layer.stride[0], layer.stride[1]), (padding[0], padding[1]))
+        padding = zero_padding(layer)
+        assert padding is not None  # else it is no `quantizable` layer
+        return QuantConv2d(shape, fmt, bias, (layer.stride[0], layer.stride[1]), padding)
     return QuantLinear(shape, fmt, bias)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..kernels.hadamard import Rotation, hadamard, rotate, rotation_signs
 from ..kernels.quantize import largest_of_token
 from ..nn.swap import Layer
+from ..nn.zero_padding import zero_padding
 from ..types import LayerFormat
 from .balanced_weight import Balance
 
@@ -102,7 +103,7 @@ def choose(of: int, count: int, seed: int) -> Tensor:
 def output_sides(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
     """Height and width of a convolution's output for images [B, C, H, W]."""
     height, width = (
-        (x.shape[2 + i] + 2 * int(layer.padding[i]) - layer.kernel_size[i]) // layer.stride[i] + 1 for i in (0, 1)
+        (x.shape[2 + i] + 2 * _padding(layer, i) - layer.kernel_size[i]) // layer.stride[i] + 1 for i in (0, 1)
     )
     return height, width
 
@@ -117,5 +118,11 @@ def _read(layer: nn.Conv2d, x: Tensor, image: Tensor, row: Tensor, column: Tenso
 
 def _taps(layer: nn.Conv2d, axis: int, at: Tensor) -> Tensor:
     """The positions along an axis that a convolution reads for its outputs at positions [N]: [N, taps]."""
-    taps = torch.arange(layer.kernel_size[axis], device=at.device) - int(layer.padding[axis])
+    taps = torch.arange(layer.kernel_size[axis], device=at.device) - _padding(layer, axis)
     return (at * layer.stride[axis])[:, None] + taps
+
+
+def _padding(layer: nn.Conv2d, axis: int) -> int:
+    padding = zero_padding(layer)
+    assert padding is not None  # else it is no `quantizable` layer
+    return padding[axis]

@@ -65,9 +65,9 @@ def quantize(
     its first input in every batch; the model runs over several batches as often as these take to fit into memory.
 
     Layers that stay in full precision are named in a warning, unless excluded: convolutions that are grouped, dilated,
-    transposed, not 2D, or not zero-padded by explicit amounts; layers with hooks or a forward other than their class's,
-    such as offloading adds (remove it first); PEFT's adapters, but not the layers that they are on (fuse them first to
-    have them in the integers); layers that no batch reaches, such as the output layer of `nn.MultiheadAttention`, whose
+    transposed, not 2D, or not evenly zero-padded; layers with hooks or a forward other than their class's, such as
+    offloading adds (remove it first); PEFT's adapters, but not the layers that they are on (fuse them first to have
+    them in the integers); layers that no batch reaches, such as the output layer of `nn.MultiheadAttention`, whose
     weights are read directly; modules that compute with matrices of their own, such as a mixture's experts, where these
     are a notable share of the parameters.
 

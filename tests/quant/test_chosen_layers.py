@@ -67,7 +67,7 @@ def test_layers_that_no_batch_reaches_and_those_of_their_own_kind_stay(images: l
 KINDS = {
     "a dilated convolution": nn.Conv2d(3, 3, 3, padding=2, dilation=2),
     "a grouped convolution": nn.Conv2d(3, 3, 3, padding=1, groups=3),
-    "a convolution with padding 'same'": nn.Conv2d(3, 3, 3, padding="same"),
+    "a convolution with padding 'same'": nn.Conv2d(3, 3, 2, padding="same"),
     "a convolution with padding 'reflect'": nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
     "a ConvTranspose2d": nn.ConvTranspose2d(3, 3, 1),
 }
