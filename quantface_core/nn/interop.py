@@ -32,8 +32,8 @@ def _adapters(layer: Any) -> list[nn.Module]:
 
 
 def refuse_lossy_calls(model: nn.Module) -> None:
-    """Make merging adapters into low-bit layers, fusing an attention's, and saving models that hold low-bit layers as
-    if they were in full precision, raise UsageError, in place.
+    """Make merging adapters into low-bit layers, fusing an attention's low-bit projections, and saving models that hold
+    low-bit layers as if they were in full precision, raise UsageError, in place.
     """
     for layer in _adapted(model):
         if isinstance(layer.base_layer, QuantLayer):
