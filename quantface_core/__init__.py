@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from .kernels.dispatch import register_backend
     from .quant.allocate import allocate, describe_plan, measure_sensitivity, solve_plan, summarize_plan
     from .quant.checkpoint import load_quantized, save_quantized
+    from .quant.compare import measure_error
     from .quant.quantize import quantize
+    from .quant.record import record_calls
     from .restorer import OneStepRestorer, RestorerConfig
     from .stages.restore import restore_aligned, restore_photo
     from .train.distill import distill
@@ -54,11 +56,13 @@ _HOMES = {
     "load_quantized": "quant.checkpoint",
     "load_restorer": "io.checkpoint",
     "load_sensitivity": "io.plans",
+    "measure_error": "quant.compare",
     "measure_sensitivity": "quant.allocate",
     "OneStepRestorer": "restorer",
     "Photo": "io.photos",
     "quantize": "quant.quantize",
     "read_photo": "io.photos",
+    "record_calls": "quant.record",
     "register_backend": "kernels.dispatch",
     "restore_aligned": "stages.restore",
     "restore_photo": "stages.restore",
@@ -112,9 +116,11 @@ __all__ = [
     "load_quantized",
     "load_restorer",
     "load_sensitivity",
+    "measure_error",
     "measure_sensitivity",
     "quantize",
     "read_photo",
+    "record_calls",
     "register_backend",
     "restore_aligned",
     "restore_photo",

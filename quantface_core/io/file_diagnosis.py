@@ -21,6 +21,8 @@ def diagnose_download(path: Path) -> str | None:
 
 def diagnose_model_file(path: Path) -> str | None:
     """One line on a file that is not safetensors, judged by its first bytes; None when nothing is known about it."""
+    if path.is_dir():
+        return "a folder: give the model's file in it"
     start = _start(path)
     if start is None:
         return None

@@ -1,4 +1,4 @@
-"""Interoperability with PEFT, diffusers and transformers: find adapters, and refuse calls that lose data silently.
+"""Interoperability with PEFT, diffusers and transformers: adapters, and calls refused because they lose data silently.
 
 Those calls write or save a layer's `weight`, which a low-bit layer computes from integers at every read.
 """
@@ -29,6 +29,16 @@ def _adapted(model: nn.Module) -> Iterator[Any]:
 def _adapters(layer: Any) -> list[nn.Module]:
     held = (getattr(layer, name, None) for name in layer.adapter_layer_names)
     return [adapter for adapter in held if isinstance(adapter, nn.Module)]
+
+
+def plain_for_adapters(cls: type[nn.Module], *given: Any, **named: Any) -> nn.Module:
+    """`__new__` of a low-bit convolution; a plain `nn.Conv2d` where the arguments are those of one.
+
+    PEFT builds the two halves of an adapter by calling its base layer's class like that.
+    """
+    if given and isinstance(given[0], int):
+        return nn.Conv2d(*given, **named)
+    return object.__new__(cls)
 
 
 def refuse_lossy_calls(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Keep `torch.compile` out of a model's low-bit layers: their kernels are compiled already.
+"""Keep `torch.compile` and `torch.export` out of a model's low-bit layers: their kernels are compiled already.
 
 The compiler cannot trace how they are prepared, and does not know prepacked weights.
 """
@@ -10,9 +10,22 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from ..errors import UsageError
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_REASON = "low-bit layers run between compiled graphs: use torch.compile without fullgraph, not torch.export"
 
 
 def never_compiled(function: _Function) -> _Function:
     """The function, run eagerly (a graph break) wherever compiled code calls it."""
-    return cast(_Function, torch.compiler.disable(function))
+    try:
+        disabled = torch.compiler.disable(function, reason=_REASON)
+    except TypeError:  # before torch 2.7, which has no reason to tell
+        disabled = torch.compiler.disable(function)
+    return cast(_Function, disabled)
+
+
+def refuse_export() -> None:
+    """Raise UsageError where `torch.export` records what runs."""
+    if getattr(torch.compiler, "is_exporting", bool)():  # from torch 2.7 on
+        raise UsageError("torch.export cannot record low-bit layers: export the model in full precision")

@@ -17,6 +17,7 @@ from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
 from .autocast import autocasts, under_autocast
 from .input_gradient import needs_gradient, with_input_gradient
+from .interop import plain_for_adapters
 from .never_compiled import never_compiled
 from .qlayer import QuantLayer
 
@@ -25,6 +26,7 @@ class QuantConv2d(QuantLayer):
     """[B, C, H, W] or [C, H, W] -> [B, O, H', W'] or [O, H', W'], per-image activation scales; see QuantLayer."""
 
     dilation, groups, padding_mode = (1, 1), 1, "zeros"
+    __new__ = plain_for_adapters  # type: ignore[assignment]
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from ..kernels.channel_transform import ChannelTransform
 from ..kernels.dispatch import backend_name, preferred_backend
 from ..kernels.fusion import FusedConv2d, FusedLinear
 from ..types import LayerFormat
+from .never_compiled import refuse_export
 from .prepared import Prepared
 from .stored_layer import StoredLayer
 
@@ -60,6 +61,7 @@ class QuantLayer(StoredLayer):
             self._prepare(backend)
 
     def _prepare(self, backend: Backend) -> Prepared:
+        refuse_export()
         self.release()
         buffers, transform = tuple(self._buffers.values()), ChannelTransform(self.channel_scale, self.rotation)
         exact = backend.supports(self.format.weight_bits, self.format.activation_bits)

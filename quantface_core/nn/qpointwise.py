@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..types import LayerFormat
+from .interop import plain_for_adapters
 from .qlinear import QuantLinear
 
 
@@ -16,6 +17,7 @@ class QuantPointwiseConv2d(QuantLinear):
 
     kernel_size, stride, padding = (1, 1), (1, 1), (0, 0)
     dilation, groups, padding_mode = (1, 1), 1, "zeros"
+    __new__ = plain_for_adapters  # type: ignore[assignment]
 
     def __init__(self, shape: tuple[int, ...], fmt: LayerFormat, bias: bool) -> None:
         super().__init__(shape, fmt, bias)

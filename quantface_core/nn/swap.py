@@ -73,9 +73,14 @@ def _layers(model: nn.Module) -> dict[str, Any]:
 
 def _modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """All modules of a model by name. Raises UsageError for what is not a module."""
+    check_module(model)
+    return model.named_modules()
+
+
+def check_module(model: Any) -> None:
+    """Raise UsageError for what is not a module, such as a whole pipeline."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"a model is an nn.Module, such as a pipeline's unet, got a {type(model).__name__}")
-    return model.named_modules()
 
 
 def _obstacle(layer: Any) -> str:

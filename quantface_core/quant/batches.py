@@ -18,21 +18,24 @@ Progress = Callable[[int, int], None]
 
 
 def call(model: nn.Module, batch: Any) -> Any:
-    """`model(batch)`: a tuple or list holds its arguments, a mapping its keywords. Tensors move to its device."""
-    batch = moved(batch, device_of(model))
+    """`model(batch)`: a tuple or list holds its arguments, a mapping its keywords.
+
+    Tensors are copied to its device, and where they are on it: the model may change its input in place.
+    """
+    batch = copied(batch, device_of(model))
     if isinstance(batch, Mapping):
         return model(**batch)
     return model(*batch) if isinstance(batch, tuple | list) else model(batch)
 
 
-def moved(batch: Any, device: torch.device) -> Any:
-    """A batch with all its tensors, however nested, moved to a device; containers become plain ones of their kind."""
+def copied(batch: Any, device: torch.device) -> Any:
+    """A batch with its tensors, however nested, copied to a device; containers become plain ones of their kind."""
     if isinstance(batch, Tensor):
-        return batch.to(device)
+        return batch.to(device, copy=True)
     if isinstance(batch, Mapping):
-        return {key: moved(value, device) for key, value in batch.items()}
+        return {key: copied(value, device) for key, value in batch.items()}
     if isinstance(batch, tuple | list):
-        values = [moved(value, device) for value in batch]
+        values = [copied(value, device) for value in batch]
         if hasattr(batch, "_make"):
             return batch._make(values)  # a named tuple; other subclasses may have any constructor
         return tuple(values) if isinstance(batch, tuple) else values

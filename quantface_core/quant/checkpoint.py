@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import UsageError, first_few
 from ..io.atomic import remove_stale
 from ..kernels.dispatch import choose_backend
 from ..nn.modes import device_of
@@ -61,19 +61,20 @@ def load_quantized(
     with any weights; it is filled in place, and tied weights come back as copies. `device` is where it goes, None =
     where `model` is, or the CPU. `backend` names the backend of its low-bit layers, built-in or registered; None = the
     fastest. Raises ModelError when the file is missing, damaged, or of another architecture; UsageError when `model` is
-    already quantized, `dtype` is not a floating-point dtype, `device` is not available, or `backend` cannot run on it;
-    `model` is then left unchanged.
+    already quantized or lacks tables that no file holds, `dtype` is not a floating-point dtype, `device` is not
+    available, or `backend` cannot run on it; `model` is then left unchanged.
     """
     path, given = Path(path), model
     check_dtype(dtype)
-    if device is None:
-        device = "cpu" if model is None or (held := device_of(model)).type == "meta" else held
-    check_device(device)
-    chosen = choose_backend(torch.device(device), backend) if backend else None
     if model is not None:
         model = original(model)
         if quant_layers(model):
             raise UsageError("the model to fill is quantized already: give one in full precision")
+        _check_tables(model)
+    if device is None:
+        device = "cpu" if model is None or (held := device_of(model)).type == "meta" else held
+    check_device(device)
+    chosen = choose_backend(torch.device(device), backend) if backend else None
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), FORMAT)
         dtypes = read_dtypes(path, metadata)
@@ -93,3 +94,13 @@ def load_quantized(
     if chosen:
         prefer(model, chosen)
     return (model if given is None else given).to(device).requires_grad_(False).eval()
+
+
+def _check_tables(model: nn.Module) -> None:
+    """Raise UsageError for buffers without values that the state, and so a file, does not hold: rotary positions."""
+    state = model.state_dict()
+    if lost := [name for name, table in model.named_buffers() if table.is_meta and name not in state]:
+        raise UsageError(
+            f"no file holds {first_few(lost)}, which the model to fill has on the meta device: build it on the CPU, "
+            "or within accelerate's init_empty_weights"
+        )

@@ -115,13 +115,27 @@ def _gated(block: FeedForward) -> Iterator[FoldPath]:
 
 
 def attention(module: nn.Module) -> Iterator[FoldPath]:
-    """Values to the output layer, which reads weighted means of them. Precondition: a processor that adds nothing."""
+    """Values to the output layer, which reads weighted means of them. Precondition: a processor that adds nothing.
+
+    Not where values are a context's: an IP-Adapter, which may come later, adds its own to these (`context_values`).
+    """
     if not isinstance(module, processors.Attention) or not _is_plain(module):
         return
-    if module.to_out is not None:
-        yield from layer_path(module.to_v, module.to_out[0])
+    if not module.is_cross_attention:
+        yield from _values(module)
     if module.group_norm is not None and not module.is_cross_attention:
         yield from norm_path(module.group_norm, module.to_q, module.to_k, module.to_v)
+
+
+def context_values(module: nn.Module) -> Iterator[FoldPath]:
+    """The same where values are a context's, for models that nothing is added to later."""
+    if isinstance(module, processors.Attention) and _is_plain(module) and module.is_cross_attention:
+        yield from _values(module)
+
+
+def _values(attn: processors.Attention) -> Iterator[FoldPath]:
+    if attn.to_out is not None:
+        yield from layer_path(attn.to_v, attn.to_out[0])
 
 
 def transformer_2d(module: Any) -> Iterator[FoldPath]:

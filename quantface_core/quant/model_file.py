@@ -142,9 +142,8 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    return diagnose_model_file(path) or f"damaged, or not a safetensors file ({error})"
+    known = "permission denied" if isinstance(error, PermissionError) else None
+    return diagnose_model_file(path) or known or f"damaged, or not a safetensors file ({error})"
 
 
 def read_notes(path: Path) -> dict[str, str]:

@@ -42,8 +42,8 @@ def calibrate(
     """Run the model over batches, and a backward pass over the first `fisher_batches`; returns the statistics of its
     quantizable layers by name, in the model's order.
 
-    Layers that never ran are absent. Raises UsageError when there are no batches, a layer's input holds NaN or
-    infinity, or gradients are needed and the model cannot be differentiated.
+    Layers that never ran are absent. Raises UsageError when there are no batches, a layer's weights or its input hold
+    NaN or infinity, or gradients are needed and the model cannot be differentiated.
     """
     batches = materialize(batches)
     layers = quantizable(model)
@@ -53,6 +53,8 @@ def calibrate(
         tops: dict[str, Tensor] = {}
 
         def watch(name: str, layer: Layer, x: Tensor) -> None:
+            if name not in tops and name not in largest:
+                _check_weights(name, layer)
             top = channel_magnitudes(layer, x.detach()).float()
             tops[name] = torch.maximum(tops[name], top) if name in tops else top
 
@@ -77,6 +79,12 @@ def calibrate(
     if broken:
         raise UsageError(f"{broken[0]} has NaN or infinity in its input: calibrate in float32, on finite batches")
     return {name: ChannelStatistics(largest[name], fisher.get(name)) for name in layers if name in largest}
+
+
+def _check_weights(name: str, layer: Layer) -> None:
+    """Raise UsageError for NaN or infinity in a layer that is about to run."""
+    if not all(torch.isfinite(parameter).all() for parameter in (layer.weight, layer.bias) if parameter is not None):
+        raise UsageError(f"{name} has NaN or infinity among its weights: load them again, they may be damaged")
 
 
 def _detached(value: Any) -> Any:

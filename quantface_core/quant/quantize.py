@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,6 +34,7 @@ from ..types import (
     widths_in_words,
 )
 from .batches import Forward, Progress, call, materialize
+from .chosen_layers import chosen_names, matching
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
 from .joined_inputs import join_inputs
@@ -71,7 +71,8 @@ def quantize(
     weights are read directly; modules that compute with matrices of their own, such as a mixture's experts, where these
     are a notable share of the parameters.
 
-    Returns one report per layer. Raises UsageError, ConfigError; on error or interruption the model stays unchanged.
+    Returns one report per layer; no parameter takes gradients then. Raises UsageError, ConfigError; on error or
+    interruption the model stays unchanged.
     """
     config, batches = QuantConfig() if config is None else config, materialize(batches)
     check_model(model)
@@ -87,7 +88,7 @@ def quantize(
             progress(count + done, count + len(formats))
 
     statistics = calibrate(model, batches, forward, calibrating, FISHER_BATCHES * config.wants_fisher)
-    chosen = _chosen(others := never_quantized(model), include, exclude)
+    chosen = matching(others := never_quantized(model), include, exclude)
     staying = {name: what for name, what in others.items() if name in chosen}
     staying |= {name: "a layer that no batch reached" for name in formats if name not in statistics}
     if staying:
@@ -101,6 +102,8 @@ def check_model(model: nn.Module) -> None:
     layers, kind = quantizable(model), type(model).__name__
     if not layers and quant_layers(model):
         raise UsageError(f"the {kind} is quantized already: give the original, in full precision")
+    if isinstance(model, Layer):
+        raise UsageError(f"a {kind} by itself cannot be replaced: give what holds it, or nn.Sequential(layer)")
     if not layers:
         why = f" ({_described(staying)})" if (staying := never_quantized(model)) else ""
         raise UsageError(f"{kind} contains no linear or convolution that can be quantized{why}")
@@ -173,40 +176,6 @@ def check_config(config: QuantConfig) -> None:
         raise ConfigError(f"a branch is {' or '.join(BRANCHES)}, got {config.branch!r:.40}")
     if config.branch_bits not in BRANCH_BITS:
         raise ConfigError(f"branch_bits are {' or '.join(map(str, BRANCH_BITS))}, got {config.branch_bits!r:.40}")
-
-
-def chosen_names(
-    names: Sequence[str],
-    include: Sequence[str] | None,
-    exclude: Sequence[str] | None,
-    others: Mapping[str, str] | None = None,
-) -> set[str]:
-    """The names that match a pattern of `include` (None = all) and none of `exclude`.
-
-    A pattern matches a layer, or a module that contains layers: `vae.decoder` or `*.attn1`. `others` are layers that
-    can only be excluded, with what they are. Raises ConfigError for a pattern that matches nothing.
-    """
-    others = others or {}
-    for given in (include, exclude):
-        if isinstance(given, str):
-            raise ConfigError(f"include and exclude are lists of patterns: give [{given!r}]")
-        for pattern in given or ():
-            other = next((name for name in others if _fits(name, pattern)), None)
-            if any(_fits(name, pattern) for name in names) or (other and given is exclude):
-                continue
-            if other:
-                raise ConfigError(f"{other} is {others[other]}, which stays in full precision")
-            raise ConfigError(f"no layer matches the pattern {pattern!r}; names look like {first_few(names)}")
-    return _chosen(names, include, exclude)
-
-
-def _chosen(names: Iterable[str], include: Sequence[str] | None, exclude: Sequence[str] | None) -> set[str]:
-    included = {n for n in names if include is None or any(_fits(n, pattern) for pattern in include)}
-    return {n for n in included if not any(_fits(n, pattern) for pattern in exclude or ())}
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
 @released_memory()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from ..nn.fold import FoldPath, fold
-from ..quant.fold_rules import DIFFUSERS, FoldRule, fold_paths, layer_path, norm_path
+from ..quant.fold_rules import DIFFUSERS, FoldRule, context_values, fold_paths, layer_path, norm_path
 from . import embedder
 from .transformer import Transformer
 
@@ -25,7 +25,7 @@ def embedder_attention(module: nn.Module) -> Iterator[FoldPath]:
         yield from layer_path(module.v, module.proj_out)
 
 
-RULES: tuple[FoldRule, ...] = (*DIFFUSERS, transformer, embedder_attention)
+RULES: tuple[FoldRule, ...] = (*DIFFUSERS, context_values, transformer, embedder_attention)
 
 
 def fold_balances(model: nn.Module) -> int:

@@ -22,9 +22,9 @@ from ..nn.modes import device_of, evaluating
 from ..nn.swap import quant_layers, quantizable
 from ..nn.trainable import revert_layers, to_integers, to_trainable, trainable_parameters
 from ..quant.batches import Forward, call, listed, materialize
+from ..quant.chosen_layers import chosen_names
 from ..quant.fisher import FISHER_BATCHES, metric_root, output_fisher
 from ..quant.output_error import relative_error, tensors_of
-from ..quant.quantize import chosen_names
 from ..runtime.compiled import original, uncompiled
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory

@@ -11,6 +11,7 @@ import torch
 from quantface_core.errors import ModelError
 from quantface_core.io.checkpoint import load_restorer, read_notes
 from quantface_core.io.models import restorer_path
+from quantface_core.quant.checkpoint import load_quantized
 
 
 def _pickle() -> bytes:
@@ -40,6 +41,12 @@ def test_what_it_is(tmp_path: Path, kind: str, name: str) -> None:
             read(tmp_path / name)
         assert name in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_a_folder_is_told_as_one(tmp_path: Path) -> None:
+    for read in (load_restorer, read_notes, load_quantized):
+        with pytest.raises(ModelError, match="a folder: give the model's file in it"):
+            read(tmp_path)
 
 
 def test_a_file_of_another_suffix_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

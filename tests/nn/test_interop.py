@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model, inject_adapter_in_model
+from diffusers.models.attention import BasicTransformerBlock
+from peft import (
+    LoraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    inject_adapter_in_model,
+    set_peft_model_state_dict,
+)
 from peft.tuners import lora
 from torch import nn
 
 import quantface_core as qf
 from quantface_core.errors import UsageError
+from quantface_core.nn.qlinear import QuantLinear
 from quantface_core.nn.swap import never_quantized, quant_layers, quantizable
 from tests.quant.checkpoints import CONFIG, IMAGES, autoencoder
 
@@ -74,6 +82,61 @@ def test_adapters_added_to_low_bit_linears_learn_beside_them_and_are_not_merged_
         with pytest.raises(UsageError, match="weight cannot be changed"):
             layer.merge()
     assert torch.equal(model(ROWS), exact)
+
+
+@pytest.mark.filterwarnings("ignore:Already found", "ignore:Unsupported layer type")
+def test_adapters_of_the_original_fit_where_one_was_before_quantizing() -> None:
+    """As docs/python.md says: elsewhere the norm before a layer may have taken its balance over, and they do not."""
+    rows = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
+
+    def block(adapter: LoraConfig | None) -> nn.Module:
+        torch.manual_seed(0)
+        model: nn.Module = BasicTransformerBlock(32, 2, 16).eval()
+        for norm in (model.norm1, model.norm3):
+            nn.init.uniform_(norm.weight, 0.2, 5)
+        if adapter:
+            inject_adapter_in_model(adapter, model, "first")
+        return model
+
+    trained = LoraConfig(r=4, target_modules=["to_q", "to_v", "net.0.proj"], init_lora_weights=False)
+    exact = block(trained)
+    state = get_peft_model_state_dict(exact, adapter_name="first")
+    place = LoraConfig(r=1, target_modules=trained.target_modules)
+    with torch.no_grad():
+        wanted, errors = exact(rows), []
+        for adapter in (place, None):
+            model = block(adapter)
+            qf.quantize(
+                model, list(rows[:, None]), qf.QuantConfig(8, 8, rank=4), exclude=["*lora_*"] if adapter else None
+            )
+            trained._register_custom_module({QuantLinear: lora.Linear})
+            inject_adapter_in_model(trained, model, "later")
+            set_peft_model_state_dict(model, state, adapter_name="later")
+            for layer in model.modules():
+                if isinstance(layer, lora.LoraLayer):
+                    layer.set_adapter("later")
+            errors.append(float((model(rows) - wanted).norm() / wanted.norm()))
+    assert errors[0] < 0.02
+    assert errors[1] > 5 * errors[0]
+
+
+@pytest.mark.filterwarnings("ignore:Already found", "ignore:chosen layers stay")
+@pytest.mark.parametrize("layer", [nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.Conv2d(8, 16, 1)])
+def test_another_adapter_fits_beside_a_low_bit_convolution_that_has_one(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    exact, maps = nn.Sequential(copy.deepcopy(layer)).eval(), torch.randn(2, 8, 6, 6)
+    inject_adapter_in_model(LoraConfig(r=1, target_modules=["0"]), exact, "first")
+    model = copy.deepcopy(exact)
+    qf.quantize(model, [maps], qf.QuantConfig(8, 8, rank=2))
+    later = LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
+    for each in (exact, model):
+        inject_adapter_in_model(later, each, "later")
+    set_peft_model_state_dict(model, get_peft_model_state_dict(exact, adapter_name="later"), adapter_name="later")
+    for each in (exact, model, copied := copy.deepcopy(model)):
+        each[0].set_adapter("later")  # type: ignore[index,operator]
+    with torch.no_grad():
+        assert (model(maps) - exact(maps)).norm() < 0.02 * exact(maps).norm()
+        assert torch.equal(copied(maps), model(maps))
 
 
 def test_an_adapter_that_was_merged_before_cannot_be_taken_out_again() -> None:

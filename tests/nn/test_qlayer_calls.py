@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from quantface_core.errors import UsageError
 from quantface_core.kernels.balance import low_rank
 from quantface_core.kernels.channel_transform import ChannelTransform
 from quantface_core.nn.qconv2d import QuantConv2d
@@ -98,6 +99,22 @@ def test_a_compiled_model_computes_the_same(low: QuantLayer, x: torch.Tensor) ->
         assert torch.equal(compiled(x), model(x))
         model.to(torch.bfloat16)
         assert torch.equal(compiled(x.bfloat16()), model(x.bfloat16()))
+
+
+def _exported(model: nn.Module, x: torch.Tensor, strict: bool) -> torch.export.ExportedProgram:
+    return torch.export.export(model, (x,), strict=strict)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="this torch tells no reasons")
+def test_what_needs_one_whole_graph_is_told_why_there_is_none(low: QuantLayer, x: torch.Tensor) -> None:
+    model = nn.Sequential(low, nn.SiLU())
+    with torch.no_grad():
+        for whole in (torch.compile(model, fullgraph=True, backend="eager"), partial(_exported, model, strict=True)):
+            with pytest.raises(RuntimeError, match="low-bit layers run between compiled graphs"):
+                whole(x)
+        with pytest.raises(UsageError, match="export the model in full precision"):
+            _exported(model, x, strict=False)
+        assert torch.isfinite(model(x)).all()
 
 
 def test_a_compiled_layer_follows_autocast(low: QuantLayer, x: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Batches of any make: listed once, and moved to the model's device."""
+"""Batches of any make: listed once, and copied to the model's device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from quantface_core.errors import UsageError
-from quantface_core.quant.batches import call, listed, materialize, moved
+from quantface_core.quant.batches import call, copied, listed, materialize
 
 
 class Pair(NamedTuple):
@@ -16,13 +16,20 @@ class Pair(NamedTuple):
     second: torch.Tensor
 
 
-def test_tensors_are_moved_however_they_are_nested() -> None:
+def test_tensors_are_copied_however_they_are_nested() -> None:
     x = torch.zeros(2)
-    batch = moved({"a": [Pair(x, x), (x, "text")]}, torch.device("meta"))
+    batch = copied({"a": [Pair(x, x), (x, "text")]}, torch.device("meta"))
     pair, (nested, text) = batch["a"]
     assert isinstance(pair, Pair)
     assert {pair.first.device.type, pair.second.device.type, nested.device.type} == {"meta"}
     assert text == "text"
+
+
+def test_a_model_that_changes_its_input_in_place_gets_the_same_batch_every_time() -> None:
+    x = torch.ones(2)
+    model = torch.nn.SiLU(inplace=True)
+    assert torch.equal(call(model, x), call(model, {"input": x}))
+    assert torch.equal(x, torch.ones(2))
 
 
 class Couple(tuple):

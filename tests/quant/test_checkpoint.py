@@ -208,3 +208,26 @@ def test_a_skeleton_without_memory_is_filled_on_the_processor(own: Path) -> None
     model: Any = qf.load_quantized(own, Masked().to("meta"))
     with torch.no_grad():
         assert torch.equal(model(ROWS[0]), qf.load_quantized(own, Masked())(ROWS[0]))
+
+
+def test_a_class_is_no_skeleton(own: Path) -> None:
+    with pytest.raises(UsageError, match=r"a model is an nn\.Module, .* got a type"):
+        qf.load_quantized(own, Masked)  # type: ignore[arg-type]
+
+
+def test_a_skeleton_whose_tables_have_no_values_is_refused_and_stays(tmp_path: Path) -> None:
+    """As transformers' rotary positions in a model built on the meta device."""
+
+    def build() -> nn.Module:
+        model = Masked()
+        model.register_buffer("positions", torch.arange(8.0), persistent=False)
+        return model
+
+    model = build()
+    qf.quantize(model, ROWS, CONFIG)
+    qf.save_quantized(model, tmp_path / "file")
+    with torch.device("meta"):
+        skeleton = build()
+    with pytest.raises(UsageError, match=r"no file holds positions.* build it on the CPU"):
+        qf.load_quantized(tmp_path / "file", skeleton)
+    assert not quant_layers(skeleton)

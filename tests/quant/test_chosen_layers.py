@@ -31,7 +31,10 @@ def test_patterns_choose_layers_and_what_they_are_in() -> None:
     assert set(plan_formats(both, CONFIG, include=["decoder"])) == {"decoder.0", "decoder.2", "decoder.4"}
 
 
-@pytest.mark.parametrize("given", [{"include": ["5"]}, {"exclude": ["conv*"]}, {"include": "02"}])
+@pytest.mark.parametrize(
+    "given",
+    [{"include": ["5"]}, {"exclude": ["conv*"]}, {"exclude": ["*"]}, {"include": "02"}, {"include": [nn.Linear]}],
+)
 def test_patterns_that_fit_nothing_are_refused(given: dict) -> None:
     with pytest.raises(ConfigError, match="pattern"):
         plan_formats(network(), CONFIG, **given)
@@ -175,7 +178,7 @@ def test_a_layer_held_twice_is_replaced_twice(images: list[torch.Tensor]) -> Non
     assert not quantizable(model)
 
 
-@pytest.mark.parametrize("model", [nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))])
+@pytest.mark.parametrize("model", [nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))])
 def test_nothing_to_quantize_is_said(model: nn.Module) -> None:
     why = r" \(0 is a grouped convolution\)" if isinstance(model, nn.Sequential) else "$"
     with pytest.raises(UsageError, match=f"contains no linear or convolution that can be quantized{why}"):
@@ -186,6 +189,7 @@ def test_what_is_no_model_to_quantize_is_said() -> None:
     quantized = network()
     qf.quantize(quantized, [torch.zeros(1, 3, 8, 8)], CONFIG)
     refused = {"a model is an nn.Module, such as .* got a dict": {"unet": network()}, "quantized already": quantized}
+    refused["a Linear by itself cannot be replaced"] = nn.Linear(8, 8)
     refused["0, 2, 4: on the meta device, without values"] = network().to("meta")
     for words, model in refused.items():
         for call in (qf.quantize, qf.measure_sensitivity):

@@ -9,7 +9,7 @@ from types import MethodType
 import pytest
 import torch
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import Attention, AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor, IPAdapterAttnProcessor2_0
 from torch import nn
 
 import quantface_core as qf
@@ -196,6 +196,18 @@ def test_an_unknown_processor_is_passed_over() -> None:
 def test_values_beside_others_are_passed_over() -> None:
     attention = Attention(64, cross_attention_dim=48, heads=4, dim_head=16, added_kv_proj_dim=32)
     assert fold_paths(attention, DIFFUSERS) == []
+
+
+def test_an_ip_adapter_may_come_after_quantizing() -> None:
+    """It adds values of its own to the context's: beside folded ones they were out of scale, 37 dB became 1."""
+    exact = Block(cross_attention_dim=48).eval()
+    model = quantized(exact, TOKENS, CONTEXT)
+    added = CONTEXT.flip(1)[:, None, :4]
+    for block in (model, exact):
+        torch.manual_seed(1)
+        adapter = IPAdapterAttnProcessor2_0(64, 48, num_tokens=(4,), scale=3)
+        block.block.attn2.set_processor(adapter)  # type: ignore[union-attr,operator]
+    assert signal_to_noise(model, exact, TOKENS, (CONTEXT, [added])) > 30
 
 
 def test_a_group_norm_is_folded_into_what_reads_its_maps_alone() -> None:

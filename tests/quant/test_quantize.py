@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,17 @@ def test_what_is_not_finite_is_refused_by_layer(value: float, images: list[torch
     model = network()
     with pytest.raises(UsageError, match="0 has NaN"):
         qf.quantize(model, [images[0], torch.full_like(images[0], value)])
+    assert not quant_layers(model)
+
+
+@pytest.mark.parametrize("tensor", ["weight", "bias"])
+@pytest.mark.parametrize("call", [qf.quantize, qf.measure_sensitivity])
+def test_weights_that_are_not_finite_are_refused_by_layer(tensor: str, call: Any, images: list[torch.Tensor]) -> None:
+    """As a damaged download's; with nearest rounding they became integers."""
+    model = network()
+    getattr(model[2], tensor).data[0] = float("nan")
+    with pytest.raises(UsageError, match=r"^2 has NaN or infinity among its weights"):
+        call(model, images, qf.QuantConfig(rank=0, rounding="nearest"))
     assert not quant_layers(model)
 
 
