@@ -95,7 +95,8 @@ def merged(
     """Restored pixels over the frame they were made from, all [H, W, 3], within the user's mask [h, w] ->
     (picture, changed).
 
-    `under` is the frame as pixels, both 16-bit: where the two are equal, the frame's own, unrounded value is kept.
+    `under` is the frame as pixels, both 16-bit: where the two are equal, the frame's own, unrounded value is kept. What
+    it has beyond 0 to 1, as HDR images do, stays.
     """
     area, base, wanted = torch.from_numpy(changed), base.cpu(), None
     if mask is not None:
@@ -106,7 +107,8 @@ def merged(
         before, inside = base[rows], area[rows, :, None] > 0
         picture[rows] = before
         if inside.any():
-            after = torch.where(torch.from_numpy(restored[rows] == under[rows]), before, from_pixels(restored[rows]))
+            after = from_pixels(restored[rows]).add_(before - before.clamp(0, 1))
+            after = torch.where(torch.from_numpy(restored[rows] == under[rows]), before, after)
             after = after if wanted is None else torch.lerp(before, after, wanted[rows, :, None])
             picture[rows] = torch.where(inside, after, before)
     return picture, area

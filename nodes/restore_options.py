@@ -13,6 +13,7 @@ from .host import advanced
 
 BLENDS = ["auto", "strength"]
 _STRENGTH = 1.0  # of a node to which nothing was changed
+_SEEDS = 2**53  # what a page can hold exactly, and more than other nodes' seeds come to
 
 
 def strength_input() -> io.Input:
@@ -49,7 +50,7 @@ def blend_input() -> io.Input:
 
 
 def seed_input() -> io.Input:
-    return advanced(io.Int.Input("seed", default=-1, min=-1, max=2**31 - 1, optional=True,
+    return advanced(io.Int.Input("seed", default=-1, min=-1, max=_SEEDS - 1, optional=True,
                                  control_after_generate=False,
                                  tooltip="-1: the same image gives the same result. From 0 on: the model samples "
                                  "randomly, with this seed."))  # fmt: skip

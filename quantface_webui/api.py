@@ -80,7 +80,7 @@ def answer(request: Any) -> dict[str, Any]:
 
 
 def decode(text: Any) -> Photo:
-    """Decode an image from base64, with or without a data URL's prefix: upright, 8 bits per channel.
+    """Decode an image from base64, in lines or not, with or without a data URL's prefix: upright, 8 bits per channel.
 
     Raises ImageError.
     """
@@ -90,7 +90,7 @@ def decode(text: Any) -> Photo:
     if not isinstance(text, str) or not text:
         raise ImageError("image: send an image as base64")
     try:
-        content = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
+        content = base64.b64decode("".join((text.partition("base64,")[2] or text).split()), validate=True)
     except ValueError as error:
         raise ImageError(f"image: not valid base64 ({error!s:.100})") from None
     with tempfile.TemporaryDirectory() as folder:

@@ -76,9 +76,13 @@ def model_files() -> list[str]:
 
     found = [path.relative_to(folder) for folder in models_folders() for path in sorted(folder.rglob("*.safetensors"))]
     shown = [name for name in found if name.parts[0] != _ORIGINALS and not any(p.startswith(".") for p in name.parts)]
-    others = [(name, path) for name, folder in _other_folders().items() for path in sorted(folder.glob("*.pth"))]
-    names = [f"{name}/{path.name}" for name, path in others if architecture_in(path)]
-    return [*dict.fromkeys(name.as_posix() for name in shown), *names]
+    others = [
+        f"{name}/{path.relative_to(folder).as_posix()}"
+        for name, folder in _other_folders().items()
+        for path in sorted(folder.rglob("*.pth"))
+        if architecture_in(path)
+    ]
+    return [*dict.fromkeys(name.as_posix() for name in shown), *others]
 
 
 def restores_faces() -> bool:

@@ -33,8 +33,12 @@ def missing_requirements() -> list[str]:
 
 
 def install_command(script: Path) -> str:
-    """The command that has install.py install what is missing; pip alone would also update what the host has."""
-    return f'"{sys.executable}" "{script}" {BY_HAND}'
+    """The command that has install.py install what is missing; pip alone would also update what the host has.
+
+    Python is in quotes only where it must be: PowerShell takes a program's for a text.
+    """
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    return f'{python} "{script}" {BY_HAND}'
 
 
 def pip_constraints() -> str:

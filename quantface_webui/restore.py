@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
     from quantface_core.restorer import RestorerModel
 
     Pixels = NDArray[np.uint8]
-
-
-# OpenCV's detector is one caller's at a time, and not every caller waits in the host's queue.
-_detector_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,8 +70,7 @@ def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
     with host.Progress() as progress:
         if file is None:
             file = _fetched(strip_mark(settings.model), progress)
-        with _detector_lock:
-            found = _detector()(pixels)
+        found = _detector()(pixels)
         options = settings.options()
         confident = [face for face in found if face.score >= options.min_confidence]
         wanted = sum(face.size >= options.min_size for face in confident)

@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     """Restore the photos. Returns the exit status."""
     import torch
 
+    from ..io.photos import FORMATS
     from ..pipelines.bulk import BulkRequest, check_installed, restore_bulk
     from ..pipelines.bulk_plan import plan_bulk
     from ..pipelines.jobs import skipped_in_words
@@ -79,7 +80,10 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         raise UsageError("--ray is for photos: restore a film by a command without it")
     check_installed()
     output = str(arguments.output)
-    plan = plan_bulk(arguments.photos, output, arguments.recursive, arguments.compare, arguments.column)
+    suffixes = FORMATS.get(arguments.format, ())
+    plan = plan_bulk(
+        arguments.photos, output, arguments.recursive, arguments.compare, arguments.column, suffixes=suffixes
+    )
     check_report(arguments.json, chain(map(Path, (*arguments.photos, arguments.model)), _files(plan)))
 
     def start(callbacks: PipelineCallbacks) -> tuple[Execution, Iterator[PhotoResult]]:

@@ -20,6 +20,7 @@ from .progress import ProgressBars
 from .run_report import describe_execution, run_report
 
 if TYPE_CHECKING:
+    from ..pipelines.film_report import FilmResult
     from ..pipelines.film_request import FilmRequest
     from ..pipelines.models import Execution
 
@@ -90,7 +91,7 @@ def _is_film(name: str, arguments: argparse.Namespace) -> bool:
 
 def _files(source: Path, output: Path) -> list[Path]:
     """What is read and made: the films, and numbered frames in their folders."""
-    from ..pipelines.jobs import result_name
+    from ..pipelines.result_names import result_name
 
     frames = [Path(name) for name in os.listdir(source)] if source.is_dir() else []
     return [source, output, *(source / frame for frame in frames), *(output / result_name(frame) for frame in frames)]
@@ -117,8 +118,20 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         report |= describe_execution(resolve(execution)) if arguments.json else {}
         result = restore_film(request, callbacks)
         report["film"] = result.to_dict()
-    tell(f"restored {result.frames} frames into {result.output}")
+    tell(f"wrote {result.frames} frames into {result.output}, {_faces(result, options)}")
     return 0
+
+
+def _faces(result: FilmResult, options: RestoreOptions) -> str:
+    """How many faces were restored, or why none was."""
+    from ..stages.outcome import is_unchanged
+
+    if not result.tracks and isinstance(options.faces, str):
+        return "no face found of --min-size and --min-confidence"
+    if not result.tracks:
+        return "no face has such a number: --faces all --json REPORT lists them"
+    left = sum(is_unchanged(track.applied_strength) for track in result.tracks)
+    return f"{len(result.tracks) - left} of {len(result.tracks)} faces restored"
 
 
 def _request(arguments: argparse.Namespace, output: Path, options: RestoreOptions, execution: Execution) -> FilmRequest:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..pipelines.models import Execution
     from ..pipelines.restore import PhotoResult
 
+_FORMATS = ("jpg", "png", "webp", "tif")  # io.photos.FORMATS, which is slow to load
 _FIDELITY = "CodeFormer only: 0 = looks best, 1 = nearest to the photo (0.5)"
 _STRENGTH = "auto = pixel by pixel, where it helps; or from 0 = the photo as it was to 1 = restored (auto)"
 _PRECISION = "precision beside the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
@@ -47,6 +48,7 @@ def add_parser(commands: Any) -> None:
         default=Path("restored"),
         help="folder, or a file for one photo (restored)",
     )
+    of_photos += [add("--format", choices=_FORMATS, help="of the results (each photo's own, else png)")]
     add("--model", default=DEFAULT_RESTORER, help=f"{MODEL_HELP} ({DEFAULT_RESTORER})")
     of_found_faces = [
         add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)"),
@@ -125,10 +127,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _restore_photos(arguments: argparse.Namespace) -> int:
     """Restore every photo; one that fails is reported and the rest continue. Returns the exit status."""
+    from ..io.photos import FORMATS
     from ..pipelines.jobs import find_photos, plan_jobs
 
     found = find_photos(arguments.photos, arguments.recursive, arguments.output)
-    jobs = plan_jobs(found, arguments.output, arguments.compare)
+    jobs = plan_jobs(found, arguments.output, arguments.compare, FORMATS.get(arguments.format, ()))
     if arguments.skip_existing and jobs[0].target == arguments.output:
         raise UsageError(f"--skip-existing is for a folder of results, and --output {arguments.output} is a file")
     files = (path for job in jobs for path in (job.source, job.target, job.compare))

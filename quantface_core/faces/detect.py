@@ -31,6 +31,7 @@ from .align import (
 from .boxes import Box, box_of_landmarks, face_in_box
 from .duplicates import DOUBTFUL_SCORE, merge, new_faces, without_doubtful_parts
 from .enhance import contrast_stretched, descreened
+from .pixels import check_pixels
 from .yunet import YuNet
 
 # YuNet detects faces of about 10 to 300 pixels. A photo is first searched at about this many pixels, for the faces of a
@@ -65,7 +66,7 @@ _MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]  # eyes and mouth corners exchange their s
 
 
 class FaceDetector:
-    """Finds faces of any size and tilt. Not safe to share between threads."""
+    """Finds faces of any size and tilt. Threads may share it: they take turns."""
 
     def __init__(
         self, model: Path, poll: Callable[[], None] = lambda: None, search_pixels: int = _SEARCH_PIXELS
@@ -81,8 +82,9 @@ class FaceDetector:
         """All detections in an RGB photo [H, W, 3], uint8 or uint16, highest score first; scores are at least 0.5.
 
         A score above DOUBTFUL_SCORE is that of the face in its upright aligned crop; detections that are not confirmed
-        there score at most DOUBTFUL_SCORE.
+        there score at most DOUBTFUL_SCORE. Raises ImageError for what is no photo.
         """
+        check_pixels(pixels)
         scales = self._scales(pixels)
         image, shrunk = self._to_bgr8(pixels, scales[0])
         scales = [scale / shrunk for scale in scales]
@@ -106,8 +108,9 @@ class FaceDetector:
         """The faces that fill boxes given by hand, in the order of the boxes, all with score 1.
 
         Landmarks are detected in each box; where none are found, an upright face is assumed. Raises UsageError for an
-        invalid box.
+        invalid box, ImageError for what is no photo.
         """
+        check_pixels(pixels)
         guesses = [face_in_box(box) for box in boxes]
         image, shrunk = self._to_bgr8(pixels, self._scales(pixels)[0])
         # Score 0, so that all rotations are tried, for tilted faces.

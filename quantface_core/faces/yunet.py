@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -19,11 +20,11 @@ _TILE, _TILE_OVERLAP = 2400, 320  # pixels: side of a tile passed to the network
 
 
 class YuNet:
-    """The network, loaded once. Not safe to share between threads."""
+    """The network, loaded once. Threads may share it: they take turns."""
 
     def __init__(self, model: Path, poll: Callable[[], None]) -> None:
         """Load the ONNX file; `poll` is called before each tile. Raises ModelError when OpenCV cannot."""
-        self._poll = poll
+        self._poll, self._lock = poll, Lock()
         try:
             with onnx.quiet:
                 self._net = onnx.load(cv2.FaceDetectorYN.create, model, (320, 320), _LOWEST_SCORE, 0.4, 5000)
@@ -49,7 +50,7 @@ class YuNet:
 
     def _detected(self, tile: NDArray[Any], corner: NDArray[Any], factor: NDArray[np.float64]) -> list[Face]:
         self._poll()
-        with onnx.quiet:
+        with self._lock, onnx.quiet:
             self._net.setInputSize(tile.shape[1::-1])
             rows = self._net.detect(tile)[1]
         found = []

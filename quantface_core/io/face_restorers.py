@@ -31,6 +31,9 @@ KEYS = {
     "RestoreFormer": (b"encoder.down.0.block.0.norm1.weight", b"quantize.embedding.weight", b"decoder.conv_out.weight"),
     "CodeFormer": (b"ft_layers.0.self_attn.in_proj_weight", b"position_emb", b"quantize.embedding.weight"),
 }
+# Of RestoreFormer++: attention at a second resolution, which spandrel's RestoreFormer does not have.
+_PLUS_PLUS = b"decoder.up.4.attn.0.norm1.weight"
+_PREFIXES = ("module.", "netG.", "vqvae.")  # of all weights, as training saved them; RestoreFormer's authors the last
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the EMA weights where there are both
 _START = 1 << 22  # bytes of a file's start or of its index that hold all keys
 _LARGEST = 100_000_000  # bytes of a safetensors file's header: the format's own limit
@@ -65,6 +68,8 @@ def _version(path: Path) -> tuple[int, int] | None:
 @lru_cache(maxsize=256)
 def _published(path: Path, *_: int) -> str | None:
     index = _index(path)
+    if _PLUS_PLUS in index:
+        return None
     return next((name for name, keys in KEYS.items() if all(key in index for key in keys)), None)
 
 
@@ -117,7 +122,7 @@ def read_published(path: Path, architecture: str, device: str | torch.device, dt
     from ..restorer.spandrel.config import LICENCES
 
     warn_of_licence(path.name, LICENCES[architecture])
-    tensors = _tensors(path)
+    tensors = _tensors(path, architecture)
     config = _described(path, architecture, tensors)
     with torch.device("meta"):
         published = network(config)
@@ -145,8 +150,8 @@ def _described(path: Path, architecture: str, tensors: Mapping[str, Tensor]) -> 
         raise ModelError(f"{path}: not a {architecture} that spandrel knows, or damaged ({one_line(error)})") from error
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The published tensors by name, unwrapped. Raises ModelError."""
+def _tensors(path: Path, architecture: str) -> dict[str, Tensor]:
+    """The published tensors by name, unwrapped, without what is beside them in a training's file. Raises ModelError."""
     import torch
     from safetensors.torch import load_file
 
@@ -154,5 +159,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
     with read_errors(path), torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device
         tensors = load_file(path) if is_safetensors(path) else read_pickle(path, _WRAPPERS)
-    prefix = next((p for p in ("module.", "netG.") if all(name.startswith(p) for name in tensors)), "")
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if t.is_floating_point()}
+    key = KEYS[architecture][0].decode()
+    prefix = next((p for p in _PREFIXES if f"{p}{key}" in tensors), "")
+    weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    return {name: t for name, t in weights.items() if t.is_floating_point()}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .hub import Progress
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf", ".onnx")  # of files, whatever they hold
+_FILES_ONLY = ("gfpgan", "restoreformer", "codeformer")  # restorers that users bring themselves: docs/models.md
 _PACKAGE = Path(__file__).parent.parent
 
 Notify = Callable[[str], None]
@@ -52,6 +53,8 @@ def restorer_path(name: str, notify: Notify = to_stderr, progress: Progress | No
             raise ModelError(f"{name} is not built yet: run `quantface build {name}`, then name its file")
         if Path(name).is_file():  # of another kind: who opens it says of which
             return Path(name)
+        if name.lower().startswith(_FILES_ONLY):
+            raise ModelError(f"{name} is not in the catalogue: give its file, such as folder/{name}.pth")
         names = (*known, *known_recipes())
         reason = f"unknown model {name!r}: give a file, or one of {', '.join(names)}"
         raise ModelError(reason + suggestion(name, names))

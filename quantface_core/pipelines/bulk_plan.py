@@ -25,7 +25,8 @@ from ..io.stores import (
     relative_names,
     suffix,
 )
-from .jobs import FOLDERS, RESULTS, find_photos, is_picture, name_results, result_name, skipped_in_words
+from .jobs import FOLDERS, RESULTS, find_photos, is_picture, skipped_in_words
+from .result_names import name_results, result_name
 
 _NO_NAMES = ("", ".", "..")  # last parts of paths that name folders only
 
@@ -66,12 +67,14 @@ def plan_bulk(
     compare: bool = False,
     column: str = "path",
     store: Any = None,
+    suffixes: Sequence[str] = (),
 ) -> BulkPlan:
     """Find the photos that `sources` name: images, folders, and tables with a column of paths.
 
     Sources are URIs or local paths, or paths within `store`, a pyarrow file system. Results mirror each folder; those
-    of a table keep their path relative to the table's own folder, or else their whole path. Raises UsageError when
-    there are none, a store cannot be reached, or a result would overwrite a source or lie outside the output.
+    of a table keep their path relative to the table's own folder, or else their whole path. `suffixes` are as for
+    `result_name`. Raises UsageError when there are none, a store cannot be reached, or a result would overwrite a
+    source or lie outside the output.
     """
     plan = BulkPlan(locate(output, store))
     if suffix(output) in WRITABLE:
@@ -86,7 +89,7 @@ def plan_bulk(
             if (key := (number, place.real_path)) not in seen:
                 seen.add(key)
                 plan.photos.append(BulkPhoto(number, place.path, place.shown, stamp))
-                wanted.append(PurePosixPath(name).with_name(result_name(PurePosixPath(name))))
+                wanted.append(PurePosixPath(name).with_name(result_name(PurePosixPath(name), suffixes)))
         if is_empty:
             known = f"{', '.join(READABLE)}; tables: {', '.join(TABLES)}"
             raise UsageError(f"{argument}: no photos found ({skipped_in_words(plan.skipped - before) or known})")

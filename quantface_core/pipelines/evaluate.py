@@ -21,8 +21,8 @@ from ..io.models import detector_path
 from ..metrics import FFHQ
 from ..stages.evaluate import PAPER, Tools
 from .callbacks import PipelineCallbacks
-from .jobs import distinct_names
 from .pairs import Files, find_pairs
+from .result_names import distinct_names
 from .scorecard import Row, Scorecard
 
 _BUILTIN = ("psnr_full", "psnr", "ssim", "ms_ssim")

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import glob
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import TypeVar
 
 from ..errors import UsageError
 from ..io.file_identity import file_identity
 from ..io.photos import RAW, READABLE, WRITABLE
 from ..io.stores import Stamp
+from .result_names import name_results, result_name
 
 _NOT_FOLDERS = (*READABLE, *RAW, ".eps", ".pdf", ".svg")  # suffixes of files, which never name a new folder
 RESULTS, FOLDERS = "folders of results (the output)", "subfolders (recursive includes them)"
 """Why a folder is skipped."""
 
 _CLOSED = "folders that cannot be looked into"
-
-_LONGEST = 255  # bytes of a name, on common file systems
-_Name = TypeVar("_Name", bound=PurePath)
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path 
         if os.path.isdir(path):  # unlike Path's, these do not raise for names too long and unreadable folders
             photos = list(_of_folder(_entries(path), recursive, found, results))
         elif not os.path.exists(path) and glob.has_magic(argument):
-            matches = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if os.path.isfile(p))
+            matches = sorted(p for p in map(Path, _glob(argument)) if os.path.isfile(p))
             photos = [p for p in matches if not _is_side_file(p, found.skipped)]
             if "**" in path.parts:
                 photos = list(_beside_results(photos, path, found, results))
@@ -102,6 +98,14 @@ def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path 
                 found.photos.append(photo)
                 found.places[photo] = photo.parent.relative_to(path) if os.path.isdir(path) else Path()
     return found
+
+
+def _glob(pattern: str) -> list[str]:
+    """What a pattern matches; the brackets in the name of a folder that exists are its own."""
+    folder, name = os.path.split(pattern)
+    if os.path.isdir(folder):
+        pattern = os.path.join(glob.escape(folder), name)
+    return glob.glob(pattern, recursive=True)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -163,11 +167,11 @@ def _is_side_file(path: PurePath, skipped: Counter[str]) -> bool:
     return False
 
 
-def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
+def plan_jobs(found: FoundPhotos, output: Path, compare: bool, suffixes: Sequence[str] = ()) -> list[Job]:
     """Name every result. Raises UsageError when one would overwrite a source, or one file is named for many photos.
 
     `output` is a file when there is one photo and it has an image's suffix; else a folder, where results keep their
-    photo's name and subfolder (a second of the same name gets a number).
+    photo's name and subfolder (a second of the same name gets a number). `suffixes` are as for `result_name`.
     """
     photos = found.photos
     suffix = output.suffix.lower()
@@ -176,10 +180,13 @@ def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
         raise UsageError(f"output {output}: cannot write {suffix}; use {', '.join(WRITABLE)}, or name a folder")
     if single and len(photos) > 1:
         raise UsageError(f"output {output} is one file, but there are {len(photos)} photos: name a folder")
+    if single and suffixes and suffix not in suffixes:
+        raise UsageError(f"output {output} is not {suffixes[0]}: leave the format out, which its name says")
     if not single and os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"output {output} is a file but not an image: name a folder, or use {', '.join(WRITABLE)}")
     sources = {file_identity(photo) for photo in photos}
-    wanted = [output if single else output / found.places.get(photo, Path()) / result_name(photo) for photo in photos]
+    named = [found.places.get(photo, Path()) / result_name(photo, suffixes) for photo in photos]
+    wanted = [output] if single else [output / name for name in named]
     jobs = []
     for photo, (target, side_by_side) in zip(photos, name_results(photos, wanted, compare), strict=True):
         for path in (target, side_by_side):
@@ -187,52 +194,3 @@ def plan_jobs(found: FoundPhotos, output: Path, compare: bool) -> list[Job]:
                 raise UsageError(f"{path} would overwrite a source photo: choose another output")
         jobs.append(Job(photo, target, side_by_side))
     return jobs
-
-
-def result_name(photo: PurePath) -> str:
-    """The file name of a photo's result: the photo's own, or .png where its format cannot be written."""
-    return photo.name if photo.suffix.lower() in WRITABLE else _joined(photo.stem, ".png")
-
-
-def name_results(
-    photos: Sequence[PurePath], wanted: Sequence[_Name], compare: bool
-) -> list[tuple[_Name, _Name | None]]:
-    """The photos' results and comparisons, as `distinct_names`; a photo's own name is first its own result's."""
-    order = sorted(range(len(photos)), key=lambda index: wanted[index].suffix != photos[index].suffix)
-    named = dict(zip(order, distinct_names((wanted[index] for index in order), compare), strict=True))
-    return [named[index] for index in range(len(photos))]
-
-
-def distinct_names(wanted: Iterable[_Name], compare: bool = False) -> Iterator[tuple[_Name, _Name | None]]:
-    """Yield names of results, and of their comparisons if asked for; a second of the same name gets a number.
-
-    Names that differ only in case, or in how an accent is encoded, are the same, as they are on macOS and Windows.
-    """
-    taken: set[str] = set()
-    numbers: dict[str, int] = {}  # name -> the number it gets next
-    for name in wanted:
-        pair = name, _with_end(name, "_compare.png") if compare else None
-        (folded,) = _folded(name)
-        number = numbers.get(folded, 2)
-        while taken & _folded(*pair):
-            # Both are cut before their number: of a long name, a comparison cut after it would stay the same.
-            side_by_side = _with_end(name, f"_{number}_compare.png") if compare else None
-            pair = _with_end(name, f"_{number}{name.suffix}"), side_by_side
-            number += 1
-        numbers[folded] = number
-        taken |= _folded(*pair)
-        yield pair
-
-
-def _folded(*names: PurePath | None) -> set[str]:
-    return {unicodedata.normalize("NFC", str(name)).casefold() for name in names if name is not None}
-
-
-def _with_end(path: _Name, end: str) -> _Name:
-    return path.with_name(_joined(path.stem, end))
-
-
-def _joined(stem: str, end: str) -> str:
-    """A name, its stem cut where the whole would be too long for a file system."""
-    room = _LONGEST - len(os.fsencode(end))
-    return os.fsencode(stem)[:room].decode("utf-8", "ignore") + end if len(os.fsencode(stem)) > room else stem + end

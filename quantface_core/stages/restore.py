@@ -21,6 +21,7 @@ from ..faces.align import (
 from ..faces.aligned import is_about_square
 from ..faces.clean import CleanFace, clean_face, remove_artifacts
 from ..faces.paste import Patch, face_mask, paste
+from ..faces.pixels import check_pixels
 from ..faces.select import select_faces, sort_faces
 from ..faces.toning import toning_of
 from ..options import RestoreOptions, check_options
@@ -54,10 +55,10 @@ def restore_photo(
     """
     options = options or RestoreOptions()
     check_options(options)
-    _check_pixels(pixels)
+    check_pixels(pixels)
     height, width = pixels.shape[:2]
     if background is not None:
-        _check_pixels(background)
+        check_pixels(background)
         if background.dtype != pixels.dtype:
             raise ImageError(f"the background must have the photo's dtype, {pixels.dtype}, got {background.dtype}")
         check_background((width, height), (background.shape[1], background.shape[0]), options.upscale)
@@ -82,7 +83,7 @@ def restore_aligned(
     """
     options = options or RestoreOptions()
     check_options(options)
-    _check_pixels(pixels)
+    check_pixels(pixels)
     height, width = pixels.shape[:2]
     if not is_about_square(width, height):
         raise ImageError(f"an aligned face is square, but this image is {width}x{height}: restore it as a photo")
@@ -91,13 +92,6 @@ def restore_aligned(
     whole = Face((0.0, 0.0, float(width), float(height)), (), 1.0)
     transforms = {0: whole_transform(width, height, size)}
     return _restore(pixels, restorer, (whole,), transforms, mask, options, progress, None, keep_crops)
-
-
-def _check_pixels(pixels: Pixels) -> None:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ImageError(f"a photo must be [height, width, 3] and not empty, got {list(pixels.shape)}")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"a photo's pixels must be uint8 or uint16, got {pixels.dtype}")
 
 
 def check_background(size: tuple[int, int], background: tuple[int, int], upscale: int) -> None:

@@ -45,7 +45,7 @@ def test_weights_come_back(written: tuple[esrgan.ESRGAN, Path]) -> None:
 
 @pytest.mark.parametrize("blocks", [2, 3])
 def test_another_networks_file_is_refused(written: tuple[esrgan.ESRGAN, Path], blocks: int) -> None:
-    with pytest.raises(ValueError, match="not of this network|smaller than requested"):
+    with pytest.raises(ValueError, match=r"not of this network|smaller than requested"):
         esrgan.read_ncnn(esrgan.ESRGAN(channels=3, growth=1, blocks=blocks), written[1])
 
 

@@ -7,6 +7,7 @@ from argparse import ArgumentTypeError
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("av")
@@ -54,8 +55,27 @@ def test_a_film_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert told["frames"] == 8
     assert [track["shot"] for track in told["tracks"]] == [0, 1]
     error = capsys.readouterr().err
-    assert f"restored 8 frames into {tmp_path / 'out' / 'film.mp4'}" in error
+    assert f"wrote 8 frames into {tmp_path / 'out' / 'film.mp4'}, 2 of 2 faces restored" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("instant")
+@pytest.mark.parametrize(
+    ("frames", "options", "told"),
+    [
+        ([np.full((96, 128, 3), 120, np.uint8)] * 4, [], "no face found of --min-size and --min-confidence"),
+        (pictures(4), ["--min-size", "90"], "no face found of --min-size and --min-confidence"),
+        (pictures(4), ["--faces", "5"], "no face has such a number: --faces all --json REPORT lists them"),
+        (pictures(4), ["--strength", "0"], "0 of 2 faces restored"),
+    ],
+)
+def test_a_film_of_which_nothing_was_restored_says_why(
+    frames: list[np.ndarray], options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "film.mp4"
+    make(source, size=(128, 96), pictures=frames, steps=(512,) * 4)
+    assert main(["restore", str(source), "-o", str(tmp_path / "out.mp4"), *options]) == 0
+    assert capsys.readouterr().err.rstrip().endswith(f"wrote 4 frames into {tmp_path / 'out.mp4'}, {told}")
 
 
 @pytest.mark.usefixtures("instant")

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from quantface_core.cli.main import main
+from quantface_core.cli.restore import _FORMATS
 from quantface_core.io.checksum import sha256
 from quantface_core.io.models import restorer_path
-from quantface_core.io.photos import read_photo
+from quantface_core.io.photos import FORMATS, read_photo
 from quantface_core.kernels.backend import NAMES
 from quantface_core.runtime.device import choose_device
 from tests.cli.listing import listing
@@ -56,6 +57,17 @@ class TestPhotos:
                 main(["restore", str(photos / "nasa_astronaut.png"), "-o", str(tmp_path / folder), "--seed", "4"]) == 0
             )
         assert (tmp_path / "one/nasa_astronaut.png").read_bytes() == (tmp_path / "two/nasa_astronaut.png").read_bytes()
+
+    def test_results_have_the_format_asked_for(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert tuple(FORMATS) == _FORMATS  # which the command knows without loading them
+        source, out = tmp_path / "in", tmp_path / "out"
+        source.mkdir()
+        for name in ("a.bmp", "b.png", "c.jpeg"):
+            Image.new("RGB", (16, 12), (90, 120, 60)).save(source / name)
+        assert main(["restore", str(source), "-o", str(out), "--format", "jpg"]) == 0
+        assert listing(out) == ["a.jpg", "b.jpg", "c.jpeg"]
+        assert {Image.open(path).format for path in out.iterdir()} == {"JPEG"}
+        assert (out / "c.jpeg").read_bytes() == (source / "c.jpeg").read_bytes()
 
     def test_no_face_returns_the_very_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         Image.fromarray(np.full((80, 100, 3), 77, np.uint8)).save(tmp_path / "wall.jpg")

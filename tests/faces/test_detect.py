@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,15 @@ def test_finds_a_face_that_fills_a_huge_photo(detector: FaceDetector, test_faces
     found = sure(detector(face))
     assert len(found) == 1
     assert found[0].size > 1500
+
+
+def test_threads_share_a_detector(detector: FaceDetector, astronaut: np.ndarray) -> None:
+    """As a server's do: no thread's answer is another's, and OpenCV does not fail."""
+    sizes = (160, 224, 320, 288)
+    photos = [cv2.resize(astronaut, (size, size), interpolation=cv2.INTER_AREA) for size in sizes] * 2
+    alone = [detector(photo) for photo in photos]
+    with ThreadPoolExecutor(len(photos)) as pool:
+        assert list(pool.map(detector, photos)) == alone
 
 
 @pytest.mark.parametrize("angle", [-90, -40, 40, 90, 180])

@@ -38,6 +38,27 @@ def test_an_architecture_is_told_by_its_keys(published: Path, tmp_path: Path, ar
     assert load_restorer(tmp_path / "m.safetensors").config.name == architecture
 
 
+def test_the_authors_own_restoreformer_is_one(published: Path, tmp_path: Path) -> None:
+    """Its training saved it within another module, beside its losses."""
+    state, path = torch.load(published / FILES["RestoreFormer"], weights_only=True), tmp_path / "RestoreFormer.ckpt"
+    within = {f"vqvae.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": {"loss.weight": torch.zeros(1), **within}, "global_step": 7}, path)
+    assert architecture_in(path) == "RestoreFormer"
+    faces = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    known = load_restorer(published / FILES["RestoreFormer"])
+    assert torch.equal(load_restorer(path)(faces), known(faces))
+
+
+def test_restoreformer_plus_plus_is_not_taken_for_restoreformer(published: Path, tmp_path: Path) -> None:
+    """A menu that lists it would promise what spandrel cannot do."""
+    state, path = torch.load(published / FILES["RestoreFormer"], weights_only=True), tmp_path / "RestoreFormer++.ckpt"
+    more = {"vqvae.decoder.up.4.attn.0.norm1.weight": torch.ones(1)}
+    torch.save({"state_dict": {f"vqvae.{name}": tensor for name, tensor in state.items()} | more}, path)
+    assert architecture_in(path) is None
+    with pytest.raises(ModelError, match="holds no supported face restorer"):
+        load_restorer(path)
+
+
 def test_a_file_s_format_is_told_by_its_content(published: Path, tiny: OneStepRestorer, tmp_path: Path) -> None:
     """People rename files."""
     pickled, safe = tmp_path / "pickle.safetensors", tmp_path / "safe.pth"

@@ -41,6 +41,9 @@ def test_an_existing_file_is_used_first(from_hub: None, models_dir: Path, monkey
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(ModelError, match="; did you mean quantface-mini"):
         restorer_path("quantface-mnii")
+    for name in ("GFPGANv1.4", "codeformer"):  # rather than "did you mean osdface?"
+        with pytest.raises(ModelError, match=f"^{name} is not in the catalogue: give its file, such as folder/"):
+            restorer_path(name)
     with pytest.raises(ModelError, match=r"unknown model 'x': give a file, or one of quantface-mini"):
         restorer_path("x")
     with pytest.raises(ModelError, match="no such model file"):

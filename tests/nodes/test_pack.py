@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -47,18 +48,26 @@ def test_a_second_copy_is_told(pack: Any, caplog: pytest.LogCaptureFixture, monk
     assert caplog.text.count(f"installed twice: remove {ROOT} or {ROOT}") == 1
 
 
-@pytest.mark.parametrize(("module", "python"), [("peft", sys.version_info), ("tomli", (3, 10))])
+@pytest.mark.parametrize(
+    ("module", "python", "program", "shown"),
+    [
+        ("peft", sys.version_info, r"C:\ui\python.exe", r"C:\ui\python.exe"),  # in quotes, PowerShell would not run it
+        ("tomli", (3, 10), r"C:\my ui\python.exe", r'"C:\my ui\python.exe"'),
+    ],
+)
 def test_a_missing_requirement_is_told_at_the_start(
-    host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, module: str, python: Any
+    host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, module: str, python: Any, program: str, shown: str
 ) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else found(name))
     monkeypatch.setattr(sys, "version_info", python)
+    monkeypatch.setattr(sys, "executable", program)
     spec = importlib.util.spec_from_file_location(
         "packed", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
     assert spec
     assert spec.loader
     monkeypatch.setitem(sys.modules, "packed", importlib.util.module_from_spec(spec))
-    with pytest.raises(ImportError, match=rf"{module}: .*-m pip install -r .*requirements\.txt"):
+    remedy = f'{shown} -m pip install -r "{ROOT / "requirements.txt"}"'
+    with pytest.raises(ImportError, match=re.escape(f"QuantFace needs {module}: {remedy}")):
         spec.loader.exec_module(sys.modules["packed"])

@@ -49,6 +49,17 @@ def test_transparency_is_kept(restore: Any, photo: torch.Tensor) -> None:
         restore(torch.cat([photo, photo], dim=-1))
 
 
+def test_what_an_hdr_image_has_beyond_white_and_black_stays(restore: Any, photo: torch.Tensor) -> None:
+    """A face's lights too: cut off at white, they would be a dull patch."""
+    hdr = photo * 1.6 - 0.2
+    inside, beyond = (f(hdr) for f in (lambda x: x.clamp(0, 1), lambda x: x - x.clamp(0, 1)))
+    (plain, _, changed, *_), picture = restore(inside), restore(hdr)[0]
+    face = changed > 0
+    assert beyond[face].abs().max() > 0.2
+    assert torch.allclose(picture[face], (plain + beyond)[face], atol=1e-6)
+    assert torch.equal(picture[~face], hdr[~face])
+
+
 def test_the_slider_shows_a_huge_picture_at_a_screen_s_size(restore: Any) -> None:
     gray = torch.full((1, 3000, 64, 3), 0.3)
     picture, *_, ui = restore(gray)

@@ -35,6 +35,12 @@ def test_no_seed_changes_by_itself(nodes: dict[str, Any]) -> None:
                 assert i.options["control_after_generate"] is False
 
 
+def test_the_seed_of_a_sampler_can_be_typed(nodes: dict[str, Any]) -> None:
+    for name in ("QuantFace_RestoreFace", "QuantFace_RestoreVideo"):
+        (seed,) = (i for i in nodes[name].define_schema().inputs if i.id == "seed")
+        assert seed.options["max"] == 2**53 - 1  # the last whole number that JavaScript tells from the next
+
+
 def test_each_node_s_checks_mark_what_they_are_about(nodes: dict[str, Any]) -> None:
     """The host repeats what a check says at every input that the check takes."""
     for node in nodes.values():

@@ -81,6 +81,8 @@ def test_folders_uris_and_tables_lead_to_the_same_photos(folder: Path, tmp_path:
     wanted = [f"y{n % 2}/{n}.png" for n in (*range(0, COUNT, 2), *range(1, COUNT, 2))]
     assert names([str(folder)], output, recursive=True) == wanted
     assert names([folder.as_uri()], output, recursive=True) == wanted
+    in_jpeg = [name.replace(".png", ".jpg") for name in wanted]
+    assert names([str(folder)], output, recursive=True, suffixes=(".jpg", ".jpeg")) == in_jpeg
     table = folder / "photos.csv"
     table.write_text("who,path\n" + "".join(f"x,{name}\n" for name in wanted) + f"x,{folder.as_uri()}/y0/0.png\n")
     assert names([str(table)], output) == wanted

@@ -8,7 +8,9 @@ import pytest
 
 from quantface_core.errors import UsageError
 from quantface_core.io.atomic import atomic_path
-from quantface_core.pipelines.jobs import FoundPhotos, distinct_names, find_photos, plan_jobs
+from quantface_core.io.photos import FORMATS
+from quantface_core.pipelines.jobs import FoundPhotos, find_photos, plan_jobs
+from quantface_core.pipelines.result_names import distinct_names
 
 
 @pytest.fixture
@@ -159,6 +161,25 @@ def test_results_are_not_restored_again(folder: Path) -> None:
     assert names(found.photos) == ["a.JPG", "b.png", "b.png", "c.png"]
     assert found.skipped["folders of results (the output)"] == 1
     assert names(find_photos([str(folder / "restored")], output=folder / "restored").photos) == ["a.JPG"]
+
+
+def test_all_results_may_have_one_format(folder: Path, tmp_path: Path) -> None:
+    photos = given(folder / "a.JPG", folder / "sub" / "b.png", folder / "b.heic", folder / "c.jpeg", folder / "c.tif")
+    jobs = plan_jobs(photos, tmp_path / "out", compare=False, suffixes=FORMATS["jpg"])
+    assert names([job.target for job in jobs]) == ["a.JPG", "b.jpg", "b_2.jpg", "c.jpeg", "c.jpg"]
+    one = given(folder / "b.heic")
+    assert plan_jobs(one, tmp_path / "r.jpeg", compare=False, suffixes=FORMATS["jpg"])[0].target.name == "r.jpeg"
+    with pytest.raises(UsageError, match=r"r.png is not .jpg: leave the format out"):
+        plan_jobs(one, tmp_path / "r.png", compare=False, suffixes=FORMATS["jpg"])
+
+
+def test_the_brackets_of_a_folder_s_name_are_no_pattern(tmp_path: Path) -> None:
+    """Where no shell expands patterns, as on Windows."""
+    for folder in ("Photos [2003]", "Photos 2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").touch()
+    assert find_photos([f"{tmp_path}/Photos [2003]/*.jpg"]).photos == [tmp_path / "Photos [2003]" / "a.jpg"]
+    assert find_photos([f"{tmp_path}/Photos [23]/*.jpg"]).photos == [tmp_path / "Photos 2" / "a.jpg"]
 
 
 def test_a_pattern_that_searches_folders_passes_over_results(folder: Path) -> None:

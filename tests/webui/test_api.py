@@ -54,6 +54,14 @@ def test_transparency_and_turned_photos(api: Any, model: str, astronaut: np.ndar
     assert api.decode(encoded(Image.new("RGB", (40, 20)), "JPEG", exif=exif)).pixels.shape == (40, 20, 3)
 
 
+def test_base64_may_be_in_lines(api: Any) -> None:
+    """As `base64`, MIME and Python's `encodebytes` write it; the host's own API takes it too."""
+    text = encoded(Image.new("RGB", (40, 20)))
+    lines = "\r\n".join(text[start : start + 76] for start in range(0, len(text), 76)) + "\n"
+    for given in (lines, f"data:image/png;base64,{lines}"):
+        assert api.decode(given).pixels.shape == (20, 40, 3)
+
+
 def test_sixteen_bits_are_scaled(api: Any) -> None:
     """Not cut off: most of their values lie above 255."""
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)

@@ -19,6 +19,18 @@ from quantface_webui import requirements
 from tests.webui.conftest import ROOT
 
 
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        (r"C:\ui\python.exe", r"C:\ui\python.exe"),  # in quotes, PowerShell would not run it
+        (r"C:\my ui\python.exe", r'"C:\my ui\python.exe"'),
+    ],
+)
+def test_the_remedy_can_be_pasted(monkeypatch: pytest.MonkeyPatch, program: str, shown: str) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    assert requirements.install_command(Path("install.py")) == f'{shown} "install.py" --by-hand'
+
+
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """diffusers is not there, as in A1111."""
@@ -102,7 +114,7 @@ def test_old_torch_gets_an_older_diffusers(
 
 
 def test_the_script_names_what_skip_install_left_out(absent: None, webui: Any) -> None:
-    command = f'"{sys.executable}" "{ROOT / "install.py"}" --by-hand'
+    command = requirements.install_command(ROOT / "install.py")
     with pytest.raises(ImportError, match=rf"QuantFace needs diffusers.*: run {re.escape(command)}, then restart"):
         webui.load()
 

@@ -36,6 +36,16 @@ def test_the_menu_lists_them_alone(names: list[str], script: Any) -> None:
     assert [name for name in choices() if name.endswith(".pth")] == names
 
 
+def test_they_may_be_in_subfolders(names: list[str], webui: SimpleNamespace, script: Any) -> None:
+    from quantface_webui import host
+
+    folder = webui.models.parent / "GFPGAN"
+    (folder / "older ones").mkdir()
+    (folder / "GFPGANv1.4.pth").rename(folder / "older ones" / "GFPGANv1.4.pth")
+    assert host.model_files() == ["GFPGAN/older ones/GFPGANv1.4.pth", names[1]]
+    assert host.model_file("GFPGAN/older ones/GFPGANv1.4.pth") is not None
+
+
 def test_other_folders_may_be_named(
     names: list[str], webui: SimpleNamespace, script: Any, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,9 @@ from .png import Chunk
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 PNG, TIFF, WEBP = (".png", ".apng"), (".tif", ".tiff"), (".webp",)
 WRITABLE = (*JPEG, *PNG, *WEBP, *TIFF)
+FORMATS = {"jpg": JPEG, "png": PNG, "webp": WEBP, "tif": TIFF}
+"""The formats that are written, by name, and their suffixes."""
+
 HEIF, JXL = (".heic", ".heif", ".hif"), (".jxl",)  # read through Pillow plugins
 _OTHERS = (".mpo", ".gif", ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".bmp", ".dib", ".tga", ".qoi", ".psd")
 READABLE = (*WRITABLE, *_OTHERS, ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", *HEIF, *JXL)
