@@ -3,7 +3,7 @@
     PYTHONPATH=.:.bench python benchmarks/real_weights.py [--bits w4a4 w6a6] [--faces 16] [--picture OUT.png]
 
 All convolutions but the first and the last, which stay in full precision in every row. The weights are fetched as
-`esrgan.py` says. `--picture` shows four faces: full precision, then the rows of `SHOWN` at the first widths.
+`esrgan.py` says. `--picture` shows two faces: full precision, then the rows of `SHOWN` at the first widths.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", default=["w4a4", "w6a6"])
     parser.add_argument("--faces", type=int, default=16, help="test faces measured")
     parser.add_argument("--calibration", type=int, default=8, help="training faces calibrated with")
-    parser.add_argument("--picture", type=Path, help="write four faces by several methods here")
+    parser.add_argument("--picture", type=Path, help="write two faces by several methods here")
     options = parser.parse_args()
     inputs, targets = small("test", options.faces)
     batches = list(small("train", options.calibration)[0].split(1))
@@ -104,7 +104,7 @@ def main() -> None:
                 pictures.append(made)
     print(f"\n{table(header, found, 2)}")
     if options.picture:
-        sheet = torch.cat([torch.cat(list(images[:4]), 1) for images in pictures], 2)
+        sheet = torch.cat([torch.cat(list(images[:2]), 1) for images in pictures], 2)
         Image.fromarray((sheet.permute(1, 2, 0) * 255).round().byte().numpy()).save(options.picture)
 
 
