@@ -21,7 +21,8 @@ from .zero_padding import zero_padding
 
 Layer = nn.Linear | nn.Conv2d
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_KNOWN = (nn.Linear, *_CONVOLUTIONS, nn.Embedding, nn.EmbeddingBag)
+_KNOWN = (nn.Linear, *_CONVOLUTIONS)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _NOTABLE = 0.1  # share of a model's parameters that modules hold themselves, from which on they are named
 # Hooks from these modules do not change what a layer computes: the library's observe, torch's derive the weight.
 _KNOWN_HOOKS = (__name__.rpartition("nn.")[0], "torch.nn.utils.")
@@ -40,7 +41,8 @@ def quantizable(model: nn.Module) -> dict[str, Layer]:
 def never_quantized(model: nn.Module) -> dict[str, str]:
     """The other linears and convolutions by name, and what they are, such as "a grouped convolution".
 
-    Also modules that compute with matrices of their own, such as a mixture's experts, where these are a notable share.
+    Also embeddings, and modules that compute with matrices of their own, such as a mixture's experts, where all these
+    are a notable share.
     """
     layers, adapters = _layers(model), adapter_modules(model)
     described = {n: "a PEFT adapter" if layer in adapters else _obstacle(layer) for n, layer in layers.items()}
@@ -48,14 +50,15 @@ def never_quantized(model: nn.Module) -> dict[str, str]:
 
 
 def _holders(model: nn.Module, others: set[nn.Module]) -> dict[str, str]:
-    """Modules that hold matrices themselves, apart from embeddings and `others` and what is within; see above."""
+    """Modules that hold matrices themselves, apart from `others` and what is within; see above."""
     within = {part for module in others for part in module.modules()}
     held: dict[str, str] = {}
     share = 0
     for name, module in _modules(model):
         own = sum(p.numel() for p in module.parameters(recurse=False) if p.ndim > 1)
         if own and not isinstance(module, _KNOWN) and module not in within:
-            held[name or "the model"] = f"{type(module).__name__}, with matrices of its own"
+            is_table, kind = isinstance(module, _EMBEDDINGS), type(module).__name__
+            held[name or "the model"] = "an embedding" if is_table else f"{kind}, with matrices of its own"
             share += own
     return held if share > _NOTABLE * sum(p.numel() for p in model.parameters()) else {}
 

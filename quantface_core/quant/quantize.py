@@ -68,8 +68,8 @@ def quantize(
     transposed, not 2D, or not evenly zero-padded; layers with hooks or a forward other than their class's, such as
     offloading adds (remove it first); PEFT's adapters, but not the layers that they are on (fuse them first to have
     them in the integers); layers that no batch reaches, such as the output layer of `nn.MultiheadAttention`, whose
-    weights are read directly; modules that compute with matrices of their own, such as a mixture's experts, where these
-    are a notable share of the parameters.
+    weights are read directly; embeddings, and modules that compute with matrices of their own, such as a mixture's
+    experts, where these are a notable share of the parameters.
 
     Returns one report per layer; no parameter takes gradients then. Raises UsageError, ConfigError; on error or
     interruption the model stays unchanged.

@@ -156,18 +156,27 @@ class Experts(nn.Module):
         return x @ self.weight.mean(0)
 
 
-@pytest.mark.parametrize(("experts", "told"), [(64, True), (1, False)])
-def test_matrices_that_no_layer_holds_are_named_where_they_are_many(experts: int, told: bool) -> None:
-    """A mixture of experts stayed in full precision, and nothing was said."""
+EXPERTS = "4 is Experts, with matrices of its own"
+
+
+@pytest.mark.parametrize(
+    ("words", "experts", "told"),
+    [
+        (9, 64, ["chosen layers stay in full precision (2): 0 is an embedding, " + EXPERTS]),
+        (1000, 1, ["chosen layers stay in full precision (2): 0 is an embedding, " + EXPERTS]),
+        (9, 1, []),
+    ],
+)
+def test_matrices_that_no_layer_holds_are_named_where_they_are_many(words: int, experts: int, told: list[str]) -> None:
+    """A mixture of experts, and a text encoder's largest tensor, stayed in full precision, and nothing was said."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Embedding(1000, 8), nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 8), Experts(experts)
+        nn.Embedding(words, 8), nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 8), Experts(experts)
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         qf.quantize(model.eval(), [torch.arange(9)[:, None]], CONFIG)
-    said = [str(warning.message) for warning in caught]
-    assert said == (["chosen layers stay in full precision (1): 4 is Experts, with matrices of its own"] * told)
+    assert [str(warning.message) for warning in caught] == told
 
 
 def test_a_layer_held_twice_is_replaced_twice(images: list[torch.Tensor]) -> None:
