@@ -57,7 +57,9 @@ def _fingerprint(folder: str | None) -> str:
     """A folder's contents, by names, sizes and times: its images may change between runs."""
     if not folder or not folder.strip():
         return ""
-    files = sorted(path for path in host.input_folder(folder.strip()).glob("*") if path.is_file())
+    place = host.input_folder(folder.strip())
+    files = sorted(path for path in place.glob("*") if path.is_file())
+    files = files or sorted(path for path in place.rglob("*") if path.is_file())  # as `load_faces` does
     return repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
 
 

@@ -50,6 +50,7 @@ class ImageBatch:
                 check_count(name, len(given), len(self.image))
         if self.background is not None:  # before all frames are searched for faces
             check_background(_size(self.image), _size(self.background), upscale)
+        self._is_photos_size = upscale == 1 and background is None  # the result
         alphas = alpha_of(background), alpha_of(image)
         self.alpha = alphas[1] if alphas[0] is None else alphas[0]
         self.count = len(self.image)
@@ -57,7 +58,8 @@ class ImageBatch:
         self.dark = [self.mask is not None and not (of_frame(self.mask, i) > 0).any() for i in range(self.count)]
         self._made: dict[str, torch.Tensor] = {}
         self.crops: list[NDArray[np.float32]] = []
-        self._tried = self._left = 0  # faces, of all images; those left as they were because no gain is expected
+        self._tried = 0  # faces, of all images
+        self._left: list[Face] = []  # those left as they were because no gain is expected
         self.report = Report(done)
         if all(self.dark):
             self.report.note(_DARK)
@@ -98,7 +100,7 @@ class ImageBatch:
             reported = {n: done[n] for n in done if n in left or n in changed}
             words = {n: describe_change(strength, True, removed) for n, (strength, removed) in reported.items()}
             changed = tuple(n for n in changed if n not in left)
-            self._left += len(left)
+            self._left += [tried[n] for n in left]
         if self.dark[index]:
             self.report.left_out("its mask is black")
         else:
@@ -121,9 +123,15 @@ class ImageBatch:
         return self._made[name][index]
 
     @property
-    def no_gain(self) -> bool:
-        """Whether there were faces to restore, and every one was left as it was because no gain is expected."""
-        return 0 < self._tried == self._left
+    def no_gain(self) -> str:
+        """What to say if there were faces to restore, and every one was left as it was because no gain is expected."""
+        from ..quantface_core.stages.outcome import SMALL_FACE
+
+        if not 0 < self._tried == len(self._left):
+            return ""
+        is_small = self._is_photos_size and any(face.size < SMALL_FACE for face in self._left)
+        enlarging = ", or upscale to 2 or 4 to see more of small faces" if is_small else ""
+        return f"no face was changed, as no gain is expected: set blend to strength to restore anyway{enlarging}"
 
     @property
     def pictures(self) -> torch.Tensor:

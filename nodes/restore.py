@@ -131,7 +131,7 @@ class RestoreFace(io.ComfyNode):
                 preview = (picture[..., :3].clamp(0, 1) * 255).byte().numpy() if batch.count > 1 else None
                 bar(round(1000 * (start + share)), 1000, preview, _PREVIEW)
         if batch.no_gain:
-            batch.report.note("no face was changed, as no gain is expected: set blend to strength to restore anyway")
+            batch.report.note(batch.no_gain)
         return io.NodeOutput(
             host.to_host(batch.pictures),
             host.to_host(stacked(batch.crops)) if batch.crops else host.nothing(),

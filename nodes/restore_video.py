@@ -86,6 +86,7 @@ class RestoreVideo(io.ComfyNode):
         strength: float,
         **given: Any,
     ) -> io.NodeOutput:
+        from ..quantface_core.io.video import FilmReader, choose_container
         from ..quantface_core.pipelines.film import restore_film
         from ..quantface_core.pipelines.film_request import FilmRequest
         from ..quantface_core.stages.film import GROUP
@@ -99,7 +100,8 @@ class RestoreVideo(io.ComfyNode):
         callbacks = replace(bar.callbacks(preview_side=_PREVIEW), notify=report.note)
         with host_video.working_folder() as folder:
             source = host_video.file_of(video, folder)
-            made = folder / f"restored{_suffix(source.path)}"
+            container = choose_container(source.path.suffix.lower(), FilmReader(source.path).info)
+            made = folder / f"restored{container}"
             request = FilmRequest(
                 source.path,
                 made,
@@ -115,14 +117,6 @@ class RestoreVideo(io.ComfyNode):
         report.note(_missing(result, faces))
         text = "\n".join([*report.shown_notes(), *_lines(result)])
         return io.NodeOutput(restored, text, ui=shown | previews.notes_below(report.shown_notes()))
-
-
-def _suffix(source: Path) -> str:
-    """The result's container: the source's, or MP4 where that can only be read."""
-    from ..quantface_core.io.video import WRITABLE_VIDEO_SUFFIXES
-
-    suffix = source.suffix.lower()
-    return suffix if suffix in WRITABLE_VIDEO_SUFFIXES else ".mp4"
 
 
 def _missing(result: FilmResult, faces: str) -> str:

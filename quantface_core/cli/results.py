@@ -44,7 +44,9 @@ def report_results(
     tell(f"{written}, {counts['changed']} with restored faces")
     if counts["unchanged faces"] and options.strength == "auto":
         kept = f"faces left as they were: {counts['unchanged faces']}"
-        tell(f"quantface: {kept}; --strength 1 restores them too")
+        small = counts["unchanged small faces"] if options.upscale == 1 else 0
+        enlarged = f"--upscale 4 shows more of small ones ({small}), " if small else ""
+        tell(f"quantface: {kept}; {enlarged}--strength 1 restores them too")
     if summary:
         tell(f"quantface: {summary}")
     if counts["failed"]:
@@ -54,13 +56,17 @@ def report_results(
 
 def _counts(result: PhotoResult) -> dict[str, int]:
     """What a photo adds to the counts of photos, and of chosen faces that look as they did."""
-    faces = [face for page in result.report.pages for face in page.restored] if result.report else []
-    unchanged = sum(face.is_unchanged for face in faces)
+    from ..stages.outcome import SMALL_FACE
+
+    pages = result.report.pages if result.report else ()
+    faces = [(face, page.faces[face.position].size) for page in pages for face in page.restored]
+    kept = [size for face, size in faces if face.is_unchanged]
     return {
         "written": int(not result.error),
         "failed": int(bool(result.error)),
-        "changed": int(unchanged < len(faces)),
-        "unchanged faces": unchanged,
+        "changed": int(len(kept) < len(faces)),
+        "unchanged faces": len(kept),
+        "unchanged small faces": sum(size < SMALL_FACE for size in kept),
     }
 
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from ..types import Crop, Plane
 
+SMALL_FACE = 64.0
+"""`Face.size`, in pixels, below which a photo shows little of a restored face until it is enlarged."""
+
 _INVISIBLE = 0.08  # applied strength below which a change is invisible
 
 

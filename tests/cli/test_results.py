@@ -16,23 +16,32 @@ from quantface_core.options import RestoreOptions
 from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult
 from quantface_core.pipelines.restore_file import FaceReport, FileReport, PageReport
+from quantface_core.types import Face
 
 
-def finished(name: str, pages: Sequence[Sequence[bool]]) -> PhotoResult:
+def finished(name: str, pages: Sequence[Sequence[bool]], size: float = 99.0) -> PhotoResult:
     """A photo's result: for each page and each chosen face of it, whether the face is unchanged."""
     reports = tuple(
-        PageReport((), tuple(FaceReport(i, float(not kept), "done", kept) for i, kept in enumerate(faces)), ())
+        PageReport(
+            (Face((0.0, 0.0, size, size), (), 1.0),) * len(faces),
+            tuple(FaceReport(i, float(not kept), "done", kept) for i, kept in enumerate(faces)),
+            (),
+        )
         for faces in pages
     )
     return PhotoResult(name, FileReport(f"out/{name}", None, (8, 8), reports, ()), "", 0.1)
 
 
 def ended(
-    results: Sequence[PhotoResult], tmp_path: Path, ray: str | None = None, strength: str | float = "auto"
+    results: Sequence[PhotoResult],
+    tmp_path: Path,
+    ray: str | None = None,
+    strength: str | float = "auto",
+    upscale: int = 1,
 ) -> int:
     execution = Execution(restorer_path("quantface-mini-w4a4"), torch.device("cpu"))
     arguments = argparse.Namespace(json=tmp_path / "report.json", output="out", model="quantface-mini-w4a4", ray=ray)
-    options = RestoreOptions(strength=strength)
+    options = RestoreOptions(strength=strength, upscale=upscale)
     return report_results(lambda _: (execution, iter(results)), 4, {}, "", arguments, options)
 
 
@@ -44,6 +53,17 @@ def test_photos_with_restored_faces_are_counted(tmp_path: Path, capsys: pytest.C
     assert "wrote 3 of 4 photos into out, 1 with restored faces\n" in told
     assert "faces left as they were: 3; --strength 1 restores them too\n" in told
     assert "1 of 4 photos failed\n" in told
+
+
+@pytest.mark.parametrize(
+    ("upscale", "told"), [(1, "2; --upscale 4 shows more of small ones (1), --strength 1"), (2, "2; --strength 1")]
+)
+def test_small_faces_show_more_in_an_enlarged_photo(
+    upscale: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [finished("a.png", [[True, False]], size=20.0), finished("b.png", [[True]])]
+    assert ended(results, tmp_path, upscale=upscale) == 0
+    assert f"faces left as they were: {told} restores them too\n" in capsys.readouterr().err
 
 
 def test_a_strength_that_was_chosen_is_not_argued_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

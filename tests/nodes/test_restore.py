@@ -48,6 +48,10 @@ def test_no_gain_for_any_face_is_told_with_what_to_do(restore: Any, load: Any, p
     told = "no face was changed, as no gain is expected: set blend to strength to restore anyway"
     gray = torch.full_like(photo, 0.3)
     assert restore(torch.cat([photo, gray]), model, blend="auto")[-1]["quantface_notes"] == [[told]]
+    small = torch.nn.functional.interpolate(photo.movedim(-1, 1), scale_factor=0.25, mode="area").movedim(1, -1)
+    assert restore(small, model, blend="auto")[-1]["quantface_notes"] == [
+        [f"{told}, or upscale to 2 or 4 to see more of small faces"]
+    ]
     assert restore(photo, model)[-1]["quantface_notes"] == [[]]
     dim = torch.nn.functional.interpolate(photo.movedim(-1, 1), scale_factor=0.12, mode="area")
     dim = torch.nn.functional.interpolate(dim, size=(512, 512), mode="bicubic").movedim(1, -1).clamp(0, 1)
