@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,7 +54,8 @@ def _draws_of(seed: int) -> Iterator[None]:
 def _config(ranks: dict[str, int]) -> LoraConfig:
     """A LoRA configuration for exactly these layers, with a scaling of 1."""
     first = next(iter(ranks.values()))
-    pattern = {f"^{name}$".replace(".", r"\."): rank for name, rank in ranks.items() if rank != first}
+    # Older PEFT puts ".*\." before a pattern, newer an optional group: what never matches takes the former.
+    pattern = {f"(?!)|^{re.escape(name)}$": rank for name, rank in ranks.items() if rank != first}
     return LoraConfig(
         r=first,
         lora_alpha=first,

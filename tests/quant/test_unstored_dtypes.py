@@ -40,6 +40,7 @@ def test_a_loaded_model_computes_the_same_bits(dtype: torch.dtype, tmp_path: Pat
         "hidden_states": torch.randn(1, 4, 8, 8, generator=draws).to(dtype),
         "encoder_hidden_states": torch.randn(1, 5, 12, generator=draws).to(dtype),
         "timestep": torch.tensor([400]),
+        "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},  # asked for by diffusers 0.30
     }
     qf.quantize(model, [batch], CONFIG)
     qf.save_quantized(model, file := tmp_path / "model.safetensors")
@@ -71,6 +72,7 @@ def test_a_layer_in_another_precision_than_most_keeps_its_own(given: bool, tmp_p
         "hidden_states": torch.randn(1, 4, 8, 8, generator=draws).bfloat16(),
         "encoder_hidden_states": torch.randn(1, 5, 12, generator=draws).bfloat16(),
         "timestep": torch.tensor([400]),
+        "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
     }
 
     def run(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
