@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from quantface_core.bit_depth import to_8_bits
 from quantface_core.degrade import Degradation
+from quantface_core.errors import ImageError
+from quantface_core.io.photos import read_photo
+from quantface_core.pipelines.jobs import folder_images
 
 
 def recipe_of(severity: float) -> Degradation:
@@ -105,11 +108,16 @@ def nearly_clean(severity: float) -> Degradation:
 
 
 def load_faces(folder: Path) -> np.ndarray:
-    """All images of a folder in name order: [N, H, W, 3] uint8. Raises FileNotFoundError if there are none."""
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".jpg", ".png"})
-    if not files:
-        raise FileNotFoundError(f"no .jpg or .png faces in {folder}")
-    return np.stack([np.asarray(Image.open(p).convert("RGB")) for p in files])
+    """All images of a folder in name order: [N, H, W, 3] uint8.
+
+    Raises UsageError, ImageError, also where one has another size than the first.
+    """
+    files = folder_images(folder)
+    images = [to_8_bits(read_photo(path).pixels) for path in files]
+    other = [path for path, image in zip(files, images, strict=True) if image.shape != images[0].shape]
+    if other:
+        raise ImageError(f"{folder}: faces of one size are needed, {other[0].name} has another than {files[0].name}")
+    return np.stack(images)
 
 
 def split(faces: np.ndarray, every: int = 27) -> tuple[np.ndarray, np.ndarray]:

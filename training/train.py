@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from quantface_core.degrade import degrade
-from quantface_core.io.atomic import atomic_path
+from quantface_core.errors import QuantFaceError
+from quantface_core.io.atomic import atomic_path, write_text
 from quantface_core.io.checkpoint import save_restorer
 from quantface_core.io.tables import read_toml
 from quantface_core.restorer import QUANTFACE_MINI, OneStepRestorer
@@ -107,7 +108,9 @@ class StageTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.discriminator.requires_grad_(True)
-        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
+        if not torch.isfinite(total) or not torch.isfinite(norm):  # before the weights, which are saved every few steps
+            raise QuantFaceError(f"{stage.name} diverged at step {step + 1}: choose a lower learning rate")
         self.optimizer.step()
         logged = {name: float(value.detach()) for name, value in terms.items()}
         if adversarial:
@@ -187,9 +190,17 @@ class StageTrainer:
                 writer.writerow(["step", *values])
             writer.writerow([step, *(f"{v:.5f}" for v in values.values())])
 
+    def unlog(self, stage: Stage, done: int) -> None:
+        """Drop the rows of steps that a stopped run took after its last state: they are taken again."""
+        log = self.run / f"log_{stage.name}.csv"
+        if log.exists():
+            head, *rows = log.read_text().splitlines()
+            write_text(log, "\n".join([head, *(row for row in rows if int(row.split(",")[0]) < done), ""]))
+
     def run_all(self) -> None:
         stages = [Stage(**s) for s in self.config["stage"]]
         first, done = self.resume(stages)
+        self.unlog(stages[first], done)
         for index in range(first, len(stages)):
             if index > first:
                 self.begin(stages[index])

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..types import Budget, RestorerQuantConfig
 from .devices import MODEL_HELP, add_device_argument, resolve_device
 from .faces import add_faces, face_source
-from .outputs import check_report
+from .outputs import check_report, file_of
 from .progress import ProgressBars
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..pipelines.allocate import AllocateRequest, allocate
     from ..quant.budgets import check_budget
 
-    written: list[Path] = []
+    written = [file_of(arguments.model)]
     for option in ("output", "chart", "sensitivity"):
         check_report(getattr(arguments, option), written, f"--{option}")
         written += [path for path in [getattr(arguments, option)] if path]

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     recipe = load_recipe(arguments.recipe)
     output = arguments.output or Path(f"{recipe.name}.safetensors")
-    check_model_output(output)
+    check_model_output(output, recipe.source)
     request = BuildRequest(
         recipe,
         output,
@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _name_of(output: Path) -> str:
-    """What `--model` takes for a finished file: its name in the models folder, elsewhere its path."""
+    """What `--model` takes for a finished file, in a shell: its name in the models folder, elsewhere its path."""
     is_named = real_path(output).parent == real_path(models_folder())
-    return output.stem if is_named else str(output)
+    name = output.stem if is_named else str(output)
+    return f'"{name}"' if " " in name else name

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..pipelines.fetch import load_model
     from ..pipelines.quantize import QuantizeRequest, quantize
 
-    check_model_output(arguments.output)
+    check_model_output(arguments.output, arguments.model)
     faces = face_source(arguments)
     settings = RestorerQuantConfig(
         arguments.bits.weight,

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..train.processes import is_main_process, launched_device
     from ..train.settings import checked
 
-    check_model_output(arguments.output)
+    check_model_output(arguments.output, arguments.model, arguments.teacher)
     trainer = checked(TrainerConfig(**{f.name: getattr(arguments, f.name) for f in fields(TrainerConfig)}))
     validation = max(0, arguments.validation)
     if arguments.count is None:

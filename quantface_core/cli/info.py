@@ -22,8 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.own_process:
         import_lean_diffusers()
     from ..io.checkpoint import load_restorer
+    from ..io.checksum import sha256
     from ..nn.swap import quant_layers
     from ..pipelines.fetch import model_path
+    from ..pipelines.models import notes_of
 
     with ProgressBars() as callbacks:
         path = model_path(arguments.model, callbacks)
@@ -41,6 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     groups = Counter((n.split(".")[0], str(x.format.bits)) for n, x in layers.items())
     for (part, bits), count in sorted(groups.items()):
         print(f"  {part:10s} {bits}  {count} {'layer' if count == 1 else 'layers'}")
+    for key, note in notes_of(path).items():
+        if key != "reports":  # of every layer
+            print(f"{key}: {note}")
+    print(f"sha256: {sha256(path)}")
     if arguments.layers:
         for name, layer in layers.items():
             fmt = layer.format

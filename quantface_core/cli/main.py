@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(f"quantface: {explain_out_of_memory(error)}{smaller}")
         return FAILED
     except KeyboardInterrupt:
-        tell("quantface: interrupted; finished images are kept, nothing half-written is left")
+        tell("quantface: interrupted; what is finished is kept, nothing half-written is left")
         return FAILED
 
 

@@ -35,7 +35,8 @@ class ProgressBars:
         if self._bar is None or self._stage != progress.stage:
             self._close()
             self._stage = progress.stage
-            self._bar = tqdm(desc=progress.stage, unit=progress.unit, dynamic_ncols=True)
+            # What was done before, by a run that this one resumes, is not counted in its speed.
+            self._bar = tqdm(desc=progress.stage, unit=progress.unit, dynamic_ncols=True, initial=progress.done)
         self._bar.total = progress.total
         if progress.detail:
             self._bar.set_postfix_str(progress.detail, refresh=False)

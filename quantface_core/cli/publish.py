@@ -25,6 +25,7 @@ def add_parser(commands: Any) -> None:
     add("--may-share", action="store_true", help="I have the right to share what this model was made from")
     add("--evaluation", type=Path, metavar="DIR", help="`quantface evaluate`'s output: its table goes on the card")
     add("--private", action="store_true", help="make the repository private")
+    add("--keep-card", action="store_true", help="leave the repository's README.md as it is, instead of replacing it")
     add("--dry-run", action="store_true", help="print the model card, upload nothing")
     parser.set_defaults(run=run)
 
@@ -36,5 +37,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(text)
     else:
-        print(publish(arguments.file, arguments.repo, text, arguments.private))
+        print(publish(arguments.file, arguments.repo, None if arguments.keep_card else text, arguments.private))
     return 0

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, UsageError, one_line
 from ..types import LayerFormat
 from .checksum import sha256
 from .hub import hub_endpoint
@@ -17,6 +17,7 @@ _CARD = """\
 ---
 license: {licence}
 library_name: quantface
+pipeline_tag: image-to-image
 tags: [face-restoration, quantized, {tag}comfyui]
 ---
 
@@ -130,18 +131,30 @@ def _table(path: Path, layers: Mapping[str, LayerFormat], notes: Mapping[str, st
     return "\n".join(f"| {name} | {value} |" for name, value in rows)
 
 
-def publish(path: Path, repo: str, text: str, private: bool = False) -> str:
-    """Upload the file and its card in one commit; return the repository's address. Raises ModelError."""
+def publish(path: Path, repo: str, text: str | None, private: bool = False) -> str:
+    """Upload the file, and its card `text` as README.md, in one commit; return the repository's address.
+
+    Without `text` the README.md there stays. Raises UsageError for a card that the Hub refuses, and for a public
+    repository where `private` is wanted; ModelError.
+    """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(endpoint=hub_endpoint())
+    files = [CommitOperationAdd(path.name, str(path))]
+    if text is not None:
+        files.append(CommitOperationAdd("README.md", text.encode()))
     try:
         address = api.create_repo(repo, private=private, exist_ok=True)
-        files = [
-            CommitOperationAdd("README.md", text.encode()),
-            CommitOperationAdd(path.name, str(path)),
-        ]
-        api.create_commit(repo, files, commit_message=f"Add {path.name}")
+        # Of a repository that exists the Hub ignores what is asked.
+        exposed = private and not api.model_info(repo).private
+        if not exposed:
+            api.create_commit(repo, files, commit_message=f"Add {path.name}")
     except Exception as error:  # the client raises its own, its transport's and the system's errors
+        # The card's header is checked first, and one word of it is the user's.
+        if isinstance(error, ValueError) and "README.md" in str(error):
+            reason = one_line(ValueError(" ".join(str(error).split())))
+            raise UsageError(f"the Hub refuses the card, name a licence that it knows: {reason}") from error
         raise ModelError(explained(error, f"upload {path.name} by hand at https://huggingface.co/{repo}")) from error
+    if exposed:
+        raise UsageError(f"{repo} exists and is public: make it private on its page first, or name another")
     return str(address)

@@ -15,6 +15,7 @@ from ..io.plans import load_sensitivity, save_plan, save_sensitivity
 from ..metrics.by_name import full_reference
 from ..quant.bit_program import describe, solve
 from ..quant.budgets import check_budget
+from ..quant.quantize import check_config
 from ..quant.sensitivity import settings_of
 from ..stages.quantize import calibrate_restorer
 from ..stages.sensitivity import measure_sensitivity
@@ -70,6 +71,7 @@ def measure(request: MeasureRequest, callbacks: PipelineCallbacks | None = None)
     """
     callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
     require_full_precision(request.model)
+    check_config(request.config)
     check_metric(request.perceptual)
     images = load_faces(request.faces, restorer.image_size, callbacks)
     with callbacks.cancellable(restorer):

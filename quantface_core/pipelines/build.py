@@ -28,10 +28,11 @@ from ..io.models import restorer_path
 from ..io.plans import load_plan, load_sensitivity
 from ..io.recipes import Recipe, load_recipe
 from ..quant.bit_program import describe
+from ..quant.quantize import check_config
 from ..runtime.device import choose_device
 from ..train.settings import resolved
 from ..types import BitPlan
-from .allocate import AllocateRequest, MeasureRequest, allocate, measure
+from .allocate import AllocateRequest, MeasureRequest, allocate, check_metric, measure
 from .callbacks import PipelineCallbacks
 from .evaluate import EvaluateRequest, EvaluateResult, evaluate
 from .faces import FaceSource, load_faces, training_faces
@@ -64,15 +65,21 @@ class BuildResult:
 
 
 def check_build(request: BuildRequest) -> None:
-    """Raise UsageError for what would otherwise surface only after the work."""
-    if request.recipe.distill:
-        resolved(request.recipe.distill, request.device)
+    """Raise UsageError or ConfigError for what would otherwise surface only after some of the work."""
+    recipe = request.recipe
+    check_config(recipe.quantize)
+    if recipe.budget:
+        check_metric(recipe.perceptual)
+    if recipe.distill:
+        resolved(recipe.distill, request.device)
+        if recipe.distill.perceptual:
+            check_metric(recipe.distill.perceptual)
     if request.images and not request.images.is_dir():
         raise UsageError(f"images {request.images}: no such folder")
     if request.test:
         find_pairs(request.test, None, request.degrade, None, field="test")
-        if not request.recipe.metrics:
-            raise UsageError(f"test: the recipe {request.recipe.name} names no metrics to evaluate with")
+        if not recipe.metrics:
+            raise UsageError(f"test: the recipe {recipe.name} names no metrics to evaluate with")
 
 
 def build(request: BuildRequest, callbacks: PipelineCallbacks | None = None) -> BuildResult:

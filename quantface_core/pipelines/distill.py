@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UsageError
+from ..metrics import full_reference
 from ..restorer import RestorerModel
 from ..stages.distill import distill as distill_end_to_end
 from ..stages.distill import distill_blocks
@@ -82,12 +83,14 @@ def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None)
     """Train a quantized restorer in place; if interrupted or rejected it is left unchanged. Raises QuantFaceError."""
     callbacks = callbacks or PipelineCallbacks()
     restorer, teacher = request.model.restorer, request.teacher.restorer
+    config = resolved(request.config, restorer.device)
+    if config.perceptual:
+        full_reference(config.perceptual)  # an unknown one is told before faces are read
     images = load_faces(request.faces, restorer.image_size, callbacks)
     count = len(images) - max(0, request.validation)
     if count < 1:
         raise UsageError(f"{request.validation} faces for validation leave none of {len(images)} to train on")
     learned, val_images = images[:count], images[count:]
-    config = resolved(request.config, restorer.device)
     notes = {
         "distill": json.dumps(noted(config, request.mode)),
         "distill_sha256": images_sha256(learned),

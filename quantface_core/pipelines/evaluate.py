@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UsageError, first_few
+from ..errors import ImageError, UsageError, first_few
 from ..faces.detect import FaceDetector
 from ..faces.recognize import RECOGNIZER_FILE, RECOGNIZER_REPO, FaceRecognizer
 from ..io.atomic import write_text
@@ -21,6 +21,8 @@ from ..io.models import detector_path
 from ..metrics import FFHQ
 from ..stages.evaluate import PAPER, Tools
 from .callbacks import PipelineCallbacks
+from .faces import read_aligned
+from .models import LoadedModel, require_full_precision
 from .pairs import Files, find_pairs
 from .result_names import distinct_names
 from .scorecard import Row, Scorecard
@@ -81,19 +83,52 @@ def _scorecard(request: EvaluateRequest, pairs: Mapping[str, Files]) -> Scorecar
 
 
 def evaluate(request: EvaluateRequest, callbacks: PipelineCallbacks | None = None) -> EvaluateResult:
-    """Restore, evaluate and write. A metric that is not available is listed with the reason. Raises QuantFaceError."""
+    """Restore, evaluate and write, after each model: what fails later leaves the rows before it.
+
+    A metric that is not available is listed with the reason, a face that cannot be read is left out. Raises
+    QuantFaceError.
+    """
     callbacks = callbacks or PipelineCallbacks()
     pairs, unpaired = find_pairs(request.lq, request.gt, request.degrade, request.count)
     if unpaired:
         shown = first_few(unpaired, _NAMED)
         callbacks.notify(f"warning: {len(unpaired)} files have no partner and are left out: {shown}")
+    pairs, unreadable = _usable(pairs, callbacks)
     card = _scorecard(request, pairs)
+    for name in request.metrics:  # named, and not just part of all
+        if name in card.missing:
+            callbacks.notify(f"warning: {name} is not available: {card.missing[name]}")
+    report: dict[str, Any] = {}
     for row in _rows(request):
         _judge(row, request.device, card, callbacks)
-    report = {"settings": request.settings(), **card.report(), "unpaired": unpaired}
-    write_text(request.output / "evaluation.json", json.dumps(report, indent=2) + "\n")
-    write_text(request.output / "table.md", card.table() + "\n")
+        report = {"settings": request.settings(), **card.report(), "unpaired": unpaired, "unreadable": unreadable}
+        write_text(request.output / "evaluation.json", json.dumps(report, indent=2) + "\n")
+        write_text(request.output / "table.md", card.table() + "\n")
     return EvaluateResult(card.table(), report)
+
+
+def _usable(pairs: Mapping[str, Files], callbacks: PipelineCallbacks) -> tuple[dict[str, Files], list[str]]:
+    """The pairs whose images can be read, and why the others cannot: found before hours of work, the same for all rows.
+
+    Raises ImageError when none can.
+    """
+    usable, reasons = {}, []
+    report = callbacks.stage("read", "face")
+    for done, (name, files) in enumerate(pairs.items(), 1):
+        callbacks.check()
+        try:
+            for path in filter(None, dict.fromkeys(files)):
+                read_aligned(path, 1)
+        except ImageError as error:
+            reasons.append(str(error))
+        else:
+            usable[name] = files
+        report(done, len(pairs))
+    if reasons:
+        callbacks.notify(f"warning: {len(reasons)} faces cannot be used and are left out: {first_few(reasons, _NAMED)}")
+    if not usable:
+        raise ImageError(reasons[0])
+    return usable, reasons
 
 
 def _plain(value: Any) -> Any:
@@ -117,6 +152,8 @@ def _rows(request: EvaluateRequest) -> list[Row]:
 def _judge(row: Row, device: torch.device, card: Scorecard, callbacks: PipelineCallbacks) -> None:
     """Add one model's row; the model is freed on return, as two at a time may not fit in memory."""
     restorer = load_restorer(row.file, device)
+    if row.is_reference:
+        require_full_precision(LoadedModel(f"reference: {row.name}", restorer))
     with callbacks.cancellable(restorer):
         card.add(row, restorer, callbacks)
 

@@ -24,7 +24,7 @@ from ..options import RestoreOptions
 from ..train.trainer import images_drawn
 from ..types import Pixels, TrainerConfig
 from .callbacks import PipelineCallbacks
-from .jobs import find_photos
+from .jobs import folder_images
 
 _LEAST = 32  # pixels; a smaller face has too little detail to be of use
 _MOST = 10_000  # faces for training, by default: all are in memory at once
@@ -36,7 +36,7 @@ class FaceSource:
 
     count: int  # faces at most
     pictures: Iterable[tuple[str, Pixels]] | None = None  # (its name in messages, RGB); read as needed
-    folder: Path | None = None  # of images, taken in the order of their names
+    folder: Path | None = None  # of images, in the order of their names; without any, those of its subfolders
     find_faces: bool = False  # the images are photos whose faces are detected; else each is one aligned crop
     degrade: bool = False  # they are clean: degrade them first, each with a seed of its own
 
@@ -44,7 +44,7 @@ class FaceSource:
 def load_faces(source: FaceSource | Tensor, size: int, callbacks: PipelineCallbacks | None = None) -> Tensor:
     """Return the faces as [N, 3, size, size] float32 in [-1, 1]; a batch is returned unchanged.
 
-    Raises UsageError, ImageError.
+    A folder's images that cannot be read are left out, and named. Raises UsageError, ImageError.
     """
     if isinstance(source, Tensor):
         return source
@@ -52,15 +52,18 @@ def load_faces(source: FaceSource | Tensor, size: int, callbacks: PipelineCallba
         raise UsageError(f"count: at least 1 face, got {source.count}")
     if source.pictures is None and source.folder is None:
         return bundled_faces(source.count, size)
+    callbacks = callbacks or PipelineCallbacks()
     faces: list[NDArray[np.uint8]] = []
-    for name, pixels in _pictures(source):
-        (callbacks or PipelineCallbacks()).check()
+    for name, pixels in _pictures(source, callbacks):
+        callbacks.check()
         faces += _found(pixels, size) if source.find_faces else [_aligned(name, pixels, size)]
         if len(faces) >= source.count:
             break
     if not faces:
         raise UsageError("no face was found in the images: give others, or images that are aligned crops")
     del faces[source.count :]
+    if source.folder is not None:
+        callbacks.notify(f"{source.folder}: {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
     for seed, face in enumerate(faces if source.degrade else ()):
         faces[seed] = degrade(face, seed)
     return as_batch(faces)
@@ -79,7 +82,7 @@ def read_aligned(path: Path, size: int) -> NDArray[np.uint8]:
     return aligned_face(str(path), read_photo(path).pixels, size)
 
 
-def _pictures(source: FaceSource) -> Iterator[tuple[str, Pixels]]:
+def _pictures(source: FaceSource, callbacks: PipelineCallbacks) -> Iterator[tuple[str, Pixels]]:
     """Yield (name, RGB pixels) of each image, one at a time. Raises UsageError, ImageError."""
     if source.pictures is not None:
         yield from source.pictures
@@ -87,8 +90,13 @@ def _pictures(source: FaceSource) -> Iterator[tuple[str, Pixels]]:
     assert source.folder is not None
     if not source.folder.is_dir():
         raise UsageError(f"{source.folder}: no such folder")
-    for path in find_photos([str(source.folder)]).photos:
-        yield str(path), read_photo(path).pixels
+    for path in folder_images(source.folder):
+        try:
+            pixels = read_photo(path).pixels
+        except ImageError as error:
+            callbacks.notify(f"warning: {error}: left out")
+        else:
+            yield str(path), pixels
 
 
 def _aligned(name: str, pixels: Pixels, size: int) -> NDArray[np.uint8]:

@@ -100,6 +100,14 @@ def find_photos(arguments: Sequence[str], recursive: bool = False, output: Path 
     return found
 
 
+def folder_images(folder: Path) -> list[Path]:
+    """The images in a folder; of one with only subfolders, as FFHQ is published, those in them. Raises UsageError."""
+    try:
+        return find_photos([str(folder)]).photos
+    except UsageError:
+        return find_photos([str(folder)], recursive=True).photos
+
+
 def _glob(pattern: str) -> list[str]:
     """What a pattern matches; the brackets in the name of a folder that exists are its own."""
     folder, name = os.path.split(pattern)

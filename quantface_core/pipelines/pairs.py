@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import UsageError
-from .jobs import find_photos
+from .jobs import folder_images
 
 Files = tuple[Path, Path | None]
 """(degraded, original or None)."""
@@ -41,8 +41,9 @@ def _by_stem(field: str, folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UsageError(f"{field} {folder}: no such folder")
     found: dict[str, Path] = {}
-    for path in find_photos([str(folder)]).photos:
+    for path in folder_images(folder):
         if path.stem in found:
-            raise UsageError(f"{field}: {found[path.stem].name} and {path.name} have the same name: keep one of them")
+            both = " and ".join(str(one.relative_to(folder)) for one in (found[path.stem], path))
+            raise UsageError(f"{field}: {both} have the same name: keep one of them")
         found[path.stem] = path
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .. import __version__
+from ..quant.quantize import check_config
 from ..stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
 from ..types import BitPlan, LayerReport, RestorerQuantConfig
 from .callbacks import PipelineCallbacks
@@ -43,6 +44,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
     """
     callbacks, restorer = callbacks or PipelineCallbacks(), request.model.restorer
     require_full_precision(request.model)
+    check_config(request.config)
     images = load_faces(request.faces, restorer.image_size, callbacks)
     checksum = images_sha256(images)
     # Every part by name, for the file's notes: a later version may have others.

@@ -9,15 +9,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, UsageError, WriteError
 from ..io.atomic import atomic_path
 from ..train.trainer import Trainer
 
 
 def save_run(trainer: Trainer, path: Path, identity: str, notes: Mapping[str, str] | None = None) -> None:
     """Write a trainer's state atomically. `identity` names the run; `notes` are the caller's. Raises WriteError."""
-    with atomic_path(path) as temporary:
-        save_file(trainer.state(), temporary, {**(notes or {}), "run": identity})
+    try:
+        with atomic_path(path) as temporary:
+            save_file(trainer.state(), temporary, {**(notes or {}), "run": identity})
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise WriteError(f"{path}: cannot write ({error}): the state saved before it is kept") from error
 
 
 def resume_run(trainer: Trainer, path: Path, identity: str) -> dict[str, str] | None:

@@ -130,7 +130,7 @@ class Scorecard:
         lines += ["", f"{len(self.pairs)} faces."]
         for row, values in self.rows.items():
             few = {n: k for n, k in values["judged"].items() if k < len(self.pairs)}
-            lines += [f"{row}: {name} measured on {k} faces; none was found in the others." for name, k in few.items()]
+            lines += [f"{row}: {name} measured on {k} faces; the others have no score." for name, k in few.items()]
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.missing.items():
             by_reason.setdefault(reason, []).append(name)

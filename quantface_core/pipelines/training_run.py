@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..charts import draw_faces, draw_losses, save_chart
+from ..io.atomic import write_text
 from ..train.processes import is_main_process
 from ..train.trainer import Trainer
 from ..train.training import TrainerCallbacks
@@ -20,6 +21,7 @@ from .saved_run import resume_run, save_run
 
 _PREVIEWED, _SAVED = 3, 4  # validation faces in the caller's preview, in the folder's faces.png
 _PAUSE = 1.0  # seconds between two previews
+_UNSAVED = 300.0  # seconds of work after which the state is saved, besides every `save_every` steps
 
 
 class TrainingRun:
@@ -28,13 +30,14 @@ class TrainingRun:
     def __init__(
         self, steps: int, callbacks: PipelineCallbacks, folder: Path | None = None, identity: str = ""
     ) -> None:
-        """`folder` gets losses.png, faces.png and state.safetensors; `identity` names the run of that state."""
+        """`folder` gets losses.csv and .png, faces.png, and state.safetensors, whose run `identity` names."""
         self.steps, self.folder, self.identity = steps, folder, identity
         self._callbacks = callbacks
         self._losses: Sequence[float] = ()
         self._scores: Sequence[tuple[int, float]] = ()
         self._faces: Tensor | None = None  # [N, 3, 3, S, S] in [-1, 1], of the last validation
         self._previewed = 0.0
+        self._saved = time.monotonic()
 
     def trainer_callbacks(self) -> TrainerCallbacks:
         """The callbacks to pass to trainers; they save and resume when there is a folder."""
@@ -68,6 +71,10 @@ class TrainingRun:
         self._report(trainer)
         if time.monotonic() - self._previewed > _PAUSE or trainer.done == self.steps:
             self._preview()
+        # Where a validation comes next, a state without it would never be validated.
+        validated_next = trainer.done % trainer.config.validate_every == 0 or trainer.done == self.steps
+        if self.folder and not validated_next and time.monotonic() - self._saved > _UNSAVED:
+            self._save_state(trainer)
 
     def _report(self, trainer: Trainer) -> None:
         told = [f"loss {loss:.2e}" for loss in trainer.losses[-1:]] + [f"{db:.2f} dB" for _, db in trainer.scores[-1:]]
@@ -94,10 +101,19 @@ class TrainingRun:
     def _save_state(self, trainer: Trainer) -> None:
         if not is_main_process():
             return
+        self._saved = time.monotonic()
         save_run(trainer, self._file(trainer, "state.safetensors"), self.identity)
         save_chart(draw_losses(trainer.losses, trainer.scores, self.steps), self._file(trainer, "losses.png"))
+        write_text(self._file(trainer, "losses.csv"), losses_table(trainer.losses, trainer.scores))
 
     def _resume(self, trainer: Trainer) -> None:
         if resume_run(trainer, self._file(trainer, "state.safetensors"), self.identity) is None:
             return
         self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
+
+
+def losses_table(losses: Sequence[float], scores: Sequence[tuple[int, float]]) -> str:
+    """CSV with a line per step done: its loss, and dB to the teacher where it was validated; step 0 is the start."""
+    validated = dict(scores)
+    lines = [f"{step},{loss},{validated.get(step, '')}" for step, loss in enumerate(["", *losses])]
+    return "\n".join(["step,loss,validation_db", *lines[0 if 0 in validated else 1 :], ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -84,7 +85,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Column:
-    """One metric: its column in the table and the function that computes it; None = no face was found."""
+    """One metric: its column in the table and the function that computes it; None = no score, as without a face."""
 
     name: str
     title: str
@@ -192,10 +193,15 @@ def evaluate(
                 if column.name in broken:
                     continue
                 try:
-                    scores[column.name].append(column.judge(result))
+                    scores[column.name].append(_finite(column.judge(result)))
                 except QuantFaceError as error:
                     broken[column.name] = str(error)
     return {name: values for name, values in scores.items() if name not in broken}, broken
+
+
+def _finite(score: float | None) -> float | None:
+    """A score; None for NaN and infinity, which JSON cannot hold, and which would be the mean of all."""
+    return score if score is not None and math.isfinite(score) else None
 
 
 def _batches(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:

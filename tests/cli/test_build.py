@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import quantface_core
+from quantface_core.cli.build import _name_of
 from quantface_core.cli.main import main
 from quantface_core.io.checkpoint import load_restorer, read_notes, save_restorer
 from quantface_core.io.plans import load_plan
@@ -103,6 +104,7 @@ def test_the_last_line_says_how_to_use_the_file(
     monkeypatch.setenv("QUANTFACE_MODELS_DIR", str(workshop))
     assert main(command(workshop, unbroken)) == 0
     assert capsys.readouterr().out.endswith("\nto use it: quantface restore PHOTO --model unbroken\n")
+    assert _name_of(Path("my models/a.safetensors")) == '"my models/a.safetensors"'  # for a shell
 
 
 def test_stopped_anywhere_and_given_again_it_ends_the_same(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import sys
@@ -17,8 +18,11 @@ from PIL import Image
 from quantface_core.cli.main import main
 from quantface_core.io.checkpoint import load_restorer, save_restorer
 from quantface_core.io.checksum import sha256
+from quantface_core.metrics import BUILTIN_METRICS, Metric
 from quantface_core.pipelines.evaluate import EvaluateRequest, evaluate
+from quantface_core.quant.quantize import quantize
 from quantface_core.restorer import OneStepRestorer
+from tests.conftest import FAST
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +143,64 @@ def test_each_model_has_a_folder_below_the_output_and_is_alone_in_memory(
     folders = list((out / "restored").iterdir())
     assert [len(list(folder.glob("*.png"))) for folder in folders] == [3] * len(paths)
     assert {"x_m_m_m", "x_m_m_m_2"} < {folder.name for folder in folders}
+
+
+def test_an_image_that_cannot_be_read_costs_its_face_alone(
+    model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found before the work, not after hours of it."""
+    good = sorted(path.stem for path in faces.iterdir())
+    whole = next(faces.iterdir()).read_bytes()
+    (faces / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (64, 96)).save(faces / "tall.png")
+    command = ["evaluate", str(model), "--lq", str(faces), "--degrade", "-o", str(tmp_path / "out")]
+    assert main([*command, "--metrics", "psnr", "msssim"]) == 0
+    told = capsys.readouterr().err
+    assert "2 faces cannot be used and are left out" in told
+    assert "tall.png is 64x96" in told
+    assert "warning: msssim is not available" in told
+    report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert report["pictures"] == good
+    assert "cut.jpg" in report["unreadable"][0]
+    for path in faces.iterdir():
+        path.write_bytes(b"no image")
+    assert main([*command, "--metrics", "psnr"]) == 1
+
+
+def test_a_model_that_fails_leaves_the_rows_before_it(model: Path, faces: Path, tmp_path: Path) -> None:
+    (broken := tmp_path / "broken.safetensors").write_bytes(b"half a download")
+    out = tmp_path / "out"
+    assert main(["evaluate", str(model), str(broken), "--lq", str(faces), "--degrade", "-o", str(out)]) == 1
+    assert list(json.loads((out / "evaluation.json").read_text())["models"]) == ["tiny"]
+    assert "| tiny |" in (out / "table.md").read_text()
+
+
+def test_a_low_bit_reference_is_refused(
+    tiny: OneStepRestorer, model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its column is the distance to full precision."""
+    low = copy.deepcopy(tiny)
+    quantize(low, [torch.zeros(1, 3, 64, 64)], FAST, include=["unet.conv_in"])
+    save_restorer(low, tmp_path / "low.safetensors")
+    command = ["evaluate", str(model), "--reference", str(tmp_path / "low.safetensors"), "--lq", str(faces)]
+    assert main([*command, "--metrics", "psnr_full", "-o", str(tmp_path / "out")]) == 2
+    assert "reference: low is quantized already: give its full-precision original" in capsys.readouterr().err
+
+
+def test_a_score_that_is_no_number_is_none_in_the_report(
+    model: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN is not JSON, and one would make the mean NaN."""
+    scores = iter((30.0, float("nan"), 20.0))
+    metric = Metric("psnr", lambda *_: torch.tensor([next(scores)]))
+    monkeypatch.setitem(BUILTIN_METRICS, "psnr", metric)
+    out = tmp_path / "out"
+    command = ["evaluate", str(model), "--lq", str(faces), "--degrade", "--metrics", "psnr", "-o", str(out)]
+    assert main(command) == 0
+    row = json.loads((out / "evaluation.json").read_text())["models"]["tiny"]
+    assert row["values"]["psnr"] == [30.0, None, 20.0]
+    assert row["means"]["psnr"] == 25
+    assert "psnr measured on 2 faces; the others have no score." in (out / "table.md").read_text()
 
 
 def test_misuse_is_told(model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "m.safetensors").write_bytes(b"a model")
+    (tmp_path / "link.safetensors").symlink_to("m.safetensors")
+    (tmp_path / "own.toml").write_text('source = "m.safetensors"')
+    monkeypatch.setenv("QUANTFACE_MODELS_DIR", "models")
     return tmp_path
 
 
@@ -58,6 +62,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["build", "mini-w4a4", "--test", "empty", "-o", "a.safetensors"], "no photos found"),
         (["build", "mini-w4a4", "-o", "file/a.safetensors"], "file is a file, not"),
         (["distill", "a", "--teacher", "b", "--images", "faces", "-o", "file/a.safetensors"], "file is a file, not"),
+        # What is read is not overwritten, however it is named.
+        (["calibrate", "m.safetensors", "--images", "faces", "-o", "m.safetensors"], "would overwrite a file that"),
+        (["calibrate", "m.safetensors", "--images", "faces", "-o", "link.safetensors"], "would overwrite a file that"),
+        (["calibrate", "own", "--images", "faces", "-o", "models/own.safetensors"], "would overwrite a file that"),
+        (["calibrate", "osdface", "--images", "faces", "-o", "models/osdface.safetensors"], "would overwrite a file"),
+        (["distill", "m.safetensors", "--teacher", "b", "--images", "faces", "-o", "m.safetensors"], "would overwrite"),
+        (["distill", "a", "--teacher", "m.safetensors", "--images", "faces", "-o", "m.safetensors"], "would overwrite"),
+        (["allocate", "m.safetensors", "--images", "faces", "-o", "m.safetensors", *BUDGET], "would overwrite a file"),
+        (["build", "own.toml", "-o", "m.safetensors"], "would overwrite a file that"),
     ],
 )
 def test_it_is_told_first(command: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

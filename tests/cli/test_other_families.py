@@ -11,6 +11,7 @@ from PIL import Image
 
 from quantface_core.cli.main import main
 from quantface_core.io.checkpoint import load_restorer, read_notes
+from quantface_core.io.checksum import sha256
 from quantface_core.io.photos import read_photo
 from quantface_core.io.plans import load_plan
 from quantface_core.nn.swap import quant_layers
@@ -78,7 +79,11 @@ def test_a_plan_a_low_bit_model_and_its_training(
     assert read_notes(trained)["licence"] == "Apache-2.0"
     capsys.readouterr()
     assert main(["info", str(trained)]) == 0
-    assert f"{len(after)} low-bit layers" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{len(after)} low-bit layers" in told
+    assert 'distill: {"trainer": {"steps": 2' in told  # how it was made
+    assert "licence: Apache-2.0\n" in told
+    assert f"sha256: {sha256(trained)}\n" in told
     assert main(["distill", str(low), *asked, "--mode", "blocks", "-o", str(tmp_path / "b.safetensors")]) == 2
     assert "train it end to end" in capsys.readouterr().err
 

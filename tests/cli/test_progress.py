@@ -28,3 +28,13 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
         callbacks.progress(StageProgress("restore", 1, 2, "photo"))
         callbacks.progress(StageProgress("restore", 2, 2, "photo"))
     assert "2/2" in capsys.readouterr().err
+
+
+def test_what_a_resumed_run_found_done_is_not_in_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    bars = ProgressBars()
+    with bars as callbacks:
+        callbacks.progress(StageProgress("distill", 300, 400, "step"))
+        assert (bars._bar.n, bars._bar.initial) == (300, 300)
+        callbacks.progress(StageProgress("distill", 301, 400, "step"))
+        assert bars._bar.n == 301

@@ -37,6 +37,8 @@ class LocalHub:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.created: set[str] = set()  # repositories, which may be empty
+        self.private: set[str] = set()  # of these
+        self.card_errors: list[str] = []  # what is wrong with the header of every README.md
         self.licence = "openrail++"
         self.detailed = True  # listings name sizes and checksums
         self.fault = Fault(times=0)
@@ -137,7 +139,17 @@ class _Handler(BaseHTTPRequestHandler):
             for path, data in files.items()
         ]
         card = {"license": self.hub.licence}
-        self._answer(200, {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings, "cardData": card})
+        self._answer(
+            200,
+            {
+                "id": repo,
+                "modelId": repo,
+                "private": repo in self.hub.private,
+                "sha": COMMIT,
+                "siblings": siblings,
+                "cardData": card,
+            },
+        )
 
     def _file(self, name: str) -> None:
         data, fault = self.hub.files.get(name), self.hub.fault
@@ -186,10 +198,13 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             asked = json.loads(body)
             repo = f"{asked['organization']}/{asked['name']}"
+            if repo not in self.hub.created and (asked.get("private") or asked.get("visibility") == "private"):
+                self.hub.private.add(repo)
             self.hub.created.add(repo)
             return self._answer(200, {"url": f"{self.hub.url}/{repo}"})
         if path == "/api/validate-yaml":
-            return self._answer(200, {"errors": [], "warnings": []})
+            errors = [{"message": text} for text in self.hub.card_errors]
+            return self._answer(400 if errors else 200, {"errors": errors, "warnings": []})
         if match := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
             files = [
                 {

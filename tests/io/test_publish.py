@@ -42,6 +42,33 @@ def test_published_and_fetched_again(
     assert again.read_bytes() == path.read_bytes()
 
 
+def test_a_file_for_a_private_repository_never_lands_in_a_public_one(
+    hub: LocalHub, tiny: OneStepRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    path = saved(tiny, tmp_path / "tiny.safetensors", "Apache-2.0")
+    publish(path, "me/secret", "card", private=True)
+    assert hub.private == {"me/secret"}
+    hub.created.add("me/public")
+    with pytest.raises(UsageError, match="me/public exists and is public"):
+        publish(path, "me/public", "card", private=True)
+    assert "me/public/tiny.safetensors" not in hub.files
+
+
+def test_a_card_stays_if_asked_and_one_that_the_hub_refuses_is_told(
+    hub: LocalHub, tiny: OneStepRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    path = saved(tiny, tmp_path / "tiny.safetensors", "Apache-2.0")
+    hub.files["me/tiny/README.md"] = b"written by hand"
+    assert main(["publish", str(path), "--repo", "me/tiny", "--keep-card"]) == 0
+    assert hub.files["me/tiny/README.md"] == b"written by hand"
+    hub.card_errors = ['"license" must be one of [apache-2.0, mit]']
+    with pytest.raises(UsageError, match=r'name a licence that it knows.*"license" must be one of'):
+        publish(path, "me/other", "card")
+    assert "me/other/tiny.safetensors" not in hub.files
+
+
 def test_the_card_of_a_low_bit_model_counts_its_layers(tmp_path: Path) -> None:
     from quantface_core.io.models import restorer_path
 

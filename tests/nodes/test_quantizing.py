@@ -173,6 +173,13 @@ def test_faces_come_from_a_folder_or_from_photos(
     assert faces.FacesNode.fingerprint_inputs("mine") != first
     with pytest.raises(Exception, match=r"b\.png is 512x200.*find_faces"):
         gather(None, "mine", 5, False, False)
+    inner = folder.parent / "nested" / "00000"  # as FFHQ comes
+    inner.mkdir(parents=True)
+    cv2.imwrite(str(inner / "a.png"), astronaut[..., ::-1])
+    first = faces.FacesNode.fingerprint_inputs("nested")
+    assert gather(None, "nested", 5, False, False).shape == (1, 3, 64, 64)
+    cv2.imwrite(str(inner / "b.png"), astronaut[..., ::-1])
+    assert faces.FacesNode.fingerprint_inputs("nested") != first
     batch = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     assert gather(batch, "", 2, False, True).shape == (2, 3, 64, 64)
     assert gather(None, "", 3, False, True).shape == (3, 3, 64, 64)

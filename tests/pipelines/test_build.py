@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from quantface_core.errors import UsageError
+from quantface_core.errors import QuantFaceError, UsageError
 from quantface_core.io.recipes import known_recipes, load_recipe
 from quantface_core.pipelines import build as built
-from quantface_core.pipelines.build import BuildRequest, BuildResult, build_named
+from quantface_core.pipelines.build import BuildRequest, BuildResult, build_named, check_build
 from quantface_core.pipelines.callbacks import PipelineCallbacks
 from quantface_core.pipelines.faces import FaceSource
+from quantface_core.types import Budget, RestorerDistillConfig, RestorerQuantConfig
 
 
 def test_a_killed_build_s_half_files_are_removed_and_others_are_not(
@@ -59,3 +61,20 @@ def test_no_more_faces_are_read_than_its_stages_use(
     )
     with pytest.raises(UsageError, match=f"asked for {count}$"):
         built.build(asked)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"quantize": RestorerQuantConfig(rank=-1)}, "rank and seed are at least 0"),
+        ({"quantize": RestorerQuantConfig(rounding="neerest")}, "got 'neerest'"),  # type: ignore[arg-type]
+        ({"budget": Budget(4), "perceptual": "mssim"}, "did you mean ssim"),
+        ({"distill": RestorerDistillConfig(perceptual="psnrr")}, "did you mean psnr"),
+    ],
+)
+def test_a_wrong_value_in_a_recipe_is_told_before_the_first_stage(
+    wrong: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    recipe = replace(load_recipe("mini-w4a4"), **wrong)
+    with pytest.raises(QuantFaceError, match=message):
+        check_build(BuildRequest(recipe, tmp_path / "made.safetensors", tmp_path, torch.device("cpu")))

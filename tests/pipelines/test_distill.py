@@ -15,9 +15,10 @@ from torch import Tensor
 
 from quantface_core.errors import ModelError, UsageError
 from quantface_core.nn.swap import quant_layers
-from quantface_core.pipelines.callbacks import PipelineCallbacks
+from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
 from quantface_core.pipelines.distill import DistillRequest, DistillResult, distill, noted
 from quantface_core.pipelines.models import LoadedModel
+from quantface_core.pipelines.training_run import losses_table
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.train.training import TrainingReport
@@ -113,3 +114,38 @@ def test_a_training_that_helps_nowhere_says_what_to_do(
     report = TrainingReport((1.0,), tuple(enumerate(scores)))
     result = DistillResult(LoadedModel("low", tiny), {"": report}, np.zeros((1, 1, 3), np.uint8))
     assert bool(result.advice) is kept
+
+
+def test_losses_and_scores_are_a_table_too() -> None:
+    assert (
+        losses_table([0.5, 0.25], [(0, 20.0), (2, 21.5)]) == "step,loss,validation_db\n0,,20.0\n1,0.5,\n2,0.25,21.5\n"
+    )
+    assert losses_table([0.5], []) == "step,loss,validation_db\n1,0.5,\n"
+
+
+def test_a_slow_run_is_saved_between_its_intervals_and_resumes_to_the_same_weights(
+    tiny: OneStepRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantface_core.pipelines.training_run._UNSAVED", 0.0)
+    low, faces = copy.deepcopy(tiny), torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    quantize_restorer(low, calibrate_restorer(low, faces, config=FAST), faces, FAST)
+    trainer = replace(SETTINGS.trainer, steps=4, validate_every=2, save_every=1000)
+
+    def run(folder: Path, stop_after: int) -> DistillResult:
+        def stop(progress: StageProgress) -> None:
+            if progress.done == stop_after:
+                raise KeyboardInterrupt
+
+        models = LoadedModel("low", copy.deepcopy(low)), LoadedModel("full", tiny)
+        config = replace(SETTINGS, trainer=trainer)
+        request = DistillRequest(*models, faces, config, validation=1, folder=folder)
+        return distill(request, PipelineCallbacks(progress=stop))
+
+    straight = run(tmp_path / "straight", 5)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", 3)  # of a state after its first step: the second's lacks its validation
+    assert len(load_file(tmp_path / "stopped" / "state.safetensors")["losses"]) == 1
+    resumed = run(tmp_path / "stopped", 5)
+    assert resumed.scores == straight.scores
+    for name, value in straight.model.restorer.state_dict().items():
+        assert torch.equal(value, resumed.model.restorer.state_dict()[name]), name

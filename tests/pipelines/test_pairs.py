@@ -45,3 +45,14 @@ def test_what_makes_no_sense_is_refused(folders: tuple[Path, Path], tmp_path: Pa
     (other / "z.png").write_bytes(b"")
     with pytest.raises(UsageError, match="no face in"):
         find_pairs(other, gt, False, None)
+
+
+def test_folders_of_subfolders_pair_too(tmp_path: Path) -> None:
+    """As FFHQ comes, and its degraded copy."""
+    for name in ("lq/00000/a.png", "lq/01000/b.png", "gt/b.png", "gt/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert list(find_pairs(tmp_path / "lq", tmp_path / "gt", False, None)[0]) == ["a", "b"]
+    (tmp_path / "lq" / "01000" / "a.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"00000.a\.png and 01000.a\.png have the same name"):
+        find_pairs(tmp_path / "lq", tmp_path / "gt", False, None)

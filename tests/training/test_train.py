@@ -6,11 +6,15 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from quantface_core.errors import ImageError, QuantFaceError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,3 +112,41 @@ def test_a_stage_of_cleaned_faces_is_reproducible(trainer: Make, tmp_path: Path)
     assert all(image.shape == (256, 256, 3) for image in one)
     assert all(map(np.array_equal, one, again))
     assert not np.array_equal(one[0], other[0])
+
+
+def test_a_diverging_run_keeps_its_last_good_state(trainer: Make, tmp_path: Path) -> None:
+    diverging = trainer(tmp_path)
+    step = diverging.step
+
+    def poisoned(stage, number, clean, degraded):
+        if number == 3:
+            diverging.model.unet.conv_in.weight.data[0] = float("nan")
+        return step(stage, number, clean, degraded)
+
+    diverging.step = poisoned
+    with pytest.raises(QuantFaceError, match="s diverged at step 4: choose a lower learning rate"):
+        diverging.run_all()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in state["model"].values() if tensor.is_floating_point())
+
+
+def test_steps_taken_again_are_logged_once(trainer: Make, tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    stage = SimpleNamespace(name="s")
+    for step in (0, 10, 20):
+        made.log(stage, step, {"l1": 0.5})
+    made.unlog(stage, 10)
+    made.log(stage, 10, {"l1": 0.25})
+    assert (tmp_path / "log_s.csv").read_text().split() == ["step,l1", "0,0.50000", "10,0.25000"]
+
+
+def test_faces_of_two_sizes_are_refused_by_name(trainer: Make, tmp_path: Path) -> None:
+    from data import load_faces
+
+    for name, side in (("a.png", 64), ("b.webp", 64), ("c.png", 32)):
+        Image.new("RGB", (side, side)).save(tmp_path / name)
+    with pytest.raises(ImageError, match=r"c\.png has another than a\.png"):
+        load_faces(tmp_path)
+    (tmp_path / "c.png").unlink()
+    assert load_faces(tmp_path).shape == (2, 64, 64, 3)
