@@ -57,7 +57,8 @@ class FilmResult:
 def record_of(restored: RestoredFrame) -> dict[str, Any]:
     """What is stored of a frame until the film is finished."""
     faces = [[f.track, round(f.applied_strength, 4), *(round(v, 1) for v in f.face.box)] for f in restored.faces]
-    return {"pts": restored.frame.pts, "faces": faces}  # type: ignore[attr-defined]
+    frame: Any = restored.frame
+    return {"pts": frame.pts, "duration": getattr(frame, "duration", 0), "faces": faces}
 
 
 def build_result(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnings: Sequence[str]) -> FilmResult:

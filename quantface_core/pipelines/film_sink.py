@@ -135,7 +135,7 @@ class VideoSink:
         if writer is not None:
             writer.close()  # even if it is empty: Windows cannot remove an open file
         if writer is not None and writer.count:
-            parts.append(Part(state.folder / _PARTIAL, [r["pts"] for r in records], writer.delay))
+            parts.append(_part_of(state.folder / _PARTIAL, records, writer.delay))
         if parts:
             self._write(parts, stopped=True)
         return bool(parts)
@@ -198,4 +198,8 @@ class FolderSink:
 
 def _part(state: FilmState, number: int) -> Part:
     record = state.read_part(number)
-    return Part(state.part(number, ".mkv"), [frame["pts"] for frame in record["frames"]], record["delay"])
+    return _part_of(state.part(number, ".mkv"), record["frames"], record["delay"])
+
+
+def _part_of(path: Path, records: Sequence[dict[str, Any]], delay: int) -> Part:
+    return Part(path, [frame["pts"] for frame in records], delay, records[-1].get("duration", 0))

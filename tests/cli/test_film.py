@@ -122,6 +122,16 @@ def test_a_film_is_told_how_its_faces_are_computed(tmp_path: Path, monkeypatch: 
     assert told.model.name == "quantface-mini-w4a4.safetensors"
 
 
+@pytest.mark.usefixtures("instant")
+@pytest.mark.parametrize("name", ["disc.vob", "animation.gif"])
+def test_what_is_to_become_a_film_is_one(tmp_path: Path, name: str) -> None:
+    codec, pix_fmt = ("gif", "rgb8") if name.endswith(".gif") else ("mpeg2video", "yuv420p")
+    make(tmp_path / name, codec, pix_fmt, (128, 96), (512,) * 4, pictures=pictures(4))
+    assert main(["restore", str(tmp_path / name), "-o", str(tmp_path / "out.mp4")]) == 0
+    assert len(list(FilmReader(tmp_path / "out.mp4").frames())) == 4
+    assert main(["restore", str(tmp_path / name), "-o", str(tmp_path)]) == (2 if name == "disc.vob" else 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("av")
 
 from quantface_core.io.video import FilmReader
+from tests.io.video.made import make
 from tests.nodes.conftest import Cancelled, Video
 
 CLIP = Path(__file__).parents[2] / "quantface_core" / "assets" / "astronaut.mp4"
@@ -90,3 +91,10 @@ def test_a_cancelled_run_leaves_nothing(restore: Any, host: SimpleNamespace) -> 
 def test_bad_positions_are_named(restore: Any) -> None:
     with pytest.raises(Exception, match="positions 'x'"):
         restore(clip(), faces="positions", positions="x")
+
+
+def test_a_video_gets_a_container_that_holds_its_sound(restore: Any, tmp_path: Path) -> None:
+    make(tmp_path / "old.wmv", "mpeg4", steps=(512,) * 4, sound="pcm_u8")  # which MP4 cannot hold
+    video, _ = restore(Video(str(tmp_path / "old.wmv"))).args
+    assert Path(video.source).suffix == ".mkv"
+    assert FilmReader(Path(video.source)).info.others == ("pcm_u8",)

@@ -23,7 +23,16 @@ from quantface_core.pipelines import film, film_sink
 from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
 from quantface_core.pipelines.film import restore_film
 from quantface_core.pipelines.film_sink import VideoSink
-from tests.io.video.made import SUBTITLES, chapters_of, make, packet_times, subtitles_of, with_subtitles
+from tests.io.video.made import (
+    SUBTITLES,
+    chapters_of,
+    make,
+    packet_times,
+    remux,
+    seconds_of,
+    subtitles_of,
+    with_subtitles,
+)
 from tests.pipelines.films import COUNT, EXECUTION, Blobs, decoded, pictures, request, same, small, stop_after
 from tests.stages.flicker import Flicker
 
@@ -91,6 +100,13 @@ def test_a_film_comes_back_with_sound_and_times(source: Path, tmp_path: Path) ->
     assert face > max(2.5, 2 * wall)
     assert wall < 2  # it is only coded again
     assert not (tmp_path / "out.mp4.part").exists()
+
+
+def test_the_last_frame_is_shown_as_long_as_before(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", "mpeg4", size=(128, 96), pictures=pictures(10), steps=(512,) * 10)
+    remux(tmp_path / "a.mp4", tmp_path / "film.mp4", last=50 * 512)
+    restore_film(request(tmp_path / "film.mp4", tmp_path / "out.mp4"))
+    assert seconds_of(tmp_path / "out.mp4") == seconds_of(tmp_path / "film.mp4") == pytest.approx(9 / 25 + 2)
 
 
 @pytest.mark.parametrize("stops", [(3,), (13, 21), (29,)])

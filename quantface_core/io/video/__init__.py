@@ -1,10 +1,13 @@
 """Films as files: read frame by frame, written in parts that can be joined, through PyAV (the extra `video`)."""
 
+from .containers import check_container, choose_container
+from .copied import Span
 from .encode import ENCODERS, Encoder, SegmentWriter, choose_encoder, stored_size
 from .info import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, FilmInfo, Frame
-from .join import Part, Span, check_container, join
+from .join import Part, join
+from .opening import require_av
 from .planes import Coding, enlarged_planes, with_change
-from .read import FilmReader, require_av
+from .read import FilmReader
 
 __all__ = [
     "ENCODERS",
@@ -19,6 +22,7 @@ __all__ = [
     "SegmentWriter",
     "Span",
     "check_container",
+    "choose_container",
     "choose_encoder",
     "enlarged_planes",
     "join",

@@ -13,8 +13,8 @@ import numpy as np
 
 from ...errors import UsageError, WriteError
 from .info import FilmInfo
+from .opening import local, require_av
 from .planes import Plane
-from .read import require_av
 
 _QSCALE = 118  # FFmpeg's lambda units per quantizer step (FF_QP2LAMBDA)
 
@@ -133,7 +133,7 @@ class SegmentWriter:
         self._size = stored_size(info, encoder, factor)
         self._path = path
         with self._errors(f"{path}: cannot write"):
-            self._container = self._av.open(str(path), "w", format="matroska")
+            self._container = self._av.open(local(path), "w", format="matroska")
             self._stream = self._container.add_stream(encoder.name, rate=self._rate, options=_options(encoder, info))
         context = self._stream.codec_context
         context.width, context.height = self._size
@@ -216,6 +216,8 @@ def _options(encoder: Encoder, info: FilmInfo) -> dict[str, str]:
         options |= {"flags": "+qscale", "global_quality": str(_QSCALE * (encoder.crf or 2))}
     elif encoder.crf is not None:
         options["crf"] = str(encoder.crf)
+    if encoder.codec == "hevc" and info.hdr10:
+        options["x265-params"] += f":{info.hdr10}"
     if encoder.codec == "mjpeg" and not info.coding.full:
         options["strict"] = "unofficial"
     return options

@@ -8,22 +8,12 @@ from fractions import Fraction
 from ...types import Pixels
 from .planes import Coding, Plane, to_rgb
 
+# fmt: off
 VIDEO_SUFFIXES = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".m2ts",
-    ".wmv",
-    ".3gp",
-    ".flv",
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".3gp", ".flv",
+    ".3g2", ".asf", ".divx", ".dv", ".f4v", ".m2v", ".mod", ".mxf", ".ogv", ".qt", ".tod", ".vob",
 )
+# fmt: on
 """Suffixes of what is read as a film."""
 
 WRITABLE_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -48,6 +38,8 @@ class FilmInfo:
     start: Fraction = Fraction(0)  # seconds: the time that a player shows as 0
     others: tuple[str, ...] = ()  # codecs of the sound and subtitles
     notes: tuple[str, ...] = field(default=())  # what is lost, a line each, for the user
+    hdr10: str = ""  # the mastering display and the light levels, as x265 takes them; "" = not declared
+    mirrored: bool = False  # whether stored frames are mirrored, left to right, before they are turned
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +49,7 @@ class Frame:
     pts: int  # in the film's time base; rises from frame to frame
     planes: tuple[Plane, ...]
     coding: Coding
+    duration: int = 0  # in the film's time base; 0 = unknown
 
     @property
     def size(self) -> tuple[int, int]:

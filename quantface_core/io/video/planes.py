@@ -123,9 +123,9 @@ def enlarged_planes(planes: Sequence[Plane], factor: int, bits: int) -> list[Pla
     ]
 
 
-def turned(planes: Sequence[Plane], quarters: int) -> list[Plane]:
-    """Planes rotated counter-clockwise by quarter turns."""
-    return [np.ascontiguousarray(np.rot90(plane, quarters)) for plane in planes]
+def turned(planes: Sequence[Plane], quarters: int, mirrored: bool = False) -> list[Plane]:
+    """Planes rotated counter-clockwise by quarter turns, mirrored left to right before if requested."""
+    return [np.ascontiguousarray(np.rot90(plane[:, ::-1] if mirrored else plane, quarters)) for plane in planes]
 
 
 def _stretched(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -12,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ImageError, QuantFaceError
+from ...errors import ImageError
+from .continuity import Continuity
+from .hdr import hdr10_of
 from .info import FilmInfo, Frame
+from .opening import has_times, open_film, pictures_of, require_av
 from .planes import Coding, Plane, turned
 
 _MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
@@ -25,28 +27,6 @@ _PLANAR = {
     "uyvy422": "yuv422p", "p010le": "yuv420p10le", "p210le": "yuv422p10le", "yuvj420p": "yuv420p",
     "yuvj422p": "yuv422p", "yuvj444p": "yuv444p", "yuvj440p": "yuv440p", "yuvj411p": "yuv411p",
 }  # fmt: skip
-
-
-def require_av() -> Any:
-    """Import PyAV and return it. Raises QuantFaceError saying how to install it, or that it is too old."""
-    try:
-        import av
-    except ImportError:
-        raise QuantFaceError("films need PyAV: pip install 'av>=17.1'") from None
-    if _version(av) < (17, 1):  # colours of frames and copied streams as they are read and written here
-        raise QuantFaceError(f"films need PyAV 17.1 or later, not {av.__version__}: pip install 'av>=17.1'")
-    av.logging.set_level(None)  # silences its decoders; what matters is counted and reported
-    return av
-
-
-def open_film(av: Any, path: Path) -> Any:
-    """Open a film with PyAV: an input container. Its texts need not be UTF-8. Raises PyAV's errors and OSError."""
-    # PyAV 19, which is for Python 3.12 and later, no longer takes the argument: it hands such texts on as they are.
-    return av.open(str(path), **({"metadata_errors": "replace"} if _version(av) < (19, 0) else {}))
-
-
-def _version(av: Any) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", av.__version__)[:2]))  # "20.0rc1": 20, 0
 
 
 class FilmReader:
@@ -81,24 +61,35 @@ class FilmReader:
         """
         self.damaged = 0
         with self._read_errors(), self._opened() as (container, stream):
+            decoded, continuity = self._decoded(container, stream), Continuity()
             if start is not None:
-                container.seek(start, stream=stream)
-            decoded = self._decoded(container, stream)
+                if not has_times(container):
+                    yield from self._from_the_beginning(start)
+                    return
+                try:
+                    container.seek(start, stream=stream)
+                except self._av.error.FFmpegError:  # before its first frame, as in .flv
+                    yield from self._from_the_beginning(start)
+                    return
             first = next(decoded, None)
             if start is not None and (first is None or first.pts is None or first.pts > start):
                 yield from self._from_the_beginning(start)  # the file's index does not help
                 return
             last: int | None = None
-            step = max(1, round(1 / (self.info.rate * self.info.time_base)))
+            base = self.info.time_base
+            step = max(1, round(1 / (self.info.rate * base)))
             for frame in [] if first is None else _chained(first, decoded):
                 pts = frame.pts
                 if pts is None:
                     pts = 0 if last is None else last + step
+                else:
+                    continuity.update(0, pts * base, (frame.duration or step) * base)
+                    pts += round(continuity.offset / base)
                 # Players need increasing times.
                 pts = pts if last is None else max(pts, last + 1)
                 last = pts
                 if start is None or pts >= start:
-                    yield Frame(pts, self._planes(frame), self.info.coding)
+                    yield Frame(pts, self._planes(frame), self.info.coding, frame.duration or 0)
 
     def _from_the_beginning(self, start: int) -> Iterator[Frame]:
         for frame in self.frames():
@@ -111,7 +102,7 @@ class FilmReader:
         if (frame.width, frame.height) != (width, height):
             raise ImageError(f"its size changes from {width}x{height} to {frame.width}x{frame.height}: split it first")
         planes = planes_of(frame if frame.format.name == info.pix_fmt else frame.reformat(format=info.pix_fmt))
-        return tuple(turned(planes, info.quarters) if info.quarters else planes)
+        return tuple(turned(planes, info.quarters, info.mirrored) if info.quarters or info.mirrored else planes)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yield frames as they are decoded; packets that cannot be are skipped and counted."""
@@ -134,10 +125,7 @@ class FilmReader:
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
         with open_film(self._av, self.path) as container:
-            streams = [
-                s for s in container.streams.video if not s.disposition & self._av.stream.Disposition.attached_pic
-            ]
-            if not streams:
+            if not (streams := pictures_of(container)):
                 raise ImageError("it has no video stream")
             if streams[0].codec_context is None:
                 raise ImageError("its codec is not supported")
@@ -172,7 +160,7 @@ def _info(container: Any, stream: Any, first: Any) -> FilmInfo:
     context, notes = stream.codec_context, []
     pix_fmt = _planar(first.format)
     rgb = pix_fmt.startswith("gbr")
-    turn = round(first.rotation / 90) % 4
+    turn, mirrored = _orientation(first)
     width, height = (first.height, first.width) if turn % 2 else (first.width, first.height)
     matrix = "rgb" if rgb else _MATRICES.get(first.colorspace, "bt709" if first.height >= 720 else "bt601")
     full = first.color_range == 2 or first.format.name.startswith("yuvj")
@@ -181,7 +169,9 @@ def _info(container: Any, stream: Any, first: Any) -> FilmInfo:
         notes.append("it is interlaced, so that moving faces show combing: deinterlace it first")
     if first.color_trc in _HDR:
         notes.append(f"it is HDR ({_HDR[first.color_trc]}): faces are restored in its coded values")
-    if first.format.name.startswith(("yuva", "rgba", "bgra", "argb", "abgr")):
+    # The transparency of VP8 and VP9 lies beside the frames, and is not decoded.
+    beside = stream.metadata.get("alpha_mode") == "1"
+    if beside or first.format.name.startswith(("yuva", "rgba", "bgra", "argb", "abgr")):
         notes.append("transparency is left out")
     aspect = stream.sample_aspect_ratio or Fraction(1)
     aspect = aspect if aspect > 0 else Fraction(1)
@@ -203,7 +193,22 @@ def _info(container: Any, stream: Any, first: Any) -> FilmInfo:
         max(Fraction(0), Fraction(container.start_time or 0, 1_000_000)),
         tuple(s.codec_context.codec.canonical_name for s in others),
         tuple(notes),
+        hdr10_of(first),
+        mirrored,
     )
+
+
+def _orientation(frame: Any) -> tuple[int, bool]:
+    """By how many counter-clockwise quarter turns a frame is shown, and whether it is mirrored before."""
+    from av.sidedata.sidedata import Type
+
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if not data:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].astype(float)  # of FFmpeg's display matrix, y downwards
+    mirrored = a * d < b * c
+    angle = np.arctan2(b, -a) if mirrored else np.arctan2(-b, a)
+    return round(angle / (np.pi / 2)) % 4, bool(mirrored)
 
 
 def _planar(format_: Any) -> str:

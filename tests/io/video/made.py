@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+
+from quantface_core.io.video import FilmReader, Part, SegmentWriter, Span, check_container, choose_encoder, join
 
 RATE = 25
 
@@ -27,14 +30,19 @@ def make(
     pix_fmt: str = "yuv420p",
     size: tuple[int, int] = (64, 48),
     steps: Sequence[int] = (512,) * 30,
-    sound: bool = False,
+    sound: bool | str = False,
+    layout: str = "mono",
     rotation: int = 0,
+    mirrored: bool = False,
     tags: tuple[int, int] | None = None,
     aspect: Fraction | None = None,
     pictures: Sequence[np.ndarray] | None = None,
     options: dict[str, str] | None = None,
 ) -> list[Fraction]:
-    """Write a film with a frame every so many 1/12800 s; returns the frames' times in seconds."""
+    """Write a film with a frame every so many 1/12800 s; returns the frames' times in seconds.
+
+    `sound` may name an encoder. `mirrored`: after it is turned.
+    """
     steady = len(set(steps)) == 1
     base = Fraction(steps[0], 12800) if steady else Fraction(1, 12800)
     times, now = [], 0
@@ -46,12 +54,13 @@ def make(
             stream.codec_context.color_range, stream.codec_context.colorspace = tags
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirrored:
+            stream.set_display_rotation(rotation, hflip=mirrored)
         tone = None
         if sound:
-            tone = container.add_stream("libopus" if path.suffix == ".webm" else "aac", rate=48000)
-            tone.layout = "mono"
+            usual = "libopus" if path.suffix == ".webm" else "aac"
+            tone = container.add_stream(sound if isinstance(sound, str) else usual, rate=48000)
+            tone.layout = layout
         for number, step in enumerate(steps):
             pixels = picture(number, *size) if pictures is None else pictures[number]
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=pix_fmt)
@@ -69,6 +78,28 @@ def make(
                 container.mux(tone.encode(piece))
             container.mux(tone.encode(None))
     return times
+
+
+def remux(source: Path, target: Path, last: int | None = None, **more: Any) -> None:
+    """Copy a film; `last` = the duration of the packet shown last, in its time base."""
+    metadata, attachment = more.pop("metadata", {}), more.pop("attachment", None)
+    with av.open(str(source)) as film, av.open(str(target), "w", **more) as output:
+        ways = {s.index: output.add_stream_from_template(s, opaque=True) for s in film.streams}
+        if attachment:
+            output.add_attachment(*attachment)
+        output.metadata.update(metadata)
+        packets = [packet for packet in film.demux() if packet.dts is not None]
+        if last is not None:
+            max(packets, key=lambda packet: packet.pts).duration = last
+        for packet in packets:
+            packet.stream = ways[packet.stream.index]
+            output.mux(packet)
+
+
+def seconds_of(path: Path) -> float:
+    """How long a film is, by its container."""
+    with av.open(str(path)) as film:
+        return film.duration / 1e6
 
 
 def packet_times(path: Path, kind: str) -> list[tuple[float, int]]:
@@ -132,3 +163,22 @@ def chapters_of(path: Path) -> list[tuple[float, float, str]]:
             (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]), c["metadata"]["title"])
             for c in film.chapters()
         ]
+
+
+def again(source: Path, target: Path, span: Span | None = None, codec: str | None = None) -> FilmReader:
+    """Decoded, encoded in parts of 12 frames and joined."""
+    reader = FilmReader(source)
+    info = reader.info
+    encoder = choose_encoder(info, target.suffix, codec)
+    assert not check_container(target.suffix, info)
+    frames, parts = list(reader.frames()), []
+    for start in range(0, len(frames), 12):
+        path = target.with_name(f"{target.name}.{start}.mkv")
+        some = frames[start : start + 12]
+        writer = SegmentWriter(path, info, encoder)
+        for frame in some:
+            writer.add(frame.planes)
+        writer.close()
+        parts.append(Part(path, [frame.pts for frame in some], writer.delay, some[-1].duration))
+    join(parts, info, encoder, source, span or Span(info.start), target)
+    return FilmReader(target)

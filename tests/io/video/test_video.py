@@ -25,6 +25,7 @@ from quantface_core.io.video import (
 from tests.io.video.made import (
     CHAPTERS,
     SUBTITLES,
+    again,
     chapters_of,
     make,
     packet_times,
@@ -35,24 +36,6 @@ from tests.io.video.made import (
 from tests.windows import refuse_open_files
 
 UNEVEN = tuple(512 + 100 * (i % 3) for i in range(30))
-
-
-def again(source: Path, target: Path, span: Span | None = None, codec: str | None = None) -> FilmReader:
-    """Decoded, encoded in parts of 12 frames and joined."""
-    reader = FilmReader(source)
-    info = reader.info
-    encoder = choose_encoder(info, target.suffix, codec)
-    assert not check_container(target.suffix, info)
-    frames, parts = list(reader.frames()), []
-    for start in range(0, len(frames), 12):
-        path = target.with_name(f"{target.name}.{start}.mkv")
-        writer = SegmentWriter(path, info, encoder)
-        for frame in frames[start : start + 12]:
-            writer.add(frame.planes)
-        writer.close()
-        parts.append(Part(path, [frame.pts for frame in frames[start : start + 12]], writer.delay))
-    join(parts, info, encoder, source, span or Span(info.start), target)
-    return FilmReader(target)
 
 
 @pytest.mark.parametrize(
