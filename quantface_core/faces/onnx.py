@@ -19,10 +19,13 @@ def load(create: Callable[..., Any], model: Path, *settings: Any) -> Any:
     """
     try:
         return create(str(model), "", *settings)
-    except cv2.error:
+    except cv2.error as error:
         if str(model).isascii() or not model.is_file():
             raise
-        return create("onnx", np.fromfile(model, np.uint8), np.empty(0, np.uint8), *settings)
+        try:
+            return create("onnx", np.fromfile(model, np.uint8), np.empty(0, np.uint8), *settings)
+        except TypeError:  # of an OpenCV that takes no bytes
+            raise error from None
 
 
 class _Quiet:

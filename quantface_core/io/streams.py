@@ -16,7 +16,7 @@ _OUTPUT, _ERRORS = 1, 2  # descriptors of a process's standard streams
 def is_stream(path: Path) -> bool:
     """Whether `path` is a device, pipe or FIFO, or the file that this process's own output goes to."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:  # no such file yet
         return False
     is_replaceable = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
@@ -47,7 +47,7 @@ def _opened(path: Path) -> BinaryIO:
 
 def _descriptor(path: Path) -> int | None:
     """The standard stream that `path` is; None where it is neither."""
-    found = path.stat()
+    found = os.stat(path)
     if not found.st_ino:  # on Windows no device, console or pipe has a number: all of them would be the same
         return None
     for descriptor in (_OUTPUT, _ERRORS):

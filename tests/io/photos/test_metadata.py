@@ -54,12 +54,13 @@ def test_a_resolution_that_no_file_means_is_left_out(tmp_path: Path, picture: np
 
 
 def _rich_jpeg(path: Path, picture: np.ndarray, orientation: int = 1) -> None:
-    xmp = XMP.replace(b'Orientation="1"', b'Orientation="%d"' % orientation)
+    xmp = _segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP.replace(b'tion="1"', b'tion="%d"' % orientation))
     photoshop = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">L", len(IPTC)) + IPTC + b"\0" * (len(IPTC) % 2)
-    extra = b""
-    for marker, content in ((0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp), (0xED, photoshop)):
-        extra += struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
-    Image.fromarray(picture).save(path, quality=95, comment="Grüße", extra=extra)
+    Image.fromarray(picture).save(path, quality=95, comment="Grüße", extra=xmp + _segment(0xED, photoshop))
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
 @pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.tif", "b.webp"])
@@ -109,7 +110,8 @@ def test_xmp_does_not_claim_what_is_left_out(tmp_path: Path, picture: np.ndarray
         b'xmlns:dc="..."/>', b'xmlns:dc="..." GCamera:MotionPhotoVersion="1"><dc:a>1</dc:a></rdf:Description>'
     )
     there = kept.replace(b"GCamera:", claims + b"GCamera:").replace(b"<dc:a>1</dc:a>", elements)
-    Image.fromarray(picture).save(tmp_path / "a.jpg", xmp=there)
+    segment = _segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + there)
+    Image.fromarray(picture).save(tmp_path / "a.jpg", extra=segment)
     assert read_photo(tmp_path / "a.jpg").metadata.xmp == kept
 
 
