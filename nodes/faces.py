@@ -54,13 +54,17 @@ def _validate(folder: str | None) -> bool | str:
 
 
 def _fingerprint(folder: str | None) -> str:
-    """A folder's contents, by names, sizes and times: its images may change between runs."""
+    """A folder's images, by paths, sizes and times: they may change between runs."""
+    from ..quantface_core.errors import UsageError
+    from ..quantface_core.pipelines.jobs import folder_images
+
     if not folder or not folder.strip():
         return ""
-    place = host.input_folder(folder.strip())
-    files = sorted(path for path in place.glob("*") if path.is_file())
-    files = files or sorted(path for path in place.rglob("*") if path.is_file())  # as `load_faces` does
-    return repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+    try:
+        files = folder_images(host.input_folder(folder.strip()))
+    except UsageError:  # none: the run says so
+        return ""
+    return repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
 
 
 def face_source(

@@ -129,7 +129,7 @@ def _faces(result: FilmResult, options: RestoreOptions) -> str:
     from ..stages.outcome import is_unchanged
 
     if not result.tracks and isinstance(options.faces, str):
-        return "no face found of --min-size and --min-confidence"
+        return "no face found: a lower --min-size or --min-confidence may find some"
     if not result.tracks:
         return "no face has such a number: --faces all --json REPORT lists them"
     left = sum(is_unchanged(track.applied_strength) for track in result.tracks)

@@ -58,7 +58,7 @@ def record_of(restored: RestoredFrame) -> dict[str, Any]:
     """What is stored of a frame until the film is finished."""
     faces = [[f.track, round(f.applied_strength, 4), *(round(v, 1) for v in f.face.box)] for f in restored.faces]
     frame: Any = restored.frame
-    return {"pts": frame.pts, "duration": getattr(frame, "duration", 0), "faces": faces}
+    return {"pts": frame.pts, "duration": frame.duration, "faces": faces}
 
 
 def build_result(output: Path, info: FilmInfo, sink: Sink, state: FilmState, warnings: Sequence[str]) -> FilmResult:

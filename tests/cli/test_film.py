@@ -63,8 +63,12 @@ def test_a_film_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("frames", "options", "told"),
     [
-        ([np.full((96, 128, 3), 120, np.uint8)] * 4, [], "no face found of --min-size and --min-confidence"),
-        (pictures(4), ["--min-size", "90"], "no face found of --min-size and --min-confidence"),
+        (
+            [np.full((96, 128, 3), 120, np.uint8)] * 4,
+            [],
+            "no face found: a lower --min-size or --min-confidence may find some",
+        ),
+        (pictures(4), ["--min-size", "90"], "no face found: a lower --min-size or --min-confidence may find some"),
         (pictures(4), ["--faces", "5"], "no face has such a number: --faces all --json REPORT lists them"),
         (pictures(4), ["--strength", "0"], "0 of 2 faces restored"),
     ],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from quantface_core.faces.fine_detail import FineDetail
 from quantface_core.faces.paste import Patch, face_mask, paste
 
 SIZE = 64
+OLD = cv2.__version__.startswith("4.8")  # its warps round places more coarsely
 
 
 def place(scale: float, angle: float, x: float, y: float) -> np.ndarray:
@@ -138,9 +140,9 @@ def test_where_a_tile_ends_is_not_seen(
     whole, mask = paste(*two_of_a_grainy_photo)
     monkeypatch.setattr(area, "_TILE", 57)
     tiled, tiled_mask = paste(*two_of_a_grainy_photo)
-    assert np.abs(tiled.astype(int) - whole).max() <= 2  # a warp's places are rounded from its corner
+    assert np.abs(tiled.astype(int) - whole).max() <= (2 if OLD else 1)  # a warp's places are rounded from its corner
     assert np.abs(tiled_mask - mask).max() < 0.01
-    assert np.count_nonzero((tiled_mask > 0) != (mask > 0)) < 10
+    assert np.count_nonzero((tiled_mask > 0) != (mask > 0)) <= (2 if OLD else 0)
     assert (whole != two_of_a_grainy_photo[0]).mean() > 0.3
 
 

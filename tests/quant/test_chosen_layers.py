@@ -168,7 +168,7 @@ EXPERTS = "4 is Experts, with matrices of its own"
     ],
 )
 def test_matrices_that_no_layer_holds_are_named_where_they_are_many(words: int, experts: int, told: list[str]) -> None:
-    """A mixture of experts, and a text encoder's largest tensor, stayed in full precision, and nothing was said."""
+    """As a mixture's experts are, and the largest tensor of a text encoder: its embedding."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Embedding(words, 8), nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 8), Experts(experts)

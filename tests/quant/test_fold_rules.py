@@ -199,7 +199,7 @@ def test_values_beside_others_are_passed_over() -> None:
 
 
 def test_an_ip_adapter_may_come_after_quantizing() -> None:
-    """It adds values of its own to the context's: beside folded ones they were out of scale, 37 dB became 1."""
+    """It adds values of its own to the context's, and would be out of scale beside folded ones."""
     exact = Block(cross_attention_dim=48).eval()
     model = quantized(exact, TOKENS, CONTEXT)
     added = CONTEXT.flip(1)[:, None, :4]

@@ -72,7 +72,7 @@ def test_what_is_not_finite_is_refused_by_layer(value: float, images: list[torch
 @pytest.mark.parametrize("tensor", ["weight", "bias"])
 @pytest.mark.parametrize("call", [qf.quantize, qf.measure_sensitivity])
 def test_weights_that_are_not_finite_are_refused_by_layer(tensor: str, call: Any, images: list[torch.Tensor]) -> None:
-    """As a damaged download's; with nearest rounding they became integers."""
+    """As a damaged download's; rounding to nearest would make integers of them."""
     model = network()
     getattr(model[2], tensor).data[0] = float("nan")
     with pytest.raises(UsageError, match=r"^2 has NaN or infinity among its weights"):

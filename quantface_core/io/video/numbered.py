@@ -28,6 +28,7 @@ class NumberedFrame:
     pts: int  # its position
     photo: Photo
     coding: Coding
+    duration: int = 1  # until the next
 
     @property
     def planes(self) -> tuple[Plane, ...]:
