@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -178,8 +179,10 @@ def test_faces_come_from_a_folder_or_from_photos(
     cv2.imwrite(str(inner / "a.png"), astronaut[..., ::-1])
     first = faces.FacesNode.fingerprint_inputs("nested")
     assert gather(None, "nested", 5, False, False).shape == (1, 3, 64, 64)
+    os.utime(inner / "a.png", (0, 0))  # as another image of that size would
+    assert (second := faces.FacesNode.fingerprint_inputs("nested")) != first
     cv2.imwrite(str(inner / "b.png"), astronaut[..., ::-1])
-    assert faces.FacesNode.fingerprint_inputs("nested") != first
+    assert faces.FacesNode.fingerprint_inputs("nested") != second
     batch = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     assert gather(batch, "", 2, False, True).shape == (2, 3, 64, 64)
     assert gather(None, "", 3, False, True).shape == (3, 3, 64, 64)
