@@ -72,7 +72,9 @@ class DistillResult:
 
     @property
     def advice(self) -> str:
-        """What to do where no validation was better than the model that training started from; else empty."""
+        """What to do where training diverged, or never was better than the model that it started from; else empty."""
+        if warning := next((report.warning for report in self.reports.values() if report.warning), ""):
+            return warning
         first, *later = [score for _, score in self.scores] or [math.nan]
         if not later or math.isnan(first) or any(score >= first for score in later):
             return ""

@@ -50,7 +50,8 @@ def distill(
     `val_images` [M, 3, S, S] are held-out faces by which the best step is chosen; with an empty tensor the last step is
     taken. The teacher's images, latents and positions are stored as float16: 1.2 MB per face at 256 pixels, 4.8 MB at
     512. Families other than one-step learn from all of their `outputs`, stored as float32. Raises UsageError for
-    a config or models that do not fit, QuantFaceError when training diverges; on any exception the restorer is left
+    a config or models that do not fit, QuantFaceError when training diverges before a step is better than the start
+    (afterwards it ends with the best step, see the report); on any exception the restorer is left
     unchanged.
     """
     config, callbacks = resolved(config or RestorerDistillConfig(), restorer.device), callbacks or TrainerCallbacks()

@@ -7,6 +7,7 @@ the full-precision model's output on the same batches.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -60,7 +61,8 @@ def distill(
     weights are used. The teacher runs on a batch when a step first draws it; its outputs are kept, up to 1 GB. Where a
     forward draws torch's random numbers, each batch has its own seed, in every step.
 
-    Raises UsageError, ConfigError, QuantFaceError if training diverges; on error or interruption the model stays as is.
+    Training that diverges ends with the best step validated, and a warning. Raises UsageError, ConfigError, and
+    QuantFaceError if it diverges before a step is better than the start; on error or interruption the model stays as is.
     """
     teacher, run, batches, val_batches = original(teacher), forward or call, materialize(batches), listed(val_batches)
     check_pair(model, teacher)
@@ -98,7 +100,7 @@ def distill(
     with evaluating(model):
         metrics = branch_metrics(model, teacher, batches, run, config)
         with trainable_layers(model, config, learning=learning, metrics=metrics):
-            return train(
+            report = train(
                 trainable_parameters(model, config.only_distillation),
                 config.trainer,
                 len(batches),
@@ -107,6 +109,9 @@ def distill(
                 callbacks,
                 scale_loss=scales_loss(model, config),
             )
+    if report.warning:
+        warnings.warn(report.warning, stacklevel=2)
+    return report
 
 
 def check_pair(model: nn.Module, teacher: nn.Module) -> None:

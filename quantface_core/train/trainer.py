@@ -55,6 +55,7 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.losses: list[float] = []
         self.scores: list[tuple[int, float]] = []  # (steps done, score)
+        self.diverged_at = 0  # the step at which training diverged, after a better one than the start; 0 = it did not
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
@@ -83,13 +84,15 @@ class Trainer:
     ) -> None:
         """Train to the end, then leave the best averaged weights in place. An exception from a callback aborts it.
 
-        The initial weights are validated too, and are the result if no step improves on them. Raises QuantFaceError
-        when training diverges.
+        The initial weights are validated too, and are the result if no step improves on them. Where training diverges,
+        it ends if a validated step is better than the start, and raises QuantFaceError otherwise.
         """
         if validate and not self.scores:
             self._validate(validate)
         while not self.finished:
-            self._step(loss)
+            if not self._step(loss):
+                self._end_diverged()
+                break
             if on_step:
                 on_step(self)
             last = self.done == self.config.steps
@@ -124,7 +127,8 @@ class Trainer:
         warm = min(1.0, (step + 1) / (self.config.warmup + 1))
         return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / self.config.steps)))
 
-    def _step(self, loss: Loss) -> None:
+    def _step(self, loss: Loss) -> bool:
+        """Take one step; False where loss or gradients are not finite: nothing has changed then."""
         step, config = self.done, self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * self._rate(step)
@@ -140,7 +144,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         # Before the optimizer's step, so that non-finite weights are never saved.
         if not torch.isfinite(total) or not (torch.isfinite(norm) or self.scaler.get_scale() > 1):
-            raise QuantFaceError(f"training diverged at step {step + 1}: choose a lower learning rate")
+            return False
         self.scaler.step(self.optimizer)
         self.scaler.update()
         torch.clear_autocast_cache()  # which an autocast around the run keeps: casts of the weights before this step
@@ -148,6 +152,14 @@ class Trainer:
         for name, parameter in self.parameters.items():
             self.average[name].lerp_(parameter.detach(), 1 - decay)
         self.losses.append(float(total))
+        return True
+
+    def _end_diverged(self) -> None:
+        """Raise QuantFaceError unless a validated step is better than the start: hours of training may be in it."""
+        step, scores = self.done + 1, [score for _, score in self.scores]
+        if _best(scores[1:]) <= _best(scores[:1]):
+            raise QuantFaceError(f"training diverged at step {step}: choose a lower learning rate")
+        self.diverged_at = step
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

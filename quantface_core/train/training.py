@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,17 @@ class TrainingReport:
     # (steps done, dB relative to the teacher on held-out data): PSNR of one-step restorers' images; for other models
     # -10 log10 of `relative_error`, which is relative to the outputs' variance, not to an image's range.
     scores: tuple[tuple[int, float], ...]
+    diverged_at: int = 0  # the step at which training diverged and ended, its best step kept; 0 = it did not
+
+    @property
+    def warning(self) -> str:
+        """What happened where training diverged; else empty."""
+        if not self.diverged_at:
+            return ""
+        validated = [(step, score) for step, score in reversed(self.scores) if not math.isnan(score)]
+        step, score = max(validated, key=lambda pair: pair[1])  # of equal ones the last
+        kept = f"step {step}, the best one validated ({score:.2f} dB), is kept"
+        return f"training diverged at step {self.diverged_at}: {kept}; a lower learning rate may do better"
 
 
 def train(
@@ -54,4 +66,4 @@ def train(
     if callbacks.on_start:
         callbacks.on_start(trainer)
     trainer.run(loss, validate, callbacks.on_step, callbacks.on_save)
-    return TrainingReport(tuple(trainer.losses), tuple(trainer.scores))
+    return TrainingReport(tuple(trainer.losses), tuple(trainer.scores), trainer.diverged_at)

@@ -114,6 +114,8 @@ def test_a_training_that_helps_nowhere_says_what_to_do(
     report = TrainingReport((1.0,), tuple(enumerate(scores)))
     result = DistillResult(LoadedModel("low", tiny), {"": report}, np.zeros((1, 1, 3), np.uint8))
     assert bool(result.advice) is kept
+    diverged = {"": TrainingReport((1.0,), ((0, 1.0), (2, 4.0)), 4)}
+    assert "diverged at step 4: step 2" in replace(result, reports=diverged).advice
 
 
 def test_losses_and_scores_are_a_table_too() -> None:

@@ -16,6 +16,7 @@ from quantface_core.errors import UsageError
 from quantface_core.nn.swap import quant_layers
 from quantface_core.quant.output_error import relative_error
 from quantface_core.train import distill as distill_module
+from quantface_core.train.trainer import Trainer
 from quantface_core.train.training import TrainerCallbacks
 
 TRAINER = qf.TrainerConfig(
@@ -82,6 +83,18 @@ def test_validation_batches_may_be_any_iterable(low: nn.Module, teacher: nn.Modu
     report = qf.distill(low, teacher, batches[:2], brief, val_batches=DataLoader(Stream(), batch_size=None))
     assert [step for step, _ in report.scores] == [0, 1]
     assert not qf.distill(low, teacher, batches[:2], brief, val_batches=iter(())).scores
+
+
+def test_a_run_that_diverges_late_keeps_its_best_step(low: nn.Module, teacher: nn.Module, batches: list) -> None:
+    def diverge(trainer: Trainer) -> None:
+        if trainer.done == 12:
+            next(iter(trainer.parameters.values())).data.fill_(torch.inf)
+
+    before, noticing = qf.measure_error(low, teacher, batches[8:]), TrainerCallbacks(on_step=diverge)
+    with pytest.warns(UserWarning, match="diverged at step 13: step 10, the best one validated"):
+        report = qf.distill(low, teacher, batches[:8], SETTINGS, val_batches=batches[8:], callbacks=noticing)
+    assert (len(report.losses), report.diverged_at) == (12, 13)
+    assert qf.measure_error(low, teacher, batches[8:]) < before
 
 
 def test_patterns_choose_what_learns(low: nn.Module, teacher: nn.Module, batches: list) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from quantface_core.errors import QuantFaceError, UsageError
 from quantface_core.train.trainer import Trainer
+from quantface_core.train.training import train
 from tests.train.fitting import COUNT, SETTINGS, fitted, line, validate_of
 
 
@@ -104,6 +105,30 @@ def test_divergence_is_told_before_it_reaches_the_weights(broken: str) -> None:
         trainer.run(diverging)
     assert all(torch.isfinite(p).all() for p in parameters.values())
     assert len(trainer.losses) == 3
+
+
+def test_after_a_better_step_divergence_ends_the_run_with_the_best_one() -> None:
+    parameters, loss = line()
+    scores = {0: 1.0, 1: torch.nan, 2: 3.0, 3: 2.0}
+    kept: dict[int, Tensor] = {}
+
+    def validate(step: int) -> float:
+        kept[step] = parameters["weight"].detach().clone()
+        return scores[step]
+
+    def diverging(indices: Tensor) -> Tensor:
+        return loss(indices) * (torch.nan if len(kept) == len(scores) else 1)
+
+    report = train(parameters, replace(SETTINGS, validate_every=1), COUNT, diverging, validate)
+    assert torch.equal(parameters["weight"].data, kept[2])
+    assert len(report.losses) == 3
+    assert "diverged at step 4: step 2, the best one validated (3.00 dB), is kept" in report.warning
+
+    scores |= {0: 5.0}
+    kept.clear()
+    parameters, loss = line()
+    with pytest.raises(QuantFaceError, match="diverged at step 4: choose a lower learning rate"):
+        train(parameters, replace(SETTINGS, validate_every=1), COUNT, diverging, validate)
 
 
 def test_a_scaled_loss_trains_alike_and_skips_steps_that_overflow() -> None:
