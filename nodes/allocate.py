@@ -112,9 +112,9 @@ class AllocateBits(FacesNode):
 def _sensitivity(fr_model: FRModel, source: FaceSource, settings: RestorerQuantConfig, metric: str) -> Sensitivity:
     """The model's last measurement if it was made from the same faces and settings, else a new one."""
     from ..quantface_core.pipelines.allocate import MeasureRequest, measure
+    from ..quantface_core.pipelines.checksums import images_sha256
     from ..quantface_core.pipelines.faces import load_faces
     from ..quantface_core.pipelines.models import LoadedModel
-    from ..quantface_core.pipelines.quantize import images_sha256
 
     callbacks = host.Progress().callbacks({"calibrate": (0, 0.1), "measure": (0.1, 1)})
     with torch.inference_mode(False), memory_given_back():

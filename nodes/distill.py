@@ -90,7 +90,7 @@ class QDLoRADistill(FacesNode):
         every = max(1, steps // _VALIDATIONS)
         trainer = TrainerConfig(
             steps, batch_size, learning_rate=learning_rate, seed=seed,
-            warmup=min(20, steps // 10), validate_every=every, save_every=every,
+            warmup=min(20, steps // 10), validate_every=every, save_every=steps,
         )  # fmt: skip
         callbacks = host.Progress().callbacks()
         with torch.inference_mode(False), memory_given_back():
@@ -105,6 +105,7 @@ class QDLoRADistill(FacesNode):
                 RestorerDistillConfig(trainer=trainer, rank=rank),
                 mode,
                 min(validation, len(images) // 2),
+                runs=host.runs_folder(),
             )
             result = distill(request, callbacks)
             restorer = result.model.restorer.to(fr_model.restorer.dtype)
@@ -120,4 +121,4 @@ def _report(result: DistillResult) -> str:
     blocks = f" in each of {len(result.reports)} blocks" * ("" not in result.reports)
     lines = [f"{len(result.losses)} steps{blocks}, loss {result.losses[0]:.3e} to {result.losses[-1]:.3e}"]
     lines += [f"step {step}: {score:.2f} dB to the full-precision model" for step, score in result.scores]
-    return "\n".join([*lines, result.advice]).rstrip()
+    return "\n".join(filter(None, [*lines, result.warning, result.advice]))

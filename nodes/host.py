@@ -109,6 +109,13 @@ def target_file(name: str) -> Path:
     return Path(folder_paths.get_folder_paths(FOLDER)[0]) / f"{name}.safetensors"
 
 
+def runs_folder() -> Path:
+    """Where stopped training runs are kept, hidden in the models folder."""
+    import folder_paths
+
+    return Path(folder_paths.get_folder_paths(FOLDER)[0]) / ".runs"
+
+
 def input_folder(name: str) -> Path:
     """A folder given by its path, or by its name in the host's input folder."""
     import folder_paths

@@ -21,9 +21,9 @@ from ..stages.quantize import calibrate_restorer
 from ..stages.sensitivity import measure_sensitivity
 from ..types import BitPlan, Budget, RestorerQuantConfig, Sensitivity
 from .callbacks import PipelineCallbacks
+from .checksums import images_sha256
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, require_full_precision
-from .quantize import images_sha256
 
 _MEASURED = 4  # images that sensitivities are measured on: the ranking of layers hardly changes with more
 _SIZES = range(32, 4097)  # pixels; of faces, in a file that is not trusted

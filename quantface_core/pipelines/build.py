@@ -34,11 +34,12 @@ from ..train.settings import resolved
 from ..types import BitPlan
 from .allocate import AllocateRequest, MeasureRequest, allocate, check_metric, measure
 from .callbacks import PipelineCallbacks
+from .checksums import images_sha256
 from .evaluate import EvaluateRequest, EvaluateResult, evaluate
 from .faces import FaceSource, load_faces, training_faces
 from .models import LoadedModel, load_file, save_model
 from .pairs import find_pairs
-from .quantize import QuantizeRequest, images_sha256, quantize
+from .quantize import QuantizeRequest, quantize
 
 
 @dataclass(frozen=True)

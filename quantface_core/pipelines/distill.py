@@ -6,18 +6,17 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UsageError
 from ..metrics import full_reference
-from ..restorer import RestorerModel
 from ..stages.distill import distill as distill_end_to_end
 from ..stages.distill import distill_blocks
 from ..train.processes import is_main_process
@@ -25,9 +24,10 @@ from ..train.settings import resolved
 from ..train.training import TrainingReport
 from ..types import DistillMode, RestorerDistillConfig
 from .callbacks import PipelineCallbacks
+from .checksums import images_sha256, source_sha256, weights_sha256
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, save_model
-from .quantize import images_sha256
+from .run_folder import run_folder
 from .training_run import TrainingRun
 
 # Every field of the config, and the mode.
@@ -50,6 +50,7 @@ class DistillRequest:
     validation: int = 16  # this many of the faces, the last, select the best step; 0 = keep the last step
     folder: Path | None = None  # for curves, images and the state from which a stopped run resumes; None = none
     output: Path | None = None  # the file to write; None = none
+    runs: Path | None = None  # without `folder`: where a stopped run is kept for a week, if it can be saved
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,7 @@ class DistillResult:
     model: LoadedModel  # its notes say how it was made
     reports: Mapping[str, TrainingReport]  # by block, in order of training; end-to-end: one, under the empty name
     chart: NDArray[np.uint8]  # [H, W, 3]: the curves, and the faces of the last validation
+    warning: str = ""  # where the teacher is not what the model was made from, as its notes say
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -93,16 +95,20 @@ def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None)
     if count < 1:
         raise UsageError(f"{request.validation} faces for validation leave none of {len(images)} to train on")
     learned, val_images = images[:count], images[count:]
+    warning = _teacher_warning(request.model, request.teacher)
+    if warning:
+        callbacks.notify(warning)
     notes = {
         "distill": json.dumps(noted(config, request.mode)),
         "distill_sha256": images_sha256(learned),
     }
     identity = ""
-    if request.folder:
-        run = [notes, images_sha256(val_images), _weights_sha256(restorer), _weights_sha256(teacher)]
+    if request.folder or request.runs:
+        run = [notes, images_sha256(val_images), weights_sha256(restorer), weights_sha256(teacher)]
         identity = hashlib.sha256(json.dumps(run).encode()).hexdigest()
-    training_run = TrainingRun(config.trainer.steps, callbacks, request.folder, identity)
-    with callbacks.cancellable(restorer, teacher):
+    kept = run_folder(request.runs, identity) if request.runs and not request.folder else nullcontext(request.folder)
+    with kept as folder, callbacks.cancellable(restorer, teacher):
+        training_run = TrainingRun(config.trainer.steps, callbacks, folder, identity, request.folder is not None)
         if request.mode == "blocks":
             reports = distill_blocks(restorer, teacher, learned, config, training_run.trainer_callbacks())
         else:
@@ -113,7 +119,7 @@ def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None)
     model = replace(request.model, notes={**request.model.notes, **notes})
     if request.output and is_main_process():
         save_model(model, request.output)
-    return DistillResult(model, reports, training_run.chart())
+    return DistillResult(model, reports, training_run.chart(), warning)
 
 
 def noted(config: RestorerDistillConfig, mode: DistillMode) -> dict[str, Any]:
@@ -122,9 +128,9 @@ def noted(config: RestorerDistillConfig, mode: DistillMode) -> dict[str, Any]:
     return {key: values[key] for key in _NOTED}
 
 
-def _weights_sha256(model: RestorerModel) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _teacher_warning(model: LoadedModel, teacher: LoadedModel) -> str:
+    """A line where the teacher is not the model that the quantized one notes as its source; else empty."""
+    source = model.notes.get("source_sha256")
+    if not source or source == source_sha256(teacher.restorer):
+        return ""
+    return f"{model.name} was made from other weights than the teacher's, {teacher.name}: is it the right one?"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..quant.quantize import check_config
 from ..stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
 from ..types import BitPlan, LayerReport, RestorerQuantConfig
 from .callbacks import PipelineCallbacks
+from .checksums import images_sha256, source_sha256
 from .faces import FaceSource, load_faces
 from .models import LoadedModel, require_full_precision, save_model
 
@@ -46,7 +46,7 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
     require_full_precision(request.model)
     check_config(request.config)
     images = load_faces(request.faces, restorer.image_size, callbacks)
-    checksum = images_sha256(images)
+    checksums = {"source_sha256": source_sha256(restorer), "calibration_sha256": images_sha256(images)}
     # Every part by name, for the file's notes: a later version may have others.
     config = replace(request.config, parts=request.config.parts or restorer.parts)
     with callbacks.cancellable(restorer):
@@ -64,18 +64,10 @@ def quantize(request: QuantizeRequest, callbacks: PipelineCallbacks | None = Non
         **licence,
         "quantface": __version__,
         "settings": json.dumps(asdict(config)),
-        "calibration_sha256": checksum,
+        **checksums,
         "reports": json.dumps([asdict(report) for report in reports]),
     }
     model = replace(request.model, notes=notes)
     if request.output:
         save_model(model, request.output)
     return QuantizeResult(model, tuple(reports))
-
-
-def images_sha256(images: Tensor) -> str:
-    """SHA-256 of the bytes of a float tensor [N, 3, S, S], which identifies calibration images in a file's notes."""
-    digest = hashlib.sha256()
-    for image in images.detach():  # one by one, without a copy of them all
-        digest.update(image.cpu().contiguous().numpy().data)
-    return digest.hexdigest()

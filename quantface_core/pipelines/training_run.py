@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..charts import draw_faces, draw_losses, save_chart
+from ..errors import WriteError
 from ..io.atomic import write_text
 from ..train.processes import is_main_process
 from ..train.trainer import Trainer
@@ -28,10 +30,18 @@ class TrainingRun:
     """Watches trainers: one of a whole model, or one per block, whose files are prefixed with the block's name."""
 
     def __init__(
-        self, steps: int, callbacks: PipelineCallbacks, folder: Path | None = None, identity: str = ""
+        self,
+        steps: int,
+        callbacks: PipelineCallbacks,
+        folder: Path | None = None,
+        identity: str = "",
+        must_save: bool = True,
     ) -> None:
-        """`folder` gets losses.csv and .png, faces.png, and state.safetensors, whose run `identity` names."""
-        self.steps, self.folder, self.identity = steps, folder, identity
+        """`folder` gets losses.csv and .png, faces.png, and state.safetensors, whose run `identity` names.
+
+        Where it cannot be written to, the run ends with a WriteError, or without `must_save` goes on.
+        """
+        self.steps, self.folder, self.identity, self._must_save = steps, folder, identity, must_save
         self._callbacks = callbacks
         self._losses: Sequence[float] = ()
         self._scores: Sequence[tuple[int, float]] = ()
@@ -92,7 +102,8 @@ class TrainingRun:
         self._faces = pictures
         self._preview()
         if self.folder:
-            save_chart(draw_faces(pictures[:_SAVED]), self.folder / "faces.png")
+            with self._saving():
+                save_chart(draw_faces(pictures[:_SAVED]), self.folder / "faces.png")
 
     def _file(self, trainer: Trainer, name: str) -> Path:
         assert self.folder is not None
@@ -102,9 +113,19 @@ class TrainingRun:
         if not is_main_process():
             return
         self._saved = time.monotonic()
-        save_run(trainer, self._file(trainer, "state.safetensors"), self.identity)
-        save_chart(draw_losses(trainer.losses, trainer.scores, self.steps), self._file(trainer, "losses.png"))
-        write_text(self._file(trainer, "losses.csv"), losses_table(trainer.losses, trainer.scores))
+        with self._saving():
+            save_run(trainer, self._file(trainer, "state.safetensors"), self.identity)
+            save_chart(draw_losses(trainer.losses, trainer.scores, self.steps), self._file(trainer, "losses.png"))
+            write_text(self._file(trainer, "losses.csv"), losses_table(trainer.losses, trainer.scores))
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            if self._must_save:
+                raise
+            self._callbacks.notify(f"the training goes on, but cannot be resumed if it stops: {error}")
 
     def _resume(self, trainer: Trainer) -> None:
         if resume_run(trainer, self._file(trainer, "state.safetensors"), self.identity) is None:

@@ -62,7 +62,8 @@ def distill(
     forward draws torch's random numbers, each batch has its own seed, in every step.
 
     Training that diverges ends with the best step validated, and a warning. Raises UsageError, ConfigError, and
-    QuantFaceError if it diverges before a step is better than the start; on error or interruption the model stays as is.
+    QuantFaceError if it diverges before a step is better than the start; on error or interruption the model stays as
+    it was.
     """
     teacher, run, batches, val_batches = original(teacher), forward or call, materialize(batches), listed(val_batches)
     check_pair(model, teacher)

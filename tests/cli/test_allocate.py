@@ -12,8 +12,8 @@ from PIL import Image
 
 from quantface_core.cli.main import main
 from quantface_core.io.plans import save_sensitivity
+from quantface_core.pipelines.checksums import images_sha256
 from quantface_core.pipelines.faces import FaceSource, load_faces
-from quantface_core.pipelines.quantize import images_sha256
 from quantface_core.quant.sensitivity import settings_of
 from quantface_core.types import BITS, LayerSensitivity, RestorerQuantConfig, Sensitivity
 

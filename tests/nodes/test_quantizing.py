@@ -198,3 +198,20 @@ def test_the_plain_patcher_holds_a_model(nodes: Any, pack: Any, monkeypatch: pyt
     restorer = torch.nn.Module()
     restorer.device = torch.device("cpu")
     assert isinstance(own.FRModel("tiny", restorer).patcher, patchers.ModelPatcher)
+
+
+def test_a_cancelled_training_goes_on_when_it_runs_again(
+    pack: Any, nodes: dict[str, Any], host: SimpleNamespace, full: Any, low: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{pack.__name__}.quantface_core.pipelines.training_run._UNSAVED", 0.0)
+
+    def cancelled_at(step: int) -> list[tuple[int, int]]:
+        host.cancelled, host.on_progress = False, lambda: setattr(host, "cancelled", host.bars[-1][-1] == (step, 24))
+        with pytest.raises(BaseException) as caught:  # noqa: PT011
+            nodes["QuantFace_QDLoRADistill"].execute(low, full, **{**TRAIN, "steps": 24, "validation": 0})
+        assert type(caught.value).__name__ == "Cancelled"
+        return [place for place in host.bars[-1] if place[1] == 24]
+
+    assert cancelled_at(2)[0] == (0, 24)
+    assert len(list((host.models / "quantface" / ".runs").rglob("state.safetensors"))) == 1
+    assert cancelled_at(4)[0] == (2, 24)

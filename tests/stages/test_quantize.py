@@ -23,8 +23,9 @@ from quantface_core.io.models import restorer_path
 from quantface_core.io.photos import read_photo
 from quantface_core.kernels.dispatch import BACKENDS
 from quantface_core.nn.swap import prepare, quant_layers, quantizable
+from quantface_core.pipelines.checksums import images_sha256
 from quantface_core.pipelines.models import LoadedModel
-from quantface_core.pipelines.quantize import QuantizeRequest, images_sha256, quantize
+from quantface_core.pipelines.quantize import QuantizeRequest, quantize
 from quantface_core.quant.shared_inputs import shared_input_groups
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer, restorer_formats
