@@ -35,9 +35,14 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False) if autocast_dtype(device.type) else nullcontext()
 
 
+def as_autocast(x: Tensor) -> Tensor:
+    """x as autocast casts a layer's input where it is on: to its dtype, all but float64."""
+    dtype = autocast_dtype(x.device.type)
+    return x if dtype is None or x.dtype == torch.float64 else x.to(dtype)
+
+
 def under_autocast(compute: Callable[[Tensor], Made], x: Tensor) -> Made:
     """compute(x) with autocast off, and x cast as autocast casts a layer's input: to its dtype, all but float64."""
-    device = x.device.type
-    dtype = x.dtype if x.dtype == torch.float64 else autocast_dtype(device)
-    with torch.autocast(device, enabled=False):
-        return compute(x.to(dtype))
+    cast = as_autocast(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return compute(cast)

@@ -1,6 +1,6 @@
-"""Keep `torch.compile` and `torch.export` out of a model's low-bit layers: their kernels are compiled already.
+"""Keep `torch.compile` and `torch.export` out of what low-bit layers do: their kernels are compiled already.
 
-The compiler cannot trace how they are prepared, and does not know prepacked weights.
+The compiler cannot trace how they are prepared, and does not know prepacked weights. It calls them by `operators`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from ..errors import UsageError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_REASON = "low-bit layers run between compiled graphs: use torch.compile without fullgraph, not torch.export"
+_REASON = "this runs between compiled graphs: use torch.compile without fullgraph"
 
 
 def never_compiled(function: _Function) -> _Function:

@@ -15,7 +15,8 @@ from ..kernels.channel_transform import ChannelTransform
 from ..kernels.fusion import Conv2dFusion
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
 from ..types import LayerFormat
-from .autocast import autocasts, under_autocast
+from . import operators
+from .autocast import as_autocast, autocasts, under_autocast
 from .input_gradient import needs_gradient, with_input_gradient
 from .interop import plain_for_adapters
 from .never_compiled import never_compiled
@@ -57,23 +58,32 @@ class QuantConv2d(QuantLayer):
             )
         )
 
-    @never_compiled
     def forward(self, input: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
         """See the class for shapes; `fusion` only where `fused.fuses` the layer."""
         if input.ndim == 3:
             return self.forward(input[None], fusion)[0]
-        if needs_gradient(input):
-            return with_input_gradient(self._compute, self._input_gradient, input)
-        return self._compute(input, fusion)
+        if fusion is None and operators.compiles():
+            x, kernel = as_autocast(input), self.shape[2:]
+            made: Tensor = operators.conv2d(x, self.weight_scale, kernel, self.stride, self.padding)
+            return made
+        return self._forward(input, fusion)
 
-    def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+    @never_compiled
+    def _forward(self, x: Tensor, fusion: Conv2dFusion | None) -> Tensor:
+        if needs_gradient(x):
+            return with_input_gradient(self.compute, self.input_gradient, x)
+        return self.compute(x, fusion)
+
+    def input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of an input of this shape, from the output's [B, O, H', W']."""
         weight = self.effective_weight().to(gradient.dtype)
         return conv2d_input(list(shape), weight, gradient, self.stride, self.padding)
 
     @torch.no_grad()
-    def _compute(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
+    def compute(self, x: Tensor, fusion: Conv2dFusion | None = None) -> Tensor:
+        """The output [B, O, H', W'] for x [B, C, H, W], not recorded by autograd; `fusion` as for `forward`."""
         if autocasts(x):
-            return under_autocast(partial(self._compute, fusion=fusion), x)
+            return under_autocast(partial(self.compute, fusion=fusion), x)
         if not len(x) or any(n + 2 * p < k for n, p, k in zip(x.shape[2:], self.padding, self.shape[2:], strict=True)):
             # Nothing to compute: torch returns its own empty result, or raises its own error.
             return F.conv2d(x, x.new_empty(self.shape), None, self.stride, self.padding)
@@ -95,7 +105,7 @@ class QuantConv2d(QuantLayer):
 
     def _upsampled_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         batch, channels, height, width = shape
-        doubled = self._input_gradient(gradient, torch.Size((batch, channels, 2 * height, 2 * width)))
+        doubled = self.input_gradient(gradient, torch.Size((batch, channels, 2 * height, 2 * width)))
         return F.avg_pool2d(doubled, 2) * 4
 
     @torch.no_grad()

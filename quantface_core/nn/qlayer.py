@@ -14,6 +14,7 @@ from ..kernels.channel_transform import ChannelTransform
 from ..kernels.dispatch import backend_name, preferred_backend
 from ..kernels.fusion import FusedConv2d, FusedLinear
 from ..types import LayerFormat
+from . import operators
 from .never_compiled import refuse_export
 from .prepared import Prepared
 from .stored_layer import StoredLayer
@@ -31,6 +32,7 @@ class QuantLayer(StoredLayer):
         super().__init__(shape, fmt, bias)
         self._preferred: str | None = None
         self._prepared: Prepared | None = None
+        operators.register(self)
 
     def _empty(self, fmt: LayerFormat) -> QuantLayer:
         return type(self)(self.shape, fmt, self.bias is not None)
@@ -38,8 +40,9 @@ class QuantLayer(StoredLayer):
     def like(self, fmt: LayerFormat) -> QuantLayer:
         """A layer that shares these integers, scales and bias, in another format; its branch is not set yet."""
         built = self._empty(fmt)
-        for name in ("packed", "weight_scale", "channel_scale", "bias", "placeholder"):
+        for name in ("packed", "channel_scale", "bias", "placeholder"):
             setattr(built, name, getattr(self, name))
+        built.weight_scale = self.weight_scale.clone()  # by which operators tell layers apart
         return built
 
     def prefer(self, backend: Backend) -> None:
@@ -74,6 +77,14 @@ class QuantLayer(StoredLayer):
         return prepared
 
     def _make_kernel(self, backend: Backend, transform: ChannelTransform) -> Any:
+        raise NotImplementedError
+
+    def compute(self, x: Tensor) -> Tensor:
+        """The output for x, not recorded by autograd."""
+        raise NotImplementedError
+
+    def input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of an input of this shape, from the output's."""
         raise NotImplementedError
 
     def branch(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -113,6 +124,10 @@ class QuantLayer(StoredLayer):
     def release(self) -> None:
         """Drop the prepared kernel and all that was derived from the buffers; rebuilt on the next use."""
         self._prepared = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        operators.register(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state to copy or pickle, without the kernel: prepacked weights cannot be copied; rebuilt on use."""

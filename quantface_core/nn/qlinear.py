@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from ..kernels.backend import Backend, LinearSpec
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.fusion import LinearFusion
 from ..types import LayerFormat
-from .autocast import autocasts, under_autocast
+from . import operators
+from .autocast import as_autocast, autocasts, under_autocast
 from .input_gradient import needs_gradient, with_input_gradient
 from .never_compiled import never_compiled
 from .qlayer import QuantLayer
@@ -43,15 +43,28 @@ class QuantLinear(QuantLayer):
             LinearSpec(weight=self.stored_weight(), activations=self.activations, bias=self.bias, transform=transform)
         )
 
-    @never_compiled
     def forward(self, input: Tensor) -> Tensor:  # as torch's own calls it
-        if needs_gradient(input):
-            return with_input_gradient(partial(QuantLinear.forward, self), self._input_gradient, input)
-        return project((self,), input)[0]
+        if operators.compiles():
+            made: Tensor = operators.linear(as_autocast(input), self.weight_scale)
+            return made
+        return self._forward(input)
 
-    def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+    @never_compiled
+    def _forward(self, x: Tensor) -> Tensor:
+        if needs_gradient(x):
+            return with_input_gradient(self.compute, self.input_gradient, x)
+        return self.compute(x)
+
+    @torch.no_grad()
+    def compute(self, x: Tensor) -> Tensor:
+        """The output [..., O] for x [..., C], not recorded by autograd."""
+        return project((self,), x)[0]
+
+    def input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of an input of this shape, from the output's [..., O]."""
         return (gradient @ self.effective_weight().to(gradient.dtype)).view(shape)
 
+    @never_compiled
     def cached(self, x: Tensor) -> Tensor:
         """`forward` for an input that mostly equals the last one. On CPUs the result is cached: do not change it."""
         if autocasts(x):
@@ -80,7 +93,7 @@ def project(layers: Sequence[nn.Module], x: Tensor, fusion: LinearFusion | None 
         return [layer(x) for layer in layers]
     if needs_gradient(x):
         _refuse(fusion)
-        return [QuantLinear.forward(layer, x) for layer in layers if isinstance(layer, QuantLinear)]
+        return [layer._forward(x) for layer in layers if isinstance(layer, QuantLinear)]
     if autocasts(x):
         return under_autocast(lambda cast: project(layers, cast, fusion), x)
     low = [(layer, layer.prepared()) for layer in layers if isinstance(layer, QuantLinear)]
