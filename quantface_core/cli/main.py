@@ -10,7 +10,7 @@ from .. import __version__
 from ..errors import QuantFaceError, UsageError
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory
 from ..runtime.threads import spin_briefly
-from . import allocate, build, calibrate, demo, distill, evaluate, fetch, info, models, publish, restore
+from . import allocate, build, calibrate, demo, detect, distill, evaluate, fetch, info, models, publish, restore
 from .message import allow_any_name, tell
 from .termination import interrupted_by_termination
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.set_defaults(own_process=arguments is None)
     parser.add_argument("--version", action="version", version=f"quantface {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    known = (restore, build, calibrate, allocate, distill, evaluate, info, models, fetch, publish, demo)
+    known = (restore, detect, build, calibrate, allocate, distill, evaluate, info, models, fetch, publish, demo)
     for command in known:
         command.add_parser(commands)
     options = parser.parse_args(arguments)

@@ -1,0 +1,55 @@
+"""`quantface detect`: faces are listed and drawn by the numbers that `restore --faces` takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from quantface_core.cli.main import main
+from quantface_core.faces.select import sort_faces
+from quantface_core.io.photos import read_photo
+from quantface_core.options import RestoreOptions
+
+
+def test_faces_are_listed_as_restore_counts_them(
+    photos: Path, detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels, photo = read_photo(photos / "solvay_1927_group.jpg").pixels[150:300, :130], tmp_path / "group.png"
+    cv2.imwrite(str(photo), pixels[..., ::-1])
+    assert main(["detect", str(photo), "--output", str(tmp_path / "faces"), "--order", "size"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{photo}: 4 faces, see {tmp_path / 'faces' / 'group.png'}"
+    faces = sort_faces(detector(pixels), RestoreOptions(order="size"))
+    places = [re.findall(r"\d+", line)[:4] for line in lines[1:]]
+    expected = [[n, round(face.size), round(face.box[0]), round(face.box[1])] for n, face in enumerate(faces)]
+    assert [[int(n) for n in place] for place in places] == expected
+    drawn = cv2.imread(str(tmp_path / "faces" / "group.png"))[..., ::-1]
+    enlarged = cv2.resize(pixels, drawn.shape[1::-1], interpolation=cv2.INTER_LANCZOS4)
+    changed = np.abs(drawn.astype(int) - enlarged).max(2) > 60
+    assert 0.01 < changed.mean() < 0.2
+
+
+def test_a_broken_photo_is_told_and_the_rest_is_detected(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    cv2.imwrite(str(tmp_path / "empty.png"), np.full((64, 64, 3), 127, np.uint8))
+    command = ["detect", str(tmp_path), str(photos / "nasa_astronaut.png"), "--output", str(tmp_path / "out")]
+    assert main(command) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"error: {tmp_path / 'broken.jpg'}: ")
+    assert f"{tmp_path / 'empty.png'}: no face found, see {tmp_path / 'out' / 'empty.png'}" in shown.out
+    assert shown.out.count("confidence") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["empty.png", "nasa_astronaut.png"]
+
+
+def test_it_never_writes_onto_a_photo(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes((photos / "nasa_astronaut.png").read_bytes())
+    assert main(["detect", str(photo), "--output", str(photo)]) == 2
+    assert "would overwrite a source photo" in capsys.readouterr().err
+    assert photo.read_bytes() == (photos / "nasa_astronaut.png").read_bytes()
