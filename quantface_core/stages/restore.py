@@ -27,6 +27,7 @@ from ..faces.toning import toning_of
 from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
 from ..types import Crop, Face, Pixels, Plane, Restoration, RestoredFace
+from .background import replaced_share, shows_photo
 from .batches import Progress
 from .blending import choose_share, fine_detail_of, removal_of, sharpness_of
 from .contrast import restore_stretched
@@ -50,7 +51,7 @@ def restore_photo(
     `faces` come from a detector or from the user; the options choose among them. A photo without faces is returned
     unchanged, upscaled if requested; so are faces that lie wholly outside it or cannot be aligned. `background` is the
     same photo enlarged by other means (same dtype, upscale 1), onto which the faces are pasted instead of our own
-    enlargement. Without `keep_crops` the result's faces have none, which saves memory in a crowd. Raises ImageError,
+    enlargement; with strength "auto", its own faces stay as far as they show what the photo shows. Without `keep_crops` the result's faces have none, which saves memory in a crowd. Raises ImageError,
     UsageError, ModelError, and as `restore_crops` does.
     """
     options = options or RestoreOptions()
@@ -138,12 +139,20 @@ def _restore(
         to_photo = invert(transform)
         place = compose(enlarge, to_photo)
         before = crop if clean_photo is pixels else extract(clean_photo, transform, len(mask))
-        if background is not None:  # it has details of its own; the change is relative to those, not to the photo's
-            before = clean = extract(base, invert(place), len(mask))
+        change = after - clean
+        if background is not None:
+            before = extract(base, invert(place), len(mask))
+            if not isinstance(options.strength, str) or shows_photo(before, crop, mask, magnification(transform)):
+                clean, change = before, after - before  # the change is relative to its details, not to the photo's
         sharp = sharpness_of(pixels, face, mask, to_photo, options) if background is None else 0.0
         share = choose_share(clean, after, stretch, options.strength, sharp)
         artifact = face.removed if face and background is None and removal_of(face.removed, options) else ""
-        patch, applied_strength, removed = _patch(before, after - clean, share, base, place, mask, options, artifact)
+        applied, applied_strength = share[..., None] * change, measure_strength(change, share, mask)
+        if background is not None and clean is not before:  # another's face: the photo's replaces it
+            applied = np.float32(replaced_share(applied_strength)) * (clean + applied - before)
+        patch, applied_strength, removed = _patch(
+            before, applied, applied_strength, base, place, mask, options, artifact
+        )
         patches.append(patch)
         kept = (crop, np.clip(after, 0, 1)) if keep_crops else (_NO_CROP, _NO_CROP)
         restored.append(RestoredFace(position, *kept, applied_strength, removed))
@@ -171,8 +180,8 @@ def _cleaned(
 
 def _patch(
     before: Crop,
-    change: Crop,
-    share: Plane,
+    applied: Crop,
+    applied_strength: float,
     base: Pixels,
     place: Matrix,
     mask: Plane,
@@ -181,9 +190,8 @@ def _patch(
 ) -> tuple[Patch, float, str]:
     """(what to paste of a restored face, the share of its change that this is, the artefacts that it removes)."""
     strength = options.strength
-    applied, applied_strength = share[..., None] * change, measure_strength(change, share, mask)
     if strength == 0 or (strength == "auto" and is_unchanged(applied_strength, artifact)):  # unchanged, bit for bit
-        return Patch(np.zeros_like(change), mask, place), 0.0, ""
+        return Patch(np.zeros_like(applied), mask, place), 0.0, ""
     fine_detail = fine_detail_of(before, applied, strength)
     if toning := toning_of(before):
         applied = toning.tone(before, applied)

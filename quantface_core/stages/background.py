@@ -1,0 +1,29 @@
+"""A photo enlarged by other means, as by an upscaling network: whether its faces are the photo's own."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ..types import Crop, Plane
+
+_SAME = 42.0  # dB at the photo's resolution: interpolation and larger originals reach 47, upscaling networks 38
+_KEPT, _REPLACED = 0.08, 0.2  # applied strengths of the photo's face, up to and from which a background's is so
+
+
+def shows_photo(background: Crop, photo: Crop, mask: Plane, pixel: float) -> bool:
+    """Whether two crops [S, S, 3] of a face are the same at the resolution of the photo, whose pixels are `pixel` wide.
+
+    An upscaling network invents small faces: they differ in what the photo shows, too.
+    """
+    difference = cv2.GaussianBlur(background - photo, (0, 0), max(pixel, 0.5))
+    error = float((np.square(difference).mean(2) * mask).sum() / mask.sum())
+    return error < 10 ** (-_SAME / 10)
+
+
+def replaced_share(applied_strength: float) -> float:
+    """How much of an invented face the photo's restored one replaces, 0 to 1, by how much restoring it gains.
+
+    One that gains next to nothing is sharp in the photo: enlarged, it would be softer than what is around it.
+    """
+    return float(np.clip((applied_strength - _KEPT) / (_REPLACED - _KEPT), 0, 1))
