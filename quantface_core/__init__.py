@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .io.models import detector_path, restorer_path
     from .io.photos import Photo, read_photo, write_photo
     from .io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
+    from .io.upscalers import load_upscaler
     from .kernels.dispatch import register_backend
     from .quant.allocate import allocate, describe_plan, measure_sensitivity, solve_plan, summarize_plan
     from .quant.checkpoint import load_quantized, save_quantized
@@ -56,6 +57,7 @@ _HOMES = {
     "load_quantized": "quant.checkpoint",
     "load_restorer": "io.checkpoint",
     "load_sensitivity": "io.plans",
+    "load_upscaler": "io.upscalers",
     "measure_error": "quant.compare",
     "measure_sensitivity": "quant.allocate",
     "OneStepRestorer": "restorer",
@@ -116,6 +118,7 @@ __all__ = [
     "load_quantized",
     "load_restorer",
     "load_sensitivity",
+    "load_upscaler",
     "measure_error",
     "measure_sensitivity",
     "quantize",

@@ -50,4 +50,5 @@ def execution_of(arguments: argparse.Namespace, device: torch.device, callbacks:
         precision=arguments.precision,
         low_memory=arguments.low_memory,
         threads=arguments.threads,
+        upscaler=getattr(arguments, "upscaler", None),
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FORMATS = ("jpg", "png", "webp", "tif")  # io.photos.FORMATS, which is slow to load
 _FIDELITY = "CodeFormer only: 0 = looks best, 1 = nearest to the photo (0.5)"
 _STRENGTH = "auto = pixel by pixel, where it helps; or from 0 = the photo as it was to 1 = restored (auto)"
+_UPSCALER = "an upscaling network, such as Real-ESRGAN's, that enlarges what is around the faces (Lanczos)"
 _PRECISION = "precision beside the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
 
@@ -64,6 +65,7 @@ def add_parser(commands: Any) -> None:
     add("--grain", type=float, default=defaults.grain, help="share of a face's noise that stays, 0 to 1 (0.15)")
     add("--color", choices=COLORS, default=defaults.color, help="colours taken from the photo")
     add("--upscale", type=int, choices=UPSCALES, default=defaults.upscale, help="also enlarge the photo (1)")
+    of_photos += [add("--upscaler", type=Path, metavar="FILE", help=_UPSCALER)]
     of_photos += [order, add("--aligned", action="store_true", help="each image is one aligned face; no detection")]
     add_device_argument(parser)
     add("--backend", choices=BACKEND_CHOICES, default="auto", help="what computes low-bit layers (auto)")
@@ -109,6 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.aligned:
         refuse_given(arguments, arguments.of_found_faces, "not with --aligned, by which each image is one face")
+    if arguments.upscaler and (arguments.upscale == 1 or arguments.aligned or arguments.ray):
+        raise UsageError("--upscaler enlarges photos: give --upscale 2 or 4, without --aligned and --ray")
     if arguments.low_memory:
         refuse_given(
             arguments, arguments.of_batches, "not with --low-memory, by which faces are restored one at a time"

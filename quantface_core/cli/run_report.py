@@ -46,4 +46,5 @@ def describe_execution(execution: Execution) -> dict[str, Any]:
         "precision": execution.precision,
         "low_memory": execution.low_memory,
         "threads": execution.threads,
+        "upscaler_sha256": known_sha256(execution.upscaler) if execution.upscaler else None,
     }

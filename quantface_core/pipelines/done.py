@@ -24,9 +24,11 @@ def settings_of(execution: Execution, options: RestoreOptions, aligned: bool = F
 
     Raises ModelError when the model cannot be read.
     """
+    upscaler = execution.upscaler
     return {
         "quantface": __version__,
         "model": {"name": execution.model.stem, "sha256": sha256(execution.model)},
+        **({"upscaler": {"name": upscaler.stem, "sha256": sha256(upscaler)}} if upscaler else {}),
         "options": asdict(options),
         "device": execution.device.type,
         "backend": execution.backend,

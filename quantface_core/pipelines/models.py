@@ -39,6 +39,7 @@ class Execution:
     precision: str = "auto"  # outside integer arithmetic: float32, bfloat16, or auto = what is fastest on the device
     low_memory: bool = False  # one part of the model in memory at a time
     threads: int | None = None  # CPU threads to compute with; None = torch's default
+    upscaler: Path | None = None  # the file of a network that enlarges photos around their faces; None = Lanczos
 
 
 def load_for(execution: Execution) -> Restorer:

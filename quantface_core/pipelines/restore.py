@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +17,10 @@ from ..errors import QuantFaceError, one_line
 from ..faces.detect import FaceDetector
 from ..io.atomic import remove_stale
 from ..io.models import detector_path
+from ..io.upscalers import load_upscaler
 from ..options import RestoreOptions
 from ..restorer import Restorer
+from ..restorer.upscaler import Upscaler
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory, kept_memory
 from ..runtime.threads import opencv_threads
 from ..types import Face, Pixels
@@ -66,13 +68,18 @@ def restore(request: RestoreRequest, callbacks: PipelineCallbacks | None = None)
     written: the same results in less time. How many are in memory does not depend on how many there are. Raises
     QuantFaceError before the first result; afterwards errors are results.
     """
-    yield from restore_with(load_for(request.execution), request, callbacks)
+    execution = request.execution
+    upscaler = load_upscaler(execution.upscaler, execution.device) if execution.upscaler else None
+    yield from restore_with(load_for(execution), request, callbacks, upscaler)
 
 
 def restore_with(
-    restorer: Restorer, request: RestoreRequest, callbacks: PipelineCallbacks | None = None
+    restorer: Restorer,
+    request: RestoreRequest,
+    callbacks: PipelineCallbacks | None = None,
+    upscaler: Upscaler | None = None,
 ) -> Iterator[PhotoResult]:
-    """`restore` with a restorer that is already loaded, as `load_for` would load it."""
+    """`restore` with models that are already loaded, as `load_for` and `load_upscaler` would load them."""
     callbacks = callbacks or PipelineCallbacks()
     for target in {job.target.parent: job.target for job in request.jobs}.values():
         remove_stale(target)
@@ -80,12 +87,14 @@ def restore_with(
     total = len(request.jobs)
     # A reader detects faces with its share of the cores; freed memory is kept from one photo to the next.
     with opencv_threads(_CORES // _READERS), kept_memory(), _Pool(_READERS) as readers, _Pool(1) as writer:
-        photos = (_Photo(FileRequest(job, restorer, detect, request.options), readers) for job in request.jobs)
+        requests = (FileRequest(job, restorer, detect, request.options, upscaler) for job in request.jobs)
+        photos = (_Photo(request, readers) for request in requests)
         writing: deque[_Photo] = deque()
         try:
             for number, photo in enumerate(_read_ahead(photos)):
-                callbacks.progress(StageProgress("restore", number, total, "photo", photo.job.source.name))
-                photo.restore(callbacks, writer)
+                place = StageProgress("restore", number, total, "photo", photo.job.source.name)
+                callbacks.progress(place)
+                photo.restore(callbacks, writer, place)
                 writing.append(photo)
                 yield from _written(writing, _BEHIND)
         except GeneratorExit:
@@ -132,8 +141,11 @@ class _Photo:
         self._read = readers.submit(self._timed, self._fetch_and_read)
         self._written: Future[FileReport | None] | None = None
 
-    def restore(self, callbacks: PipelineCallbacks, writer: _Pool) -> None:
-        """Run the model, on the caller's thread; then queue the photo for writing. Raises _Cancelled."""
+    def restore(self, callbacks: PipelineCallbacks, writer: _Pool, place: StageProgress) -> None:
+        """Run the model, on the caller's thread; then queue the photo for writing. Raises _Cancelled.
+
+        `place` is the photo's among all, to whose report tiles that are enlarged are added, as they may take minutes.
+        """
 
         def check() -> None:
             try:
@@ -141,7 +153,14 @@ class _Photo:
             except BaseException as error:
                 raise _Cancelled(error) from None
 
-        within = PipelineCallbacks(notify=callbacks.notify, check_cancelled=callbacks.check_cancelled and check)
+        def progress(step: StageProgress) -> None:
+            if step.unit == "tile":
+                done = f"{place.detail}: {step.done} of {step.total} tiles enlarged"
+                callbacks.progress(replace(place, detail=done))
+
+        within = PipelineCallbacks(
+            progress, notify=callbacks.notify, check_cancelled=callbacks.check_cancelled and check
+        )
         read = self._read.result()
         results = read and self._timed(restore_pages, self._request, read, within)
         if read and results:

@@ -17,6 +17,7 @@ from ..io.atomic import atomic_path
 from ..io.photos import Pages, Photo, check_output, read_pages, write_pages, write_photo
 from ..options import RestoreOptions
 from ..restorer import Restorer
+from ..restorer.upscaler import Upscaler
 from ..stages.outcome import describe_change, is_unchanged
 from ..types import Face, Pixels, Restoration
 from .callbacks import PipelineCallbacks
@@ -34,6 +35,7 @@ class FileRequest:
     restorer: Restorer
     detector: Callable[[Pixels], Sequence[Face]] | None  # None = every page is one aligned crop
     options: RestoreOptions
+    upscaler: Upscaler | None = None  # enlarges what is around the faces; None = Lanczos
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,13 @@ def _check_sizes(request: FileRequest, pages: Pages) -> None:
 def _restored(
     request: FileRequest, photo: Photo, faces: Sequence[Face] | None, callbacks: PipelineCallbacks | None
 ) -> RestoredPage:
-    picture = PictureRequest(photo.pixels, request.restorer, faces, request.options, keep_crops=False)
+    options, background = request.options, None
+    if request.upscaler and options.upscale > 1:
+        callbacks = callbacks or PipelineCallbacks()
+        with callbacks.cancellable(request.upscaler):
+            background = request.upscaler(photo.pixels, options.upscale, callbacks.stage("enlarge", "tile"))
+        options = replace(options, upscale=1)
+    picture = PictureRequest(photo.pixels, request.restorer, faces, options, background, keep_crops=False)
     result = restore_picture(picture, callbacks)
     return RestoredPage(result.pixels, _report(result, faces or (), request.options))
 

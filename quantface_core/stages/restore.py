@@ -51,8 +51,9 @@ def restore_photo(
     `faces` come from a detector or from the user; the options choose among them. A photo without faces is returned
     unchanged, upscaled if requested; so are faces that lie wholly outside it or cannot be aligned. `background` is the
     same photo enlarged by other means (same dtype, upscale 1), onto which the faces are pasted instead of our own
-    enlargement; with strength "auto", its own faces stay as far as they show what the photo shows. Without `keep_crops` the result's faces have none, which saves memory in a crowd. Raises ImageError,
-    UsageError, ModelError, and as `restore_crops` does.
+    enlargement; with strength "auto", its own faces stay as far as they show what the photo shows. Without `keep_crops`
+    the result's faces have none, which saves memory in a crowd. Raises ImageError, UsageError, ModelError, and as
+    `restore_crops` does.
     """
     options = options or RestoreOptions()
     check_options(options)

@@ -22,6 +22,8 @@ from tests.cli.listing import listing
         (["--min-confidence", "nan"], "min_confidence must be"),
         (["--strength", "nan"], "strength must be auto, or between 0 and 1"),
         (["--json", "."], "--json . is a folder"),
+        (["--upscaler", "x.pth"], "give --upscale 2 or 4"),
+        (["--upscaler", "x.pth", "--upscale", "2", "--aligned"], "without --aligned"),
         (["--json", "conftest.py/r.json"], "is a file, not a folder"),
         (["--device", "mps"], "not available on this machine; available: "),
     ],

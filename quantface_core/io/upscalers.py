@@ -1,0 +1,60 @@
+"""Files of upscaling networks, such as Real-ESRGAN's, in any of the architectures that spandrel knows."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from ..errors import ModelError, one_line
+from ..restorer.upscaler import Upscaler
+from .file_diagnosis import is_safetensors
+from .tensor_files import read_errors, read_pickle
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the averaged weights where there are both
+
+
+def load_upscaler(path: str | Path, device: str | torch.device = "cpu") -> Upscaler:
+    """Return the upscaler of a .pth or .safetensors file, on a device; on CUDA in float16 where its network allows.
+
+    Only weights are read. Raises ModelError for a damaged file, an architecture that spandrel does not know, a network
+    that does not enlarge RGB images, and without spandrel.
+    """
+    path, spandrel = Path(path), _spandrel()
+    with read_errors(path), torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device
+        tensors = load_file(path) if is_safetensors(path) else read_pickle(path, _WRAPPERS)
+    try:
+        made = spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(tensors))
+    except Exception as error:  # spandrel's classes may raise anything
+        raise ModelError(f"{path}: not an upscaler that spandrel knows, or damaged ({one_line(error)})") from error
+    if made.purpose != "SR" or made.scale < 2 or (made.input_channels, made.output_channels) != (3, 3):
+        raise ModelError(f"{path}: a {made.architecture.name} ({made.purpose}), which does not enlarge photos")
+    broken = next((name for name, weight in made.model.state_dict().items() if not torch.isfinite(weight).all()), None)
+    if broken:
+        raise ModelError(f"{path}: damaged, {broken} is not finite")
+    half = torch.device(device).type == "cuda" and made.supports_half
+    made.to(device, torch.float16 if half else torch.float32)
+    return Upscaler(_Padded(made), made.scale).requires_grad_(False).eval()
+
+
+class _Padded(torch.nn.Module):
+    """Spandrel's network, whose inputs are padded to the sizes that it takes."""
+
+    def __init__(self, described: Any) -> None:
+        super().__init__()
+        self.model, self._described = described.model, described
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self._described(x)
+        return made
+
+
+def _spandrel() -> Any:
+    try:
+        return importlib.import_module("spandrel")
+    except Exception as error:  # a torchvision built for another torch raises all kinds of errors
+        why = f" ({one_line(error)})" if not isinstance(error, ImportError) else ""
+        raise ModelError(f"an upscaler needs spandrel{why}: pip install spandrel") from error

@@ -1,0 +1,73 @@
+"""Upscaling networks that users supply, such as Real-ESRGAN: they enlarge a photo, onto which faces are pasted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import QuantFaceError
+from ..types import Pixels
+
+_TILE, _MARGIN = 256, 32  # pixels of the photo: a tile's side, and what the network sees around it
+_Span = tuple[int, int]
+
+
+class Upscaler(nn.Module):
+    """A network [1, 3, H, W] -> [1, 3, scale H, scale W], both in 0 to 1, applied to photos of any size in tiles."""
+
+    def __init__(self, network: nn.Module, scale: int) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    @torch.no_grad()
+    def forward(self, pixels: Pixels, factor: int, progress: Callable[[int, int], None] | None = None) -> Pixels:
+        """Enlarge RGB [H, W, 3] to [factor H, factor W, 3], in its dtype; a factor other than `scale` is resampled to.
+
+        `progress` gets (tiles done, tiles). Raises QuantFaceError where the network's output is not finite.
+        """
+        height, width = pixels.shape[:2]
+        made = np.empty((height * factor, width * factor, 3), pixels.dtype)
+        tiles = [(rows, columns) for rows in _spans(height) for columns in _spans(width)]
+        for number, (rows, columns) in enumerate(tiles, 1):
+            (top, bottom), (left, right) = (_around(*span, size) for span, size in ((rows, height), (columns, width)))
+            tile = self._enlarged(pixels[top:bottom, left:right], factor)
+            inner = tile[_within(rows, top, factor), _within(columns, left, factor)]
+            made[_within(rows, 0, factor), _within(columns, 0, factor)] = inner
+            if progress:
+                progress(number, len(tiles))
+        return made
+
+    def _enlarged(self, pixels: Pixels, factor: int) -> Pixels:
+        weight, white = next(self.parameters()), np.iinfo(pixels.dtype).max
+        x = torch.from_numpy(pixels.astype(np.float32) / white).permute(2, 0, 1)[None].to(weight.device, weight.dtype)
+        y: Any = self.network(x)
+        if not torch.isfinite(y).all():
+            raise QuantFaceError(f"the upscaler's output is not finite in {weight.dtype}: use another one, or a CPU")
+        large: NDArray[Any] = y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        if factor != self.scale:
+            size = (pixels.shape[1] * factor, pixels.shape[0] * factor)
+            how = cv2.INTER_AREA if factor < self.scale else cv2.INTER_CUBIC
+            large = np.clip(cv2.resize(large, size, interpolation=how), 0, 1)
+        return np.rint(large * white).astype(pixels.dtype)
+
+
+def _spans(size: int) -> Iterator[_Span]:
+    """Parts of about equal length, none longer than a tile."""
+    count = -(-size // _TILE)
+    edges = [round(i * size / count) for i in range(count + 1)]
+    return pairwise(edges)
+
+
+def _around(start: int, end: int, size: int) -> _Span:
+    return max(0, start - _MARGIN), min(size, end + _MARGIN)
+
+
+def _within(span: _Span, origin: int, factor: int) -> slice:
+    return slice((span[0] - origin) * factor, (span[1] - origin) * factor)

@@ -1,0 +1,65 @@
+"""Upscalers' files: those of any architecture that spandrel knows load, others are refused with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from quantface_core.errors import ModelError
+from quantface_core.io.upscalers import load_upscaler
+from tests.published import FILES, needs_spandrel
+
+pytestmark = pytest.mark.usefixtures("spandrel")
+
+
+@pytest.fixture(scope="module")
+def spandrel() -> None:
+    needs_spandrel()
+
+
+@pytest.fixture(scope="module")
+def esrgan(spandrel: None) -> nn.Module:
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    torch.manual_seed(0)
+    return ESRGAN(num_filters=8, num_blocks=1).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", ["wrapped.pth", "plain.pth", "model.safetensors"])
+def test_a_file_enlarges_as_its_network(esrgan: nn.Module, tmp_path: Path, name: str) -> None:
+    state = esrgan.state_dict()
+    if name.endswith(".pth"):
+        torch.save({"params_ema": state} if name == "wrapped.pth" else state, tmp_path / name)
+    else:
+        save_file(state, tmp_path / name)
+    upscaler = load_upscaler(tmp_path / name)
+    photo = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
+    with torch.no_grad():
+        exact = esrgan(torch.from_numpy(photo / np.float32(255)).permute(2, 0, 1)[None])[0].clamp(0, 1) * 255
+    assert upscaler.scale == 4
+    np.testing.assert_array_equal(upscaler(photo, 4), exact.permute(1, 2, 0).round().byte().numpy())
+
+
+def test_what_does_not_enlarge_photos_is_refused(esrgan: nn.Module, published: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"GFPGAN.*FaceSR.*does not enlarge photos"):
+        load_upscaler(published / FILES["GFPGAN"])
+    for name, state in (
+        ("other.pth", {"weight": torch.zeros(3)}),
+        ("nan.pth", {n: t * torch.nan for n, t in esrgan.state_dict().items()}),
+    ):
+        torch.save(state, tmp_path / name)
+        with pytest.raises(ModelError, match=r"not an upscaler that spandrel knows|is not finite"):
+            load_upscaler(tmp_path / name)
+    torch.save({"run": print}, tmp_path / "hostile.pth")
+    with pytest.raises(ModelError, match="more than weights"):
+        load_upscaler(tmp_path / "hostile.pth")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    with pytest.raises(ModelError, match="damaged"):
+        load_upscaler(tmp_path / "cut.safetensors")
+    with pytest.raises(ModelError, match="cannot read"):
+        load_upscaler(tmp_path / "missing.pth")
