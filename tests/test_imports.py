@@ -158,10 +158,27 @@ def test_the_webui_extension_leaves_the_command_alone(part: Path) -> None:
 FOR_OTHERS = "peft transformers accelerate pulp scipy av ray spandrel pyiqa torchvision matplotlib"
 
 
+def _loaded(code: str) -> list[str]:
+    """The last line that a process prints, which is a list."""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CORE.parent)
+    return list(ast.literal_eval(shown.stdout.splitlines()[-1]))
+
+
 def test_importing_the_package_is_light() -> None:
     code = "import sys, quantface_core; print([m for m in ('torch', 'diffusers', 'cv2') if m in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CORE.parent)
-    assert shown.stdout.strip() == "[]"
+    assert _loaded(code) == []
+
+
+def test_locating_and_fetching_a_model_is_light() -> None:
+    """The process that a host starts for it has nothing to compute."""
+    code = """import sys
+from quantface_core.io import hub
+from quantface_core.pipelines import child
+from quantface_core.pipelines.fetch import model_path
+assert model_path("quantface-mini").is_file()
+print([name for name in ("torch", "diffusers", "cv2") if name in sys.modules])
+"""
+    assert _loaded(code) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "quantface-mini-w4a4"], ["demo", "--output"]])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..io.models import restorer_path
 from ..io.recipes import known_recipes
-from .build import build_named
 from .callbacks import PipelineCallbacks
-from .models import LoadedModel, load_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from .models import LoadedModel
 
 
 def model_path(name: str, callbacks: PipelineCallbacks | None = None, device: torch.device | None = None) -> Path:
@@ -21,10 +23,14 @@ def model_path(name: str, callbacks: PipelineCallbacks | None = None, device: to
     """
     callbacks = callbacks or PipelineCallbacks()
     if name in known_recipes():
+        from .build import build_named  # with torch and diffusers, which a download need not wait for
+
         return build_named(name, callbacks, device)
     return restorer_path(name, callbacks.notify, callbacks.stage(f"fetch {name}", "byte"))
 
 
 def load_model(name: str, device: torch.device, callbacks: PipelineCallbacks | None = None) -> LoadedModel:
     """Load a model by such a name onto a device, float32 outside integer arithmetic. Raises like `model_path`."""
+    from .models import load_file
+
     return load_file(name, model_path(name, callbacks, device), device)
