@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -28,6 +28,9 @@ _ROUNDING = 1e-9  # relative, of sums over layers: a budget may be exactly the l
 
 Widths = tuple[int, int]
 """(weight, activation) bits, as `Bits`; 0 = decided by the layer's other choice."""
+
+Choice = tuple[str, list[Widths]]
+"""A layer, and the options of which it gets one."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,13 @@ def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     limits = _limits(sensitivity, budget)
     choices = [(name, options) for name, layer in layers.items() for options in _choices(name, layer, budget)]
     _check_feasible(limits, choices)
+    found = [(name, options[0]) for name, options in choices if len(options) == 1]
+    spent = [sum(limit.cost(name, widths) for name, widths in found) for limit in limits]
+    left = [replace(limit, fixed=limit.fixed + cost) for limit, cost in zip(limits, spent, strict=True)]
+    for part in _parts([choice for choice in choices if len(choice[1]) > 1]):
+        found += _solve(pulp, part, left, layers, budget)
     plan = dict.fromkeys(layers, (0, 0))
-    for name, (weight_bits, activation_bits) in _solve(pulp, choices, limits, layers, budget):
+    for name, (weight_bits, activation_bits) in found:
         plan[name] = plan[name][0] + weight_bits, plan[name][1] + activation_bits
     return BitPlan(sensitivity.model, {name: Bits(*widths) for name, widths in plan.items()})
 
@@ -72,9 +80,21 @@ def _check_modules(budget: Budget, layers: Mapping[str, LayerSensitivity]) -> No
             raise UsageError(f"a limit names {module!r}, which contains no layers{hint}")
 
 
+def _parts(choices: list[Choice]) -> list[list[Choice]]:
+    """What no budget joins, apart: weights and activations, unless one multiplies them.
+
+    The solver takes milliseconds for each, and may take more than its time for both together.
+    """
+    parts: dict[tuple[bool, bool], list[Choice]] = {}
+    for name, options in choices:
+        weight_bits, activation_bits = options[0]
+        parts.setdefault((weight_bits > 0, activation_bits > 0), []).append((name, options))
+    return list(parts.values())
+
+
 def _solve(
     pulp: ModuleType,
-    choices: list[tuple[str, list[Widths]]],
+    choices: list[Choice],
     limits: list[_Limit],
     layers: Mapping[str, LayerSensitivity],
     budget: Budget,
@@ -173,7 +193,7 @@ def _limits(sensitivity: Sensitivity, budget: Budget) -> list[_Limit]:
     return limits
 
 
-def _check_feasible(limits: list[_Limit], choices: list[tuple[str, list[Widths]]]) -> None:
+def _check_feasible(limits: list[_Limit], choices: list[Choice]) -> None:
     """Raise UsageError for budgets that the narrowest widths exceed: these cost the least in every budget at once."""
     missed = []
     for limit in limits:
