@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from quantface_core.io.checkpoint import save_restorer
+from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
+from tests.conftest import FAST
+
 SOME = {"folder": "", "find_faces": False, "degrade": True}
-CALIBRATE = {**SOME, "count": 2, "rank": 4, "unet_only": True, "rounding": "nearest", "seed": 0}
+CALIBRATE = {**SOME, "count": 1, "rank": 4, "unet_only": True, "rounding": "nearest", "seed": 0}
 BUDGET = {
     "activation_bits": 4.0, "weight_bits": 4.0, "megabytes": 0.0, "operations": 0.0, "limits": "", "metric": "ssim",
     "rank": 0, "seed": 0,
@@ -32,9 +39,20 @@ def full(pack: Any, tiny: Any) -> Any:
     return own.FRModel("tiny", restorer)
 
 
+@pytest.fixture(scope="module")
+def low_file(tiny: OneStepRestorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    low, faces = copy.deepcopy(tiny), torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    config = replace(FAST, weight_bits=8, activation_bits=8, parts=("unet",))
+    quantize_restorer(low, calibrate_restorer(low, faces), faces, config)
+    save_restorer(low, path := tmp_path_factory.mktemp("low") / "tiny-w8a8.safetensors")
+    return path
+
+
 @pytest.fixture
-def low(nodes: dict[str, Any], full: Any) -> Any:
-    return nodes["QuantFace_CalibrateBalance"].execute(full, bits="w8a8", **CALIBRATE).args[0]
+def low(pack: Any, low_file: Path) -> Any:
+    """The tiny restorer with 8 bits, of the classes that the pack sees."""
+    own, core = (__import__(f"{pack.__name__}.{n}", fromlist=["x"]) for n in ("nodes.fr_model", "quantface_core"))
+    return own.FRModel("tiny-w8a8", core.load_restorer(low_file))
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:
@@ -112,6 +130,7 @@ def test_a_plan_meets_its_budget_and_is_followed(nodes: dict[str, Any], full: An
         nodes["QuantFace_AllocateBits"].execute(full, count=1, **SOME, **wrong)
     made = nodes["QuantFace_CalibrateBalance"].execute(full, bits="w8a8", **CALIBRATE, plan=plan)
     for name, weights, activations, _ in made.ui["quantface_bits"][0]["layers"]:
+        assert name.startswith("unet.")
         assert plan.layers[name] == (weights, activations)
 
 
@@ -127,7 +146,7 @@ def test_distilling_trains_a_copy_and_shows_it(
     assert "dB to the full-precision model" in report
     assert host.previews
     assert chart.ndim == 4
-    last, *_ = nodes["QuantFace_QDLoRADistill"].execute(low, full, **{**TRAIN, "validation": 0}).args
+    last, *_ = nodes["QuantFace_QDLoRADistill"].execute(low, full, **{**TRAIN, "steps": 1, "validation": 0}).args
     after = last.restorer.state_dict()
     assert any(name not in before or after[name].shape != before[name].shape for name in after)  # wider branches
     with pytest.raises(Exception, match="full precision"):

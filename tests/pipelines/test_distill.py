@@ -28,6 +28,19 @@ from tests.conftest import FAST
 SETTINGS = RestorerDistillConfig(TrainerConfig(steps=1, batch_size=1, save_every=1), rank=2, precision="float32")
 
 
+@pytest.fixture(scope="module")
+def quantized(tiny: OneStepRestorer) -> OneStepRestorer:
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    quantize_restorer(made := copy.deepcopy(tiny), calibrate_restorer(tiny, image), image, FAST)
+    return made
+
+
+@pytest.fixture
+def low(quantized: OneStepRestorer) -> OneStepRestorer:
+    """The tiny restorer with few bits, to be trained."""
+    return copy.deepcopy(quantized)
+
+
 def train(
     low: OneStepRestorer,
     teacher: OneStepRestorer,
@@ -40,10 +53,8 @@ def train(
     distill(DistillRequest(*models, faces, settings, validation=len(val_images), folder=folder))
 
 
-def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path: Path) -> None:
+def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, low: OneStepRestorer, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], FAST)
     other, teacher = copy.deepcopy(low), copy.deepcopy(tiny)
     next(iter(quant_layers(other).values())).weight_scale *= 1.01
     next(teacher.parameters()).data *= 1.01
@@ -55,10 +66,10 @@ def test_another_models_run_is_not_gone_on_with(tiny: OneStepRestorer, tmp_path:
             train(copy.deepcopy(model), taught_by, images[:2], held, SETTINGS, tmp_path / "run")
 
 
-def test_a_state_that_lacks_something_is_refused_by_its_files_name(tiny: OneStepRestorer, tmp_path: Path) -> None:
+def test_a_state_that_lacks_something_is_refused_by_its_files_name(
+    tiny: OneStepRestorer, low: OneStepRestorer, tmp_path: Path
+) -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], FAST)
     train(copy.deepcopy(low), tiny, images[:1], images[:0], SETTINGS, tmp_path)
     file = tmp_path / "state.safetensors"
     with safe_open(file, framework="pt") as opened:
@@ -68,25 +79,25 @@ def test_a_state_that_lacks_something_is_refused_by_its_files_name(tiny: OneStep
         train(low, tiny, images[:1], images[:0], SETTINGS, tmp_path)
 
 
-def test_branches_are_never_larger_than_their_layer(tiny: OneStepRestorer, tmp_path: Path) -> None:
+def test_branches_are_never_larger_than_their_layer(
+    tiny: OneStepRestorer, low: OneStepRestorer, tmp_path: Path
+) -> None:
     """A file whose rank is, nothing loads."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], replace(FAST, rank=8))
     train(low, tiny, images[:1], images[:0], replace(SETTINGS, rank=64), tmp_path / "run")
     ranks = {layer.shape: layer.format.rank for layer in quant_layers(low).values()}
-    assert max(ranks.values()) == 32  # in place of 8 + 64
+    assert max(ranks.values()) == 32  # in place of 4 + 64
     assert all(rank <= min(shape[0], torch.Size(shape[1:]).numel()) for shape, rank in ranks.items())
 
 
-def test_it_says_so_before_anything_is_computed_and_teaches_only_what_is_drawn(tiny: OneStepRestorer) -> None:
+def test_it_says_so_before_anything_is_computed_and_teaches_only_what_is_drawn(
+    tiny: OneStepRestorer, low: OneStepRestorer
+) -> None:
     """A folder may hold thousands of faces, each of which the full-precision model restores in seconds."""
     images = torch.rand(20, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    low, statistics = copy.deepcopy(tiny), calibrate_restorer(tiny, images[:1])
-    quantize_restorer(low, statistics, images[:1], FAST)
     taught: list[int] = []
     told: list[tuple[int, int, int]] = []
-    tiny.unet.register_forward_hook(lambda _, given, __: taught.append(len(given[0])))
+    hook = tiny.unet.register_forward_hook(lambda _, given, __: taught.append(len(given[0])))
     request = DistillRequest(
         LoadedModel("low", low),
         LoadedModel("full", tiny),
@@ -94,7 +105,8 @@ def test_it_says_so_before_anything_is_computed_and_teaches_only_what_is_drawn(t
         replace(SETTINGS, trainer=replace(SETTINGS.trainer, steps=3)),
         validation=2,
     )
-    distill(request, PipelineCallbacks(lambda p: told.append((p.done, p.total, len(taught)))))
+    with hook:
+        distill(request, PipelineCallbacks(lambda p: told.append((p.done, p.total, len(taught)))))
     assert told[0] == (0, 3, 0)
     assert told[-1][:2] == (3, 3)
     assert taught == [1] * (2 + 3)
@@ -126,11 +138,10 @@ def test_losses_and_scores_are_a_table_too() -> None:
 
 
 def test_a_slow_run_is_saved_between_its_intervals_and_resumes_to_the_same_weights(
-    tiny: OneStepRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: OneStepRestorer, low: OneStepRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quantface_core.pipelines.training_run._UNSAVED", 0.0)
-    low, faces = copy.deepcopy(tiny), torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    quantize_restorer(low, calibrate_restorer(low, faces, config=FAST), faces, FAST)
+    faces = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     trainer = replace(SETTINGS.trainer, steps=4, validate_every=2, save_every=1000)
 
     def run(folder: Path, stop_after: int) -> DistillResult:
@@ -149,5 +160,6 @@ def test_a_slow_run_is_saved_between_its_intervals_and_resumes_to_the_same_weigh
     assert len(load_file(tmp_path / "stopped" / "state.safetensors")["losses"]) == 1
     resumed = run(tmp_path / "stopped", 5)
     assert resumed.scores == straight.scores
-    for name, value in straight.model.restorer.state_dict().items():
-        assert torch.equal(value, resumed.model.restorer.state_dict()[name]), name
+    once, again = (result.model.restorer.state_dict() for result in (straight, resumed))
+    for name, value in once.items():
+        assert torch.equal(value, again[name]), name
