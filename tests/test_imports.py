@@ -169,11 +169,11 @@ def test_importing_the_package_is_light() -> None:
     assert _loaded(code) == []
 
 
-def test_locating_and_fetching_a_model_is_light() -> None:
-    """The process that a host starts for it has nothing to compute."""
+def test_processes_that_compute_nothing_are_light() -> None:
+    """What a host starts to fetch a model, and what counts a cluster's attempts."""
     code = """import sys
 from quantface_core.io import hub
-from quantface_core.pipelines import child
+from quantface_core.pipelines import attempts, child
 from quantface_core.pipelines.fetch import model_path
 assert model_path("quantface-mini").is_file()
 print([name for name in ("torch", "diffusers", "cv2") if name in sys.modules])

@@ -18,9 +18,10 @@ from ..io.atomic import remove_stale
 from ..io.checksum import sha256
 from ..io.manifest import Manifest
 from ..io.stores import GONE, Place, files_below, read, stamp
+from .attempts import Attempts
 from .bulk_manifest import open_manifest
 from .bulk_plan import BulkPhoto, BulkPlan
-from .bulk_worker import Attempts, BulkTask, Done, Worker, failed
+from .bulk_worker import BulkTask, Done, Worker, failed
 from .callbacks import PipelineCallbacks, StageProgress
 from .done import is_done, is_foreign, keep_foreign, record_of, settings_key, settings_of
 from .restore import PhotoResult, RestoreRequest

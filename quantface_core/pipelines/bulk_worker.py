@@ -46,22 +46,6 @@ def failed(photo: BulkPhoto, reason: str) -> PhotoResult:
     return PhotoResult(photo.shown, None, f"{photo.shown}: {reason}", 0.0, Origin(photo.stamp or GONE, ""))
 
 
-class Attempts:
-    """Counts how often a piece of work was started; outside the workers, whose counts would be lost with them."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def begin(self, name: str) -> int:
-        """Count a start; return how often it was started, this time included."""
-        self._counts[name] = self._counts.get(name, 0) + 1
-        return self._counts[name]
-
-    def end(self, name: str) -> None:
-        """Clear a piece of work that finished: if its worker is lost later, this was not the cause."""
-        self._counts.pop(name, None)
-
-
 class Worker:
     """One per process of Ray's, which restarts a lost one with the work it had."""
 

@@ -22,6 +22,7 @@ from quantface_core.errors import UsageError
 from quantface_core.io.checkpoint import save_restorer
 from quantface_core.io.stores import GONE, Place, locate, read, stamp, write
 from quantface_core.options import RestoreOptions
+from quantface_core.pipelines import bulk as bulk_module
 from quantface_core.pipelines.archive import MANIFEST
 from quantface_core.pipelines.bulk import BulkRequest
 from quantface_core.pipelines.bulk import _pending as pending
@@ -241,7 +242,7 @@ def told_by_system(pid: int, name: str) -> bytes:
 
 
 def test_a_killed_worker_loses_nothing_and_results_are_one_process_s(
-    cluster: None, folder: Path, tmp_path: Path, tiny: OneStepRestorer
+    cluster: None, folder: Path, tmp_path: Path, tiny: OneStepRestorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from quantface_core.pipelines.bulk import BulkRequest, restore_bulk
 
@@ -270,9 +271,12 @@ def test_a_killed_worker_loses_nothing_and_results_are_one_process_s(
     assert not list(many.rglob(".quantface-*"))
 
     (many / "y1" / "3.png").unlink()
-    again = [str(result.source) for result in restore_bulk(replace(bulk, skip_existing=True, actors=1))]
-    assert sorted(again) == [f"{folder.as_uri()}/y0/{BROKEN}.png", f"{folder.as_uri()}/y1/3.png"]
-    assert made(many) == made(one)
+    sent: list[str] = []
+    monkeypatch.setattr(bulk_module, "_run_workers", lambda _, photos: iter(sent.extend(p.name for p in photos) or ()))
+    again = list(restore_bulk(replace(bulk, skip_existing=True)))
+    assert sorted(sent) == [f"y0/{BROKEN}.png", "y1/3.png"]
+    assert sorted(str(result.source) for result in again) == [f"{folder.as_uri()}/{name}" for name in sorted(sent)]
+    assert all("Ray returned nothing" in result.error for result in again)
 
 
 @pytest.mark.parametrize(

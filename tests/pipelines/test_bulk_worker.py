@@ -15,8 +15,9 @@ from quantface_core.errors import QuantFaceError
 from quantface_core.io.stores import Place
 from quantface_core.options import RestoreOptions
 from quantface_core.pipelines import bulk_worker
+from quantface_core.pipelines.attempts import Attempts
 from quantface_core.pipelines.bulk_plan import BulkPhoto, BulkPlan
-from quantface_core.pipelines.bulk_worker import Attempts, BulkTask, Done, Worker
+from quantface_core.pipelines.bulk_worker import BulkTask, Done, Worker
 from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest
 
