@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from pathlib import Path
@@ -219,11 +220,15 @@ def load(nodes: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def restore(nodes: dict[str, Any], load: Any) -> Any:
-    """A function from pictures, a model and changed settings to Restore Face's outputs and its preview."""
+    """A function from pictures, a model and changed settings to Restore Face's outputs and its preview.
+
+    Without a model, the loader's default: loaded once, for all of a test's calls.
+    """
+    default = cache(load)
 
     def restored(image: torch.Tensor, model: Any = None, **changes: Any) -> tuple[Any, ...]:
         node = nodes["QuantFace_RestoreFace"]
-        result = node.execute(fr_model=model or load(), image=image, **{**RESTORE, **changes})
+        result = node.execute(fr_model=model or default(), image=image, **{**RESTORE, **changes})
         return (*result.args, result.ui)
 
     return restored
