@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 import torch
 
 from quantface_core.io.face_restorers import KEYS
+from quantface_core.restorer import OneStepRestorer
 from tests.nodes.comfyui import ComfyUI
 from tests.published import FILES
 
@@ -219,16 +219,24 @@ def load(nodes: dict[str, Any]) -> Any:
 
 
 @pytest.fixture
-def restore(nodes: dict[str, Any], load: Any) -> Any:
+def full(pack: Any, tiny: OneStepRestorer) -> Any:
+    """The tiny restorer, of the classes that the pack sees."""
+    own, core = (__import__(f"{pack.__name__}.{n}", fromlist=["x"]) for n in ("nodes.fr_model", "quantface_core"))
+    restorer = core.OneStepRestorer(core.RestorerConfig.from_dict(tiny.config.to_dict())).eval().requires_grad_(False)
+    restorer.load_state_dict(tiny.state_dict())
+    return own.FRModel("tiny", restorer)
+
+
+@pytest.fixture
+def restore(nodes: dict[str, Any], full: Any) -> Any:
     """A function from pictures, a model and changed settings to Restore Face's outputs and its preview.
 
-    Without a model, the loader's default: loaded once, for all of a test's calls.
+    Without a model, the tiny one, for what does not depend on how good its faces are.
     """
-    default = cache(load)
 
     def restored(image: torch.Tensor, model: Any = None, **changes: Any) -> tuple[Any, ...]:
         node = nodes["QuantFace_RestoreFace"]
-        result = node.execute(fr_model=model or default(), image=image, **{**RESTORE, **changes})
+        result = node.execute(fr_model=model or full, image=image, **{**RESTORE, **changes})
         return (*result.args, result.ui)
 
     return restored
@@ -237,6 +245,12 @@ def restore(nodes: dict[str, Any], load: Any) -> Any:
 @pytest.fixture
 def photo(astronaut: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(astronaut.astype(np.float32) / 255)[None]
+
+
+@pytest.fixture
+def portrait(photo: torch.Tensor) -> torch.Tensor:
+    """A quarter of the photo's pixels, with its face: where several are searched."""
+    return photo[:, :256, 96:352]
 
 
 @pytest.fixture(scope="module")

@@ -11,49 +11,48 @@ import pytest
 import torch
 
 
-def test_boxes_and_masks_take_the_detectors_place(restore: Any, load: Any, photo: torch.Tensor) -> None:
-    model = load()
-    detected, _, area, *_ = restore(photo, model)
+def test_boxes_and_masks_take_the_detectors_place(restore: Any, photo: torch.Tensor) -> None:
+    detected, _, area, *_ = restore(photo)
     box = {"x": 175, "y": 60, "width": 100, "height": 120}
     white = torch.zeros(1, 512, 512)
     white[:, 60:180, 175:275] = 1
     for given in ({"boxes": box}, {"boxes": [box]}, {"boxes": [[box]]}, {"face_mask": white}):
-        picture, _, changed, report, _ = restore(photo, model, **given)
+        picture, _, changed, report, _ = restore(photo, **given)
         assert "confidence 1.00" in report
         assert float((changed - area).abs().mean()) < 0.02
         assert float((picture - detected).abs().mean()) < 0.005
     elsewhere = {"x": 400, "y": 350, "width": 60, "height": 70}
-    _, _, changed, *_ = restore(photo, model, boxes=[elsewhere])
+    _, _, changed, *_ = restore(photo, boxes=[elsewhere])
     assert changed[0, 300:450, 350:500].any()
     assert not changed[0, :200].any()
     with pytest.raises(Exception, match="boxes: 3 for a batch of 1"):
-        restore(photo, model, boxes=[[box], [], []])
+        restore(photo, boxes=[[box], [], []])
     with pytest.raises(Exception, match="boxes: give x"):
-        restore(photo, model, boxes=[7])
+        restore(photo, boxes=[7])
 
 
-def test_several_face_masks_of_one_image_are_a_face_each(restore: Any, load: Any, photo: torch.Tensor) -> None:
+def test_several_face_masks_of_one_image_are_a_face_each(restore: Any, photo: torch.Tensor) -> None:
     """As segmenters make them."""
-    model, two = load(), torch.cat([photo, photo], dim=2)
+    two = torch.cat([photo, photo], dim=2)
     masks = torch.zeros(2, 512, 1024)
     masks[0, 60:180, 175:275] = masks[1, 60:180, 687:787] = 1
-    picture, _, _, report, _ = restore(two, model, face_mask=masks)
+    picture, _, _, report, _ = restore(two, face_mask=masks)
     assert "2 of 2 faces restored" in report
-    assert torch.equal(picture, restore(two, model, face_mask=masks.amax(0))[0])
+    assert torch.equal(picture, restore(two, face_mask=masks.amax(0))[0])
 
 
 def test_face_masks_go_one_to_one_with_the_images(
-    restore: Any, load: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    restore: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, masks = load(), torch.zeros(2, 512, 512)
+    masks = torch.zeros(2, 512, 512)
     masks[1, 60:180, 175:275] = 1
-    report = restore(torch.cat([photo, photo]), model, face_mask=masks)[3]
+    report = restore(torch.cat([photo, photo]), face_mask=masks)[3]
     assert "image 0: 0 of 0 faces" in report
     assert "image 1: 1 of 1 faces" in report
     yunet = importlib.import_module("custom_nodes_quantface.quantface_core.faces.yunet")
     monkeypatch.setattr(yunet.YuNet, "_detected", lambda *_: pytest.fail("looked for faces"))
     with pytest.raises(Exception, match="face_mask: 2 for a batch of 3: connect one for all"):
-        restore(torch.cat([photo] * 3), model, face_mask=masks)
+        restore(torch.cat([photo] * 3), face_mask=masks)
 
 
 def test_what_marks_no_face_is_told(restore: Any, photo: torch.Tensor) -> None:
@@ -79,12 +78,12 @@ def test_a_box_outside_is_told(restore: Any, photo: torch.Tensor) -> None:
     assert ui["quantface_notes"] == [["image 0: 1 of 2 boxes lie outside it"]]
 
 
-def test_a_position_that_no_face_has_names_the_range(restore: Any, photo: torch.Tensor) -> None:
-    three = torch.cat([photo, photo, photo], dim=2)
+def test_a_position_that_no_face_has_names_the_range(restore: Any, portrait: torch.Tensor) -> None:
+    three = torch.cat([portrait, portrait, portrait], dim=2)
     with pytest.raises(Exception, match="positions 7: there are faces 0 to 2"):
         restore(three, faces="positions", positions="7")
     with pytest.raises(Exception, match="positions 1: there is only face 0"):
-        restore(photo, faces="positions", positions="1")
+        restore(portrait, faces="positions", positions="1")
     _, crops, _, report, ui = restore(three, faces="positions", positions="1-3,")
     assert len(crops) == 2
     assert ui["quantface_notes"] == [["positions 3: there are faces 0 to 2"]]

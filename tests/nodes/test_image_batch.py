@@ -36,14 +36,13 @@ def test_faces_are_pasted_onto_an_enlarged_background(restore: Any, photo: torch
     ],
 )
 def test_what_does_not_fit_is_told_before_the_work(
-    restore: Any, load: Any, photo: torch.Tensor, count: int, given: dict[str, Any], message: str,
+    restore: Any, photo: torch.Tensor, count: int, given: dict[str, Any], message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     detector = "custom_nodes_quantface.quantface_core.faces.detect.FaceDetector"
-    model = load()
     monkeypatch.setattr(f"{detector}.__call__", lambda *_: pytest.fail("looked for faces"))
     with pytest.raises(Exception, match=message):
-        restore(photo.expand(count, -1, -1, -1), model, **given)
+        restore(photo.expand(count, -1, -1, -1), **given)
 
 
 def test_backgrounds_go_one_to_one_with_the_images(restore: Any) -> None:
@@ -53,21 +52,20 @@ def test_backgrounds_go_one_to_one_with_the_images(restore: Any) -> None:
 
 
 def test_a_black_mask_is_seen_before_the_work(
-    restore: Any, load: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    restore: Any, full: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Load Image gives for a photo without transparency."""
-    model = load()
-    monkeypatch.setattr(type(model), "ready", lambda *_: pytest.fail("brought to the device"))
+    monkeypatch.setattr(type(full), "ready", lambda *_: pytest.fail("brought to the device"))
     detector = "custom_nodes_quantface.quantface_core.faces.detect.FaceDetector"
     monkeypatch.setattr(f"{detector}.__call__", lambda *_: pytest.fail("looked for faces"))
     dark = torch.zeros(1, 64, 64)
-    picture, crops, changed, report, ui = restore(photo, model, mask=dark)
+    picture, crops, changed, report, ui = restore(photo, mask=dark)
     assert torch.equal(picture, photo)
     assert not changed.any()
     assert type(crops).__name__ == "ExecutionBlocker"
     assert report.startswith("mask is black all over")
     assert ui["quantface_notes"] == [[report.splitlines()[0]]]
-    assert restore(photo, model, mask=dark, upscale="2")[0].shape == (1, 1024, 1024, 3)
+    assert restore(photo, mask=dark, upscale="2")[0].shape == (1, 1024, 1024, 3)
 
 
 def test_frames_whose_mask_is_black_are_left_out(restore: Any, photo: torch.Tensor) -> None:
@@ -80,10 +78,10 @@ def test_frames_whose_mask_is_black_are_left_out(restore: Any, photo: torch.Tens
     assert ui["quantface_notes"] == [[]]
 
 
-def test_a_face_is_restored_when_a_pixel_changed(restore: Any, photo: torch.Tensor) -> None:
-    two = torch.cat([photo, photo.flip(2)], dim=2)
-    left = torch.zeros(1, 512, 1024)
-    left[..., :512] = 1
+def test_a_face_is_restored_when_a_pixel_changed(restore: Any, portrait: torch.Tensor) -> None:
+    two = torch.cat([portrait, portrait.flip(2)], dim=2)
+    left = torch.zeros(1, 256, 512)
+    left[..., :256] = 1
     for size in ("1", "2"):
         report = restore(two, mask=left, upscale=size)[3]
         assert "image 0: 1 of 2 faces restored" in report

@@ -83,15 +83,14 @@ def test_a_video_is_shown_in_few_pixels_and_can_be_cancelled_meanwhile(pack: Any
 
 
 def test_a_huge_picture_is_worked_on_in_strips(
-    restore: Any, load: Any, host: SimpleNamespace, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    restore: Any, host: SimpleNamespace, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is done to all of its pixels looks at the cancel button after so many."""
-    model = load()
-    whole = restore(photo, model)
+    whole = restore(photo)
     pictures = importlib.import_module("custom_nodes_quantface.nodes.pictures")
     checks, host.checks, strips = host.checks, 0, 64
     monkeypatch.setattr(pictures, "_STRIP", photo[0, ..., 0].numel() // strips)
-    picture, _, changed, *_ = restore(photo, model)
+    picture, _, changed, *_ = restore(photo)
     assert torch.equal(picture, whole[0])
     assert torch.equal(changed, whole[2])
     assert host.checks - checks >= 3 * (strips - 1)  # read for the search, read for the restorer, put together

@@ -30,15 +30,6 @@ TRAIN = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def full(pack: Any, tiny: Any) -> Any:
-    """The tiny restorer, of the classes that the pack sees."""
-    own, core = (__import__(f"{pack.__name__}.{n}", fromlist=["x"]) for n in ("nodes.fr_model", "quantface_core"))
-    restorer = core.OneStepRestorer(core.RestorerConfig.from_dict(tiny.config.to_dict())).eval().requires_grad_(False)
-    restorer.load_state_dict(tiny.state_dict())
-    return own.FRModel("tiny", restorer)
-
-
 @pytest.fixture(scope="module")
 def low_file(tiny: OneStepRestorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     low, faces = copy.deepcopy(tiny), torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
