@@ -33,7 +33,7 @@ def test_a_signal_to_end_leaves_only_whole_pictures(end: str, photos: Path, mode
     out = tmp_path / "out"
     # A shell's background jobs start with the signal ignored: the tests then still mean what they say.
     program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    program += "from quantface_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    program += "from quantface_core.cli.main import main; sys.exit(main())"
     command = [
         sys.executable,
         "-c",
