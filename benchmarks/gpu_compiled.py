@@ -42,13 +42,16 @@ class Compiled:
     registers: int
     stack: int  # bytes per thread
     shared: int  # bytes per program
-    loop: int  # instructions in the innermost loop that uses tensor cores
+    loop: int  # instructions in the innermost loop that uses tensor cores; 0 where there is none or it is not read
     products: int  # of these, tensor-core instructions
     spills: int  # of these, loads and stores of spilled registers
 
 
-def compiled(name: str, dtype: str, source: Source, capability: int) -> Compiled:
-    """Compile a kernel for a capability and analyse its machine code."""
+def compiled(name: str, dtype: str, source: Source, capability: int, loop: bool = True) -> Compiled:
+    """Compile a kernel for a capability and analyse its machine code.
+
+    loop=False: read its loop only if it has a stack, without which nothing is spilled; reading takes longest.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -66,12 +69,15 @@ def compiled(name: str, dtype: str, source: Source, capability: int) -> Compiled
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(built.asm["cubin"])
         file.flush()
-        shown = subprocess.run([tools / "nvdisasm", "-c", file.name], capture_output=True, text=True, check=True)
-        used = subprocess.run(
-            [tools / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True
-        )
-    registers, stack = (int(n) for n in re.search(r"REG:(\d+) STACK:(\d+)", used.stdout).groups())  # type: ignore[union-attr]
-    mix = min(loops(shown.stdout), key=lambda counted: counted.total(), default=Counter[str]())
+
+        def shown(*command: str) -> str:
+            whole = [tools / command[0], *command[1:], file.name]
+            return subprocess.run(whole, capture_output=True, text=True, check=True).stdout
+
+        used = re.search(r"REG:(\d+) STACK:(\d+)", shown("cuobjdump", "-res-usage"))
+        registers, stack = (int(n) for n in used.groups())  # type: ignore[union-attr]
+        assembly = shown("nvdisasm", "-c") if loop or stack else ""
+    mix = min(loops(assembly), key=lambda counted: counted.total(), default=Counter[str]())
     products = sum(n for op, n in mix.items() if "MMA" in op)
     return Compiled(
         name, dtype, capability, registers, stack, built.metadata.shared, mix.total(), products, mix["LDL"] + mix["STL"]
@@ -94,18 +100,20 @@ def loops(assembly: str) -> Iterator[Counter[str]]:
                 yield mix
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--capabilities", nargs="+", type=int, default=list(CAPABILITIES))
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--kernels", nargs="+", help="only kernels whose names start with one of these")
+    parser.add_argument("--loops", nargs="+", help="read the loops of these kernels only, and of those with a stack")
     parser.add_argument("--json", type=Path, help="write the rows here")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     rows = []
     for dtype, capability in product(arguments.dtypes, arguments.capabilities):
         for name, source in sources(dtype).items():
             if not arguments.kernels or name.startswith(tuple(arguments.kernels)):
-                rows.append(compiled(name, dtype, source, capability))
+                loop = not arguments.loops or name.startswith(tuple(arguments.loops))
+                rows.append(compiled(name, dtype, source, capability, loop))
                 print(rows[-1], flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows]))
