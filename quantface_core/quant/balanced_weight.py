@@ -51,6 +51,7 @@ class BalancedWeight:
         self.metric = None if fisher is None else metric_root(fisher).to(weight.device)
         # Balancing acts on channels and the metric on outputs, so the two commute.
         self._in_metric = weight if self.metric is None else in_metric(weight, self.metric)
+        self._channel_scales: dict[float, Tensor] = {}
         self._branches: dict[Balance, tuple[Tensor, Tensor]] = {}
         self._scales: dict[tuple[Balance, int], Tensor] = {}
         self._residual: tuple[Balance, Tensor] | None = None
@@ -59,7 +60,9 @@ class BalancedWeight:
         """The channel scale s, [C] float32; ones without scaling."""
         if exponent is None:
             return torch.ones_like(self._largest)
-        return channel_scale(self._largest, self._consumers, exponent)
+        if exponent not in self._channel_scales:
+            self._channel_scales[exponent] = channel_scale(self._largest, self._consumers, exponent)
+        return self._channel_scales[exponent]
 
     def balanced(self, balance: Balance) -> Tensor:
         """The weight after scaling and rotation, [O, C, ...] float32."""
