@@ -11,7 +11,7 @@ from quantface_core.metrics import psnr
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.types import RestorerDistillConfig, TrainerConfig
 
-TRAINER = TrainerConfig(steps=20, batch_size=4, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
+TRAINER = TrainerConfig(steps=20, batch_size=2, learning_rate=2e-3, warmup=3, ema=0.8, validate_every=10, save_every=10)
 SETTINGS = RestorerDistillConfig(TRAINER, rank=4, precision="float32")
 SHORT = replace(SETTINGS, trainer=replace(TRAINER, steps=4, validate_every=2, save_every=2))
 

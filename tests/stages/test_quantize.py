@@ -75,7 +75,7 @@ def test_the_method_beats_rounding_and_more_bits_beat_fewer(
     exact = tiny(faces)
     rounded = distance(quantized(tiny, faces, replace(FAST, block=1, rank=0))[0](faces), exact)
     ours = distance(low_bit(faces), exact)
-    eight = distance(quantized(tiny, faces, replace(SETTINGS, weight_bits=8, activation_bits=8))[0](faces), exact)
+    eight = distance(quantized(tiny, faces, replace(FAST, weight_bits=8, activation_bits=8))[0](faces), exact)
     assert eight < ours < rounded
 
 
@@ -153,11 +153,14 @@ def test_a_refused_batch_leaves_the_model_as_it_was(
     assert not quant_layers(model)
 
 
-def test_the_same_seed_gives_the_same_integers(
-    tiny: OneStepRestorer, low_bit: OneStepRestorer, faces: torch.Tensor
-) -> None:
-    a, b = quant_layers(low_bit), quant_layers(quantized(tiny, faces)[0])
-    assert all(torch.equal(a[name].packed, b[name].packed) for name in a)
+def test_the_same_seed_gives_the_same_integers(tiny: OneStepRestorer, faces: torch.Tensor) -> None:
+    a, b = copy.deepcopy(tiny), copy.deepcopy(tiny)
+    for model in (a, b):
+        some = {n: s for n, s in calibrate_restorer(model, faces).items() if n.startswith("unet.mid_block")}
+        quantize_restorer(model, some, faces[:2], SETTINGS)
+    first, second = quant_layers(a), quant_layers(b)
+    assert len(first) > 10
+    assert all(torch.equal(first[name].packed, second[name].packed) for name in first)
 
 
 @pytest.mark.parametrize("change", [{"parts": ("unet", "vea")}, {"seed": 2**63 - 1}])
@@ -225,7 +228,7 @@ def test_the_bundled_low_bit_model_looks_like_its_original(mini: OneStepRestorer
     sizes = [torch.Size(layer.shape).numel() for layer in layers]
     bits = sum(n * layer.format.weight_bits for n, layer in zip(sizes, layers, strict=True)) / sum(sizes)
     assert bits <= 4.24  # what uniform 4 bits spend, first and last layers at 8
-    pictures = [degrade(read_photo(path).pixels, seed) for seed, path in enumerate(test_faces[:4])]
+    pictures = [degrade(read_photo(path).pixels, seed) for seed, path in enumerate(test_faces[:2])]
     x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
     assert distance(low_bit(x), mini(x)) < 4 * 10**-4.4
 

@@ -56,12 +56,12 @@ def test_same_input_same_bytes(
 
 def test_a_degraded_face_comes_closer_to_the_truth(test_faces: list[Path], mini: OneStepRestorer) -> None:
     gains = []
-    for seed, path in enumerate(test_faces[:8]):
+    for seed, path in enumerate(test_faces[:4]):
         clean = read_photo(path).pixels
         bad = degrade(clean, seed)
         gains.append(psnr(restore_aligned(bad, mini).pixels, clean) - psnr(bad, clean))
     assert np.mean(gains) > 0.7
-    assert sum(gain > 0 for gain in gains) >= 7
+    assert min(gains) > 0
 
 
 def test_no_seam_no_colour_shift(astronaut: np.ndarray, restored: Restoration) -> None:
@@ -75,7 +75,8 @@ def test_no_seam_no_colour_shift(astronaut: np.ndarray, restored: Restoration) -
 def test_strength_goes_from_nothing_to_all(
     astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], restored: Restoration
 ) -> None:
-    none, half, full = (restore_photo(astronaut, mini, faces, RestoreOptions(strength=s)) for s in (0, 0.5, 1))
+    none, half = (restore_photo(astronaut, mini, faces, RestoreOptions(strength=s)) for s in (0, 0.5))
+    full = restored
     assert np.array_equal(none.pixels, astronaut)
     assert [result.restored[0].applied_strength for result in (none, half, full)] == pytest.approx([0, 0.5, 1])
     middle = (astronaut.astype(float) + full.pixels) / 2
@@ -115,9 +116,15 @@ def test_16_bit_photos_keep_their_depth(
     assert np.abs(deep.pixels / 257 - restored.pixels).max() < 1.01
 
 
-def test_a_black_and_white_photo_stays_so(photos: Path, mini: OneStepRestorer, detector: FaceDetector) -> None:
+@pytest.fixture(scope="module")
+def group(photos: Path, detector: FaceDetector) -> tuple[np.ndarray, tuple[Face, ...]]:
     photo = read_photo(photos / "solvay_1927_group.jpg").pixels
-    result = restore_photo(photo, mini, detector(photo), RestoreOptions(faces=(0, 9, 28)))
+    return photo, detector(photo)
+
+
+def test_a_black_and_white_photo_stays_so(group: tuple[np.ndarray, tuple[Face, ...]]) -> None:
+    photo, faces = group
+    result = restore_photo(photo, Red(), faces, RestoreOptions(faces=(0, 9, 28), strength=1))
     assert len(result.restored) == 3
     assert np.ptp(result.pixels, axis=2).max() <= 1
     assert not np.array_equal(result.pixels, photo)
@@ -142,16 +149,16 @@ def test_no_faces_no_change(astronaut: np.ndarray, mini: OneStepRestorer) -> Non
     assert result.mask.max() == 0
 
 
-def test_batches_do_not_change_the_picture(
-    photos: Path, mini: OneStepRestorer, detector: FaceDetector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    photo = read_photo(photos / "solvay_1927_group.jpg").pixels
-    found = detector(photo)[:5]
+def test_batches_do_not_change_the_picture(tiny: OneStepRestorer, group: tuple[np.ndarray, tuple[Face, ...]]) -> None:
+    photo, found = group
     calls = []
     results = [
-        restore_photo(photo, mini, found, RestoreOptions(batch_size=n, seed=3), lambda d, t: calls.append((d, t)))
+        restore_photo(
+            photo, tiny, found[:5], RestoreOptions(batch_size=n, seed=3, strength=1), lambda d, t: calls.append((d, t))
+        )
         for n in (1, 3)
     ]
+    assert (results[0].pixels != photo).any()
     assert np.abs(results[0].pixels.astype(int) - results[1].pixels).max() <= 1
     assert calls == [(i, 5) for i in range(6)] + [(0, 5), (3, 5), (5, 5)]
 
@@ -206,7 +213,7 @@ def test_a_toned_print_keeps_its_tone(astronaut: np.ndarray, faces: tuple[Face, 
 def test_a_faded_face_is_restored_at_its_own_contrast(test_faces: list[Path], mini: OneStepRestorer) -> None:
     """A restorer draws eyes and teeth at an ordinary portrait's contrast: black lines in a faded one."""
     gains = []
-    for seed, path in enumerate(test_faces[:4]):
+    for seed, path in enumerate(test_faces[:2]):
         clean = np.rint(110 + 0.3 * read_photo(path).pixels.astype(np.float32)).astype(np.uint8)
         bad = degrade(clean, seed)
         made = restore_aligned(bad, mini, FULL).pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,17 +17,18 @@ from quantface_core.nn.swap import quantizable
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
 from quantface_core.stages.sensitivity import measure_sensitivity
-from quantface_core.types import BITS, RestorerQuantConfig, Sensitivity
+from quantface_core.types import BITS, Sensitivity
+from tests.conftest import FAST
 
 
 @pytest.fixture(scope="module")
 def faces() -> torch.Tensor:
-    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
 @pytest.fixture(scope="module")
 def measured(tiny: OneStepRestorer, faces: torch.Tensor) -> Sensitivity:
-    return measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=4), "ssim")
+    return measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, FAST, "ssim")
 
 
 def test_every_layer_is_measured_and_the_restorer_stays(tiny: OneStepRestorer, measured: Sensitivity) -> None:
@@ -45,13 +47,12 @@ def test_edges_are_fixed_at_eight_bits(measured: Sensitivity) -> None:
     assert measured.layers["unet.mid_block.resnets.0.conv1"].fixed is None
 
 
-def test_the_prediction_is_of_the_pictures_size(tiny: OneStepRestorer, measured: Sensitivity) -> None:
+def test_the_prediction_is_of_the_pictures_size(
+    tiny: OneStepRestorer, faces: torch.Tensor, measured: Sensitivity
+) -> None:
     """The sum of single layers' errors lies near the error of all at once: what the program adds up means something."""
-    import copy
-
-    faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     low = copy.deepcopy(tiny)
-    quantize_restorer(low, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=4))
+    quantize_restorer(low, calibrate_restorer(tiny, faces), faces, FAST)
     exact = tiny(faces) / 2 + 0.5
     actual = float(((low(faces) / 2 + 0.5) - exact).square().mean() / exact.var())
     expected = sum(layer.error for layer in measured.layers.values())
@@ -67,7 +68,7 @@ def test_progress_ends_and_stops(tiny: OneStepRestorer, faces: torch.Tensor) -> 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, RestorerQuantConfig(rank=4), "ssim", stop)
+        measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, FAST, "ssim", stop)
     assert len(quantizable(tiny)) > 40
     assert all(done <= total for done, total in seen)
 
