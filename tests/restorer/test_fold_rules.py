@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 
@@ -13,7 +14,7 @@ from quantface_core.quant.fold_rules import fold_paths
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.restorer.fold_rules import RULES, fold_balances
 from quantface_core.stages.quantize import calibrate_restorer, quantize_restorer
-from quantface_core.types import RestorerQuantConfig
+from tests.conftest import FAST
 
 
 def test_folding_scales_along_a_path_keeps_the_output(tiny: OneStepRestorer) -> None:
@@ -37,9 +38,7 @@ def test_folding_scales_along_a_path_keeps_the_output(tiny: OneStepRestorer) -> 
 def test_only_rotations_remain_after_linear_maps(tiny: OneStepRestorer) -> None:
     model = copy.deepcopy(tiny)
     faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    settings = RestorerQuantConfig(
-        rank=4, search_rotation=False
-    )  # what has no rotation and no scaling is folded always
+    settings = replace(FAST, scaling=True, search_rotation=False)  # without rotation and scaling it is folded always
     quantize_restorer(model, calibrate_restorer(model, faces), faces, settings)
     transforms = {n: ChannelTransform(layer.channel_scale, layer.rotation) for n, layer in quant_layers(model).items()}
     folded = {name for name, transform in transforms.items() if transform.folded}

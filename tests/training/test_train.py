@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from quantface_core.errors import ImageError, QuantFaceError
+from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +49,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch, few_faces: Path) -> Make:
         "learning_rate": 1e-3,
         "loss": loss,
     }
+    monkeypatch.setattr(train, "QUANTFACE_MINI", TINY)
     monkeypatch.setattr(train.StageTrainer, "validate", lambda *_: 0.0)  # of whole faces: slow
 
     def make(run: Path, **settings: Any) -> Any:
