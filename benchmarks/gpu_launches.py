@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def launches(restorer: OneStepRestorer, faces: int = 1, processors: int = 132) -
                 recorder.part = part
                 run()
     return found
+
+
+@cache
+def recorded(bits: str, processors: int) -> list[Launch]:
+    """The launches of one face at some bits, which for bfloat16 are alike on every GPU."""
+    return launches(meta_restorer(bits), processors=processors) if bits != "bf16" else _in_bfloat16()
+
+
+@cache
+def _in_bfloat16() -> list[Launch]:
+    return launches(meta_restorer("bf16"))
 
 
 def _parts(restorer: OneStepRestorer, image: Tensor) -> list[Callable[[], None]]:

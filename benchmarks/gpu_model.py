@@ -24,7 +24,7 @@ if __name__ == "__main__":
     os.environ.pop("TRITON_INTERPRET", None)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gpu_launches import launches, meta_restorer
+from gpu_launches import recorded
 from gpu_recorder import Launch
 
 STARTING = 10e-6  # seconds that a desktop CPU takes to launch a kernel; a rented H100's took 40e-6 (measured)
@@ -114,7 +114,7 @@ def role(launch: Launch) -> str:
 def modelled(bits: str, card: Card, cautious: bool = False) -> tuple[Counter[str], int]:
     """Milliseconds per face by role, and the number of kernels."""
     spent: Counter[str] = Counter()
-    found = launches(meta_restorer(bits), processors=card.processors)
+    found = recorded(bits, card.processors)
     for launch in found:
         spent[role(launch)] += 1e3 * seconds(launch, card, cautious)  # type: ignore[assignment]  # floats add up too
     return spent, sum(launch.kernels for launch in found)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 pytest.importorskip("triton", "3", reason="needs triton 3, which comes with torch for CUDA")
-from gpu_launches import launches, meta_restorer, totals
+from gpu_launches import recorded, totals
 from gpu_model import CARDS, modelled
 from gpu_recorder import Launch
 
@@ -16,7 +16,7 @@ _LAUNCHES, _GIGABYTES = 1320, 17.6  # of a face; one pass more over every map wo
 
 @pytest.fixture(scope="module")
 def low() -> list[Launch]:
-    return launches(meta_restorer("w4a4"), processors=28)
+    return recorded("w4a4", 28)
 
 
 def test_a_face_keeps_to_its_budget(low: list[Launch]) -> None:
@@ -38,7 +38,7 @@ def test_inputs_are_rounded_once_and_weights_stay_unpacked(low: list[Launch]) ->
 
 def test_no_part_of_a_face_synchronizes_with_the_host(low: list[Launch]) -> None:
     """No part waits for the device, or makes a tensor of a number that the host holds."""
-    full = launches(meta_restorer("bf16"))
+    full = recorded("bf16", 28)
     assert [one for one in (*low, *full) if one.kind == "host"] == []
     assert totals(full)["all"]["launches"] < 1500
 
