@@ -70,7 +70,7 @@ def test_finds_tilted_faces_where_they_are(detector: FaceDetector, astronaut: np
 
 
 def test_no_piece_of_a_huge_photo_is_large(astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two polls the detector never takes more than some of 120 megapixels, so that a cancel is heard."""
+    """Between two polls the detector never takes more than some of 60 megapixels, so that a cancel is heard."""
     pieces: list[int] = [0]
     searched = FaceDetector(detector_path(), lambda: pieces.append(0))
     resize, net = cv2.resize, searched._net._net
@@ -88,8 +88,8 @@ def test_no_piece_of_a_huge_photo_is_large(astronaut: np.ndarray, monkeypatch: p
 
     monkeypatch.setattr(cv2, "resize", counted)
     monkeypatch.setattr(searched._net, "_net", Net())
-    searched(np.broadcast_to(astronaut[:1, :1], (12000, 10000, 3)))
-    assert sum(pieces) > 120_000_000
+    searched(np.broadcast_to(astronaut[:1, :1], (12000, 5000, 3)))
+    assert sum(pieces) > 60_000_000
     assert max(pieces) <= 24_000_000
 
 
@@ -167,11 +167,11 @@ def test_a_portrait_is_found_however_it_is_turned(detector: FaceDetector, photos
 
 @pytest.mark.parametrize("quarter", range(4))
 def test_a_crowd_is_found_however_it_is_turned(detector: FaceDetector, portraits: list[Pixels], quarter: int) -> None:
-    scene = np.full((1024, 1280, 3), 110, np.uint8)
-    for i, portrait in enumerate(portraits[:24]):
+    scene = np.full((530, 1280, 3), 110, np.uint8)
+    for i, portrait in enumerate(portraits[:12]):
         top, left = 30 + i // 6 * 245, 20 + i % 6 * 210
         scene[top : top + 180, left : left + 180] = fitted(portrait, 180)
-    assert len(sure(detector(np.ascontiguousarray(np.rot90(scene, quarter))))) == 24
+    assert len(sure(detector(np.ascontiguousarray(np.rot90(scene, quarter))))) == 12
 
 
 @pytest.mark.parametrize("quarter", [1, 3])
@@ -209,14 +209,14 @@ def test_no_face_is_found_between_faces(detector: FaceDetector, test_faces: list
 
 
 def test_an_enlarged_jpeg_holds_one_face(detector: FaceDetector, test_faces: list[Path]) -> None:
-    for path in test_faces[::12]:
+    for path in test_faces[::24]:
         _, data = cv2.imencode(".jpg", read_photo(path).pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20])
         blocks = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
         assert len(sure(detector(cv2.resize(blocks, (1024, 1024), interpolation=cv2.INTER_CUBIC)))) == 1
 
 
 def test_a_small_face_before_a_large_one(detector: FaceDetector, portraits: list[Pixels]) -> None:
-    for i in range(0, 20, 3):
+    for i in range(0, 20, 6):
         picture = np.full((1000, 900, 3), 120, np.uint8)
         picture[60:828, 60:828] = cv2.resize(portraits[i], (768, 768), interpolation=cv2.INTER_CUBIC)
         picture[640:860, 340:560] = fitted(portraits[(i + 7) % 24], 220)
@@ -236,12 +236,12 @@ def test_cheek_to_cheek(detector: FaceDetector, portraits: list[Pixels]) -> None
 
 
 def test_small_faces_in_a_very_wide_picture(detector: FaceDetector, test_faces: list[Path]) -> None:
-    strip = np.full((240, 16000, 3), 115, np.uint8)
-    for i in range(64):
+    strip = np.full((240, 8000, 3), 115, np.uint8)
+    for i in range(32):
         strip[20:220, i * 250 + 4 : i * 250 + 204] = fitted(read_photo(test_faces[i]).pixels, 200)
     faces = sure(detector(strip))
-    assert sum(near(faces, i * 250 + 104, 140, 40) == 1 for i in range(64)) >= 63
-    assert len(faces) <= 65  # OpenCV 4 takes a shoulder for one
+    assert sum(near(faces, i * 250 + 104, 140, 40) == 1 for i in range(32)) >= 31
+    assert len(faces) <= 33  # OpenCV 4 takes a shoulder for one
 
 
 def test_a_face_in_a_halftone_print(detector: FaceDetector, portraits: list[Pixels]) -> None:
