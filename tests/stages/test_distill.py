@@ -174,7 +174,8 @@ def test_what_makes_no_sense_is_refused(tiny: OneStepRestorer, low: OneStepResto
     with pytest.raises(UsageError, match="seed is a whole number"):
         distill(low, tiny, faces, faces[:1], replace(SHORT, trainer=replace(SHORT.trainer, seed=2**43)))
     bare = copy.deepcopy(tiny)
-    quantize_restorer(bare, calibrate_restorer(tiny, faces[:1]), faces[:1], replace(FAST, rank=0))
+    some = {n: s for n, s in calibrate_restorer(tiny, faces[:1]).items() if n.startswith("unet.mid_block")}
+    quantize_restorer(bare, some, faces[:1], replace(FAST, rank=0))
     for train in (distill_blocks, lambda *given: distill(*given[:3], faces[:1], given[3])):
         with pytest.raises(UsageError, match=r"nothing to train|no layer has a low-rank branch"):
             train(bare, tiny, faces, SHORT)

@@ -46,7 +46,7 @@ def test_blocks_lower_their_losses_and_bring_the_picture_nearer(
     tiny: OneStepRestorer, low: OneStepRestorer, faces: Tensor
 ) -> None:
     before = likeness(low, tiny, faces[8:])
-    settings = replace(SETTINGS, trainer=replace(TRAINER, steps=12, learning_rate=1e-3))
+    settings = replace(SETTINGS, trainer=replace(TRAINER, steps=8, learning_rate=1e-3))
     reports = distill_blocks(low, tiny, faces[:8], settings)
     assert list(reports) == block_names(low)
     rooms = [name.split("_block")[0] for name in reports]

@@ -28,7 +28,10 @@ def faces() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def measured(tiny: OneStepRestorer, faces: torch.Tensor) -> Sensitivity:
-    return measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, FAST, "ssim")
+    before = copy.deepcopy(tiny.state_dict())
+    found = measure_sensitivity(tiny, calibrate_restorer(tiny, faces), faces, FAST, "ssim")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny.state_dict().items())
+    return found
 
 
 def test_every_layer_is_measured_and_the_restorer_stays(tiny: OneStepRestorer, measured: Sensitivity) -> None:
