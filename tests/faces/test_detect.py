@@ -167,11 +167,11 @@ def test_a_portrait_is_found_however_it_is_turned(detector: FaceDetector, photos
 
 @pytest.mark.parametrize("quarter", range(4))
 def test_a_crowd_is_found_however_it_is_turned(detector: FaceDetector, portraits: list[Pixels], quarter: int) -> None:
-    scene = np.full((530, 1280, 3), 110, np.uint8)
-    for i, portrait in enumerate(portraits[:12]):
+    scene = np.full((1024, 1280, 3), 110, np.uint8)
+    for i, portrait in enumerate(portraits[:24]):
         top, left = 30 + i // 6 * 245, 20 + i % 6 * 210
         scene[top : top + 180, left : left + 180] = fitted(portrait, 180)
-    assert len(sure(detector(np.ascontiguousarray(np.rot90(scene, quarter))))) == 12
+    assert len(sure(detector(np.ascontiguousarray(np.rot90(scene, quarter))))) == 24
 
 
 @pytest.mark.parametrize("quarter", [1, 3])
