@@ -71,7 +71,7 @@ def compiled(name: str, dtype: str, source: Source, capability: int, loop: bool 
         file.flush()
 
         def shown(*command: str) -> str:
-            whole = [tools / command[0], *command[1:], file.name]
+            whole = [str(tools / command[0]), *command[1:], file.name]
             return subprocess.run(whole, capture_output=True, text=True, check=True).stdout
 
         used = re.search(r"REG:(\d+) STACK:(\d+)", shown("cuobjdump", "-res-usage"))
