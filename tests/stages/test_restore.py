@@ -149,6 +149,19 @@ def test_no_faces_no_change(astronaut: np.ndarray, mini: OneStepRestorer) -> Non
     assert result.mask.max() == 0
 
 
+def test_each_face_is_as_if_it_were_the_only_one(
+    tiny: OneStepRestorer, group: tuple[np.ndarray, tuple[Face, ...]]
+) -> None:
+    photo, faces = group
+    both, *alone = (
+        restore_photo(photo, tiny, faces, RestoreOptions(faces=chosen, strength=1)) for chosen in ((0, 28), (0,), (28,))
+    )
+    for one in alone:
+        inside = one.mask > 0
+        assert (one.pixels[inside] != photo[inside]).any()
+        assert np.abs(both.pixels[inside].astype(int) - one.pixels[inside]).max() <= 1
+
+
 def test_batches_do_not_change_the_picture(tiny: OneStepRestorer, group: tuple[np.ndarray, tuple[Face, ...]]) -> None:
     photo, found = group
     calls = []
