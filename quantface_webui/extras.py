@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .restore import RestoreResult
 
 _POSITIONS = "positions"
+_OTHER_RESTORERS = ("GFPGAN visibility", "CodeFormer visibility")  # what their scripts note of their work
+_ALIKE = 12.0  # mean difference, of 255, from the original, up to which an image is that enlarged, and nothing else
 _source: Any = None  # the tab's image component
 
 
@@ -80,6 +82,12 @@ def _controls() -> dict[str, Any]:
     return made
 
 
+def notice_original(pp: Any, enable: bool | None) -> None:
+    """Remember an image before any script has processed it: upscaling networks invent small faces."""
+    if enable:
+        pp.quantface_original = pp.image
+
+
 def process(pp: Any, enable: bool | None, **values: Any) -> None:
     """Restore `pp.image` in place. The host's API passes None for every control, because it does not know ours.
 
@@ -97,7 +105,7 @@ def process(pp: Any, enable: bool | None, **values: Any) -> None:
         settings = _settings(**values)
         if settings.visibility == 0:
             return
-        pp.image, result = _restored(pp.image, settings)
+        pp.image, result = _restored(pp.image, settings, _original(pp))
     except host.Interrupted:
         host.skip_picture()
         return
@@ -131,14 +139,31 @@ def _told(result: RestoreResult, settings: Settings) -> str:
     return f"{done}; {result.unchanged} left as before" + (" (no gain expected)" if settings.strength == AUTO else "")
 
 
-def _restored(picture: Image.Image, settings: Settings) -> tuple[Image.Image, RestoreResult]:
-    """An image with its faces restored, its transparency unchanged."""
+def _original(pp: Any) -> Any:
+    """The image as it was before an upscaler enlarged it, RGB [H, W, 3]; None where that is not all that was done."""
+    import cv2
+    import numpy as np
+
+    first = getattr(pp, "quantface_original", None)
+    if first is None or any(name in pp.info for name in _OTHER_RESTORERS):
+        return None
+    (width, height), (wide, tall) = first.size, pp.image.size
+    if wide <= width or abs(wide * height - tall * width) > 0.01 * tall * width:
+        return None
+    before, after = (np.array(image.convert("RGB")) for image in (first, pp.image))
+    reduced = cv2.resize(after, (width, height), interpolation=cv2.INTER_AREA)
+    return before if np.abs(reduced.astype(float) - before).mean() < _ALIKE else None
+
+
+def _restored(picture: Image.Image, settings: Settings, original: Any = None) -> tuple[Image.Image, RestoreResult]:
+    """An image with its faces restored, its transparency unchanged; of an enlarged one, the faces of its `original`."""
     import numpy as np
     from PIL import Image
 
     # Transparency may also be a palette's, or one colour's.
     shown = picture.convert("RGBA") if "transparency" in picture.info else picture
-    result = restore(np.array(shown.convert("RGB")), settings)
+    pixels = np.array(shown.convert("RGB"))
+    result = restore(pixels, settings) if original is None else restore(original, settings, pixels)
     if not result.restored:
         return picture, result
     image = Image.fromarray(result.pixels)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quantface_core import Face, FaceDetector, Restoration
+    from quantface_core import Face, FaceDetector, Restoration, RestoreOptions
     from quantface_core.restorer import RestorerModel
 
     Pixels = NDArray[np.uint8]
@@ -62,11 +62,15 @@ def applicable(settings: Settings) -> Settings:
     return settings if offers_fidelity(settings.model) else replace(settings, fidelity=Settings.fidelity)
 
 
-def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
-    """Restore an RGB image [H, W, 3] uint8, with `applicable` settings. Raises QuantFaceError, host.Interrupted."""
+def restore(pixels: Pixels, settings: Settings, background: Pixels | None = None) -> RestoreResult:
+    """Restore an RGB image [H, W, 3] uint8, with `applicable` settings; `background` is the same image enlarged.
+
+    Raises QuantFaceError, host.Interrupted.
+    """
     file = choice_path(settings.model, host.model_file)  # first: a wrong name is an error even without faces
+    before = pixels if background is None else background
     if settings.visibility == 0:
-        return RestoreResult(pixels, (), (), 0)
+        return RestoreResult(before, (), (), 0)
     with host.Progress() as progress:
         if file is None:
             file = _fetched(strip_mark(settings.model), progress)
@@ -75,12 +79,12 @@ def restore(pixels: Pixels, settings: Settings) -> RestoreResult:
         confident = [face for face in found if face.score >= options.min_confidence]
         wanted = sum(face.size >= options.min_size for face in confident)
         if not wanted:
-            return RestoreResult(pixels, (), (), 0, len(found) - len(confident), len(confident))
-        result = _with_memory(file, wanted, lambda model: _faces(model, pixels, found, settings, progress))
+            return RestoreResult(before, (), (), 0, len(found) - len(confident), len(confident))
+        result = _with_memory(file, wanted, lambda model: _faces(model, pixels, found, options, background, progress))
     restored = tuple(face.position for face in result.restored)
     after = cast("Pixels", result.pixels)  # of the image's depth
     unchanged = sum(is_unchanged(face.applied_strength, face.removed_artifacts) for face in result.restored)
-    return RestoreResult(_blended(pixels, after, settings.visibility), result.faces, restored, unchanged)
+    return RestoreResult(_blended(before, after, settings.visibility), result.faces, restored, unchanged)
 
 
 def _fetched(name: str, progress: host.Progress) -> Path:
@@ -101,7 +105,12 @@ def _detector() -> FaceDetector:
 
 
 def _faces(
-    model: RestorerModel, pixels: Pixels, found: tuple[Face, ...], settings: Settings, progress: host.Progress
+    model: RestorerModel,
+    pixels: Pixels,
+    found: tuple[Face, ...],
+    options: RestoreOptions,
+    background: Pixels | None,
+    progress: host.Progress,
 ) -> Restoration:
     from quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
 
@@ -109,7 +118,7 @@ def _faces(
         progress(step.done, step.total, f"QuantFace: face {min(step.done + 1, step.total)} of {step.total}")
 
     callbacks = PipelineCallbacks(progress=show, check_cancelled=host.stop_if_interrupted)
-    return restore_picture(PictureRequest(pixels, model, found, settings.options()), callbacks)
+    return restore_picture(PictureRequest(pixels, model, found, options, background), callbacks)
 
 
 def _with_memory(file: Path, faces: int, work: Callable[[RestorerModel], Restoration]) -> Restoration:

@@ -26,6 +26,9 @@ class QuantFaceExtras(scripts_postprocessing.ScriptPostprocessing):
     def ui(self):
         return extras.controls()
 
+    def process_firstpass(self, pp, enable=None, **values):
+        extras.notice_original(pp, enable)
+
     def process(self, pp, enable=None, **values):
         extras.process(pp, enable, **values)
 

@@ -373,3 +373,40 @@ def test_a_model_of_a_gpus_dtype_is_loaded_anew_for_the_processor(
     with model_cache.restorer(path, cpu) as second:
         assert second.dtype == torch.float32
     model_cache.drop()
+
+
+@pytest.fixture
+def enlarged(astronaut: np.ndarray) -> np.ndarray:
+    """As an upscaling network leaves the photo: twice as large, flat, with a little other colours."""
+    import cv2
+
+    return cv2.resize(cv2.medianBlur(astronaut, 7), (1024, 1024), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("other", ["", "GFPGAN visibility"])
+def test_an_enlarged_images_faces_are_restored_from_the_image_before(
+    extras: Any, model: str, tiny: Any, astronaut: np.ndarray, enlarged: np.ndarray, detector: Any, other: str
+) -> None:
+    """Unless another restorer has been at them."""
+    from quantface_core import RestoreOptions, restore_photo
+
+    pp = picture(Image.fromarray(astronaut))
+    extras.process_firstpass(pp, **values(extras))
+    pp.image, pp.info = Image.fromarray(enlarged), dict.fromkeys([other] if other else [], 1)
+    extras.process(pp, **values(extras, model=model, automatic=False))
+    photo, background = (enlarged, None) if other else (astronaut, enlarged)
+    exact = restore_photo(photo, tiny, detector(photo), RestoreOptions(strength=1.0), background=background).pixels
+    assert np.array_equal(np.array(pp.image), exact)
+    assert not np.array_equal(exact, enlarged)
+
+
+def test_an_image_that_is_not_the_one_before_enlarged_counts_alone(
+    extras: Any, model: str, astronaut: np.ndarray, expected: np.ndarray
+) -> None:
+    shown = Image.fromarray(astronaut)
+    for before in (shown, shown.resize((300, 200)), shown.resize((128, 128)).rotate(90), None):
+        pp = picture(shown)
+        if before is not None:
+            pp.quantface_original = before
+        extras.process(pp, **values(extras, model=model, automatic=False))
+        assert np.array_equal(np.array(pp.image), expected)
