@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +19,7 @@ from .limits import check_size, check_sizes, check_total
 from .photo import RAW, READABLE, Pages, Photo
 from .plugins import FORMATS, missing_plugin, register_plugins
 from .png_texts import without_texts
+from .quiet import quiet
 from .tiff_page import read_page
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and Big
@@ -27,24 +27,23 @@ _MOST_PAGES = 10_000
 _RAW_FILE = "a camera raw file: develop it to TIFF, PNG or JPEG first"
 
 
-def read_photo(path: Path) -> Photo:
+def read_photo(path: str | Path) -> Photo:
     """Read a photo; the first one where a file holds several, which its notes then say.
 
     Raises ImageError, one line, when it is missing, broken, too large, not an image, or cannot be decoded correctly.
     """
-    pages, count = _read(path, most=1)
+    pages, count = _read(Path(path), most=1)
     first = pages.photos[0]
     return replace(first, notes=(*first.notes, f"only the first of {count} pictures is read")) if count > 1 else first
 
 
-def read_pages(path: Path) -> Pages:
+def read_pages(path: str | Path) -> Pages:
     """Read every page or frame of a file. Raises ImageError like `read_photo`."""
-    return _read(path, most=None)[0]
+    return _read(Path(path), most=None)[0]
 
 
 def _read(path: Path, most: int | None) -> tuple[Pages, int]:
     """The first `most` images of a file (None = all), and how many it holds."""
-    path = Path(path)  # callers may give a string
     with _image_errors(path):
         if path.suffix.lower() in RAW:
             raise ImageError(_RAW_FILE)
@@ -93,9 +92,7 @@ def _read_tiff(path: Path, most: int | None) -> tuple[Pages, int]:
 def _image_errors(path: Path) -> Iterator[None]:
     """Turn every failure into one line of ImageError with the photo's name: decoders and plugins raise anything."""
     try:
-        with warnings.catch_warnings():
-            # Sizes are checked here, with a message of our own; damage either raises or does not matter.
-            warnings.simplefilter("ignore")
+        with quiet:  # sizes are checked here, with a message of our own; damage either raises or does not matter
             yield
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None

@@ -7,7 +7,6 @@ Pillow, only decompresses: each plane is presented to it as a gray image of byte
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from PIL import TiffImagePlugin
 
 from ...errors import ImageError
 from .ifd import LONG, SHORT, Buffer, Directory
+from .quiet import quiet
 from .tiff import (
     BITS,
     BLACK_IS_ZERO,
@@ -190,8 +190,7 @@ def _decompressed(
         shown.put(TILES, LONG)
     else:
         shown.put(ROWS, LONG, min(directory.number(ROWS, size[1]), size[1]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet:
         image = TiffImagePlugin.TiffImageFile(with_blocks(data, shown, places[mine], lengths[mine]))
         pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.shape != size[::-1]:
