@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -78,17 +79,30 @@ def shipped_catalogue() -> Catalogue:
 
 def user_catalogues() -> list[Path]:
     """The user's own catalogues: the models folder's, then the one QUANTFACE_CATALOGUE names."""
-    own = models_folder() / "catalogue.toml"
     chosen = os.environ.get("QUANTFACE_CATALOGUE")
-    return [*([own] if own.is_file() else []), *([Path(chosen).expanduser()] if chosen else [])]
+    return [*in_models_folder("catalogue.toml"), *([Path(chosen).expanduser()] if chosen else [])]
 
 
 def models_folder() -> Path:
-    """Where fetched and built files live: QUANTFACE_MODELS_DIR, else the user's cache folder."""
+    """Where fetched and built files live: QUANTFACE_MODELS_DIR, else the user's cache folder.
+
+    Raises ConfigError where the user has neither, as in containers whose user has no home.
+    """
     chosen = os.environ.get("QUANTFACE_MODELS_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "quantface" / "models"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "quantface" / "models"
+    except RuntimeError:  # no home folder
+        reason = "this user has no home folder to keep models in"
+        raise ConfigError(f"{reason}: set QUANTFACE_MODELS_DIR to a folder") from None
+
+
+def in_models_folder(pattern: str) -> list[Path]:
+    """The files in the models folder that match a pattern, sorted; none where there is no folder that may be read."""
+    with suppress(ConfigError, OSError):
+        return sorted(path for path in models_folder().glob(pattern) if os.path.isfile(path))
+    return []
 
 
 def _read(path: Path) -> Catalogue:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, suggestion
-from .catalogue import Entry, catalogue, models_folder
+from .catalogue import Entry, catalogue, in_models_folder, models_folder
 from .checksum import known_sha256
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf", ".onnx")  # of files, whatever they hold
 _FILES_ONLY = ("gfpgan", "restoreformer", "codeformer")  # restorers that users bring themselves: docs/models.md
 _PACKAGE = Path(__file__).parent.parent
+# Files are looked for by `os.path.isfile`: before Python 3.14 `Path.is_file` raises where a folder may not be read.
 
 Notify = Callable[[str], None]
 """Called with a line on what is about to be fetched: its size, origin and licence."""
@@ -28,15 +29,17 @@ def to_stderr(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def restorer_path(name: str, notify: Notify = to_stderr, progress: Progress | None = None) -> Path:
+def restorer_path(name: str | Path, notify: Notify = to_stderr, progress: Progress | None = None) -> Path:
     """Return the file of a restorer named in the catalogue or given by path.
 
     A missing file is first fetched, or built from its authors' files. The checksum of a named file is verified, so that
-    a damaged download or package is never used. Raises ModelError, and ConfigError for a broken catalogue.
+    a damaged download or package is never used. Raises ModelError, and ConfigError for a broken catalogue or without a
+    folder to keep models in.
     """
+    name = os.fspath(name)
     if name.lower().endswith(_MODEL_SUFFIXES) or Path(name).name != name:
         given = Path(os.path.expanduser(name))
-        if given.is_file():  # no catalogue is read for it, which may be broken
+        if os.path.isfile(given):  # no catalogue is read for it, which may be broken
             return given
         own = own_models()
         path = own.get(name) or own.get(name.removesuffix(".safetensors"))
@@ -73,7 +76,8 @@ def stored_at(entry: Entry) -> Path:
 
 def stated_licence(path: Path) -> str:
     """The licence that the catalogue states for a restorer's file; empty where it does not list the file."""
-    return next((e.licence for e in catalogue()["restorers"].values() if stored_at(e) == path), "")
+    entries = (entry for entry in catalogue()["restorers"].values() if entry.file == path.name)
+    return next((entry.licence for entry in entries if stored_at(entry) == path), "")
 
 
 def own_models() -> dict[str, Path]:
@@ -84,13 +88,13 @@ def own_models() -> dict[str, Path]:
     known = catalogue()["restorers"]
     listed = {entry.file for entry in known.values() if not entry.bundled}
     bundled = {entry.file for entry in known.values() if entry.bundled}
-    files = [path for path in sorted(models_folder().glob("*.safetensors")) if not path.name.startswith(".")]
+    files = [path for path in in_models_folder("*.safetensors") if not path.name.startswith(".")]
     return {p.name if p.name in bundled else p.stem: p for p in files if p.name not in listed}
 
 
 def _located(name: str, entry: Entry, notify: Notify, progress: Progress | None = None) -> Path:
     path = stored_at(entry)
-    if not path.is_file():
+    if not os.path.isfile(path):
         if entry.bundled:
             raise ModelError(f"{path} is missing: install QuantFace again")
         if entry.repo:

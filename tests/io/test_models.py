@@ -179,3 +179,8 @@ def test_a_file_of_another_kind_is_opened_by_its_name_alone(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("no model")
     assert restorer_path("notes.txt") == Path("notes.txt")
+
+
+def test_a_path_is_as_good_as_its_text(tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").touch()
+    assert restorer_path(tmp_path / "mine.safetensors") == restorer_path(str(tmp_path / "mine.safetensors"))
