@@ -19,12 +19,13 @@ Network = TypeVar("Network", bound=nn.Module)
 def load_network(make: Callable[[], Network], path: Path) -> Network:
     """The network that `make` returns with the weights of a file: float32 on the CPU, whatever torch's defaults are.
 
-    Raises ModelError.
+    Draws no random numbers. Raises ModelError.
     """
+    with torch.device("meta"):
+        network = make()
     with torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device too
-        network = make().float()
         try:
-            network.load_state_dict({name: t.float() for name, t in load_file(path).items()})
+            network.load_state_dict({name: t.float() for name, t in load_file(path).items()}, assign=True)
         except (OSError, SafetensorError, RuntimeError) as error:
             name = type(network).__name__
             raise ModelError(f"{path} does not hold a {name}, or is damaged: reinstall QuantFace") from error

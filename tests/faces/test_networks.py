@@ -46,3 +46,10 @@ def test_it_is_loaded_in_float32_on_the_cpu(load: Load, bundled: Path, largest: 
         torch.set_default_dtype(torch.float32)
     assert {p.device.type for p in parameters} == {"cpu"}
     assert {p.dtype for p in parameters} == {torch.float32}
+
+
+@networks
+def test_it_leaves_the_programs_random_numbers_alone(load: Load, bundled: Path, largest: int) -> None:
+    before = torch.get_rng_state()
+    load(bundled)
+    assert torch.equal(torch.get_rng_state(), before)
