@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal
 
 from .errors import UsageError
@@ -42,31 +44,34 @@ class RestoreOptions:
 
 
 def check_options(options: RestoreOptions) -> None:
-    """Raise UsageError naming the first option that is invalid."""
+    """Raise UsageError naming the first option that is invalid, of another kind included: JSON may hold anything."""
     check_selection(options)
     if options.strength != "auto" and not (_is_number(options.strength) and 0 <= options.strength <= 1):
         raise UsageError(f"strength must be auto, or between 0 and 1, got {options.strength!r}")
-    for name in ("min_confidence", "feather", "grain", "fidelity"):
+    for name in ("min_confidence", "feather", "grain", *(["fidelity"] if options.fidelity is not None else [])):
         share = getattr(options, name)
-        if share is not None and not 0 <= share <= 1:
-            raise UsageError(f"{name} must be between 0 and 1, got {share}")
-    if not 0 <= options.min_size < float("inf"):
-        raise UsageError(f"min_size must be a number of pixels, 0 or more, got {options.min_size}")
+        if not (_is_number(share) and 0 <= share <= 1):
+            raise UsageError(f"{name} must be between 0 and 1, got {share!r}")
+    if not (_is_number(options.min_size) and 0 <= options.min_size < float("inf")):
+        raise UsageError(f"min_size must be a number of pixels, 0 or more, got {options.min_size!r}")
     if options.color not in COLORS:
         raise UsageError(f"color must be one of {', '.join(COLORS)}, got {options.color!r}")
-    if options.upscale not in UPSCALES:
-        raise UsageError(f"upscale must be one of {', '.join(map(str, UPSCALES))}, got {options.upscale}")
-    if options.batch_size < 0:
-        raise UsageError(f"batch_size must be at least 1, or 0 for the fastest on the device, got {options.batch_size}")
-    if options.seed is not None and not 0 <= options.seed < 2**62:
-        raise UsageError(f"seed must be a whole number from 0 to 2^62 - 1, got {options.seed}")
+    if not (_is_whole(options.upscale) and options.upscale in UPSCALES):
+        raise UsageError(f"upscale must be one of {', '.join(map(str, UPSCALES))}, got {options.upscale!r}")
+    if not (_is_whole(options.batch_size) and options.batch_size >= 0):
+        kinds = "at least 1, or 0 for the fastest on the device"
+        raise UsageError(f"batch_size must be {kinds}, got {options.batch_size!r}")
+    if options.seed is not None and not (_is_whole(options.seed) and 0 <= options.seed < 2**62):
+        raise UsageError(f"seed must be a whole number from 0 to 2^62 - 1, got {options.seed!r}")
 
 
 def check_selection(options: RestoreOptions) -> None:
-    """Raise UsageError for an unknown order or choice of faces."""
+    """Raise UsageError for what are no options, and for an unknown order or choice of faces."""
+    if not isinstance(options, RestoreOptions):
+        raise UsageError(f"options are RestoreOptions, such as RestoreOptions(strength=0.6), got {options!r:.60}")
     if options.order not in FACE_ORDERS:
         raise UsageError(f"order must be one of {', '.join(FACE_ORDERS)}, got {options.order!r}")
-    if isinstance(options.faces, str) and options.faces not in FACE_CHOICES:
+    if not (options.faces in FACE_CHOICES if isinstance(options.faces, str) else _are_positions(options.faces)):
         raise UsageError(f"faces must be {', '.join(FACE_CHOICES)} or positions such as 0,2, got {options.faces!r}")
 
 
@@ -97,5 +102,14 @@ def parse_positions(text: str) -> tuple[int, ...]:
     return tuple(positions)
 
 
+def _are_positions(value: object) -> bool:
+    return isinstance(value, Collection) and all(_is_whole(position) for position in value)
+
+
+# NumPy's numbers are of these kinds too.
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from quantface_core.errors import UsageError
@@ -89,3 +91,43 @@ def test_options_load_without_torch_and_opencv() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"faces": 0},
+        {"faces": (0.0,)},
+        {"faces": ("0",)},
+        {"faces": None},
+        {"strength": None},
+        {"min_size": "9"},
+        {"min_confidence": None},
+        {"feather": "0.3"},
+        {"grain": None},
+        {"fidelity": "1"},
+        {"upscale": 2.0},
+        {"upscale": "2"},
+        {"batch_size": None},
+        {"batch_size": 1.5},
+        {"seed": 1.5},
+        {"seed": "1"},
+        {"seed": True},
+    ],
+)
+def test_what_is_of_another_kind_is_named(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"^{next(iter(options))} must be .*, got "):
+        check_options(RestoreOptions(**options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"strength": 0.5}, 0.5, None])
+def test_what_are_no_options_are_refused(given: Any) -> None:
+    with pytest.raises(UsageError, match="options are RestoreOptions, such as"):
+        check_options(given)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    share, whole = np.float32(0.5), np.int64(1)
+    check_options(
+        RestoreOptions(np.arange(2), min_size=share, strength=share, upscale=whole, batch_size=whole, seed=whole)  # type: ignore[arg-type]
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from ..errors import UsageError
 from ..options import RestoreOptions, check_selection
 from ..types import Face
 from .align import is_in_view
@@ -18,7 +19,10 @@ _ORDERS = {
 def sort_faces(faces: Sequence[Face], options: RestoreOptions) -> tuple[Face, ...]:
     """The faces of sufficient score and size, in the order that positions count. Raises UsageError."""
     check_selection(options)
-    wanted = [f for f in faces if f.score >= options.min_confidence and f.size >= options.min_size]
+    found = list(faces) if isinstance(faces, Iterable) else None
+    if found is None or not all(isinstance(face, Face) for face in found):
+        raise UsageError(f"faces are what a detector returns, detector(pixels), or [Face(...)], got {faces!r:.60}")
+    wanted = [f for f in found if f.score >= options.min_confidence and f.size >= options.min_size]
     return tuple(sorted(wanted, key=_ORDERS[options.order]))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -60,3 +61,9 @@ def test_what_is_outside_or_has_no_shape_is_not_chosen() -> None:
 def test_a_choice_that_is_none(options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(options))} must be"):
         chosen(**options)
+
+
+@pytest.mark.parametrize("given", [None, LEFT_SMALL, [LEFT_SMALL.to_dict()], "all", sort_faces])
+def test_what_are_no_faces_is_refused(given: Any) -> None:
+    with pytest.raises(UsageError, match="faces are what a detector returns"):
+        sort_faces(given, RestoreOptions())
