@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bit_depth import check_pixels
 from ..errors import ImageError
 from ..types import Face, Pixels
 from .align import (
@@ -31,7 +32,6 @@ from .align import (
 from .boxes import Box, box_of_landmarks, face_in_box
 from .duplicates import DOUBTFUL_SCORE, merge, new_faces, without_doubtful_parts
 from .enhance import contrast_stretched, descreened
-from .pixels import check_pixels
 from .yunet import YuNet
 
 # YuNet detects faces of about 10 to 300 pixels. A photo is first searched at about this many pixels, for the faces of a
@@ -69,14 +69,14 @@ class FaceDetector:
     """Finds faces of any size and tilt. Threads may share it: they take turns."""
 
     def __init__(
-        self, model: Path, poll: Callable[[], None] = lambda: None, search_pixels: int = _SEARCH_PIXELS
+        self, model: str | Path, poll: Callable[[], None] = lambda: None, search_pixels: int = _SEARCH_PIXELS
     ) -> None:
         """Load the ONNX file. Raises ModelError when OpenCV cannot.
 
         `poll` is called before each piece of work, none of which takes long even in a huge photo; an exception it
         raises ends the search. With fewer `search_pixels` the search is faster but misses the smallest faces.
         """
-        self._net, self._poll, self._search_pixels = YuNet(model, poll), poll, search_pixels
+        self._net, self._poll, self._search_pixels = YuNet(Path(model), poll), poll, search_pixels
 
     def __call__(self, pixels: Pixels) -> tuple[Face, ...]:
         """All detections in an RGB photo [H, W, 3], uint8 or uint16, highest score first; scores are at least 0.5.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import cv2
 import numpy as np
 
+from ..bit_depth import check_pixels
 from ..errors import ImageError, UsageError
 from ..faces.align import (
     Matrix,
@@ -21,7 +22,6 @@ from ..faces.align import (
 from ..faces.aligned import is_about_square
 from ..faces.clean import CleanFace, clean_face, remove_artifacts
 from ..faces.paste import Patch, face_mask, paste
-from ..faces.pixels import check_pixels
 from ..faces.select import select_faces, sort_faces
 from ..faces.toning import toning_of
 from ..options import RestoreOptions, check_options

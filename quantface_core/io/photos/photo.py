@@ -46,7 +46,7 @@ class Metadata:
     png: tuple[Chunk, ...] = ()  # PNG chunks, unchanged: text, meaning of colours, resolution
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no plain equality
 class Photo:
     """A decoded photo, upright."""
 

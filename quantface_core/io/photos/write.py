@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ...bit_depth import check_pixels
 from ...errors import ImageError
 from ..atomic import atomic_path
 from . import exif
@@ -15,13 +16,25 @@ from .limits import check_sides, check_sizes
 from .photo import JPEG, PNG, TIFF, WEBP, WRITABLE, Pages, Photo, Size, Warnings
 
 
-def write_photo(photo: Photo, path: Path) -> Warnings:
+def write_photo(photo: Photo, path: str | Path) -> Warnings:
     """Write a photo atomically in the format of its suffix; return warnings about what that cannot hold.
 
     JPEG is written at quality 95 without chroma subsampling, WebP losslessly; 16-bit images keep their depth as PNG or
     TIFF and become 8-bit in other formats; JPEG drops alpha. Raises ImageError, WriteError.
     """
     return write_pages(Pages((photo,)), path)
+
+
+def _check_photo(photo: object) -> None:
+    if not isinstance(photo, Photo):
+        raise ImageError(f"what is written is a Photo, such as Photo(pixels), got {type(photo).__name__}")
+    check_pixels(photo.pixels)
+    if photo.alpha is not None and (photo.alpha.shape, photo.alpha.dtype) != (
+        photo.pixels.shape[:2],
+        photo.pixels.dtype,
+    ):
+        kinds = " and ".join(f"{plane.dtype} {list(plane.shape)}" for plane in (photo.pixels, photo.alpha))
+        raise ImageError(f"pixels and alpha do not match ({kinds}): photo.with_pixels(pixels) resizes its alpha")
 
 
 def check_output(sizes: Sequence[Size], animated: bool, suffix: str) -> None:
@@ -35,17 +48,19 @@ def _count(count: int, animated: bool, suffix: str) -> int:
     return count if suffix.lower() in ((*PNG, *WEBP) if animated else TIFF) else min(count, 1)
 
 
-def write_pages(pages: Pages, path: Path) -> Warnings:
+def write_pages(pages: Pages, path: str | Path) -> Warnings:
     """Write pages as TIFF, an animation as PNG or WebP; other formats get only the first image, with a warning.
 
     Raises and returns warnings like `write_photo`.
     """
-    path = Path(path)  # callers may give a string
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
         raise ImageError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
     animated, warnings = bool(pages.durations), []
     try:
+        for photo in pages.photos:
+            _check_photo(photo)
         check_output([photo.size for photo in pages.photos], animated, suffix)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None

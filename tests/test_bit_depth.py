@@ -1,4 +1,4 @@
-"""What is no photo, for the detector and the restorer alike."""
+"""Which arrays are photos, and the depths of those that are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from quantface_core.bit_depth import check_pixels
 from quantface_core.errors import ImageError
 from quantface_core.faces.detect import FaceDetector
-from quantface_core.faces.pixels import check_pixels
 
 _PHOTO = np.zeros((8, 6, 3), np.uint8)
 _NOT_PHOTOS: list[tuple[Any, str]] = [
