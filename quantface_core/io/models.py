@@ -6,14 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import ModelError, suggestion
 from .catalogue import Entry, catalogue, in_models_folder, models_folder
 from .checksum import known_sha256
-
-if TYPE_CHECKING:
-    from .hub import Progress
+from .hub import Progress, fetch
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf", ".onnx")  # of files, whatever they hold
 _FILES_ONLY = ("gfpgan", "restoreformer", "codeformer")  # restorers that users bring themselves: docs/models.md
@@ -98,8 +95,6 @@ def _located(name: str, entry: Entry, notify: Notify, progress: Progress | None 
         if entry.bundled:
             raise ModelError(f"{path} is missing: install QuantFace again")
         if entry.repo:
-            from .hub import fetch
-
             return fetch(entry.remote, path, notify, progress)
         from .convert import convert_entry
 
