@@ -94,8 +94,7 @@ def models_folder() -> Path:
             return Path(chosen).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "quantface" / "models"
     except RuntimeError:  # no home folder
-        reason = "this user has no home folder to keep models in"
-        raise ConfigError(f"{reason}: set QUANTFACE_MODELS_DIR to a folder") from None
+        raise ConfigError("this user has no home folder to keep models in: name a models folder") from None
 
 
 def in_models_folder(pattern: str) -> list[Path]:

@@ -54,10 +54,10 @@ def test_what_is_bundled_needs_no_models_folder(home: str, request: pytest.Fixtu
         restorer_path("mine")
 
 
-def test_without_a_home_others_name_the_setting(no_home: None) -> None:
-    with pytest.raises(ConfigError, match=r"no home folder .*: set QUANTFACE_MODELS_DIR"):
+def test_without_a_home_others_ask_for_a_folder(no_home: None) -> None:
+    with pytest.raises(ConfigError, match=r"no home folder .*: name a models folder"):
         models_folder()
-    with pytest.raises(ConfigError, match="set QUANTFACE_MODELS_DIR"):
+    with pytest.raises(ConfigError, match="name a models folder"):
         restorer_path("osdface", lambda _: None)
 
 
