@@ -58,6 +58,8 @@ def refuse_lossy_calls(model: nn.Module) -> None:
         known = str(getattr(save, "__module__", "")).partition(".")[0] in _SAVING
         if known and any(isinstance(part, QuantLayer) for part in module.modules()):
             module.save_pretrained = _refuse_to_save  # type: ignore[assignment]
+            if hasattr(module, "push_to_hub"):  # it creates the repository before it saves
+                module.push_to_hub = _refuse_to_push  # type: ignore[assignment]
 
 
 # With the parameters that callers look for; functions of a module, so that a model can still be copied and pickled.
@@ -73,6 +75,10 @@ def _refuse_to_fuse(fuse: bool = True) -> NoReturn:
     raise UsageError(
         "fuse_qkv_projections would put low-bit projections back into full precision: call it before quantize"
     )
+
+
+def _refuse_to_push(repo_id: str, *_: Any, **__: Any) -> NoReturn:
+    raise UsageError("push_to_hub cannot write low-bit layers: upload the file that save_quantized writes")
 
 
 def _refuse_to_save(save_directory: Any, *_: Any, **__: Any) -> NoReturn:

@@ -187,3 +187,10 @@ def test_peft_saves_its_adapters_beside_low_bit_layers(tmp_path: Path) -> None:
         qf.quantize(model, [ROWS], qf.QuantConfig(8, 8, rank=2))
     model.save_pretrained(str(tmp_path))
     assert (tmp_path / "adapter_model.safetensors").exists()
+
+
+def test_pushing_as_if_in_full_precision_is_refused_before_a_repository_is_made() -> None:
+    model = autoencoder()
+    qf.quantize(model, IMAGES, CONFIG, include=["decoder"])
+    with pytest.raises(UsageError, match="upload the file that save_quantized writes"):
+        model.push_to_hub(repo_id="someone/something")
