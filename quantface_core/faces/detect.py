@@ -65,11 +65,16 @@ _MIRROR = np.array([[-1.0, 0.0, _LOOK_SIZE - 1.0], [0.0, 1.0, 0.0]])
 _MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]  # eyes and mouth corners exchange their sides
 
 
+def _nothing() -> None:
+    pass
+
+
 class FaceDetector:
-    """Finds faces of any size and tilt. Threads may share it: they take turns."""
+    """Finds faces of any size and tilt. Threads may share it: they take turns. A copy, in another process too, loads
+    the file again."""
 
     def __init__(
-        self, model: str | Path, poll: Callable[[], None] = lambda: None, search_pixels: int = _SEARCH_PIXELS
+        self, model: str | Path, poll: Callable[[], None] = _nothing, search_pixels: int = _SEARCH_PIXELS
     ) -> None:
         """Load the ONNX file. Raises ModelError when OpenCV cannot.
 
@@ -77,6 +82,10 @@ class FaceDetector:
         raises ends the search. With fewer `search_pixels` the search is faster but misses the smallest faces.
         """
         self._net, self._poll, self._search_pixels = YuNet(Path(model), poll), poll, search_pixels
+        self._model = model
+
+    def __reduce__(self) -> tuple[type[FaceDetector], tuple[Any, ...]]:
+        return FaceDetector, (self._model, self._poll, self._search_pixels)
 
     def __call__(self, pixels: Pixels) -> tuple[Face, ...]:
         """All detections in an RGB photo [H, W, 3], uint8 or uint16, highest score first; scores are at least 0.5.

@@ -1,0 +1,19 @@
+"""Detectors in other processes, as of Ray, Celery and spawned workers, and in deep copies of what holds them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+from quantface_core.bundled import DEMO_PHOTO
+from quantface_core.faces.detect import FaceDetector
+from quantface_core.io.photos import read_photo
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda held: pickle.loads(pickle.dumps(held))])
+def test_copies_find_the_same_faces(detector: FaceDetector, copied: Callable[[FaceDetector], FaceDetector]) -> None:
+    pixels = read_photo(DEMO_PHOTO).pixels
+    assert copied(detector)(pixels) == detector(pixels)
