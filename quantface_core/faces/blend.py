@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..types import Crop, Plane
-from .networks import load_network
+from .networks import exactly, load_network
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "blend.safetensors"
 _SIDE = 256  # pixels, side of the network's input
@@ -86,7 +86,7 @@ def blend_share(before: Crop, after: Crop, network: BlendNetwork | None = None) 
     network = network or bundled_blend()
     size = (len(before), len(before))
     pair = [torch.from_numpy(np.ascontiguousarray(_resized(x, _SIDE))).permute(2, 0, 1)[None] for x in (before, after)]
-    with torch.inference_mode():
+    with exactly():
         small = network(*pair)[0, 0].numpy()
     share = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
     # Applying a sliver of a change helps nobody: almost none becomes none, and almost all becomes all.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .networks import load_network
+from .networks import exactly, load_network
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "clean.safetensors"
 _WIDTHS = (32, 64, 96)  # channels at 1/2, 1/4 and 1/8 of the side
@@ -75,6 +75,6 @@ def without_artifacts(image: NDArray[np.float32], network: CleanNetwork | None =
     height, width = image.shape[:2]
     padding = (0, -width % STRIDE, 0, -height % STRIDE)
     x = F.pad(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None], padding, mode="replicate")
-    with torch.inference_mode():
+    with exactly():
         clean = (network or bundled_cleaner())(x)[0, :, :height, :width]
     return np.ascontiguousarray(clean.permute(1, 2, 0).numpy())

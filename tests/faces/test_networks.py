@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -53,3 +54,11 @@ def test_it_leaves_the_programs_random_numbers_alone(load: Load, bundled: Path, 
     before = torch.get_rng_state()
     load(bundled)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_hosts_autocast_changes_nothing() -> None:
+    image = np.random.default_rng(0).random((64, 64, 3), np.float32)
+    clean, share = clean_network.without_artifacts(image), blend.blend_share(image, image[::-1])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(clean_network.without_artifacts(image), clean)
+        assert np.array_equal(blend.blend_share(image, image[::-1]), share)
