@@ -8,6 +8,7 @@ import numpy as np
 from ..types import Crop, Plane
 
 _SAME = 42.0  # dB at the photo's resolution: interpolation and larger originals reach 47, upscaling networks 38
+_OVAL, _EDGE = (0.5, 0.58, 0.29, 0.37), 0.15  # center and radii over the crop's side; of the edge, over the radii
 _KEPT, _REPLACED = 0.08, 0.2  # applied strengths of the photo's face, up to and from which a background's is so
 
 
@@ -19,6 +20,14 @@ def shows_photo(background: Crop, photo: Crop, mask: Plane, pixel: float) -> boo
     difference = cv2.GaussianBlur(background - photo, (0, 0), max(pixel, 0.5))
     error = float((np.square(difference).mean(2) * mask).sum() / mask.sum())
     return error < 10 ** (-_SAME / 10)
+
+
+def face_oval(size: int) -> Plane:
+    """An aligned crop's face without hair and outline, [S, S] 0 to 1 with a soft edge: those a network draws well."""
+    y, x = (np.mgrid[:size, :size].astype(np.float32) + 0.5) / size
+    radius = np.hypot((x - _OVAL[0]) / _OVAL[2], (y - _OVAL[1]) / _OVAL[3])
+    inside = np.clip((1 + _EDGE - radius) / (2 * _EDGE), 0, 1)
+    return np.asarray(inside * inside * (3 - 2 * inside), np.float32)
 
 
 def replaced_share(applied_strength: float) -> float:

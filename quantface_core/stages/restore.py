@@ -27,7 +27,7 @@ from ..faces.toning import toning_of
 from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
 from ..types import Crop, Face, Pixels, Plane, Restoration, RestoredFace
-from .background import replaced_share, shows_photo
+from .background import face_oval, replaced_share, shows_photo
 from .batches import Progress
 from .blending import choose_share, fine_detail_of, removal_of, sharpness_of
 from .contrast import restore_stretched
@@ -150,7 +150,8 @@ def _restore(
         artifact = face.removed if face and background is None and removal_of(face.removed, options) else ""
         applied, applied_strength = share[..., None] * change, measure_strength(change, share, mask)
         if background is not None and clean is not before:  # another's face: the photo's replaces it
-            applied = np.float32(replaced_share(applied_strength)) * (clean + applied - before)
+            replaced = replaced_share(applied_strength) * face_oval(len(mask))
+            applied = replaced[..., None] * (clean + applied - before)
         patch, applied_strength, removed = _patch(
             before, applied, applied_strength, base, place, mask, options, artifact
         )

@@ -12,7 +12,7 @@ from quantface_core.faces.detect import FaceDetector
 from quantface_core.io.photos import read_photo
 from quantface_core.options import RestoreOptions
 from quantface_core.restorer import OneStepRestorer
-from quantface_core.stages.background import replaced_share
+from quantface_core.stages.background import face_oval, replaced_share
 from quantface_core.stages.restore import enlarged, restore_photo
 from quantface_core.types import Face
 from tests.stages.psnr import psnr
@@ -45,7 +45,8 @@ def test_an_invented_face_is_replaced_by_the_photos_own(
     small = [reduced(face) for face in faces[:1]]
     result = restore_photo(photo, mini, small, background=background)
     alone = restore_photo(photo, mini, small, RestoreOptions(upscale=FACTOR))
-    face, around = result.mask > 0.95, result.mask == 0
+    around, (left, top, width, height) = result.mask == 0, (round(value) for value in faces[0].box)
+    face = np.s_[top + height // 5 : top + height * 4 // 5, left + width // 5 : left + width * 4 // 5]
     assert result.restored[0].applied_strength == pytest.approx(alone.restored[0].applied_strength)
     assert np.array_equal(result.pixels[around], background[around])
     assert psnr(background[face], alone.pixels[face]) < 28
@@ -61,6 +62,13 @@ def test_a_face_that_the_photo_shows_as_well_keeps_its_detail(
     faces = [reduced(face) for face in detector(background)[:1]]
     result = restore_photo(photo, mini, faces, background=background)
     assert psnr(result.pixels, background) > 40
+
+
+def test_hair_and_outline_stay_the_backgrounds() -> None:
+    oval = face_oval(100)
+    eyes, mouth, chin, ear, hair = oval[47, 38], oval[74, 41], oval[90, 50], oval[55, 12], oval[12, 50]
+    assert min(eyes, mouth, chin) > 0.6
+    assert max(ear, hair) == 0
 
 
 def test_what_gains_nothing_stays_and_the_rest_is_replaced_step_by_step() -> None:
