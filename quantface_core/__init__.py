@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .faces.detect import FaceDetector
     from .io.checkpoint import load_restorer, save_restorer
     from .io.models import detector_path, restorer_path
-    from .io.photos import Photo, read_photo, write_photo
+    from .io.photos import Photo, decode_photo, encode_photo, read_photo, write_photo
     from .io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
     from .io.upscalers import load_upscaler
     from .kernels.dispatch import register_backend
@@ -49,9 +49,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "allocate": "quant.allocate",
+    "decode_photo": "io.photos",
     "describe_plan": "quant.allocate",
     "detector_path": "io.models",
     "distill": "train.distill",
+    "encode_photo": "io.photos",
     "FaceDetector": "faces.detect",
     "load_plan": "io.plans",
     "load_quantized": "quant.checkpoint",
@@ -111,9 +113,11 @@ __all__ = [
     "WriteError",
     "__version__",
     "allocate",
+    "decode_photo",
     "describe_plan",
     "detector_path",
     "distill",
+    "encode_photo",
     "load_plan",
     "load_quantized",
     "load_restorer",

@@ -54,20 +54,28 @@ def write_pages(pages: Pages, path: str | Path) -> Warnings:
     Raises and returns warnings like `write_photo`.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in WRITABLE:
-        raise ImageError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
-    animated, warnings = bool(pages.durations), []
     try:
-        for photo in pages.photos:
-            _check_photo(photo)
-        check_output([photo.size for photo in pages.photos], animated, suffix)
+        encoded, warnings = encode_pages(pages, path.suffix)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(encoded)
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise ImageError(f"{path}: {error}") from error
+    return warnings
+
+
+def encode_pages(pages: Pages, suffix: str) -> tuple[bytes, Warnings]:
+    """The bytes that `write_pages` writes to a file of this suffix, and its warnings. Raises ImageError."""
+    suffix = suffix.lower()
+    if suffix not in WRITABLE:
+        raise ImageError(f"cannot write {suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
+    animated, warnings = bool(pages.durations), []
+    for photo in pages.photos:
+        _check_photo(photo)
+    check_output([photo.size for photo in pages.photos], animated, suffix)
     count = _count(len(pages.photos), animated, suffix)
     if count < len(pages.photos):
         what = "frame" if animated else "page"
-        warnings.append(f"only the first of {len(pages.photos)} {what}s is written: {path.suffix} cannot hold them")
+        warnings.append(f"only the first of {len(pages.photos)} {what}s is written: {suffix} cannot hold them")
     photos = tuple(
         replace(photo, exif=photo.exif and exif.with_dimensions(photo.exif, *photo.size))
         for photo in pages.photos[:count]
@@ -76,12 +84,10 @@ def write_pages(pages: Pages, path: str | Path) -> Warnings:
     encode = next(encoder for suffixes, encoder in encoders if suffix in suffixes)
     try:
         encoded, encoder_warnings = encode(replace(pages, photos=photos))
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(encoded)
     except OSError as error:
-        raise ImageError(f"{path}: cannot write ({error.strerror or error})") from error
+        raise ImageError(f"cannot write ({error.strerror or error})") from error
     except MemoryError:
-        raise ImageError(f"{path}: out of memory") from None
+        raise ImageError("out of memory") from None
     except (ValueError, struct.error) as error:  # larger than the format allows
-        raise ImageError(f"{path}: cannot write ({error})") from error
-    return (*warnings, *encoder_warnings)
+        raise ImageError(f"cannot write ({error})") from error
+    return encoded, (*warnings, *encoder_warnings)
