@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import time
 from dataclasses import replace
 from itertools import product
 
@@ -159,12 +158,23 @@ def test_no_plan_at_all_is_better(budget: Budget) -> None:
 
 
 @pytest.mark.parametrize("budget", [Budget(3.98, 4.2), Budget(operations=0.25)], ids=["averages", "operations"])
-def test_a_full_size_network_is_solved_while_the_user_waits_and_always_the_same(budget: Budget) -> None:
+def test_a_full_size_network_is_solved_to_the_end_and_always_the_same(
+    budget: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not to the best plan that there is when the time is up, which depends on the machine."""
+    import pulp
+
+    solved, run = list[int](), pulp.LpProblem.solve
+
+    def noting(problem: pulp.LpProblem, *given: object) -> int:
+        status = run(problem, *given)
+        solved.append(problem.sol_status)
+        return status
+
+    monkeypatch.setattr(pulp.LpProblem, "solve", noting)
     sensitivity = unlike([1e-4 * 1.3 ** (i % 23) for i in range(400)])
-    began = time.process_time()
-    plan = solve(sensitivity, budget)
-    assert time.process_time() - began < 5  # a second, on a machine that is not busy
-    assert plan == solve(sensitivity, budget)
+    assert solve(sensitivity, budget) == solve(sensitivity, budget)
+    assert set(solved) == {pulp.LpSolutionOptimal}
 
 
 def test_nothing_it_calls_will_go_soon(recwarn: pytest.WarningsRecorder) -> None:
