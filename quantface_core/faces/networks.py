@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import ModelError
+from ..runtime.autocast import without_autocast
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -37,5 +38,5 @@ def load_network(make: Callable[[], Network], path: Path) -> Network:
 @contextmanager
 def exactly() -> Iterator[None]:
     """Context manager in which such a network computes: without gradients, in float32 also where a host autocasts."""
-    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+    with torch.inference_mode(), without_autocast(torch.device("cpu")):
         yield

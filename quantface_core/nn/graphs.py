@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..errors import one_line
+from ..runtime.autocast import autocast_dtype
 from ..runtime.memory import is_out_of_memory
-from .autocast import autocast_dtype
 from .constant_cache import constant_caches
 from .cuda_recorder import Recorder, cuda_recorder
 from .qlayer import QuantLayer

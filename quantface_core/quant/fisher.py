@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..nn.autocast import without_autocast
 from ..nn.modes import eval_mode
 from ..nn.swap import Layer
+from ..runtime.autocast import without_autocast
 from ..runtime.backward import graph_freed_on_error
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import is_out_of_memory, released_memory

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, UsageError, first_few
 from ..kernels.hadamard import largest_block
-from ..nn.autocast import without_autocast
 from ..nn.fold import fold_ahead, take_tensors
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer, is_pointwise, never_quantized, quant_layers, quantizable, swap
+from ..runtime.autocast import without_autocast
 from ..runtime.compiled import uncompiled
 from ..runtime.memory import released_memory
 from ..types import (

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..nn.autocast import without_autocast
 from ..nn.modes import eval_mode
 from ..nn.qlayer import QuantLayer
 from ..nn.replace import replace_by_name
 from ..nn.swap import Layer, quantizable
+from ..runtime.autocast import without_autocast
 from ..runtime.memory import kept_memory, released_memory
 from ..runtime.random_state import seeded
 from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity

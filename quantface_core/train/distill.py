@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..kernels.balance import per_row
-from ..nn.autocast import without_autocast
 from ..nn.graphs import without_graphs
 from ..nn.modes import device_of, evaluating
 from ..nn.swap import quant_layers, quantizable
@@ -26,6 +25,7 @@ from ..quant.batches import Forward, call, listed, materialize
 from ..quant.chosen_layers import chosen_names
 from ..quant.fisher import FISHER_BATCHES, metric_root, output_fisher
 from ..quant.output_error import relative_error, tensors_of
+from ..runtime.autocast import without_autocast
 from ..runtime.compiled import original, uncompiled
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import kept_memory

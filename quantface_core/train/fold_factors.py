@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..kernels.channel_transform import ChannelTransform
-from ..nn.autocast import without_autocast
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import Layer
+from ..runtime.autocast import without_autocast
 
 _ROUNDS = 10  # alternating over rows and columns; more would not reduce the errors that rounding leaves
 _ALIKE = 0.1  # distance from 1 that rounding alone may cause

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quantface_core.nn.autocast import autocast_dtype, autocasts, under_autocast
+from quantface_core.nn.autocast import autocasts, under_autocast
+from quantface_core.runtime.autocast import autocast_dtype
 
 
 def forget_names_of_2_4(patch: pytest.MonkeyPatch) -> None:
