@@ -18,7 +18,8 @@ from torch import Tensor
 from ..errors import UsageError
 from .never_compiled import refuse_export
 
-AVAILABLE = hasattr(torch.library, "custom_op")  # from torch 2.4 on
+# From torch 2.6 on: operators came with 2.4, whose compiled models were only tried with layers between the graphs.
+AVAILABLE = hasattr(torch.library, "custom_op") and hasattr(torch.compiler, "set_stance")
 _NAMESPACE = re.sub(r"\W", "_", __name__.removesuffix(".nn.operators"))  # a host may load the library twice
 
 _numbers = count()

@@ -18,7 +18,7 @@ from quantface_core.nn.qlayer import QuantLayer
 from quantface_core.nn.qlinear import QuantLinear
 from tests.nn.layers import balanced
 
-pytestmark = pytest.mark.skipif(not operators.AVAILABLE, reason="from torch 2.4 on")
+pytestmark = pytest.mark.skipif(not operators.AVAILABLE, reason="from torch 2.6 on")
 LAYERS = {
     "linear": (nn.Linear(32, 16), (3, 32)),
     "tokens": (nn.Linear(32, 16), (2, 5, 32)),
