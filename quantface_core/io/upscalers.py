@@ -30,8 +30,11 @@ def load_upscaler(path: str | Path, device: str | torch.device = "cpu") -> Upsca
         made = spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(tensors))
     except Exception as error:  # spandrel's classes may raise anything
         raise ModelError(f"{path}: not an upscaler that spandrel knows, or damaged ({one_line(error)})") from error
-    if made.purpose != "SR" or made.scale < 2 or (made.input_channels, made.output_channels) != (3, 3):
-        raise ModelError(f"{path}: a {made.architecture.name} ({made.purpose}), which does not enlarge photos")
+    name, channels = f"{made.architecture.name} ({made.purpose})", (made.input_channels, made.output_channels)
+    if made.purpose != "SR" or made.scale < 2:
+        raise ModelError(f"{path}: {name} does not enlarge photos: use an upscaling network, such as Real-ESRGAN")
+    if channels != (3, 3):
+        raise ModelError(f"{path}: {name} takes {channels[0]} channels and makes {channels[1]}, of which photos have 3")
     broken = next((name for name, weight in made.model.state_dict().items() if not torch.isfinite(weight).all()), None)
     if broken:
         raise ModelError(f"{path}: damaged, {broken} is not finite")

@@ -49,7 +49,8 @@ class Upscaler(nn.Module):
         x = torch.from_numpy(pixels.astype(np.float32) / white).permute(2, 0, 1)[None].to(weight.device, weight.dtype)
         y: Any = self.network(x)
         if not torch.isfinite(y).all():
-            raise QuantFaceError(f"the upscaler's output is not finite in {weight.dtype}: use another one, or a CPU")
+            remedy = "use another one" if weight.dtype == torch.float32 else "use a CPU, or another one"
+            raise QuantFaceError(f"the upscaler's output is not finite in {weight.dtype}: {remedy}")
         large: NDArray[Any] = y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
         if factor != self.scale:
             size = (pixels.shape[1] * factor, pixels.shape[0] * factor)

@@ -48,6 +48,9 @@ def test_a_file_enlarges_as_its_network(esrgan: nn.Module, tmp_path: Path, name:
 def test_what_does_not_enlarge_photos_is_refused(esrgan: nn.Module, published: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"GFPGAN.*FaceSR.*does not enlarge photos"):
         load_upscaler(published / FILES["GFPGAN"])
+    torch.save(type(esrgan)(in_nc=1, out_nc=1, num_filters=8, num_blocks=1).state_dict(), tmp_path / "gray.pth")
+    with pytest.raises(ModelError, match=r"ESRGAN \(SR\) takes 1 channels and makes 1"):
+        load_upscaler(tmp_path / "gray.pth")
     for name, state in (
         ("other.pth", {"weight": torch.zeros(3)}),
         ("nan.pth", {n: t * torch.nan for n, t in esrgan.state_dict().items()}),
