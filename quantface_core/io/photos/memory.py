@@ -18,7 +18,7 @@ def decode_photo(content: bytes | bytearray | memoryview) -> Photo:
     try:
         with TemporaryDirectory(prefix="quantface-") as folder:  # readers map files
             path = Path(folder, "photo")
-            path.write_bytes(content)
+            path.write_bytes(bytes(content))  # a view may skip some
             try:
                 return read_photo(path)
             except ImageError as error:

@@ -65,6 +65,8 @@ def write_pages(pages: Pages, path: str | Path) -> Warnings:
 
 def encode_pages(pages: Pages, suffix: str) -> tuple[bytes, Warnings]:
     """The bytes that `write_pages` writes to a file of this suffix, and its warnings. Raises ImageError."""
+    if not isinstance(suffix, str):
+        raise ImageError(f'a suffix is text, such as ".jpg", got {suffix!r:.60}')
     suffix = suffix.lower()
     if suffix not in WRITABLE:
         raise ImageError(f"cannot write {suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")

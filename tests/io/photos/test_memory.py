@@ -27,6 +27,8 @@ def test_bytes_are_those_that_a_file_gets(tmp_path: Path, suffix: str) -> None:
     told = write_photo(photo, path)
     assert encode_photo(photo, suffix) == (path.read_bytes(), told)
     assert np.array_equal(decode_photo(bytearray(path.read_bytes())).pixels, read_photo(path).pixels)
+    every_second = memoryview(np.repeat(np.frombuffer(path.read_bytes(), np.uint8), 2))[::2]
+    assert np.array_equal(decode_photo(every_second).pixels, read_photo(path).pixels)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", "text", None, Path("photo.jpg")])
@@ -39,3 +41,9 @@ def test_what_is_no_picture_is_told_without_a_files_name(content: Any) -> None:
 def test_a_format_that_cannot_be_written_is_told() -> None:
     with pytest.raises(ImageError, match=r"^cannot write \.gif; use "):
         encode_photo(Photo(np.zeros((4, 4, 3), np.uint8)), ".gif")
+
+
+@pytest.mark.parametrize("suffix", [None, 5, Path("photo.png")])
+def test_a_suffix_of_another_kind_is_named(suffix: Any) -> None:
+    with pytest.raises(ImageError, match=r"^a suffix is text"):
+        encode_photo(Photo(np.zeros((4, 4, 3), np.uint8)), suffix)
