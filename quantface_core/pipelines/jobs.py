@@ -182,16 +182,16 @@ def plan_jobs(found: FoundPhotos, output: Path, compare: bool, suffixes: Sequenc
     photo's name and subfolder (a second of the same name gets a number). `suffixes` are as for `result_name`.
     """
     photos = found.photos
-    suffix = output.suffix.lower()
+    suffix, writable = output.suffix.lower(), ", ".join(suffixes or WRITABLE)
     single = suffix in WRITABLE and not os.path.isdir(output)
     if suffix in _NOT_FOLDERS and not single and not os.path.isdir(output):
-        raise UsageError(f"output {output}: cannot write {suffix}; use {', '.join(WRITABLE)}, or name a folder")
+        raise UsageError(f"output {output}: cannot write {suffix}; use {writable}, or name a folder")
     if single and len(photos) > 1:
         raise UsageError(f"output {output} is one file, but there are {len(photos)} photos: name a folder")
     if single and suffixes and suffix not in suffixes:
-        raise UsageError(f"output {output} is not {suffixes[0]}: leave the format out, which its name says")
+        raise UsageError(f"output {output} is not {suffixes[0]}: end its name so, or leave the format out")
     if not single and os.path.exists(output) and not os.path.isdir(output):
-        raise UsageError(f"output {output} is a file but not an image: name a folder, or use {', '.join(WRITABLE)}")
+        raise UsageError(f"output {output} is a file but not an image: name a folder, or use {writable}")
     sources = {file_identity(photo) for photo in photos}
     named = [found.places.get(photo, Path()) / result_name(photo, suffixes) for photo in photos]
     wanted = [output] if single else [output / name for name in named]

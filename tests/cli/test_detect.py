@@ -53,3 +53,11 @@ def test_it_never_writes_onto_a_photo(photos: Path, tmp_path: Path, capsys: pyte
     assert main(["detect", str(photo), "--output", str(photo)]) == 2
     assert "would overwrite a source photo" in capsys.readouterr().err
     assert photo.read_bytes() == (photos / "nasa_astronaut.png").read_bytes()
+
+
+def test_drawings_are_png_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").touch()
+    cv2.imwrite(str(tmp_path / "empty.png"), np.full((64, 64, 3), 127, np.uint8))
+    for output, told in (("x.jpg", "is not .png: end its name so"), ("notes.txt", "name a folder, or use .png\n")):
+        assert main(["detect", str(tmp_path / "empty.png"), "--output", str(tmp_path / output)]) == 2
+        assert told in capsys.readouterr().err

@@ -169,7 +169,7 @@ def test_all_results_may_have_one_format(folder: Path, tmp_path: Path) -> None:
     assert names([job.target for job in jobs]) == ["a.JPG", "b.jpg", "b_2.jpg", "c.jpeg", "c.jpg"]
     one = given(folder / "b.heic")
     assert plan_jobs(one, tmp_path / "r.jpeg", compare=False, suffixes=FORMATS["jpg"])[0].target.name == "r.jpeg"
-    with pytest.raises(UsageError, match=r"r.png is not .jpg: leave the format out"):
+    with pytest.raises(UsageError, match=r"r.png is not .jpg: end its name so, or leave the format out"):
         plan_jobs(one, tmp_path / "r.png", compare=False, suffixes=FORMATS["jpg"])
 
 
