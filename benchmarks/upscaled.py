@@ -1,6 +1,6 @@
 """Faces on a photo that Real-ESRGAN enlarged: the network's own, and ours pasted onto it.
 
-    PYTHONPATH=.bench python benchmarks/upscaled.py [--models quantface-mini-w4a4] [--faces N] [--sides 32 64 96 128]
+    PYTHONPATH=.bench python benchmarks/upscaled.py [--model quantface-mini-w4a4] [--faces N] [--sides 32 64 96 128]
 
 Test faces reduced to several sizes, enlarged four times: by Lanczos, by Real-ESRGAN (`esrgan.py`), and restored on the
 latter's photo at strength auto. PSNR within the face, and dlib's identity distance, to the original.
