@@ -61,3 +61,37 @@ def test_drawings_are_png_alone(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for output, told in (("x.jpg", "is not .png: end its name so"), ("notes.txt", "name a folder, or use .png\n")):
         assert main(["detect", str(tmp_path / "empty.png"), "--output", str(tmp_path / output)]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_options_and_any_photo_count(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """16 bits, a name that would write to the terminal, a subfolder; a minimum size that the face does not reach."""
+    pixels = read_photo(photos / "nasa_astronaut.png").pixels[:280, 90:350]
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "in" / "sub" / "deep\x1b[31m.png"), pixels[..., ::-1].astype(np.uint16) * 257)
+    command = ["detect", str(tmp_path / "in"), "--recursive", "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "deep\\x1b[31m.png: 1 face, see " in lines[0]
+    drawn = cv2.imread(str(tmp_path / "out" / "sub" / "deep\x1b[31m.png"))[..., ::-1]
+    enlarged = cv2.resize(pixels, drawn.shape[1::-1], interpolation=cv2.INTER_LANCZOS4)
+    assert np.median(np.abs(drawn.astype(int) - enlarged)) <= 1
+    assert main([*command, "--min-size", "400"]) == 0
+    assert "no face found" in capsys.readouterr().out
+
+
+def test_an_error_of_a_decoder_is_that_photos(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> object:
+        if path.name == "a.png":
+            raise RuntimeError("a plugin's\nown")
+        return read_photo(path)
+
+    monkeypatch.setattr("quantface_core.pipelines.detect.read_photo", read)
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.full((64, 64, 3), 127, np.uint8))
+    assert main(["detect", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr()
+    assert f"error: {tmp_path / 'a.png'}: RuntimeError: a plugin's" in shown.err
+    assert f"{tmp_path / 'b.png'}: no face found" in shown.out

@@ -45,6 +45,18 @@ def test_a_file_enlarges_as_its_network(esrgan: nn.Module, tmp_path: Path, name:
     np.testing.assert_array_equal(upscaler(photo, 4), exact.permute(1, 2, 0).round().byte().numpy())
 
 
+def test_a_network_of_certain_sizes_takes_any(tmp_path: Path) -> None:
+    """SwinIR's attends within windows."""
+    from spandrel.architectures.SwinIR import SwinIR
+
+    torch.manual_seed(0)
+    sizes = {"depths": [1], "embed_dim": 12, "num_heads": [2], "window_size": 8, "upsampler": "pixelshuffledirect"}
+    torch.save(SwinIR(img_size=16, upscale=2, **sizes).state_dict(), tmp_path / "swinir.pth")
+    upscaler = load_upscaler(tmp_path / "swinir.pth")
+    assert upscaler(np.zeros((11, 13, 3), np.uint8), 2).shape == (22, 26, 3)
+    assert upscaler(np.zeros((1, 1, 3), np.uint16), 4).shape == (4, 4, 3)
+
+
 def test_what_does_not_enlarge_photos_is_refused(esrgan: nn.Module, published: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"GFPGAN.*FaceSR.*does not enlarge photos"):
         load_upscaler(published / FILES["GFPGAN"])
