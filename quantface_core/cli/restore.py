@@ -139,7 +139,7 @@ def _restore_photos(arguments: argparse.Namespace) -> int:
     if arguments.skip_existing and jobs[0].target == arguments.output:
         raise UsageError(f"--skip-existing is for a folder of results, and --output {arguments.output} is a file")
     files = (path for job in jobs for path in (job.source, job.target, job.compare))
-    check_report(arguments.json, (*files, Path(arguments.model)))
+    check_report(arguments.json, (*files, Path(arguments.model), arguments.upscaler))
     if len(jobs) > 1:
         wait_passively()  # before torch loads
     options = _options(arguments)

@@ -61,3 +61,13 @@ def test_a_file_that_is_no_upscaler_is_told_before_anything_is_restored(
     assert main([*command, "--upscaler", str(tmp_path / "x.pth")]) == 1
     assert f"{tmp_path / 'x.pth'}: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_never_overwrites_the_network(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.pth").write_bytes(b"weights")
+    command = ["restore", str(photos / "nasa_astronaut.png"), "-o", str(tmp_path / "out"), "--upscale", "2"]
+    assert main([*command, "--upscaler", str(tmp_path / "x.pth"), "--json", str(tmp_path / "x.pth")]) == 2
+    assert "would overwrite a file that is read or written here" in capsys.readouterr().err
+    assert (tmp_path / "x.pth").read_bytes() == b"weights"
