@@ -8,7 +8,7 @@ import numpy as np
 from ..types import Crop, Plane
 
 _SAME = 42.0  # dB at the photo's resolution: interpolation and larger originals reach 47, upscaling networks 38
-_OVAL, _EDGE = (0.5, 0.58, 0.29, 0.37), 0.15  # center and radii over the crop's side; of the edge, over the radii
+_OVAL, _EDGE = (0.5, 0.58, 0.25, 0.37), 0.2  # center and radii over the crop's side; of the edge, over the radii
 _KEPT, _REPLACED = 0.08, 0.2  # applied strengths of the photo's face, up to and from which a background's is so
 
 
