@@ -56,7 +56,8 @@ def _layer_of(scale: Tensor) -> Operable:
     address = scale.data_ptr()
     layer = _by_address.get(address)
     if layer is None or layer.weight_scale.data_ptr() != address:
-        layer = next((one for one in list(_layers.values()) if one.weight_scale.data_ptr() == address), None)
+        found = (reference() for reference in _layers.valuerefs())  # at once: other threads may register more meanwhile
+        layer = next((one for one in found if one is not None and one.weight_scale.data_ptr() == address), None)
         if layer is None:
             raise UsageError("the model's low-bit layers have changed since it was compiled: compile it again")
         _by_address[address] = layer

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from dataclasses import replace
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -38,6 +40,13 @@ def low(request: pytest.FixtureRequest) -> QuantLayer:
 def x(low: QuantLayer, request: pytest.FixtureRequest) -> torch.Tensor:
     shape = LAYERS[request.node.callspec.params["low"]][1]
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+class SimpleScale:
+    """What operators find a layer by, and nothing else."""
+
+    def __init__(self) -> None:
+        self.weight_scale = torch.ones(4)
 
 
 def whole(model: nn.Module, **options: object) -> nn.Module:
@@ -125,6 +134,29 @@ def test_blocks_that_are_alike_share_one_graph() -> None:
             block.compile(fullgraph=True, backend=count)
             assert torch.equal(block(x), expected)
     assert len(graphs) == 1
+
+
+def test_layers_are_found_while_other_threads_make_some() -> None:
+    layers = [SimpleScale() for _ in range(3000)]
+    for layer in layers:
+        operators.register(layer)
+    ended, interval = Event(), sys.getswitchinterval()
+
+    def make() -> None:
+        while not ended.is_set():
+            operators.register(SimpleScale())
+
+    other = Thread(target=make)
+    sys.setswitchinterval(1e-6)
+    other.start()
+    try:
+        for _ in range(500):
+            operators._by_address.clear()
+            assert operators._layer_of(layers[-1].weight_scale) is layers[-1]
+    finally:
+        ended.set()
+        other.join()
+        sys.setswitchinterval(interval)
 
 
 def test_a_layer_that_is_gone_is_told() -> None:
