@@ -30,28 +30,33 @@ class Upscaler(nn.Module):
     def forward(self, pixels: Pixels, factor: int, progress: Callable[[int, int], None] | None = None) -> Pixels:
         """Enlarge RGB [H, W, 3] to [factor H, factor W, 3], in its dtype; a factor other than `scale` is resampled to.
 
-        `progress` gets (tiles done, tiles). Raises QuantFaceError where the network's output is not finite.
+        A photo whose channels are equal stays so: networks tint what is gray. `progress` gets (tiles done, tiles).
+        Raises QuantFaceError where the network's output is not finite.
         """
         height, width = pixels.shape[:2]
         made = np.empty((height * factor, width * factor, 3), pixels.dtype)
+        gray = bool((pixels == pixels[..., :1]).all())
         tiles = [(rows, columns) for rows in _spans(height) for columns in _spans(width)]
         for number, (rows, columns) in enumerate(tiles, 1):
             (top, bottom), (left, right) = (_around(*span, size) for span, size in ((rows, height), (columns, width)))
-            tile = self._enlarged(pixels[top:bottom, left:right], factor)
+            tile = self._enlarged(pixels[top:bottom, left:right], factor, gray)
             inner = tile[_within(rows, top, factor), _within(columns, left, factor)]
             made[_within(rows, 0, factor), _within(columns, 0, factor)] = inner
             if progress:
                 progress(number, len(tiles))
         return made
 
-    def _enlarged(self, pixels: Pixels, factor: int) -> Pixels:
+    def _enlarged(self, pixels: Pixels, factor: int, gray: bool) -> Pixels:
         weight, white = next(self.parameters()), np.iinfo(pixels.dtype).max
         x = torch.from_numpy(pixels.astype(np.float32) / white).permute(2, 0, 1)[None].to(weight.device, weight.dtype)
         y: Any = self.network(x)
         if not torch.isfinite(y).all():
             remedy = "use another one" if weight.dtype == torch.float32 else "use a CPU, or another one"
             raise QuantFaceError(f"the upscaler's output is not finite in {weight.dtype}: {remedy}")
-        large: NDArray[Any] = y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        y = y.float().clamp(0, 1)
+        if gray:
+            y = y.mean(1, keepdim=True).expand_as(y)
+        large: NDArray[Any] = y[0].permute(1, 2, 0).cpu().numpy()
         if factor != self.scale:
             size = (pixels.shape[1] * factor, pixels.shape[0] * factor)
             how = cv2.INTER_AREA if factor < self.scale else cv2.INTER_CUBIC

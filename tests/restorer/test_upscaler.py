@@ -49,6 +49,21 @@ def test_a_smaller_factor_is_the_mean_of_the_networks_pixels() -> None:
     assert np.abs(made - exact).max() <= 1
 
 
+@pytest.mark.parametrize("factor", [2, 4])
+def test_gray_stays_gray(photo: np.ndarray, factor: int) -> None:
+    """Of a gray photo's file only one channel is written."""
+    shown = np.ascontiguousarray(np.repeat(photo[..., :1], 3, axis=2))
+    kernel = Doubling().kernel
+    made = Upscaler(Doubling(), 2)(shown, factor)
+    assert not torch.equal(kernel[0], kernel[1])
+    assert np.array_equal(made, np.repeat(made[..., :1], 3, axis=2))
+    one = shown.copy()
+    one[0, 0, 0] ^= 1
+    colored = Upscaler(Doubling(), 2)(one, factor)
+    assert np.ptp(colored[-40:], axis=2).max() > 1000
+    assert np.abs(colored[-40:].mean(2) - made[-40:, :, 0]).max() <= 1
+
+
 def test_what_is_not_finite_is_told() -> None:
     broken = Doubling()
     broken.kernel.fill_(torch.inf)
