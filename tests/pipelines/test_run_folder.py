@@ -64,6 +64,17 @@ def test_a_run_stopped_a_week_ago_is_forgotten(tmp_path: Path) -> None:
     assert new.exists()
 
 
+def test_what_is_no_runs_folder_is_left_alone(tmp_path: Path) -> None:
+    """A caller may name a folder that has others in it."""
+    others = [tmp_path / name for name in ("photos", "0123", IDENTITY[:16] + ".old")]
+    for folder in others:
+        folder.mkdir()
+        (folder / "photo.png").write_bytes(b"photo")
+    with run_folder(tmp_path, OTHER):
+        pass
+    assert all((folder / "photo.png").exists() for folder in others)
+
+
 @pytest.fixture(scope="module")
 def low(tiny: OneStepRestorer) -> LoadedModel:
     config = replace(FAST, parts=("unet",))
