@@ -107,18 +107,17 @@ def distill(request: DistillRequest, callbacks: PipelineCallbacks | None = None)
         run = [notes, images_sha256(val_images), weights_sha256(restorer), weights_sha256(teacher)]
         identity = hashlib.sha256(json.dumps(run).encode()).hexdigest()
     kept = run_folder(request.runs, identity) if request.runs and not request.folder else nullcontext(request.folder)
-    with kept as folder, callbacks.cancellable(restorer, teacher):
+    with kept as folder:
         training_run = TrainingRun(config.trainer.steps, callbacks, folder, identity, request.folder is not None)
-        if request.mode == "blocks":
-            reports = distill_blocks(restorer, teacher, learned, config, training_run.trainer_callbacks())
-        else:
-            report = distill_end_to_end(
-                restorer, teacher, learned, val_images, config, training_run.trainer_callbacks()
-            )
-            reports = {"": report}
-    model = replace(request.model, notes={**request.model.notes, **notes})
-    if request.output and is_main_process():
-        save_model(model, request.output)
+        watching = training_run.trainer_callbacks()
+        with callbacks.cancellable(restorer, teacher):
+            if request.mode == "blocks":
+                reports = distill_blocks(restorer, teacher, learned, config, watching)
+            else:
+                reports = {"": distill_end_to_end(restorer, teacher, learned, val_images, config, watching)}
+        model = replace(request.model, notes={**request.model.notes, **notes})
+        if request.output and is_main_process():
+            save_model(model, request.output)  # before what a run has kept is removed: writing may fail
     return DistillResult(model, reports, training_run.chart(), warning)
 
 

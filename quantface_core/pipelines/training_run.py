@@ -42,7 +42,7 @@ class TrainingRun:
         Where it cannot be written to, the run ends with a WriteError, or without `must_save` goes on.
         """
         self.steps, self.folder, self.identity, self._must_save = steps, folder, identity, must_save
-        self._callbacks = callbacks
+        self._callbacks, self._told = callbacks, False  # that it cannot be saved
         self._losses: Sequence[float] = ()
         self._scores: Sequence[tuple[int, float]] = ()
         self._faces: Tensor | None = None  # [N, 3, 3, S, S] in [-1, 1], of the last validation
@@ -125,7 +125,9 @@ class TrainingRun:
         except WriteError as error:
             if self._must_save:
                 raise
-            self._callbacks.notify(f"the training goes on, but cannot be resumed if it stops: {error}")
+            if not self._told:
+                self._callbacks.notify(f"the training goes on, but cannot be resumed if it stops: {error}")
+            self._told = True
 
     def _resume(self, trainer: Trainer) -> None:
         if resume_run(trainer, self._file(trainer, "state.safetensors"), self.identity) is None:

@@ -8,10 +8,12 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from quantface_core.errors import WriteError
 from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
 from quantface_core.pipelines.checksums import source_sha256
 from quantface_core.pipelines.distill import DistillRequest, distill
@@ -81,8 +83,8 @@ def low(tiny: OneStepRestorer) -> LoadedModel:
     return quantize(QuantizeRequest(LoadedModel("low", copy.deepcopy(tiny)), FACES[:1], config)).model
 
 
-def train(low: LoadedModel, teacher: OneStepRestorer, runs: Path | None, stop_after: int = 9) -> tuple:
-    """(the result, the steps done at each report, what was told) of two steps."""
+def train(low: LoadedModel, teacher: OneStepRestorer, runs: Path | None, stop_after: int = 9, **given: Any) -> tuple:
+    """(the result, the steps done at each report, what was told) of three steps."""
     done, told = list[int](), list[str]()
 
     def note(progress: StageProgress) -> None:
@@ -92,7 +94,9 @@ def train(low: LoadedModel, teacher: OneStepRestorer, runs: Path | None, stop_af
 
     model, trainer = replace(low, restorer=copy.deepcopy(low.restorer)), TrainerConfig(steps=3, batch_size=1)
     config = RestorerDistillConfig(trainer, rank=2, precision="float32")
-    request = DistillRequest(model, LoadedModel("full", teacher), FACES, config, validation=0, runs=runs)
+    request = DistillRequest(
+        model, LoadedModel("full", teacher), FACES, config, runs=runs, **{"validation": 0, **given}
+    )
     return distill(request, PipelineCallbacks(progress=note, notify=told.append)), done, told
 
 
@@ -112,11 +116,23 @@ def test_a_stopped_training_resumes_and_ends_as_if_it_had_not_been(
     assert all(torch.equal(value, expected[name]) for name, value in made.items())
 
 
+def test_a_result_that_cannot_be_written_is_not_trained_again(
+    tiny: OneStepRestorer, low: LoadedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WriteError):
+        train(low, tiny, tmp_path / "runs", output=tmp_path / "file" / "made.safetensors")
+    result, done, _ = train(low, tiny, tmp_path / "runs", output=tmp_path / "made.safetensors")
+    assert done == [3]
+    assert len(result.losses) == 3
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_folder_that_cannot_be_written_to_does_not_end_the_training(
     tiny: OneStepRestorer, low: LoadedModel, tmp_path: Path
 ) -> None:
     (tmp_path / "runs").write_text("a file")
-    result, done, told = train(low, tiny, tmp_path / "runs")
+    result, done, told = train(low, tiny, tmp_path / "runs", validation=1)
     assert len(result.losses) == done[-1] == 3
     assert [line.partition(":")[0] for line in told] == ["the training goes on, but cannot be resumed if it stops"]
 
