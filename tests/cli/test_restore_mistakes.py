@@ -67,11 +67,12 @@ def test_what_would_be_too_large_enlarged_is_refused_first(
     assert listing(tmp_path) == ["a.png"]
 
 
-@pytest.mark.parametrize("name", ["a.png", "model.safetensors"])
+@pytest.mark.parametrize("name", ["a.png", "model.safetensors", "x4.pth"])
 def test_a_report_may_not_overwrite_what_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    model = ["--model", str(tmp_path / "model.safetensors")]
+    for file in ("model.safetensors", "x4.pth"):
+        (tmp_path / file).write_bytes(b"weights")
+    model = ["--model", str(tmp_path / "model.safetensors"), "--upscale", "4", "--upscaler", str(tmp_path / "x4.pth")]
     out = ["-o", str(tmp_path / "out"), "--json", str(tmp_path / name)]
     assert main(["restore", str(tmp_path / "a.png"), *model, *out]) == 2
     assert "would overwrite a file that is read or written here" in capsys.readouterr().err
