@@ -70,6 +70,8 @@ def encode_pages(pages: Pages, suffix: str) -> tuple[bytes, Warnings]:
     suffix = suffix.lower()
     if suffix not in WRITABLE:
         raise ImageError(f"cannot write {suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
+    if not pages.photos:
+        raise ImageError("there is no page to write")
     animated, warnings = bool(pages.durations), []
     for photo in pages.photos:
         _check_photo(photo)

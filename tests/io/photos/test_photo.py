@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quantface_core.errors import ImageError
-from quantface_core.io.photos import Photo, write_photo
+from quantface_core.io.photos import Pages, Photo, write_pages, write_photo
 
 _PIXELS = np.zeros((4, 6, 3), np.uint8)
 _REFUSED: list[tuple[Any, str]] = [
@@ -27,6 +27,14 @@ _REFUSED: list[tuple[Any, str]] = [
 def test_what_is_no_photo_is_not_written(tmp_path: Path, given: Any, message: str, suffix: str) -> None:
     with pytest.raises(ImageError, match=message):
         write_photo(given, tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_page_is_checked_and_there_is_one(tmp_path: Path) -> None:
+    good = Photo(_PIXELS)
+    for pages in ((good, Photo(_PIXELS[0])), (good, None), ()):
+        with pytest.raises(ImageError, match=r"a\.tif: "):
+            write_pages(Pages(pages), tmp_path / "a.tif")
     assert not list(tmp_path.iterdir())
 
 
