@@ -33,6 +33,24 @@ def test_faces_are_listed_as_restore_counts_them(
     assert 0.01 < changed.mean() < 0.2
 
 
+def test_faces_that_restore_passes_over_are_not_counted(
+    photos: Path, detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a photo of 16 bits is drawn as one of 8."""
+    pixels = read_photo(photos / "solvay_1927_group.jpg").pixels[150:300, :130]
+    found = sort_faces(detector(pixels), RestoreOptions())
+    for name, values in (("8.png", pixels), ("16.png", pixels.astype(np.uint16) * 257)):
+        cv2.imwrite(str(tmp_path / name), values[..., ::-1])
+    command = ["detect", *(str(tmp_path / f"{n}.png") for n in (8, 16)), "-o", str(tmp_path / "o")]
+    size, score = (sorted(getattr(face, of) for face in found) for of in ("size", "score"))
+    for options in (["--min-size", str(size[1])], ["--min-confidence", str(score[1])]):
+        assert main([*command, *options]) == 0
+        assert capsys.readouterr().out.count(f": {len(found) - 1} faces") == 2
+    drawn = [cv2.imread(str(tmp_path / "o" / f"{n}.png"), cv2.IMREAD_UNCHANGED) for n in (8, 16)]
+    assert drawn[0].dtype == np.uint8
+    assert np.array_equal(*drawn)
+
+
 def test_a_broken_photo_is_told_and_the_rest_is_detected(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ LAYERS = {
     "linear": (nn.Linear(32, 16), (3, 32)),
     "tokens": (nn.Linear(32, 16), (2, 5, 32)),
     "convolution": (nn.Conv2d(32, 16, 3, padding=1), (2, 32, 6, 6)),
-    "strided": (nn.Conv2d(32, 16, (3, 2), stride=(2, 1), padding=(0, 1)), (2, 32, 7, 6)),
+    "strided": (nn.Conv2d(32, 16, (3, 2), stride=(2, 1), padding=(0, 1)), (2, 32, 8, 6)),
     "unbatched": (nn.Conv2d(32, 16, 3), (32, 6, 6)),
     "pointwise": (nn.Conv2d(32, 16, 1), (2, 32, 6, 6)),
 }
@@ -134,6 +134,28 @@ def test_blocks_that_are_alike_share_one_graph() -> None:
             block.compile(fullgraph=True, backend=count)
             assert torch.equal(block(x), expected)
     assert len(graphs) == 1
+
+
+def test_under_autocast_the_compiler_is_told_its_dtype(low: QuantLayer, x: torch.Tensor) -> None:
+    class Widened(nn.Module):
+        def forward(self, y: torch.Tensor) -> torch.Tensor:
+            return y.float()  # left out of the graph where y is float32 already
+
+    model = nn.Sequential(low, Widened())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        made, expected = whole(model)(x), model(x)
+    assert made.dtype == torch.float32
+    assert torch.equal(made, expected)
+
+
+def test_a_scale_in_the_place_of_one_that_moved_is_anothers() -> None:
+    first, second = SimpleScale(), SimpleScale()
+    operators.register(first)
+    operators.register(second)
+    place = first.weight_scale
+    assert operators._layer_of(place) is first
+    first.weight_scale, second.weight_scale = second.weight_scale, place
+    assert operators._layer_of(place) is second
 
 
 def test_layers_are_found_while_other_threads_make_some() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 from quantface_core.options import RestoreOptions
-from quantface_core.pipelines.callbacks import PipelineCallbacks
+from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
 from quantface_core.pipelines.jobs import Job
 from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest, restore_with
@@ -43,26 +45,35 @@ def test_a_cancel_ends_the_run_and_is_no_photo_s_error(tiny: OneStepRestorer, tm
     assert checks
 
 
-def test_a_cancel_stops_an_upscaler_within_a_layer(tiny: OneStepRestorer, tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64), (90, 80, 70)).save(tmp_path / "a.png")
-    jobs = [Job(tmp_path / "a.png", tmp_path / "out" / "a.png", None)]
-
-    class Network(torch.nn.Sequential):
-        ran = False
+def test_an_upscaler_tells_its_tiles_and_is_cancelled_between_its_layers(tiny: OneStepRestorer, tmp_path: Path) -> None:
+    class Doubling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(5)))
+            self.cancel_after = 99
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.ran = True
-            made: torch.Tensor = super().forward(x)
-            raise AssertionError(f"it went on to {made.shape}")
+            self.cancel_after -= 1
+            return F.interpolate(self.layers(x), scale_factor=2.0)
 
-    network = Network(torch.nn.Conv2d(3, 12, 3, padding=1), torch.nn.PixelShuffle(2))
+    Image.new("RGB", (300, 64), (90, 80, 70)).save(tmp_path / "a.png")
+    network, told, checks = Doubling(), list[StageProgress](), list[int]()
+    jobs = [Job(tmp_path / "a.png", tmp_path / "out" / "a.png", None)]
+    request = RestoreRequest(jobs, Execution(Path(), torch.device("cpu")), RestoreOptions(upscale=2))
 
     def check() -> None:
-        if network.ran:
+        checks.append(network.cancel_after)
+        if network.cancel_after <= 1:
             raise KeyboardInterrupt
 
-    request = RestoreRequest(jobs, Execution(Path(), torch.device("cpu")), RestoreOptions(upscale=2))
+    callbacks = PipelineCallbacks(progress=told.append, check_cancelled=check)
+    (result,) = restore_with(tiny, request, callbacks, Upscaler(network, 2))
+    assert not result.error
+    assert [step.detail for step in told if "tiles" in step.detail] == [
+        f"a.png: {n} of 2 tiles enlarged" for n in (1, 2)
+    ]
+    assert checks.count(98) >= 5
+    network.cancel_after = 2
     with pytest.raises(KeyboardInterrupt):
-        list(restore_with(tiny, request, PipelineCallbacks(check_cancelled=check), Upscaler(network, 2)))
-    assert network.ran
-    assert not list(tmp_path.glob("out/*"))
+        list(restore_with(tiny, request, callbacks, Upscaler(network, 2)))
+    assert network.cancel_after == 1  # the second tile was not begun

@@ -15,7 +15,7 @@ import torch
 
 from quantface_core.errors import WriteError
 from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
-from quantface_core.pipelines.checksums import source_sha256
+from quantface_core.pipelines.checksums import source_sha256, weights_sha256
 from quantface_core.pipelines.distill import DistillRequest, distill
 from quantface_core.pipelines.models import LoadedModel
 from quantface_core.pipelines.quantize import QuantizeRequest, quantize
@@ -144,3 +144,9 @@ def test_a_teacher_that_the_model_was_not_made_from_is_told(tiny: OneStepRestore
     assert told == [result.warning]
     assert "low was made from other weights than the teacher's, full" in result.warning
     assert source_sha256(tiny) == source_sha256(copy.deepcopy(tiny).bfloat16()) != source_sha256(other)
+
+
+def test_weights_are_told_apart_by_their_names_too() -> None:
+    weight, other = torch.ones(2), torch.zeros(2)
+    first, second = (torch.nn.ParameterDict(given) for given in ({"a": weight, "b": other}, {"c": weight, "d": other}))
+    assert weights_sha256(first) == weights_sha256(copy.deepcopy(first)) != weights_sha256(second)

@@ -64,6 +64,18 @@ def test_a_face_that_the_photo_shows_as_well_keeps_its_detail(
     assert psnr(result.pixels, background) > 40
 
 
+def test_of_an_invented_face_the_hair_stays_unless_the_strength_is_given(
+    photo: np.ndarray, mini: OneStepRestorer, detector: FaceDetector
+) -> None:
+    background = painted(photo)
+    small = [reduced(face) for face in detector(enlarged(photo, FACTOR))[:1]]
+    auto, full = (
+        restore_photo(photo, mini, small, RestoreOptions(strength=s), background=background) for s in ("auto", 1.0)
+    )
+    inside, whole = ((result.pixels != background).any(2).sum() for result in (auto, full))
+    assert 0.5 < inside / whole < 0.8
+
+
 def test_hair_and_outline_stay_the_backgrounds() -> None:
     oval = face_oval(100)
     eyes, mouth, chin, ear, hair = oval[47, 38], oval[74, 41], oval[90, 50], oval[55, 12], oval[12, 50]
