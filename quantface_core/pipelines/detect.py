@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ..bit_depth import to_8_bits
 from ..charts import draw_numbered, save_chart
-from ..errors import QuantFaceError, one_line
 from ..faces.detect import FaceDetector
 from ..faces.select import sort_faces
 from ..io.models import detector_path
@@ -16,6 +15,7 @@ from ..options import RestoreOptions
 from ..types import Face, Pixels
 from .callbacks import PipelineCallbacks, StageProgress
 from .jobs import Job
+from .photo_errors import explain
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class DetectedPhoto:
 
     job: Job
     faces: tuple[Face, ...] = ()  # in the order that positions count
+    notes: tuple[str, ...] = ()  # what reading had to change or leave out, a line each
     error: str = ""  # one line with the photo's name; empty = none
 
 
@@ -40,24 +41,23 @@ def detect(
         try:
             yield _detected(job, options, detector)
         except Exception as error:  # decoders' and plugins' too: it is this photo's, and the rest continue
-            text = str(error) if isinstance(error, QuantFaceError) else f"{type(error).__name__}: {one_line(error)}"
-            yield DetectedPhoto(job, error=text if text.startswith(str(job.source)) else f"{job.source}: {text}")
+            yield DetectedPhoto(job, error=explain(job, error))
     callbacks.progress(StageProgress("detect", len(jobs), len(jobs), "photo"))
 
 
 def _detected(job: Job, options: RestoreOptions, detector: Callable[[Pixels], Sequence[Face]]) -> DetectedPhoto:
-    pixels = read_photo(job.source).pixels
-    faces = sort_faces(detector(pixels), options)
-    save_chart(draw_numbered(to_8_bits(pixels), faces, range(len(faces))), job.target)
-    return DetectedPhoto(job, faces)
+    photo = read_photo(job.source)
+    faces = sort_faces(detector(photo.pixels), options)
+    save_chart(draw_numbered(to_8_bits(photo.pixels), faces, range(len(faces))), job.target)
+    return DetectedPhoto(job, faces, photo.notes)
 
 
 def described(photo: DetectedPhoto) -> list[str]:
-    """A line for the photo and one for each of its faces; none where it failed."""
+    """A line for the photo, one for each of its notes and one for each of its faces; none where it failed."""
     if photo.error:
         return []
     count = f"{len(photo.faces)} face{'s' * (len(photo.faces) != 1)}" if photo.faces else "no face found"
-    lines = [f"{photo.job.source}: {count}, see {photo.job.target}"]
+    lines = [f"{photo.job.source}: {count}, see {photo.job.target}", *(f"  {note}" for note in photo.notes)]
     for position, face in enumerate(photo.faces):
         left, top = (round(value) for value in face.box[:2])
         lines.append(f"  {position}: {face.size:.0f} pixels at {left},{top}, confidence {face.score:.2f}")

@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import QuantFaceError, one_line
 from ..faces.detect import FaceDetector
 from ..io.atomic import remove_stale
 from ..io.models import detector_path
@@ -21,12 +20,13 @@ from ..io.upscalers import load_upscaler
 from ..options import RestoreOptions
 from ..restorer import Restorer
 from ..restorer.upscaler import Upscaler
-from ..runtime.memory import explain_out_of_memory, is_out_of_memory, kept_memory
+from ..runtime.memory import kept_memory
 from ..runtime.threads import opencv_threads
 from ..types import Face, Pixels
 from .callbacks import PipelineCallbacks, StageProgress
 from .jobs import Job, Origin
 from .models import Execution, load_for
+from .photo_errors import explain
 from .restore_file import FileReport, FileRequest, ReadFile, RestoredPage, read_file, restore_pages, write_file
 
 _T = TypeVar("_T")
@@ -187,7 +187,7 @@ class _Photo:
         try:
             return work(*arguments)
         except Exception as error:  # decoders' and plugins' too: it is this photo's, and the rest continue
-            self._error = _explain(self.job, error)
+            self._error = explain(self.job, error)
             return None
         finally:
             self._seconds += time.perf_counter() - began
@@ -211,14 +211,3 @@ class _Detectors:
             self._own.detector = FaceDetector(self._path)
         found: Sequence[Face] = self._own.detector(pixels)
         return found
-
-
-def _explain(job: Job, error: Exception) -> str:
-    """One line with the photo's name."""
-    if isinstance(error, QuantFaceError):
-        text = str(error)
-    elif is_out_of_memory(error):
-        text = explain_out_of_memory(error)
-    else:
-        text = f"{type(error).__name__}: {one_line(error)}"
-    return text if text.startswith((str(job.source), str(job.target))) else f"{job.source}: {text}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from quantface_core.cli.main import main
 from quantface_core.faces.select import sort_faces
@@ -63,6 +64,24 @@ def test_a_broken_photo_is_told_and_the_rest_is_detected(
     assert f"{tmp_path / 'empty.png'}: no face found, see {tmp_path / 'out' / 'empty.png'}" in shown.out
     assert shown.out.count("confidence") == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["empty.png", "nasa_astronaut.png"]
+
+
+def test_of_pages_the_first_is_searched_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Image.new("RGB", (64, 64))
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page, page])
+    assert main(["detect", str(tmp_path / "pages.tif"), "--output", str(tmp_path / "out")]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{tmp_path / 'pages.tif'}: no face found, see ")
+    assert second == "  only the first of 3 pictures is read"
+
+
+def test_a_drawing_that_cannot_be_written_is_told_by_its_name(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "out" / "nasa_astronaut.png"
+    place.mkdir(parents=True)
+    assert main(["detect", str(photos / "nasa_astronaut.png"), "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {place}: cannot write")
 
 
 def test_it_never_writes_onto_a_photo(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
