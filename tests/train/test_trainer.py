@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quantface_core.errors import QuantFaceError, UsageError
 from quantface_core.train.trainer import Trainer
-from quantface_core.train.training import train
+from quantface_core.train.training import TrainingReport, train
 from tests.train.fitting import COUNT, SETTINGS, fitted, line, validate_of
 
 
@@ -123,6 +123,9 @@ def test_after_a_better_step_divergence_ends_the_run_with_the_best_one() -> None
     assert torch.equal(parameters["weight"].data, kept[2])
     assert len(report.losses) == 3
     assert "diverged at step 4: step 2, the best one validated (3.00 dB), is kept" in report.warning
+
+    equal = TrainingReport((1.0,) * 3, ((0, 1.0), (1, 2.0), (2, 2.0), (3, torch.nan)), 4)
+    assert "step 2, the best one validated" in equal.warning  # the last of these is kept
 
     scores |= {0: 5.0}
     kept.clear()

@@ -400,6 +400,20 @@ def test_an_enlarged_images_faces_are_restored_from_the_image_before(
     assert not np.array_equal(exact, enlarged)
 
 
+def test_an_enlarged_image_is_blended_with_its_faces_at_its_own_size(
+    extras: Any, model: str, astronaut: np.ndarray, enlarged: np.ndarray
+) -> None:
+    made = {}
+    for visibility in (1, 0.5):
+        pp = picture(Image.fromarray(astronaut))
+        extras.process_firstpass(pp, **values(extras))
+        pp.image, pp.info = Image.fromarray(enlarged), {}
+        extras.process(pp, **values(extras, model=model, automatic=False, visibility=visibility))
+        made[visibility] = np.array(pp.image).astype(float)
+    assert not np.array_equal(made[1], enlarged)
+    assert np.abs(made[0.5] - (made[1] + enlarged) / 2).max() <= 0.5
+
+
 def test_an_image_that_is_not_the_one_before_enlarged_counts_alone(
     extras: Any, model: str, astronaut: np.ndarray, expected: np.ndarray
 ) -> None:
