@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..charts import draw_faces, draw_losses, save_chart
-from ..errors import WriteError
+from ..errors import ModelError, WriteError
 from ..io.atomic import write_text
 from ..train.processes import is_main_process
 from ..train.trainer import Trainer
@@ -39,7 +39,8 @@ class TrainingRun:
     ) -> None:
         """`folder` gets losses.csv and .png, faces.png, and state.safetensors, whose run `identity` names.
 
-        Where it cannot be written to, the run ends with a WriteError, or without `must_save` goes on.
+        Where it cannot be written to or what is in it is damaged, the run ends with an error, or without `must_save`
+        goes on.
         """
         self.steps, self.folder, self.identity, self._must_save = steps, folder, identity, must_save
         self._callbacks, self._told = callbacks, False  # that it cannot be saved
@@ -130,7 +131,13 @@ class TrainingRun:
             self._told = True
 
     def _resume(self, trainer: Trainer) -> None:
-        if resume_run(trainer, self._file(trainer, "state.safetensors"), self.identity) is None:
+        try:
+            if resume_run(trainer, self._file(trainer, "state.safetensors"), self.identity) is None:
+                return
+        except ModelError as error:
+            if self._must_save:
+                raise
+            self._callbacks.notify(f"the training starts over, what was kept of it is damaged ({error})")
             return
         self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
 

@@ -128,6 +128,19 @@ def test_a_result_that_cannot_be_written_is_not_trained_again(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_damaged_state_starts_the_training_over(
+    tiny: OneStepRestorer, low: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantface_core.pipelines.training_run._UNSAVED", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(low, tiny, tmp_path, stop_after=2)
+    (state,) = tmp_path.rglob("state.safetensors")
+    state.write_bytes(state.read_bytes()[:100])
+    _, done, told = train(low, tiny, tmp_path)
+    assert done == [0, 1, 2, 3]
+    assert [line.partition(",")[0] for line in told] == ["the training starts over"]
+
+
 def test_a_folder_that_cannot_be_written_to_does_not_end_the_training(
     tiny: OneStepRestorer, low: LoadedModel, tmp_path: Path
 ) -> None:
