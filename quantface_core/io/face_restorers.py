@@ -34,7 +34,6 @@ KEYS = {
 # Of RestoreFormer++: attention at a second resolution, which spandrel's RestoreFormer does not have.
 _PLUS_PLUS = b"decoder.up.4.attn.0.norm1.weight"
 _PREFIXES = ("module.", "netG.", "vqvae.")  # of all weights, as training saved them; RestoreFormer's authors the last
-_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the EMA weights where there are both
 _START = 1 << 22  # bytes of a file's start or of its index that hold all keys
 _LARGEST = 100_000_000  # bytes of a safetensors file's header: the format's own limit
 
@@ -152,13 +151,9 @@ def _described(path: Path, architecture: str, tensors: Mapping[str, Tensor]) -> 
 
 def _tensors(path: Path, architecture: str) -> dict[str, Tensor]:
     """The published tensors by name, unwrapped, without what is beside them in a training's file. Raises ModelError."""
-    import torch
-    from safetensors.torch import load_file
+    from .tensor_files import read_weights
 
-    from .tensor_files import read_errors, read_pickle
-
-    with read_errors(path), torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device
-        tensors = load_file(path) if is_safetensors(path) else read_pickle(path, _WRAPPERS)
+    tensors = read_weights(path)
     key = KEYS[architecture][0].decode()
     prefix = next((p for p in _PREFIXES if f"{p}{key}" in tensors), "")
     weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

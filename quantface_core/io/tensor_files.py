@@ -14,10 +14,13 @@ from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import ModelError, one_line
 from .file_diagnosis import diagnose_download, is_safetensors
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # in this order
 
 
 class TensorFile:
@@ -78,6 +81,15 @@ def read_pickle(path: Path, wrappers: Iterable[str] = ("state_dict",)) -> dict[s
         raise ModelError(f"{path}: refused, it is not plain weights, or damaged")
     state = next((loaded[name] for name in wrappers if isinstance(loaded.get(name), Mapping)), loaded)
     return {name: tensor for name, tensor in state.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return a network's tensors by name from a file as its authors publish it. Raises ModelError.
+
+    The averaged weights of a training, where there are both.
+    """
+    with read_errors(path), torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device
+        return load_file(path) if is_safetensors(path) else read_pickle(path, _WRAPPERS)
 
 
 def _unpickled(path: Path, file: BinaryIO) -> Any:

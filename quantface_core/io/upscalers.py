@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from ..errors import ModelError, one_line
+from ..restorer.spandrel.architectures import import_spandrel
 from ..restorer.upscaler import Upscaler
-from .file_diagnosis import is_safetensors
-from .tensor_files import read_errors, read_pickle
-
-_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the averaged weights where there are both
+from .tensor_files import read_weights
 
 
 def load_upscaler(path: str | Path, device: str | torch.device = "cpu") -> Upscaler:
@@ -23,11 +19,10 @@ def load_upscaler(path: str | Path, device: str | torch.device = "cpu") -> Upsca
     Only weights are read. Raises ModelError for a damaged file, an architecture that spandrel does not know, a network
     that does not enlarge RGB images, and without spandrel.
     """
-    path, spandrel = Path(path), _spandrel()
-    with read_errors(path), torch.device("cpu"):  # safetensors before 0.6.1 follows torch's default device
-        tensors = load_file(path) if is_safetensors(path) else read_pickle(path, _WRAPPERS)
+    path, spandrel = Path(path), import_spandrel("spandrel", "an upscaler")
+    tensors = read_weights(path)
     try:
-        made = spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(tensors))
+        made = spandrel.ModelLoader(device="cpu").load_from_state_dict(tensors)
     except Exception as error:  # spandrel's classes may raise anything
         raise ModelError(f"{path}: not an upscaler that spandrel knows, or damaged ({one_line(error)})") from error
     name, channels = f"{made.architecture.name} ({made.purpose})", (made.input_channels, made.output_channels)
@@ -53,11 +48,3 @@ class _Padded(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         made: torch.Tensor = self._described(x)
         return made
-
-
-def _spandrel() -> Any:
-    try:
-        return importlib.import_module("spandrel")
-    except Exception as error:  # a torchvision built for another torch raises all kinds of errors
-        why = f" ({one_line(error)})" if not isinstance(error, ImportError) else ""
-        raise ModelError(f"an upscaler needs spandrel{why}: pip install spandrel") from error

@@ -45,10 +45,13 @@ def infer_config(architecture: str, tensors: Mapping[str, Tensor]) -> SpandrelCo
 
 def _module(architecture: str) -> Any:
     home, _, extra = _HOMES[architecture]
+    return import_spandrel(home, architecture, _PACKAGES[extra])
+
+
+def import_spandrel(module: str, user: str, packages: str = "spandrel") -> Any:
+    """A module of spandrel's. Raises ModelError where it cannot be imported, which names what needs the packages."""
     try:
-        return importlib.import_module(home)
+        return importlib.import_module(module)
     except Exception as error:  # a torchvision built for another torch raises all kinds of errors
         why = f" ({type(error).__name__}: {error})".replace("\n", " ") if not isinstance(error, ImportError) else ""
-        raise ModelError(
-            f"{architecture} needs {_PACKAGES[extra].replace(' ', ' and ')}{why}: pip install {_PACKAGES[extra]}"
-        ) from error
+        raise ModelError(f"{user} needs {packages.replace(' ', ' and ')}{why}: pip install {packages}") from error
