@@ -8,6 +8,7 @@ import numpy as np
 from ..types import Crop, Plane
 
 _SAME = 42.0  # dB at the photo's resolution: interpolation and larger originals reach 47, upscaling networks 38
+_GAIN = 2.0  # most that grading changes a channel's contrast
 _OVAL, _EDGE = (0.5, 0.58, 0.25, 0.37), 0.2  # center and radii over the crop's side; of the edge, over the radii
 _KEPT, _REPLACED = 0.08, 0.2  # applied strengths of the photo's face, up to and from which a background's is so
 
@@ -15,11 +16,28 @@ _KEPT, _REPLACED = 0.08, 0.2  # applied strengths of the photo's face, up to and
 def shows_photo(background: Crop, photo: Crop, mask: Plane, pixel: float) -> bool:
     """Whether two crops [S, S, 3] of a face are the same at the resolution of the photo, whose pixels are `pixel` wide.
 
-    An upscaling network invents small faces: they differ in what the photo shows, too.
+    An upscaling network invents small faces: they differ in what the photo shows, too. Colours and contrast may differ:
+    the background may have been graded.
     """
-    difference = cv2.GaussianBlur(background - photo, (0, 0), max(pixel, 0.5))
-    error = float((np.square(difference).mean(2) * mask).sum() / mask.sum())
+    coarse, shown = (cv2.GaussianBlur(crop, (0, 0), max(pixel, 0.5)) for crop in (background, photo))
+    difference = np.square(coarse - in_grade_of(shown, coarse)).mean(2)
+    error = float((difference * mask).sum() / mask.sum())
     return error < 10 ** (-_SAME / 10)
+
+
+def in_grade_of(crop: Crop, reference: Crop) -> Crop:
+    """A crop with the reference's mean and deviation in each channel (AdaIN), as far as grading changes these.
+
+    So a reference without contrast, which shows nothing, stays unlike it.
+    """
+    gain = np.clip(reference.std((0, 1)) / np.maximum(crop.std((0, 1)), 1e-5), 1 / _GAIN, _GAIN)
+    return np.asarray((crop - crop.mean((0, 1))) * gain + reference.mean((0, 1)), np.float32)
+
+
+def replacement(invented: Crop, restored: Crop, applied_strength: float) -> Crop:
+    """The change [S, S, 3] by which the photo's face, restored, takes an invented one's place, in its colours."""
+    share = np.float32(replaced_share(applied_strength)) * face_oval(len(invented))
+    return share[..., None] * (in_grade_of(restored, invented) - invented)
 
 
 def face_oval(size: int) -> Plane:

@@ -27,7 +27,7 @@ from ..faces.toning import toning_of
 from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
 from ..types import Crop, Face, Pixels, Plane, Restoration, RestoredFace
-from .background import face_oval, replaced_share, shows_photo
+from .background import replacement, shows_photo
 from .batches import Progress
 from .blending import choose_share, fine_detail_of, removal_of, sharpness_of
 from .contrast import restore_stretched
@@ -139,19 +139,19 @@ def _restore(
         crop, clean, after = crops.pop(), clean_crops.pop(), afters.pop()
         to_photo = invert(transform)
         place = compose(enlarge, to_photo)
-        before = crop if clean_photo is pixels else extract(clean_photo, transform, len(mask))
-        change = after - clean
+        before, is_invented = crop if clean_photo is pixels else extract(clean_photo, transform, len(mask)), False
         if background is not None:
-            before = extract(base, invert(place), len(mask))
-            if not isinstance(options.strength, str) or shows_photo(before, crop, mask, magnification(transform)):
-                clean, change = before, after - before  # the change is relative to its details, not to the photo's
+            before, automatic = extract(base, invert(place), len(mask)), isinstance(options.strength, str)
+            is_invented = automatic and not shows_photo(before, crop, mask, magnification(transform))
+            if not is_invented:  # it has details of its own; the change is relative to those, not to the photo's
+                clean = before
         sharp = sharpness_of(pixels, face, mask, to_photo, options) if background is None else 0.0
         share = choose_share(clean, after, stretch, options.strength, sharp)
         artifact = face.removed if face and background is None and removal_of(face.removed, options) else ""
+        change = after - clean
         applied, applied_strength = share[..., None] * change, measure_strength(change, share, mask)
-        if background is not None and clean is not before:  # another's face: the photo's replaces it
-            replaced = replaced_share(applied_strength) * face_oval(len(mask))
-            applied = replaced[..., None] * (clean + applied - before)
+        if is_invented:
+            applied = replacement(before, clean + applied, applied_strength)
         patch, applied_strength, removed = _patch(
             before, applied, applied_strength, base, place, mask, options, artifact
         )

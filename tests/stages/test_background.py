@@ -53,6 +53,21 @@ def test_an_invented_face_is_replaced_by_the_photos_own(
     assert psnr(result.pixels[face], alone.pixels[face]) > 34
 
 
+def test_a_graded_background_keeps_its_colours(
+    photo: np.ndarray, mini: OneStepRestorer, detector: FaceDetector
+) -> None:
+    faces = [reduced(face) for face in detector(enlarged(photo, FACTOR))[:1]]
+    left, top, width, height = (round(FACTOR * value) for value in faces[0].box)
+    face = np.s_[top + height // 5 : top + height * 4 // 5, left + width // 5 : left + width * 4 // 5]
+    for background in (painted(photo), enlarged(photo, FACTOR)):
+        graded = np.rint(255 * (background / 255) ** (1.0, 1.3, 1.8) * (0.95, 0.9, 0.8)).astype(np.uint8)
+        plain, warm = (restore_photo(photo, mini, faces, background=each) for each in (background, graded))
+        assert not np.array_equal(warm.pixels[face], graded[face])
+        drift = warm.pixels[face].mean((0, 1)) - graded[face].mean((0, 1))
+        expected = plain.pixels[face].mean((0, 1)) - background[face].mean((0, 1))
+        assert np.abs(drift - expected).max() < 10  # a cast is 70
+
+
 def test_a_face_that_the_photo_shows_as_well_keeps_its_detail(
     photos: Path, mini: OneStepRestorer, detector: FaceDetector
 ) -> None:
