@@ -11,7 +11,7 @@ from ..errors import QuantFaceError, UsageError
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory
 from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, detect, distill, evaluate, fetch, info, models, publish, restore
-from .message import allow_any_name, tell
+from .message import allow_any_name, drop_unread_output, flush_output, tell
 from .termination import interrupted_by_termination
 
 FAILED, MISUSED = 1, 2
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with interrupted_by_termination():
-            return int(options.run(options))
+            status = int(options.run(options))
+            flush_output()
+            return status
     except UsageError as error:
         tell(f"quantface: {error}")
         return MISUSED
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(f"quantface: {error}")
         return FAILED
     except OSError as error:  # of a name, before anything was read or written
+        if isinstance(error, BrokenPipeError) and drop_unread_output():
+            return FAILED
         place = f"{error.filename}: " if error.filename else ""
         tell(f"quantface: {place}{error.strerror or error}")
         return FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
@@ -14,6 +15,27 @@ def allow_any_name() -> None:
     """
     if getattr(sys.stdout, "errors", "") == "strict":  # None without a console
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def flush_output() -> None:
+    """Write what standard output still holds. Raises BrokenPipeError where its reader has gone, as `head` goes."""
+    if sys.stdout:  # None without a console
+        sys.stdout.flush()
+
+
+def drop_unread_output() -> bool:
+    """Whether standard output's reader has gone; what it did not read is dropped, or Python would complain at its end.
+
+    Call it after a BrokenPipeError: it writes an empty line to see.
+    """
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return True
+    return False
 
 
 def tell(text: str) -> None:

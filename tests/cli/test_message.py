@@ -1,4 +1,4 @@
-"""Names in any script, whatever the encoding of the stream that they are printed to."""
+"""What is printed: names in any script, and to a reader who leaves early."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from quantface_core.cli.main import FAILED, main
 
 COMMAND = "import sys; from quantface_core.cli.main import main; sys.exit(main())"
 
@@ -18,3 +22,17 @@ def test_names_that_the_code_page_lacks_are_printed_escaped(tmp_path: Path) -> N
     assert run.returncode == 0, run.stderr.decode()
     assert b"models folder: " in run.stdout
     assert rb"\u6a21\u578b" in run.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has another error for it")
+def test_a_reader_that_leaves_early_ends_the_command_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As `quantface models | head -1` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["models"]) == FAILED
+        print("nobody reads this")  # nor does what is printed later raise, at the interpreter's end
+    assert capfd.readouterr().err == ""
