@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ..options import RestoreOptions
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..pipelines.callbacks import PipelineCallbacks
     from ..pipelines.models import Execution
     from ..pipelines.restore import PhotoResult
+    from ..pipelines.restore_file import FaceReport
 
 
 def report_results(
@@ -77,5 +79,13 @@ def _remarks(result: PhotoResult) -> list[str]:
     page = result.report.pages[0]
     return [
         *(f"warning: {warning}" for warning in result.report.warnings),
-        *(f"{result.source}: face {face.position} {face.outcome}" for face in page.restored if face.is_unchanged),
+        *(f"{result.source}: {line}" for line in _kept_faces(page.restored)),
     ]
+
+
+def _kept_faces(restored: Iterable[FaceReport]) -> Iterator[str]:
+    """What became of the faces that are as they were; one line for neighbours of the same outcome, as in a crowd."""
+    kept = enumerate(face for face in restored if face.is_unchanged)
+    for (outcome, _), group in groupby(kept, lambda item: (item[1].outcome, item[1].position - item[0])):
+        first, *others = (face.position for _, face in group)
+        yield f"faces {first} to {others[-1]}, each {outcome}" if others else f"face {first} {outcome}"

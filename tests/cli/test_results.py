@@ -55,6 +55,13 @@ def test_photos_with_restored_faces_are_counted(tmp_path: Path, capsys: pytest.C
     assert "1 of 4 photos failed\n" in told
 
 
+def test_neighbours_of_one_outcome_share_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = [True, True, True, False, True, False, True, True]
+    assert ended([finished("crowd.png", [kept])], tmp_path) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("crowd.png")]
+    assert lines == [f"crowd.png: {who} done" for who in ("faces 0 to 2, each", "face 4", "faces 6 to 7, each")]
+
+
 @pytest.mark.parametrize(
     ("upscale", "told"), [(1, "2; --upscale 4 shows more of small ones (1), --strength 1"), (2, "2; --strength 1")]
 )
