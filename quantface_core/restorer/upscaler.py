@@ -30,8 +30,9 @@ class Upscaler(nn.Module):
     def forward(self, pixels: Pixels, factor: int, progress: Callable[[int, int], None] | None = None) -> Pixels:
         """Enlarge RGB [H, W, 3] to [factor H, factor W, 3], in its dtype; a factor other than `scale` is resampled to.
 
-        A photo whose channels are equal stays so: networks tint what is gray. `progress` gets (tiles done, tiles).
-        Raises QuantFaceError where the network's output is not finite.
+        A photo whose channels are equal stays so: networks tint what is gray. A tile that overflows in float16 is
+        computed in float32. `progress` gets (tiles done, tiles). Raises QuantFaceError where the network's output is
+        not finite.
         """
         height, width = pixels.shape[:2]
         made = np.empty((height * factor, width * factor, 3), pixels.dtype)
@@ -50,9 +51,10 @@ class Upscaler(nn.Module):
         weight, white = next(self.parameters()), np.iinfo(pixels.dtype).max
         x = torch.from_numpy(pixels.astype(np.float32) / white).permute(2, 0, 1)[None].to(weight.device, weight.dtype)
         y: Any = self.network(x)
+        if weight.dtype == torch.float16 and not torch.isfinite(y).all():
+            y = self._in_float32(x)
         if not torch.isfinite(y).all():
-            remedy = "use another one" if weight.dtype == torch.float32 else "use a CPU, or another one"
-            raise QuantFaceError(f"the upscaler's output is not finite in {weight.dtype}: {remedy}")
+            raise QuantFaceError("the upscaler's output is not finite: use another one")
         y = y.float().clamp(0, 1)
         if gray:
             y = y.mean(1, keepdim=True).expand_as(y)
@@ -62,6 +64,13 @@ class Upscaler(nn.Module):
             how = cv2.INTER_AREA if factor < self.scale else cv2.INTER_CUBIC
             large = np.clip(cv2.resize(large, size, interpolation=how), 0, 1)
         return np.rint(large * white).astype(pixels.dtype)
+
+    def _in_float32(self, x: torch.Tensor) -> Any:
+        self.network.float()
+        try:
+            return self.network(x.float())
+        finally:
+            self.network.half()
 
 
 def _spans(size: int) -> Iterator[_Span]:

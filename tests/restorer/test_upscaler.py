@@ -64,8 +64,23 @@ def test_gray_stays_gray(photo: np.ndarray, factor: int) -> None:
     assert np.abs(colored[-40:].mean(2) - made[-40:, :, 0]).max() <= 1
 
 
+class Overflowing(Doubling):
+    """Bright photos pass through values that float16 does not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x * 2.0**17) / 2.0**17
+
+
+def test_tiles_that_overflow_in_float16_are_computed_in_float32() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    upscaler = Upscaler(Overflowing(), 2).half()
+    made = upscaler(photo, 2)
+    assert np.abs(made.astype(int) - Upscaler(Doubling(), 2)(photo, 2)).max() <= 1
+    assert upscaler.network.kernel.dtype == torch.float16  # the next tile is tried in float16 again
+
+
 def test_what_is_not_finite_is_told() -> None:
     broken = Doubling()
     broken.kernel.fill_(torch.inf)
-    with pytest.raises(QuantFaceError, match=r"not finite in torch\.float32: use another one$"):
+    with pytest.raises(QuantFaceError, match=r"not finite: use another one$"):
         Upscaler(broken, 2)(np.zeros((8, 8, 3), np.uint8), 2)
