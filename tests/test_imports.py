@@ -36,7 +36,7 @@ ALLOWED = {
     "train": METHOD - {"train"},
     "restorer": {"nn", "quant"},
     "faces": {"runtime"},  # of it the threads
-    "io": {"restorer", "quant", "nn", "kernels"},
+    "io": {"restorer", "quant", "nn", "kernels", "runtime"},
     "stages": {*METHOD, "restorer", "faces", "metrics"},
     "pipelines": {*METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},
     "cli": {"pipelines", *METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},

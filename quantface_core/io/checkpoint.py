@@ -17,7 +17,6 @@ from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
 from ..quant.model_file import (
     RESTORER,
     building,
-    check_device,
     check_dtype,
     check_layout,
     opened,
@@ -29,6 +28,7 @@ from ..quant.model_file import (
 from ..quant.model_file import read_notes as read_own_notes
 from ..restorer.families import DEFAULT, family
 from ..restorer.interface import Config, RestorerModel
+from ..runtime.device import usable_device
 from .atomic import remove_stale
 from .face_restorers import architecture_in, read_published, warn_of_licence
 
@@ -69,16 +69,17 @@ def load_restorer(
 ) -> RestorerModel:
     """Read a restorer onto `device` as `dtype`, in evaluation mode: a QuantFace file or a published one.
 
-    `dtype` None means `auto_dtype`: float32, or `fast_dtype(device)` for a low-bit model. Only tensors whose names
-    start with one of `prefixes` are read, None = all; the rest of the model stays on the "meta" device. Published files
-    (see `face_restorers.py`) are always read in full.
+    `device` is one of torch's, or "auto": a GPU if there is one. `dtype` None means `auto_dtype`: float32, or
+    `fast_dtype(device)` for a low-bit model. Only tensors whose names start with one of `prefixes` are read, None =
+    all; the rest of the model stays on the "meta" device. Published files (see `face_restorers.py`) are always read in
+    full.
 
     Raises ModelError when the file is missing, truncated, of another kind, or not what its metadata says; UsageError
     when `dtype` is not a float dtype or `device` is not available.
     """
     path = Path(path)
     check_dtype(dtype)
-    check_device(device)
+    device = usable_device(device)
     if published := architecture_in(path):
         return read_published(path, published, device, dtype or torch.float32)
     with opened(path) as file:
@@ -91,7 +92,7 @@ def load_restorer(
         add_low_bit_layers(model, formats_from_json(metadata.get("layers"), model))
         fixed = stored_as_is(model)
         if dtype is None:
-            dtype = auto_dtype(torch.device(device), bool(fixed))
+            dtype = auto_dtype(device, bool(fixed))
         check_layout(path, file, model.state_dict(), fixed)
         chosen = [name for name in file.keys() if prefixes is None or name.startswith(prefixes)]  # noqa: SIM118
         tensors = read_tensors(path, file, chosen, fixed, model, device, dtype)

@@ -10,16 +10,18 @@ import torch
 from ..errors import ModelError, one_line
 from ..restorer.spandrel.architectures import import_spandrel
 from ..restorer.upscaler import Upscaler
+from ..runtime.device import usable_device
 from .tensor_files import read_weights
 
 
 def load_upscaler(path: str | Path, device: str | torch.device = "cpu") -> Upscaler:
-    """Return the upscaler of a .pth or .safetensors file, on a device; on CUDA in float16 where its network allows.
+    """Return the upscaler of a .pth or .safetensors file, on a device of torch's or "auto"; on CUDA in
+    float16 where its network allows.
 
     Only weights are read. Raises ModelError for a damaged file, an architecture that spandrel does not know, a network
     that does not enlarge RGB images, and without spandrel.
     """
-    path, spandrel = Path(path), import_spandrel("spandrel", "an upscaler")
+    path, spandrel, device = Path(path), import_spandrel("spandrel", "an upscaler"), usable_device(device)
     tensors = read_weights(path)
     try:
         made = spandrel.ModelLoader(device="cpu").load_from_state_dict(tensors)
@@ -33,7 +35,7 @@ def load_upscaler(path: str | Path, device: str | torch.device = "cpu") -> Upsca
     broken = next((name for name, weight in made.model.state_dict().items() if not torch.isfinite(weight).all()), None)
     if broken:
         raise ModelError(f"{path}: damaged, {broken} is not finite")
-    half = torch.device(device).type == "cuda" and made.supports_half
+    half = device.type == "cuda" and made.supports_half
     made.to(device, torch.float16 if half else torch.float32)
     return Upscaler(_Padded(made), made.scale).requires_grad_(False).eval()
 

@@ -14,11 +14,11 @@ from ..kernels.dispatch import choose_backend
 from ..nn.modes import device_of
 from ..nn.swap import prefer, quant_layers
 from ..runtime.compiled import original
+from ..runtime.device import usable_device
 from .diffusers_model import build, describe
 from .formats import add_low_bit_layers, formats_from_json, low_bit_state
 from .model_file import (
     FORMAT,
-    check_device,
     check_dtype,
     check_layout,
     opened,
@@ -58,11 +58,11 @@ def load_quantized(
     """Load a quantized model, in evaluation mode and without gradients; its other weights as `dtype`, None = as stored.
 
     A diffusers model is built from its file. Any other needs `model`: one of the same architecture and not quantized,
-    with any weights; it is filled in place, and tied weights come back as copies. `device` is where it goes, None =
-    where `model` is, or the CPU. `backend` names the backend of its low-bit layers, built-in or registered; None = the
-    fastest. Raises ModelError when the file is missing, damaged, or of another architecture; UsageError when `model` is
-    already quantized or lacks tables that no file holds, `dtype` is not a floating-point dtype, `device` is not
-    available, or `backend` cannot run on it; `model` is then left unchanged.
+    with any weights; it is filled in place, and tied weights come back as copies. `device` is where it goes, "auto" =
+    a GPU if there is one, None = where `model` is, or the CPU. `backend` names the backend of its low-bit layers,
+    built-in or registered; None = the fastest. Raises ModelError when the file is missing, damaged, or of another
+    architecture; UsageError when `model` is already quantized or lacks tables that no file holds, `dtype` is not a
+    floating-point dtype, `device` is not available, or `backend` cannot run on it; `model` is then left unchanged.
     """
     path, given = Path(path), model
     check_dtype(dtype)
@@ -73,8 +73,8 @@ def load_quantized(
         _check_tables(model)
     if device is None:
         device = "cpu" if model is None or (held := device_of(model)).type == "meta" else held
-    check_device(device)
-    chosen = choose_backend(torch.device(device), backend) if backend else None
+    device = usable_device(device)
+    chosen = choose_backend(device, backend) if backend else None
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), FORMAT)
         dtypes = read_dtypes(path, metadata)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import ConfigError, ModelError, UsageError, WriteError, first_few, one_line
+from ..errors import ConfigError, ModelError, UsageError, WriteError, first_few
 from ..io.atomic import atomic_path
 from ..io.file_diagnosis import diagnose_model_file
 from ..nn.swap import quant_layers
@@ -36,14 +36,6 @@ def check_dtype(dtype: torch.dtype | None) -> None:
     """Raise UsageError unless a file's floating-point tensors can have this dtype; None = unchanged."""
     if dtype is not None and dtype not in _FLOATS:
         raise UsageError(f"a dtype is {', '.join(map(str, _FLOATS))} or None, got {dtype!r:.40}")
-
-
-def check_device(device: str | torch.device) -> None:
-    """Raise UsageError unless tensors can be created on the device."""
-    try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # AssertionError if torch was built without it
-        raise UsageError(f"the device {device} cannot be used here ({one_line(error)})") from error
 
 
 def write_model(

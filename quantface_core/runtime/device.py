@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import UsageError
+from ..errors import UsageError, one_line
 
 
 def choose_device(name: str) -> torch.device:
@@ -12,15 +12,34 @@ def choose_device(name: str) -> torch.device:
 
     Makes cuDNN deterministic. Raises UsageError for a device that is not available.
     """
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    present = _present()
     if name == "auto":
-        name = next(device for device, here in present.items() if here)
-    if not present.get(name):
-        here = ", ".join(device for device, here in present.items() if here)
-        raise UsageError(f"the device {name} is not available on this machine; available: {here}")
+        name = present[0]
+    if name not in present:
+        raise UsageError(f"the device {name} is not available on this machine; available: {', '.join(present)}")
     # Reproducible outputs and training: cuDNN neither picks algorithms by timing nor sums in a varying order.
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     return torch.device(name)
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """Any device of torch's, or the one that `auto` prefers; no setting of torch is changed.
+
+    Raises UsageError unless tensors can be created on it.
+    """
+    if device == "auto":
+        device = _present()[0]
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (AssertionError, RuntimeError) as error:  # AssertionError if torch was built without it
+        raise UsageError(f"the device {device} cannot be used here ({one_line(error)})") from error
+
+
+def _present() -> list[str]:
+    """The kinds of device here, the fastest first."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [name for name, available in here.items() if available]
 
 
 def multiprocessors(device: torch.device) -> int:

@@ -1,0 +1,43 @@
+"""The device that "auto" stands for, and devices that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from quantface_core import load_quantized, load_restorer, restorer_path
+from quantface_core.errors import UsageError
+from quantface_core.runtime.device import choose_device, usable_device
+
+
+@pytest.mark.parametrize(("cuda", "mps", "best"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_auto_prefers_a_gpu(cuda: bool, mps: bool, best: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "empty", lambda size, device: asked.append(device))
+    assert choose_device("auto") == usable_device("auto") == torch.device(best)
+    assert asked == [best]
+
+
+def test_a_library_leaves_torchs_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    usable_device("auto")
+    assert not torch.backends.cudnn.deterministic
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:4000"])
+def test_a_device_that_is_not_there_is_told(device: str) -> None:
+    with pytest.raises(UsageError, match=f"the device {device} cannot be used here"):
+        usable_device(device)
+
+
+@pytest.mark.parametrize("load", [load_restorer, load_quantized])
+def test_files_are_loaded_onto_the_device_that_auto_prefers(
+    load: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantface_core.runtime.device._present", lambda: ["nowhere", "cpu"])
+    with pytest.raises(UsageError, match="the device nowhere cannot be used here"):
+        load(restorer_path("quantface-mini-w4a4"), device="auto")
