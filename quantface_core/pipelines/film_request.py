@@ -39,15 +39,18 @@ class FilmRequest:
     start: Fraction | None = None  # seconds of the film; None = its beginning
     end: Fraction | None = None  # seconds of the film; None = its end
     rate: Fraction | None = None  # frames per second of numbered images; None = 25
+    deinterlace: bool = False  # make one whole frame of the odd and even lines of each; not for numbered images
     resume: bool = False  # continue a run that was stopped; not for a restorer in memory, which may have changed
 
 
 def check_request(request: FilmRequest) -> None:
-    """Raise UsageError for a rate that a film has, an impossible range of times, the film itself as output, and for
-    `resume` of a film that is finished or with a restorer in memory.
+    """Raise UsageError for a rate that a film has, numbered images to be deinterlaced, an impossible range of times,
+    the film itself as output, and for `resume` of a film that is finished or with a restorer in memory.
     """
     if request.rate is not None and not request.source.is_dir():
         raise UsageError(f"rate is for numbered images: {request.source} has its own frame rate")
+    if request.deinterlace and request.source.is_dir():
+        raise UsageError(f"deinterlace is for films: {request.source} is a folder of images")
     if max(request.start or 0, request.end or 0) > _LONGEST:
         raise UsageError(f"start and end are times of a film: at most {_LONGEST} seconds")
     if request.end is not None and request.end <= (request.start or 0):
@@ -63,7 +66,7 @@ def check_request(request: FilmRequest) -> None:
 def open_source(request: FilmRequest) -> FilmReader | NumberedFrames:
     """Open the film or folder to be restored. Raises ImageError, UsageError."""
     if not request.source.is_dir():
-        return FilmReader(request.source)
+        return FilmReader(request.source, request.deinterlace)
     return NumberedFrames(request.source, request.rate or _FOLDER_RATE)
 
 
@@ -101,6 +104,7 @@ def film_settings(
         "device": str(restorer.device),
         "smoothing": request.smoothing,
         "rate": str(source.info.rate),
+        "deinterlace": request.deinterlace,
         "range": [None if t is None else str(t) for t in (request.start, request.end)],
         "output": sink.describe(),
     }

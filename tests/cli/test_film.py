@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentTypeError
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,23 @@ def test_a_film_of_which_nothing_was_restored_says_why(
 
 
 @pytest.mark.usefixtures("instant")
+@pytest.mark.parametrize(("options", "told"), [([], True), (["--deinterlace"], False)])
+def test_an_interlaced_film_is_made_whole_where_asked(
+    options: list[str], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "film.mp4", tmp_path / "out.mp4"
+    frames = pictures(6)
+    for early, late in pairwise(frames):
+        early[::2] = late[::2]
+    make(source, size=(128, 96), pictures=frames, steps=(512,) * 6, options={"flags": "+ildct+ilme"})
+    assert main(["restore", str(source), "-o", str(output), "--strength", "0", *options]) == 0
+    made = next(FilmReader(output).frames()).planes[0].astype(float)
+    combing = np.abs(made[1:-1:2] - (made[:-2:2] + made[2::2]) / 2)[24:36, 10:60].mean()
+    assert (combing > 4) == told
+    assert ("turn on deinterlace" in capsys.readouterr().err) == told
+
+
+@pytest.mark.usefixtures("instant")
 def test_a_film_that_is_stopped_has_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -146,7 +164,9 @@ def test_what_is_to_become_a_film_is_one(tmp_path: Path, name: str) -> None:
         (["photo.jpg", "--codec", "h264", "--crf", "20", "--fps", "25"], "--codec, --crf, --fps: only for films"),
         (["photo.jpg", "--frames"], "--frames: photo.jpg is not a folder"),
         (["film.mp4", "--frames"], "--frames: film.mp4 is not a folder"),
+        (["photo.jpg", "--deinterlace"], "--deinterlace: only for films"),
         (["film.mp4", "--fps", "25"], "rate is for numbered images"),
+        (["frames", "--frames", "--deinterlace"], "deinterlace is for films"),
         (["film.mp4", "--compare", "--aligned"], "--aligned, --compare: only for photos"),
         (["film.mp4", "-r", "--skip-existing"], "--recursive, --skip-existing: only for photos"),
         (["photo.jpg", "--aligned", "--faces", "1", "--feather", "0"], "--faces, --feather: not with --aligned"),

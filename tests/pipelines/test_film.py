@@ -161,6 +161,8 @@ def test_another_setting_is_not_mixed_into_a_film(
         restore_film(request(source, output))
     with pytest.raises(UsageError, match="another output, smoothing"):
         restore_film(request(source, output, resume=True, smoothing=2.0, crf=30))
+    with pytest.raises(UsageError, match="another deinterlace"):
+        restore_film(request(source, output, resume=True, deinterlace=True))
     with pytest.raises(UsageError, match="another low_memory"):
         restore_film(request(source, output, resume=True, execution=replace(EXECUTION, low_memory=True)))
     (tmp_path / "model").write_text("another")

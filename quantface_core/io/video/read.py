@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ...errors import ImageError
 from .continuity import Continuity
+from .deinterlace import NEIGHBOURS, deinterlaced
 from .hdr import hdr10_of
 from .info import FilmInfo, Frame
 from .opening import has_times, open_film, pictures_of, require_av
@@ -32,18 +34,19 @@ _PLANAR = {
 class FilmReader:
     """A film file, whose frames can be read repeatedly, from any time on."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file and decode its first frame.
+    def __init__(self, path: Path, deinterlace: bool = False) -> None:
+        """Open the file and decode its first frame; with `deinterlace`, frames are made whole (deinterlace.py).
 
         Raises ImageError, one line, for a film that cannot be read; QuantFaceError without PyAV.
         """
         self.path, self.damaged = path, 0  # packets that could not be decoded
+        self._deinterlace = deinterlace
         self._av = require_av()
         with self._read_errors(), self._opened() as (container, stream):
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise ImageError("no frame of it can be decoded")
-            self.info = _info(container, stream, first)
+            self.info = _info(container, stream, first, deinterlace)
 
     def fingerprint(self) -> str:
         """A quick identification of the file: its size, and a hash of its beginning and end. Raises OSError."""
@@ -62,23 +65,25 @@ class FilmReader:
         self.damaged = 0
         with self._read_errors(), self._opened() as (container, stream):
             decoded, continuity = self._decoded(container, stream), Continuity()
+            last: int | None = None
+            base = self.info.time_base
+            step = max(1, round(1 / (self.info.rate * base)))
             if start is not None:
                 if not has_times(container):
                     yield from self._from_the_beginning(start)
                     return
+                needed = start - NEIGHBOURS * step if self._deinterlace else start
                 try:
-                    container.seek(start, stream=stream)
+                    container.seek(needed, stream=stream)
                 except self._av.error.FFmpegError:  # before its first frame, as in .flv
                     yield from self._from_the_beginning(start)
                     return
             first = next(decoded, None)
-            if start is not None and (first is None or first.pts is None or first.pts > start):
+            if start is not None and (first is None or first.pts is None or first.pts > needed):
                 yield from self._from_the_beginning(start)  # the file's index does not help
                 return
-            last: int | None = None
-            base = self.info.time_base
-            step = max(1, round(1 / (self.info.rate * base)))
-            for frame in [] if first is None else _chained(first, decoded):
+            frames = self._uniform(() if first is None else chain((first,), decoded))
+            for frame in deinterlaced(frames, base) if self._deinterlace else frames:
                 pts = frame.pts
                 if pts is None:
                     pts = 0 if last is None else last + step
@@ -96,12 +101,18 @@ class FilmReader:
             if frame.pts >= start:
                 yield frame
 
-    def _planes(self, frame: Any) -> tuple[Plane, ...]:
+    def _uniform(self, frames: Iterable[Any]) -> Iterator[Any]:
+        """Yield frames in the film's pixel format. Raises ImageError where their size changes."""
         info = self.info
         width, height = (info.height, info.width) if info.quarters % 2 else (info.width, info.height)
-        if (frame.width, frame.height) != (width, height):
-            raise ImageError(f"its size changes from {width}x{height} to {frame.width}x{frame.height}: split it first")
-        planes = planes_of(frame if frame.format.name == info.pix_fmt else frame.reformat(format=info.pix_fmt))
+        for frame in frames:
+            if (frame.width, frame.height) != (width, height):
+                here = f"{frame.width}x{frame.height}"
+                raise ImageError(f"its size changes from {width}x{height} to {here}: split it first")
+            yield frame if frame.format.name == info.pix_fmt else frame.reformat(format=info.pix_fmt)
+
+    def _planes(self, frame: Any) -> tuple[Plane, ...]:
+        info, planes = self.info, planes_of(frame)
         return tuple(turned(planes, info.quarters, info.mirrored) if info.quarters or info.mirrored else planes)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
@@ -156,7 +167,7 @@ def planes_of(frame: Any) -> list[Plane]:
     return [planes[2], planes[0], planes[1]] if frame.format.name.startswith("gbr") else planes
 
 
-def _info(container: Any, stream: Any, first: Any) -> FilmInfo:
+def _info(container: Any, stream: Any, first: Any, deinterlace: bool) -> FilmInfo:
     context, notes = stream.codec_context, []
     pix_fmt = _planar(first.format)
     rgb = pix_fmt.startswith("gbr")
@@ -165,8 +176,8 @@ def _info(container: Any, stream: Any, first: Any) -> FilmInfo:
     matrix = "rgb" if rgb else _MATRICES.get(first.colorspace, "bt709" if first.height >= 720 else "bt601")
     full = first.color_range == 2 or first.format.name.startswith("yuvj")
     bits = 8 if first.format.components[0].bits < 8 else _bits(pix_fmt)
-    if first.interlaced_frame:
-        notes.append("it is interlaced, so that moving faces show combing: deinterlace it first")
+    if first.interlaced_frame and not deinterlace:
+        notes.append("it is interlaced, so that moving faces show combing: turn on deinterlace")
     if first.color_trc in _HDR:
         notes.append(f"it is HDR ({_HDR[first.color_trc]}): faces are restored in its coded values")
     # The transparency of VP8 and VP9 lies beside the frames, and is not decoded.
@@ -229,8 +240,3 @@ def _bits(pix_fmt: str) -> int:
     from av.video.format import VideoFormat
 
     return int(VideoFormat(pix_fmt).components[0].bits)
-
-
-def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
