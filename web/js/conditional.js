@@ -52,11 +52,15 @@ function mayHaveFidelity(node) {
   return !model || isLinked(model, "model") || withFidelity.has(widgetOf(model, "model")?.value);
 }
 
+// A widget's options, and those that newer pages keep for its node's number: of a node that moves into a subgraph they
+// are the former widget's.
+const optionsOf = (widget) => [widget.options, widget._state?.options].filter(Boolean);
+
 // By the options, which are ours alone: newer pages call a linked widget hidden.
 function update(node) {
   const changed = Object.entries(CONDITIONS[node.type])
     .map(([name, applies]) => [widgetOf(node, name), !applies(node) && !isLinked(node, name)])
-    .filter(([widget, hidden]) => widget && Boolean(widget.options.hidden) !== hidden);
+    .filter(([widget, hidden]) => widget && optionsOf(widget).some((options) => Boolean(options.hidden) !== hidden));
   if (changed.length) setHidden(node, changed);
 }
 
@@ -65,7 +69,7 @@ function setHidden(node, changed) {
   const [width, height] = node.size, before = node.computeSize()[1];
   for (const [widget, hidden] of changed) {
     widget.hidden = hidden; // for the canvas
-    widget.options.hidden = hidden; // for Vue nodes
+    for (const options of optionsOf(widget)) options.hidden = hidden; // for Vue nodes
   }
   node.widgets.push(node.widgets.pop()); // Vue nodes read options again when the list changes
   const least = node.computeSize()[1];
