@@ -196,6 +196,14 @@ def test_of_a_list_it_is_told_once_and_of_which_images(page: Page) -> None:
     assert page.page.locator(".quantface-notes").first.inner_text().splitlines() == told
 
 
+def test_the_slider_s_pages_are_turned_by_buttons_with_names(page: Page) -> None:
+    """For screen readers; of the list that was just run."""
+    slider = page.page.locator(".quantface-slider")
+    for name, shown in (("next image", "2 / 2"), ("previous image", "1 / 2")):
+        slider.get_by_role("button", name=name).click()
+        assert slider.get_by_role("status").first.inner_text() == shown
+
+
 def test_crop_faces_numbers_the_faces_in_one_picture(page: Page) -> None:
     """And notes take room only where there are some."""
     page.template("Treat faces by other nodes")
@@ -276,6 +284,30 @@ def test_a_widget_promoted_while_hidden_shows_outside(page: Page, vue: bool) -> 
     )
     page.set("Comfy.VueNodes.Enabled", bool(os.environ.get("COMFYUI_VUE")))
     assert "strength" in shown
+
+
+def test_a_widget_hidden_before_its_node_moved_into_a_subgraph_shows_there(page: Page) -> None:
+    page.set("Comfy.VueNodes.Enabled", True)
+    page.template("Restore a photo")
+    assert "strength" in _hidden(page)
+    drawn = page.page.evaluate(
+        f"""async () => {{
+          const settled = () => new Promise((done) => setTimeout(done, 1000));
+          const {{ node, subgraph }} = app.graph.convertToSubgraph(new Set([{_RESTORER}]));
+          app.canvas.openSubgraph(subgraph, node);
+          await settled();
+          const [inner] = subgraph.nodes, blend = inner.widgets.find(({{ name }}) => name === "blend");
+          blend.value = "strength";
+          blend.callback("strength");
+          await settled();
+          return document.querySelector(`[data-node-id="${{inner.id}}"]`)?.innerText.split("\\n");
+        }}"""
+    )
+    page.page.evaluate("() => app.canvas.setGraph(app.rootGraph)")
+    page.set("Comfy.VueNodes.Enabled", bool(os.environ.get("COMFYUI_VUE")))
+    if drawn is None:
+        pytest.skip("a page without Vue nodes")
+    assert drawn.count("strength") == 2  # a widget's name, another's value
 
 
 @pytest.mark.parametrize("vue", [False, True], ids=["canvas", "vue"])

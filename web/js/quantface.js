@@ -19,7 +19,12 @@ const notesOf = ({ quantface_notes: runs = [] }) =>
 const comparison = (left, right) => ({
   height: 260,
   label: () => words("comparison", "对比"),
-  make: () => slider(left(), right(), words("Run to compare", "运行后比较")),
+  make: () => slider({
+    left: left(), right: right(), ...words(
+      { empty: "Run to compare", previous: "previous image", next: "next image" },
+      { empty: "运行后比较", previous: "上一张", next: "下一张" },
+    ),
+  }),
   show: (widget, output) => {
     if (!output.quantface_after) return;
     const [before, after] = [output.quantface_before.flat(), output.quantface_after].map((files) => files.map(address));

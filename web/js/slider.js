@@ -9,7 +9,7 @@ const NOTE = {
   color: "#fff", background: "rgba(0, 0, 0, 0.55)", pointerEvents: "none",
 };
 
-export function slider(left, right, empty) {
+export function slider({ left, right, empty, previous, next }) {
   const before = element("img", { ...FILL, display: "none" }, { draggable: "false", alt: left });
   const after = element("img", { ...FILL, display: "none" }, { draggable: "false", alt: right });
   const line = element("div", {
@@ -32,11 +32,11 @@ export function slider(left, right, empty) {
     background: COLOURS.ground, cursor: "ew-resize", touchAction: "none", outlineOffset: "-2px",
   }, { tabindex: "0", role: "slider", "aria-label": `${left} / ${right}`, "aria-valuemin": "0", "aria-valuemax": "100" },
   before, after, line, leftNote, rightNote, hint);
-  const count = element("span", { minWidth: "56px", textAlign: "center" });
+  const count = element("span", { minWidth: "56px", textAlign: "center" }, { role: "status" });
   const pages = element("div", {
     display: "none", justifyContent: "center", alignItems: "center", gap: "6px", font: "12px sans-serif",
     color: COLOURS.text, paddingTop: "4px",
-  }, {}, button("\u2039", () => turn(-1)), count, button("\u203a", () => turn(1)));
+  }, {}, button("\u2039", previous, () => turn(-1)), count, button("\u203a", next, () => turn(1)));
   const told = element("div", {
     display: "none", padding: "4px 2px 0", font: "12px sans-serif", color: COLOURS.text, whiteSpace: "pre-line",
     maxHeight: "40%", overflowY: "auto",
@@ -115,11 +115,11 @@ export function slider(left, right, empty) {
   };
 }
 
-function button(text, act) {
+function button(text, label, act) {
   const made = element("button", {
     border: `1px solid ${COLOURS.line}`, borderRadius: "4px", background: "transparent", color: "inherit",
     cursor: "pointer", padding: "0 8px",
-  }, { type: "button" }, text);
+  }, { type: "button", title: label, "aria-label": label }, text);
   made.addEventListener("click", act);
   return made;
 }
