@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -23,6 +24,7 @@ UPSCALES = (1, 2, 4)
 
 _LARGEST_POSITION = 9999  # photos have fewer faces, and a mistyped range must not exhaust the memory
 _DIGITS = 20  # numbers of so many digits are rejected unparsed
+_COMMAS = "[,\uff0c\u3001]"  # Chinese keyboards type the other two
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def parse_faces(text: str) -> str | tuple[int, ...]:
 def parse_positions(text: str) -> tuple[int, ...]:
     """`0,2-4` -> (0, 2, 3, 4): numbers from 0 and ranges; spaces and empty items are ignored. Raises UsageError."""
     positions: list[int] = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in filter(None, map(str.strip, re.split(_COMMAS, text))):
         ends = [end.strip() for end in part.split("-")]
         if len(ends) > 2 or not all(end.isdecimal() and len(end) < _DIGITS for end in ends):
             raise UsageError(f"positions {text!r:.60}: give whole numbers from 0, and ranges, such as 0,2 or 0-3")

@@ -72,6 +72,7 @@ def test_faces_are_a_choice_or_positions() -> None:
         ("0-3", (0, 1, 2, 3)),
         ("5, 1 - 2,,", (5, 1, 2)),
         ("3-3", (3,)),
+        ("0\uff0c2\u30013", (0, 2, 3)),  # as a Chinese keyboard types commas
     ],
 )
 def test_positions_are_numbers_and_ranges(text: str, positions: tuple[int, ...]) -> None:
