@@ -57,7 +57,10 @@ class CropFaces(io.ComfyNode):
             node_id="QuantFace_CropFaces",
             display_name="Crop Faces",
             description="Cuts faces out, upright and aligned, for other nodes to process; Paste Faces puts them back.",
-            search_aliases=["face crop", "face detailer", "align face", "extract face", "quantface"],
+            search_aliases=[
+                "face crop", "face detailer", "align face", "extract face", "face detection", "bbox", "segs",
+                "quantface", "人脸裁剪",
+            ],
             is_output_node=True,
             inputs=[
                 io.Image.Input("image", tooltip="One image, a batch, or the frames of a video."),

@@ -87,12 +87,13 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str | None = None) -> bool | str:
+    def validate_inputs(cls, model: object = None) -> bool | str:
+        """True, or an error message. A linked value is None until its node has run; JSON may hold any other kind."""
         from ..quantface_core.errors import QuantFaceError
 
         try:
             if model is not None:
-                _file(model)
+                _file(str(model))
         except QuantFaceError as error:
             return str(error)
         return True
@@ -119,6 +120,7 @@ class LoadModel(io.ComfyNode):
         from ..quantface_core.nn.swap import prefer
         from ..quantface_core.pipelines.models import notes_of
 
+        host.require_valid(model is not None or "model: choose one")
         host.require_valid(cls.validate_inputs(model))
         for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
             host.require_valid(value in known or f"{name} {value!r}: one of {', '.join(known)}")

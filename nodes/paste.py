@@ -26,7 +26,9 @@ class PasteFaces(io.ComfyNode):
             node_id="QuantFace_PasteFaces",
             display_name="Paste Faces",
             description="Seamlessly puts back faces that Crop Faces cut out and other nodes processed.",
-            search_aliases=["face paste", "uncrop face", "face detailer", "composite face", "quantface"],
+            search_aliases=[
+                "face paste", "uncrop face", "stitch face", "face detailer", "composite face", "quantface",
+            ],
             is_output_node=True,
             inputs=[
                 CropsSocket.Input("face_crops", tooltip="From Crop Faces: where the faces go."),

@@ -51,8 +51,9 @@ class RestoreFace(io.ComfyNode):
             display_name="Restore Face",
             description="Finds every face in every image, restores it, and puts it back seamlessly.",
             search_aliases=[
-                "face restoration", "face fix", "enhance face", "upscale face", "unblur", "old photo",
-                "gfpgan", "codeformer", "quantface",
+                "face restoration", "face fix", "enhance face", "upscale face", "deblur", "unblur", "denoise face",
+                "sharpen face", "portrait", "old photo", "gfpgan", "codeformer", "restoreformer", "quantface",
+                "人脸修复", "老照片",
             ],
             is_output_node=True,
             inputs=[

@@ -55,6 +55,7 @@ class Schema:
     inputs: list[_Socket] = field(default_factory=list)
     outputs: list[_Socket] = field(default_factory=list)
     is_output_node: bool = False
+    search_aliases: list[str] = field(default_factory=list)
 
 
 class NodeOutput:

@@ -27,6 +27,19 @@ def test_ids_of_inputs_and_outputs_differ(nodes: dict[str, Any]) -> None:
         assert len(ids) == len(set(ids)), node.__name__
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("RestoreFace", "portrait deblur denoise sharpen gfpgan codeformer restoreformer 人脸 老照片"),
+        ("CropFaces", "bbox segs face 人脸"),
+        ("PasteFaces", "uncrop stitch face"),
+    ],
+)
+def test_the_page_s_search_finds_a_node_by_other_packs_words(nodes: dict[str, Any], name: str, words: str) -> None:
+    aliases = nodes[f"QuantFace_{name}"].define_schema().search_aliases
+    assert all(any(alias.startswith(word) for alias in aliases) for word in words.split())  # as it compares Chinese
+
+
 def test_no_seed_changes_by_itself(nodes: dict[str, Any]) -> None:
     """The page would draw a new one after every run, and minutes of training would be done again."""
     for node in nodes.values():
@@ -59,6 +72,9 @@ def test_bad_input_is_named(nodes: dict[str, Any], restore: Any) -> None:
     assert "not in models/quantface" in loader.validate_inputs(model="gone.safetensors")
     assert "letters" in save.validate_inputs(name="../../evil")
     assert "another model" in save.validate_inputs(name="quantface-mini")
+    assert "3 is not in models/quantface" in loader.validate_inputs(model=3)  # JSON may hold anything
+    with pytest.raises(Exception, match="model: choose one"):
+        loader.execute(model=None, precision="auto", backend="auto")
     with pytest.raises(Exception, match="precision 'fp16': one of auto"):  # as another node may give it
         loader.execute(model="quantface-mini", precision="fp16", backend="auto")
     assert loader.fingerprint_inputs(model=None) == loader.fingerprint_inputs()  # given by another node
