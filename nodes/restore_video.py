@@ -61,6 +61,9 @@ class RestoreVideo(io.ComfyNode):
                 seed_input(),
                 fidelity_input(),
                 grain_input(),
+                io.Boolean.Input("deinterlace", default=False, optional=True,
+                                 tooltip="For home videos (DV, VHS, DVD, 1080i): each frame's odd and even lines, which "
+                                 "are of different times, become one whole frame."),
             ],
             outputs=[
                 io.Video.Output("video_out", display_name="video"),
@@ -83,6 +86,7 @@ class RestoreVideo(io.ComfyNode):
         min_size: int,
         smoothing: float,
         strength: float,
+        deinterlace: bool = False,
         **given: Any,
     ) -> io.NodeOutput:
         from ..quantface_core.io.video import FilmReader, choose_container
@@ -109,6 +113,7 @@ class RestoreVideo(io.ComfyNode):
                 smoothing=smoothing,
                 start=source.start,
                 end=source.end,
+                deinterlace=deinterlace,
             )
             with memory_given_back():
                 result = restore_film(request, callbacks)

@@ -98,3 +98,15 @@ def test_a_video_gets_a_container_that_holds_its_sound(restore: Any, tmp_path: P
     video, _ = restore(Video(str(tmp_path / "old.wmv"))).args
     assert Path(video.source).suffix == ".mkv"
     assert FilmReader(Path(video.source)).info.others == ("pcm_u8",)
+
+
+@pytest.mark.parametrize("deinterlace", [False, True])
+def test_an_interlaced_video_is_made_whole_where_asked(deinterlace: bool, restore: Any, tmp_path: Path) -> None:
+    """And the note that advises it names the input."""
+    wall = np.full((64, 96, 3), 60, np.uint8)
+    wall[16:48:2, 20:50] = wall[17:48:2, 26:56] = 220
+    make(tmp_path / "home.mp4", size=(96, 64), pictures=[wall] * 4, steps=(512,) * 4, options={"flags": "+ildct+ilme"})
+    video, report = restore(Video(str(tmp_path / "home.mp4")), deinterlace=deinterlace).args
+    plane = next(FilmReader(Path(video.source)).frames()).planes[0][18:46, 20:26].astype(int)
+    assert (np.abs(np.diff(plane, axis=0)).mean() > 50) != deinterlace
+    assert ("turn on deinterlace" in report) != deinterlace
