@@ -62,8 +62,8 @@ class RestoreVideo(io.ComfyNode):
                 fidelity_input(),
                 grain_input(),
                 io.Boolean.Input("deinterlace", default=False, optional=True,
-                                 tooltip="For home videos (DV, VHS, DVD, 1080i): each frame's odd and even lines, which "
-                                 "are of different times, become one whole frame."),
+                                 tooltip="For home videos (DV, VHS, DVD, 1080i): each frame's odd and even lines, of "
+                                 "different times, become one whole frame."),
             ],
             outputs=[
                 io.Video.Output("video_out", display_name="video"),
