@@ -6,6 +6,8 @@ Every message is one line that says what is wrong and what to do about it.
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import sys
 from collections.abc import Iterable, Sequence
 
 
@@ -45,6 +47,18 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def install_command(what: str) -> str:
+    """The command that installs what pip calls `what`, a name or "name>=1" in double quotes, for the Python in use.
+
+    It names that Python, a host's or an environment's own: the `pip` on the path is often another's. Environments made
+    by uv have no pip. Python is in quotes only where it must be: PowerShell takes a program's for a text.
+    """
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    if importlib.util.find_spec("pip"):
+        return f"{python} -m pip install {what}"
+    return f"uv pip install --python {python} {what}"
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

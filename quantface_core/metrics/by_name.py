@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import QuantFaceError, UsageError, one_line, suggestion
+from ..errors import QuantFaceError, UsageError, install_command, one_line, suggestion
 from .builtin import BUILTIN_METRICS
 from .metric import Metric
 
@@ -108,10 +108,10 @@ def _pyiqa(name: str) -> Any:
     except Exception as error:  # missing, or a RuntimeError from a torchvision for another torch
         if name not in _MEGABYTES:
             hint = suggestion(name, [*BUILTIN_METRICS, *_MEGABYTES])
-            advice = "if it is one of pyiqa's, pip install pyiqa, whose licence forbids commercial use"
+            advice = f"if it is one of pyiqa's: {install_command('pyiqa')}; its licence forbids commercial use"
             raise UsageError(f"{name} is not built in: {advice}{hint}") from None
         raise UsageError(
-            f"{name} needs pyiqa ({one_line(error)}): pip install pyiqa; "
+            f"{name} needs pyiqa ({one_line(error)}): {install_command('pyiqa')}; "
             f"its licence forbids commercial use. Without it: {', '.join(BUILTIN_METRICS)}"
         ) from None
     logging.getLogger("pyiqa").setLevel(logging.WARNING)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import QuantFaceError, UsageError
+from ..errors import QuantFaceError, UsageError, install_command
 from ..io.atomic import remove_stale
 from ..io.checksum import sha256
 from ..io.manifest import Manifest
@@ -116,7 +116,8 @@ def check_installed() -> None:
         import pyarrow  # noqa: F401
         import ray.data  # noqa: F401
     except ImportError:
-        raise UsageError("this needs Ray: pip install 'ray[data]'") from None
+        command = install_command('"ray[data]"')
+        raise UsageError(f"this needs Ray: {command}") from None
 
 
 @contextmanager

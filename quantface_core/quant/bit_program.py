@@ -14,7 +14,7 @@ from itertools import product
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..errors import QuantFaceError, UsageError, first_few, suggestion
+from ..errors import QuantFaceError, UsageError, first_few, install_command, suggestion
 from ..types import BITS, BitPlan, Bits, Budget, LayerSensitivity, Sensitivity
 from .budgets import QUANTITIES, check_budget
 
@@ -115,7 +115,8 @@ def _solve(
     try:
         status = problem.solve(_solver(pulp))
     except pulp.PulpSolverError as error:  # it does not run here, or was ended
-        raise QuantFaceError(f"the solver of the integer program failed ({error}): pip install highspy") from error
+        remedy = install_command("highspy")
+        raise QuantFaceError(f"the solver of the integer program failed ({error}): {remedy}") from error
     picked = [(name, widths) for name, widths, x in chosen if (x.value() or 0) > 0.5]
     if len(picked) != len(choices):
         raise QuantFaceError(f"the solver found no plan ({pulp.LpStatus[status]}): loosen the budget a little")
@@ -126,7 +127,7 @@ def _pulp() -> ModuleType:
     try:
         import pulp
     except ImportError as error:
-        raise QuantFaceError("allocating bits needs PuLP: pip install pulp") from error
+        raise QuantFaceError(f"allocating bits needs PuLP: {install_command('pulp')}") from error
     return pulp
 
 
@@ -143,7 +144,7 @@ def _solver(pulp: ModuleType) -> pulp.LpSolver:
     for solver in solvers:
         if solver.available():
             return solver
-    raise QuantFaceError("no solver for the integer program: pip install highspy")
+    raise QuantFaceError(f"no solver for the integer program: {install_command('highspy')}")
 
 
 def _choices(name: str, layer: LayerSensitivity, budget: Budget) -> list[list[Widths]]:

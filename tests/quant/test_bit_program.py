@@ -198,5 +198,5 @@ def test_a_solver_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     """As CBC's program, built for other processors."""
     broken = shutil.which("false")
     monkeypatch.setattr(bit_program, "_solver", lambda pulp: pulp.COIN_CMD(path=broken, msg=False))
-    with pytest.raises(QuantFaceError, match=r"solver of the integer program failed .*: pip install highspy"):
+    with pytest.raises(QuantFaceError, match=r"solver of the integer program failed .*: \S+ -m pip install highspy"):
         solve(NETWORK, Budget(weight_bits=6))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...errors import install_command
 from . import jxl
 
 FORMATS = (
@@ -24,9 +25,9 @@ def missing_plugin(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(16)
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
-        return "HEIC needs a plugin: pip install pillow-heif"
+        return f"HEIC needs a plugin: {install_command('pillow-heif')}"
     if start.startswith((jxl.CODESTREAM, jxl.CONTAINER)) and "JXL" not in Image.OPEN:
-        return "JPEG XL needs a plugin: pip install pillow-jxl-plugin"
+        return f"JPEG XL needs a plugin: {install_command('pillow-jxl-plugin')}"
     return None
 
 

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...errors import QuantFaceError
+from ...errors import QuantFaceError, install_command
+
+_WANTED = '"av>=17.1"'
 
 
 def require_av() -> Any:
@@ -15,9 +17,9 @@ def require_av() -> Any:
     try:
         import av
     except ImportError:
-        raise QuantFaceError("films need PyAV: pip install 'av>=17.1'") from None
+        raise QuantFaceError(f"films need PyAV: {install_command(_WANTED)}") from None
     if _version(av) < (17, 1):  # colours of frames and copied streams as they are read and written here
-        raise QuantFaceError(f"films need PyAV 17.1 or later, not {av.__version__}: pip install 'av>=17.1'")
+        raise QuantFaceError(f"films need PyAV 17.1 or later, not {av.__version__}: {install_command(_WANTED)}")
     av.logging.set_level(None)  # silences its decoders; what matters is counted and reported
     return av
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...errors import ModelError
+from ...errors import ModelError, install_command
 from .config import SIZES, SpandrelConfig
 
 # Architecture -> module of its class and its `Architecture`, possible class names (they differ in spandrel 0.3), extra.
@@ -54,4 +54,4 @@ def import_spandrel(module: str, user: str, packages: str = "spandrel") -> Any:
         return importlib.import_module(module)
     except Exception as error:  # a torchvision built for another torch raises all kinds of errors
         why = f" ({type(error).__name__}: {error})".replace("\n", " ") if not isinstance(error, ImportError) else ""
-        raise ModelError(f"{user} needs {packages.replace(' ', ' and ')}{why}: pip install {packages}") from error
+        raise ModelError(f"{user} needs {packages.replace(' ', ' and ')}{why}: {install_command(packages)}") from error

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("av")
 
-from quantface_core.errors import ImageError, QuantFaceError, UsageError, WriteError
+from quantface_core.errors import ImageError, QuantFaceError, UsageError, WriteError, install_command
 from quantface_core.io.video import (
     FilmReader,
     Part,
@@ -153,7 +153,8 @@ def test_texts_that_are_not_utf_8_stop_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["17.0.0", "17.0rc1"])
 def test_a_pyav_that_is_too_old_is_refused(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("av.__version__", version)
-    with pytest.raises(QuantFaceError, match=rf"17\.1 or later, not {re.escape(version)}: pip install"):
+    command = install_command('"av>=17.1"')
+    with pytest.raises(QuantFaceError, match=re.escape(f"17.1 or later, not {version}: {command}")):
         FilmReader(tmp_path / "a.mp4")
 
 
