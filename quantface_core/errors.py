@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 
 
@@ -59,6 +60,22 @@ def install_command(what: str) -> str:
     if importlib.util.find_spec("pip"):
         return f"{python} -m pip install {what}"
     return f"uv pip install --python {python} {what}"
+
+
+def explain_broken_import(error: BaseException) -> str | None:
+    """Which installed package an import failed in, why, and what to do, as one line; None for errors of another kind.
+
+    The error may have been raised again in other words, as diffusers and transformers do: what counts is the first.
+    """
+    while error.__cause__:
+        error = error.__cause__
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not isinstance(error, ImportError):  # it need not be an import's: one runs a module's own code
+        frames = [frame for frame in frames if frame.f_code.co_name == "<module>"]
+    package = str(frames[-1].f_globals.get("__name__")).partition(".")[0] if frames else "__main__"
+    if package in ("__main__", __name__.partition(".")[0]):
+        return None
+    return f"{package} does not work here ({one_line(error)}): update it, or uninstall it if nothing needs it"
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

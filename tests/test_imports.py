@@ -197,6 +197,21 @@ print([name for name in spared if name in sys.modules])
     assert shown.stdout.splitlines()[-1] == "[]"
 
 
+def test_restoring_does_without_packages_that_are_broken(tmp_path: Path) -> None:
+    """As those built for another torch: diffusers imports every one that it finds."""
+    for name in ("bitsandbytes", "flash_attn", "gguf", "kernels", "scipy", "torchao", "torchvision", "xformers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+        (tmp_path / f"{name}-9.dist-info").mkdir()
+        described = f"Metadata-Version: 2.1\nName: {name}\nVersion: 9\n"
+        (tmp_path / f"{name}-9.dist-info" / "METADATA").write_text(described)
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(CORE.parent)!r}]\n"
+    code += "from quantface_core.cli.main import main; sys.exit(main())"
+    run = [sys.executable, "-c", code, "demo", "--output", str(tmp_path / "demo")]
+    shown = subprocess.run(run, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+
+
 def test_a_command_called_by_an_application_leaves_its_diffusers_whole() -> None:
     code = """from quantface_core.cli.main import main
 assert main(["info", "quantface-mini-w4a4"]) == 0
@@ -222,7 +237,7 @@ except QuantFaceError as error:
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CORE.parent)
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.strip() == "training needs PEFT: pip install peft"
+    assert shown.stdout.strip() == f"training needs PEFT: {sys.executable} -m pip install peft"
 
 
 def test_every_public_name_exists() -> None:

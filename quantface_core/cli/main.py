@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import QuantFaceError, UsageError
+from ..errors import QuantFaceError, UsageError, explain_broken_import
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory
 from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, detect, distill, evaluate, fetch, info, models, publish, restore
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(f"quantface: {place}{error.strerror or error}")
         return FAILED
     except Exception as error:  # of any class: torch is not imported for its own, nor have Apple's GPUs and CPUs one
+        if broken := explain_broken_import(error):
+            tell(f"quantface: {broken}")
+            return FAILED
         if not is_out_of_memory(error):
             raise
         smaller = ", or a smaller --batch-size" if hasattr(options, "batch_size") else ""

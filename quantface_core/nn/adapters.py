@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import QuantFaceError
+from ..errors import QuantFaceError, install_command
 from ..runtime.random_state import seeded
 from .qlayer import QuantLayer
 
 try:
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
-except ImportError as missing:
-    raise QuantFaceError("training needs PEFT: pip install peft") from missing
+except ModuleNotFoundError as missing:
+    if missing.name != "peft":  # it is there, and lacks something itself
+        raise
+    raise QuantFaceError(f"training needs PEFT: {install_command('peft')}") from missing
 
 QUANTIZATION, DISTILLATION = "quantization", "distillation"
 """Names of the adapters: one starts as the branch that the layer was quantized with, the other at zero."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,19 @@ def test_a_gpu_that_is_too_small_is_told_as_such(
     assert main(command(workshop, "calibrate", "--output", str(output))) == 1
     assert "out of memory on the GPU: use device cpu" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_package_that_does_not_work_is_told_without_a_traceback(
+    workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Diffusers imports every package that it knows, with what is wrong with it."""
+    (tmp_path / "for_another_torch.py").write_text("raise RuntimeError('operator does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def importing(*_: object) -> None:
+        importlib.import_module("for_another_torch")
+
+    monkeypatch.setattr("quantface_core.pipelines.quantize.calibrate_restorer", importing)
+    assert main(command(workshop, "calibrate", "--output", str(tmp_path / "low.safetensors"))) == 1
+    told = "quantface: for_another_torch does not work here (operator does not exist): update it"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(told)
