@@ -233,6 +233,10 @@ def test_widgets_without_effect_are_hidden(page: Page) -> None:
     assert _hidden(page) == {"strength", "positions", "fidelity"}
     page.widgets("QuantFace_LoadModel", model="facerestore_models/codeformer.pth")
     assert _hidden(page) == {"strength", "positions"}
+    disconnected = f"() => {_RESTORER}.disconnectInput({_RESTORER}.findInputSlot('fr_model'))"
+    page.page.evaluate(disconnected)  # as where other packs' nodes bring the model without a link
+    assert _hidden(page) == {"strength", "positions"}
+    page.connect("QuantFace_LoadModel", "FR_MODEL", "QuantFace_RestoreFace", "fr_model")
     page.widgets("QuantFace_RestoreFace", blend="strength", faces="positions")
     assert _hidden(page) == set()
     page.fit("QuantFace_RestoreFace")

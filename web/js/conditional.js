@@ -46,10 +46,13 @@ function loaderOf(node) {
 }
 
 // CodeFormer has one.
+const hasFidelity = (loader) => isLinked(loader, "model") || withFidelity.has(widgetOf(loader, "model")?.value);
+
+// Where no link brings the model, nodes of another pack may: of any loader in the graph.
 function mayHaveFidelity(node) {
-  if (!isLinked(node, "fr_model")) return false;
-  const model = loaderOf(node.getInputNode(node.findInputSlot("fr_model")));
-  return !model || isLinked(model, "model") || withFidelity.has(widgetOf(model, "model")?.value);
+  if (!isLinked(node, "fr_model")) return Boolean(node.graph?.nodes.some((n) => n.type === LOADER && hasFidelity(n)));
+  const loader = loaderOf(node.getInputNode(node.findInputSlot("fr_model")));
+  return !loader || hasFidelity(loader);
 }
 
 // A widget's options, and those that newer pages keep for its node's number: of a node that moves into a subgraph they
