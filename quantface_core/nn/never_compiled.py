@@ -25,7 +25,13 @@ def never_compiled(function: _Function) -> _Function:
     return cast(_Function, disabled)
 
 
+# Asked outside the trace: where torch 2.10 compiles, its `is_exporting` is always true.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _exporting() -> bool:
+    return getattr(torch.compiler, "is_exporting", bool)()  # from torch 2.7 on
+
+
 def refuse_export() -> None:
     """Raise UsageError where `torch.export` records what runs."""
-    if getattr(torch.compiler, "is_exporting", bool)():  # from torch 2.7 on
+    if _exporting():
         raise UsageError("torch.export cannot record low-bit layers: export the model in full precision")

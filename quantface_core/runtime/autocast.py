@@ -11,8 +11,10 @@ import torch
 def autocast_dtype(device: str) -> torch.dtype | None:
     """The dtype that autocast computes in on a kind of device; None where it is off, and on devices without it."""
     if hasattr(torch, "get_autocast_dtype"):
-        on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        return torch.get_autocast_dtype(device) if on else None
+        try:  # not `is_autocast_available`, which torch 2.10 cannot compile
+            return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        except RuntimeError:
+            return None
     # Before torch 2.4, as WebUI hosts pin it, each kind of device has functions of its own.
     if device == "cuda":
         return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None

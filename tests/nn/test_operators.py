@@ -65,6 +65,16 @@ def test_one_graph_computes_the_same(low: QuantLayer, x: torch.Tensor) -> None:
             assert torch.equal(compiled(x.bfloat16()), model(x.bfloat16()))
 
 
+def test_an_older_compiler_takes_one_graph_too(
+    low: QuantLayer, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch 2.10's takes compiling for exporting, and cannot trace which devices have autocast."""
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: torch.compiler.is_dynamo_compiling(), raising=False)
+    monkeypatch.setattr(torch.amp, "is_autocast_available", torch.compiler.disable(torch.amp.is_autocast_available))
+    with torch.no_grad():
+        assert torch.equal(whole(low)(x), low(x))
+
+
 def test_gradients_pass_as_without_the_compiler(low: QuantLayer, x: torch.Tensor) -> None:
     model = nn.Sequential(low, nn.SiLU())
     plain, compiled = (x.clone().requires_grad_() for _ in range(2))
