@@ -18,6 +18,7 @@ from .backend import Conv2dSpec, LinearSpec
 from .quantize import largest_code, per_image_scale, per_token_scale, quantize_activations
 
 _EXACT = (1 << 24) - 1  # up to here float32 represents every integer
+_IMAGES = 15  # more at once are NNPACK's on CPUs without oneDNN (Macs): its transforms round sums of 8-bit codes
 
 
 def _inputs_per_sum(activation_bits: int, weight_bits: int) -> int:
@@ -44,8 +45,14 @@ def conv2d_sums(
     taps = weight.shape[2] * weight.shape[3]
     step = max(1, _inputs_per_sum(activation_bits, weight_bits) // taps)
     parts = zip(x.split(step, dim=1), weight.split(step, dim=1), strict=True)
-    sums = (_whole(F.conv2d(a.float(), b.float(), None, stride, padding)) for a, b in parts)
+    sums = (_whole(_convolved(a.float(), b.float(), stride, padding)) for a, b in parts)
     return sum(sums, start=_nothing(x))
+
+
+def _convolved(x: Tensor, weight: Tensor, stride: int | tuple[int, int], padding: int | tuple[int, int]) -> Tensor:
+    if x.device.type != "cpu" or len(x) <= _IMAGES:
+        return F.conv2d(x, weight, None, stride, padding)
+    return torch.cat([F.conv2d(images, weight, None, stride, padding) for images in x.split(_IMAGES)])
 
 
 def _whole(sums: Tensor) -> Tensor:

@@ -55,6 +55,17 @@ def test_conv2d_sums_are_exact(
     assert torch.equal(conv2d_sums(x, weight, activation_bits, weight_bits, stride, kernel // 2).long(), expected)
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_conv2d_sums_of_many_images_are_exact_without_onednn(kernel: int) -> None:
+    """As on Macs, where torch would leave 16 images to NNPACK's transforms."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 128, (17, 64, 12, 12), generator=generator).to(torch.int8)
+    weight = torch.randint(60, 128, (8, 64, kernel, kernel), generator=generator).to(torch.int8)
+    with torch.backends.mkldnn.flags(enabled=False):
+        sums = conv2d_sums(x, weight, 8, 8, 1, kernel // 2)
+    assert torch.equal(sums.long(), F.conv2d(x.double(), weight.double(), None, 1, kernel // 2).long())
+
+
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.2), (6, 0.05), (8, 0.012)])
 def test_a_quantized_linear_is_close_to_the_float_one(bits: int, error: float) -> None:
     generator = torch.Generator().manual_seed(0)
