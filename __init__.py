@@ -24,9 +24,9 @@ def _other_copy() -> Path | None:
 # Test runners import this file too, without ComfyUI and outside a package.
 if __package__ and importlib.util.find_spec("comfy_api"):
     if missing := [name for name in _NEEDED if not importlib.util.find_spec(name)]:
-        from .quantface_core.errors import install_command
+        from .quantface_core.errors import python_command
 
-        remedy = install_command(f'-r "{Path(__file__).with_name("requirements.txt")}"')
+        remedy = f'{python_command()} "{Path(__file__).with_name("install.py")}"'
         raise ImportError(f"QuantFace needs {', '.join(missing)}: {remedy}")
     if other := _other_copy():  # the page may run the scripts of one with the nodes of the other
         logging.warning("QuantFace is installed twice: remove %s or %s, and restart", other, Path(__file__).parent)

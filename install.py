@@ -1,9 +1,11 @@
-"""Run by Stable Diffusion WebUI when it starts: installs what is missing, without changing any installed version.
+"""Installs what is missing, without changing any other installed version.
 
-`python install.py --by-hand` does the same without the WebUI, for those who start that with --skip-install.
-ComfyUI-Manager runs a file of this name too, after `requirements.txt`: without a WebUI it does nothing.
+Stable Diffusion WebUI runs it when it starts; `python install.py --by-hand` does the same for those who start that with
+--skip-install. Without a WebUI it is for ComfyUI: `python install.py`, by ComfyUI's own Python. ComfyUI-Manager runs it
+after installing each line of `requirements.txt` by itself, which may end with versions that do not fit together.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,35 +13,43 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # the Python of ComfyUI's portable version leaves a script's folder out
 
-from quantface_webui.requirements import BY_HAND, missing_requirements, pip_constraints
+from quantface_core.errors import install_command
+from quantface_core.requirements import pip_constraints, unfit_requirements
 
 
 def main():
-    wanted = missing_requirements()
-    pip = run_by_hand if BY_HAND in sys.argv else host_pip()
-    if not wanted or pip is None:
+    install = by_hand if "--by-hand" in sys.argv else host_pip()
+    if install:
+        from quantface_webui.requirements import missing_requirements
+
+        wanted = missing_requirements()
+    else:
+        asked = Path(__file__).with_name("requirements.txt").read_text("utf-8")
+        install, wanted = by_hand, unfit_requirements(asked)
+        print("QuantFace: installing", ", ".join(wanted) if wanted else "nothing, all it needs is here", flush=True)
+    if not wanted:
         return
+    names = [re.match(r"[\w-]+", requirement)[0] for requirement in wanted]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
-        constraints.write_text(pip_constraints(), encoding="utf-8")
-        packages = " ".join(f'"{name}"' for name in wanted)
+        constraints.write_text(pip_constraints(without=names), encoding="utf-8")
         try:
-            pip(f'install {packages} --constraint "{constraints}"', "what QuantFace needs")
+            install(" ".join(f'"{requirement}"' for requirement in wanted) + f' --constraint "{constraints}"')
         except RuntimeError as error:  # the host's, with what pip said
             sys.exit(str(error))
 
 
 def host_pip():
-    """The launcher's own way to run pip; None without a WebUI."""
+    """The WebUI launcher's own way to run pip; None without a WebUI."""
     try:
         from launch import run_pip
     except ImportError:
         return None
-    return run_pip
+    return lambda what: run_pip(f"install {what}", "what QuantFace needs")
 
 
-def run_by_hand(command, _):
-    if code := subprocess.run(f'"{sys.executable}" -m pip {command}', shell=True).returncode:
+def by_hand(what):
+    if code := subprocess.run(install_command(what), shell=True).returncode:
         sys.exit(code)
 
 

@@ -50,16 +50,22 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def python_command() -> str:
+    """The Python in use, as typed in a terminal: in quotes only where it must be (PowerShell shows a quoted one).
+
+    It is a host's or an environment's own: the `python` and `pip` on the path are often another's.
+    """
+    return f'"{sys.executable}"' if " " in sys.executable else sys.executable
+
+
 def install_command(what: str) -> str:
     """The command that installs what pip calls `what`, a name or "name>=1" in double quotes, for the Python in use.
 
-    It names that Python, a host's or an environment's own: the `pip` on the path is often another's. Environments made
-    by uv have no pip. Python is in quotes only where it must be: PowerShell takes a program's for a text.
+    Environments made by uv have no pip.
     """
-    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     if importlib.util.find_spec("pip"):
-        return f"{python} -m pip install {what}"
-    return f"uv pip install --python {python} {what}"
+        return f"{python_command()} -m pip install {what}"
+    return f"uv pip install --python {python_command()} {what}"
 
 
 def explain_broken_import(error: BaseException) -> str | None:

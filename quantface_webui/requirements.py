@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import re
 import sys
 from pathlib import Path
 
-BY_HAND = "--by-hand"  # has install.py run pip itself, not through the host
+from quantface_core.errors import python_command
 
 _NEEDED = {  # by module; as requirements.txt has them
     "cv2": "opencv-python-headless>=4.8",
@@ -33,29 +32,8 @@ def missing_requirements() -> list[str]:
 
 
 def install_command(script: Path) -> str:
-    """The command that has install.py install what is missing; pip alone would also update what the host has.
-
-    Python is in quotes only where it must be: PowerShell takes a program's for a text.
-    """
-    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
-    return f'{python} "{script}" {BY_HAND}'
-
-
-def pip_constraints() -> str:
-    """Every installed package at its version, as constraints for pip."""
-    found: dict[str, str] = {}
-    for dist in importlib.metadata.distributions():
-        name, number = dist.metadata["Name"], dist.version
-        if name and number and not _is_leftover(dist):
-            # The first on sys.path is the one that is imported; other spellings of its name are the same package.
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), f"{name}=={number}\n")
-    return "".join(sorted(found.values()))
-
-
-def _is_leftover(dist: importlib.metadata.Distribution) -> bool:
-    """Whether an uninstall left it behind: pip renames a folder to start with ~ before deleting it."""
-    folder = getattr(dist, "_path", None)  # None for finders other than Python's own
-    return folder is not None and folder.name.startswith("~")
+    """The command that has install.py install what is missing; pip alone would also update what the host has."""
+    return f'{python_command()} "{script}" --by-hand'
 
 
 def _version(package: str) -> tuple[int, int]:

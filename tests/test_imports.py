@@ -24,6 +24,7 @@ ALLOWED = {
     "types": set(),
     "options": set(),
     "errors": set(),
+    "requirements": set(),
     "bit_depth": set(),
     "degrade": set(),
     "runtime": set(),

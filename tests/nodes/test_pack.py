@@ -68,6 +68,6 @@ def test_a_missing_requirement_is_told_at_the_start(
     assert spec
     assert spec.loader
     monkeypatch.setitem(sys.modules, "packed", importlib.util.module_from_spec(spec))
-    remedy = f'{shown} -m pip install -r "{ROOT / "requirements.txt"}"'
+    remedy = f'{shown} "{ROOT / "install.py"}"'
     with pytest.raises(ImportError, match=re.escape(f"QuantFace needs {module}: {remedy}")):
         spec.loader.exec_module(sys.modules["packed"])

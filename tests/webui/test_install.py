@@ -73,30 +73,9 @@ def test_only_what_is_missing_is_asked_for(absent: None, launched: list[str]) ->
     assert f"numpy=={np.__version__}\n" in constraints
 
 
-def test_packages_are_held_at_the_version_that_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind it on sys.path may be others of its name, in another spelling, and what pip could not remove."""
-    folders = [("first", "~me_pack-0.1", "Some.Pack"), ("first", "some_pack-2.0", "some_pack")]
-    folders += [("second", "Some_Pack-1.0", "Some-Pack"), ("second", "~one-0.1", "gone")]
-    for place, folder, name in folders:
-        path = tmp_path / place / f"{folder}.dist-info"
-        path.mkdir(parents=True)
-        version = folder.partition("-")[2]
-        (path / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "utf-8")
-    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
-    assert requirements.pip_constraints() == "some_pack==2.0\n"
-
-
 def test_nothing_is_done_where_all_is_there(launched: list[str]) -> None:
     runpy.run_path(str(ROOT / "install.py"))
     assert launched == []
-
-
-def test_comfyui_s_manager_may_run_it(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the WebUI's launcher; and where another package is called so."""
-    monkeypatch.setitem(sys.modules, "launch", None)
-    runpy.run_path(str(ROOT / "install.py"))
-    monkeypatch.setitem(sys.modules, "launch", ModuleType("launch"))
-    runpy.run_path(str(ROOT / "install.py"))
 
 
 def test_it_runs_by_a_python_that_leaves_its_folder_out(tmp_path: Path) -> None:
@@ -119,26 +98,49 @@ def test_the_script_names_what_skip_install_left_out(absent: None, webui: Any) -
         webui.load()
 
 
-def test_by_hand_too_no_installed_package_changes(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that the script names, without the host's launcher."""
-    asked: list[str] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Commands given to the shell, with the constraints' text after each; from the second on they fail."""
+    seen: list[str] = []
 
     def run(command: str, shell: bool) -> SimpleNamespace:
         assert shell
-        asked.append(command)
-        asked.append(Path(command.split('"')[-2]).read_text("utf-8"))
-        return SimpleNamespace(returncode=len(asked) - 2)  # the second time: pip's failure
+        seen.append(command)
+        seen.append(Path(command.split('"')[-2]).read_text("utf-8"))
+        return SimpleNamespace(returncode=len(seen) - 2)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(sys, "argv", ["install.py", "--by-hand"])
     monkeypatch.setitem(sys.modules, "launch", None)
+    return seen
+
+
+def test_by_hand_too_no_installed_package_changes(
+    absent: None, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that the script names, without the host's launcher."""
+    monkeypatch.setattr(sys, "argv", ["install.py", "--by-hand"])
     runpy.run_path(str(ROOT / "install.py"))
     command, constraints = asked
-    assert command.startswith(f'"{sys.executable}" -m pip install "diffusers>=0.30')
+    assert command.startswith(f'{sys.executable} -m pip install "diffusers>=0.30')
     assert f"torch=={version('torch')}\n" in constraints
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "install.py"))
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("launch", [None, ModuleType("launch")], ids=["none", "another package's"])
+def test_without_a_webui_it_installs_what_comfyui_lacks(
+    launch: ModuleType | None, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ComfyUI-Manager runs it; what is replaced is not held, everything else is."""
+    monkeypatch.setitem(sys.modules, "launch", launch)
+    monkeypatch.setattr("quantface_core.requirements.unfit_requirements", lambda _: ["diffusers>=0.30", "peft>=0.12"])
+    runpy.run_path(str(ROOT / "install.py"))
+    command, constraints = asked
+    assert command.startswith(f'{sys.executable} -m pip install "diffusers>=0.30" "peft>=0.12" --constraint "')
+    held = {line.partition("==")[0] for line in constraints.splitlines()}
+    assert held >= {"torch", "safetensors"}
+    assert not held & {"diffusers", "peft"}
 
 
 def test_offline_pip_s_words_are_told_without_a_traceback(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:

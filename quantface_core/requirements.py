@@ -1,0 +1,78 @@
+"""What pip has to install beside the packages that are here, and what it must leave as it is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+_MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL"}  # others' names are their packages' with underscores
+_CHOSEN_BY_USERS = ("torch",)  # its build for their GPU
+
+
+def unfit_requirements(text: str) -> list[str]:
+    """Those of a requirements file that are absent, too old, or too new for what else is installed.
+
+    Too new: pip installs a single requirement at its newest version, as ComfyUI-Manager asks it to, and another one may
+    take back what that brought.
+    """
+    from packaging.requirements import Requirement  # not the standard library's: what needs this file has it
+
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    wanted = [Requirement(line) for line in lines if line]
+    return [str(one) for one in wanted if one.name not in _CHOSEN_BY_USERS and _applies(one) and not _fits(one)]
+
+
+def _fits(requirement: Requirement) -> bool:
+    version = _version(requirement.name)
+    if version is None:  # another package may bring the module, as opencv-python brings cv2
+        module = _MODULES.get(requirement.name, requirement.name.replace("-", "_"))
+        return importlib.util.find_spec(module) is not None
+    return requirement.specifier.contains(version, prereleases=True) and all(
+        needed.specifier.contains(here, prereleases=True)
+        for needed in _needed_by(requirement.name)
+        if (here := _version(needed.name)) is not None
+    )
+
+
+def _needed_by(name: str) -> Iterator[Requirement]:
+    from packaging.requirements import Requirement
+
+    for line in importlib.metadata.requires(name) or ():
+        requirement = Requirement(line)
+        if _applies(requirement):
+            yield requirement
+
+
+def _applies(requirement: Requirement) -> bool:
+    """Whether it is for this Python and system, and for no extra."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def pip_constraints(without: Collection[str] = ()) -> str:
+    """Every installed package at its version, as constraints for pip; those of names in lower case and hyphens not."""
+    found: dict[str, str] = {}
+    for dist in importlib.metadata.distributions():
+        name, number = dist.metadata["Name"], dist.version
+        if name and number and not _is_leftover(dist):
+            # The first on sys.path is the one that is imported; other spellings of its name are the same package.
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), f"{name}=={number}\n")
+    return "".join(sorted(line for name, line in found.items() if name not in without))
+
+
+def _is_leftover(dist: importlib.metadata.Distribution) -> bool:
+    """Whether an uninstall left it behind: pip renames a folder to start with ~ before deleting it."""
+    folder = getattr(dist, "_path", None)  # None for finders other than Python's own
+    return folder is not None and folder.name.startswith("~")
