@@ -23,7 +23,9 @@ def _other_copy() -> Path | None:
 
 # Test runners import this file too, without ComfyUI and outside a package.
 if __package__ and importlib.util.find_spec("comfy_api"):
-    if missing := [name for name in _NEEDED if not importlib.util.find_spec(name)]:
+    from .quantface_core.requirements import is_present
+
+    if missing := [name for name in _NEEDED if not is_present(name)]:
         from .quantface_core.errors import python_command
 
         remedy = f'{python_command()} "{Path(__file__).with_name("install.py")}"'

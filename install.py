@@ -14,29 +14,46 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # the Python of ComfyUI's portable version leaves a script's folder out
 
 from quantface_core.errors import install_command
-from quantface_core.requirements import pip_constraints, unfit_requirements
+from quantface_core.requirements import has_lost_files, pip_constraints, unfit_requirements
 
 
 def main():
     install = by_hand if "--by-hand" in sys.argv else host_pip()
     if install:
-        from quantface_webui.requirements import missing_requirements
-
-        wanted = missing_requirements()
+        from quantface_webui.requirements import missing_requirements as wanted_requirements
     else:
-        asked = Path(__file__).with_name("requirements.txt").read_text("utf-8")
-        install, wanted = by_hand, unfit_requirements(asked)
-        print("QuantFace: installing", ", ".join(wanted) if wanted else "nothing, all it needs is here", flush=True)
-    if not wanted:
-        return
-    names = [re.match(r"[\w-]+", requirement)[0] for requirement in wanted]
+        install, wanted_requirements = by_hand, wanted_by_comfyui
+    wanted = wanted_requirements()
+    lost = [requirement for requirement in wanted if has_lost_files(name_of(requirement))]
+    others = [requirement for requirement in wanted if requirement not in lost]
+    try:
+        if lost:  # pip takes them for installed
+            install(f"--force-reinstall --no-deps {in_quotes(lost)}")
+        if others:
+            install_beside_the_rest(others, install)
+    except RuntimeError as error:  # the host's, with what pip said
+        sys.exit(str(error))
+
+
+def wanted_by_comfyui():
+    wanted = unfit_requirements(Path(__file__).with_name("requirements.txt").read_text("utf-8"))
+    print("QuantFace: installing", ", ".join(wanted) if wanted else "nothing, all it needs is here", flush=True)
+    return wanted
+
+
+def install_beside_the_rest(wanted, install):
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
-        constraints.write_text(pip_constraints(without=names), encoding="utf-8")
-        try:
-            install(" ".join(f'"{requirement}"' for requirement in wanted) + f' --constraint "{constraints}"')
-        except RuntimeError as error:  # the host's, with what pip said
-            sys.exit(str(error))
+        constraints.write_text(pip_constraints(without=[name_of(one) for one in wanted]), encoding="utf-8")
+        install(f'{in_quotes(wanted)} --constraint "{constraints}"')
+
+
+def name_of(requirement):
+    return re.match(r"[\w-]+", requirement)[0]
+
+
+def in_quotes(requirements):
+    return " ".join(f'"{requirement}"' for requirement in requirements)
 
 
 def host_pip():

@@ -15,6 +15,17 @@ _MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL"}  # others' names a
 _CHOSEN_BY_USERS = ("torch",)  # its build for their GPU
 
 
+def is_present(module: str) -> bool:
+    """Whether a module is installed. A folder left of one, as of OpenCV when one of two is uninstalled, is not."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and bool(spec.origin)
+
+
+def has_lost_files(name: str) -> bool:
+    """Whether a package is noted as installed whose module is not there: another package's uninstall took its files."""
+    return _version(name) is not None and not is_present(_module(name))
+
+
 def unfit_requirements(text: str) -> list[str]:
     """Those of a requirements file that are absent, too old, or too new for what else is installed.
 
@@ -30,9 +41,10 @@ def unfit_requirements(text: str) -> list[str]:
 
 def _fits(requirement: Requirement) -> bool:
     version = _version(requirement.name)
-    if version is None:  # another package may bring the module, as opencv-python brings cv2
-        module = _MODULES.get(requirement.name, requirement.name.replace("-", "_"))
-        return importlib.util.find_spec(module) is not None
+    if not is_present(_module(requirement.name)):
+        return False
+    if version is None:  # another package brings the module, as opencv-python brings cv2
+        return True
     return requirement.specifier.contains(version, prereleases=True) and all(
         needed.specifier.contains(here, prereleases=True)
         for needed in _needed_by(requirement.name)
@@ -52,6 +64,10 @@ def _needed_by(name: str) -> Iterator[Requirement]:
 def _applies(requirement: Requirement) -> bool:
     """Whether it is for this Python and system, and for no extra."""
     return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def _module(name: str) -> str:
+    return _MODULES.get(name, name.replace("-", "_"))
 
 
 def _version(name: str) -> str | None:

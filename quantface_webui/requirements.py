@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import sys
 from pathlib import Path
 
 from quantface_core.errors import python_command
+from quantface_core.requirements import is_present
 
 _NEEDED = {  # by module; as requirements.txt has them
     "cv2": "opencv-python-headless>=4.8",
@@ -25,7 +25,7 @@ def missing_requirements() -> list[str]:
     needed = dict(_NEEDED)
     if sys.version_info < (3, 11):
         needed["tomli"] = "tomli>=2.0"
-    absent = [name for name in needed if importlib.util.find_spec(name) is None]
+    absent = [name for name in needed if not is_present(name)]
     if absent and _version("torch") < (2, 4):
         needed |= _OLD_TORCH
     return [needed[name] for name in absent]

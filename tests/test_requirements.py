@@ -28,7 +28,7 @@ def unfit(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[st
     monkeypatch.setattr(requirements, "_version", installed.get)
     monkeypatch.setattr(requirements.importlib.metadata, "requires", needs.get)
     there = {*(name.replace("-", "_") for name in installed), "cv2"}
-    monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr(requirements, "is_present", there.__contains__)
     return unfit_requirements(FILE)
 
 

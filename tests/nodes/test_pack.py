@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import sys
+from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,17 +50,25 @@ def test_a_second_copy_is_told(pack: Any, caplog: pytest.LogCaptureFixture, monk
 
 
 @pytest.mark.parametrize(
-    ("module", "python", "program", "shown"),
+    ("module", "left", "python", "program", "shown"),
     [
-        ("peft", sys.version_info, r"C:\ui\python.exe", r"C:\ui\python.exe"),  # in quotes, PowerShell would not run it
-        ("tomli", (3, 10), r"C:\my ui\python.exe", r'"C:\my ui\python.exe"'),
+        # in quotes, PowerShell would not run it
+        ("peft", None, sys.version_info, r"C:\ui\python.exe", r"C:\ui\python.exe"),
+        ("tomli", None, (3, 10), r"C:\my ui\python.exe", r'"C:\my ui\python.exe"'),
+        ("cv2", ModuleSpec("cv2", None, is_package=True), sys.version_info, "/ui/python", "/ui/python"),  # its folder
     ],
 )
 def test_a_missing_requirement_is_told_at_the_start(
-    host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, module: str, python: Any, program: str, shown: str
+    host: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    left: Any,
+    python: Any,
+    program: str,
+    shown: str,
 ) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else found(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: left if name == module else found(name))
     monkeypatch.setattr(sys, "version_info", python)
     monkeypatch.setattr(sys, "executable", program)
     spec = importlib.util.spec_from_file_location(

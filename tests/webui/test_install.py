@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import re
 import runpy
 import subprocess
 import sys
 from argparse import ArgumentParser
+from importlib.machinery import ModuleSpec
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import quantface_core.requirements
 from quantface_webui import requirements
 from tests.webui.conftest import ROOT
 
@@ -34,9 +37,10 @@ def test_the_remedy_can_be_pasted(monkeypatch: pytest.MonkeyPatch, program: str,
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """diffusers is not there, as in A1111."""
-    find = requirements.importlib.util.find_spec
+    find, number = importlib.util.find_spec, quantface_core.requirements._version
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "diffusers" else find(name))
     monkeypatch.setattr(
-        requirements.importlib.util, "find_spec", lambda name: None if name == "diffusers" else find(name)
+        quantface_core.requirements, "_version", lambda name: None if name == "diffusers" else number(name)
     )
     monkeypatch.syspath_prepend(str(ROOT))
 
@@ -48,8 +52,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def run_pip(command: str, what: str) -> None:
         asked.append(command)
-        with open(command.split('"')[-2], encoding="utf-8") as constraints:
-            asked.append(constraints.read())
+        if "--constraint" in command:
+            asked.append(Path(command.split('"')[-2]).read_text("utf-8"))
 
     launch = ModuleType("launch")
     vars(launch)["run_pip"] = run_pip
@@ -71,6 +75,15 @@ def test_only_what_is_missing_is_asked_for(absent: None, launched: list[str]) ->
 
     assert f"torch=={version('torch')}\n" in constraints
     assert f"numpy=={np.__version__}\n" in constraints
+
+
+def test_a_package_that_lost_its_files_is_installed_again(launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenCV, whose folder is left when one of two that are installed is uninstalled; pip takes it for installed."""
+    find, left = importlib.util.find_spec, ModuleSpec("cv2", None, is_package=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: left if name == "cv2" else find(name))
+    monkeypatch.syspath_prepend(str(ROOT))
+    runpy.run_path(str(ROOT / "install.py"))
+    assert launched == ['install --force-reinstall --no-deps "opencv-python-headless>=4.8"']
 
 
 def test_nothing_is_done_where_all_is_there(launched: list[str]) -> None:
