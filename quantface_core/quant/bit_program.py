@@ -113,13 +113,14 @@ def _solve(
         spent = pulp.lpSum(limit.cost(name, widths) * x for name, widths, x in chosen)
         problem += spent <= limit.most * (1 + _ROUNDING) - limit.fixed
     try:
-        status = problem.solve(_solver(pulp))
+        ended = problem.solve(_solver(pulp))
     except pulp.PulpSolverError as error:  # it does not run here, or was ended
         remedy = install_command("highspy")
         raise QuantFaceError(f"the solver of the integer program failed ({error}): {remedy}") from error
     picked = [(name, widths) for name, widths, x in chosen if (x.value() or 0) > 0.5]
     if len(picked) != len(choices):
-        raise QuantFaceError(f"the solver found no plan ({pulp.LpStatus[status]}): loosen the budget a little")
+        how = ended.status.name if hasattr(ended, "status") else pulp.LpStatus[ended]  # a number before PuLP 4
+        raise QuantFaceError(f"the solver found no plan ({how}): loosen the budget a little")
     return picked
 
 

@@ -7,6 +7,8 @@ import shutil
 import sys
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -164,17 +166,30 @@ def test_a_full_size_network_is_solved_to_the_end_and_always_the_same(
     """And not to the best plan that there is when the time is up, which depends on the machine."""
     import pulp
 
-    solved, run = list[int](), pulp.LpProblem.solve
+    optimal, run = list[bool](), pulp.LpProblem.solve
 
-    def noting(problem: pulp.LpProblem, *given: object) -> int:
-        status = run(problem, *given)
-        solved.append(problem.sol_status)
-        return status
+    def noting(problem: pulp.LpProblem, *given: object) -> Any:
+        ended = run(problem, *given)
+        before_4 = isinstance(ended, int)  # where a status does not tell the time limit
+        optimal.append(problem.sol_status == pulp.LpSolutionOptimal if before_4 else ended.status.name == "Optimal")
+        return ended
 
     monkeypatch.setattr(pulp.LpProblem, "solve", noting)
     sensitivity = unlike([1e-4 * 1.3 ** (i % 23) for i in range(400)])
     assert solve(sensitivity, budget) == solve(sensitivity, budget)
-    assert set(solved) == {pulp.LpSolutionOptimal}
+    assert set(optimal) == {True}
+
+
+@pytest.mark.parametrize(
+    ("ended", "how"), [(-1, "Infeasible"), (SimpleNamespace(status=SimpleNamespace(name="TimeLimit")), "TimeLimit")]
+)
+def test_no_plan_is_an_error_by_what_any_pulp_returns(ended: Any, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pulp
+
+    monkeypatch.setattr(pulp.LpProblem, "solve", lambda problem, solver: ended)
+    monkeypatch.setattr(pulp, "LpStatus", {-1: "Infeasible"}, raising=False)  # gone from PuLP 4
+    with pytest.raises(QuantFaceError, match=rf"found no plan \({how}\)"):
+        solve(unlike([1e-4, 2e-4]), Budget(4.0, 4.0))
 
 
 def test_nothing_it_calls_will_go_soon(recwarn: pytest.WarningsRecorder) -> None:
