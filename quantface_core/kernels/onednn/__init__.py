@@ -27,6 +27,7 @@ def unavailable(device: torch.device) -> str | None:
     """Why this backend cannot run on a device; None = it can."""
     if device.type != "cpu":
         return f"it runs on the CPU, not on {device.type}"
+    # On ARM its products are as exact, but plain loops (oneDNN 3.7 with Arm's library: `gemm_s8u8s32:ref`).
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return f"it needs an x86 processor, this is {platform.machine()}"
     if not torch.backends.mkldnn.is_available() or convolve() is None:
