@@ -79,13 +79,13 @@ class TrainingRun:
         self._losses, self._scores = tuple(trainer.losses), tuple(trainer.scores)
         if not is_main_process():
             return
-        self._report(trainer)
-        if time.monotonic() - self._previewed > _PAUSE or trainer.done == self.steps:
-            self._preview()
         # Where a validation comes next, a state without it would never be validated.
         validated_next = trainer.done % trainer.config.validate_every == 0 or trainer.done == self.steps
         if self.folder and not validated_next and time.monotonic() - self._saved > _UNSAVED:
-            self._save_state(trainer)
+            self._save_state(trainer)  # before the caller's callbacks, which may cancel
+        self._report(trainer)
+        if time.monotonic() - self._previewed > _PAUSE or trainer.done == self.steps:
+            self._preview()
 
     def _report(self, trainer: Trainer) -> None:
         told = [f"loss {loss:.2e}" for loss in trainer.losses[-1:]] + [f"{db:.2f} dB" for _, db in trainer.scores[-1:]]

@@ -214,6 +214,7 @@ def test_a_cancelled_training_goes_on_when_it_runs_again(
     pack: Any, nodes: dict[str, Any], host: SimpleNamespace, full: Any, low: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{pack.__name__}.quantface_core.pipelines.training_run._UNSAVED", 0.0)
+    monkeypatch.setattr(f"{pack.__name__}.quantface_core.pipelines.training_run._PAUSE", 0.0)  # previews cancel, too
 
     def cancelled_at(step: int) -> list[tuple[int, int]]:
         host.cancelled, host.on_progress = False, lambda: setattr(host, "cancelled", host.bars[-1][-1] == (step, 24))

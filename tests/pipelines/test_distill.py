@@ -156,7 +156,7 @@ def test_a_slow_run_is_saved_between_its_intervals_and_resumes_to_the_same_weigh
 
     straight = run(tmp_path / "straight", 5)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", 3)  # of a state after its first step: the second's lacks its validation
+        run(tmp_path / "stopped", 2)  # of a state after its first step: the second's lacks its validation
     assert len(load_file(tmp_path / "stopped" / "state.safetensors")["losses"]) == 1
     resumed = run(tmp_path / "stopped", 5)
     assert resumed.scores == straight.scores
