@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-NEIGHBOURS = 2
-"""Frames before one that it is made from, and one more, since the first of all has no field before it."""
 
-
-def deinterlaced(frames: Iterator[Any], time_base: Fraction) -> Iterator[Any]:
+def deinterlaced(frames: Iterator[Any], time_base: Fraction, marked: bool) -> Iterator[Any]:
     """Yield a whole frame for each of PyAV's, with its own time, in units of `time_base`.
 
-    Of a film whose first frame is marked as interlaced, only frames so marked are changed; else all: captures are often
-    not marked. All must have the first one's size. Raises FFmpegError.
+    Of a `marked` film only frames that are marked as interlaced are changed; else all, since captures are often not
+    marked. A frame is made from itself and its two neighbours. All must have the first one's size. Raises FFmpegError.
     """
-    graph = None
+    graph, waiting = None, deque[Any]()
     for frame in frames:
-        if graph is None:
-            graph = _graph(frame, time_base)
+        graph = graph or _graph(frame, time_base)
+        waiting.append(frame)
         graph.vpush(frame)
-        yield from _pulled(graph, time_base)
+        yield from _pulled(graph, waiting, marked)
     if graph is not None:
         graph.vpush(None)
-        yield from _pulled(graph, time_base)
+        yield from _pulled(graph, waiting, marked)
 
 
 def _graph(first: Any, time_base: Fraction) -> Any:
     from av.filter import Graph
 
-    graph = Graph()
-    source = graph.add_buffer(width=first.width, height=first.height, format=first.format.name, time_base=time_base)
-    which = "interlaced" if first.interlaced_frame else "all"
-    graph.link_nodes(source, graph.add("bwdif", f"send_frame:auto:{which}"), graph.add("buffersink")).configure()
+    graph, name = Graph(), first.format.name
+    source = graph.add_buffer(width=first.width, height=first.height, format=name, time_base=time_base)
+    wide = name if name == "gray" or not name.startswith("gray") else "gray16le"  # bwdif lacks 9 to 14 bits of it
+    steps = [("format", wide), ("bwdif", "send_frame"), ("format", name), ("buffersink", None)]
+    graph.link_nodes(source, *(graph.add(*step) for step in steps)).configure()
     return graph
 
 
-def _pulled(graph: Any, time_base: Fraction) -> Iterator[Any]:
+def _pulled(graph: Any, waiting: deque[Any], marked: bool) -> Iterator[Any]:
     import av
 
     while True:
         try:
-            frame = graph.vpull()
+            whole = graph.vpull()
         except (av.error.BlockingIOError, av.error.EOFError):  # it needs more frames, or has had the last
             return
-        if frame.pts is not None:  # the filter counts fields
-            frame.pts = round(frame.pts * frame.time_base / time_base)
-        frame.duration, frame.time_base = round(frame.duration * frame.time_base / time_base), time_base
-        yield frame
+        frame = waiting.popleft()
+        whole.pts, whole.duration, whole.time_base = frame.pts, frame.duration, frame.time_base  # its own counts fields
+        yield frame if marked and not frame.interlaced_frame else whole

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import ImageError
 from .continuity import Continuity
-from .deinterlace import NEIGHBOURS, deinterlaced
+from .deinterlace import deinterlaced
 from .hdr import hdr10_of
 from .info import FilmInfo, Frame
 from .opening import has_times, open_film, pictures_of, require_av
@@ -46,7 +46,7 @@ class FilmReader:
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise ImageError("no frame of it can be decoded")
-            self.info = _info(container, stream, first, deinterlace)
+            self.info, self._marked = _info(container, stream, first, deinterlace), bool(first.interlaced_frame)
 
     def fingerprint(self) -> str:
         """A quick identification of the file: its size, and a hash of its beginning and end. Raises OSError."""
@@ -65,14 +65,11 @@ class FilmReader:
         self.damaged = 0
         with self._read_errors(), self._opened() as (container, stream):
             decoded, continuity = self._decoded(container, stream), Continuity()
-            last: int | None = None
-            base = self.info.time_base
-            step = max(1, round(1 / (self.info.rate * base)))
             if start is not None:
                 if not has_times(container):
                     yield from self._from_the_beginning(start)
                     return
-                needed = start - NEIGHBOURS * step if self._deinterlace else start
+                needed = start - 1 if self._deinterlace else start  # it is made from the one before, too
                 try:
                     container.seek(needed, stream=stream)
                 except self._av.error.FFmpegError:  # before its first frame, as in .flv
@@ -82,8 +79,11 @@ class FilmReader:
             if start is not None and (first is None or first.pts is None or first.pts > needed):
                 yield from self._from_the_beginning(start)  # the file's index does not help
                 return
+            last: int | None = None
+            base = self.info.time_base
+            step = max(1, round(1 / (self.info.rate * base)))
             frames = self._uniform(() if first is None else chain((first,), decoded))
-            for frame in deinterlaced(frames, base) if self._deinterlace else frames:
+            for frame in deinterlaced(frames, base, self._marked) if self._deinterlace else frames:
                 pts = frame.pts
                 if pts is None:
                     pts = 0 if last is None else last + step

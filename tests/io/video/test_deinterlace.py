@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("av")
 
+import av
+
 from quantface_core.io.video import FilmReader
 from tests.io.video.made import make
 
@@ -67,6 +69,51 @@ def test_frames_are_the_same_from_any_start(tmp_path: Path) -> None:
         late, tail = lightness(path, True, start)
         assert late == times[first:]
         np.testing.assert_array_equal(tail, planes[first:])
+
+
+def spliced(path: Path, *parts: dict[str, str]) -> None:
+    """Write a film of parts, each of 3 frames and with options of its own."""
+    with av.open(str(path), "w") as film:
+        for number, options in enumerate(parts):
+            part = path.with_name(f"{number}.mkv")
+            make(part, "mpeg2video", size=SIZE, pictures=woven(0, 3), steps=(512,) * 3, options=options)
+            with av.open(str(part)) as source:
+                stream = film.streams[0] if number else film.add_stream_from_template(source.streams[0], opaque=True)
+                for packet in source.demux():
+                    if packet.dts is not None:
+                        packet.pts, packet.dts = packet.pts + 120 * number, packet.dts + 120 * number
+                        packet.stream = stream
+                        film.mux(packet)
+
+
+@pytest.mark.parametrize(
+    ("parts", "unchanged"),
+    [((MARKED, UNMARKED, MARKED), {3, 4, 5}), ((UNMARKED, MARKED, UNMARKED), set())],
+    ids=["marked", "unmarked"],
+)
+def test_frames_of_a_marked_film_that_are_not_marked_stay(
+    parts: tuple[dict[str, str], ...], unchanged: set[int], tmp_path: Path
+) -> None:
+    """What a film is, its first frame says; from any start, as when a film is resumed."""
+    path = tmp_path / "spliced.mkv"
+    spliced(path, *parts)
+    (times, planes), (_, combed) = (lightness(path, deinterlace) for deinterlace in (True, False))
+    assert {n for n, (a, b) in enumerate(zip(planes, combed, strict=True)) if np.array_equal(a, b)} == unchanged
+    for first, start in enumerate(times):
+        late, tail = lightness(path, True, start)
+        assert late == times[first:]
+        np.testing.assert_array_equal(tail, planes[first:])
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "yuv440p10le", "bgr0"])
+def test_a_film_keeps_its_format(pix_fmt: str, tmp_path: Path) -> None:
+    """Those that the filter lacks too; lines of one field keep their values."""
+    path = tmp_path / "film.mkv"
+    make(path, "ffv1", pix_fmt, size=SIZE, pictures=woven(1, 4), steps=(512,) * 4)
+    whole, combed = (list(FilmReader(path, deinterlace).frames()) for deinterlace in (True, False))
+    for a, b in zip(whole, combed, strict=True):
+        assert [(plane.shape, plane.dtype) for plane in a.planes] == [(plane.shape, plane.dtype) for plane in b.planes]
+        np.testing.assert_array_equal(a.planes[0][::2], b.planes[0][::2])
 
 
 def test_only_who_is_not_deinterlaced_is_told_of_combing(tmp_path: Path) -> None:
