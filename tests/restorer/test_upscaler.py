@@ -84,3 +84,4 @@ def test_what_is_not_finite_is_told() -> None:
     broken.kernel.fill_(torch.inf)
     with pytest.raises(QuantFaceError, match=r"not finite: use another one$"):
         Upscaler(broken, 2)(np.zeros((8, 8, 3), np.uint8), 2)
+    assert broken.kernel.dtype == torch.float32
