@@ -13,8 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # the Python of ComfyUI's portable version leaves a script's folder out
 
-from quantface_core.errors import install_command
-from quantface_core.requirements import has_lost_files, pip_constraints, unfit_requirements
+from quantface_core.requirements import has_lost_files, install_command, pip_constraints, unfit_requirements
 
 
 def main():

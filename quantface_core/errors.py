@@ -6,9 +6,6 @@ Every message is one line that says what is wrong and what to do about it.
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import sys
-import traceback
 from collections.abc import Iterable, Sequence
 
 
@@ -48,40 +45,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def python_command() -> str:
-    """The Python in use, as typed in a terminal: in quotes only where it must be (PowerShell shows a quoted one).
-
-    It is a host's or an environment's own: the `python` and `pip` on the path are often another's.
-    """
-    return f'"{sys.executable}"' if " " in sys.executable else sys.executable
-
-
-def install_command(what: str) -> str:
-    """The command that installs what pip calls `what`, a name or "name>=1" in double quotes, for the Python in use.
-
-    Environments made by uv have no pip.
-    """
-    if importlib.util.find_spec("pip"):
-        return f"{python_command()} -m pip install {what}"
-    return f"uv pip install --python {python_command()} {what}"
-
-
-def explain_broken_import(error: BaseException) -> str | None:
-    """Which installed package an import failed in, why, and what to do, as one line; None for errors of another kind.
-
-    The error may have been raised again in other words, as diffusers and transformers do: what counts is the first.
-    """
-    while error.__cause__:
-        error = error.__cause__
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not isinstance(error, ImportError):  # it need not be an import's: one runs a module's own code
-        frames = [frame for frame in frames if frame.f_code.co_name == "<module>"]
-    package = str(frames[-1].f_globals.get("__name__")).partition(".")[0] if frames else "__main__"
-    if package in ("__main__", __name__.partition(".")[0]):
-        return None
-    return f"{package} does not work here ({one_line(error)}): update it, or uninstall it if nothing needs it"
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

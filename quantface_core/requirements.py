@@ -1,10 +1,11 @@
-"""What pip has to install beside the packages that are here, and what it must leave as it is."""
+"""What pip has to install beside the packages that are here, what it must leave as it is, and how to call it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
 import re
+import sys
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,25 @@ if TYPE_CHECKING:
 
 _MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL"}  # others' names are their packages' with underscores
 _CHOSEN_BY_USERS = ("torch",)  # its build for their GPU
+_UNQUOTED = r"[\w\\/:.,+=@%~-]+"  # paths that every shell takes as they are
+
+
+def python_command() -> str:
+    """The Python in use, as typed in a terminal: in quotes only where it must be (PowerShell shows a quoted one).
+
+    It is a host's or an environment's own: the `python` and `pip` on the path are often another's.
+    """
+    return sys.executable if re.fullmatch(_UNQUOTED, sys.executable) else f'"{sys.executable}"'
+
+
+def install_command(what: str) -> str:
+    """The command that installs what pip calls `what`, a name or "name>=1" in double quotes, for the Python in use.
+
+    Environments made by uv have no pip.
+    """
+    if importlib.util.find_spec("pip"):
+        return f"{python_command()} -m pip install {what}"
+    return f"uv pip install --python {python_command()} {what}"
 
 
 def is_present(module: str) -> bool:

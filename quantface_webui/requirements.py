@@ -6,8 +6,7 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
-from quantface_core.errors import python_command
-from quantface_core.requirements import is_present
+from quantface_core.requirements import is_present, python_command
 
 _NEEDED = {  # by module; as requirements.txt has them
     "cv2": "opencv-python-headless>=4.8",

@@ -18,7 +18,7 @@ import quantface_core
 CORE = Path(quantface_core.__file__).parent
 
 # Room -> rooms it may import. These are everybody's.
-SHARED = {"types", "options", "errors", "bit_depth"}
+SHARED = {"types", "options", "errors", "bit_depth", "requirements"}
 METHOD = {"quant", "train", "nn", "kernels", "runtime"}  # on any model
 ALLOWED = {
     "types": set(),

@@ -1,14 +1,15 @@
-"""Which packages are to be installed beside those that are here."""
+"""Which packages are to be installed beside those that are here, and by which command."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
 from quantface_core import requirements
-from quantface_core.requirements import pip_constraints, unfit_requirements
+from quantface_core.requirements import install_command, pip_constraints, unfit_requirements
 
 FILE = """# a comment
 diffusers>=0.30
@@ -54,6 +55,23 @@ def test_what_is_absent_or_does_not_fit_is_wanted(
 def test_here_nothing_is_wanted() -> None:
     text = (Path(__file__).parents[1] / "requirements.txt").read_text()
     assert unfit_requirements(text) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "pip", "command"),
+    [
+        ("/home/me/.venv/bin/python", True, '/home/me/.venv/bin/python -m pip install "av>=17.1"'),
+        ("/home/o'brien/python", True, '"/home/o\'brien/python" -m pip install "av>=17.1"'),
+        (r"C:\my ui\python.exe", True, r'"C:\my ui\python.exe" -m pip install "av>=17.1"'),
+        ("/home/me/.venv/bin/python", False, 'uv pip install --python /home/me/.venv/bin/python "av>=17.1"'),
+    ],
+)
+def test_packages_are_installed_for_the_python_in_use(
+    program: str, pip: bool, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if pip else None)
+    assert install_command('"av>=17.1"') == command
 
 
 def test_packages_are_held_at_the_version_that_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

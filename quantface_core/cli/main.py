@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import QuantFaceError, UsageError, explain_broken_import
+from ..errors import QuantFaceError, UsageError
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory
 from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, detect, distill, evaluate, fetch, info, models, publish, restore
+from .broken_import import explain_broken_import
 from .message import allow_any_name, drop_unread_output, flush_output, tell
 from .termination import interrupted_by_termination
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import QuantFaceError, UsageError, install_command, one_line, suggestion
+from ..errors import QuantFaceError, UsageError, one_line, suggestion
+from ..requirements import install_command
 from .builtin import BUILTIN_METRICS
 from .metric import Metric
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import QuantFaceError, install_command
+from ..errors import QuantFaceError
+from ..requirements import install_command
 from ..runtime.random_state import seeded
 from .qlayer import QuantLayer
 

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import QuantFaceError, UsageError, install_command
+from ..errors import QuantFaceError, UsageError
 from ..io.atomic import remove_stale
 from ..io.checksum import sha256
 from ..io.manifest import Manifest
 from ..io.stores import GONE, Place, files_below, read, stamp
+from ..requirements import install_command
 from .attempts import Attempts
 from .bulk_manifest import open_manifest
 from .bulk_plan import BulkPhoto, BulkPlan

@@ -14,7 +14,8 @@ from itertools import product
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..errors import QuantFaceError, UsageError, first_few, install_command, suggestion
+from ..errors import QuantFaceError, UsageError, first_few, suggestion
+from ..requirements import install_command
 from ..types import BITS, BitPlan, Bits, Budget, LayerSensitivity, Sensitivity
 from .budgets import QUANTITIES, check_budget
 

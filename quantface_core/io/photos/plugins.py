@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...errors import install_command
+from ...requirements import install_command
 from . import jxl
 
 FORMATS = (

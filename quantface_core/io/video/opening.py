@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...errors import QuantFaceError, install_command
+from ...errors import QuantFaceError
+from ...requirements import install_command
 
 _WANTED = '"av>=17.1"'
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...errors import ModelError, install_command
+from ...errors import ModelError
+from ...requirements import install_command
 from .config import SIZES, SpandrelConfig
 
 # Architecture -> module of its class and its `Architecture`, possible class names (they differ in spandrel 0.3), extra.

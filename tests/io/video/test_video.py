@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("av")
 
-from quantface_core.errors import ImageError, QuantFaceError, UsageError, WriteError, install_command
+from quantface_core.errors import ImageError, QuantFaceError, UsageError, WriteError
 from quantface_core.io.video import (
     FilmReader,
     Part,
@@ -22,6 +22,7 @@ from quantface_core.io.video import (
     join,
     stored_size,
 )
+from quantface_core.requirements import install_command
 from tests.io.video.made import (
     CHAPTERS,
     SUBTITLES,
