@@ -27,9 +27,9 @@ def main():
     others = [requirement for requirement in wanted if requirement not in lost]
     try:
         if lost:  # pip takes them for installed
-            install(f"--force-reinstall --no-deps {in_quotes(lost)}")
+            install_beside(pip_constraints(), f"--force-reinstall --no-deps {in_quotes(lost)}", install)
         if others:
-            install_beside_the_rest(others, install)
+            install_beside(pip_constraints(without=[name_of(one) for one in others]), in_quotes(others), install)
     except RuntimeError as error:  # the host's, with what pip said
         sys.exit(str(error))
 
@@ -40,11 +40,11 @@ def wanted_by_comfyui():
     return wanted
 
 
-def install_beside_the_rest(wanted, install):
+def install_beside(constraints, what, install):
     with tempfile.TemporaryDirectory() as folder:
-        constraints = Path(folder) / "constraints.txt"
-        constraints.write_text(pip_constraints(without=[name_of(one) for one in wanted]), encoding="utf-8")
-        install(f'{in_quotes(wanted)} --constraint "{constraints}"')
+        file = Path(folder) / "constraints.txt"
+        file.write_text(constraints, encoding="utf-8")
+        install(f'{what} --constraint "{file}"')
 
 
 def name_of(requirement):

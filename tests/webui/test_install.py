@@ -83,7 +83,9 @@ def test_a_package_that_lost_its_files_is_installed_again(launched: list[str], m
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: left if name == "cv2" else find(name))
     monkeypatch.syspath_prepend(str(ROOT))
     runpy.run_path(str(ROOT / "install.py"))
-    assert launched == ['install --force-reinstall --no-deps "opencv-python-headless>=4.8"']
+    command, constraints = launched
+    assert command.startswith('install --force-reinstall --no-deps "opencv-python-headless>=4.8" --constraint "')
+    assert f"opencv-python-headless=={version('opencv-python-headless')}\n" in constraints
 
 
 def test_nothing_is_done_where_all_is_there(launched: list[str]) -> None:
@@ -132,9 +134,10 @@ def test_by_hand_too_no_installed_package_changes(
 ) -> None:
     """The command that the script names, without the host's launcher."""
     monkeypatch.setattr(sys, "argv", ["install.py", "--by-hand"])
+    monkeypatch.setattr("quantface_webui.requirements.missing_requirements", lambda: ["diffusers>=0.30", "peft<0.10"])
     runpy.run_path(str(ROOT / "install.py"))
     command, constraints = asked
-    assert command.startswith(f'{sys.executable} -m pip install "diffusers>=0.30')
+    assert command.startswith(f'{sys.executable} -m pip install "diffusers>=0.30" "peft<0.10" --constraint "')
     assert f"torch=={version('torch')}\n" in constraints
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "install.py"))
