@@ -15,11 +15,11 @@ from .tensor_files import read_weights
 
 
 def load_upscaler(path: str | Path, device: str | torch.device = "cpu") -> Upscaler:
-    """Return the upscaler of a .pth or .safetensors file, on a device of torch's or "auto"; on CUDA in
-    float16 where its network allows.
+    """Return the upscaler of a .pth or .safetensors file, on a device; on CUDA in float16 where its network allows.
 
-    Only weights are read. Raises ModelError for a damaged file, an architecture that spandrel does not know, a network
-    that does not enlarge RGB images, and without spandrel.
+    `device` is one of torch's, or "auto": a GPU if there is one. Only weights are read. Raises UsageError when `device`
+    is not available; ModelError for a damaged file, an architecture that spandrel does not know, a network that does
+    not enlarge RGB images, and without spandrel.
     """
     path, spandrel, device = Path(path), import_spandrel("spandrel", "an upscaler"), usable_device(device)
     tensors = read_weights(path)

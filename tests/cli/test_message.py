@@ -36,3 +36,9 @@ def test_a_reader_that_leaves_early_ends_the_command_without_a_word(
         assert main(["models"]) == FAILED
         print("nobody reads this")  # nor does what is printed later raise, at the interpreter's end
     assert capfd.readouterr().err == ""
+
+
+def test_a_command_needs_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where it was closed, or Windows starts it without a console."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["models"]) == 0

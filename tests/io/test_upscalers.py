@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from quantface_core.errors import ModelError
+from quantface_core.errors import ModelError, UsageError
 from quantface_core.io.upscalers import load_upscaler
 from tests.published import FILES, needs_spandrel
 
@@ -43,6 +43,12 @@ def test_a_file_enlarges_as_its_network(esrgan: nn.Module, tmp_path: Path, name:
         exact = esrgan(torch.from_numpy(photo / np.float32(255)).permute(2, 0, 1)[None])[0].clamp(0, 1) * 255
     assert upscaler.scale == 4
     np.testing.assert_array_equal(upscaler(photo, 4), exact.permute(1, 2, 0).round().byte().numpy())
+
+
+def test_it_goes_to_the_device_that_auto_prefers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantface_core.runtime.device._present", lambda: ["nowhere", "cpu"])
+    with pytest.raises(UsageError, match="the device nowhere cannot be used here"):
+        load_upscaler(tmp_path / "any.pth", "auto")
 
 
 def test_a_network_of_certain_sizes_takes_any(tmp_path: Path) -> None:

@@ -22,6 +22,14 @@ def test_auto_prefers_a_gpu(cuda: bool, mps: bool, best: str, monkeypatch: pytes
     assert asked == [best]
 
 
+def test_a_front_end_computes_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("deterministic", False), ("benchmark", True)):
+        monkeypatch.setattr(torch.backends.cudnn, name, value)
+    choose_device("cpu")
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_a_library_leaves_torchs_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     usable_device("auto")
