@@ -23,12 +23,13 @@ def _other_copy() -> Path | None:
 
 # Test runners import this file too, without ComfyUI and outside a package.
 if __package__ and importlib.util.find_spec("comfy_api"):
+    other = _other_copy()  # before this one is imported
     from .quantface_core.requirements import is_present, python_command
 
     if missing := [name for name in _NEEDED if not is_present(name)]:
         remedy = f'{python_command()} "{Path(__file__).with_name("install.py")}"'
         raise ImportError(f"QuantFace needs {', '.join(missing)}: {remedy}")
-    if other := _other_copy():  # the page may run the scripts of one with the nodes of the other
+    if other:  # the page may run the scripts of one with the nodes of the other
         logging.warning("QuantFace is installed twice: remove %s or %s, and restart", other, Path(__file__).parent)
     from .quantface_core.runtime.threads import spin_briefly
 
