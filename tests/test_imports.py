@@ -241,6 +241,14 @@ except QuantFaceError as error:
     assert shown.stdout.strip() == f"training needs PEFT: {sys.executable} -m pip install peft"
 
 
+def test_a_peft_that_lacks_something_itself_is_not_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "peft").mkdir()
+    (tmp_path / "peft" / "__init__.py").write_text("import nowhere")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import quantface_core.nn.adapters"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CORE.parent)
+    assert shown.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'nowhere'"
+
+
 def test_every_public_name_exists() -> None:
     for name in quantface_core.__all__:
         assert getattr(quantface_core, name) is not None
