@@ -45,5 +45,6 @@ def _pulled(graph: Any, waiting: deque[Any], marked: bool) -> Iterator[Any]:
         except (av.error.BlockingIOError, av.error.EOFError):  # it needs more frames, or has had the last
             return
         frame = waiting.popleft()
-        whole.pts, whole.duration, whole.time_base = frame.pts, frame.duration, frame.time_base  # its own counts fields
+        # The filter counts fields.
+        whole.pts, whole.duration, whole.time_base = frame.pts, frame.duration, frame.time_base
         yield frame if marked and not frame.interlaced_frame else whole
