@@ -32,7 +32,7 @@ def install_command(what: str) -> str:
     """
     if importlib.util.find_spec("pip"):
         return f"{python_command()} -m pip install {what}"
-    return f"uv pip install --python {python_command()} {what}"
+    return f"uv pip install -p {python_command()} {what}"
 
 
 def is_present(module: str) -> bool:

@@ -63,7 +63,7 @@ def test_here_nothing_is_wanted() -> None:
         ("/home/me/.venv/bin/python", True, '/home/me/.venv/bin/python -m pip install "av>=17.1"'),
         ("/home/o'brien/python", True, '"/home/o\'brien/python" -m pip install "av>=17.1"'),
         (r"C:\my ui\python.exe", True, r'"C:\my ui\python.exe" -m pip install "av>=17.1"'),
-        ("/home/me/.venv/bin/python", False, 'uv pip install --python /home/me/.venv/bin/python "av>=17.1"'),
+        ("/home/me/.venv/bin/python", False, 'uv pip install -p /home/me/.venv/bin/python "av>=17.1"'),
     ],
 )
 def test_packages_are_installed_for_the_python_in_use(
