@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # the Python of ComfyUI's portable version leaves a script's folder out
 
-from quantface_core.requirements import has_lost_files, install_command, pip_constraints, unfit_requirements
+from quantface_core.requirements import has_lost_files, install_command, pip_constraints, unmet_requirements
 
 
 def main():
@@ -35,7 +35,7 @@ def main():
 
 
 def wanted_by_comfyui():
-    wanted = unfit_requirements(Path(__file__).with_name("requirements.txt").read_text("utf-8"))
+    wanted = unmet_requirements(Path(__file__).with_name("requirements.txt").read_text("utf-8"))
     print("QuantFace: installing", ", ".join(wanted) if wanted else "nothing, all it needs is here", flush=True)
     return wanted
 

@@ -46,7 +46,7 @@ def has_lost_files(name: str) -> bool:
     return _version(name) is not None and not is_present(_module(name))
 
 
-def unfit_requirements(text: str) -> list[str]:
+def unmet_requirements(text: str) -> list[str]:
     """Those of a requirements file that are absent, too old, or too new for what else is installed.
 
     Too new: pip installs a single requirement at its newest version, as ComfyUI-Manager asks it to, and another one may

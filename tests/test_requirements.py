@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quantface_core import requirements
-from quantface_core.requirements import install_command, pip_constraints, unfit_requirements
+from quantface_core.requirements import install_command, pip_constraints, unmet_requirements
 
 FILE = """# a comment
 diffusers>=0.30
@@ -22,7 +22,7 @@ tomli>=2.0; python_version < "3"
 FITTING = {"diffusers": "0.39.0", "huggingface-hub": "0.36.2", "peft": "0.21.2", "pulp": "3.3.2", "torch": "2.13.0"}
 
 
-def unfit(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def unmet(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """With these versions, and a diffusers that needs a hub by its own; cv2 is another package's, as it often is."""
     hub = ">=1.32.0,<3.0" if installed.get("diffusers", "") >= "0.40" else "<2.0,>=0.34"
     needs = {"diffusers": [f"huggingface-hub{hub}", "peft<0.1; extra == 'training'", "absent>=3"]}
@@ -30,7 +30,7 @@ def unfit(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[st
     monkeypatch.setattr(requirements.importlib.metadata, "requires", needs.get)
     there = {*(name.replace("-", "_") for name in installed), "cv2"}
     monkeypatch.setattr(requirements, "is_present", there.__contains__)
-    return unfit_requirements(FILE)
+    return unmet_requirements(FILE)
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_what_is_absent_or_does_not_fit_is_wanted(
     changed: dict[str, str | None], expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = {name: version for name, version in {**FITTING, **changed}.items() if version}
-    assert unfit(installed, monkeypatch) == expected
+    assert unmet(installed, monkeypatch) == expected
 
 
 def test_here_nothing_is_wanted() -> None:
     text = (Path(__file__).parents[1] / "requirements.txt").read_text()
-    assert unfit_requirements(text) == []
+    assert unmet_requirements(text) == []
 
 
 @pytest.mark.parametrize(

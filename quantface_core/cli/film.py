@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         add("--to", dest="end", type=_seconds, metavar="TIME", help="stop before this time"),
         add("--resume", action="store_true", help="continue a film that was stopped"),
         add("--smoothing", type=float, default=2.0, metavar="FRAMES", help="steadies faces; 0 = frame by frame (2)"),
-        add("--deinterlace", action="store_true", help="make whole frames of odd and even lines, as of home videos"),
+        add("--deinterlace", action="store_true", help="make interlaced frames (home videos) progressive"),
         add("--codec", help="video codec of the result: h264, hevc, vp9, ... (the film's own)"),
         add("--crf", type=int, help="the codec's quality, lower = better (visually lossless)"),
         add("--frames", action="store_true", help="the given folder holds a film's numbered frames"),

@@ -39,7 +39,7 @@ class FilmRequest:
     start: Fraction | None = None  # seconds of the film; None = its beginning
     end: Fraction | None = None  # seconds of the film; None = its end
     rate: Fraction | None = None  # frames per second of numbered images; None = 25
-    deinterlace: bool = False  # make one whole frame of the odd and even lines of each; not for numbered images
+    deinterlace: bool = False  # make each frame's two fields one progressive frame; not for numbered images
     resume: bool = False  # continue a run that was stopped; not for a restorer in memory, which may have changed
 
 

@@ -150,7 +150,7 @@ def test_without_a_webui_it_installs_what_comfyui_lacks(
 ) -> None:
     """As ComfyUI-Manager runs it; what is replaced is not held, everything else is."""
     monkeypatch.setitem(sys.modules, "launch", launch)
-    monkeypatch.setattr("quantface_core.requirements.unfit_requirements", lambda _: ["diffusers>=0.30", "peft>=0.12"])
+    monkeypatch.setattr("quantface_core.requirements.unmet_requirements", lambda _: ["diffusers>=0.30", "peft>=0.12"])
     runpy.run_path(str(ROOT / "install.py"))
     command, constraints = asked
     assert command.startswith(f'{sys.executable} -m pip install "diffusers>=0.30" "peft>=0.12" --constraint "')

@@ -1,4 +1,4 @@
-"""Interlaced frames, whose odd and even lines are of different times, made whole by FFmpeg's bwdif filter."""
+"""Interlaced frames, two fields of different times each, made progressive by FFmpeg's bwdif filter."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from fractions import Fraction
 from typing import Any
 
 
-def deinterlaced(frames: Iterator[Any], time_base: Fraction, marked: bool) -> Iterator[Any]:
-    """Yield a whole frame for each of PyAV's, with its own time, in units of `time_base`.
+def deinterlaced(frames: Iterator[Any], time_base: Fraction, flagged: bool) -> Iterator[Any]:
+    """Yield a progressive frame for each of PyAV's, at its first field's time, in units of `time_base`.
 
-    Of a `marked` film only frames that are marked as interlaced are changed; else all, since captures are often not
-    marked. A frame is made from itself and its two neighbours. All must have the first one's size. Raises FFmpegError.
+    Of a `flagged` film only frames that are flagged as interlaced are changed; else all, since captures often lack the
+    flag. A frame is made from itself and its two neighbours. All must have the first one's size. Raises FFmpegError.
     """
     graph, waiting = None, deque[Any]()
     for frame in frames:
         graph = graph or _graph(frame, time_base)
         waiting.append(frame)
         graph.vpush(frame)
-        yield from _pulled(graph, waiting, marked)
+        yield from _pulled(graph, waiting, flagged)
     if graph is not None:
         graph.vpush(None)
-        yield from _pulled(graph, waiting, marked)
+        yield from _pulled(graph, waiting, flagged)
 
 
 def _graph(first: Any, time_base: Fraction) -> Any:
@@ -36,15 +36,15 @@ def _graph(first: Any, time_base: Fraction) -> Any:
     return graph
 
 
-def _pulled(graph: Any, waiting: deque[Any], marked: bool) -> Iterator[Any]:
+def _pulled(graph: Any, waiting: deque[Any], flagged: bool) -> Iterator[Any]:
     import av
 
     while True:
         try:
-            whole = graph.vpull()
+            progressive = graph.vpull()
         except (av.error.BlockingIOError, av.error.EOFError):  # it needs more frames, or has had the last
             return
         frame = waiting.popleft()
         # The filter counts fields.
-        whole.pts, whole.duration, whole.time_base = frame.pts, frame.duration, frame.time_base
-        yield frame if marked and not frame.interlaced_frame else whole
+        progressive.pts, progressive.duration, progressive.time_base = frame.pts, frame.duration, frame.time_base
+        yield frame if flagged and not frame.interlaced_frame else progressive

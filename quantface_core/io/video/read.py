@@ -35,7 +35,7 @@ class FilmReader:
     """A film file, whose frames can be read repeatedly, from any time on."""
 
     def __init__(self, path: Path, deinterlace: bool = False) -> None:
-        """Open the file and decode its first frame; with `deinterlace`, frames are made whole (deinterlace.py).
+        """Open the file and decode its first frame; with `deinterlace`, frames are made progressive.
 
         Raises ImageError, one line, for a film that cannot be read; QuantFaceError without PyAV.
         """
@@ -46,7 +46,7 @@ class FilmReader:
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise ImageError("no frame of it can be decoded")
-            self.info, self._marked = _info(container, stream, first, deinterlace), bool(first.interlaced_frame)
+            self.info, self._flagged = _info(container, stream, first, deinterlace), bool(first.interlaced_frame)
 
     def fingerprint(self) -> str:
         """A quick identification of the file: its size, and a hash of its beginning and end. Raises OSError."""
@@ -83,7 +83,7 @@ class FilmReader:
             base = self.info.time_base
             step = max(1, round(1 / (self.info.rate * base)))
             frames = self._uniform(() if first is None else chain((first,), decoded))
-            for frame in deinterlaced(frames, base, self._marked) if self._deinterlace else frames:
+            for frame in deinterlaced(frames, base, self._flagged) if self._deinterlace else frames:
                 pts = frame.pts
                 if pts is None:
                     pts = 0 if last is None else last + step
