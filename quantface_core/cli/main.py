@@ -12,7 +12,7 @@ from ..runtime.memory import explain_out_of_memory, is_out_of_memory
 from ..runtime.threads import spin_briefly
 from . import allocate, build, calibrate, demo, detect, distill, evaluate, fetch, info, models, publish, restore
 from .broken_import import explain_broken_import
-from .message import allow_any_name, drop_unread_output, flush_output, tell
+from .message import allow_any_name, drop_unread_output, flush_output, open_missing_error, tell
 from .termination import interrupted_by_termination
 
 FAILED, MISUSED = 1, 2
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `arguments` None = the process's own: it is then for this command alone, and leaves out what that does not need.
     """
     spin_briefly()  # before torch loads
+    open_missing_error()
     if arguments is None:
         allow_any_name()
     parser = argparse.ArgumentParser(prog="quantface", description="Restore faces with quantized one-step diffusion.")

@@ -17,6 +17,15 @@ def allow_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
+def open_missing_error() -> None:
+    """Without a standard error, as `2>&-` leaves it or Windows without a console, drop what would be written there.
+
+    `print` would write it to standard output instead, amid the results.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+
+
 def flush_output() -> None:
     """Write what standard output still holds. Raises BrokenPipeError where its reader has gone, as `head` goes."""
     if sys.stdout:  # None without a console

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import quantface_core
 from quantface_core.cli.main import FAILED, main
 
+PHOTO = Path(quantface_core.__file__).parent / "assets" / "astronaut.jpg"
 COMMAND = "import sys; from quantface_core.cli.main import main; sys.exit(main())"
 
 
@@ -42,3 +44,13 @@ def test_a_command_needs_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> 
     """As where it was closed, or Windows starts it without a console."""
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["models"]) == 0
+
+
+def test_without_standard_error_notices_stay_out_of_the_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As `2>&-` closes it."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["info", str(tmp_path / "absent.safetensors")]) == FAILED
+    assert main(["detect", str(PHOTO), "-o", str(tmp_path / "faces.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"{PHOTO}: 1 face, see ")
