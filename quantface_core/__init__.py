@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .quant.allocate import allocate, describe_plan, measure_sensitivity, solve_plan, summarize_plan
     from .quant.checkpoint import load_quantized, save_quantized
     from .quant.compare import measure_error
+    from .quant.pretrained import register_quantizer
     from .quant.quantize import quantize
     from .quant.record import record_calls
     from .restorer import OneStepRestorer, RestorerConfig
@@ -68,6 +69,7 @@ _HOMES = {
     "read_photo": "io.photos",
     "record_calls": "quant.record",
     "register_backend": "kernels.dispatch",
+    "register_quantizer": "quant.pretrained",
     "restore_aligned": "stages.restore",
     "restore_photo": "stages.restore",
     "restorer_path": "io.models",
@@ -129,6 +131,7 @@ __all__ = [
     "read_photo",
     "record_calls",
     "register_backend",
+    "register_quantizer",
     "restore_aligned",
     "restore_photo",
     "restorer_path",

@@ -23,7 +23,7 @@ def open_missing_error() -> None:
     `print` would write it to standard output instead, amid the results.
     """
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
 
 
 def flush_output() -> None:

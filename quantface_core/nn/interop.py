@@ -62,6 +62,12 @@ def refuse_lossy_calls(model: nn.Module) -> None:
                 module.push_to_hub = _refuse_to_push  # type: ignore[assignment]
 
 
+def allow_saving(module: nn.Module) -> None:
+    """Take back the refusal to save one module, in place: its folder says how its low-bit layers are stored."""
+    for name in ("save_pretrained", "push_to_hub"):
+        vars(module).pop(name, None)
+
+
 # With the parameters that callers look for; functions of a module, so that a model can still be copied and pickled.
 def _refuse_merge(safe_merge: bool = False, adapter_names: list[str] | None = None) -> NoReturn:
     raise UsageError("an adapter cannot be merged into a low-bit layer: fuse it before quantizing, or leave it beside")
@@ -78,8 +84,8 @@ def _refuse_to_fuse(fuse: bool = True) -> NoReturn:
 
 
 def _refuse_to_push(repo_id: str, *_: Any, **__: Any) -> NoReturn:
-    raise UsageError("push_to_hub cannot write low-bit layers: upload the file that save_quantized writes")
+    raise UsageError("push_to_hub cannot write these low-bit layers: upload the file that save_quantized writes")
 
 
 def _refuse_to_save(save_directory: Any, *_: Any, **__: Any) -> NoReturn:
-    raise UsageError("save_pretrained cannot write low-bit layers: use save_quantized, and load_quantized to load")
+    raise UsageError("save_pretrained cannot write these low-bit layers: use save_quantized and load_quantized")

@@ -26,6 +26,7 @@ from .model_file import (
     read_tensors,
     write_model,
 )
+from .pretrained import attach_quantizer
 from .unstored_dtypes import apply_dtypes, describe_dtypes, followed_dtype, read_dtypes
 
 
@@ -93,6 +94,8 @@ def load_quantized(
         apply_dtypes(model, dtypes)
     if chosen:
         prefer(model, chosen)
+    if "config" in metadata:
+        attach_quantizer(model)
     return (model if given is None else given).to(device).requires_grad_(False).eval()
 
 

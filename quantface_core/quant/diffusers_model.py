@@ -26,17 +26,22 @@ _MOST_LAYERS, _LARGEST = 512, 10_000_000  # in a configuration, which is not tru
 
 def describe(model: nn.Module) -> dict[str, str]:
     """A model's class and configuration for a file's metadata; only the class if the two would not rebuild it."""
-    described = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    if (config := configuration(model)) is None:
+        return {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    return {"class": f"{_DIFFUSERS}{type(model).__name__}", "config": config}
+
+
+def configuration(model: nn.Module) -> str | None:
+    """The configuration of a diffusers model, as JSON; None for other models, and those that it would not rebuild."""
     if _diffusers_class(type(model).__name__) is not type(model):
-        return described
-    config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}  # type: ignore[arg-type]
+        return None
+    table: dict[str, Any] = dict(model.config)  # type: ignore[arg-type]
+    config = {key: value for key, value in table.items() if not key.startswith("_") and key != "quantization_config"}
     try:
         text = json.dumps(config)
     except TypeError:  # a value registered by hand
-        return described
-    if not _is_as_configured(model, json.loads(text)):
-        return described
-    return {"class": f"{_DIFFUSERS}{type(model).__name__}", "config": text}
+        return None
+    return text if _is_as_configured(model, json.loads(text)) else None
 
 
 def _diffusers_class(name: str) -> Any:

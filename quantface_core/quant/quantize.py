@@ -39,6 +39,7 @@ from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
 from .joined_inputs import join_inputs
 from .observe import ChannelStatistics, calibrate
+from .pretrained import attach_quantizers
 from .search import quantize_group
 from .shared_inputs import search_groups, shared_input_groups
 
@@ -94,7 +95,9 @@ def quantize(
     if staying:
         message = f"chosen layers stay in full precision ({len(staying)}): {_described(staying)}"
         warnings.warn(message, stacklevel=3)  # the caller's line: `uncompiled` adds a frame
-    return quantize_layers(model, statistics, batches, formats, config, forward=forward, progress=searching)
+    reports = quantize_layers(model, statistics, batches, formats, config, forward=forward, progress=searching)
+    attach_quantizers(model)
+    return reports
 
 
 def check_model(model: nn.Module) -> None:

@@ -25,6 +25,7 @@ from ..quant.batches import Forward, call, listed, materialize
 from ..quant.chosen_layers import chosen_names
 from ..quant.fisher import FISHER_BATCHES, metric_root, output_fisher
 from ..quant.output_error import relative_error, tensors_of
+from ..quant.pretrained import update_quantizers
 from ..runtime.autocast import without_autocast
 from ..runtime.compiled import original, uncompiled
 from ..runtime.inference import without_inference_mode
@@ -162,6 +163,7 @@ def trainable_layers(
             with torch.enable_grad(), without_graphs(), mixing_norms(model, config):
                 yield
             to_integers(model, config.merge_rank, metrics)
+            update_quantizers(model)
     except BaseException:
         revert_layers(model, before)
         raise
