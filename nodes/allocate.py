@@ -58,9 +58,9 @@ class AllocateBits(FacesNode):
                              tooltip="Seed of rotations and searches.")),
             ],
             outputs=[
-                FRPlanSocket.Output("plan", display_name="FR_PLAN"),
-                io.Image.Output("chart", display_name="chart"),
-                io.String.Output("report", display_name="report"),
+                FRPlanSocket.Output("plan", display_name="FR_PLAN", tooltip="For Calibrate & Balance."),
+                io.Image.Output("chart", display_name="chart", tooltip="The bits of every layer."),
+                io.String.Output("report", display_name="report", tooltip="What the plan spends, as text."),
             ],
         )  # fmt: skip
 

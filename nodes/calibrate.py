@@ -53,9 +53,9 @@ class CalibrateAndBalance(FacesNode):
                              tooltip="fisher: keeps what the image depends on most; svd needs less memory.")),
             ],
             outputs=[
-                FRModelSocket.Output("fr_model_out", display_name="FR_MODEL"),
-                io.Image.Output("chart", display_name="chart"),
-                io.String.Output("report", display_name="report"),
+                FRModelSocket.Output("fr_model_out", display_name="FR_MODEL", tooltip="The model in low bits."),
+                io.Image.Output("chart", display_name="chart", tooltip="The error of every layer."),
+                io.String.Output("report", display_name="report", tooltip="Size, bits and errors, as text."),
             ],
         )  # fmt: skip
 

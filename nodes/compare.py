@@ -33,8 +33,10 @@ class CompareModels(FacesNode):
                 *face_inputs(4),
             ],
             outputs=[
-                io.Image.Output("image", display_name="side by side"),
-                io.String.Output("report", display_name="report"),
+                io.Image.Output(
+                    "image", display_name="side by side", tooltip="Each face, and both models' results beside it."
+                ),
+                io.String.Output("report", display_name="report", tooltip="How far apart they are, as text."),
             ],
         )
 

@@ -53,9 +53,10 @@ class QDLoRADistill(FacesNode):
                              tooltip="Seed of the order of the faces and of the new branch.")),
             ],
             outputs=[
-                FRModelSocket.Output("fr_model_out", display_name="FR_MODEL"),
-                io.Image.Output("chart", display_name="chart"),
-                io.String.Output("report", display_name="report"),
+                FRModelSocket.Output("fr_model_out", display_name="FR_MODEL",
+                                     tooltip="The model with trained branches."),
+                io.Image.Output("chart", display_name="chart", tooltip="The loss of every step, and the validations."),
+                io.String.Output("report", display_name="report", tooltip="What the training gained, as text."),
             ],
         )  # fmt: skip
 

@@ -83,7 +83,11 @@ class LoadModel(io.ComfyNode):
                     "auto.",
                 ),
             ],
-            outputs=[FRModelSocket.Output("fr_model", display_name="FR_MODEL")],
+            outputs=[
+                FRModelSocket.Output(
+                    "fr_model", display_name="FR_MODEL", tooltip="For Restore Face and the other QuantFace nodes."
+                )
+            ],
         )
 
     @classmethod

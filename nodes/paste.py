@@ -46,9 +46,10 @@ class PasteFaces(io.ComfyNode):
                                tooltip="The same image, enlarged by other nodes: faces are pasted onto it."),
             ],
             outputs=[
-                io.Image.Output("image_out", display_name="IMAGE"),
-                io.Mask.Output("changed", display_name="changed"),
-                io.String.Output("report", display_name="report"),
+                io.Image.Output("image_out", display_name="IMAGE",
+                                tooltip="The images with the processed faces, with their transparency."),
+                io.Mask.Output("changed", display_name="changed", tooltip="White where the image changed."),
+                io.String.Output("report", display_name="report", tooltip="What was pasted, as text."),
             ],
         )  # fmt: skip
 

@@ -79,10 +79,12 @@ class RestoreFace(io.ComfyNode):
                 grain_input(),
             ],
             outputs=[
-                io.Image.Output("image_out", display_name="IMAGE"),
-                io.Image.Output("crops", display_name="restored faces"),
-                io.Mask.Output("changed", display_name="changed"),
-                io.String.Output("report", display_name="report"),
+                io.Image.Output("image_out", display_name="IMAGE",
+                                tooltip="The restored images, with their transparency."),
+                io.Image.Output("crops", display_name="restored faces",
+                                tooltip="Every restored face as the model made it, cropped."),
+                io.Mask.Output("changed", display_name="changed", tooltip="White where the image changed."),
+                io.String.Output("report", display_name="report", tooltip="What was found and done, as text."),
             ],
         )  # fmt: skip
 

@@ -66,8 +66,8 @@ class RestoreVideo(io.ComfyNode):
                                  "different times, become one whole frame."),
             ],
             outputs=[
-                io.Video.Output("video_out", display_name="video"),
-                io.String.Output("report", display_name="report"),
+                io.Video.Output("video_out", display_name="video", tooltip="The restored video, with its sound."),
+                io.String.Output("report", display_name="report", tooltip="What was found and done, as text."),
             ],
         )  # fmt: skip
 

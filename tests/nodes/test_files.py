@@ -39,11 +39,13 @@ def test_locales_name_every_input_and_output(nodes: dict[str, Any], language: st
         schema, texts = node.define_schema(), defs[node_id]
         assert list(texts["inputs"]) == [i.id for i in schema.inputs]
         assert set(texts["outputs"]) == {str(i) for i in range(len(schema.outputs))}
+        assert all(output.options["tooltip"] for output in schema.outputs)
         if language == "en":
             assert (texts["display_name"], texts["description"]) == (schema.display_name, schema.description)
         else:
             for i in schema.inputs:
                 assert bool(texts["inputs"][i.id].get("tooltip")) == bool(i.options.get("tooltip"))
+            assert all(output["tooltip"] for output in texts["outputs"].values())
 
 
 def test_types_are_translated_as_outputs_of_their_name_are(nodes: dict[str, Any]) -> None:
