@@ -97,6 +97,9 @@ def _obstacle(layer: Any) -> str:
         return "a layer without inputs or outputs"
     if any(parameter.is_complex() for parameter in layer.parameters()):
         return "a layer of complex numbers"
+    wrapping = [p for p in layer.parameters() if hasattr(p, "__tensor_flatten__")]  # such as torchao's, and DTensor
+    if wrapping:
+        return f"a layer of {type(wrapping[0]).__name__} (quantized or distributed already?)"
     if isinstance(layer, nn.Linear):
         return ""
     if layer.groups > 1:

@@ -79,6 +79,9 @@ def _tensors_to_write(model: nn.Module, dtype: torch.dtype | None) -> dict[str, 
         raise ModelError(f"a file can only hold tensors, not what get_extra_state returns: {first_few(others)}")
     if others := [name for name, value in state.items() if value.is_meta]:
         raise ModelError(f"weights are on the meta device, as offloading leaves them: save first: {first_few(others)}")
+    if others := [name for name, value in state.items() if hasattr(value, "__tensor_flatten__")]:
+        kind = type(state[others[0]]).__name__
+        raise ModelError(f"a file cannot hold {kind}, of another quantizer or distributed: {first_few(others)}")
     own = {name for name, p in model.named_parameters() if id(p) not in kept and p.numel()}  # whatever wrappers call it
     others = sorted((own | fixed) - set(state))
     if others:
