@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,3 +44,10 @@ def test_the_lowest_versions_are_those_the_tests_were_run_with(project: dict[str
     assert tried.keys() == asked.keys()
     for name, version in asked.items():
         assert f"{tried[name]}.".startswith(f"{version}."), name
+
+
+@pytest.mark.parametrize(("python", "is_pinned"), [("3.10", True), ("3.14", True), ("3.15", False)])
+def test_a_python_newer_than_the_pinned_torch_s_builds_takes_the_newest(python: str, is_pinned: bool) -> None:
+    (pinned,) = (Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#")
+    assert pinned.marker
+    assert pinned.marker.evaluate({"python_version": python}) == is_pinned
