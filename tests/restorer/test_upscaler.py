@@ -21,7 +21,8 @@ class Doubling(nn.Module):
         self.kernel = nn.Parameter(kernel / kernel.sum((2, 3), keepdim=True), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        seen = F.conv2d(F.pad(x, (3, 3, 3, 3), mode="replicate"), self.kernel, groups=3)
+        padded = F.pad(x.float(), (3, 3, 3, 3), mode="replicate").to(x.dtype)  # torch 2.4 pads no float16 on a CPU
+        seen = F.conv2d(padded, self.kernel, groups=3)
         return F.interpolate(seen, scale_factor=2.0, mode="bicubic", align_corners=False)
 
 
