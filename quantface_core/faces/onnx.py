@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import cv2
 import numpy as np
+
+from ..runtime.shared_context import SharedContext
 
 
 def load(create: Callable[..., Any], model: Path, *settings: Any) -> Any:
@@ -28,29 +30,20 @@ def load(create: Callable[..., Any], model: Path, *settings: Any) -> Any:
             raise error from None
 
 
-class _Quiet:
-    """Silences OpenCV 5, which warns about its target at every new input size, to no use for the user.
-
-    The log level is global to the process: the first thread to enter changes it, the last to leave restores it.
-    """
-
-    def __init__(self) -> None:
-        self._logging = getattr(cv2.utils, "logging", None)  # missing in OpenCV 4.8, which does not warn
-        self._lock, self._within, self._level = Lock(), 0, 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._within += 1
-            if self._within == 1 and self._logging:
-                self._level = self._logging.getLogLevel()
-                self._logging.setLogLevel(self._logging.LOG_LEVEL_ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._within -= 1
-            if not self._within and self._logging:
-                self._logging.setLogLevel(self._level)
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Silences OpenCV 5, which warns about its target at every new input size, to no use for the user."""
+    logging = getattr(cv2.utils, "logging", None)  # missing in OpenCV 4.8, which does not warn
+    if logging is None:
+        yield
+        return
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
 
 
-quiet = _Quiet()
+quiet = SharedContext(_errors_only)
 """Context manager: within it OpenCV logs errors only."""

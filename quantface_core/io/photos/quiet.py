@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...runtime.shared_context import SharedContext
 
 
-class _Quiet:
-    """Silences warnings.
-
-    Their filters are global to the process: the first thread to enter changes them, the last to leave restores them.
-    By itself `catch_warnings` leaves them changed for good where threads enter and leave it in turn.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._within, self._filters = Lock(), 0, warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._within += 1
-            if self._within == 1:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore")
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._within -= 1
-            if not self._within:
-                self._filters.__exit__(None, None, None)
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-quiet = _Quiet()
-"""Context manager: within it nothing warns."""
+quiet = SharedContext(_without_warnings)
+"""Context manager: within it nothing warns, in no thread."""
