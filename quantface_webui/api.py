@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from quantface_core.errors import ImageError, ModelError, QuantFaceError, UsageError
@@ -84,8 +82,8 @@ def decode(text: Any) -> Photo:
 
     Raises ImageError.
     """
-    from quantface_core.bit_depth import to_8_bits
-    from quantface_core.io.photos import read_photo
+    from quantface_core.io.photos import decode_photo
+    from quantface_core.io.photos.channels import to_uint8
 
     if not isinstance(text, str) or not text:
         raise ImageError("image: send an image as base64")
@@ -93,25 +91,19 @@ def decode(text: Any) -> Photo:
         content = base64.b64decode("".join((text.partition("base64,")[2] or text).split()), validate=True)
     except ValueError as error:
         raise ImageError(f"image: not valid base64 ({error!s:.100})") from None
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "image"
-        file.write_bytes(content)
-        try:
-            photo = read_photo(file)
-        except ImageError as error:  # the client knows of no such file
-            raise ImageError(str(error).replace(str(file), "image")) from None
-    alpha = None if photo.alpha is None else to_8_bits(photo.alpha)
-    return replace(photo, pixels=to_8_bits(photo.pixels), alpha=alpha)
+    try:
+        photo = decode_photo(content)
+    except ImageError as error:
+        raise ImageError(f"image: {error}") from None
+    return to_uint8(photo)[0]
 
 
 def encode(photo: Photo) -> str:
     """Encode an image as base64 PNG: transparency and colour profile, but no camera data or text."""
-    from quantface_core.io.photos import Photo, write_photo
+    from quantface_core.io.photos import Photo, encode_photo
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "image.png"
-        write_photo(Photo(photo.pixels, photo.alpha, photo.gray, photo.icc), file)
-        return base64.b64encode(file.read_bytes()).decode()
+    encoded, _ = encode_photo(Photo(photo.pixels, photo.alpha, photo.gray, photo.icc), ".png")
+    return base64.b64encode(encoded).decode()
 
 
 def _answered(work: Callable[[], dict[str, Any]], response: Any) -> Any:
