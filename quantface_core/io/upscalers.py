@@ -37,6 +37,8 @@ def load_upscaler(path: str | Path, device: str | torch.device = "cpu") -> Upsca
         raise ModelError(f"{path}: damaged, {broken} is not finite")
     half = device.type == "cuda" and made.supports_half
     made.to(device, torch.float16 if half else torch.float32)
+    if device.type == "cpu":  # where convolutions are faster with channels last, the order that photos have too
+        made.model.to(memory_format=torch.channels_last)
     return Upscaler(_Padded(made), made.scale).requires_grad_(False).eval()
 
 

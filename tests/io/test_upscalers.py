@@ -42,6 +42,8 @@ def test_a_file_enlarges_as_its_network(esrgan: nn.Module, tmp_path: Path, name:
     with torch.no_grad():
         exact = esrgan(torch.from_numpy(photo / np.float32(255)).permute(2, 0, 1)[None])[0].clamp(0, 1) * 255
     assert upscaler.scale == 4
+    kernels = [weight for weight in upscaler.parameters() if weight.ndim == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     np.testing.assert_array_equal(upscaler(photo, 4), exact.permute(1, 2, 0).round().byte().numpy())
 
 
