@@ -46,7 +46,7 @@ class LowBitConfig(QuantizationConfigMixin):  # type: ignore[misc]
             )
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **_: Any) -> LowBitConfig:
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> LowBitConfig:
         """The configuration in `config.json`; other keys are of no effect. Raises ModelError for a newer version."""
         return cls(**{one.name: config_dict[one.name] for one in fields(cls) if one.name in config_dict})
 
@@ -67,50 +67,54 @@ class LowBitQuantizer(DiffusersQuantizer):  # type: ignore[misc]
     use_keep_in_fp32_modules = True  # diffusers keeps the same parts in float32 as of the original
     quantization_config: LowBitConfig
 
-    def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
+    def validate_environment(self, *args: Any, device_map: Any = None, **kwargs: Any) -> None:
         """Refuse what cannot be loaded, before anything is fetched."""
         if find_spec("accelerate") is None:
             raise UsageError("from_pretrained needs accelerate for low-bit models: install it")
         if isinstance(device_map, dict) and "disk" in device_map.values():
             raise UsageError("low-bit layers cannot be offloaded to disk: leave that out of device_map")
 
-    def _process_model_before_weight_loading(self, model: nn.Module, keep_in_fp32_modules: Any = (), **_: Any) -> None:
+    def _process_model_before_weight_loading(
+        self, model: nn.Module, keep_in_fp32_modules: Any = (), **kwargs: Any
+    ) -> None:
         formats = formats_from_json(json.dumps(self.quantization_config.layers), model)
         add_low_bit_layers(model, formats)
         for name, layer in quant_layers(model).items():
             if set(name.split(".")) & set(keep_in_fp32_modules or ()):
                 layer.follow_dtype(torch.float32)
 
-    def check_if_quantized_param(self, model: nn.Module, _: Tensor, param_name: str, *__: Any, **___: Any) -> bool:
+    def check_if_quantized_param(
+        self, model: nn.Module, param_value: Tensor, param_name: str, *args: Any, **kwargs: Any
+    ) -> bool:
         """Whether a tensor is a low-bit layer's; all others are loaded by diffusers."""
         return isinstance(model.get_submodule(param_name.rpartition(".")[0]), QuantLayer)
 
     def create_quantized_param(
         self,
         model: nn.Module,
-        _: Tensor,
+        param_value: Tensor,
         param_name: str,
         target_device: torch.device,
         state_dict: dict[str, Tensor],
-        *__: Any,
-        **___: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         """Give a low-bit layer one of its tensors, as stored: diffusers has cast the one that it passes."""
-        place = param_name.rpartition(".")
-        layer, stored = model.get_submodule(place[0]), state_dict[param_name]
-        expected = layer.get_buffer(place[2])
+        owner, _, key = param_name.rpartition(".")
+        layer, stored = model.get_submodule(owner), state_dict[param_name]
+        expected = layer.get_buffer(key)
         if (stored.shape, stored.dtype) != (expected.shape, expected.dtype):
             raise ModelError(
                 f"{param_name} is {stored.dtype} {list(stored.shape)}, expected {expected.dtype} {list(expected.shape)}"
             )
         # Copied: overwriting a memory-mapped file would change a running model's weights.
-        layer.load_state_dict({place[2]: stored.to(target_device, copy=True)}, strict=False, assign=True)
+        layer.load_state_dict({key: stored.to(target_device, copy=True)}, strict=False, assign=True)
 
     def check_quantized_param_shape(self, param_name: str, expected: Tensor, found: Tensor) -> None:
         """Raise ModelError: diffusers calls this where shapes differ."""
         raise ModelError(f"{param_name} has shape {list(found.shape)}, expected {list(expected.shape)}")
 
-    def _process_model_after_weight_loading(self, model: Any, **_: Any) -> None:
+    def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> None:
         layers = quant_layers(model).items()
         tensors = {f"{name}.{key}": tensor for name, layer in layers for key, tensor in layer.named_buffers()}
         if missing := [name for name, tensor in tensors.items() if tensor.is_meta]:
@@ -123,7 +127,7 @@ class LowBitQuantizer(DiffusersQuantizer):  # type: ignore[misc]
         model.requires_grad_(False)
         allow_saving(model)
 
-    def get_state_dict_and_metadata(self, state_dict: Any, **_: Any) -> tuple[Any, dict[str, Any]]:
+    def get_state_dict_and_metadata(self, state_dict: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """The state to write. Raises UsageError for layers that `config.json` does not describe as they are."""
         metadata = getattr(state_dict, "_metadata", {})
         held = {name: own["format"] for name, own in metadata.items() if "format" in own}
