@@ -14,6 +14,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # its kernels then run on the CPU; read when others import it
 
+os.environ["PYTHON_COLORS"] = "0"  # from Python 3.14 on, FORCE_COLOR would colour the texts that tests compare
+
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     # Side by side, threads that wait for each other's cores would take many times as long.
     threads = max(1, (os.cpu_count() or 1) // workers)
