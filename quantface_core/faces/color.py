@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..options import COLORS
@@ -33,7 +35,8 @@ def _adain(restored: Crop, reference: Crop) -> Crop:
     """Give each channel the reference's mean and standard deviation (AdaIN)."""
     mean, deviation = restored.mean((0, 1)), restored.std((0, 1))
     target_mean, target_deviation = reference.mean((0, 1)), reference.std((0, 1))
-    return (restored - mean) * (target_deviation / np.maximum(deviation, 1e-5)) + target_mean
+    matched: NDArray[Any] = (restored - mean) * (target_deviation / np.maximum(deviation, 1e-5)) + target_mean
+    return matched
 
 
 def _wavelet(restored: Crop, reference: Crop) -> Crop:

@@ -127,4 +127,4 @@ def _ratio(steps: NDArray[np.float32], blocks: _Blocks) -> float:
     place = (np.arange(len(block_of)) - first[block_of])[:-1][~edges]
     counts = np.bincount(place)
     means = np.bincount(place, steps[~edges]) / np.maximum(counts, 1)
-    return float(means[counts >= min(_LEAST, counts.max())].max()) / edge
+    return float(means[counts >= min(_LEAST, int(counts.max()))].max()) / edge

@@ -63,7 +63,8 @@ class Upscaler(nn.Module):
             size = (pixels.shape[1] * factor, pixels.shape[0] * factor)
             how = cv2.INTER_AREA if factor < self.scale else cv2.INTER_CUBIC
             large = np.clip(cv2.resize(large, size, interpolation=how), 0, 1)
-        return np.rint(large * white).astype(pixels.dtype)
+        whole: NDArray[Any] = np.rint(large * white).astype(pixels.dtype)
+        return whole
 
     def _in_float32(self, x: torch.Tensor) -> Any:
         self.network.float()

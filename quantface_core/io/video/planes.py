@@ -64,8 +64,8 @@ def to_rgb(planes: Sequence[Plane], coding: Coding) -> Pixels:
         linear = np.linalg.inv(coding.from_rgb().astype(np.float64)) * np.array([1 / span, *[1 / color_span] * 2])
         offset = -linear @ np.array([black, middle, middle])
         values = cv2.transform(stacked, np.hstack([linear, offset[:, None]]) * white)
-    result: Pixels = np.clip(np.rint(values), 0, white).astype(dtype)
-    return result
+    pixels: NDArray[Any] = np.clip(np.rint(values), 0, white).astype(dtype)
+    return pixels
 
 
 def with_change(
