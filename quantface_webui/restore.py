@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from quantface_core.errors import QuantFaceError
+from quantface_core.errors import ModelError, QuantFaceError
 from quantface_core.io.face_restorers import has_fidelity
 from quantface_core.io.model_menu import choice_path, menu_choices, strip_mark
 from quantface_core.pipelines.callbacks import PipelineCallbacks, StageProgress
@@ -80,7 +80,14 @@ def restore(pixels: Pixels, settings: Settings, background: Pixels | None = None
         wanted = sum(face.size >= options.min_size for face in confident)
         if not wanted:
             return RestoreResult(before, (), (), 0, len(found) - len(confident), len(confident))
-        result = _with_memory(file, wanted, lambda model: _faces(model, pixels, found, options, background, progress))
+
+        def work(model: RestorerModel) -> Restoration:
+            return _faces(model, pixels, found, options, background, progress)
+
+        try:
+            result = _with_memory(file, wanted, work)
+        except ModelError as error:  # images keep it and the API answers it: without this machine's folders
+            raise ModelError(str(error).replace(str(file), strip_mark(settings.model))) from error
     restored = tuple(face.position for face in result.restored)
     after = cast("Pixels", result.pixels)  # of the image's depth
     unchanged = sum(is_unchanged(face.applied_strength, face.removed_artifacts) for face in result.restored)
