@@ -16,7 +16,8 @@ _NEEDED = {  # by module; as requirements.txt has them
     "safetensors": "safetensors>=0.4.3",
     "tqdm": "tqdm>=4.60",
 }
-_OLD_TORCH = {"diffusers": "diffusers>=0.30,<0.36"}  # before 2.4: newer ones import what it lacks
+_FOR_OLDER = {"diffusers": "diffusers>=0.30,<0.36"}  # newer ones import what torch or transformers below lack
+_TORCH, _TRANSFORMERS = (2, 4), (4, 48)
 
 
 def missing_requirements() -> list[str]:
@@ -25,8 +26,8 @@ def missing_requirements() -> list[str]:
     if sys.version_info < (3, 11):
         needed["tomli"] = "tomli>=2.0"
     absent = [name for name in needed if not is_present(name)]
-    if absent and _version("torch") < (2, 4):
-        needed |= _OLD_TORCH
+    if _version("torch") < _TORCH or (0, 0) < _version("transformers") < _TRANSFORMERS:
+        needed |= _FOR_OLDER
     return [needed[name] for name in absent]
 
 

@@ -69,7 +69,7 @@ def test_the_webui_asks_for_what_the_package_asks_for() -> None:
 def test_only_what_is_missing_is_asked_for(absent: None, launched: list[str]) -> None:
     runpy.run_path(str(ROOT / "install.py"))
     command, constraints = launched
-    wanted = "diffusers>=0.30" if requirements._version("torch") >= (2, 4) else "diffusers>=0.30,<0.36"
+    [wanted] = requirements.missing_requirements()
     assert command.startswith(f'install "{wanted}" --constraint ')
     import numpy as np
 
@@ -99,11 +99,26 @@ def test_it_runs_by_a_python_that_leaves_its_folder_out(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("torch", "wanted"), [("2.1.2", "diffusers>=0.30,<0.36"), ("2.4.0", "diffusers>=0.30")])
-def test_old_torch_gets_an_older_diffusers(
-    absent: None, torch: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("torch", "transformers", "wanted"),
+    [
+        ("2.1.2", "4.48.0", "diffusers>=0.30,<0.36"),
+        ("2.4.0", "4.48.0", "diffusers>=0.30"),
+        ("2.13.0", "4.30.2", "diffusers>=0.30,<0.36"),  # A1111's, beside a torch for newer GPUs
+        ("2.13.0", None, "diffusers>=0.30"),
+    ],
+)
+def test_old_torch_and_transformers_get_an_older_diffusers(
+    absent: None, torch: str, transformers: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requirements.importlib.metadata, "version", lambda name: torch)
+    installed = {"torch": torch} | ({"transformers": transformers} if transformers else {})
+
+    def known(name: str) -> str:
+        if name not in installed:
+            raise requirements.importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(requirements.importlib.metadata, "version", known)
     assert requirements.missing_requirements() == [wanted]
 
 
