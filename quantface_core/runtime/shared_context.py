@@ -9,21 +9,19 @@ from typing import Any
 
 
 class SharedContext:
-    """A context manager that many threads may be in: the first to enter enters a new one of `make`, the last to leave
-    leaves it.
+    """A context manager that threads share: the first enters what `fresh` returns, and the last to leave exits it.
 
-    By itself such a one restores what it found, and so leaves the setting changed for good where threads enter and
-    leave in turn.
+    By itself such a one would leave the setting changed for good where threads enter and leave it in turn.
     """
 
-    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
-        self._make, self._lock, self._within = make, Lock(), 0
-        self._entered = make()
+    def __init__(self, fresh: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._fresh, self._lock, self._within = fresh, Lock(), 0
+        self._entered = fresh()
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._within:
-                self._entered = self._make()
+                self._entered = self._fresh()
                 self._entered.__enter__()
             self._within += 1
 
