@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,10 +24,8 @@ def cancel_hooks(check: Callable[[], None], *models: nn.Module) -> Iterator[None
             output.register_hook(lambda _: check())
 
     leaves = [module for model in models for module in model.modules() if not any(module.children())]
-    hooks = [leaf.register_forward_pre_hook(before_forward) for leaf in leaves]
-    hooks += [leaf.register_forward_hook(before_backward) for leaf in leaves]
-    try:
+    with ExitStack() as hooks:
+        for leaf in leaves:
+            hooks.enter_context(leaf.register_forward_pre_hook(before_forward))
+            hooks.enter_context(leaf.register_forward_hook(before_backward))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

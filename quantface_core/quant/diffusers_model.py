@@ -100,11 +100,8 @@ def _weights_on_meta() -> Iterator[None]:
             return None  # as it is
         return nn.Parameter(parameter.to("meta"), parameter.requires_grad)
 
-    handle = register_module_parameter_registration_hook(without_values)
-    try:
+    with register_module_parameter_registration_hook(without_values):
         yield
-    finally:
-        handle.remove()
 
 
 def _check_config(path: Path, config: Any) -> None:

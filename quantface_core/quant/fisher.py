@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -147,9 +147,7 @@ def _gradients(layers: Mapping[str, Layer], sums: dict[str, Tensor]) -> Iterator
 
         return hook
 
-    handles = [layer.register_forward_hook(after(name, layer)) for name, layer in layers.items()]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_hook(after(name, layer)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

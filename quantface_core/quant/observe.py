@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,10 +122,7 @@ def _observing(layers: Mapping[str, Layer], observed: Callable[[str, Layer, Tens
 
         return before
 
-    hooks = [layer.register_forward_pre_hook(hook(name), with_kwargs=True) for name, layer in layers.items()]
-    try:
-        with without_graphs():  # a replayed graph calls no hooks
-            yield
-    finally:
-        for handle in hooks:
-            handle.remove()
+    with ExitStack() as hooks, without_graphs():  # a replayed graph calls no hooks
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_pre_hook(hook(name), with_kwargs=True))
+        yield

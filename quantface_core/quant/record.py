@@ -31,11 +31,8 @@ def record_calls(model: nn.Module) -> Iterator[list[Any]]:
         with torch.inference_mode(False), torch.no_grad():  # tensors that any code may use later
             batches.append(copied(_as_batch(model, given, named), torch.device("cpu")))
 
-    handle = model.register_forward_pre_hook(note, with_kwargs=True)
-    try:
+    with model.register_forward_pre_hook(note, with_kwargs=True):
         yield batches
-    finally:
-        handle.remove()
 
 
 def _as_batch(model: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:

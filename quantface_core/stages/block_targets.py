@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -54,14 +55,9 @@ class TeacherActivations:
             seen.append(output)
             raise _StopError
 
-        hooks = [block.register_forward_pre_hook(entered, with_kwargs=True), block.register_forward_hook(left)]
-        try:
+        before, after = block.register_forward_pre_hook(entered, with_kwargs=True), block.register_forward_hook(left)
+        with before, after, suppress(_StopError):
             self._run(stage_of(name), indices)
-        except _StopError:
-            pass
-        finally:
-            for hook in hooks:
-                hook.remove()
         return seen[0], seen[1], seen[2]
 
     def _run(self, stage: str, indices: Tensor) -> None:
