@@ -14,9 +14,9 @@ from ..kernels.backend import Backend, Conv2dSpec
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.fusion import Conv2dFusion
 from ..kernels.upsample_conv import doubled_conv2d, phase_kernels
+from ..runtime.autocast import as_autocast, autocasts, under_autocast
 from ..types import LayerFormat
 from . import operators
-from .autocast import as_autocast, autocasts, under_autocast
 from .input_gradient import needs_gradient, with_input_gradient
 from .interop import plain_for_adapters
 from .never_compiled import never_compiled

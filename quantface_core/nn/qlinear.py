@@ -12,9 +12,9 @@ from ..errors import UsageError
 from ..kernels.backend import Backend, LinearSpec
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.fusion import LinearFusion
+from ..runtime.autocast import as_autocast, autocasts, under_autocast
 from ..types import LayerFormat
 from . import operators
-from .autocast import as_autocast, autocasts, under_autocast
 from .input_gradient import needs_gradient, with_input_gradient
 from .never_compiled import never_compiled
 from .qlayer import QuantLayer

@@ -20,8 +20,8 @@ from ..kernels.balance import branch_weight, low_rank, per_row
 from ..kernels.channel_transform import ChannelTransform
 from ..kernels.quantize import dequantize, per_image_scale, per_token_scale
 from ..kernels.straight_through import fake_quantize
+from ..runtime.autocast import autocasts
 from .adapters import DISTILLATION, QUANTIZATION, add_adapters, branches_of, start_adapters
-from .autocast import autocasts
 from .dequantized_weight import DequantizedWeight
 from .qconv2d import QuantConv2d
 from .qlayer import QuantLayer
