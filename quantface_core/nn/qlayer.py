@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 import torch
@@ -16,10 +19,27 @@ from ..kernels.fusion import FusedConv2d, FusedLinear
 from ..types import LayerFormat
 from . import operators
 from .never_compiled import refuse_export
-from .prepared import Prepared
 from .stored_layer import StoredLayer
 
 _preparing = threading.RLock()  # shared by all layers: a kernel is prepared in several steps, by one thread at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A layer's kernel, and what else was derived from the buffers it was prepared with.
+
+    One value, set when it is complete: a thread that finds it needs no lock.
+    """
+
+    buffers: tuple[Tensor | None, ...]
+    transform: ChannelTransform  # balances the layer's input
+    kernel: Any  # of a backend, with the layer's branch where it fuses it
+    fuses: bool  # whether the kernel is a FusedConv2d or FusedLinear: looked up here, as checking a protocol is slow
+    branches: dict[tuple[str, torch.dtype], Any] = field(default_factory=dict)  # the branch by form and dtype
+
+    def is_of(self, buffers: Collection[Tensor | None]) -> bool:
+        """Whether a layer's buffers are still those it was prepared with: the same tensors, in the same order."""
+        return len(buffers) == len(self.buffers) and all(map(is_, self.buffers, buffers))
 
 
 class QuantLayer(StoredLayer):
