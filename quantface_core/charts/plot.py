@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .canvas import FAINT, INK, SOFT, Canvas
 
 _LEAST = 1e-12  # on a logarithmic scale, anything up to this counts as zero
+_DECADES = 8  # of a logarithmic scale, at most
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,20 @@ class Scale:
         return _decades(self.low, self.high) if self.log else _rounds(self.low, self.high, most)
 
 
-def log_scale(values: Iterable[float], start: float, stop: float, decades: int = 8) -> Scale:
-    """A logarithmic scale for all values above zero, reaching at most `decades` decades below the largest."""
+def log_scale(values: Iterable[float], start: float, stop: float) -> Scale:
+    """A logarithmic scale for all values above zero, reaching at most eight decades below the largest."""
     kept = [v for v in values if v > _LEAST and math.isfinite(v)] or [1.0]
     high = max(kept)
-    low = max(min(kept), high / 10**decades)
+    low = max(min(kept), high / 10**_DECADES)
     margin = max((high / low) ** 0.06 * 1.15, 2.0 if high < 3 * low else 1.0)
     return Scale(low / margin, high * margin, start, stop, log=True)
 
 
-def linear_scale(values: Sequence[float], start: float, stop: float, least: float = 1.0) -> Scale:
-    """A linear scale for all finite values, spanning at least `least`."""
+def linear_scale(values: Sequence[float], start: float, stop: float) -> Scale:
+    """A linear scale for all finite values, spanning at least 1."""
     kept = [v for v in values if math.isfinite(v)] or [0.0]
     low, high = min(kept), max(kept)
-    margin = max(0.08 * (high - low), (least - (high - low)) / 2)
+    margin = max(0.08 * (high - low), (1 - (high - low)) / 2)
     return Scale(low - margin, high + margin, start, stop)
 
 

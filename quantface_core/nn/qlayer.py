@@ -73,14 +73,12 @@ class QuantLayer(StoredLayer):
         self._preferred = backend_name(backend)
         self.release()
 
-    def prepare(self, backend: Backend, preferred: bool = False) -> None:
-        """Prepare to run on a backend, prepacking what it needs; `preferred`: also prefer it from now on, see `prefer`.
+    def prepare(self, backend: Backend) -> None:
+        """Prepare to run on a backend, prepacking what it needs.
 
         `reference` stands in where the backend does not support the layer's widths.
         """
         with _preparing:
-            if preferred:
-                self.prefer(backend)
             self._prepare(backend)
 
     def _prepare(self, backend: Backend) -> Prepared:

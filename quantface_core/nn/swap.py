@@ -165,8 +165,8 @@ def prefer(model: nn.Module, backend: Backend) -> None:
         layer.prefer(backend)
 
 
-def prepare(model: nn.Module, backend: Backend, preferred: bool = False) -> None:
+def prepare(model: nn.Module, backend: Backend) -> None:
     """Prepare every low-bit layer that is in memory (not on the meta device); see `QuantLayer.prepare`."""
     for layer in quant_layers(model).values():
         if not layer.packed.is_meta:
-            layer.prepare(backend, preferred)
+            layer.prepare(backend)

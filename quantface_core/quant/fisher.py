@@ -44,16 +44,15 @@ def output_fisher(
     layers: Mapping[str, Layer],
     forward: Forward,
     progress: Progress | None = None,
-    seed: int = 0,
 ) -> dict[str, Tensor]:
     """The Fisher information of each layer's output channels by name, on the CPU, scaled to a mean diagonal of 1:
     [O, O] float16, or for layers wider than `LARGEST` only the diagonal, [O] float32.
 
-    One forward and backward pass per batch; the random directions are drawn with `seed`. Layers that no gradient
+    One forward and backward pass per batch; the random directions are always the same. Layers that no gradient
     reaches are absent: those before a codebook lookup, or that the output does not depend on. Warns if all are. Raises
     UsageError for a model that cannot be differentiated.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     sums: dict[str, Tensor] = {}
     with eval_mode(model), _frozen(model), _gradients(layers, sums), torch.enable_grad(), graph_freed_on_error():
         for i, batch in enumerate(batches):

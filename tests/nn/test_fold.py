@@ -34,7 +34,7 @@ def low_bit(layer: nn.Linear | nn.Conv2d, channel_scale: torch.Tensor, seed: int
     if rank:
         low.down.normal_(generator=generator)
         low.up.normal_(generator=generator)
-    low.prepare(reference, preferred=True)
+    low.prefer(reference)
     return low
 
 
@@ -133,7 +133,7 @@ def test_without_a_rotation_scales_alone_move() -> None:
     torch.manual_seed(0)
     producer, x, layer = norm(16), torch.randn(5, 16), low_bit(nn.Linear(16, 4), powers(16))
     consumer = layer.like(replace(layer.format, block=1, rank=0))
-    consumer.prepare(reference, preferred=True)
+    consumer.prefer(reference)
     before = consumer(producer(x))
     assert fold(FoldPath(producer, ALL, [consumer]))
     assert bool((consumer.channel_scale == 1).all())

@@ -158,7 +158,7 @@ def test_loaded_values_are_the_ones_that_compute() -> None:
 
 def test_a_preferred_backend_is_kept_when_a_model_moves() -> None:
     low, _ = balanced(nn.Linear(64, 8), 4, 5)
-    low.prepare(reference, preferred=True)
+    low.prefer(reference)
     assert isinstance(low.to("cpu").kernel(), reference.Linear)
     assert isinstance(copy.deepcopy(low).kernel(), reference.Linear)
     low._preferred = "triton"  # which the CPU cannot run

@@ -100,7 +100,7 @@ def test_a_layer_computes_what_the_pages_say(kind: str, bits: tuple[int, int], z
     model, x = nn.Sequential(make()).eval(), torch.randn(shape).abs() if zero_points else torch.randn(shape)
     config = replace(CONFIG, weight_bits=bits[0], activation_bits=bits[1], search_zero_point=zero_points)
     qf.quantize(model, [x], config)
-    model[0].prepare(reference, preferred=True)
+    model[0].prefer(reference)
     expected = by_the_page(model[0], x.numpy().astype(np.float64))
     made = model(x).numpy()
     # float32 may round a value that lies between two codes to the other one; a wrong equation is off everywhere.
