@@ -1,4 +1,4 @@
-"""Images of 8 and 16 bits per channel: which arrays are photos, and conversion between the depths."""
+"""Images of 8 and 16 bits per channel: which arrays are photos, and conversion between the depths and to shares."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255: exact at both ends
+
+
+def in_shares(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Pixels, uint8 or uint16, in shares of full white; float ones as they are."""
+    if pixels.dtype == np.float32:
+        return pixels
+    return np.divide(pixels, np.float32(np.iinfo(pixels.dtype).max), dtype=np.float32)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from quantface_core.bit_depth import check_pixels
+from quantface_core.bit_depth import check_pixels, in_shares
 from quantface_core.errors import ImageError
 from quantface_core.faces.detect import FaceDetector
 
@@ -37,3 +37,12 @@ def test_what_is_no_photo_is_named(detector: FaceDetector, given: Any, message: 
 def test_photos_pass() -> None:
     for pixels in (_PHOTO, _PHOTO.astype(np.uint16), _PHOTO[:, ::-1]):
         check_pixels(pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_shares_of_white_are_from_0_to_1_and_stay_as_they_are(dtype: type[Any]) -> None:
+    white = np.iinfo(dtype).max
+    shares = in_shares(np.array([0, white // 5, white], dtype))
+    assert shares.dtype == np.float32
+    assert shares.tolist() == [0, np.float32(0.2), 1]
+    assert in_shares(shares) is shares

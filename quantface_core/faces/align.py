@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bit_depth import in_shares
 from ..errors import ImageError
 from ..types import Face, Pixels
 from .area import Area
@@ -164,11 +165,10 @@ def extract(pixels: Pixels, matrix: Matrix, size: int) -> NDArray[np.float32]:
     area = footprint(invert(matrix), size, width, height, margin)
     if area.is_empty:
         raise ImageError("a face lies wholly outside the photo")
-    region, white = pixels[area.pixels], np.float32(np.iinfo(pixels.dtype).max)
+    region = pixels[area.pixels]
     parts = [region] if area.size[0] * area.size[1] <= _WHOLE else np.moveaxis(region, 2, 0)  # or by channel
     place = compose(matrix, shift(area.left, area.top))
-    units = (np.divide(part, white, dtype=np.float32) for part in parts)
-    crop = np.dstack([warp(unit, place, size, size, cv2.BORDER_REFLECT_101) for unit in units])
+    crop = np.dstack([warp(in_shares(part), place, size, size, cv2.BORDER_REFLECT_101) for part in parts])
     return _without_copies(np.clip(crop, 0, 1), matrix, width, height)
 
 

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bit_depth import in_shares
 from ..types import Crop, Pixels, Plane
 from .align import Matrix, compose, extract, footprint, magnification, resizing, shift, warp_into
 from .area import Area
 from .compression import quantization
 from .light import coloring
-from .noise import artifacts, coarse_noise, energies_around, energies_within, in_shares, may_be_noisy, noise_share, ramp
+from .noise import artifacts, coarse_noise, energies_around, energies_within, may_be_noisy, noise_share, ramp
 from .paste import mask_over
 from .repeated import smoothly_enlarged
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bit_depth import in_shares
 from ..types import Pixels
 
 Thumb = NDArray[np.float32]
@@ -20,8 +21,7 @@ _LEAST = 0.05  # least mean difference, of full white, of a cut
 
 def thumb_of(pixels: Pixels) -> Thumb:
     """The thumbnail of a frame [H, W, 3], uint8 or uint16."""
-    small = cv2.resize(pixels, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
-    return (small / np.float32(np.iinfo(pixels.dtype).max)).astype(np.float32)
+    return in_shares(cv2.resize(pixels, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA))
 
 
 def is_cut(before: Thumb, after: Thumb) -> bool:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bit_depth import in_shares
 from ..types import Crop, Pixels, Plane
 from .align import Matrix, warp_into
 from .area import Area
@@ -28,7 +29,7 @@ class FineDetail:
 def removed_detail(area: Area, photo: Pixels, fine_detail: FineDetail, to_photo: Matrix) -> NDArray[np.float32]:
     """The finer detail to remove from an area of the photo, [h, w, 3] in shares of full white."""
     keep = np.clip(warp_into(area, fine_detail.keep, to_photo, cv2.BORDER_REPLICATE), 0, 1)
-    detail = np.divide(photo[area.pixels], np.float32(np.iinfo(photo.dtype).max), dtype=np.float32)
+    detail = in_shares(photo[area.pixels])
     detail -= warp_into(area, fine_detail.crop, to_photo, cv2.BORDER_REPLICATE)
     detail *= (1 - keep)[..., None]
     return detail

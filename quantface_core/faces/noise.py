@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bit_depth import in_shares
 from ..types import Plane
 from .area import Area
 from .clean_network import STRIDE, without_artifacts
@@ -132,13 +133,6 @@ def energies_around(
 def ramp(value: float, ends: tuple[float, float]) -> float:
     """0 up to the first end, 1 from the second, linear between."""
     return float(np.clip((value - ends[0]) / (ends[1] - ends[0]), 0, 1))
-
-
-def in_shares(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """Pixels, uint8 or uint16, in shares of full white; float ones as they are."""
-    if pixels.dtype == np.float32:
-        return pixels
-    return np.divide(pixels, np.float32(np.iinfo(pixels.dtype).max), dtype=np.float32)
 
 
 def _level(energies: Iterable[NDArray[np.float32]]) -> float:

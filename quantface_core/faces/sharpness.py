@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bit_depth import in_shares
 from ..types import Pixels, Plane
 from .align import Matrix, footprint, magnification
 from .color import luma
-from .noise import in_shares, ramp
+from .noise import ramp
 from .paste import mask_over
 
 _SHARP = (0.7, 0.8)  # energy of the finest octave over the next one's: 0.8 to 1.2, after a blur of half a pixel 0.6

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..bit_depth import in_shares
 from ..errors import QuantFaceError
 from ..types import Pixels
 
@@ -49,7 +50,7 @@ class Upscaler(nn.Module):
 
     def _enlarged(self, pixels: Pixels, factor: int, gray: bool) -> Pixels:
         weight, white = next(self.parameters()), np.iinfo(pixels.dtype).max
-        x = torch.from_numpy(pixels.astype(np.float32) / white).permute(2, 0, 1)[None].to(weight.device, weight.dtype)
+        x = torch.from_numpy(in_shares(pixels)).permute(2, 0, 1)[None].to(weight.device, weight.dtype)
         y: Any = self.network(x)
         if weight.dtype == torch.float16 and not torch.isfinite(y).all():
             y = self._in_float32(x)
