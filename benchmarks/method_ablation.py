@@ -31,7 +31,7 @@ from torch import Tensor
 from quantface_core import load_restorer, restorer_path, save_restorer
 from quantface_core.degrade import degrade
 from quantface_core.nn.swap import quant_layers
-from quantface_core.quant.bit_program import solve
+from quantface_core.quant.bit_program import solve_plan
 from quantface_core.restorer import RestorerModel
 from quantface_core.stages.distill import distill
 from quantface_core.stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
@@ -96,7 +96,7 @@ class Ablation:
             return load_restorer(path)
         model = copy.deepcopy(self.full)
         quantization = replace(row.settings, parts=parts, seed=self.arguments.seed)
-        plan = solve(self.sensitivities(parts), row.budget) if row.budget else None
+        plan = solve_plan(self.sensitivities(parts), row.budget) if row.budget else None
         with row.patched():
             quantize_restorer(model, self.statistics, images_at_once(self.full, self.images), quantization, plan=plan)
         if row.trained:

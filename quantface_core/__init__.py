@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from .io.plans import load_plan, load_sensitivity, save_plan, save_sensitivity
     from .io.upscalers import load_upscaler
     from .kernels.dispatch import register_backend
-    from .quant.allocate import allocate, describe_plan, measure_sensitivity, solve_plan, summarize_plan
+    from .quant.allocate import allocate, measure_sensitivity
+    from .quant.bit_program import describe_plan, solve_plan, summarize_plan
     from .quant.checkpoint import load_quantized, save_quantized
     from .quant.compare import measure_error
     from .quant.pretrained import register_quantizer
@@ -51,7 +52,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "allocate": "quant.allocate",
     "decode_photo": "io.photos",
-    "describe_plan": "quant.allocate",
+    "describe_plan": "quant.bit_program",
     "detector_path": "io.models",
     "distill": "train.distill",
     "encode_photo": "io.photos",
@@ -78,8 +79,8 @@ _HOMES = {
     "save_quantized": "quant.checkpoint",
     "save_restorer": "io.checkpoint",
     "save_sensitivity": "io.plans",
-    "solve_plan": "quant.allocate",
-    "summarize_plan": "quant.allocate",
+    "solve_plan": "quant.bit_program",
+    "summarize_plan": "quant.bit_program",
     "Trainer": "train.trainer",
     "TrainerCallbacks": "train.training",
     "TrainingReport": "train.training",

@@ -13,7 +13,7 @@ from ..charts import draw_bits, save_chart
 from ..errors import UsageError
 from ..io.plans import load_sensitivity, save_plan, save_sensitivity
 from ..metrics.by_name import full_reference
-from ..quant.bit_program import describe, solve
+from ..quant.bit_program import describe_plan, solve_plan
 from ..quant.budgets import check_budget
 from ..quant.quantize import check_config
 from ..quant.sensitivity import settings_of
@@ -114,12 +114,12 @@ def kept_sensitivity(
 def allocate(request: AllocateRequest) -> AllocateResult:
     """Find the plan with the least damage within the budget. Raises UsageError when there is none, WriteError."""
     check_budget(request.budget)
-    plan = solve(request.sensitivity, request.budget)
+    plan = solve_plan(request.sensitivity, request.budget)
     chart = draw_bits(plan, request.sensitivity)
     if request.output:
         save_plan(plan, request.output)
     if request.chart:
         save_chart(chart, request.chart)
     free = request.budget.activation_bits is None and request.budget.operations is None
-    summary = describe(plan, request.sensitivity) + ("; activations were not limited" if free else "")
+    summary = describe_plan(plan, request.sensitivity) + ("; activations were not limited" if free else "")
     return AllocateResult(plan, summary, chart)

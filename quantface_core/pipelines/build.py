@@ -27,7 +27,7 @@ from ..io.hub import locked
 from ..io.models import restorer_path
 from ..io.plans import load_plan, load_sensitivity
 from ..io.recipes import Recipe, load_recipe
-from ..quant.bit_program import describe
+from ..quant.bit_program import describe_plan
 from ..quant.quantize import check_config
 from ..runtime.device import choose_device
 from ..train.settings import resolved
@@ -178,7 +178,7 @@ class _Build:
             allocate(AllocateRequest(sensitivity, recipe.budget, planned))
         plan = load_plan(planned)
         save_chart(draw_bits(plan, sensitivity), planned.with_suffix(".png"))
-        summary = describe(plan, sensitivity)
+        summary = describe_plan(plan, sensitivity)
         self.callbacks.notify(f"plan: {summary}")
         return plan, summary
 

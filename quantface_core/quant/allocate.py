@@ -11,16 +11,12 @@ from torch import nn
 from ..runtime.compiled import uncompiled
 from ..types import BitPlan, Budget, QuantConfig, Sensitivity
 from .batches import Forward, Progress, materialize
-from .bit_program import describe as describe_plan
-from .bit_program import solve as solve_plan
-from .bit_program import summarize as summarize_plan
+from .bit_program import solve_plan
 from .budgets import check_budget
 from .fisher import FISHER_BATCHES
 from .observe import calibrate
 from .quantize import check_config, check_model, plan_formats
 from .sensitivity import PROBE_BITS, measure_layers
-
-__all__ = ["allocate", "describe_plan", "measure_sensitivity", "solve_plan", "summarize_plan"]
 
 
 @uncompiled

@@ -44,7 +44,7 @@ class _Limit:
     fixed: float = 0.0  # spent whatever the widths
 
 
-def solve(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
+def solve_plan(sensitivity: Sensitivity, budget: Budget) -> BitPlan:
     """Return the plan with the least expected error within a budget.
 
     Raises UsageError for a budget that `check_budget` rejects or that cannot be met, naming the least that can;
@@ -219,7 +219,7 @@ def uniform(sensitivity: Sensitivity, weight_bits: int, activation_bits: int) ->
     return BitPlan(sensitivity.model, plan)
 
 
-def summarize(plan: BitPlan, sensitivity: Sensitivity) -> dict[str, float]:
+def summarize_plan(plan: BitPlan, sensitivity: Sensitivity) -> dict[str, float]:
     """What a plan spends on each budget, and its expected error, by the fields of `Budget` and "error".
 
     Average bits, MB, bit operations relative to 8 bits everywhere, and the error as a share of the output's variance.
@@ -234,9 +234,9 @@ def summarize(plan: BitPlan, sensitivity: Sensitivity) -> dict[str, float]:
     return spent
 
 
-def describe(plan: BitPlan, sensitivity: Sensitivity) -> str:
+def describe_plan(plan: BitPlan, sensitivity: Sensitivity) -> str:
     """One line: what a plan spends, beside uniform 4 bits."""
-    spent, even = summarize(plan, sensitivity), summarize(uniform(sensitivity, 4, 4), sensitivity)
+    spent, even = summarize_plan(plan, sensitivity), summarize_plan(uniform(sensitivity, 4, 4), sensitivity)
     pairs = [
         f"{spent[key]:.2f} {unit} (uniform 4 bits: {even[key]:.2f})"
         for key, unit in (("activation_bits", "activation bits"), ("weight_bits", "weight bits"), ("megabytes", "MB"))

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import quantface_core as qf
-from quantface_core.quant.bit_program import summarize, uniform
+from quantface_core.quant.bit_program import summarize_plan, uniform
 from quantface_core.quant.observe import calibrate
 from quantface_core.quant.quantize import plan_formats
 from quantface_core.quant.sensitivity import measure_layers
@@ -49,7 +49,7 @@ def test_megabytes_are_those_of_the_file_s_tensors(tmp_path: Path, dtype: torch.
     qf.quantize(model, [tokens], CONFIG, exclude=["kept"], plan=plan)
     qf.save_quantized(model, tmp_path / "file", dtype)
     stored = sum(tensor.nbytes for tensor in load_file(tmp_path / "file").values())
-    assert summarize(plan, sensitivity)["megabytes"] * 1e6 == pytest.approx(stored)
+    assert summarize_plan(plan, sensitivity)["megabytes"] * 1e6 == pytest.approx(stored)
 
 
 def test_outputs_without_a_variance_take_nothing_over() -> None:
