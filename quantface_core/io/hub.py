@@ -187,18 +187,17 @@ def _download(found: HubFile, part: Path, progress: Progress | None) -> None:
 
 def _verify(found: HubFile, remote: Remote, part: Path) -> None:
     """Check a download against its checksum; on a mismatch, delete it and raise ModelError."""
-    blob = hashlib.sha1(b"blob %d\0" % found.size, usedforsecurity=False)
-    digest = hashlib.sha256()
+    header, expected = b"blob %d\0" % found.size, found.sha256 or found.blob
+    digest = hashlib.sha256() if found.sha256 else hashlib.sha1(header, usedforsecurity=False)
     with part.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-            blob.update(block)
-    actual, expected = (digest, found.sha256) if found.sha256 else (blob, found.blob)
-    if actual.hexdigest() != expected:
+    actual = digest.hexdigest()
+    if actual != expected:
         part.unlink()
         reason = "is not the file that this version expects" if remote.sha256 else "was damaged in transit"
         raise ModelError(
-            f"{found.name} {reason} (checksum {actual.hexdigest()[:12]}..., expected {expected[:12]}...); it was "
+            f"{found.name} {reason} (checksum {actual[:12]}..., expected {expected[:12]}...); it was "
             "deleted: fetch it again, or update QuantFace"
         )
 
