@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 
 import numpy as np
 
@@ -61,23 +62,14 @@ class FilmRestorer:
         """Yield the restored frames from `first` on. All frames before must be given too, from `first_needed` on with
         their pixels."""
         composer = Composer(self._options, self._smoothing, self._mask, first)
-        for group in self._groups(seen, first):
+        steadied = self._steadied(seen, first)
+        while group := list(islice(steadied, GROUP)):  # the last may be smaller
             self._restore_group([one for one in group if one.index >= _first_restored(first, self._smoothing)])
             yield from composer.update(group)
         yield from composer.flush()
 
-    def _groups(self, seen: Iterable[DetectedFrame], first: int) -> Iterator[list[PendingFrame]]:
-        """Frames with their faces tracked and steadied, in groups of GROUP; the last group may be smaller."""
-        group: list[PendingFrame] = []
-        for pending in self._steadied(seen, first):
-            group.append(pending)
-            if len(group) == GROUP:
-                yield group
-                group = []
-        if group:
-            yield group
-
     def _steadied(self, seen: Iterable[DetectedFrame], first: int) -> Iterator[PendingFrame]:
+        """Frames with their faces tracked and steadied."""
         waiting: deque[PendingFrame] = deque()
         for pending in self._tracked(seen, first_needed(first, self._smoothing)):
             waiting.append(pending)
