@@ -39,32 +39,24 @@ class FacesNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder: str | None = None) -> bool | str:
-        return _validate(folder)
+        """True, or an error message. A linked value is None until its node has run."""
+        if folder and folder.strip() and not host.input_folder(folder.strip()).is_dir():
+            return f"folder {folder.strip()!r}: no such folder, neither as a path nor in ComfyUI's input folder"
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = None, **_: object) -> str:
-        return _fingerprint(folder)
+        """A folder's images, by paths, sizes and times: they may change between runs."""
+        from ..quantface_core.errors import UsageError
+        from ..quantface_core.pipelines.jobs import folder_images
 
-
-def _validate(folder: str | None) -> bool | str:
-    """True, or an error message. A linked value is None until its node has run."""
-    if folder and folder.strip() and not host.input_folder(folder.strip()).is_dir():
-        return f"folder {folder.strip()!r}: no such folder, neither as a path nor in ComfyUI's input folder"
-    return True
-
-
-def _fingerprint(folder: str | None) -> str:
-    """A folder's images, by paths, sizes and times: they may change between runs."""
-    from ..quantface_core.errors import UsageError
-    from ..quantface_core.pipelines.jobs import folder_images
-
-    if not folder or not folder.strip():
-        return ""
-    try:
-        files = folder_images(host.input_folder(folder.strip()))
-    except UsageError:  # none: the run says so
-        return ""
-    return repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+        if not folder or not folder.strip():
+            return ""
+        try:
+            files = folder_images(host.input_folder(folder.strip()))
+        except UsageError:  # none: the run says so
+            return ""
+        return repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
 
 
 def face_source(
@@ -76,7 +68,7 @@ def face_source(
     if faces is not None:
         pictures = ((f"image {index}", to_pixels(frame)) for index, frame in enumerate(as_pictures(faces)))
         return FaceSource(count, pictures=pictures, find_faces=find_faces, degrade=degrade)
-    host.require_valid(_validate(folder))
+    host.require_valid(FacesNode.validate_inputs(folder))
     if not folder.strip():
         return FaceSource(min(count, _BUNDLED))
     return FaceSource(count, folder=host.input_folder(folder.strip()), find_faces=find_faces, degrade=degrade)

@@ -81,7 +81,7 @@ def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
         ("distill", "validation", int),
         ("evaluate", "metrics", tuple),
     ):
-        if key in sections[section] and (section, key) != ("distill", "perceptual"):
+        if key in sections[section]:
             own[key] = typed(f"{section}.{key}", sections[section].pop(key), kind)
     for section, key, least in (("calibrate", "images", 1), ("distill", "faces", 1), ("distill", "validation", 0)):
         if own.get(key, least) < least:
