@@ -1,4 +1,9 @@
-"""Configurations of the one-step restorers: frozen dataclasses that fully describe an architecture."""
+"""Configurations of the one-step restorers: frozen dataclasses that fully describe an architecture.
+
+A configuration read from a file decides what is built, and is not trusted: every field is checked for its type and
+range before any module is created. A malformed or malicious file raises an error instead of exhausting the machine's
+memory.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,16 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from ..errors import ConfigError
-from .limits import check_limits
+
+_LEVELS = 8  # at most; more than any published UNet has
+_WIDEST = 8192  # channels at most
+
+_UNET_BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
+_VAE_BLOCKS = {"DownEncoderBlock2D", "UpDecoderBlock2D"}
+
+_COMMON = {"in_channels", "out_channels", "sample_size", "layers_per_block", "norm_num_groups"}
+_UNET_NUMBERS = _COMMON | {"cross_attention_dim"}
+_VAE_NUMBERS = _COMMON | {"latent_channels"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,7 @@ class RestorerConfig:
     residual: bool = False  # the decoder predicts the change to the input image, not the image
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        _check_limits(self)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_dict` is its inverse. Switches that are off are omitted.
@@ -75,90 +89,87 @@ def _known_fields(cls: type, data: object) -> Mapping[str, Any]:
     return data
 
 
-OSDFACE = RestorerConfig(
-    name="osdface",
-    image_size=512,
-    timestep=399,
-    unet={
-        "sample_size": 64,
-        "in_channels": 4,
-        "out_channels": 4,
-        "block_out_channels": (320, 640, 1280, 1280),
-        "layers_per_block": 2,
-        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        "cross_attention_dim": 1024,
-        "attention_head_dim": (5, 10, 20, 20),
-        "use_linear_projection": True,
-    },
-    vae={
-        "in_channels": 3,
-        "out_channels": 3,
-        "latent_channels": 4,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "sample_size": 512,
-        "scaling_factor": 0.18215,
-    },
-    embedder=EmbedderConfig(
-        image_size=512,
-        base_channels=64,
-        channel_multipliers=(1, 2, 2, 2, 4, 8),
-        blocks_per_level=2,
-        attention_resolution=16,
-        latent_channels=512,
-        codes=1024,
-        code_channels=512,
-        tokens=77,
-        prompt_channels=1024,
-    ),
-)
+def _check_limits(config: RestorerConfig) -> None:
+    """Raise ConfigError naming the first field that is out of bounds or inconsistent with another."""
+    if not isinstance(config.name, str) or not 0 < len(config.name) <= 100:
+        raise ConfigError("name: 1 to 100 characters")
+    _whole("image_size", config.image_size, 32, 4096)
+    _whole("timestep", config.timestep, 0, 999)
+    _check_part("unet", config.unet, _UNET_NUMBERS, _UNET_BLOCKS, {"use_linear_projection"})
+    _check_part("vae", config.vae, _VAE_NUMBERS, _VAE_BLOCKS, {"mid_block_add_attention"})
+    for name, value in (("feature_paths", config.feature_paths), ("residual", config.residual)):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: true or false, got {value!r:.60}")
+    _check_embedder(config)
+    _check_fit(config)
 
-QUANTFACE_MINI = RestorerConfig(
-    name="quantface-mini",
-    image_size=256,
-    # Trained from scratch, it corrects the latent only slightly: at 399 the UNet would first have to learn to
-    # reproduce its whole input, amplitude included, through group norms that remove amplitude.
-    timestep=99,
-    unet={
-        "sample_size": 64,
-        "in_channels": 8,
-        "out_channels": 8,
-        "block_out_channels": (64, 128, 192),
-        "layers_per_block": 2,
-        "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("UpBlock2D",) * 3,
-        "cross_attention_dim": 128,
-        "attention_head_dim": (1, 2, 3),
-        "use_linear_projection": True,
-    },
-    vae={
-        "in_channels": 3,
-        "out_channels": 3,
-        "latent_channels": 8,
-        "block_out_channels": (32, 64, 64),
-        "layers_per_block": 1,
-        "down_block_types": ("DownEncoderBlock2D",) * 3,
-        "up_block_types": ("UpDecoderBlock2D",) * 3,
-        "sample_size": 256,
-        "scaling_factor": 1.0,
-        "mid_block_add_attention": False,
-        "norm_num_groups": 8,
-    },
-    embedder=EmbedderConfig(
-        image_size=128,
-        base_channels=32,
-        channel_multipliers=(1, 2, 4, 4),
-        blocks_per_level=1,
-        attention_resolution=16,
-        latent_channels=128,
-        codes=256,
-        code_channels=128,
-        tokens=32,
-        prompt_channels=128,
-    ),
-    feature_paths=True,
-    residual=True,
-)
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ConfigError(f"{name}: a whole number from {low} to {high}, got {value!r:.60}")
+
+
+def _wholes(name: str, values: object, low: int, high: int) -> None:
+    if not isinstance(values, list | tuple) or not 0 < len(values) <= _LEVELS:
+        raise ConfigError(f"{name}: a list of 1 to {_LEVELS} whole numbers, got {values!r:.60}")
+    for value in values:
+        _whole(name, value, low, high)
+
+
+def _check_part(part: str, table: object, numbers: set[str], blocks: set[str], switches: set[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{part}: a table of fields, got {type(table).__name__}")
+    for key, value in table.items():
+        name = f"{part}.{key}"
+        if key in numbers:
+            _whole(name, value, 1, _WIDEST if key != "layers_per_block" else 16)
+        elif key in ("block_out_channels", "attention_head_dim"):
+            _wholes(name, value, 1, _WIDEST)
+        elif key in ("down_block_types", "up_block_types"):
+            if not isinstance(value, list | tuple) or not 0 < len(value) <= _LEVELS or not set(value) <= blocks:
+                raise ConfigError(f"{name}: a list of {sorted(blocks)}, got {value!r:.60}")
+        elif key in switches:
+            if not isinstance(value, bool):
+                raise ConfigError(f"{name}: true or false, got {value!r:.60}")
+        elif key == "scaling_factor":
+            if not isinstance(value, int | float) or not 1e-4 <= value <= 1e4:
+                raise ConfigError(f"{name}: a number from 0.0001 to 10000, got {value!r:.60}")
+        else:
+            raise ConfigError(f"{name}: not a field this version knows")
+
+
+def _check_embedder(config: RestorerConfig) -> None:
+    embedder = config.embedder
+    _whole("embedder.image_size", embedder.image_size, 16, 4096)
+    _whole("embedder.base_channels", embedder.base_channels, 32, 1024)
+    _wholes("embedder.channel_multipliers", embedder.channel_multipliers, 1, 32)
+    _whole("embedder.blocks_per_level", embedder.blocks_per_level, 1, 16)
+    _whole("embedder.attention_resolution", embedder.attention_resolution, 0, 256)
+    _whole("embedder.codes", embedder.codes, 1, 1 << 16)
+    _whole("embedder.tokens", embedder.tokens, 1, 4096)
+    for name in ("latent_channels", "code_channels", "prompt_channels"):
+        _whole(f"embedder.{name}", getattr(embedder, name), 2, _WIDEST)
+    if embedder.base_channels % 32:
+        raise ConfigError("embedder.base_channels: a multiple of 32, because group norms have 32 groups")
+
+
+def _check_fit(config: RestorerConfig) -> None:
+    """Check that the channels of tensors passed between parts agree. Raises ConfigError."""
+    pairs: list[tuple[str, Any, str, Any]] = [
+        ("unet.in_channels", config.unet.get("in_channels"), "vae.latent_channels", config.vae.get("latent_channels")),
+        (
+            "unet.out_channels",
+            config.unet.get("out_channels"),
+            "vae.latent_channels",
+            config.vae.get("latent_channels"),
+        ),
+        (
+            "unet.cross_attention_dim",
+            config.unet.get("cross_attention_dim"),
+            "embedder.prompt_channels",
+            config.embedder.prompt_channels,
+        ),
+    ]
+    for name, value, other, expected in pairs:
+        if value != expected or value is None:
+            raise ConfigError(f"{name} is {value}, but {other} is {expected}: they must be equal")
