@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..io.video.info import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES
+from ..io.video.containers import CONTAINERS
+from ..io.video.info import VIDEO_SUFFIXES
 from ..options import RestoreOptions
 from .devices import execution_of, resolve_device
 from .lean_diffusers import import_lean_diffusers
@@ -88,7 +89,7 @@ def _is_film(name: str, arguments: argparse.Namespace) -> bool:
     if os.path.isdir(path):
         return arguments.frames or arguments.output.suffix.lower() in VIDEO_SUFFIXES
     # Whatever it is called, as an animated .gif, one file that is to become a film is one.
-    becomes_film = len(arguments.photos) == 1 and arguments.output.suffix.lower() in WRITABLE_VIDEO_SUFFIXES
+    becomes_film = len(arguments.photos) == 1 and arguments.output.suffix.lower() in CONTAINERS
     return path.suffix.lower() in VIDEO_SUFFIXES or (becomes_film and path.is_file() and not arguments.output.is_dir())
 
 

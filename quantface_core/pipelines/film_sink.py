@@ -12,7 +12,7 @@ from ..io.atomic import atomic_path, move_into_place, remove_stale, writing
 from ..io.file_identity import file_identity
 from ..io.output_checks import check_writable
 from ..io.video import (
-    WRITABLE_VIDEO_SUFFIXES,
+    CONTAINERS,
     FilmReader,
     Frame,
     Part,
@@ -75,8 +75,8 @@ class VideoSink:
     ) -> None:
         """Raises UsageError for what cannot be written."""
         suffix, info = output.suffix.lower(), source.info
-        if suffix not in WRITABLE_VIDEO_SUFFIXES:
-            raise UsageError(f"output {output}: cannot write {suffix}; use {', '.join(WRITABLE_VIDEO_SUFFIXES)}")
+        if suffix not in CONTAINERS:
+            raise UsageError(f"output {output}: cannot write {suffix}; use {', '.join(CONTAINERS)}")
         check_writable(output, "output")
         remove_stale(output)
         self._output, self._info, self._factor, self._span = output, info, factor, span

@@ -10,8 +10,8 @@ from ...errors import UsageError
 from .info import FilmInfo
 from .opening import require_av
 
-FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
-"""FFmpeg's name of each container, by suffix."""
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
+"""FFmpeg's name of each container that films are written to, by suffix."""
 
 QUICKTIME = (".mp4", ".m4v", ".mov")
 """Suffixes of containers of QuickTime's kind."""
@@ -23,7 +23,7 @@ _PREFERRED = (".mp4", ".mkv", ".mov", ".avi")
 def held_codecs(suffix: str) -> frozenset[str]:
     """The codecs that a container can hold, as ffmpeg calls them."""
     av = require_av()
-    with av.open(os.devnull, "w", format=FORMATS[suffix]) as container:
+    with av.open(os.devnull, "w", format=CONTAINERS[suffix]) as container:
         return frozenset(_codec_of(av, coder) for coder in container.supported_codecs)
 
 
@@ -54,7 +54,7 @@ def check_container(suffix: str, info: FilmInfo) -> list[str]:
 
 def choose_container(suffix: str, info: FilmInfo) -> str:
     """The suffix of a film's result: the film's own if it can be written, else the first that holds its sound."""
-    if suffix in FORMATS:
+    if suffix in CONTAINERS:
         return suffix
     sound = {codec for codec in info.others if _is_sound(codec)}
     return next((able for able in _PREFERRED if sound <= held_codecs(able)), _PREFERRED[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from .containers import FORMATS, held_codecs
+from .containers import CONTAINERS, held_codecs
 from .continuity import Continuity
 from .opening import has_times, require_av
 
@@ -29,7 +29,7 @@ def copied(original: Any, output: Any, span: Span, suffix: str) -> Iterator[tupl
     """Yield (seconds, packet) of the sound and subtitles that the container can hold, and copy subtitles' fonts."""
     streams, known = {}, held_codecs(suffix)
     for stream in original.streams:
-        if stream.type == "attachment" and FORMATS[suffix] == "matroska":
+        if stream.type == "attachment" and CONTAINERS[suffix] == "matroska":
             output.add_attachment(stream.name or "", stream.mimetype or "", stream.data)
         if stream.type not in ("audio", "subtitle") or stream.codec_context is None:
             continue

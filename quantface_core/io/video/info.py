@@ -16,9 +16,6 @@ VIDEO_SUFFIXES = (
 # fmt: on
 """Suffixes of what is read as a film."""
 
-WRITABLE_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-"""Suffixes that a film can be written to."""
-
 
 @dataclass(frozen=True)
 class FilmInfo:

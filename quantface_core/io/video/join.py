@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import WriteError
-from .containers import FORMATS, QUICKTIME
+from .containers import CONTAINERS, QUICKTIME
 from .copied import NOT_COPIED, Span, copied
 from .encode import Encoder, nominal_rate
 from .info import FilmInfo
@@ -69,7 +69,7 @@ def _create(av: Any, target: Path, original: Any) -> Any:
         # Phones' place, camera and local time have keys of their own, which are written only with the second flag.
         phone = original is not None and any(key.startswith("com.") for key in original.metadata)
         options["movflags"] = "faststart+use_metadata_tags" if phone else "faststart"
-    return av.open(local(target), "w", format=FORMATS[suffix], options=options)
+    return av.open(local(target), "w", format=CONTAINERS[suffix], options=options)
 
 
 def _pictures(
