@@ -9,34 +9,17 @@ from itertools import accumulate
 import numpy as np
 
 from ...errors import ImageError
+from . import tiff
 from .exif import ORIENTATION
 from .ifd import CHILDREN, LONG, Buffer, Directory, chosen, header, pack
-from .tiff import (
-    BITS,
-    COMPRESSION,
-    HEIGHT,
-    OLD_JPEG,
-    ROWS,
-    SAMPLES,
-    STRIP_BYTES,
-    STRIPS,
-    SUB_IFDS,
-    TILE_BYTES,
-    TILE_HEIGHT,
-    TILE_WIDTH,
-    TILES,
-    UNCOMPRESSED,
-    WIDTH,
-    XMP,
-)
 
 _UNTOLD = 1 << 32  # bytes, more than any block has: its length is unknown
 
 
 def single_page(data: Buffer, directory: Directory) -> io.BytesIO:
     """A page as a file of its own, without its orientation. Raises ImageError and ValueError."""
-    tags = chosen(directory, directory.entries.keys() - {ORIENTATION, XMP, SUB_IFDS, *CHILDREN})
-    if directory.number(COMPRESSION) == OLD_JPEG:  # whose tags hold file offsets
+    tags = chosen(directory, directory.entries.keys() - {ORIENTATION, tiff.XMP, tiff.SUB_IFDS, *CHILDREN})
+    if directory.number(tiff.COMPRESSION) == tiff.OLD_JPEG:  # whose tags hold file offsets
         place = len(data) + len(data) % 2
         whole = (header(tags.order, place), data[8:], b"\0" * (place - len(data)), pack(tags, place))
         return io.BytesIO(b"".join(whole))
@@ -45,17 +28,19 @@ def single_page(data: Buffer, directory: Directory) -> io.BytesIO:
 
 def blocks_of(directory: Directory) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The offsets of a page's strips or tiles, and bounds on their bytes. Raises ImageError where it has none."""
-    tiled = TILES in directory.entries
-    places, lengths = (directory.numbers(t) for t in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)))
+    tiled = tiff.TILES in directory.entries
+    places, lengths = (
+        directory.numbers(t) for t in ((tiff.TILES, tiff.TILE_BYTES) if tiled else (tiff.STRIPS, tiff.STRIP_BYTES))
+    )
     if not places:
         raise ImageError("damaged: it does not say where its pixels lie")
     stated = lengths if len(lengths) == len(places) else (0,) * len(places)
     least = 0
-    if directory.number(COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:  # declared lengths may be wrong
-        height = directory.number(HEIGHT)
-        rows = directory.number(TILE_HEIGHT) if tiled else min(directory.number(ROWS, height), height)
-        bits = max(directory.numbers(BITS, (1,))) * directory.number(SAMPLES, 1)
-        least = rows * -(-directory.number(TILE_WIDTH if tiled else WIDTH) * bits // 8)
+    if directory.number(tiff.COMPRESSION, tiff.UNCOMPRESSED) == tiff.UNCOMPRESSED:  # declared lengths may be wrong
+        height = directory.number(tiff.HEIGHT)
+        rows = directory.number(tiff.TILE_HEIGHT) if tiled else min(directory.number(tiff.ROWS, height), height)
+        bits = max(directory.numbers(tiff.BITS, (1,))) * directory.number(tiff.SAMPLES, 1)
+        least = rows * -(-directory.number(tiff.TILE_WIDTH if tiled else tiff.WIDTH) * bits // 8)
     return places, tuple(max(length, least) or _UNTOLD for length in stated)  # some writers leave them 0
 
 
@@ -73,7 +58,9 @@ def with_blocks(data: Buffer, tags: Directory, places: Sequence[int], lengths: S
     longest = dict.fromkeys(starts, 0)
     for place, length in zip(places, lengths, strict=True):
         longest[place] = max(longest[place], length)
-    place_tag, length_tag = (TILES, TILE_BYTES) if TILES in tags.entries else (STRIPS, STRIP_BYTES)
+    place_tag, length_tag = (
+        (tiff.TILES, tiff.TILE_BYTES) if tiff.TILES in tags.entries else (tiff.STRIPS, tiff.STRIP_BYTES)
+    )
     tags.put(length_tag, LONG, *lengths)
     tags.put(place_tag, LONG, *[0] * len(places))  # for now: they follow from the directory's length
     ends = list(accumulate(longest.values(), initial=8 + len(pack(tags, 8))))

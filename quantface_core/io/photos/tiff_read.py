@@ -15,37 +15,12 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from ...errors import ImageError
+from . import tiff
 from .ifd import LONG, SHORT, Buffer, Directory
 from .quiet import quiet
-from .tiff import (
-    BITS,
-    BLACK_IS_ZERO,
-    CMYK,
-    COMPRESSION,
-    EXTRA,
-    FILL_ORDER,
-    FLOATING,
-    FORMAT,
-    HEIGHT,
-    HORIZONTAL,
-    LEAST_SAMPLE,
-    MOST_SAMPLE,
-    PHOTOMETRIC,
-    PLANAR,
-    PREDICTOR,
-    RGB,
-    ROWS,
-    SAMPLES,
-    TILE_HEIGHT,
-    TILE_WIDTH,
-    TILES,
-    UNCOMPRESSED,
-    WHITE_IS_ZERO,
-    WIDTH,
-)
 from .tiff_blocks import blocks_of, with_blocks
 
-_COLORS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, CMYK: 4}
+_COLORS = {tiff.WHITE_IS_ZERO: 1, tiff.BLACK_IS_ZERO: 1, tiff.RGB: 3, tiff.CMYK: 4}
 _BYTE_CODECS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate twice, PackBits, LZMA, ZSTD
 _FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}
 
@@ -61,10 +36,10 @@ class Samples:
 
 def readable(directory: Directory) -> bool:
     """Whether `read` supports the layout; Pillow reads the rest (palettes, YCbCr, JPEG, bilevel), up to 8 bits."""
-    bits, formats = set(directory.numbers(BITS, (1,))), set(directory.numbers(FORMAT, (1,)))
+    bits, formats = set(directory.numbers(tiff.BITS, (1,))), set(directory.numbers(tiff.FORMAT, (1,)))
     return (
-        directory.number(PHOTOMETRIC, -1) in _COLORS
-        and directory.number(COMPRESSION, 1) in _BYTE_CODECS
+        directory.number(tiff.PHOTOMETRIC, -1) in _COLORS
+        and directory.number(tiff.COMPRESSION, 1) in _BYTE_CODECS
         and len(bits) == 1
         and bits <= {8, 16, 32, 64}
         and len(formats) == 1
@@ -74,18 +49,18 @@ def readable(directory: Directory) -> bool:
 
 def read(data: Buffer, directory: Directory) -> Samples:
     """Decode the values of a page that is `readable`. Raises ImageError and ValueError."""
-    photometric = directory.number(PHOTOMETRIC)
-    colors, samples = _COLORS[photometric], directory.number(SAMPLES, 1)
+    photometric = directory.number(tiff.PHOTOMETRIC)
+    colors, samples = _COLORS[photometric], directory.number(tiff.SAMPLES, 1)
     if samples < colors:
         raise ImageError(f"damaged: {samples} channels where its colours need {colors}")
     values = _planes(data, directory, samples)
     values, notes = _full_range(values, directory)
-    extra = directory.numbers(EXTRA)
+    extra = directory.numbers(tiff.EXTRA)
     # An undeclared extra channel is meant as alpha; one that is declared unspecified is not.
     kind = (extra[0] if extra else 2) if samples > colors else None
     picture = values[..., :colors]
     white = np.iinfo(picture.dtype).max
-    if photometric == WHITE_IS_ZERO:
+    if photometric == tiff.WHITE_IS_ZERO:
         picture = white - picture
     alpha = values[..., colors].copy() if kind in (1, 2) else None
     if kind == 1 and alpha is not None:
@@ -112,7 +87,7 @@ def _full_range(values: NDArray[Any], directory: Directory) -> tuple[NDArray[Any
         return (values >> np.asarray(bits - 16, values.dtype)).astype(np.uint16), (f"{bits} bits become 16",)
     if values.dtype.kind == "i":
         raise ImageError("its values are signed, and it does not say which is black: convert it to 8 or 16 bits")
-    low, high = (directory.numbers(tag)[:1] for tag in (LEAST_SAMPLE, MOST_SAMPLE))
+    low, high = (directory.numbers(tag)[:1] for tag in (tiff.LEAST_SAMPLE, tiff.MOST_SAMPLE))
     return from_floats(values, float(low[0]) if low else 0.0, float(high[0]) if high else 1.0)
 
 
@@ -133,30 +108,30 @@ def from_floats(values: NDArray[Any], low: float = 0.0, high: float = 1.0) -> tu
 
 def _planes(data: Buffer, directory: Directory, samples: int) -> NDArray[Any]:
     """[H, W, samples] as stored, in native byte order."""
-    planar = directory.number(PLANAR, 1) == 2 and samples > 1
+    planar = directory.number(tiff.PLANAR, 1) == 2 and samples > 1
     if not planar:
         return _plane(data, directory, samples, 0, 1)
     return np.concatenate([_plane(data, directory, 1, i, samples) for i in range(samples)], axis=2)
 
 
 def _plane(data: Buffer, directory: Directory, samples: int, index: int, planes: int) -> NDArray[Any]:
-    width, height = directory.number(WIDTH), directory.number(HEIGHT)
-    kind = _FORMATS[directory.number(FORMAT, 1)]
-    stored = np.dtype(f"{directory.order}{kind}{directory.number(BITS, 1) // 8}")
-    tiled = TILES in directory.entries
-    across = directory.number(TILE_WIDTH) if tiled else width
+    width, height = directory.number(tiff.WIDTH), directory.number(tiff.HEIGHT)
+    kind = _FORMATS[directory.number(tiff.FORMAT, 1)]
+    stored = np.dtype(f"{directory.order}{kind}{directory.number(tiff.BITS, 1) // 8}")
+    tiled = tiff.TILES in directory.entries
+    across = directory.number(tiff.TILE_WIDTH) if tiled else width
     if across < 1:
         raise ImageError("damaged: its tiles have no width")
     blocks = -(-width // across)
     pixel = samples * stored.itemsize
     found = _decompressed(data, directory, (blocks * across * pixel, height), across * pixel, index, planes)
     rows = found.reshape(height, blocks, across * pixel)
-    predictor = directory.number(PREDICTOR, 1)
-    if predictor == FLOATING and kind == "f":
+    predictor = directory.number(tiff.PREDICTOR, 1)
+    if predictor == tiff.FLOATING and kind == "f":
         values = _unpredicted_floats(rows, samples, stored.itemsize)
     else:
         values = rows.view(stored).astype(stored.newbyteorder("="))
-        if predictor == HORIZONTAL and kind != "f":
+        if predictor == tiff.HORIZONTAL and kind != "f":
             lanes = values.reshape(height, blocks, across, samples)
             values = np.add.accumulate(lanes, axis=2, dtype=values.dtype)
         elif predictor != 1:
@@ -180,16 +155,22 @@ def _decompressed(
     each = len(places) // planes
     mine = slice(index * each, (index + 1) * each)
     shown = Directory("<")
-    for tag, value in ((WIDTH, size[0]), (HEIGHT, size[1]), (BITS, 8), (PHOTOMETRIC, 1), (SAMPLES, 1)):
+    for tag, value in (
+        (tiff.WIDTH, size[0]),
+        (tiff.HEIGHT, size[1]),
+        (tiff.BITS, 8),
+        (tiff.PHOTOMETRIC, 1),
+        (tiff.SAMPLES, 1),
+    ):
         shown.put(tag, LONG, value)
-    shown.put(COMPRESSION, SHORT, directory.number(COMPRESSION, UNCOMPRESSED))
-    shown.put(FILL_ORDER, SHORT, directory.number(FILL_ORDER, 1))
-    if TILES in directory.entries:
-        shown.put(TILE_WIDTH, LONG, block)
-        shown.put(TILE_HEIGHT, LONG, directory.number(TILE_HEIGHT))
-        shown.put(TILES, LONG)
+    shown.put(tiff.COMPRESSION, SHORT, directory.number(tiff.COMPRESSION, tiff.UNCOMPRESSED))
+    shown.put(tiff.FILL_ORDER, SHORT, directory.number(tiff.FILL_ORDER, 1))
+    if tiff.TILES in directory.entries:
+        shown.put(tiff.TILE_WIDTH, LONG, block)
+        shown.put(tiff.TILE_HEIGHT, LONG, directory.number(tiff.TILE_HEIGHT))
+        shown.put(tiff.TILES, LONG)
     else:
-        shown.put(ROWS, LONG, min(directory.number(ROWS, size[1]), size[1]))
+        shown.put(tiff.ROWS, LONG, min(directory.number(tiff.ROWS, size[1]), size[1]))
     with quiet:
         image = TiffImagePlugin.TiffImageFile(with_blocks(data, shown, places[mine], lengths[mine]))
         pixels = np.asarray(image)

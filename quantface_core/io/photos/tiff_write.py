@@ -8,29 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from . import tiff
 from .ifd import ASCII, BYTE, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, header, pack
-from .tiff import (
-    BITS,
-    BLACK_IS_ZERO,
-    COMPRESSION,
-    DEFLATE,
-    DPI_UNIT,
-    EXTRA,
-    HEIGHT,
-    HORIZONTAL,
-    PHOTOMETRIC,
-    PLANAR,
-    PREDICTOR,
-    RGB,
-    ROWS,
-    SAMPLES,
-    STRIP_BYTES,
-    STRIPS,
-    WIDTH,
-    X_DPI,
-    XMP,
-    Y_DPI,
-)
 
 _STRIP = 1 << 20  # bytes of a strip, about
 
@@ -70,33 +49,33 @@ def _stored(body: bytearray, pixels: NDArray[Any], tags: Directory, colors: int)
         lengths.append(len(packed))
         body += packed
     page = Directory(tags.order, dict(tags.entries), dict(tags.children))
-    page.put(WIDTH, LONG, width)
-    page.put(HEIGHT, LONG, height)
-    page.put(BITS, SHORT, *[pixels.dtype.itemsize * 8] * channels)
-    page.put(COMPRESSION, SHORT, DEFLATE)
-    page.put(PHOTOMETRIC, SHORT, RGB if colors == 3 else BLACK_IS_ZERO)
-    page.put(STRIPS, LONG, *places)
-    page.put(SAMPLES, SHORT, channels)
-    page.put(ROWS, LONG, min(rows, height))
-    page.put(STRIP_BYTES, LONG, *lengths)
-    page.put(PLANAR, SHORT, 1)
-    page.put(PREDICTOR, SHORT, HORIZONTAL)
+    page.put(tiff.WIDTH, LONG, width)
+    page.put(tiff.HEIGHT, LONG, height)
+    page.put(tiff.BITS, SHORT, *[pixels.dtype.itemsize * 8] * channels)
+    page.put(tiff.COMPRESSION, SHORT, tiff.DEFLATE)
+    page.put(tiff.PHOTOMETRIC, SHORT, tiff.RGB if colors == 3 else tiff.BLACK_IS_ZERO)
+    page.put(tiff.STRIPS, LONG, *places)
+    page.put(tiff.SAMPLES, SHORT, channels)
+    page.put(tiff.ROWS, LONG, min(rows, height))
+    page.put(tiff.STRIP_BYTES, LONG, *lengths)
+    page.put(tiff.PLANAR, SHORT, 1)
+    page.put(tiff.PREDICTOR, SHORT, tiff.HORIZONTAL)
     if channels > colors:
-        page.put(EXTRA, SHORT, 2)
+        page.put(tiff.EXTRA, SHORT, 2)
     return page
 
 
 def put_resolution(directory: Directory, dpi: tuple[float, float]) -> None:
     """Set the dots per inch, to a thousandth."""
-    for tag, value in zip((X_DPI, Y_DPI), dpi, strict=True):
+    for tag, value in zip((tiff.X_DPI, tiff.Y_DPI), dpi, strict=True):
         directory.put(tag, RATIONAL, round(value * 1000), 1000)
-    directory.put(DPI_UNIT, SHORT, 2)
+    directory.put(tiff.DPI_UNIT, SHORT, 2)
 
 
 def put_bytes(directory: Directory, tag: int, value: bytes | None) -> None:
     """Set a tag of bytes (XMP, IPTC, ICC profile), unless `value` is empty."""
     if value:
-        directory.entries[tag] = Entry(BYTE if tag == XMP else UNDEFINED, value)
+        directory.entries[tag] = Entry(BYTE if tag == tiff.XMP else UNDEFINED, value)
 
 
 def put_text(directory: Directory, tag: int, value: bytes) -> None:
