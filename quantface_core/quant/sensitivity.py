@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,20 +24,19 @@ from ..nn.swap import Layer, quantizable
 from ..runtime.autocast import without_autocast
 from ..runtime.memory import kept_memory, released_memory
 from ..runtime.random_state import seeded
-from ..types import BITS, FLOAT_BRANCH, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
+from ..types import BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
 from .batches import Forward, Progress, call, materialize
+from .costs import count_macs, overhead, stored_bytes
 from .formats import state_beside
-from .input_sample import output_sides
 from .joined_inputs import join_inputs
 from .layer_search import ActivationRange, LayerSearch
-from .observe import ChannelStatistics, observe_inputs
+from .observe import ChannelStatistics
 from .output_error import relative_error, tensors_of
 from .search import CLIPS, search
 
 PROBE_BITS = 4  # width of weights and activations at which the output error is measured
 _IGNORED = {"weight_bits", "activation_bits", "rounding"}  # of a config: a probe has its own
 _THOUSAND = 1000  # steps in which progress is reported
-_LAYER_BYTES = 4  # per value of a scale or bias
 
 
 class Judge(Protocol):
@@ -123,7 +121,7 @@ def measure_layers(
     known = quantizable(model)
     layers = {n: known[n] for n in formats}
     report = progress or _silent
-    macs = _count_macs(model, layers, batches, forward)
+    macs = count_macs(model, layers, batches, forward)
     probes = _probe_layers(model, layers, statistics, batches, formats, config, forward, report)
     judge = judge or OutputJudge(model, batches, forward)
     measured: dict[str, LayerSensitivity] = {}
@@ -133,7 +131,7 @@ def measure_layers(
         layer = layers[layer_name]
         measured[layer_name] = _sensitivity(layer_name, layer, fmt, probes[layer_name], macs[layer_name], judge)
     report(_THOUSAND, _THOUSAND)
-    rest = _stored_bytes(state_beside(model, set(layers.values())).values(), dtype)
+    rest = stored_bytes(state_beside(model, set(layers.values())).values(), dtype)
     return Sensitivity(name or type(model).__name__, judge.metric, rest, measured, settings_of(config))
 
 
@@ -180,21 +178,6 @@ def _probe_layers(
     return probes
 
 
-def _count_macs(
-    model: nn.Module, layers: Mapping[str, Layer], batches: Sequence[Any], forward: Forward
-) -> Counter[str]:
-    """Each layer's multiply-accumulates over all of its calls in all batches."""
-    macs: Counter[str] = Counter()
-
-    def observed(name: str, layer: Layer, x: Tensor) -> None:
-        macs[name] += _macs(layer, x)
-
-    with observe_inputs(layers, observed), eval_mode(model):
-        for batch in batches:
-            forward(model, batch)
-    return macs
-
-
 def _probe(layer: LayerSearch, config: QuantConfig) -> _Probe:
     balance, chosen = search([layer], config)
     low, _ = layer.build(balance, chosen)
@@ -215,37 +198,10 @@ def _sensitivity(name: str, layer: Layer, fmt: LayerFormat, probe: _Probe, macs:
     return LayerSensitivity(
         macs=macs,
         parameters=layer.weight.numel(),
-        overhead=_overhead(layer, fmt),
+        overhead=overhead(layer, fmt),
         fixed=None if fmt.weight_bits == PROBE_BITS else fmt.weight_bits,
         weight={bits: weights[bits] / whole for bits in BITS},
         activation={bits: activations[bits] / whole for bits in BITS},
         error=error,
         perceptual=loss,
     )
-
-
-def _stored_bytes(tensors: Iterable[Any], dtype: torch.dtype | None) -> int:
-    """Bytes of tensors in a file with floats of a dtype, None = their own; anything but tensors is left out."""
-    kept = [t for t in tensors if isinstance(t, Tensor)]
-    return sum(t.numel() * (dtype or t.dtype if t.is_floating_point() else t.dtype).itemsize for t in kept)
-
-
-def _macs(layer: Layer, x: Tensor) -> int:
-    """Multiply-accumulates of one call: an attention may pass its windows or frames in place of images."""
-    if isinstance(layer, nn.Linear):
-        return x.numel() // x.shape[-1] * layer.weight.numel()
-    height, width = output_sides(layer, x)
-    return len(x) * height * width * layer.weight.numel()
-
-
-def _bias(layer: Layer) -> int:
-    return 0 if layer.bias is None else layer.bias.numel()
-
-
-def _overhead(layer: Layer, fmt: LayerFormat) -> int:
-    """Bytes that a stored layer takes besides its integers: scales, bias, branch."""
-    outputs, channels = layer.weight.shape[:2]
-    branch = fmt.branch_bits // 8 * fmt.rank * (outputs + layer.weight[0].numel())
-    if fmt.rank and fmt.branch_bits != FLOAT_BRANCH:
-        branch += _LAYER_BYTES * (outputs + fmt.rank)
-    return _LAYER_BYTES * (outputs + channels + _bias(layer)) + branch
