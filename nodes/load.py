@@ -39,8 +39,9 @@ def _version(path: Path) -> str:
     """A value that changes with the file. Not a checksum, which takes seconds: the host asks for it before any node
     runs, without progress and without heeding cancel.
     """
-    found = path.stat()
-    return repr((str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+    from ..quantface_core.io.file_identity import file_version
+
+    return repr((str(path), *file_version(path)))
 
 
 class LoadModel(io.ComfyNode):

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import ModelError
+from .file_identity import file_version
 
 
 def sha256(path: Path) -> str:
@@ -27,14 +28,12 @@ def known_sha256(path: Path) -> str:
     Raises ModelError when it cannot be read.
     """
     try:
-        found = path.stat()
+        version = file_version(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot read ({error.strerror})") from error
-    # A copy may keep the size and modification time of the file it replaces; its inode or change time then differs.
-    # On Windows st_ctime is the creation time, so a file overwritten in place with both kept goes unnoticed.
-    return _sha256_of(path.resolve(), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return _sha256_of(path.resolve(), version)
 
 
 @lru_cache(maxsize=64)
-def _sha256_of(path: Path, *_: int) -> str:
+def _sha256_of(path: Path, _: tuple[int, ...]) -> str:
     return sha256(path)

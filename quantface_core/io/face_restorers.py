@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError, one_line
 from .file_diagnosis import is_safetensors
+from .file_identity import file_version
 
 if TYPE_CHECKING:
     import torch
@@ -41,13 +42,13 @@ _LARGEST = 100_000_000  # bytes of a safetensors file's header: the format's own
 def architecture_in(path: Path) -> str | None:
     """The architecture whose published weights a file holds, by its keys; None when it is none of these."""
     version = _version(path)
-    return version and _published(path, *version)
+    return None if version is None else _published(path, version)
 
 
 def architecture_of(path: Path) -> str | None:
     """The architecture of a published file or of a QuantFace file; None for a one-step model, or no model at all."""
     version = _version(path)
-    return version and (_published(path, *version) or _stated(path, *version))
+    return None if version is None else _published(path, version) or _stated(path, version)
 
 
 def has_fidelity(path: Path | None) -> bool:
@@ -55,17 +56,16 @@ def has_fidelity(path: Path | None) -> bool:
     return path is not None and architecture_of(path) == "CodeFormer"
 
 
-def _version(path: Path) -> tuple[int, int] | None:
-    """Modification time and size, with which what a file holds is cached: hosts ask again for every menu."""
+def _version(path: Path) -> tuple[int, ...] | None:
+    """The version with which what a file holds is cached, as hosts ask again for every menu; None without the file."""
     try:
-        stat = path.stat()
+        return file_version(path)
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(maxsize=256)
-def _published(path: Path, *_: int) -> str | None:
+def _published(path: Path, _: tuple[int, ...]) -> str | None:
     index = _index(path)
     if _PLUS_PLUS in index:
         return None
@@ -73,7 +73,7 @@ def _published(path: Path, *_: int) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def _stated(path: Path, *_: int) -> str | None:
+def _stated(path: Path, _: tuple[int, ...]) -> str | None:
     """The architecture that the configuration in a QuantFace file names."""
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Tell whether two paths name the same file."""
+"""Tell whether two paths name the same file, and whether a file is as it was."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ def file_identity(path: Path) -> Hashable:
     except OSError:  # no such file yet
         return real_path(path)
     return (found.st_dev, found.st_ino) if found.st_ino else real_path(path)
+
+
+def file_version(path: Path) -> tuple[int, ...]:
+    """A value that changes with a file's content, which is not read: its size, times and inode. Raises OSError."""
+    found = path.stat()
+    # A copy may keep the size and modification time of the file it replaces; its inode or change time then differs.
+    # On Windows st_ctime is the creation time, so a file overwritten in place with both kept goes unnoticed.
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def real_path(path: Path) -> Path:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from quantface_core.io.file_identity import file_identity
+from quantface_core.io.file_identity import file_identity, file_version
 
 
 def test_all_names_of_a_file_are_one(tmp_path: Path) -> None:
@@ -20,3 +21,14 @@ def test_a_file_that_is_yet_to_be_written_is_known_by_where_it_will_be(tmp_path:
     assert file_identity(tmp_path / "link" / "a.png") == file_identity(tmp_path / "folder" / "a.png")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     assert file_identity(tmp_path / "circle") is not None
+
+
+def test_a_file_that_takes_anothers_place_has_another_version(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for path in (old, new):
+        path.write_bytes(b"as many bytes")
+        os.utime(path, (1, 1))
+    before = file_version(old)
+    assert file_version(old) == before
+    new.replace(old)
+    assert file_version(old) != before
