@@ -15,9 +15,11 @@ import torch
 from quantface_core import OneStepRestorer, save_restorer
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.quantize import per_channel_scale, quantize
+from quantface_core.nn.fold import fold
 from quantface_core.nn.swap import empty_like, quantizable, swap
+from quantface_core.quant.fold_rules import fold_paths
 from quantface_core.restorer import OSDFACE, QUANTFACE_MINI, RestorerConfig, RestorerModel
-from quantface_core.restorer.fold_rules import fold_balances
+from quantface_core.restorer.fold_rules import RULES
 from quantface_core.stages.quantize import restorer_formats
 from quantface_core.types import BRANCH_BITS, Bits, RestorerQuantConfig
 
@@ -35,7 +37,8 @@ def make(
         restorer = OneStepRestorer(config).eval().requires_grad_(False)
     if bits not in FLOATS:
         low_bit_layers(restorer, bits, rank, branch_bits)
-        fold_balances(restorer.cpu())
+        for each in fold_paths(restorer.cpu(), RULES):
+            fold(each)
     save_restorer(restorer.cpu(), path, FLOATS.get(bits, torch.float16))
 
 

@@ -6,6 +6,8 @@ byte is the even column, and at 6 bits four codes fill three bytes.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,9 +46,7 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
     Raises ConfigError for a width outside `BITS`, or another size or dtype of `packed`.
     """
     check_bits(bits)
-    count = 1
-    for side in shape:
-        count *= side
+    count = math.prod(shape)
     if packed.dtype != torch.uint8 or packed.shape != (packed_size(count, bits),):
         expected = packed_size(count, bits)
         raise ConfigError(f"{count} codes of {bits} bits are {expected} bytes, got {list(packed.shape)} {packed.dtype}")

@@ -201,7 +201,7 @@ class _Pool(ThreadPoolExecutor):
 
 
 class _Detectors:
-    """The bundled detector, one per thread, as it cannot be shared."""
+    """The bundled detector, one per thread: those that share one take turns."""
 
     def __init__(self) -> None:
         self._path, self._own = detector_path(), threading.local()

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from ..nn.fold import FoldPath, fold
-from ..quant.fold_rules import DIFFUSERS, FoldRule, context_values, fold_paths, layer_path, norm_path
+from ..nn.fold import FoldPath
+from ..quant.fold_rules import DIFFUSERS, FoldRule, context_values, layer_path, norm_path
 from . import embedder
 from .transformer import Transformer
 
@@ -26,11 +26,3 @@ def embedder_attention(module: nn.Module) -> Iterator[FoldPath]:
 
 
 RULES: tuple[FoldRule, ...] = (*DIFFUSERS, context_values, transformer, embedder_attention)
-
-
-def fold_balances(model: nn.Module) -> int:
-    """Fold low-bit layers' channel scales and signs into their inputs' producers, in place, where exact.
-
-    Returns the number of paths folded.
-    """
-    return sum(fold(path) for path in fold_paths(model, RULES))
