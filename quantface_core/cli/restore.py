@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from ..runtime.threads import wait_passively
 from ..types import DEFAULT_RESTORER, PRECISIONS
 from . import bulk, film
 from .devices import MODEL_HELP, add_device_argument, execution_of, resolve_device
-from .given import refuse_given
 from .lean_diffusers import import_lean_diffusers
 from .outputs import check_report
 from .results import report_results
@@ -110,23 +109,30 @@ def run(arguments: argparse.Namespace) -> int:
     Raises UsageError for options that do not apply.
     """
     if arguments.aligned:
-        refuse_given(arguments, arguments.of_found_faces, "not with --aligned, by which each image is one face")
+        _refuse_given(arguments, arguments.of_found_faces, "not with --aligned, by which each image is one face")
     if arguments.upscaler and (arguments.upscale == 1 or arguments.aligned or arguments.ray):
         raise UsageError("--upscaler enlarges photos: give --upscale 2 or 4, without --aligned and --ray")
     if arguments.low_memory:
-        refuse_given(
+        _refuse_given(
             arguments, arguments.of_batches, "not with --low-memory, by which faces are restored one at a time"
         )
     if arguments.ray:
-        refuse_given(arguments, arguments.of_films, "only for films, and --ray is for photos")
+        _refuse_given(arguments, arguments.of_films, "only for films, and --ray is for photos")
         return bulk.run(arguments, _options(arguments))
-    refuse_given(arguments, arguments.of_ray, "only with --ray")
+    _refuse_given(arguments, arguments.of_ray, "only with --ray")
     bulk.check_local(arguments)
     if film.is_asked(arguments):
-        refuse_given(arguments, arguments.of_photos, "only for photos")
+        _refuse_given(arguments, arguments.of_photos, "only for photos")
         return film.run(arguments, _options(arguments))
-    refuse_given(arguments, arguments.of_films, "only for films")
+    _refuse_given(arguments, arguments.of_films, "only for films")
     return _restore_photos(arguments)
+
+
+def _refuse_given(arguments: argparse.Namespace, options: Sequence[argparse.Action], reason: str) -> None:
+    """Raise UsageError, with the reason, naming the options that differ from their defaults."""
+    given = [option.option_strings[0] for option in options if getattr(arguments, option.dest) != option.default]
+    if given:
+        raise UsageError(f"{', '.join(given)}: {reason}")
 
 
 def _restore_photos(arguments: argparse.Namespace) -> int:
