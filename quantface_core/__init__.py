@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .quant.allocate import allocate, measure_sensitivity
     from .quant.bit_program import describe_plan, solve_plan, summarize_plan
     from .quant.checkpoint import load_quantized, save_quantized
-    from .quant.compare import measure_error
+    from .quant.output_error import measure_error
     from .quant.pretrained import register_quantizer
     from .quant.quantize import quantize
     from .quant.record import record_calls
@@ -62,7 +62,7 @@ _HOMES = {
     "load_restorer": "io.checkpoint",
     "load_sensitivity": "io.plans",
     "load_upscaler": "io.upscalers",
-    "measure_error": "quant.compare",
+    "measure_error": "quant.output_error",
     "measure_sensitivity": "quant.allocate",
     "OneStepRestorer": "restorer",
     "Photo": "io.photos",
