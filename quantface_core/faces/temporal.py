@@ -21,6 +21,7 @@ from ..types import Crop, Pixels, Plane
 from .align import Matrix, compose, extract, footprint, invert, magnification, resizing, shift
 from .area import Area
 from .jitter import jitter
+from .noise import ramp
 from .paste import mask_over
 
 _SIDE = 256  # pixels, side of the crops for optical flow, unless the restorer's are smaller
@@ -97,7 +98,7 @@ def links_of(views: Mapping[int, View], sigma: float) -> dict[int, Link]:
     flows = {other: flow for other, (flow, _) in compared.items()}
     apart = {other: difference for other, (_, difference) in compared.items()}
     noise = float(np.median([_noise(difference) for difference in apart.values()]))
-    strength = float(np.clip((noise - _QUIET[0]) / (_QUIET[1] - _QUIET[0]), 0, 1))
+    strength = ramp(noise, _QUIET)
     if not strength:
         return {}
     squares = {o: np.square(cv2.GaussianBlur(d, (0, 0), _COMPARE_BLUR)).mean(2) for o, d in apart.items()}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ..faces.noise import ramp
 from ..types import Crop, Plane
 
 _SAME = 42.0  # dB at the photo's resolution: interpolation and larger originals reach 47, upscaling networks 38
 _GAIN = 2.0  # most that grading changes a channel's contrast
 _OVAL, _EDGE = (0.5, 0.58, 0.25, 0.37), 0.2  # center and radii over the crop's side; of the edge, over the radii
-_KEPT, _REPLACED = 0.08, 0.2  # applied strengths of the photo's face, up to and from which a background's is so
+_REPLACED = (0.08, 0.2)  # applied strengths of the photo's face, up to and from which a background's is so
 
 
 def shows_photo(background: Crop, photo: Crop, mask: Plane, pixel: float) -> bool:
@@ -53,4 +54,4 @@ def replaced_share(applied_strength: float) -> float:
 
     One that gains next to nothing is sharp in the photo: enlarged, it would be softer than what is around it.
     """
-    return float(np.clip((applied_strength - _KEPT) / (_REPLACED - _KEPT), 0, 1))
+    return ramp(applied_strength, _REPLACED)
