@@ -51,7 +51,10 @@ def _diffusers_class(name: str) -> Any:
 
 
 def _is_as_configured(model: Any, config: dict[str, Any]) -> bool:
-    """Whether its class and configuration would build a quantized model with the same tensors: adapters add some."""
+    """Whether its class and configuration would build a quantized model with the same tensors.
+
+    Adapters add some, and other quantizers, as torchao, wrap some.
+    """
     try:
         _check_config(Path(), config)
         with building(Path()), torch.device("meta"):
@@ -59,7 +62,9 @@ def _is_as_configured(model: Any, config: dict[str, Any]) -> bool:
         expected, _ = low_bit_state(built, formats_from_json(formats_to_json(model), built))
     except (ConfigError, ModelError):
         return False
-    return {name: t.shape for name, t in expected.items()} == {name: t.shape for name, t in model.state_dict().items()}
+    held = model.state_dict()
+    wrapped = any(hasattr(tensor, "__tensor_flatten__") for tensor in held.values())
+    return not wrapped and {n: t.shape for n, t in expected.items()} == {n: t.shape for n, t in held.items()}
 
 
 def build(path: Path, metadata: Mapping[str, str]) -> nn.Module:

@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 import quantface_core as qf
-from quantface_core.errors import ModelError
+from quantface_core.errors import ModelError, UsageError
 from quantface_core.nn.swap import quant_layers
+from tests.quant.checkpoints import IMAGES, autoencoder
 from tests.quant.networks import CONFIG, network
 
 
@@ -44,4 +45,17 @@ def test_they_stay_and_are_named_and_no_file_is_written(images: list[torch.Tenso
     assert set(quant_layers(model)) == {"0", "4"}
     with pytest.raises(ModelError, match=r"cannot hold Wrapped, .*: 2.weight"):
         qf.save_quantized(model, tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:chosen layers stay")
+def test_save_pretrained_refuses_them_before_it_writes(tmp_path: Path) -> None:
+    model = autoencoder()
+    layer = model.encoder.conv_out
+    layer.weight = nn.Parameter(Wrapped(layer.weight.detach()), requires_grad=False)
+    model.hf_quantizer = theirs = object()
+    qf.quantize(model, IMAGES, CONFIG)
+    assert model.hf_quantizer is theirs
+    with pytest.raises(UsageError, match="save_pretrained cannot write these"):
+        model.save_pretrained(tmp_path)
     assert list(tmp_path.iterdir()) == []
