@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,24 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def images() -> list[torch.Tensor]:
     return list(torch.randn(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Diffusers knows the quantizer in these tests only."""
+    from diffusers.quantizers import auto
+
+    qf.register_quantizer()
+    yield
+    for known in (auto.AUTO_QUANTIZER_MAPPING, auto.AUTO_QUANTIZATION_CONFIG_MAPPING):
+        del known["quantface"]
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that `save_pretrained` wrote."""
+    from .folders import quantized
+
+    folder = tmp_path_factory.mktemp("saved")
+    quantized().save_pretrained(folder)
+    return folder

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
+import os
 import pickle
-from collections.abc import Iterator
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -16,65 +16,29 @@ import torch
 from diffusers import AutoencoderKL
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Linear
-from safetensors.torch import load_file, save_file
 
 import quantface_core as qf
-from quantface_core.errors import ConfigError, ModelError, QuantFaceError, UsageError
+from quantface_core.errors import UsageError
 from quantface_core.nn.qlinear import QuantLinear
 from quantface_core.nn.swap import quant_layers
+from quantface_core.quant.pretrained import update_quantizers
 
-from .checkpoints import CONFIG, IMAGES, autoencoder
+from .checkpoints import CONFIG, IMAGES, autoencoder, version_and_layers
+from .folders import LAYER, WEIGHTS, described, low_bit, output, quantized
 
-pytest.importorskip("accelerate", reason="diffusers loads low-bit models by accelerate")
-if tuple(map(int, diffusers.__version__.split(".")[:2])) < (0, 33):
-    pytest.skip("this diffusers loads no low-bit models on the CPU", allow_module_level=True)
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-LAYER = "decoder.conv_in"
+pytestmark = pytest.mark.usefixtures("registered")
 
 
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """Diffusers knows the quantizer in these tests only."""
-    from diffusers.quantizers import auto
-
-    qf.register_quantizer()
-    yield
-    for known in (auto.AUTO_QUANTIZER_MAPPING, auto.AUTO_QUANTIZATION_CONFIG_MAPPING):
-        del known["quantface"]
-
-
-@cache
-def low_bit() -> AutoencoderKL:
-    model = autoencoder()
-    qf.quantize(model, IMAGES, CONFIG)
-    return model
-
-
-def quantized() -> AutoencoderKL:
-    return copy.deepcopy(low_bit())
-
-
-def output(model: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    with torch.no_grad():
-        made: torch.Tensor = model(IMAGES[0].to(dtype)).sample
-    return made
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved")
-    quantized().save_pretrained(folder)
-    return folder
-
-
-def test_a_model_comes_back_bit_for_bit(saved: Path) -> None:
+def test_a_model_comes_back_bit_for_bit_and_can_be_saved_again(saved: Path, tmp_path: Path) -> None:
     model, again = quantized(), AutoencoderKL.from_pretrained(saved)
     assert torch.equal(output(again), output(model))
     assert again.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
     assert not again.training
     assert not any(p.requires_grad for p in again.parameters())
+    again.save_pretrained(tmp_path)
+    assert (tmp_path / WEIGHTS).read_bytes() == (saved / WEIGHTS).read_bytes()
+    assert described(tmp_path) == described(saved)
     assert (saved / WEIGHTS).stat().st_size < 0.5 * sum(p.numel() * 4 for p in autoencoder().parameters())
 
 
@@ -113,6 +77,7 @@ def test_a_pipeline_s_folder_holds_its_low_bit_part(tmp_path: Path) -> None:
 def test_a_folder_and_a_file_hold_the_same_model(saved: Path, tmp_path: Path) -> None:
     file, copied = tmp_path / "model.safetensors", tmp_path / "copy.safetensors"
     qf.save_quantized(quantized(), file)
+    assert version_and_layers(file) == (described(saved)["version"], described(saved)["layers"])
     qf.save_quantized(AutoencoderKL.from_pretrained(saved), copied)
     assert copied.read_bytes() == file.read_bytes()
     qf.load_quantized(file).save_pretrained(tmp_path / "folder")  # type: ignore[operator]
@@ -120,15 +85,28 @@ def test_a_folder_and_a_file_hold_the_same_model(saved: Path, tmp_path: Path) ->
     assert (tmp_path / "folder" / "config.json").read_bytes() == (saved / "config.json").read_bytes()
 
 
+def test_push_to_hub_uploads_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    uploaded: list[str] = []
+    repository = SimpleNamespace(repo_id="someone/model")
+    monkeypatch.setattr("diffusers.utils.hub_utils.create_repo", lambda *_, **__: repository)
+    monkeypatch.setattr(
+        AutoencoderKL, "_upload_folder", lambda _, folder, *__, **___: uploaded.extend(os.listdir(folder))
+    )
+    quantized().push_to_hub("model")
+    assert {"config.json", WEIGHTS} <= set(uploaded)
+
+
 def test_copies_and_parts_of_other_models_are_saved_too(saved: Path, tmp_path: Path) -> None:
     model = low_bit()
     for index, each in enumerate((copy.deepcopy(model), pickle.loads(pickle.dumps(model)))):
         each.save_pretrained(tmp_path / str(index))
         assert (tmp_path / str(index) / WEIGHTS).read_bytes() == (saved / WEIGHTS).read_bytes()
-    holder = torch.nn.ModuleDict({"vae": autoencoder()})
-    qf.quantize(holder, IMAGES, CONFIG, forward=lambda holder, batch: holder["vae"](batch).sample)
+    holder = torch.nn.ModuleDict({"vae": autoencoder(), "whole": autoencoder()})
+    forward = lambda holder, batch: holder["vae"](batch).sample  # noqa: E731
+    qf.quantize(holder, IMAGES, CONFIG, include=["vae.*"], forward=forward)
     holder["vae"].save_pretrained(tmp_path / "part")  # type: ignore[operator]
     assert torch.equal(output(AutoencoderKL.from_pretrained(tmp_path / "part")), output(holder["vae"]))
+    assert "quantization_config" not in holder["whole"].config
 
 
 def test_branches_that_were_trained_are_described_as_they_are(tmp_path: Path) -> None:
@@ -141,89 +119,61 @@ def test_branches_that_were_trained_are_described_as_they_are(tmp_path: Path) ->
     assert torch.equal(output(AutoencoderKL.from_pretrained(tmp_path)), output(model))
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_adapters_are_no_part_of_it(tmp_path: Path) -> None:
+def asks_the_quantizer() -> bool:
+    """Whether this diffusers asks the quantizer what it saves."""
     from diffusers.quantizers.base import DiffusersQuantizer
 
+    return hasattr(DiffusersQuantizer, "get_state_dict_and_metadata")
+
+
+def test_only_low_bit_parts_are_described_anew(tmp_path: Path) -> None:
+    model, other = quantized(), autoencoder()
+    model.decoder.conv_in.format = replace(model.decoder.conv_in.format, rank=1)
+    other.hf_quantizer = theirs = object()  # another library's
+    if asks_the_quantizer():
+        with pytest.raises(UsageError, match=f"changed after quantizing.*{LAYER}"):
+            model.save_pretrained(tmp_path)
+    update_quantizers(torch.nn.ModuleList([model, other]))
+    assert model.config.quantization_config.layers[LAYER]["rank"] == 1
+    assert other.hf_quantizer is theirs
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_are_no_part_of_it(tmp_path: Path) -> None:
     lora = LoraConfig(r=1, target_modules=["to_q"])
     before, after = autoencoder(), quantized()
     before.add_adapter(lora)
     qf.quantize(before, IMAGES, CONFIG, include=["*to_q*"])
-    with pytest.raises(UsageError, match="use save_quantized"):
-        before.save_pretrained(tmp_path)
+    update_quantizers(before)
+    qf.save_quantized(before, tmp_path / "file")
+    filled = autoencoder()
+    filled.add_adapter(lora)
+    qf.load_quantized(tmp_path / "file", filled)
+    for each in (before, filled):
+        with pytest.raises(UsageError, match="use save_quantized"):
+            each.save_pretrained(tmp_path)
     lora._register_custom_module({QuantLinear: Linear})
     inject_adapter_in_model(lora, after, "later")
-    if not hasattr(DiffusersQuantizer, "get_state_dict_and_metadata"):
-        pytest.skip("this diffusers does not ask the quantizer what it saves")
+    if not asks_the_quantizer():
+        pytest.skip("this diffusers saves what it is given")
     with pytest.raises(UsageError, match=r"adapters \(unload them first\): .*to_q"):
         after.save_pretrained(tmp_path)
     assert not (tmp_path / WEIGHTS).exists()
 
 
-def broken(folder: Path, source: Path, change: Any = None, **fields: Any) -> Path:
-    """A copy of a folder, with its tensors or the quantizer's fields changed."""
-    folder.mkdir()
-    config = json.loads((source / "config.json").read_text())
-    config["quantization_config"].update(fields)
-    (folder / "config.json").write_text(json.dumps(config))
-    tensors = load_file(source / WEIGHTS)
-    if change:
-        change(tensors)
-    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-    return folder
+def test_before_diffusers_0_33_models_go_on_refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusers, "__version__", "0.33.0")
+    qf.register_quantizer()
+    monkeypatch.setattr(diffusers, "__version__", "0.32.2")
+    with pytest.raises(UsageError, match=r"need diffusers 0\.33, 0\.32\.2 is installed"):
+        qf.register_quantizer()
+    model = autoencoder()
+    qf.quantize(model, IMAGES, CONFIG)
+    with pytest.raises(UsageError, match="use save_quantized"):
+        model.save_pretrained(tmp_path)
 
 
-def scaled_by(factor: float) -> Any:
-    return lambda tensors: tensors[f"{LAYER}.weight_scale"].mul_(factor)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda tensors: tensors.pop(f"{LAYER}.packed"), f"tensors missing: {LAYER}.packed"),
-        (lambda tensors: tensors.update({f"{LAYER}.packed": torch.zeros(3, dtype=torch.uint8)}), "has shape"),
-        (
-            lambda tensors: tensors.update({f"{LAYER}.weight_scale": tensors[f"{LAYER}.weight_scale"].half()}),
-            "is torch.float16",
-        ),
-        (scaled_by(float("nan")), "not finite"),
-        (scaled_by(0), "zero or negative"),
-    ],
-)
-def test_damaged_tensors_are_refused(change: Any, said: str, saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=said):
-        AutoencoderKL.from_pretrained(broken(tmp_path / "broken", saved, change))
-
-
-def test_a_damaged_or_newer_description_is_refused(saved: Path, tmp_path: Path) -> None:
-    layers = json.loads((saved / "config.json").read_text())["quantization_config"]["layers"]
-    wrong: list[tuple[type[QuantFaceError], dict[str, Any], str]] = [
-        (ModelError, {"version": "9"}, "update QuantFace"),
-        (ConfigError, {"layers": []}, "expected a table"),
-        (ConfigError, {"layers": {**layers, "head": layers[LAYER]}}, "the model has no head"),
-        (ConfigError, {"layers": {LAYER: {**layers[LAYER], "weight_bits": 99}}}, "weight_bits: from 3 to 8"),
-    ]
-    for index, (kind, fields, said) in enumerate(wrong):
-        with pytest.raises(kind, match=said):
-            AutoencoderKL.from_pretrained(broken(tmp_path / str(index), saved, **fields))
-
-
-def test_weights_in_full_precision_are_not_quantized_by_loading(tmp_path: Path) -> None:
-    from quantface_core.quant.diffusers_quantizer import LowBitConfig
-
-    autoencoder().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="does require the model to be pre-quantized"):
-        AutoencoderKL.from_pretrained(tmp_path, quantization_config=LowBitConfig())
-
-
-def test_low_bit_layers_are_not_offloaded_to_disk(saved: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be offloaded to disk"):
-        AutoencoderKL.from_pretrained(saved, device_map={"encoder": "disk", "decoder": "cpu"})
-
-
-def test_layers_that_diffusers_keeps_in_float32_say_so(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AutoencoderKL, "_keep_in_fp32_modules", ["encoder"])
-    again = AutoencoderKL.from_pretrained(saved, torch_dtype=torch.bfloat16)
-    dtypes = {name.split(".")[0]: layer.weight.dtype for name, layer in quant_layers(again).items()}
-    assert dtypes["encoder"] == torch.float32
-    assert dtypes["decoder"] == torch.bfloat16
+def test_a_diffusers_model_s_file_fills_other_modules(tmp_path: Path) -> None:
+    qf.save_quantized(quantized(), tmp_path / "file")
+    parts = qf.load_quantized(tmp_path / "file", torch.nn.ModuleDict(dict(autoencoder().named_children())))
+    assert quant_layers(parts).keys() == quant_layers(low_bit()).keys()
