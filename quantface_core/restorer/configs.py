@@ -16,8 +16,9 @@ from ..errors import ConfigError
 _LEVELS = 8  # at most; more than any published UNet has
 _WIDEST = 8192  # channels at most
 
-_UNET_BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
-_VAE_BLOCKS = {"DownEncoderBlock2D", "UpDecoderBlock2D"}
+# Tuples: a file may hold anything, also what cannot be looked up in a set.
+_UNET_BLOCKS = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D", "DownBlock2D", "UpBlock2D")
+_VAE_BLOCKS = ("DownEncoderBlock2D", "UpDecoderBlock2D")
 
 _COMMON = {"in_channels", "out_channels", "sample_size", "layers_per_block", "norm_num_groups"}
 _UNET_NUMBERS = _COMMON | {"cross_attention_dim"}
@@ -116,7 +117,7 @@ def _wholes(name: str, values: object, low: int, high: int) -> None:
         _whole(name, value, low, high)
 
 
-def _check_part(part: str, table: object, numbers: set[str], blocks: set[str], switches: set[str]) -> None:
+def _check_part(part: str, table: object, numbers: set[str], blocks: tuple[str, ...], switches: set[str]) -> None:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{part}: a table of fields, got {type(table).__name__}")
     for key, value in table.items():
@@ -126,8 +127,9 @@ def _check_part(part: str, table: object, numbers: set[str], blocks: set[str], s
         elif key in ("block_out_channels", "attention_head_dim"):
             _wholes(name, value, 1, _WIDEST)
         elif key in ("down_block_types", "up_block_types"):
-            if not isinstance(value, list | tuple) or not 0 < len(value) <= _LEVELS or not set(value) <= blocks:
-                raise ConfigError(f"{name}: a list of {sorted(blocks)}, got {value!r:.60}")
+            known = isinstance(value, list | tuple) and all(kind in blocks for kind in value)
+            if not known or not 0 < len(value) <= _LEVELS:
+                raise ConfigError(f"{name}: a list of {', '.join(blocks)}, got {value!r:.60}")
         elif key in switches:
             if not isinstance(value, bool):
                 raise ConfigError(f"{name}: true or false, got {value!r:.60}")

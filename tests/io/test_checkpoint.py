@@ -113,6 +113,7 @@ def test_lying_metadata(file: Path, tmp_path: Path, changes: dict[str, str | Non
         ("unet.block_out_channels", [32] * 1000, r"unet\.block_out_channels"),
         ("unet.layers_per_block", 10**6, r"unet\.layers_per_block"),
         ("unet.down_block_types", ["os.system"], r"unet\.down_block_types"),
+        ("unet.down_block_types", [["DownBlock2D"]], r"unet\.down_block_types"),
         ("unet.addition_embed_type", "text", "not a field this version knows"),
         ("unet.cross_attention_dim", 64, "they must be equal"),
         ("unet.norm_num_groups", 7, "cannot build"),
