@@ -55,7 +55,7 @@ class CalibrateAndBalance(FacesNode):
             outputs=[
                 FRModelSocket.Output("fr_model_out", display_name="FR_MODEL", tooltip="The model in low bits."),
                 io.Image.Output("chart", display_name="chart", tooltip="The error of every layer."),
-                io.String.Output("report", display_name="report", tooltip="Size, bits and errors, as text."),
+                io.String.Output("report", display_name="report", tooltip="The largest errors, as text."),
             ],
         )  # fmt: skip
 
