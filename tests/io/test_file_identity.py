@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from quantface_core.io.file_identity import file_identity, file_version
 
@@ -32,3 +35,13 @@ def test_a_file_that_takes_anothers_place_has_another_version(tmp_path: Path) ->
     assert file_version(old) == before
     new.replace(old)
     assert file_version(old) != before
+
+
+def test_a_version_changes_with_size_times_and_inode(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = dict.fromkeys(("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"), 1)
+
+    def version(**changed: int) -> tuple[int, ...]:
+        monkeypatch.setattr(Path, "stat", lambda _: SimpleNamespace(**{**found, **changed}))
+        return file_version(Path("any"))
+
+    assert all(version(**{field: 2}) != version() for field in found)

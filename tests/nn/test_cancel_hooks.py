@@ -13,14 +13,16 @@ class Cancelled(BaseException):
     pass
 
 
-def test_every_layer_looks_and_the_model_is_left_as_it_was() -> None:
+def test_every_layer_looks_both_ways_and_the_model_is_left_as_it_was() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))
     looked = []
     with cancel_hooks(lambda: looked.append(1), model):
-        model(torch.zeros(1, 4))
-    assert len(looked) == 3
-    model(torch.zeros(1, 4))
-    assert len(looked) == 3
+        made = model(torch.zeros(1, 4))
+        assert len(looked) == 3
+        made.sum().backward()
+        assert len(looked) == 6
+    model(torch.zeros(1, 4)).sum().backward()
+    assert len(looked) == 6
 
 
 def test_what_it_raises_ends_the_work() -> None:
