@@ -141,12 +141,14 @@ def test_no_face_needs_no_model(extras: Any, webui: SimpleNamespace, model: str)
         ({"model": "../tiny.safetensors"}, "no model '../tiny.safetensors'"),
         ({"faces": "positions", "positions": "first"}, "faces must be all, largest or positions; "),
         ({"model": "broken.safetensors"}, "broken.safetensors: damaged"),
+        ({"model": "osdface-w4a4 (local)"}, "osdface-w4a4: damaged"),
     ],
 )
 def test_what_goes_wrong_is_told_and_the_picture_stays(
     extras: Any, webui: SimpleNamespace, model: str, astronaut: np.ndarray, changed: dict[str, Any], message: str
 ) -> None:
-    (webui.models / "broken.safetensors").write_bytes(b"broken")
+    for name in ("broken.safetensors", "osdface-w4a4.safetensors"):
+        (webui.models / name).write_bytes(b"broken")
     (webui.models.parent / "tiny.safetensors").symlink_to(webui.models / model)
     image = Image.fromarray(astronaut)
     pp = picture(image)

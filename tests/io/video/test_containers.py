@@ -47,6 +47,7 @@ def test_the_note_on_subtitles_names_what_holds_them(info: FilmInfo) -> None:
     ("suffix", "others", "chosen"),
     [
         (".mov", ("pcm_u8",), ".mov"),
+        (".m4v", ("aac",), ".m4v"),
         (".flv", ("mp3",), ".mp4"),
         (".wmv", ("wmav2",), ".avi"),
         (".3gp", ("amr_nb", "mov_text"), ".mov"),
