@@ -1,6 +1,6 @@
 """Have diffusers' `save_pretrained` write low-bit models, and its `from_pretrained` load them.
 
-Transformers' models still refuse: where a program does not know the quantizer, its `from_pretrained` would fill a
+Transformers' models refuse: where a program does not know the quantizer, its `from_pretrained` would fill a
 low-bit model with random weights, and only warn.
 """
 
@@ -33,7 +33,7 @@ def register_quantizer() -> None:
 def attach_quantizers(model: nn.Module) -> None:
     """Let `save_pretrained` write those diffusers models in `model`, itself or parts, that hold low-bit layers.
 
-    Not those that their configuration would not build again, as with adapters: they go on refusing.
+    Not those that their configuration would not build again, as with adapters: they refuse.
     """
     for part in model.modules():
         if quant_layers(part) and configuration(part) is not None:

@@ -160,7 +160,7 @@ def test_adapters_are_no_part_of_it(tmp_path: Path) -> None:
     assert not (tmp_path / WEIGHTS).exists()
 
 
-def test_before_diffusers_0_33_models_go_on_refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_diffusers_0_33_models_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diffusers, "__version__", "0.33.0")
     qf.register_quantizer()
     monkeypatch.setattr(diffusers, "__version__", "0.32.2")
