@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from ..errors import ModelError, UsageError, first_few
 from ..nn.interop import allow_saving
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import quant_layers
+from ..requirements import install_command, is_present
 from .formats import VERSIONS, add_low_bit_layers, check_scales, formats_from_json, formats_to_json, version_needed
 
 
@@ -69,8 +69,8 @@ class LowBitQuantizer(DiffusersQuantizer):  # type: ignore[misc]
 
     def validate_environment(self, *args: Any, device_map: Any = None, **kwargs: Any) -> None:
         """Refuse what cannot be loaded, before anything is fetched."""
-        if find_spec("accelerate") is None:
-            raise UsageError("from_pretrained needs accelerate for low-bit models: install it")
+        if not is_present("accelerate"):
+            raise UsageError(f"low-bit models in from_pretrained need accelerate: {install_command('accelerate')}")
         if isinstance(device_map, dict) and "disk" in device_map.values():
             raise UsageError("low-bit layers cannot be offloaded to disk: leave that out of device_map")
 

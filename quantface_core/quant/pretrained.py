@@ -12,6 +12,7 @@ from torch import nn
 from ..errors import UsageError
 from ..nn.interop import allow_saving
 from ..nn.swap import quant_layers
+from ..requirements import install_command
 from .diffusers_model import configuration
 
 
@@ -21,7 +22,8 @@ def register_quantizer() -> None:
     Call it once in a program. Raises UsageError for diffusers before 0.33.
     """
     if not _loads_low_bits():
-        raise UsageError(f"low-bit models in from_pretrained need diffusers 0.33, {diffusers.__version__} is installed")
+        have, remedy = diffusers.__version__, install_command('"diffusers>=0.33"')
+        raise UsageError(f"low-bit models in from_pretrained need diffusers 0.33 or later, not {have}: {remedy}")
     from diffusers.quantizers import auto
 
     from .diffusers_quantizer import LowBitConfig, LowBitQuantizer, Method

@@ -104,8 +104,8 @@ def test_a_file_that_is_overwritten_changes_no_low_bit_layer(saved: Path, tmp_pa
 
 
 def test_without_accelerate_it_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantface_core.quant.diffusers_quantizer.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="needs accelerate"):
+    monkeypatch.setattr("quantface_core.quant.diffusers_quantizer.is_present", lambda name: name != "accelerate")
+    with pytest.raises(UsageError, match=r"need accelerate: .*install .*accelerate$"):
         AutoencoderKL.from_pretrained(saved)
 
 
