@@ -89,9 +89,13 @@ def test_low_bit_layers_are_not_offloaded_to_disk(saved: Path) -> None:
         AutoencoderKL.from_pretrained(saved, device_map={"encoder": "disk", "decoder": "cpu"})
 
 
-def test_tensors_go_to_their_device(saved: Path) -> None:
-    with pytest.raises(ModelError, match="tensors missing"):  # as they are there
-        AutoencoderKL.from_pretrained(saved, device_map={"": "meta"})
+def test_tensors_go_to_their_device() -> None:
+    from quantface_core.quant.diffusers_quantizer import LowBitConfig, LowBitQuantizer
+
+    model, name = quantized(), f"{LAYER}.packed"
+    state = model.state_dict()
+    LowBitQuantizer(LowBitConfig()).create_quantized_param(model, state[name], name, torch.device("meta"), state)
+    assert model.decoder.conv_in.packed.is_meta
 
 
 def test_a_file_that_is_overwritten_changes_no_low_bit_layer(saved: Path, tmp_path: Path) -> None:
