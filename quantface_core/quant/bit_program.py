@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -113,8 +114,11 @@ def _solve(
     for limit in limits:
         spent = pulp.lpSum(limit.cost(name, widths) * x for name, widths, x in chosen)
         problem += spent <= limit.most * (1 + _ROUNDING) - limit.fixed
+    solver = _solver(pulp)
     try:
-        ended = problem.solve(_solver(pulp))
+        with TemporaryDirectory() as folder:
+            solver.tmpDir = folder  # where PuLP leaves its files if the solver fails
+            ended = problem.solve(solver)
     except pulp.PulpSolverError as error:  # it does not run here, or was ended
         remedy = install_command("highspy")
         raise QuantFaceError(f"the solver of the integer program failed ({error}): {remedy}") from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import tempfile
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -209,9 +211,12 @@ def test_layers_that_cost_nothing_are_solved() -> None:
         assert set(solve_plan(replace(NETWORK, layers=layers), budget).layers) == set(layers)
 
 
-def test_a_solver_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_solver_that_does_not_run_is_told_and_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As CBC's program, built for other processors."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # read anew
     broken = shutil.which("false")
     monkeypatch.setattr(bit_program, "_solver", lambda pulp: pulp.COIN_CMD(path=broken, msg=False))
     with pytest.raises(QuantFaceError, match=r"solver of the integer program failed .*: \S+ -m pip install highspy"):
         solve_plan(NETWORK, Budget(weight_bits=6))
+    assert list(tmp_path.iterdir()) == []
