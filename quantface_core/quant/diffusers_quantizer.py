@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from diffusers.quantizers.base import DiffusersQuantizer
@@ -132,6 +132,9 @@ class LowBitQuantizer(DiffusersQuantizer):  # type: ignore[misc]
         if others := [name for name, table in described.items() if not table.items() <= held.get(name, {}).items()]:
             raise UsageError(f"changed after quantizing, as by adapters (unload them first): {first_few(others)}")
         return state_dict, {}
+
+    def _dequantize(self, model: nn.Module) -> NoReturn:
+        raise UsageError("low-bit layers are not put back into full precision: load the original")
 
     @property
     def is_serializable(self) -> bool:

@@ -119,3 +119,10 @@ def test_layers_that_diffusers_keeps_in_float32_say_so(saved: Path, monkeypatch:
     dtypes = {name.split(".")[0]: layer.weight.dtype for name, layer in quant_layers(again).items()}
     assert dtypes["encoder"] == torch.float32
     assert dtypes["decoder"] == torch.bfloat16
+
+
+def test_they_are_not_put_back_into_full_precision() -> None:
+    model = quantized()
+    with pytest.raises(UsageError, match="load the original"):
+        model.dequantize()
+    assert quant_layers(model)
