@@ -21,7 +21,15 @@ from ..nn.interop import allow_saving
 from ..nn.qlayer import QuantLayer
 from ..nn.swap import quant_layers
 from ..requirements import install_command, is_present
-from .formats import VERSIONS, add_low_bit_layers, check_scales, formats_from_json, formats_to_json, version_needed
+from .formats import (
+    VERSIONS,
+    add_low_bit_layers,
+    check_values,
+    check_version,
+    formats_from_json,
+    formats_to_json,
+    version_needed,
+)
 
 
 class Method(str, Enum):
@@ -40,10 +48,7 @@ class LowBitConfig(QuantizationConfigMixin):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         self.quant_method = Method(self.quant_method)  # whose `value` diffusers reads
-        if self.version not in VERSIONS:
-            raise ModelError(
-                f"format version {self.version!r:.20}, this release reads {VERSIONS[-1]!r}: update QuantFace"
-            )
+        check_version(self.version, "config.json")
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> LowBitConfig:
@@ -112,14 +117,11 @@ class LowBitQuantizer(DiffusersQuantizer):  # type: ignore[misc]
         raise ModelError(f"{param_name} has shape {list(found.shape)}, expected {list(expected.shape)}")
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> None:
-        layers = quant_layers(model).items()
+        layers, kind = quant_layers(model).items(), type(model).__name__
         tensors = {f"{name}.{key}": tensor for name, layer in layers for key, tensor in layer.named_buffers()}
         if missing := [name for name, tensor in tensors.items() if tensor.is_meta]:
-            raise ModelError(f"tensors missing: {first_few(missing)}")
-        if broken := [n for n, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]:
-            raise ModelError(f"damaged, not finite: {first_few(broken)}")
-        if broken := check_scales(tensors, set(tensors)):
-            raise ModelError(f"damaged, scales are zero or negative: {first_few(broken)}")
+            raise ModelError(f"{kind}: tensors missing: {first_few(missing)}")
+        check_values(tensors, fixed=tensors, exact=tensors, source=kind)
         model.is_quantized = False  # diffusers would refuse to cast the other weights, which low-bit layers follow
         model.requires_grad_(False)
         allow_saving(model)

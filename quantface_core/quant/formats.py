@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Collection, Container, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, first_few
+from ..errors import ConfigError, ModelError, first_few
 from ..kernels.hadamard import has_hadamard
 from ..kernels.quantize import code_range
 from ..nn.qlayer import QuantLayer
@@ -138,8 +138,25 @@ def stored_as_is(model: nn.Module) -> set[str]:
     return {f"{name}.{key}" for name, layer in layers for key in layer.state_dict()}
 
 
-def check_scales(tensors: dict[str, Tensor], fixed: set[str]) -> list[str]:
-    """Names of weight and branch scales that are not positive throughout, and of channel scales that hold a zero."""
-    wrong = {n for n in fixed if n.endswith(_POSITIVE) and not bool((tensors[n] > 0).all())}
-    wrong |= {n for n in fixed if n.endswith(_NOT_ZERO) and not bool(tensors[n].all())}
-    return sorted(wrong)
+def check_version(version: object, source: object) -> None:
+    """Raise ModelError, which begins with its source, for a file version that this release does not read."""
+    if version not in VERSIONS:
+        raise ModelError(
+            f"{source}: format version {version!r:.20}, this release reads {VERSIONS[-1]!r}: update QuantFace"
+        )
+
+
+def check_values(tensors: Mapping[str, Tensor], fixed: Collection[str], exact: Collection[str], source: object) -> None:
+    """Raise ModelError, which begins with its source, for values that a model's tensors cannot have.
+
+    These are NaN; infinity in the `exact` ones; and in those of low-bit layers, the `fixed` ones, weight and branch
+    scales that are not positive throughout, and channel scales that hold a zero.
+    """
+    floats = {name: t for name, t in tensors.items() if t.is_floating_point()}
+    if broken := [n for n, t in floats.items() if t.isnan().any() or (n in exact and t.isinf().any())]:
+        raise ModelError(f"{source}: damaged, not finite: {first_few(broken)}")
+    scales = {name: t for name, t in floats.items() if name in fixed}
+    wrong = [n for n, t in scales.items() if n.endswith(_POSITIVE) and not bool((t > 0).all())]
+    wrong += [n for n, t in scales.items() if n.endswith(_NOT_ZERO) and not bool(t.all())]
+    if wrong:
+        raise ModelError(f"{source}: damaged, scales are zero or negative: {first_few(sorted(wrong))}")

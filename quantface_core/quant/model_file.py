@@ -22,7 +22,7 @@ from ..errors import ConfigError, ModelError, UsageError, WriteError, first_few
 from ..io.atomic import atomic_path
 from ..io.file_diagnosis import diagnose_model_file
 from ..nn.swap import quant_layers
-from .formats import VERSIONS, check_scales, formats_to_json, stored_as_is, version_needed
+from .formats import check_values, check_version, formats_to_json, stored_as_is, version_needed
 
 FORMAT, RESTORER = "quantface-model", "quantface"
 READERS = {FORMAT: "load_quantized", RESTORER: "load_restorer"}
@@ -156,9 +156,7 @@ def read_header(path: Path, metadata: dict[str, str] | None, expected: str) -> d
         if found in READERS:
             raise ModelError(f"{path}: its format is {found!r}: {READERS[found]} reads it")
         raise ModelError(f"{path}: not a QuantFace checkpoint (its metadata names no format {expected!r})")
-    found, newest = metadata.get("version", "none"), VERSIONS[-1]
-    if found not in VERSIONS:
-        raise ModelError(f"{path}: format version {found!r:.20}, this release reads {newest!r}: update QuantFace")
+    check_version(metadata.get("version", "none"), path)
     return metadata
 
 
@@ -219,9 +217,5 @@ def read_tensors(
             for name in names
         }
     exact = fixed | parameter_names(model)  # buffers, such as attention masks, may well hold infinity
-    floats = {name: t for name, t in tensors.items() if t.is_floating_point()}
-    if broken := [n for n, t in floats.items() if t.isnan().any() or (n in exact and t.isinf().any())]:
-        raise ModelError(f"{path}: damaged, not finite: {first_few(broken)}")
-    if broken := check_scales(tensors, fixed & set(tensors)):
-        raise ModelError(f"{path}: damaged, scales are zero or negative: {first_few(broken)}")
+    check_values(tensors, fixed, exact, path)
     return tensors

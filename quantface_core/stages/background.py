@@ -11,7 +11,7 @@ from ..types import Crop, Plane
 _SAME = 42.0  # dB at the photo's resolution: interpolation and larger originals reach 47, upscaling networks 38
 _GAIN = 2.0  # most that grading changes a channel's contrast
 _OVAL, _EDGE = (0.5, 0.58, 0.25, 0.37), 0.2  # center and radii over the crop's side; of the edge, over the radii
-_REPLACED = (0.08, 0.2)  # applied strengths of the photo's face, up to and from which a background's is so
+_REPLACED = (0.08, 0.2)  # applied strengths up to which none, from which all, of the photo's face replaces the other
 
 
 def shows_photo(background: Crop, photo: Crop, mask: Plane, pixel: float) -> bool:
