@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     from ..pipelines.restore import RestoreRequest
     from ..runtime.device import choose_device
 
-    if arguments.device in ("cuda", "mps") and not (arguments.device == "cuda" and arguments.gpus):
+    if arguments.device not in ("auto", "cpu") and not (arguments.device == "cuda" and arguments.gpus):
         raise UsageError("with --ray, --gpus SHARE says how much of a GPU each worker gets")
     if arguments.device == "cpu" and arguments.gpus:
         raise UsageError("--gpus: not with --device cpu, by which workers compute on the CPU")

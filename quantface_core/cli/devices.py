@@ -23,7 +23,7 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def resolve_device(arguments: argparse.Namespace) -> torch.device:
-    """The torch device that `--device` names; auto takes CUDA (or ROCm), then Apple's MPS, then the CPU.
+    """The torch device that `--device` names; auto takes CUDA (or ROCm), then Intel's XPU, Apple's MPS and the CPU.
 
     Raises UsageError for a device that is not on this machine.
     """

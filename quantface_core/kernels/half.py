@@ -1,6 +1,6 @@
-"""The backend for NVIDIA GPUs without Triton: codes carried as float16, through the libraries' own products.
+"""The backend for GPUs without Triton: codes carried as float16, through the libraries' own products.
 
-Codes up to 127 are exact in float16, and tensor cores add their products in float32: all is exact except the result,
+Codes up to 127 are exact in float16, and float16 units add their products in float32: all is exact except the result,
 which a library returns as float16 again. So that it fits, weights are divided by a power of two: one rounding to 11
 bits remains, finer than bfloat16's 8. Results are compared with `reference`'s in decibels, not bit by bit.
 """
@@ -23,7 +23,8 @@ from .quantize import largest_code, largest_magnitude
 from .weight import LowBitWeight, self_test_weight
 from .weight_cache import CachedWeight
 
-_CAPABILITY = (7, 0)  # compute capability from which float16 products are faster than float32 ones
+_DEVICES = ("cuda", "xpu")  # NVIDIA's and AMD's (ROCm), Intel's; Apple's multiply float32 about as fast, exactly
+_CAPABILITY = (7, 0)  # NVIDIA's, from which float16 products are faster than float32 ones
 _LARGEST = 65504  # of float16
 _FLOAT16_SUMS = ("allow_fp16_reduced_precision_reduction", "allow_fp16_accumulation")  # the second from torch 2.7 on
 _cublas = Lock()
@@ -31,16 +32,16 @@ _cublas = Lock()
 
 def unavailable(device: torch.device) -> str | None:
     """Why this backend cannot run on a device; None = it can."""
-    if device.type != "cuda":
-        return f"it runs on NVIDIA GPUs, not on {device.type}"
-    if torch.version.cuda is None:
-        return "it runs on NVIDIA GPUs, and this build of torch is for others (ROCm)"
-    if not torch.cuda.is_available():
-        return "no NVIDIA GPU is available here"
-    if torch.cuda.get_device_capability(device) < _CAPABILITY:
-        return f"{torch.cuda.get_device_name(device)} multiplies float16 no faster than float32"
+    if device.type not in _DEVICES:
+        return f"it runs on NVIDIA, AMD and Intel GPUs, not on {device.type}"
+    torch_device = getattr(torch, device.type)
+    if not torch_device.is_available():
+        return "no such GPU is available here"
+    name = torch_device.get_device_name(device)
+    if torch.version.cuda is not None and torch.cuda.get_device_capability(device) < _CAPABILITY:
+        return f"{name} multiplies float16 no faster than float32"
     if not agrees(device):
-        return f"{torch.cuda.get_device_name(device)} computes wrong float16 products"
+        return f"{name} computes wrong float16 products"
     return None
 
 
@@ -116,15 +117,23 @@ class Conv2d(reference.Conv2d):
 
 @cache
 def agrees(device: torch.device) -> bool:
-    """Self-test: whether a linear and a convolution match `reference` to 2^-9: GTX 16 cards may return NaN."""
-    rows = torch.linspace(-3, 3, 64 * 64, dtype=torch.float32, device=device).sin().view(64, 64)
-    maps = rows.view(1, 64, 8, 8)
-    linear = LinearSpec(self_test_weight((64, 64), 4, device), ActivationFormat(4))
-    square = Conv2dSpec(self_test_weight((64, 64, 3, 3), 4, device), ActivationFormat(4), padding=(1, 1))
+    """Self-test: whether linears and convolutions, few inputs and many, match `reference` to 2^-9.
+
+    GTX 16 cards may return NaN; a library that adds in float16 loses more, the more inputs.
+    """
     # Its verdict holds for the process, so whoever asks first must not change it.
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-        pairs = [
-            (Linear(linear)(rows), reference.Linear(linear)(rows)),
-            (Conv2d(square)(maps), reference.Conv2d(square)(maps)),
-        ]
+        return all(_agrees(channels, device) for channels in (64, 1280))
+
+
+def _agrees(channels: int, device: torch.device) -> bool:
+    """`agrees` for a linear of this many inputs and a 3x3 convolution."""
+    rows = torch.linspace(-3, 3, 64 * channels, dtype=torch.float32, device=device).sin().view(64, channels)
+    maps = rows.t().reshape(1, channels, 8, 8)
+    linear = LinearSpec(self_test_weight((64, channels), 4, device), ActivationFormat(4))
+    square = Conv2dSpec(self_test_weight((64, channels, 3, 3), 4, device), ActivationFormat(4), padding=(1, 1))
+    pairs = [
+        (Linear(linear)(rows), reference.Linear(linear)(rows)),
+        (Conv2d(square)(maps), reference.Conv2d(square)(maps)),
+    ]
     return all(float((ours - theirs).abs().max()) <= 2**-9 * float(theirs.abs().max()) for ours, theirs in pairs)

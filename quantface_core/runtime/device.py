@@ -8,7 +8,7 @@ from ..errors import UsageError, one_line
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name in `types.DEVICES`; `auto` prefers CUDA (or ROCm), then MPS, then the CPU.
+    """The device of a name in `types.DEVICES`; `auto` prefers CUDA (or ROCm), then XPU, MPS and the CPU.
 
     Makes cuDNN deterministic. Raises UsageError for a device that is not available.
     """
@@ -38,8 +38,8 @@ def usable_device(device: str | torch.device) -> torch.device:
 
 def _present() -> list[str]:
     """The kinds of device here, the fastest first."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    return [name for name, available in here.items() if available]
+    gpus = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
+    return [*(name for name, module in gpus.items() if module.is_available()), "cpu"]
 
 
 def multiprocessors(device: torch.device) -> int:

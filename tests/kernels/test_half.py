@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from quantface_core.kernels import half, reference
+from quantface_core.kernels import half, reference, triton
+from quantface_core.kernels.backend import Backend
 from quantface_core.kernels.bitpack import pack
 from quantface_core.kernels.dispatch import choose_backend
 from quantface_core.kernels.quantize import largest_code
@@ -91,24 +93,55 @@ def test_it_is_not_held_to_exact_results_on_a_gpu(monkeypatch: pytest.MonkeyPatc
     assert half not in [backend for backend, _ in places()]
 
 
+def test_the_self_test_detects_sums_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiply = torch.Tensor.__matmul__
+
+    def in_float16(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Partial sums of 16 products are joined in float16."""
+        if x.dtype != torch.half:
+            return multiply(x, y)
+        parts = zip(x.split(16, dim=1), y.split(16), strict=True)
+        return sum((multiply(a.float(), b.float()).half() for a, b in parts), start=x.new_zeros(()))
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", in_float16)
+    assert not half.agrees.__wrapped__(torch.device("cpu"))
+
+
+def as_a_gpu(monkeypatch: pytest.MonkeyPatch, kind: str, name: str) -> torch.device:
+    """A device of torch's module `kind` that is said to be there, and to pass the self-test."""
+    monkeypatch.setattr(getattr(torch, kind), "is_available", lambda: True)
+    monkeypatch.setattr(getattr(torch, kind), "get_device_name", lambda _: name)
+    monkeypatch.setattr(half, "agrees", lambda _: True)
+    return torch.device(kind)
+
+
 def test_half_is_chosen_where_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not on cpu" in str(half.unavailable(torch.device("cpu")))
-    monkeypatch.setattr(torch.version, "cuda", None)
-    assert (
-        half.unavailable(torch.device("cuda")) == "it runs on NVIDIA GPUs, and this build of torch is for others (ROCm)"
-    )
-    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    assert "not on mps" in str(half.unavailable(torch.device("mps")))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "no NVIDIA GPU" in str(half.unavailable(torch.device("cuda")))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for capability, name in (((7, 5), "half"), ((6, 1), "reference")):
+    assert "no such GPU" in str(half.unavailable(torch.device("cuda")))
+    nvidia = as_a_gpu(monkeypatch, "cuda", "GeForce")
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    for capability, chosen in (((7, 5), half), ((6, 1), reference)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GeForce")
-        monkeypatch.setattr(half, "agrees", lambda _: True)
-        from quantface_core.kernels import triton
+        assert chosen_on(nvidia, slow=True) is chosen
 
-        triton.unavailable.cache_clear()
-        with pytest.warns(UserWarning, match="slow"):
-            chosen = choose_backend(torch.device("cuda"), "auto")
-        assert chosen is {"half": half, "reference": reference}[name]
+
+def test_half_is_chosen_on_amd_and_intel_unless_its_self_test_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    for kind, name in (("cuda", "Radeon"), ("xpu", "Arc")):
+        gpu = as_a_gpu(monkeypatch, kind, name)
+        assert chosen_on(gpu, slow=kind == "cuda") is half
+        monkeypatch.setattr(half, "agrees", lambda _: False)
+        assert half.unavailable(gpu) == f"{name} computes wrong float16 products"
+        assert chosen_on(gpu, slow=kind == "cuda") is reference
+
+
+def chosen_on(device: torch.device, slow: bool) -> Backend:
+    """What `auto` chooses, whether or not it warns that low-bit layers are slow."""
     triton.unavailable.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="slow") if slow else nullcontext():
+            return choose_backend(device, "auto")
+    finally:
+        triton.unavailable.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from quantface_core.errors import UsageError
 from quantface_core.runtime.device import choose_device, usable_device
 
 
-@pytest.mark.parametrize(("cuda", "mps", "best"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
-def test_auto_prefers_a_gpu(cuda: bool, mps: bool, best: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+@pytest.mark.parametrize("here", [["cuda", "xpu", "mps"], ["xpu", "mps"], ["mps"], []])
+def test_auto_prefers_a_gpu(here: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    best = [*here, "cpu"][0]
+    for name, module in {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}.items():
+        monkeypatch.setattr(module, "is_available", partial(here.__contains__, name))
     asked: list[str] = []
     monkeypatch.setattr(torch, "empty", lambda size, device: asked.append(device))
     assert choose_device("auto") == usable_device("auto") == torch.device(best)
