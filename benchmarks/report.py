@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ def describe_machine() -> str:
         fields = {name.strip(): value.strip() for name, value in fields.items()}
         wide = [flag for flag in ("avx2", "avx512_vnni", "avx512_bf16", "amx_int8") if flag in fields.get("flags", "")]
         processor = f"{fields.get('model name', processor)} ({', '.join(wide)})"
+    if "ONEDNN_MAX_CPU_ISA" in os.environ:
+        processor += f" held to {os.environ['ONEDNN_MAX_CPU_ISA']}"
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
         f"{processor}, {torch.get_num_threads()} threads{device}; "

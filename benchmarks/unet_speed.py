@@ -1,10 +1,13 @@
 """Seconds of the UNet alone at every precision, in turn, in one process: ratios that hold on a shared machine.
 
-    python benchmarks/unet_speed.py [--model osdface] [--bits w6a6 w4a4] [--rounds 9]
+    python benchmarks/unet_speed.py [--model osdface] [--bits w6a6 w4a4] [--rounds 9] [--no-bfloat16]
 
 Restorers have random weights, all in memory at once (osdface: 8 GB). A round times each of them, one
 after the other, so that a slow minute is slow for all; ratios are medians of the rounds' ratios, beside those of the
 least seconds.
+
+A CPU can be held to an older one's instructions: `ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2` before the command,
+or `AVX2_VNNI`, with `--no-bfloat16`.
 """
 
 from __future__ import annotations
@@ -30,12 +33,12 @@ from quantface_core.runtime.memory import kept_memory
 CPU = torch.device("cpu")
 
 
-def loaded(name: str, bits: str) -> OneStepRestorer:
-    """A restorer with random weights, as loaded from a file."""
+def loaded(name: str, bits: str, dtype: torch.dtype | None) -> OneStepRestorer:
+    """A restorer with random weights, as loaded from a file; computes in a dtype (None: the machine's choice)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         make(CONFIGS[name], bits, path, "cuda" if torch.cuda.is_available() else "cpu")
-        restorer = load_restorer(path, CPU, FLOATS.get(bits))
+        restorer = load_restorer(path, CPU, dtype)
         assert isinstance(restorer, OneStepRestorer)
     prepare(restorer, choose_backend(CPU))
     return restorer
@@ -64,16 +67,20 @@ def main() -> None:
     parser.add_argument("--model", choices=CONFIGS, default="osdface")
     parser.add_argument("--bits", nargs="+", default=["w6a6", "w4a4"])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--no-bfloat16", action="store_true", help="as on a CPU without it: low-bit models in float32")
     arguments = parser.parse_args()
+    peers = {"fp32": torch.float32} if arguments.no_bfloat16 else FLOATS
+    dtypes = peers | dict.fromkeys(arguments.bits, torch.float32 if arguments.no_bfloat16 else None)
     with kept_memory():
-        found = measured({b: loaded(arguments.model, b) for b in [*FLOATS, *arguments.bits]}, arguments.rounds)
+        restorers = {bits: loaded(arguments.model, bits, dtype) for bits, dtype in dtypes.items()}
+        found = measured(restorers, arguments.rounds)
     rows: list[list[str | float]] = []
     for bits, taken in found.items():
         row: list[str | float] = [bits, statistics.median(taken), min(taken)]
-        for peer in (found[name] for name in FLOATS):
+        for peer in (found[name] for name in peers):
             row += [statistics.median(p / t for p, t in zip(peer, taken, strict=True)), min(peer) / min(taken)]
         rows.append(row)
-    header = [arguments.model, "UNet (s)", "least", "x fp32", "of least", "x bf16", "of least"]
+    header = [arguments.model, "UNet (s)", "least", *(title for name in peers for title in (f"x {name}", "of least"))]
     print(f"{describe_machine()}; random weights, {arguments.rounds} rounds\n\n{table(header, rows, 2)}")
 
 
