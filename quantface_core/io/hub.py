@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,13 @@ def fetch(remote: Remote, target: Path, notify: Callable[[str], None], progress:
     with locked(target, notify):
         if target.is_file():
             return target
-        cached = _from_cache(remote)
-        if cached:
-            notify(f"{target.name}: taken from the Hub's local cache")
-            _link(cached, target)
-            return target
+        if cached := _from_cache(remote):
+            return _take(cached, target, notify)
         found = find(remote)
+        # Where there are no symbolic links, as on Windows, cached files are not named by their checksums.
+        known = replace(remote, paths=(found.path,), revision=found.commit, sha256=found.sha256)
+        if not remote.sha256 and (cached := _from_cache(known)):
+            return _take(cached, target, notify)
         part = target.with_name(f".{target.name}.{(found.sha256 or found.blob)[:12]}.part")
         for stale in set(target.parent.glob(f".{target.name}.*.part")) - {part}:
             stale.unlink(missing_ok=True)
@@ -216,10 +217,12 @@ def _from_cache(remote: Remote) -> Path | None:
     return None
 
 
-def _link(source: Path, target: Path) -> None:
-    """Hard-link a file, or copy it where the file system has no hard links."""
+def _take(cached: Path, target: Path, notify: Callable[[str], None]) -> Path:
+    """Hard-link a cached file to `target`, or copy it where the file system has no hard links; return `target`."""
+    notify(f"{target.name}: taken from the Hub's local cache")
     try:
-        os.link(source, target)
+        os.link(cached, target)
     except OSError:
         with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
+            shutil.copyfile(cached, temporary)
+    return target

@@ -128,8 +128,10 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such model file") from None
+    except FileNotFoundError as error:  # safetensors' word for any file that cannot be opened: on Windows a folder too
+        if not path.exists():
+            raise ModelError(f"{path}: no such model file") from None
+        raise ModelError(f"{path}: {diagnose_model_file(path) or 'cannot be opened'}") from error
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: {_why_unreadable(path, error)}") from error
     except ConfigError as error:

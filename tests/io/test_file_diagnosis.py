@@ -49,6 +49,19 @@ def test_a_folder_is_told_as_one(tmp_path: Path) -> None:
             read(tmp_path)
 
 
+def test_a_folder_is_told_as_one_where_it_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, where safetensors says that there is no such file."""
+
+    def refuse(path: Path, framework: str) -> None:
+        raise FileNotFoundError(f"No such file or directory: {path}")
+
+    monkeypatch.setattr("quantface_core.quant.model_file.safe_open", refuse)
+    (tmp_path / "model.safetensors").write_bytes(bytes(16))
+    for path, reason in ((tmp_path, "a folder: give"), (tmp_path / "model.safetensors", "cannot be opened")):
+        with pytest.raises(ModelError, match=reason):
+            read_notes(path)
+
+
 def test_a_file_of_another_suffix_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("m.pth").write_bytes(_pickle())

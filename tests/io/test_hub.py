@@ -206,6 +206,25 @@ def test_the_hub_s_own_cache_is_used_when_its_checksum_is_right(served: LocalHub
     assert len(served.downloads()) == 1
 
 
+def test_the_hub_s_cache_is_used_where_there_are_no_symbolic_links(served: LocalHub, target: Path) -> None:
+    cached = Path(
+        huggingface_hub.hf_hub_download(
+            "someone/model", "model.safetensors", endpoint=served.url, cache_dir=huggingface_hub.constants.HF_HUB_CACHE
+        )
+    )
+    cached.unlink()
+    cached.write_bytes(DATA)  # as on Windows: the file itself, not a link to one that is named by its checksum
+    served.requests.clear()
+    fetch(REMOTE, target, print)
+    assert target.read_bytes() == DATA
+    assert served.downloads() == []
+    target.unlink()
+    cached.write_bytes(b"x" + DATA[1:])
+    fetch(REMOTE, target, print)
+    assert target.read_bytes() == DATA
+    assert len(served.downloads()) == 1
+
+
 def test_the_user_s_token_goes_to_the_hub(served: LocalHub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     fetch(REMOTE, target, print)
