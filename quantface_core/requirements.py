@@ -47,7 +47,7 @@ def has_lost_files(name: str) -> bool:
 
 
 def unmet_requirements(text: str) -> list[str]:
-    """Those of a requirements file that are absent, too old, or too new for what else is installed.
+    """Those of a requirements file that are absent, too old, or too new for what else is installed, without markers.
 
     Too new: pip installs a single requirement at its newest version, as ComfyUI-Manager asks it to, and another one may
     take back what that brought.
@@ -56,7 +56,8 @@ def unmet_requirements(text: str) -> list[str]:
 
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     wanted = [Requirement(line) for line in lines if line]
-    return [str(one) for one in wanted if one.name not in _CHOSEN_BY_USERS and _applies(one) and not _fits(one)]
+    unmet = (one for one in wanted if one.name not in _CHOSEN_BY_USERS and _applies(one) and not _fits(one))
+    return [f"{one.name}{one.specifier}" for one in unmet]  # a marker's quotes would end those of a shell
 
 
 def _fits(requirement: Requirement) -> bool:

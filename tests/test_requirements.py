@@ -18,8 +18,16 @@ opencv-python-headless>=4.8
 pulp>=2.8  # another
 torch>=2.4
 tomli>=2.0; python_version < "3"
+highspy>=1.7; python_version >= "3" or platform_machine == "arm64"
 """
-FITTING = {"diffusers": "0.39.0", "huggingface-hub": "0.36.2", "peft": "0.21.2", "pulp": "3.3.2", "torch": "2.13.0"}
+FITTING = {
+    "diffusers": "0.39.0",
+    "highspy": "1.16.0",
+    "huggingface-hub": "0.36.2",
+    "peft": "0.21.2",
+    "pulp": "3.3.2",
+    "torch": "2.13.0",
+}
 
 
 def unmet(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -43,6 +51,7 @@ def unmet(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[st
         ({"pulp": None, "peft": None}, ["peft>=0.12", "pulp>=2.8"]),
         ({"peft": "0.20.0.dev0"}, []),  # built from source
         ({"torch": "2.1.2+cu121"}, []),  # is never replaced
+        ({"highspy": None}, ["highspy>=1.7"]),  # without its marker, whose quotes a shell would take for its own
     ],
 )
 def test_what_is_absent_or_does_not_fit_is_wanted(
