@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .quant.quantize import quantize
     from .quant.record import record_calls
     from .restorer import OneStepRestorer, RestorerConfig
+    from .restorer.families import register_restorer
     from .stages.restore import restore_aligned, restore_photo
     from .train.distill import distill
     from .train.trainer import Trainer
@@ -71,6 +72,7 @@ _HOMES = {
     "record_calls": "quant.record",
     "register_backend": "kernels.dispatch",
     "register_quantizer": "quant.pretrained",
+    "register_restorer": "restorer.families",
     "restore_aligned": "stages.restore",
     "restore_photo": "stages.restore",
     "restorer_path": "io.models",
@@ -133,6 +135,7 @@ __all__ = [
     "record_calls",
     "register_backend",
     "register_quantizer",
+    "register_restorer",
     "restore_aligned",
     "restore_photo",
     "restorer_path",

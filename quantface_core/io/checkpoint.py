@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import ModelError, UsageError
 from ..kernels.dispatch import auto_dtype
 from ..quant.formats import add_low_bit_layers, formats_from_json, stored_as_is
 from ..quant.model_file import (
@@ -51,9 +52,13 @@ def save_restorer(
 
     `dtype` None is the restorer's own `file_dtype`, float16 or float32. `notes` (licence, training, ...) go into the
     metadata beside the configuration, after the licence that the family itself defines. Raises UsageError for a note
-    that is not text or has a name reserved by the format, ModelError when a weight does not fit `dtype`, WriteError.
+    that is not text or has a name reserved by the format, or a configuration that JSON cannot hold, ModelError when a
+    weight does not fit `dtype`, WriteError.
     """
-    described = {"format": RESTORER, "config": json.dumps((config or model.config).to_dict())}
+    try:
+        described = {"format": RESTORER, "config": json.dumps((config or model.config).to_dict())}
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"to_dict of a {model.family} configuration returns what JSON cannot hold: {error}") from error
     if model.family != DEFAULT:
         described["family"] = model.family
     licence = {"licence": model.licence} if model.licence else {}
@@ -78,6 +83,10 @@ def load_restorer(
     when `dtype` is not a float dtype or `device` is not available.
     """
     path = Path(path)
+    if not path.suffix and not path.exists():  # a model's name, more likely
+        raise ModelError(
+            f"{path}: no such model file: load_restorer(restorer_path({str(path)!r})) loads it by its name"
+        )
     check_dtype(dtype)
     device = usable_device(device)
     if published := architecture_in(path):
@@ -85,9 +94,9 @@ def load_restorer(
     with opened(path) as file:
         metadata = read_header(path, file.metadata(), RESTORER)
         kind = family(metadata.get("family", DEFAULT))
-        config = kind.read_config(read_json(path, metadata.get("config", ""), "configuration"))
+        table = read_json(path, metadata.get("config", ""), "configuration")
         with building(path), torch.device("meta"):
-            model = kind.build(config)
+            model = kind.build(kind.read_config(table))
         warn_of_licence(path.name, model.licence)
         add_low_bit_layers(model, formats_from_json(metadata.get("layers"), model))
         fixed = stored_as_is(model)

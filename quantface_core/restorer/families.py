@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 from .configs import RestorerConfig
 from .interface import RestorerModel
 from .one_step import OneStepRestorer
@@ -30,8 +30,28 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def register_restorer(model: type[RestorerModel], read_config: Callable[[Mapping[str, Any]], Any]) -> None:
+    """Register an architecture in this process: files that name its `family` are then loaded by it.
+
+    `read_config` makes the model's only argument from what its `config.to_dict()` returned, as a file has it: it raises
+    ConfigError for what does not fit. Raises UsageError for a class that is no `RestorerModel`, or whose family has no
+    name or one that is taken.
+    """
+    if not (isinstance(model, type) and issubclass(model, RestorerModel)):
+        raise UsageError(f"a restorer derives from quantface_core.restorer.RestorerModel, got {model!r:.60}")
+    name = getattr(model, "family", None)
+    if not (isinstance(name, str) and name):
+        raise UsageError(f'{model.__name__} has no family: set family = "NAME" in its class, as its files will say')
+    if name in FAMILIES:
+        raise UsageError(f"a restorer family {name!r:.40} exists already: give yours another name")
+    if not callable(read_config):
+        raise UsageError(f"read_config is a function of the table that to_dict returned, got {read_config!r:.60}")
+    FAMILIES[name] = Family(read_config, model)
+
+
 def family(name: str) -> Family:
-    """The family of that name. Raises ConfigError if this version does not know it."""
+    """The family of that name. Raises ConfigError if neither this version knows it nor this process registered it."""
     if name not in FAMILIES:
-        raise ConfigError(f"unknown restorer family {name!r:.40}, this version knows {', '.join(FAMILIES)}")
+        known = f"this version knows {', '.join(FAMILIES)}"
+        raise ConfigError(f"unknown restorer family {name!r:.40}, {known}: call register_restorer first if it is yours")
     return FAMILIES[name]

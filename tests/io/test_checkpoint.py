@@ -198,3 +198,8 @@ def test_what_killed_processes_left_beside_a_model_goes(tiny: OneStepRestorer, t
     os.utime(left, (0, 0))
     save_restorer(tiny, tmp_path / "file.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["file.safetensors"]
+
+
+def test_a_name_in_place_of_a_file_is_told_how_it_is_loaded() -> None:
+    with pytest.raises(ModelError, match=r"load_restorer\(restorer_path\('quantface-mini'\)\) loads it"):
+        load_restorer("quantface-mini")

@@ -19,7 +19,7 @@ from quantface_core.pipelines.models import load_file, one_step
 from quantface_core.pipelines.quantize import QuantizeRequest, quantize
 from quantface_core.pipelines.restore_picture import PictureRequest, restore_picture
 from quantface_core.restorer import RestorerModel
-from quantface_core.restorer.families import FAMILIES, Family
+from quantface_core.restorer.families import FAMILIES, Family, register_restorer
 from quantface_core.types import Bits, Face, RestorerQuantConfig
 
 
@@ -30,6 +30,11 @@ class PlainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class WiderConfig(PlainConfig):
+    width: int = 16
 
 
 class PlainRestorer(RestorerModel):
@@ -93,3 +98,52 @@ def test_a_family_of_another_version_is_refused(path: Path, monkeypatch: pytest.
     monkeypatch.delitem(FAMILIES, "plain")
     with pytest.raises(ModelError, match=r"mine\.safetensors: .*family 'plain', this version knows one-step"):
         load_restorer(path)
+
+
+@pytest.fixture
+def families(monkeypatch: pytest.MonkeyPatch) -> dict[str, Family]:
+    """Families that a test may add to."""
+    monkeypatch.setattr("quantface_core.restorer.families.FAMILIES", registered := dict(FAMILIES))
+    return registered
+
+
+def test_another_package_registers_its_own(families: dict[str, Family], tmp_path: Path) -> None:
+    register_restorer(PlainRestorer, lambda table: PlainConfig(**table))
+    save_restorer(PlainRestorer(PlainConfig("mine", 64)), tmp_path / "mine.safetensors")
+    assert load_restorer(tmp_path / "mine.safetensors").config == PlainConfig("mine", 64)
+    with pytest.raises(UsageError, match="'plain' exists already"):
+        register_restorer(PlainRestorer, lambda table: PlainConfig(**table))
+    del families["plain"]
+    with pytest.raises(ModelError, match=r"unknown restorer family 'plain'.* call register_restorer first"):
+        load_restorer(tmp_path / "mine.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("model", "read_config", "message"),
+    [
+        (nn.Conv2d, dict, "derives from .*RestorerModel"),
+        (PlainRestorer(PlainConfig("mine", 64)), dict, "derives from .*RestorerModel"),
+        (type("Nameless", (RestorerModel,), {}), dict, "Nameless has no family"),
+        (type("Taken", (RestorerModel,), {"family": "one-step"}), dict, "'one-step' exists already"),
+        (PlainRestorer, PlainConfig("mine", 64), "read_config is a function"),
+    ],
+)
+@pytest.mark.usefixtures("families")
+def test_what_is_no_restorer_is_not_registered(model: Any, read_config: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        register_restorer(model, read_config)
+
+
+def test_a_configuration_that_its_family_cannot_read_is_the_file_s_error(path: Path) -> None:
+    restorer = load_restorer(path)
+    save_restorer(restorer, path, config=WiderConfig("mine", 64))
+    with pytest.raises(ModelError, match=r"mine\.safetensors: cannot build the network .*'width'"):
+        load_restorer(path)
+
+
+def test_a_configuration_that_json_cannot_hold_is_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="to_dict of a plain configuration returns what JSON cannot hold: Object of type"
+    ):
+        save_restorer(load_restorer(path), tmp_path / "new.safetensors", config=PlainConfig(tmp_path, 64))  # type: ignore[arg-type]
+    assert not (tmp_path / "new.safetensors").exists()
