@@ -40,6 +40,7 @@ ALLOWED = {
     "io": {"restorer", "quant", "nn", "kernels", "runtime"},
     "stages": {*METHOD, "restorer", "faces", "metrics"},
     "pipelines": {*METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},
+    "__main__": {"cli"},
     "cli": {"pipelines", *METHOD, "restorer", "faces", "io", "stages", "degrade", "bundled", "metrics", "charts"},
 }
 

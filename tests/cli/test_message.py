@@ -14,6 +14,7 @@ from quantface_core.cli.main import FAILED, main
 
 PHOTO = Path(quantface_core.__file__).parent / "assets" / "astronaut.jpg"
 COMMAND = "import sys; from quantface_core.cli.main import main; sys.exit(main())"
+ROOT = Path(__file__).parents[2]
 
 
 def test_names_that_the_code_page_lacks_are_printed_escaped(tmp_path: Path) -> None:
@@ -54,3 +55,9 @@ def test_without_standard_error_notices_stay_out_of_the_results(
     assert main(["info", str(tmp_path / "absent.safetensors")]) == FAILED
     assert main(["detect", str(PHOTO), "-o", str(tmp_path / "faces.png")]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith(f"{PHOTO}: 1 face, see ")
+
+
+def test_the_package_is_the_command_where_its_script_is_not_on_the_path() -> None:
+    command = [sys.executable, "-m", "quantface_core", "info", "nowhere.safetensors"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (run.returncode, run.stderr) == (FAILED, "quantface: nowhere.safetensors: no such model file\n")
