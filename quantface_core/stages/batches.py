@@ -32,7 +32,8 @@ def restore_crops(
     """Run the restorer on aligned crops [S, S, 3] in 0 to 1; returns crops alike. Batches are halved on out of memory.
 
     With `seeds`, one per crop, latents are sampled; without, crop i uses the options' seed + i, if they have a seed.
-    Raises UsageError for a fidelity that the restorer does not support, QuantFaceError, with advice, when even a single
+    Raises UsageError for a fidelity that the restorer does not support and for output of another shape than its input,
+    QuantFaceError, with advice, when even a single
     face does not fit into memory or the model's output is not finite.
     """
     if options.fidelity is not None and getattr(restorer, "fidelity", None) is None:
@@ -100,9 +101,12 @@ def _run(
     images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(restorer.device) * 2 - 1
     with torch.inference_mode(), kept_memory():
         outputs = restorer(images, seeds, **settings)
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != images.shape:  # of somebody's own restorer
+        made = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise UsageError(f"the restorer must return a tensor of its input's shape, {list(images.shape)}, got {made}")
     if not torch.isfinite(outputs).all():
         raise QuantFaceError(
             "the model's output for a face is not finite: use precision float32, or download the model again"
         )
     # An array each: one for all would stay in memory until its last face is composed.
-    return [(output.numpy() + 1) / 2 for output in outputs.permute(0, 2, 3, 1).cpu()]
+    return [(output.numpy() + 1) / 2 for output in outputs.float().permute(0, 2, 3, 1).cpu()]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from quantface_core.errors import QuantFaceError
+from quantface_core.errors import QuantFaceError, UsageError
 from quantface_core.options import RestoreOptions
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.batches import batch_memory, default_batch_size, restore_crops
@@ -157,3 +158,26 @@ def test_memory_is_that_of_a_batch_and_of_graphs_not_captured_yet(
     assert batch_memory(tiny, gpu, faces=1, batch_size=8) == one
     monkeypatch.setattr(tiny, "graphs", None)
     assert batch_memory(tiny, gpu, faces=3, batch_size=8) == 3 * one
+
+
+@pytest.mark.parametrize(
+    ("answer", "made"),
+    [
+        (lambda images: images[:0], r"\[0, 3, 8, 8\]"),  # once asked for the rest for ever
+        (lambda images: images[..., :4], r"\[2, 3, 8, 4\]"),
+        (lambda images: images.numpy(), "ndarray"),
+    ],
+)
+def test_somebody_s_restorer_that_returns_something_else_is_named(answer: Any, made: str) -> None:
+    restorer: Any = lambda images, seeds: answer(images)  # noqa: E731 it takes attributes
+    restorer.image_size, restorer.device = 8, torch.device("cpu")
+    with pytest.raises(UsageError, match=rf"its input's shape, \[2, 3, 8, 8\], got {made}"):
+        restore_crops([np.zeros((8, 8, 3), np.float32)] * 2, restorer, RestoreOptions())
+
+
+def test_a_restorer_may_answer_in_half_precision() -> None:
+    restorer: Any = lambda images, seeds: images.bfloat16()  # noqa: E731
+    restorer.image_size, restorer.device = 8, torch.device("cpu")
+    (crop,) = restore_crops([np.full((8, 8, 3), 0.75, np.float32)], restorer, RestoreOptions())
+    assert crop.dtype == np.float32
+    assert (crop == 0.75).all()
