@@ -27,7 +27,10 @@ def face_in_box(box: Box) -> Face:
 
     Raises UsageError for a box without area or too far away.
     """
-    left, top, width, height = box
+    try:
+        left, top, width, height = box
+    except (TypeError, ValueError):
+        raise UsageError(f"a face's box is left, top, width, height in pixels, got {box!r:.60}") from None
     if not all(abs(value) <= _FARTHEST for value in box) or width <= 0 or height <= 0:
         numbers = ", ".join(f"{value:g}" for value in box)
         raise UsageError(f"a face's box is left, top, width, height in pixels, the last two above 0, got {numbers}")

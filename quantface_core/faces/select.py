@@ -9,6 +9,7 @@ from ..options import RestoreOptions, check_selection
 from ..types import Face
 from .align import is_in_view
 
+_LANDMARKS = 5  # of a face: eyes, nose, corners of the mouth
 _ORDERS = {
     "left-to-right": lambda face: (face.box[0] + face.box[2] / 2, face.box[1], -face.score),
     "size": lambda face: (-face.size, face.box[0], face.box[1]),
@@ -22,6 +23,10 @@ def sort_faces(faces: Sequence[Face], options: RestoreOptions) -> tuple[Face, ..
     found = list(faces) if isinstance(faces, Iterable) else None
     if found is None or not all(isinstance(face, Face) for face in found):
         raise UsageError(f"faces are what a detector returns, detector(pixels), or [Face(...)], got {faces!r:.60}")
+    if any(len(face.landmarks) != _LANDMARKS for face in found):
+        raise UsageError(
+            f"a face has {_LANDMARKS} landmarks: where you have boxes, detector.within(pixels, boxes) finds them"
+        )
     wanted = [f for f in found if f.score >= options.min_confidence and f.size >= options.min_size]
     return tuple(sorted(wanted, key=_ORDERS[options.order]))
 

@@ -29,9 +29,11 @@ _EMULATED = re.compile("gfx(8|90[0-79c]|10)")  # AMD's GPUs without it: Polaris,
 def register_backend(name: str, backend: Backend) -> None:
     """Register a backend in this process under a name that `choose_backend` accepts; "auto" never chooses it.
 
-    Its codes must be those of `reference`, see `Backend`. Raises UsageError for a name that is taken, and for a
-    backend that lacks an attribute of `Backend` or takes other arguments.
+    Its codes must be those of `reference`, see `Backend`. Raises UsageError for a name that is taken or no text, and
+    for a backend that lacks an attribute of `Backend` or takes other arguments.
     """
+    if not (isinstance(name, str) and name):
+        raise UsageError(f"a backend's name is text, such as numpy, got {name!r:.40}")
     if name == _AUTO or name in BACKENDS:
         raise UsageError(f"a backend {name!r} exists already: register yours under another name")
     if missing := [part for part in ("__name__", *_CONTRACT) if not hasattr(backend, part)]:

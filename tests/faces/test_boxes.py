@@ -54,3 +54,8 @@ def test_a_box_without_a_face_keeps_its_upright_guess(detector: FaceDetector) ->
     gray = np.full((200, 200, 3), 90, np.uint8)
     box = (60.0, 60.0, 50.0, 70.0)
     assert detector.within(gray, [box])[0] == face_in_box(box)
+
+
+def test_one_box_in_place_of_a_list_of_them_is_named(detector: FaceDetector) -> None:
+    with pytest.raises(UsageError, match="a face's box is left, top, width, height in pixels, got 60"):
+        detector.within(np.full((200, 200, 3), 90, np.uint8), (60.0, 60.0, 50.0, 70.0))  # type: ignore[arg-type]

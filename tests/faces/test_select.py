@@ -67,3 +67,9 @@ def test_a_choice_that_is_none(options: dict[str, str]) -> None:
 def test_what_are_no_faces_is_refused(given: Any) -> None:
     with pytest.raises(UsageError, match="faces are what a detector returns"):
         sort_faces(given, RestoreOptions())
+
+
+@pytest.mark.parametrize("landmarks", [(), ((1.0, 1.0),) * 3])
+def test_a_face_without_its_landmarks_is_refused(landmarks: Any) -> None:
+    with pytest.raises(UsageError, match=r"5 landmarks: where you have boxes, detector\.within"):
+        sort_faces([MIDDLE, replace(LEFT_SMALL, landmarks=landmarks)], RestoreOptions())

@@ -60,6 +60,9 @@ def test_a_registered_backend_is_chosen_only_by_name(monkeypatch: pytest.MonkeyP
     assert backend_name(mine) == "mine"
     monkeypatch.delenv("QUANTFACE_BACKEND")
     assert preferred_backend(CPU, "another process's") is before
+    for nameless in (3, ""):
+        with pytest.raises(UsageError, match="a backend's name is text"):
+            register_backend(nameless, mine)  # type: ignore[arg-type]
     for taken in ("mine", "reference", "auto"):
         with pytest.raises(UsageError, match="already"):
             register_backend(taken, mine)
