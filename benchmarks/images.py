@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def load(folder: Path) -> list[NDArray[np.uint8]]:
-    """All .jpg images of a folder in name order, [H, W, 3] uint8 RGB each."""
-    return [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.jpg"))]
+    """All .jpg images of a folder in name order, [H, W, 3] uint8 RGB each; without any the script ends."""
+    paths = sorted(folder.glob("*.jpg"))
+    if not paths:
+        sys.exit(f"{folder}: no .jpg images: see benchmarks/README.md on the faces that are measured")
+    return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
 
 
 def to_unit(images: list[NDArray[np.uint8]]) -> Tensor:
