@@ -1,8 +1,9 @@
-"""`quantface build`: make a finished low-bit model from a full-precision one, following a recipe.
+"""`quantface build`: make a low-bit model from a full-precision one.
 
-calibrate -> allocate -> quantize -> distill -> save -> evaluate. Each stage's result is saved in a folder under a name
-that depends on its settings and everything before it: stop at any time and run the command again to resume; change the
-recipe, and only what changed is rebuilt.
+A recipe says how: calibrate -> allocate -> quantize -> distill -> save ->
+evaluate. Each stage's result is saved in a folder under a name that depends
+on its settings and everything before it: stop at any time and run the command
+again to resume; change the recipe, and only what changed is rebuilt.
 """
 
 from __future__ import annotations

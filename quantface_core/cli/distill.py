@@ -1,7 +1,8 @@
-"""`quantface distill`: train a low-bit restorer's branches until its images match the full-precision model's.
+"""`quantface distill`: train a low-bit restorer's branches.
 
-Also runs under `accelerate launch`, on several processes or GPUs. A run that was stopped resumes from its folder when
-the same command is run again.
+Its images then match the full-precision model's more closely. Also runs under
+`accelerate launch`, on several processes or GPUs. A run that was stopped
+resumes from its folder when the same command is run again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""`quantface evaluate`: restore a folder of degraded faces with one or more models and score the results.
+"""`quantface evaluate`: restore degraded faces by models and score them.
 
-Prints a table with one row per model, and writes it, all scores as JSON and the restored images. A metric that is not
-available here is named with the reason.
+Prints a table with one row per model, and writes it, all scores as JSON and
+the restored images. A metric that is not available here is named with the
+reason.
 """
 
 from __future__ import annotations

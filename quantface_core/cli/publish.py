@@ -1,7 +1,9 @@
-"""`quantface publish`: upload a low-bit model to a Hugging Face repository of your own, with a model card.
+"""`quantface publish`: upload a model, with its card, to the Hugging Face Hub.
 
-Log in first (`hf auth login`, or HF_TOKEN). Nothing is uploaded until its licence is clear: the card states the
-file's licence, and a model made from files without one needs your confirmation that you may share it.
+Into a repository of yours: log in first (`hf auth login`, or HF_TOKEN).
+Nothing is uploaded until its licence is clear: the card states the file's
+licence, and a model made from files without one needs your confirmation that
+you may share it.
 """
 
 from __future__ import annotations
