@@ -33,8 +33,7 @@ def restore_crops(
 
     With `seeds`, one per crop, latents are sampled; without, crop i uses the options' seed + i, if they have a seed.
     Raises UsageError for a fidelity that the restorer does not support and for output of another shape than its input,
-    QuantFaceError, with advice, when even a single
-    face does not fit into memory or the model's output is not finite.
+    QuantFaceError, with advice, when even a single face does not fit into memory or the model's output is not finite.
     """
     if options.fidelity is not None and getattr(restorer, "fidelity", None) is None:
         raise UsageError("this model has no fidelity setting, only CodeFormer has: leave it unset")
