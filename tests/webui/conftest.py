@@ -157,7 +157,7 @@ def tiny_file(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(webui: SimpleNamespace, tiny_file: Path) -> str:
     """It, in the host's models folder: what the menu calls it."""
-    (webui.models / "tiny.safetensors").symlink_to(tiny_file)
+    (webui.models / "tiny.safetensors").hardlink_to(tiny_file)
     return "tiny.safetensors"
 
 
