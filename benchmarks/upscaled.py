@@ -22,7 +22,7 @@ from report import describe_machine, table
 
 from quantface_core import FaceDetector, detector_path, load_restorer, restore_photo, restorer_path
 from quantface_core.restorer.upscaler import Upscaler
-from quantface_core.stages.restore import enlarged
+from quantface_core.stages.canvas import enlarged
 from quantface_core.types import Face
 
 FACTOR = 4

@@ -10,12 +10,11 @@ import numpy as np
 from ..faces.fine_detail import FineDetail
 from ..faces.paste import Patch, paste
 from ..faces.temporal import average_crops, gaussian
-from ..options import RestoreOptions
-from ..types import Crop, Plane
-from .blending import fine_detail_of
+from ..types import Crop
+from .blending import Blending
+from .canvas import enlarged
 from .frames import FrameFace, PendingFrame, RestoredCrop, RestoredFrame
 from .outcome import measure_strength
-from .restore import enlarged
 
 _SHARES = 2  # sigma of the shares' temporal average over the smoothing's: they may change more slowly than a face moves
 
@@ -28,9 +27,9 @@ def composing_reach(smoothing: float) -> int:
 class Composer:
     """Takes groups of frames with restored faces in order; returns each frame once its neighbours in time are known."""
 
-    def __init__(self, options: RestoreOptions, smoothing: float, mask: Plane, first: int) -> None:
-        """`smoothing` is in frames; `mask` [S, S] is a crop's; `first` is the first frame to compose."""
-        self._options, self._smoothing, self._mask, self._next = options, smoothing, mask, first
+    def __init__(self, blending: Blending, smoothing: float, first: int) -> None:
+        """`smoothing` is in frames; `first` is the first frame to compose."""
+        self._blending, self._smoothing, self._next = blending, smoothing, first
         self._reach = composing_reach(smoothing)
         self._window: list[PendingFrame] = []  # in order: the next to leave, and their neighbours
 
@@ -52,12 +51,12 @@ class Composer:
         pending = self._window[self._next - start]
         assert pending.frame is not None
         before = pending.frame.rgb()
-        base = enlarged(pending.steadied.over(before), self._options.upscale)
-        before = enlarged(before, self._options.upscale)
+        upscale = self._blending.options.upscale
+        base, before = enlarged(pending.steadied.over(before), upscale), enlarged(before, upscale)
         patches, faces = [], []
         for track, crop in pending.restored.items():
             change, fine_detail, applied_strength = self._temporal_average(track, pending.index)
-            patches.append(Patch(change, self._mask, crop.place, fine_detail))
+            patches.append(Patch(change, self._blending.mask, crop.place, fine_detail))
             faces.append(FrameFace(track, crop.face, applied_strength))
             crop.links.clear()  # large, and only needed for this frame
         pixels, mask = paste(base, patches)
@@ -76,11 +75,11 @@ class Composer:
         here = crops[0]
         after = average_crops({offset: crop.after for offset, crop in crops.items()}, here.links)
         change = share[..., None] * (after - here.clean)
-        fine_detail = fine_detail_of(here.before, change, self._options.strength)
+        fine_detail = self._blending.fine_detail(here.before, change)
         tonings = [crop.toning for crop in crops.values() if crop.toning]
         if len(tonings) * 2 > len(crops):
             change = (here.toning or tonings[0]).tone(here.before, change)
-        return change, fine_detail, measure_strength(after - here.clean, share, self._mask)
+        return change, fine_detail, measure_strength(after - here.clean, share, self._blending.mask)
 
     def _neighbours(self, track: int, index: int) -> list[tuple[int, RestoredCrop | None]]:
         """(frame, a track's face or None if not restored there) around a frame, as far as the track is unbroken."""

@@ -14,17 +14,18 @@ from itertools import islice
 import numpy as np
 
 from ..errors import ImageError
-from ..faces.align import Matrix, compose, extract, face_transform, invert, resizing
+from ..faces.align import Matrix, compose, face_transform, invert, resizing
 from ..faces.clean import CleanFace, clean_face, remove_artifacts
 from ..faces.paste import face_mask
 from ..faces.toning import toning_of
 from ..faces.track import Tracked, Tracker
 from ..options import RestoreOptions, check_options
 from ..restorer import Restorer
-from ..types import Crop, Face, Pixels
-from .blending import choose_share, removal_of, sharpness_of
+from ..types import Pixels
+from .blending import Blending
 from .compose import Composer, composing_reach
 from .contrast import restore_stretched
+from .cut_face import CutFace, cut_face
 from .fades import Fades
 from .frames import DetectedFrame, PendingFrame, RestoredCrop, RestoredFrame
 from .outcome import measure_strength
@@ -51,17 +52,17 @@ class FilmRestorer:
     ) -> None:
         """`aspect` is the pixel aspect ratio, width over height. Raises UsageError for invalid options or smoothing."""
         check_options(options)
-        self._restorer, self._options, self._smoothing, self._aspect = restorer, options, smoothing, aspect
+        self._restorer, self._smoothing, self._aspect = restorer, smoothing, aspect
         self._tracker = Tracker(smoothing)
         self._size = restorer.image_size
-        self._mask = face_mask(self._size, options.feather)
+        self._blending = Blending(options, face_mask(self._size, options.feather))
         self._fades = Fades(options, gradual=smoothing > 0)
-        self._steadier = Steadier(smoothing, self._mask)
+        self._steadier = Steadier(smoothing, self._blending.mask)
 
     def restore(self, seen: Iterable[DetectedFrame], first: int = 0) -> Iterator[RestoredFrame]:
         """Yield the restored frames from `first` on. All frames before must be given too, from `first_needed` on with
         their pixels."""
-        composer = Composer(self._options, self._smoothing, self._mask, first)
+        composer = Composer(self._blending, self._smoothing, first)
         steadied = self._steadied(seen, first)
         while group := list(islice(steadied, GROUP)):  # the last may be smaller
             self._restore_group([one for one in group if one.index >= _first_restored(first, self._smoothing)])
@@ -97,39 +98,34 @@ class FilmRestorer:
 
     def _restore_group(self, group: Sequence[PendingFrame]) -> None:
         """Restore the faces of a group of frames together."""
-        todo: list[tuple[PendingFrame, int, Face, Matrix, float]] = []
-        crops: list[Crop] = []
-        cleaned: list[Crop] = []
+        todo: list[tuple[PendingFrame, int, CutFace, float]] = []
         for pending in group:
             assert pending.frame is not None
             if not any(pending.fades.values()):
                 continue
             pixels, clean_faces = self._without_artifacts(pending)
-            faces = dict(pending.tracked)
             for track, transform in pending.transforms.items():
-                try:
-                    crops.append(extract(pixels, transform, self._size))
-                except ImageError:  # it has left the frame
-                    continue
-                denoised = clean_faces.get(track)
-                cleaned.append(denoised.crop(transform, self._size) if denoised else crops[-1])
-                back = invert(transform)
-                sharp = sharpness_of(pixels, denoised, self._mask, back, self._options)
-                todo.append((pending, track, faces[track], back, sharp))
-        seed = self._options.seed
-        seeds = None if seed is None else [seed + track for _, track, *_ in todo]  # constant through a track
-        afters, stretches = restore_stretched(cleaned, self._restorer, self._options, seeds=seeds)
-        for (pending, track, face, back, sharp), before, clean, stretch, after in zip(
-            todo, crops, cleaned, stretches, afters, strict=True
-        ):
-            place = compose(resizing(1, 1, self._options.upscale, self._options.upscale), back)
-            share = choose_share(clean, after, stretch, self._options.strength, sharp)
-            applied_strength = measure_strength(after - clean, share, self._mask)
-            fade = pending.fades[track]
-            links = pending.steadied.links.get(track, {})
-            toning = toning_of(before)
+                with suppress(ImageError):  # it has left the frame
+                    cut = cut_face(pixels, transform, self._size, clean_faces.get(track))
+                    todo.append((pending, track, cut, self._blending.sharpness(pixels, cut)))
+        options = self._blending.options
+        seeds = None if options.seed is None else [options.seed + track for _, track, *_ in todo]  # constant in a track
+        crops = [cut.clean for _, _, cut, _ in todo]
+        afters, stretches = restore_stretched(crops, self._restorer, options, seeds=seeds)
+        enlarge = resizing(1, 1, options.upscale, options.upscale)
+        for (pending, track, cut, sharp), stretch, after in zip(todo, stretches, afters, strict=True):
+            share = self._blending.share(cut.clean, after, stretch, sharp)
             pending.restored[track] = RestoredCrop(
-                face, place, fade, before, clean, after, share, applied_strength, toning, links
+                face=dict(pending.tracked)[track],
+                place=compose(enlarge, cut.to_image),
+                fade=pending.fades[track],
+                before=cut.crop,
+                clean=cut.clean,
+                after=after,
+                share=share,
+                applied_strength=measure_strength(after - cut.clean, share, self._blending.mask),
+                toning=toning_of(cut.crop),
+                links=pending.steadied.links.get(track, {}),
             )
 
     def _without_artifacts(self, pending: PendingFrame) -> tuple[Pixels, dict[int, CleanFace]]:
@@ -139,11 +135,11 @@ class FilmRestorer:
         pixels, found = pending.steadied.over(pending.frame.rgb()), {}
         places = {track: invert(transform) for track, transform in pending.transforms.items()}
         for track, place in places.items():
-            if face := clean_face(pixels, self._mask, place, film=True):
+            if face := clean_face(pixels, self._blending.mask, place, film=True):
                 found[track] = face
         parts = []
         for track, face in found.items():
-            share = np.float32(removal_of(face.removed, self._options) * pending.fades[track]) * self._mask
+            share = np.float32(self._blending.removal(face) * pending.fades[track]) * self._blending.mask
             parts.append((face, share, places[track]))
         clean = remove_artifacts(pixels, parts)
         pending.steadied = pending.steadied.replaced(clean, [face.area for face in found.values()])

@@ -13,7 +13,8 @@ from quantface_core.io.photos import read_photo
 from quantface_core.options import RestoreOptions
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.background import face_oval, replaced_share
-from quantface_core.stages.restore import enlarged, restore_photo
+from quantface_core.stages.canvas import enlarged
+from quantface_core.stages.restore import restore_photo
 from quantface_core.types import Face
 from tests.stages.psnr import psnr
 

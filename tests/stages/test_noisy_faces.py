@@ -14,9 +14,10 @@ from quantface_core.faces.align import FFHQ_TEMPLATE
 from quantface_core.io.photos import read_photo
 from quantface_core.options import RestoreOptions
 from quantface_core.restorer import OneStepRestorer
+from quantface_core.stages.canvas import enlarged
 from quantface_core.stages.film import FilmRestorer
 from quantface_core.stages.frames import DetectedFrame
-from quantface_core.stages.restore import enlarged, restore_aligned, restore_photo
+from quantface_core.stages.restore import restore_aligned, restore_photo
 from quantface_core.types import Face, Pixels
 from tests.faces.test_clean import compressed
 from tests.stages.psnr import psnr
