@@ -28,7 +28,6 @@ from .contrast import restore_stretched
 from .cut_face import CutFace, cut_face
 from .fades import Fades
 from .frames import DetectedFrame, PendingFrame, RestoredCrop, RestoredFrame
-from .outcome import measure_strength
 from .steady import Steadier, steadying_reach
 
 GROUP = 4
@@ -114,7 +113,6 @@ class FilmRestorer:
         afters, stretches = restore_stretched(crops, self._restorer, options, seeds=seeds)
         enlarge = resizing(1, 1, options.upscale, options.upscale)
         for (pending, track, cut, sharp), stretch, after in zip(todo, stretches, afters, strict=True):
-            share = self._blending.share(cut.clean, after, stretch, sharp)
             pending.restored[track] = RestoredCrop(
                 face=dict(pending.tracked)[track],
                 place=compose(enlarge, cut.to_image),
@@ -122,8 +120,7 @@ class FilmRestorer:
                 before=cut.crop,
                 clean=cut.clean,
                 after=after,
-                share=share,
-                applied_strength=measure_strength(after - cut.clean, share, self._blending.mask),
+                share=self._blending.share(cut.clean, after, stretch, sharp),
                 toning=toning_of(cut.crop),
                 links=pending.steadied.links.get(track, {}),
             )

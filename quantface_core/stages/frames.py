@@ -56,7 +56,6 @@ class RestoredCrop:
     clean: Crop  # [S, S, 3], without noise; the same array if there was none
     after: Crop  # [S, S, 3], colour-matched
     share: Plane  # [S, S], of the change to apply
-    applied_strength: float  # of its change without the temporal average, 0 to 1
     toning: Toning | None  # how it is toned, if it is black and white or, say, sepia; None = in colour
     links: dict[int, Link]  # to the same face in neighbouring frames, by distance in frames
 
