@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..nn.swap import quant_layers
 from ..restorer import OneStepRestorer
 from ..restorer.by_stages import STAGES, stage_of
 from ..restorer.one_step import Latent
+from .per_image import PerImage
 
 _BLOCK = re.compile(r".+\.(?:(down|up)(?:_blocks)?\.\d+|(mid)(?:_block)?)")
 _LEVELS = ("down", "mid", "up")
@@ -35,13 +35,12 @@ class TeacherActivations:
     """Records the inputs and outputs of a teacher's blocks over images [N, 3, S, S] in [-1, 1] at its native size.
 
     Only the stage that contains a block runs, up to the block's end. The outputs of earlier stages are computed once
-    per image and cached in main memory, 0.5 MB per face at 512 pixels; images run one by one, so that they are
-    batch-invariant.
+    per image and kept, 0.5 MB per face at 512 pixels.
     """
 
     def __init__(self, teacher: OneStepRestorer, images: Tensor) -> None:
         self.teacher, self.images = teacher, images
-        self._before: dict[tuple[str, int], tuple[Tensor, ...]] = {}
+        self._encoded, self._predicted = PerImage(self._encode), PerImage(self._predict)
 
     @torch.no_grad()
     def __call__(self, name: str, indices: Tensor) -> tuple[tuple, dict[str, Any], Any]:
@@ -63,29 +62,24 @@ class TeacherActivations:
     def _run(self, stage: str, indices: Tensor) -> None:
         teacher = self.teacher
         if stage == "unet":
-            prompt, *latent = self._made("encoded", self._encoded, indices)
+            prompt, *latent = self._read(self._encoded, indices)
             teacher.predict(_latent(latent), prompt)
         elif stage == "decoder":
-            teacher.decode(_latent(self._made("predicted", self._predicted, indices)))
+            teacher.decode(_latent(self._read(self._predicted, indices)))
         else:
             image = self.images[indices].to(teacher.device, teacher.dtype)
             teacher.encode(image) if stage == "encoder" else teacher.embedder(image)
 
-    def _made(self, what: str, make: Callable[[Tensor], tuple[Tensor, ...]], indices: Tensor) -> list[Tensor]:
-        """The outputs of `make` for each image, computed once, as batches."""
-        for index in indices.tolist():
-            if (what, index) not in self._before:
-                self._before[what, index] = tuple(part.cpu() for part in make(torch.tensor([index])))
-        kept = [self._before[what, index] for index in indices.tolist()]
-        return [torch.cat(parts).to(self.teacher.device) for parts in zip(*kept, strict=True)]
+    def _read(self, outputs: PerImage, indices: Tensor) -> list[Tensor]:
+        return [part.to(self.teacher.device) for part in outputs(indices)]
 
-    def _encoded(self, indices: Tensor) -> tuple[Tensor, ...]:
-        image = self.images[indices].to(self.teacher.device, self.teacher.dtype)
+    def _encode(self, index: int) -> tuple[Tensor, ...]:
+        image = self.images[index : index + 1].to(self.teacher.device, self.teacher.dtype)
         code, maps = self.teacher.encode(image)
         return self.teacher.embedder(image), code, *maps
 
-    def _predicted(self, indices: Tensor) -> tuple[Tensor, ...]:
-        prompt, *latent = self._made("encoded", self._encoded, indices)
+    def _predict(self, index: int) -> tuple[Tensor, ...]:
+        prompt, *latent = self._read(self._encoded, torch.tensor([index]))
         code, maps = self.teacher.predict(_latent(latent), prompt)
         return code, *maps
 

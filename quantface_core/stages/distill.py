@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
@@ -29,6 +29,7 @@ from ..train.settings import resolved
 from ..train.training import TrainerCallbacks, TrainingReport, train
 from ..types import DistillConfig, RestorerDistillConfig
 from .block_targets import TeacherActivations, block_names
+from .per_image import PerImage
 from .quantize import images_at_once
 
 _ONE_STEP = [f.name for f in fields(RestorerDistillConfig) if f.name not in {g.name for g in fields(DistillConfig)}]
@@ -58,11 +59,11 @@ def distill(
     _check_pair(restorer, teacher)
     if not isinstance(restorer, OneStepRestorer) or not isinstance(teacher, OneStepRestorer):
         return _distill_outputs(restorer, teacher, images, val_images, config, callbacks)
-    targets_of, val_targets_of = _Targets(teacher, images), _Targets(teacher, val_images)
+    targets_of, val_targets_of = _targets(teacher, images), _targets(teacher, val_images)
     perceptual = full_reference(config.perceptual) if config.perceptual else None
 
     def loss(indices: Tensor) -> Tensor:
-        picture, latent, positions = (t.to(restorer.device).float() for t in targets_of(indices.tolist()))
+        picture, latent, positions = (t.to(restorer.device).float() for t in targets_of(indices))
         with autocast(restorer.device, config):
             made_picture, made_latent, made_positions = _outputs(restorer, images[indices].to(restorer.device))
         total = (made_picture - picture).square().mean()
@@ -79,7 +80,7 @@ def distill(
         with torch.no_grad():
             made = torch.cat([restorer(x.to(restorer.device)).cpu() for x in val_images.split(_CHUNK)])
         restorer.train()
-        reference = val_targets_of(range(len(val_images)))[0].float().clamp(-1, 1)
+        reference = val_targets_of(torch.arange(len(val_images)))[0].float().clamp(-1, 1)
         if callbacks.on_validation_images:
             callbacks.on_validation_images(step, torch.stack([val_images, reference, made], 1))
         return float(psnr(made / 2 + 0.5, reference / 2 + 0.5).mean())
@@ -223,21 +224,11 @@ def _outputs(restorer: OneStepRestorer, images: Tensor) -> tuple[Tensor, Tensor,
     return restorer.decode(latent).float(), latent.code, positions.float()
 
 
-class _Targets:
-    """A teacher's outputs for images, float16 in main memory: each computed when first asked for, one image at a time.
-
-    So a run starts at once, and is over sooner where it draws only some of the images.
-    """
-
-    def __init__(self, teacher: OneStepRestorer, images: Tensor) -> None:
-        self._teacher, self._images = teacher, images
-        self._made: dict[int, list[Tensor]] = {}
+def _targets(teacher: OneStepRestorer, images: Tensor) -> PerImage:
+    """A teacher's `_outputs` for images, as float16."""
 
     @torch.no_grad()
-    def __call__(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """`_outputs` for images [B]."""
-        for index in indices:
-            if index not in self._made:
-                image = self._images[index : index + 1].to(self._teacher.device)
-                self._made[index] = [t.cpu().half() for t in _outputs(self._teacher, image)]
-        return tuple(torch.cat(parts) for parts in zip(*(self._made[i] for i in indices), strict=True))
+    def outputs(index: int) -> list[Tensor]:
+        return [t.half() for t in _outputs(teacher, images[index : index + 1].to(teacher.device))]
+
+    return PerImage(outputs)

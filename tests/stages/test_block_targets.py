@@ -14,6 +14,7 @@ from quantface_core.nn.swap import empty_like, quantizable, swap
 from quantface_core.quant.output_error import tensors_of
 from quantface_core.restorer import OneStepRestorer
 from quantface_core.stages.block_targets import TeacherActivations, block_names
+from quantface_core.stages.per_image import PerImage
 from quantface_core.types import LayerFormat
 
 
@@ -69,11 +70,8 @@ def test_the_parts_before_a_block_run_once_an_image(tiny: OneStepRestorer, faces
     assert sorted(runs) == ["embedder"] * 3 + ["encoder"] * 3 + ["unet"] * 3
 
 
-def test_what_is_kept_lies_in_main_memory(faces: Tensor) -> None:
-    """That of ten thousand faces would fill a GPU."""
+def test_what_is_kept_goes_to_the_teachers_device(faces: Tensor) -> None:
     teacher: Any = SimpleNamespace(device=torch.device("meta"))
-    made: Any = (SimpleNamespace(cpu=lambda: torch.ones(1)),)  # on a GPU
-    activations = TeacherActivations(teacher, faces)
-    (given,) = activations._made("encoded", lambda _: made, torch.tensor([0, 2]))
+    kept = PerImage(lambda _: [torch.ones(1)])
+    (given,) = TeacherActivations(teacher, faces)._read(kept, torch.tensor([0, 2]))
     assert (given.device, given.shape) == (teacher.device, (2,))
-    assert all(part.device.type == "cpu" for parts in activations._before.values() for part in parts)
