@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Literal
 
 from .errors import UsageError
+from .types import is_number, is_whole
 
 FACE_CHOICES = ("all", "largest")
 """The choices of faces besides positions."""
@@ -48,22 +48,22 @@ class RestoreOptions:
 def check_options(options: RestoreOptions) -> None:
     """Raise UsageError naming the first option that is invalid, of another kind included: JSON may hold anything."""
     check_selection(options)
-    if options.strength != "auto" and not (_is_number(options.strength) and 0 <= options.strength <= 1):
+    if options.strength != "auto" and not (is_number(options.strength) and 0 <= options.strength <= 1):
         raise UsageError(f"strength must be auto, or between 0 and 1, got {options.strength!r}")
     for name in ("min_confidence", "feather", "grain", *(["fidelity"] if options.fidelity is not None else [])):
         share = getattr(options, name)
-        if not (_is_number(share) and 0 <= share <= 1):
+        if not (is_number(share) and 0 <= share <= 1):
             raise UsageError(f"{name} must be between 0 and 1, got {share!r}")
-    if not (_is_number(options.min_size) and 0 <= options.min_size < float("inf")):
+    if not (is_number(options.min_size) and 0 <= options.min_size < float("inf")):
         raise UsageError(f"min_size must be a number of pixels, 0 or more, got {options.min_size!r}")
     if options.color not in COLORS:
         raise UsageError(f"color must be one of {', '.join(COLORS)}, got {options.color!r}")
-    if not (_is_whole(options.upscale) and options.upscale in UPSCALES):
+    if not (is_whole(options.upscale) and options.upscale in UPSCALES):
         raise UsageError(f"upscale must be one of {', '.join(map(str, UPSCALES))}, got {options.upscale!r}")
-    if not (_is_whole(options.batch_size) and options.batch_size >= 0):
+    if not (is_whole(options.batch_size) and options.batch_size >= 0):
         kinds = "at least 1, or 0 for the fastest on the device"
         raise UsageError(f"batch_size must be {kinds}, got {options.batch_size!r}")
-    if options.seed is not None and not (_is_whole(options.seed) and 0 <= options.seed < 2**62):
+    if options.seed is not None and not (is_whole(options.seed) and 0 <= options.seed < 2**62):
         raise UsageError(f"seed must be a whole number from 0 to 2^62 - 1, got {options.seed!r}")
 
 
@@ -105,13 +105,4 @@ def parse_positions(text: str) -> tuple[int, ...]:
 
 
 def _are_positions(value: object) -> bool:
-    return isinstance(value, Collection) and all(_is_whole(position) for position in value)
-
-
-# NumPy's numbers are of these kinds too.
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, Collection) and all(is_whole(position) for position in value)

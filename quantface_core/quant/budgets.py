@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
+from typing import Any
 
 from ..errors import UsageError
-from ..types import BITS, Budget, widths_in_words
+from ..types import BITS, Budget, is_number, widths_in_words
 
 QUANTITIES = ("activation_bits", "weight_bits", "megabytes", "operations")
 """The fields of a `Budget` that limit a sum over layers."""
@@ -21,9 +21,9 @@ def check_budget(budget: Budget) -> None:
     if not given:
         raise UsageError("give at least one budget: activation bits, weight bits, megabytes or operations")
     for name, value in given.items():
-        if not _is_number(value) or value <= 0:
+        if not _is_finite(value) or value <= 0:
             raise UsageError(f"{name}: a budget is a number above 0, or None, got {value!r}")
-    if not _is_number(budget.perceptual_weight) or budget.perceptual_weight < 0:
+    if not _is_finite(budget.perceptual_weight) or budget.perceptual_weight < 0:
         raise UsageError(f"perceptual_weight is a number of at least 0, got {budget.perceptual_weight!r}")
     if not isinstance(budget.limits, Mapping):
         raise UsageError(f'limits are (least, most) by module, such as {{"vae": (6, 8)}}, got {budget.limits!r}')
@@ -35,8 +35,8 @@ def check_budget(budget: Budget) -> None:
             raise UsageError(f"the limit of {module!r} is (least, most) of {widths_in_words()}, got {pair!r}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
 
 
 def parse_limit(text: str) -> tuple[str, tuple[int, int]]:

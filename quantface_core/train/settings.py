@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import fields, replace
-from numbers import Integral, Real
 from typing import TypeVar
 
 import torch
 
 from ..errors import UsageError
 from ..kernels.dispatch import fast_dtype
-from ..types import TRAINING_PRECISIONS, DistillConfig, TrainerConfig
+from ..types import TRAINING_PRECISIONS, DistillConfig, TrainerConfig, is_number, is_whole
 
 _FROM_ONE = {"steps", "batch_size", "accumulation", "validate_every", "save_every"}  # at least 1; all others at least 0
 _LARGEST_COUNT = 2**43 - 1  # bounded by the seed: it shares 63 bits with an epoch, and is exact in float64
@@ -33,8 +32,7 @@ def checked(config: _Config) -> _Config:
             continue
         whole = kind is int
         least, most = (int(field.name in _FROM_ONE), _LARGEST_COUNT) if whole else (0, _LARGEST_NUMBER)
-        number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-        if number and least <= value <= most:
+        if (is_whole if whole else is_number)(value) and least <= value <= most:
             numbers[field.name] = kind(value)
         else:
             words = "whole number" if whole else "number"

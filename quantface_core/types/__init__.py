@@ -4,6 +4,7 @@ from .allocation import BitPlan, Budget, LayerSensitivity, Sensitivity
 from .bits import BITS, Bits, check_bits, widths_in_words
 from .execution import DEFAULT_RESTORER, DEVICES, PRECISIONS
 from .faces import Crop, Face, Pixels, Plane, Restoration, RestoredFace
+from .numbers import is_number, is_whole
 from .quantization import (
     BRANCH_BITS,
     BRANCHES,
@@ -58,5 +59,7 @@ __all__ = [
     "Sensitivity",
     "TrainerConfig",
     "check_bits",
+    "is_number",
+    "is_whole",
     "widths_in_words",
 ]
