@@ -8,10 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ..types import Progress
 from .atomic import move_into_place
 from .catalogue import Entry, Remote
 from .checksum import sha256
-from .hub import Progress, check_space, fetch, locked
+from .hub import check_space, fetch, locked
 
 
 def convert_entry(

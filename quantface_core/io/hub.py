@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from ..types import Progress
 from .atomic import atomic_path, move_into_place
 from .catalogue import Remote
 from .checksum import sha256
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _SHA256_DIGITS = 64
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes received, bytes in total)."""
 
 
 @dataclass(frozen=True)

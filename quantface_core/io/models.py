@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ModelError, suggestion
+from ..types import Progress
 from .catalogue import Entry, catalogue, in_models_folder, models_folder
 from .checksum import known_sha256
-from .hub import Progress, fetch
+from .hub import fetch
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".gguf", ".onnx")  # of files, whatever they hold
 _FILES_ONLY = ("gfpgan", "restoreformer", "codeformer")  # restorers that users bring themselves: docs/models.md

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from ..runtime.compiled import uncompiled
-from ..types import BitPlan, Budget, QuantConfig, Sensitivity
-from .batches import Forward, Progress, materialize
+from ..types import BitPlan, Budget, Progress, QuantConfig, Sensitivity, silent
+from .batches import Forward, materialize
 from .bit_program import solve_plan
 from .budgets import check_budget
 from .fisher import FISHER_BATCHES
@@ -44,7 +44,7 @@ def measure_sensitivity(
     config = replace(config, weight_bits=PROBE_BITS, activation_bits=PROBE_BITS)
     formats = plan_formats(model, config, None, include, exclude)
     statistics = calibrate(model, batches, forward, fisher_batches=FISHER_BATCHES * config.wants_fisher)
-    return measure_layers(model, statistics, batches, formats, config, forward=forward, progress=progress)
+    return measure_layers(model, statistics, batches, formats, config, forward=forward, progress=progress or silent)
 
 
 def allocate(

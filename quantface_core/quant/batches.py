@@ -13,8 +13,6 @@ from ..nn.modes import device_of
 
 Forward = Callable[[nn.Module, Any], Any]
 """Called with (model, batch); returns the model's output. For models that `call` cannot feed."""
-Progress = Callable[[int, int], None]
-"""Called with (done, total); an exception it raises aborts the work."""
 
 
 def call(model: nn.Module, batch: Any) -> Any:

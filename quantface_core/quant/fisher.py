@@ -23,7 +23,8 @@ from ..runtime.autocast import without_autocast
 from ..runtime.backward import graph_freed_on_error
 from ..runtime.inference import without_inference_mode
 from ..runtime.memory import is_out_of_memory, released_memory
-from .batches import Forward, Progress
+from ..types import Progress, silent
+from .batches import Forward
 from .compensate import damped_factor
 from .output_error import output_scale, tensors_of
 
@@ -43,7 +44,7 @@ def output_fisher(
     batches: Sequence[Any],
     layers: Mapping[str, Layer],
     forward: Forward,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Tensor]:
     """The Fisher information of each layer's output channels by name, on the CPU, scaled to a mean diagonal of 1:
     [O, O] float16, or for layers wider than `LARGEST` only the diagonal, [O] float32.
@@ -56,8 +57,7 @@ def output_fisher(
     sums: dict[str, Tensor] = {}
     with eval_mode(model), _frozen(model), _gradients(layers, sums), torch.enable_grad(), graph_freed_on_error():
         for i, batch in enumerate(batches):
-            if progress:
-                progress(i, len(batches))
+            progress(i, len(batches))
             try:
                 outputs = [t for t in tensors_of(forward(model, batch)) if t.requires_grad and output_scale(t)]
                 directions = [_drawn(t, generator) / _size(t) for t in outputs]

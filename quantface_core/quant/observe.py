@@ -16,7 +16,8 @@ from ..nn.graphs import without_graphs
 from ..nn.modes import eval_mode
 from ..nn.swap import Layer, quantizable
 from ..runtime.memory import kept_memory
-from .batches import Forward, Progress, call, materialize
+from ..types import Progress, silent
+from .batches import Forward, call, materialize
 from .fisher import output_fisher
 
 _MOMENTUM = 0.9
@@ -36,7 +37,7 @@ def calibrate(
     model: nn.Module,
     batches: Iterable[Any],
     forward: Forward | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     fisher_batches: int = 0,
 ) -> dict[str, ChannelStatistics]:
     """Run the model over batches, and a backward pass over the first `fisher_batches`; returns the statistics of its
@@ -66,14 +67,12 @@ def calibrate(
         return output
 
     def differentiating(done: int, _: int) -> None:
-        if progress:
-            progress(done, len(batches))
+        progress(done, len(batches))
 
     fisher = output_fisher(model, batches[:fisher_batches], layers, watched, differentiating)
     with eval_mode(model), torch.no_grad():
         for i, batch in enumerate(batches[fisher_batches:], fisher_batches):
-            if progress:
-                progress(i, len(batches))
+            progress(i, len(batches))
             watched(model, batch)
     broken = [name for name, values in largest.items() if not torch.isfinite(values).all()]
     if broken:

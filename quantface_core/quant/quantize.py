@@ -29,11 +29,13 @@ from ..types import (
     BitPlan,
     LayerFormat,
     LayerReport,
+    Progress,
     QuantConfig,
     check_bits,
+    silent,
     widths_in_words,
 )
-from .batches import Forward, Progress, call, materialize
+from .batches import Forward, call, materialize
 from .chosen_layers import chosen_names, matching
 from .fisher import FISHER_BATCHES
 from .fold_rules import DIFFUSERS, FoldRule, fold_paths
@@ -78,15 +80,13 @@ def quantize(
     config, batches = QuantConfig() if config is None else config, materialize(batches)
     check_model(model)
     formats = plan_formats(model, config, plan, include, exclude)
-    count = len(batches)
+    count, report = len(batches), progress or silent
 
     def calibrating(done: int, of: int) -> None:
-        if progress:
-            progress(done * count // of, count + len(formats))
+        report(done * count // of, count + len(formats))
 
     def searching(done: int, _: int) -> None:
-        if progress:
-            progress(count + done, count + len(formats))
+        report(count + done, count + len(formats))
 
     statistics = calibrate(model, batches, forward, calibrating, FISHER_BATCHES * config.wants_fisher)
     chosen = matching(others := never_quantized(model), include, exclude)
@@ -191,7 +191,7 @@ def quantize_layers(
     *,
     forward: Forward | None = None,
     rules: Sequence[FoldRule] = DIFFUSERS,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[LayerReport]:
     """Quantize the layers that have a format and statistics, in place; see `quantize`.
 
@@ -207,8 +207,7 @@ def quantize_layers(
     reports: list[LayerReport] = []
 
     def found(name: str, _: Layer, x: Tensor) -> None:
-        if progress:
-            progress(len(done), len(formats))
+        progress(len(done), len(formats))
         group = {n: layers[n] for n in groups[name]}
         with without_autocast(x.device):
             made = quantize_group(group, formats, statistics, x, config)
@@ -218,8 +217,7 @@ def quantize_layers(
     join_inputs(model, {name: layers[name] for name in groups}, batches, forward or call, found)
     built: dict[nn.Module, QuantLayer] = {layers[name]: layer for name, layer in done.items()}
     copies = fold_ahead(fold_paths(model, rules), built)
-    if progress:
-        progress(len(formats), len(formats))
+    progress(len(formats), len(formats))
     swap(model, done)
     take_tensors(copies)
     model.requires_grad_(False)  # as after loading; `distill` chooses what trains

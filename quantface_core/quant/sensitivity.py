@@ -24,8 +24,8 @@ from ..nn.swap import Layer, quantizable
 from ..runtime.autocast import without_autocast
 from ..runtime.memory import kept_memory, released_memory
 from ..runtime.random_state import seeded
-from ..types import BITS, LayerFormat, LayerSensitivity, QuantConfig, Sensitivity
-from .batches import Forward, Progress, call, materialize
+from ..types import BITS, LayerFormat, LayerSensitivity, Progress, QuantConfig, Sensitivity, silent
+from .batches import Forward, call, materialize
 from .costs import count_macs, overhead, stored_bytes
 from .formats import state_beside
 from .joined_inputs import join_inputs
@@ -105,7 +105,7 @@ def measure_layers(
     forward: Forward | None = None,
     judge: Judge | None = None,
     dtype: torch.dtype | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Sensitivity:
     """Measure the layers that have a format and statistics; the model is left unchanged.
 
@@ -120,17 +120,16 @@ def measure_layers(
         raise UsageError("nothing to measure: no chosen layer was reached by a batch")
     known = quantizable(model)
     layers = {n: known[n] for n in formats}
-    report = progress or _silent
     macs = count_macs(model, layers, batches, forward)
-    probes = _probe_layers(model, layers, statistics, batches, formats, config, forward, report)
+    probes = _probe_layers(model, layers, statistics, batches, formats, config, forward, progress)
     judge = judge or OutputJudge(model, batches, forward)
     measured: dict[str, LayerSensitivity] = {}
     for layer_name, fmt in formats.items():
         share = judge.share(list(measured), list(formats))
-        report(_THOUSAND // 2 + int(share * _THOUSAND) // 2, _THOUSAND)
+        progress(_THOUSAND // 2 + int(share * _THOUSAND) // 2, _THOUSAND)
         layer = layers[layer_name]
         measured[layer_name] = _sensitivity(layer_name, layer, fmt, probes[layer_name], macs[layer_name], judge)
-    report(_THOUSAND, _THOUSAND)
+    progress(_THOUSAND, _THOUSAND)
     rest = stored_bytes(state_beside(model, set(layers.values())).values(), dtype)
     return Sensitivity(name or type(model).__name__, judge.metric, rest, measured, settings_of(config))
 
@@ -139,10 +138,6 @@ def settings_of(config: QuantConfig) -> dict[str, Any]:
     """The fields of a config that sensitivities depend on, as JSON has them."""
     fields: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return {name: value for name, value in fields.items() if name not in _IGNORED}
-
-
-def _silent(_: int, __: int) -> None:
-    """Progress that nobody follows."""
 
 
 @dataclass(frozen=True)

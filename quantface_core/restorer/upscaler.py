@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from ..bit_depth import in_shares
 from ..errors import QuantFaceError
-from ..types import Pixels
+from ..types import Pixels, Progress, silent
 
 _TILE, _MARGIN = 256, 32  # pixels of the photo: a tile's side, and what the network sees around it
 _Span = tuple[int, int]
@@ -28,7 +28,7 @@ class Upscaler(nn.Module):
         self.network, self.scale = network, scale
 
     @torch.no_grad()
-    def forward(self, pixels: Pixels, factor: int, progress: Callable[[int, int], None] | None = None) -> Pixels:
+    def forward(self, pixels: Pixels, factor: int, progress: Progress = silent) -> Pixels:
         """Enlarge RGB [H, W, 3] to [factor H, factor W, 3], in its dtype; a factor other than `scale` is resampled to.
 
         A photo whose channels are equal stays so: networks tint what is gray. A tile that overflows in float16 is
@@ -44,8 +44,7 @@ class Upscaler(nn.Module):
             tile = self._enlarged(pixels[top:bottom, left:right], factor, gray)
             inner = tile[_within(rows, top, factor), _within(columns, left, factor)]
             made[_within(rows, 0, factor), _within(columns, 0, factor)] = inner
-            if progress:
-                progress(number, len(tiles))
+            progress(number, len(tiles))
         return made
 
     def _enlarged(self, pixels: Pixels, factor: int, gray: bool) -> Pixels:

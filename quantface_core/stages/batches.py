@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,7 @@ from ..options import RestoreOptions
 from ..restorer.interface import Restorer, RestorerModel
 from ..runtime.device import multiprocessors
 from ..runtime.memory import explain_out_of_memory, is_out_of_memory, kept_memory
-from ..types import Crop
-
-Progress = Callable[[int, int], None]
-"""Called with (faces done, faces in total); an exception it raises ends the work, and the input is unchanged."""
+from ..types import Crop, Progress, silent
 
 _BATCH, _SMALL = 4, 256  # faces per batch; side in pixels up to which that is faster on a CPU, measured
 _FILLED, _LARGE = 60, 512  # multiprocessors of a GPU that a single face of this side keeps busy
@@ -26,7 +23,7 @@ def restore_crops(
     crops: Sequence[Crop],
     restorer: Restorer,
     options: RestoreOptions,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     seeds: Sequence[int] | None = None,
 ) -> list[Crop]:
     """Run the restorer on aligned crops [S, S, 3] in 0 to 1; returns crops alike. Batches are halved on out of memory.
@@ -47,8 +44,7 @@ def restore_crops(
     is_freed = False  # whether memory was freed since the last batch that fitted
     while len(restored) < len(crops):
         start = len(restored)
-        if progress:
-            progress(start, len(crops))
+        progress(start, len(crops))
         if getattr(restorer, "batches_itself", False):
             batch, settings = crops[start:], {"batch_size": batch_size}
         else:
@@ -68,7 +64,7 @@ def restore_crops(
         # drops what it has cached when memory runs out.
         torch.cuda.empty_cache()
         is_freed, batch_size = True, max(1, at_once // 2)
-    if progress and crops:
+    if crops:
         progress(len(crops), len(crops))
     return restored
 

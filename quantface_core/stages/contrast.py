@@ -8,15 +8,15 @@ from ..faces.color import match_color
 from ..faces.contrast import IDENTITY, ContrastStretch, contrast_stretch
 from ..options import RestoreOptions
 from ..restorer.interface import Restorer
-from ..types import Crop
-from .batches import Progress, restore_crops
+from ..types import Crop, Progress, silent
+from .batches import restore_crops
 
 
 def restore_stretched(
     crops: Sequence[Crop],
     restorer: Restorer,
     options: RestoreOptions,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     seeds: Sequence[int] | None = None,
 ) -> tuple[list[Crop], list[ContrastStretch]]:
     """Restore crops without noise, [S, S, 3] in 0 to 1; returns (crops alike, how each was stretched).

@@ -8,18 +8,17 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..errors import ConfigError, UsageError
-from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics, calibrate
 from ..quant.quantize import plan_formats, quantize_layers
 from ..restorer.interface import RestorerModel
-from ..types import FLOAT_BRANCH, BitPlan, LayerFormat, LayerReport, RestorerQuantConfig, check_bits
+from ..types import FLOAT_BRANCH, BitPlan, LayerFormat, LayerReport, Progress, RestorerQuantConfig, check_bits, silent
 
 _LEAST_AT_ONCE, _MOST_AT_ONCE = 2, 8  # images: with fewer, none are left to check compensated rounding on
 _PIXELS_AT_ONCE = 2 * 512 * 512  # activations of so many fit into memory beside Stable Diffusion's weights
 
 
 def calibrate_restorer(
-    restorer: RestorerModel, images: Tensor, progress: Progress | None = None, config: RestorerQuantConfig | None = None
+    restorer: RestorerModel, images: Tensor, progress: Progress = silent, config: RestorerQuantConfig | None = None
 ) -> dict[str, ChannelStatistics]:
     """Channel statistics by layer name over calibration images [N, 3, H, W] in [-1, 1], which run one by one.
 
@@ -67,7 +66,7 @@ def quantize_restorer(
     statistics: Mapping[str, ChannelStatistics],
     images: Tensor,
     config: RestorerQuantConfig | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     plan: BitPlan | None = None,
 ) -> list[LayerReport]:
     """Quantize `restorer` in place; searches and rounding use `images` [N, 3, H, W] in [-1, 1].

@@ -16,8 +16,7 @@ from ..faces.paste import face_mask
 from ..faces.select import select_faces, sort_faces
 from ..options import RestoreOptions, check_options
 from ..restorer.interface import Restorer
-from ..types import Face, Pixels, Restoration, RestoredFace
-from .batches import Progress
+from ..types import Face, Pixels, Progress, Restoration, RestoredFace, silent
 from .blending import Blending
 from .canvas import Background, Canvas, OwnCanvas
 from .contrast import restore_stretched
@@ -58,7 +57,7 @@ def restore_photo(
     ordered = sort_faces(faces, options)
     transforms = {i: face_transform(ordered[i], size) for i in select_faces(ordered, options, width, height)}
     blending = Blending(options, face_mask(size, options.feather))
-    return _restore(_Photo(pixels, ordered, transforms, blending, background), restorer, progress, keep_crops)
+    return _restore(_Photo(pixels, ordered, transforms, blending, background), restorer, progress or silent, keep_crops)
 
 
 def restore_aligned(
@@ -83,7 +82,7 @@ def restore_aligned(
     whole = Face((0.0, 0.0, float(width), float(height)), (), 1.0)
     transforms = {0: whole_transform(width, height, size)}
     blending = Blending(options, np.ones((size, size), np.float32))
-    return _restore(_Photo(pixels, (whole,), transforms, blending), restorer, progress, keep_crops)
+    return _restore(_Photo(pixels, (whole,), transforms, blending), restorer, progress or silent, keep_crops)
 
 
 def check_background(size: tuple[int, int], background: tuple[int, int], upscale: int) -> None:
@@ -123,7 +122,7 @@ class _Photo:
         return Background(self.pixels, self.background, self.blending)
 
 
-def _restore(photo: _Photo, restorer: Restorer, progress: Progress | None, keep_crops: bool) -> Restoration:
+def _restore(photo: _Photo, restorer: Restorer, progress: Progress, keep_crops: bool) -> Restoration:
     faces = photo.cut_faces()
     afters, stretches = restore_stretched([face.clean for face in faces], restorer, photo.blending.options, progress)
     canvas = photo.canvas(faces)

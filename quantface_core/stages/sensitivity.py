@@ -14,12 +14,11 @@ from torch import Tensor
 from ..errors import UsageError
 from ..metrics import full_reference
 from ..nn.qlayer import QuantLayer
-from ..quant.batches import Progress
 from ..quant.observe import ChannelStatistics
 from ..quant.sensitivity import PROBE_BITS, measure_layers, replaced_layer
 from ..restorer import OneStepRestorer, RestorerModel
 from ..restorer.by_stages import stage_of
-from ..types import RestorerQuantConfig, Sensitivity
+from ..types import Progress, RestorerQuantConfig, Sensitivity, silent
 from .quantize import restorer_formats
 
 _MS_SSIM_SIZE = 160  # pixels: its coarsest scale's window must fit
@@ -31,7 +30,7 @@ def measure_sensitivity(
     images: Tensor,
     config: RestorerQuantConfig | None = None,
     perceptual: str = "ms_ssim",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Sensitivity:
     """Measure a full-precision restorer on calibration images [N, 3, S, S] in [-1, 1]; it is left unchanged.
 

@@ -5,6 +5,7 @@ from .bits import BITS, Bits, check_bits, widths_in_words
 from .execution import DEFAULT_RESTORER, DEVICES, PRECISIONS
 from .faces import Crop, Face, Pixels, Plane, Restoration, RestoredFace
 from .numbers import is_number, is_whole
+from .progress import Progress, silent
 from .quantization import (
     BRANCH_BITS,
     BRANCHES,
@@ -50,6 +51,7 @@ __all__ = [
     "LayerSensitivity",
     "Pixels",
     "Plane",
+    "Progress",
     "QuantConfig",
     "Restoration",
     "RestoredFace",
@@ -61,5 +63,6 @@ __all__ = [
     "check_bits",
     "is_number",
     "is_whole",
+    "silent",
     "widths_in_words",
 ]
