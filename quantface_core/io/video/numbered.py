@@ -64,7 +64,7 @@ class NumberedFrames:
             raise UsageError(f"{folder}: the results of {count} pictures would be called {name}: keep one of them")
         first = read_photo(self.paths[0])
         height, width = first.pixels.shape[:2]
-        bits = 8 if first.pixels.dtype == np.uint8 else 16
+        bits = np.iinfo(first.pixels.dtype).bits
         coding = Coding("rgb", True, bits)
         self.transparent = first.alpha is not None
         pix_fmt = "gbrp" if bits == 8 else "gbrp16le"
@@ -81,7 +81,7 @@ class NumberedFrames:
         info = self.info
         for number in range(start or 0, len(self.paths)):
             photo = read_photo(self.paths[number])
-            shape, bits = photo.pixels.shape, 8 if photo.pixels.dtype == np.uint8 else 16
+            shape, bits = photo.pixels.shape, np.iinfo(photo.pixels.dtype).bits
             if shape[:2] != (info.height, info.width) or bits != info.coding.bits:
                 raise ImageError(
                     f"{self.paths[number]}: {shape[1]}x{shape[0]} at {bits} bits, "
