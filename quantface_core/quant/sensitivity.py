@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,16 +40,18 @@ _IGNORED = {"weight_bits", "activation_bits", "rounding"}  # of a config: a prob
 _THOUSAND = 1000  # steps in which progress is reported
 
 
-class Judge(Protocol):
+class Judge(ABC):
     """Compares a model with one layer replaced to the original."""
 
     metric: str  # of the perceptual loss; empty = none
 
+    @abstractmethod
     def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
         """(the output's squared error over its variance, perceptual loss) with one layer replaced."""
 
     def share(self, done: Sequence[str], names: Sequence[str]) -> float:
-        """The share of the time for `names`, 0 to 1, that has passed once `done` are done."""
+        """The share of the expected time for `names`, 0 to 1, passed once `done` are done; all take as long."""
+        return len(done) / len(names)
 
 
 @contextmanager
@@ -63,7 +66,7 @@ def replaced_layer(model: nn.Module, name: str, layer: QuantLayer) -> Iterator[N
         layer.release()  # a large model's prepacked layers would not all fit in memory
 
 
-class OutputJudge:
+class OutputJudge(Judge):
     """Judges by all floating-point outputs of the model on some batches, without a perceptual loss."""
 
     metric = ""
@@ -88,9 +91,6 @@ class OutputJudge:
         with replaced_layer(self._model, name, layer):
             made = self._outputs()
         return float(relative_error(made, self._exact)), 0.0
-
-    def share(self, done: Sequence[str], names: Sequence[str]) -> float:
-        return len(done) / len(names)
 
 
 @kept_memory()

@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..metrics import full_reference
 from ..nn.qlayer import QuantLayer
 from ..quant.observe import ChannelStatistics
-from ..quant.sensitivity import PROBE_BITS, measure_layers, replaced_layer
+from ..quant.sensitivity import PROBE_BITS, Judge, measure_layers, replaced_layer
 from ..restorer import OneStepRestorer, RestorerModel
 from ..restorer.by_stages import stage_of
 from ..types import Progress, RestorerQuantConfig, Sensitivity, silent
@@ -58,7 +58,7 @@ def measure_sensitivity(
     )
 
 
-class WholePictureJudge:
+class WholePictureJudge(Judge):
     """Compares the output images of a restorer in which one layer is replaced with those of the restorer itself."""
 
     exact: Tensor
@@ -75,10 +75,6 @@ class WholePictureJudge:
 
     def _unit(self, picture: Tensor) -> Tensor:
         return (picture.float() / 2 + 0.5).clamp(0, 1)
-
-    def share(self, done: Sequence[str], names: Sequence[str]) -> float:
-        """The share of the expected time for `names` that `done` accounts for, 0 to 1."""
-        return len(done) / len(names)
 
     @torch.no_grad()
     def with_layer(self, name: str, layer: QuantLayer) -> tuple[float, float]:
