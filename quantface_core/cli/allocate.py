@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..quant.budgets import check_budget, parse_limit
 from ..types import Budget, RestorerQuantConfig
 from .devices import MODEL_HELP, add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_report, file_of
+from .parsed import parsed
 from .progress import ProgressBars
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def add_parser(commands: Any) -> None:
     add("--operations", type=float, help="maximum bit operations, as a share of all at 8 bits, such as 0.3")
     add(
         "--limit",
-        type=_limit,
+        type=parsed(parse_limit),
         action="append",
         default=[],
         metavar="MODULE=LOW-HIGH",
@@ -51,18 +53,8 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _limit(text: str) -> tuple[str, tuple[int, int]]:
-    from ..quant.budgets import parse_limit
-
-    try:
-        return parse_limit(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def run(arguments: argparse.Namespace) -> int:
     from ..pipelines.allocate import AllocateRequest, allocate
-    from ..quant.budgets import check_budget
 
     written = [file_of(arguments.model)]
     for option in ("output", "chart", "sensitivity"):

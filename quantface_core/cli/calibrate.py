@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
 from ..types import BRANCH_BITS, BRANCHES, ROUNDINGS, Bits, RestorerQuantConfig
 from .devices import MODEL_HELP, add_device_argument, resolve_device
 from .faces import add_faces, face_source
 from .outputs import check_model_output, size_of
+from .parsed import parsed
 from .progress import ProgressBars
 
 
@@ -20,7 +20,13 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("model", help=f"{MODEL_HELP}; full precision")
     add_faces(parser, count=16)
-    add("--bits", type=parse_bits, default=Bits(4, 4), metavar="wXaY", help="bits of weights and activations (w4a4)")
+    add(
+        "--bits",
+        type=parsed(Bits.parse),
+        default=Bits(4, 4),
+        metavar="wXaY",
+        help="bits of weights and activations (w4a4)",
+    )
     add("--plan", type=Path, help="each layer's bits, from `quantface allocate`; overrides --bits")
     add("--output", "-o", type=Path, required=True, help="the .safetensors file to write")
     add("--block", type=int, default=defaults.block, help="largest rotation block; 1 = no rotation (64)")
@@ -32,13 +38,6 @@ def add_parser(commands: Any) -> None:
     add("--unet-only", action="store_true", help="leave autoencoder and embedder in full precision")
     add_device_argument(parser)
     parser.set_defaults(run=run)
-
-
-def parse_bits(text: str) -> Bits:
-    try:
-        return Bits.parse(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from . import bulk, film
 from .devices import MODEL_HELP, add_device_argument, execution_of, resolve_device
 from .lean_diffusers import import_lean_diffusers
 from .outputs import check_report
+from .parsed import parsed
 from .results import report_results
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ def add_parser(commands: Any) -> None:
     of_photos += [add("--format", choices=_FORMATS, help="of the results (each photo's own, else png)")]
     add("--model", default=DEFAULT_RESTORER, help=f"{MODEL_HELP} ({DEFAULT_RESTORER})")
     of_found_faces = [
-        add("--faces", type=_faces, default=defaults.faces, help="all, largest, or positions such as 0,2-4 (all)"),
+        add(
+            "--faces",
+            type=parsed(parse_faces),
+            default=defaults.faces,
+            help="all, largest, or positions such as 0,2-4 (all)",
+        ),
         order := add("--order", choices=FACE_ORDERS, default=defaults.order, help="how positions count faces"),
         add("--min-size", type=float, default=defaults.min_size, metavar="PIXELS", help="skip smaller faces (0)"),
         add("--min-confidence", type=float, default=defaults.min_confidence, help="skip less certain faces (0.7)"),
@@ -94,13 +100,6 @@ def _strength(text: str) -> str | float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, nor a number from 0 to 1") from None
-
-
-def _faces(text: str) -> str | tuple[int, ...]:
-    try:
-        return parse_faces(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
