@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-    import averaging
-
-    return averaging
 
 
 def test_it_is_over_few_steps_at_first_and_by_its_decay_later(module: ModuleType) -> None:

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-    for name in ("blend", "conditions", "other_restorers"):
-        sys.modules.pop(name, None)
-    import blend
-
-    return blend
 
 
 def test_a_batch_depends_on_its_step_alone(module: ModuleType) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,6 @@ from PIL import Image
 
 from quantface_core.errors import ImageError, QuantFaceError
 from tests.conftest import TINY
-
-ROOT = Path(__file__).resolve().parents[2]
-
 
 Make = Callable[..., Any]  # a folder, and settings of its stage -> a trainer
 
@@ -33,11 +29,7 @@ def few_faces(train_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def trainer(monkeypatch: pytest.MonkeyPatch, few_faces: Path) -> Make:
-    monkeypatch.syspath_prepend(str(ROOT / "training"))
-    sys.modules.pop("train", None)
-    import train
-
+def trainer(module: ModuleType, monkeypatch: pytest.MonkeyPatch, few_faces: Path) -> Make:
     loss = {"l1": 1.0, "latent": 0.2, "codes": 0.1, "adversarial": 0.01, "frequency": 0.1}
     stage = {
         "name": "s",
@@ -49,12 +41,12 @@ def trainer(monkeypatch: pytest.MonkeyPatch, few_faces: Path) -> Make:
         "learning_rate": 1e-3,
         "loss": loss,
     }
-    monkeypatch.setattr(train, "QUANTFACE_MINI", TINY)
-    monkeypatch.setattr(train.StageTrainer, "validate", lambda *_: 0.0)  # of whole faces: slow
+    monkeypatch.setattr(module, "QUANTFACE_MINI", TINY)
+    monkeypatch.setattr(module.StageTrainer, "validate", lambda *_: 0.0)  # of whole faces: slow
 
     def make(run: Path, **settings: Any) -> Any:
         config = {"seed": 1, "validate_every": 1000, "save_every": 2, "stage": [{**stage, **settings}]}
-        return train.StageTrainer(config, few_faces, run, "cpu")
+        return module.StageTrainer(config, few_faces, run, "cpu")
 
     return make
 
