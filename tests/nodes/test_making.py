@@ -13,30 +13,19 @@ import torch
 
 from quantface_core import save_restorer
 from quantface_core.restorer import OneStepRestorer
+from tests.io.far_model import far_model
 from tests.io.local_hub import LocalHub
-
-CATALOGUE = """
-[restorers.far]
-file = "far.safetensors"
-repo = "someone/faces"
-licence = "Apache-2.0"
-"""
 
 
 @pytest.fixture
 def hub(
     host: SimpleNamespace, tiny: OneStepRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalHub]:
-    """Has the tiny restorer, which the catalogue in the models folder names `far`."""
-    served = LocalHub()
-    for name, value in {"HF_ENDPOINT": served.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf")}.items():
-        monkeypatch.setenv(name, value)
+    """Has the tiny restorer."""
     save_restorer(tiny, tmp_path / "tiny.safetensors")
-    served.files["someone/faces/far.safetensors"] = (tmp_path / "tiny.safetensors").read_bytes()
-    (host.models / "quantface").mkdir(exist_ok=True)
-    (host.models / "quantface" / "catalogue.toml").write_text(CATALOGUE)
-    yield served
-    served.close()
+    content = (tmp_path / "tiny.safetensors").read_bytes()
+    with far_model(monkeypatch, content, host.models / "quantface", tmp_path / "hf") as served:
+        yield served
 
 
 def _marks(loader: Any) -> dict[str, str]:

@@ -11,29 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.io.far_model import far_model
 from tests.io.local_hub import LocalHub
 from tests.webui.conftest import ROOT
-
-CATALOGUE = """
-[restorers.far]
-file = "far.safetensors"
-repo = "someone/faces"
-licence = "Apache-2.0"
-"""
 
 
 @pytest.fixture
 def hub(
     script: Any, webui: SimpleNamespace, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalHub]:
-    """Has the tiny restorer, which the catalogue in the models folder names `far`."""
-    served = LocalHub()
-    for name, value in {"HF_ENDPOINT": served.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf")}.items():
-        monkeypatch.setenv(name, value)
-    served.files["someone/faces/far.safetensors"] = tiny_file.read_bytes()
-    (webui.models / "catalogue.toml").write_text(CATALOGUE)
-    yield served
-    served.close()
+    """Has the tiny restorer."""
+    with far_model(monkeypatch, tiny_file.read_bytes(), webui.models, tmp_path / "hf") as served:
+        yield served
 
 
 def test_interrupt_ends_a_download_and_asking_again_finishes_it(
