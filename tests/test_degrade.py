@@ -7,15 +7,12 @@ import pytest
 from PIL import Image
 
 from quantface_core.degrade import Degradation, degrade
+from tests.stages.psnr import psnr
 
 
 @pytest.fixture(scope="module")
 def faces(test_faces: list[Path]) -> list[np.ndarray]:
     return [np.asarray(Image.open(p).convert("RGB")) for p in test_faces[:16]]
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
 
 
 def test_same_seed_same_bytes_and_another_seed_others(faces: list[np.ndarray]) -> None:

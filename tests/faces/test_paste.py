@@ -12,17 +12,13 @@ from quantface_core.faces import area
 from quantface_core.faces.align import extract, invert
 from quantface_core.faces.fine_detail import FineDetail
 from quantface_core.faces.paste import Patch, face_mask, paste
+from tests.faces.test_align import matrix
 
 SIZE = 64
 OLD = cv2.__version__.startswith("4.8")  # its warps round places more coarsely
 
 
-def place(scale: float, angle: float, x: float, y: float) -> np.ndarray:
-    c, s = scale * np.cos(angle), scale * np.sin(angle)
-    return np.array([[c, -s, x], [s, c, y]])
-
-
-placements = st.builds(place, st.floats(0.1, 3), st.floats(-3.1, 3.1), st.floats(-100, 250), st.floats(-100, 250))
+placements = st.builds(matrix, st.floats(0.1, 3), st.floats(-3.1, 3.1), st.floats(-100, 250), st.floats(-100, 250))
 
 
 def noise(seed: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -61,7 +57,7 @@ def test_order_does_not_matter(matrices: list[np.ndarray]) -> None:
 
 def test_no_change_no_change() -> None:
     base = (noise(2, (100, 100, 3)) * 255).astype(np.uint8)
-    result, mask = paste(base, [Patch(np.zeros((SIZE, SIZE, 3), np.float32), face_mask(SIZE), place(1, 0.4, 40, 10))])
+    result, mask = paste(base, [Patch(np.zeros((SIZE, SIZE, 3), np.float32), face_mask(SIZE), matrix(1, 0.4, 40, 10))])
     assert np.array_equal(result, base)
     assert mask.max() == 1
 
@@ -72,7 +68,7 @@ def test_a_change_arrives_whole(scale: float) -> None:
     side = int(SIZE * scale)
     base = np.full((side, side, 3), 100, np.uint8)
     patch = Patch(
-        np.full((SIZE, SIZE, 3), 0.2, np.float32), face_mask(SIZE), place(scale, 0, (scale - 1) / 2, (scale - 1) / 2)
+        np.full((SIZE, SIZE, 3), 0.2, np.float32), face_mask(SIZE), matrix(scale, 0, (scale - 1) / 2, (scale - 1) / 2)
     )
     result, mask = paste(base, [patch])
     assert (result[mask > 0.999] == 151).all()
@@ -80,7 +76,7 @@ def test_a_change_arrives_whole(scale: float) -> None:
 
 
 def test_two_identical_faces_on_one_place_count_once() -> None:
-    patch = Patch(np.full((SIZE, SIZE, 3), 0.2, np.float32), face_mask(SIZE), place(1, 0, 0, 0))
+    patch = Patch(np.full((SIZE, SIZE, 3), 0.2, np.float32), face_mask(SIZE), matrix(1, 0, 0, 0))
     base = np.full((SIZE, SIZE, 3), 100, np.uint8)
     result, _ = paste(base, [patch, patch])
     assert result.max() == 151
@@ -103,7 +99,7 @@ def test_detail_finer_than_the_crop_stays_as_far_as_the_patch_says(keep: float) 
 
 def test_a_photo_coarser_than_the_crop_has_no_finer_detail_to_lose() -> None:
     photo = np.random.default_rng(0).integers(64, 192, (64, 64, 3), np.uint8)
-    to_photo = place(0.5, 0, -0.25, -0.25)
+    to_photo = matrix(0.5, 0, -0.25, -0.25)
     crop = extract(photo, invert(to_photo), 128)
     fine_detail = FineDetail(crop, np.zeros((128, 128), np.float32))
     result, _ = paste(photo, [Patch(np.zeros_like(crop), np.ones((128, 128), np.float32), to_photo, fine_detail)])
@@ -112,7 +108,7 @@ def test_a_photo_coarser_than_the_crop_has_no_finer_detail_to_lose() -> None:
 
 def test_a_face_before_a_larger_one_is_pasted_as_its_own() -> None:
     side = SIZE * 5
-    inner, outer = place(1, 0, 2 * SIZE, 2 * SIZE), place(5, 0, 2, 2)
+    inner, outer = matrix(1, 0, 2 * SIZE, 2 * SIZE), matrix(5, 0, 2, 2)
     brighter, darker = (np.full((SIZE, SIZE, 3), change, np.float32) for change in (0.2, -0.2))
     patches = [Patch(darker, face_mask(SIZE), outer), Patch(brighter, face_mask(SIZE), inner)]
     result, mask = paste(np.full((side, side, 3), 100, np.uint8), patches)
@@ -127,7 +123,7 @@ def two_of_a_grainy_photo() -> tuple[np.ndarray, list[Patch]]:
     """A photo, and two faces on it that overlap, with fine detail to be removed."""
     photo = np.random.default_rng(3).integers(64, 192, (300, 400, 3), np.uint8)
     patches = []
-    for i, to_photo in enumerate((place(4, 0.3, 60, 20), place(3, -0.2, 180, 60))):
+    for i, to_photo in enumerate((matrix(4, 0.3, 60, 20), matrix(3, -0.2, 180, 60))):
         crop = extract(photo, invert(to_photo), SIZE)
         fine_detail = FineDetail(crop, np.full((SIZE, SIZE), 0.7, np.float32))
         patches.append(Patch(noise(i, (SIZE, SIZE, 3)) * 0.2 - 0.1, face_mask(SIZE), to_photo, fine_detail))
@@ -149,7 +145,7 @@ def test_where_a_tile_ends_is_not_seen(
 def test_a_large_photo_takes_little_memory() -> None:
     side = 2048
     photo = np.random.default_rng(4).integers(64, 192, (side, side, 3), np.uint8)
-    to_photo = place(side / SIZE, 0, side / SIZE / 2, side / SIZE / 2)
+    to_photo = matrix(side / SIZE, 0, side / SIZE / 2, side / SIZE / 2)
     tracemalloc.start()
     crop = extract(photo, invert(to_photo), SIZE)
     fine_detail = FineDetail(crop, np.ones((SIZE, SIZE), np.float32))

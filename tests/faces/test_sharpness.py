@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,15 +9,9 @@ import pytest
 from quantface_core.faces.align import invert, whole_transform
 from quantface_core.faces.paste import face_mask
 from quantface_core.faces.sharpness import sharpness
-from quantface_core.io.photos import read_photo
 from quantface_core.types import Pixels
 
 MASK = face_mask(256)
-
-
-@pytest.fixture(scope="module")
-def faces(test_faces: list[Path]) -> list[Pixels]:
-    return [read_photo(path).pixels for path in test_faces[:16]]
 
 
 def sharpness_at(face: Pixels, side: int, damage: Callable[[Pixels], Pixels] = lambda small: small) -> float:

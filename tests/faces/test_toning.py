@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 
 from quantface_core.faces.color import luma
 from quantface_core.faces.toning import GRAY, toning_of
-from quantface_core.io.photos import read_photo
 
 DARK, LIGHT = np.array([40, 26, 13], np.float32) / 255, np.array([255, 240, 205], np.float32) / 255
 
@@ -18,11 +15,6 @@ def sepia(face: np.ndarray, quality: int = 60) -> np.ndarray:
     toned = DARK + (LIGHT - DARK) * luma(face.astype(np.float32) / 255)[..., None]
     stored = cv2.imencode(".jpg", np.rint(toned * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(stored, cv2.IMREAD_COLOR).astype(np.float32) / 255
-
-
-@pytest.fixture(scope="module")
-def faces(test_faces: list[Path]) -> list[np.ndarray]:
-    return [read_photo(path).pixels for path in test_faces[:16]]
 
 
 def test_toned_prints_are_told_from_colour(faces: list[np.ndarray]) -> None:
