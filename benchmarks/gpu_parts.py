@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 from gpu_layers import checks, wrong
 from gpu_rows import CudaMeter, measure
-from random_models import CONFIGS, make
+from random_models import random_model
 from torch import Tensor
 
 from quantface_core import OneStepRestorer, load_restorer, restorer_path
@@ -77,16 +75,6 @@ def against_reference(path: Path, device: torch.device) -> float:
             prepare(restorer, choose_backend(device, name))
             pictures.append(restorer(face))
     return psnr(*pictures)
-
-
-@contextmanager
-def random_model(model: str, bits: str) -> Iterator[Path]:
-    """The file of a model with random weights, until the block ends."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        make(CONFIGS[model], bits, path, "cuda" if torch.cuda.is_available() else "cpu")
-        torch.cuda.empty_cache()
-        yield path
 
 
 def kernels(model: str, bits: str, device: torch.device) -> Results:

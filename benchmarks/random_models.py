@@ -8,6 +8,9 @@ made by `quantface calibrate`.
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -40,6 +43,16 @@ def make(
         for each in fold_paths(restorer.cpu(), RULES):
             fold(each)
     save_restorer(restorer.cpu(), path, FLOATS.get(bits, torch.float16))
+
+
+@contextmanager
+def random_model(model: str, bits: str) -> Iterator[Path]:
+    """The file that `make` writes for one of `CONFIGS`, until the block ends; made on the GPU where there is one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        make(CONFIGS[model], bits, path, "cuda" if torch.cuda.is_available() else "cpu")
+        torch.cuda.empty_cache()
+        yield path
 
 
 def low_bit_layers(restorer: RestorerModel, bits: str, rank: int = RANK, branch_bits: int = WIDTH) -> None:

@@ -13,18 +13,16 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from random_models import CONFIGS, FLOATS, make
+from random_models import CONFIGS, FLOATS, random_model
 from report import describe_machine, table
 from timing import median, seconds
 
@@ -123,10 +121,9 @@ def shares(work: Callable[[], object], peak: float) -> list[float]:
 
 
 def random_restorer(model: str, bits: str) -> OneStepRestorer:
-    with tempfile.TemporaryDirectory() as folder:
-        make(CONFIGS[model], bits, Path(folder) / "model.safetensors")
-        restorer = load_restorer(Path(folder) / "model.safetensors", dtype=torch.bfloat16)
-        assert isinstance(restorer, OneStepRestorer)
+    with random_model(model, bits) as path:
+        restorer = load_restorer(path, dtype=torch.bfloat16)
+    assert isinstance(restorer, OneStepRestorer)
     prepare(restorer, onednn)
     return restorer
 

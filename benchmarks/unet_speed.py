@@ -15,12 +15,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
 from functools import partial
-from pathlib import Path
 
 import torch
-from random_models import CONFIGS, FLOATS, make
+from random_models import CONFIGS, FLOATS, random_model
 from report import describe_machine, table
 from timing import seconds
 
@@ -35,11 +33,9 @@ CPU = torch.device("cpu")
 
 def loaded(name: str, bits: str, dtype: torch.dtype | None) -> OneStepRestorer:
     """A restorer with random weights, as loaded from a file; computes in a dtype (None: the machine's choice)."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        make(CONFIGS[name], bits, path, "cuda" if torch.cuda.is_available() else "cpu")
+    with random_model(name, bits) as path:
         restorer = load_restorer(path, CPU, dtype)
-        assert isinstance(restorer, OneStepRestorer)
+    assert isinstance(restorer, OneStepRestorer)
     prepare(restorer, choose_backend(CPU))
     return restorer
 
