@@ -65,19 +65,9 @@ class FilmReader:
         self.damaged = 0
         with self._read_errors(), self._opened() as (container, stream):
             decoded, continuity = self._decoded(container, stream), Continuity()
-            if start is not None:
-                if not has_times(container):
-                    yield from self._from_the_beginning(start)
-                    return
-                needed = start - 1 if self._deinterlace else start  # it is made from the one before, too
-                try:
-                    container.seek(needed, stream=stream)
-                except self._av.error.FFmpegError:  # before its first frame, as in .flv
-                    yield from self._from_the_beginning(start)
-                    return
-            first = next(decoded, None)
-            if start is not None and (first is None or first.pts is None or first.pts > needed):
-                yield from self._from_the_beginning(start)  # the file's index does not help
+            first = next(decoded, None) if start is None else self._sought(container, stream, decoded, start)
+            if start is not None and first is None:
+                yield from (frame for frame in self.frames() if frame.pts >= start)
                 return
             last: int | None = None
             base = self.info.time_base
@@ -96,10 +86,18 @@ class FilmReader:
                 if start is None or pts >= start:
                     yield Frame(pts, self._planes(frame), self.info.coding, frame.duration or 0)
 
-    def _from_the_beginning(self, start: int) -> Iterator[Frame]:
-        for frame in self.frames():
-            if frame.pts >= start:
-                yield frame
+    def _sought(self, container: Any, stream: Any, decoded: Iterator[Any], start: int) -> Any:
+        """The first frame decoded from timestamp `start`, or shortly before; None where the file cannot be sought."""
+        needed = start - 1 if self._deinterlace else start  # it is made from the one before, too
+        if not has_times(container):
+            return None
+        try:
+            container.seek(needed, stream=stream)
+        except self._av.error.FFmpegError:  # before its first frame, as in .flv
+            return None
+        first = next(decoded, None)
+        has_passed = first is None or first.pts is None or first.pts > needed  # the file's index does not help
+        return None if has_passed else first
 
     def _uniform(self, frames: Iterable[Any]) -> Iterator[Any]:
         """Yield frames in the film's pixel format. Raises ImageError where their size changes."""
