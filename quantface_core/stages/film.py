@@ -129,15 +129,13 @@ class FilmRestorer:
         """(a frame with its faces steadied and their damage removed as far as they are faded in, which it keeps; by
         track, the faces that had any)."""
         assert pending.frame is not None
-        pixels, found = pending.steadied.over(pending.frame.rgb()), {}
-        places = {track: invert(transform) for track, transform in pending.transforms.items()}
-        for track, place in places.items():
-            if face := clean_face(pixels, self._blending.mask, place, film=True):
+        pixels, mask = pending.steadied.over(pending.frame.rgb()), self._blending.mask
+        found, parts = {}, []
+        for track, transform in pending.transforms.items():
+            place = invert(transform)
+            if face := clean_face(pixels, mask, place, film=True):
                 found[track] = face
-        parts = []
-        for track, face in found.items():
-            share = np.float32(self._blending.removal(face) * pending.fades[track]) * self._blending.mask
-            parts.append((face, share, places[track]))
+                parts.append((face, np.float32(self._blending.removal(face) * pending.fades[track]) * mask, place))
         clean = remove_artifacts(pixels, parts)
         pending.steadied = pending.steadied.replaced(clean, [face.area for face in found.values()])
         return clean, found
