@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate, groupby, pairwise
 
 from .canvas import BAND, INK, SOFT, Canvas, text_width
 from .plot import Scale
@@ -32,22 +33,18 @@ def _place(name: str) -> int:
 
 def draw_parts(canvas: Canvas, names: list[str], x: Scale, top: float, bottom: float) -> None:
     """Mark the parts behind a plot whose `x` counts layers, every other one with a band, and name them above."""
-    spans: list[tuple[str, int, int]] = []
-    for i, name in enumerate(names):
-        part = chart_section(name)
-        if spans and spans[-1][0] == part:
-            spans[-1] = (part, spans[-1][1], i + 1)
-        else:
-            spans.append((part, i, i + 1))
+    runs = [(part, len([*layers])) for part, layers in groupby(map(chart_section, names))]
+    ends = pairwise([0, *accumulate(count for _, count in runs)])
+    spans = [(part, first, last) for (part, _), (first, last) in zip(runs, ends, strict=True)]
     free = x.start
     for i, (part, first, last) in enumerate(spans):
         if i % 2 == 0:
             canvas.box(x(first), top, x(last), bottom, BAND)
         elif i:
             canvas.line([(x(first), top), (x(first), bottom)], SOFT, 0.5)
-        label, width = f"{part}", text_width(part)
+        width = text_width(part)
         after = sum(text_width(p) + 12 for p, _, _ in spans[i + 1 :])
         middle = (x(first) + x(last)) / 2
         left = max(free, min(middle - width / 2, x.stop + 40 - after - width))
-        canvas.text(left, top - 6, label, anchor="ld", color=INK)
+        canvas.text(left, top - 6, part, anchor="ld", color=INK)
         free = left + width + 12
