@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ from quantface_core.restorer import RestorerModel
 from quantface_core.stages.quantize import calibrate_restorer, images_at_once, quantize_restorer
 from quantface_core.types import RestorerQuantConfig
 
+HEADER = ["PSNR to full precision (dB)", "PSNR to original (dB)", "MS-SSIM to original", "seconds"]
 GROUP = 64  # channels: ConvRot's rotation and its packing
 
 
@@ -77,6 +80,45 @@ def with_convrot(restorer: RestorerModel) -> RestorerModel:
     return model
 
 
+class Quality:
+    """The images that all rows share, and how a row's model is made and measured."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        test, train = (load(SHARED / "faces" / name) for name in ("test", "train"))
+        test, train = test[: arguments.faces], train[: arguments.calibration]
+        self.clean = to_unit(test)
+        self.degraded = to_unit([degrade(face, seed) for seed, face in enumerate(test)])
+        self.images = to_unit([degrade(face, seed) for seed, face in enumerate(train)]) * 2 - 1
+        full = load_restorer(restorer_path("quantface-mini"))
+        self.exact = run(full, self.degraded)
+        self.full = stress(full) if arguments.stressed else full
+        self.statistics = calibrate_restorer(self.full, self.images)
+        self.psnr, self.ms_ssim = create_metric("psnr"), create_metric("ms_ssim")
+
+    def row(self, name: str, pictures: Tensor, seconds: float | str = "") -> list[str | float]:
+        """A row of the table, of restored images; `seconds` are those of making the model."""
+        columns = [score(metric, pictures, self.clean) for metric in (self.psnr, self.ms_ssim)]
+        close = "" if pictures is self.exact else float(score(self.psnr, pictures, self.exact).mean())
+        return [name, close, *(float(c.mean()) for c in columns), seconds]
+
+    def quantized(self, settings: RestorerQuantConfig, layers: list[str] | None = None) -> tuple[Tensor, float]:
+        """(images restored by a model of which these layers, None = all, are quantized, CPU seconds of making it)."""
+        model = copy.deepcopy(self.full)
+        chosen = {name: self.statistics[name] for name in layers} if layers else self.statistics
+        began = time.process_time()
+        quantize_restorer(model, chosen, images_at_once(self.full, self.images), settings)
+        seconds = time.process_time() - began
+        return run(model, self.degraded), seconds
+
+    def convrot_rows(self, with_ours: bool) -> Iterator[list[str | float]]:
+        """ConvRot's row and, on request, ours of the same linears."""
+        same = convrot_layers(self.full)
+        pictures = run(with_convrot(self.full), self.degraded)
+        yield self.row(f"comfy-kitchen ConvRot, {len(same)} linears", pictures)
+        if with_ours:
+            yield self.row(f"ours, the same {len(same)} linears", *self.quantized(RestorerQuantConfig(), same))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w6a6", "w4a6", "w4a4"])
@@ -91,63 +133,31 @@ def main() -> None:
     if arguments.ablation:
         arguments.bits, arguments.parts = ["w4a4"], ["whole"]
 
-    test, train = (load(SHARED / "faces" / name) for name in ("test", "train"))
-    clean = to_unit(test[: arguments.faces])
-    degraded = to_unit([degrade(face, seed) for seed, face in enumerate(test[: arguments.faces])])
-    images = to_unit([degrade(face, seed) for seed, face in enumerate(train[: arguments.calibration])]) * 2 - 1
-    full = load_restorer(restorer_path("quantface-mini"))
-    exact = run(full, degraded)
-    if arguments.stressed:
-        full = stress(full)
-    statistics = calibrate_restorer(full, images)
-    took: list[float] = []  # CPU seconds of the row being made
-    psnr, ms_ssim = create_metric("psnr"), create_metric("ms_ssim")
-
-    def measured(name: str, pictures: Tensor) -> list[str | float]:
-        same = pictures is exact
-        columns: list[Tensor] = [score(psnr, pictures, clean), score(ms_ssim, pictures, clean)]
-        close = "" if same else float(score(psnr, pictures, exact).mean())
-        return [name, close, *(float(c.mean()) for c in columns), took.pop() if took else ""]
-
-    def quantized(settings: RestorerQuantConfig, layers: list[str] | None = None) -> Tensor:
-        model = copy.deepcopy(full)
-        chosen = {name: statistics[name] for name in layers} if layers else statistics
-        began = time.process_time()
-        quantize_restorer(model, chosen, images_at_once(full, images), settings)
-        took.append(time.process_time() - began)
-        return run(model, degraded)
-
-    print(f"{len(clean)} faces of test, {len(images)} of train to calibrate{', stressed' * arguments.stressed}")
+    quality = Quality(arguments)
+    methods = {
+        name: method
+        for name, method in (ABLATION if arguments.ablation else METHODS).items()
+        if not arguments.rows or any(text in name for text in arguments.rows)
+    }
+    counts = f"{len(quality.clean)} faces of test, {len(quality.images)} of train to calibrate"
+    print(f"{counts}{', stressed' * arguments.stressed}")
     print(describe_machine(), flush=True)
-    shown = [exact]
-    for parts in arguments.parts:
-        for bits in arguments.bits:
-            rows = [measured("full precision", exact)]
-            for name, method in (ABLATION if arguments.ablation else METHODS).items():
-                if arguments.rows and not any(text in name for text in arguments.rows):
-                    continue
-                settings = method.at(bits).settings
-                if parts == "unet":
-                    settings = replace(settings, parts=("unet",))
-                only = convrot_layers(full) if parts == "linears" else None
-                with method.patched():
-                    pictures = quantized(settings, only)
-                rows.append(measured(name, pictures))
-                if name == OURS and parts == "whole":
-                    shown.append(pictures)
-            if bits == "w4a4" and not arguments.ablation and not arguments.rows:
-                same = convrot_layers(full)
-                rows.append(measured(f"comfy-kitchen ConvRot, {len(same)} linears", run(with_convrot(full), degraded)))
-                if parts != "linears":
-                    rows.append(measured(f"ours, the same {len(same)} linears", quantized(RestorerQuantConfig(), same)))
-            header = [
-                f"{bits}, {parts}",
-                "PSNR to full precision (dB)",
-                "PSNR to original (dB)",
-                "MS-SSIM to original",
-                "seconds",
-            ]
-            print(f"\n{table(header, rows)}", flush=True)
+    shown = [quality.exact]
+    for parts, bits in product(arguments.parts, arguments.bits):
+        rows = [quality.row("full precision", quality.exact)]
+        only = convrot_layers(quality.full) if parts == "linears" else None
+        for name, method in methods.items():
+            settings = method.at(bits).settings
+            if parts == "unet":
+                settings = replace(settings, parts=("unet",))
+            with method.patched():
+                pictures, seconds = quality.quantized(settings, only)
+            rows.append(quality.row(name, pictures, seconds))
+            if name == OURS and parts == "whole":
+                shown.append(pictures)
+        if bits == "w4a4" and not arguments.ablation and not arguments.rows:
+            rows += quality.convrot_rows(with_ours=parts != "linears")
+        print(f"\n{table([f'{bits}, {parts}', *HEADER], rows)}", flush=True)
     if arguments.picture:
         rows_shown = torch.stack(shown)[:, :8].permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
         Image.fromarray((rows_shown * 255).round().byte().numpy().astype(np.uint8)).save(arguments.picture)
