@@ -52,34 +52,25 @@ def test_accumulated_turns_are_one_larger_batch() -> None:
     assert turns.losses == pytest.approx(large.losses, rel=1e-5)
 
 
-def test_it_stops_when_validation_brings_nothing_better_and_keeps_the_best() -> None:
+@pytest.mark.parametrize(
+    ("scores", "done", "best"),
+    [([0.0, 1.0, 3.0, 2.0, 2.5, 9.0], 4, 2), ([torch.nan, 1.0, torch.nan, 3.0, torch.nan, torch.nan, 9.0], 5, 3)],
+    ids=["numbers", "what is no number is no score"],
+)
+def test_it_stops_when_validation_brings_nothing_better_and_keeps_the_best(
+    scores: list[float], done: int, best: int
+) -> None:
     parameters, loss = line()
     trainer = Trainer(parameters, replace(SETTINGS, steps=100, validate_every=1, patience=2), COUNT)
-    scores = iter([0.0, 1.0, 3.0, 2.0, 2.5, 9.0])
     kept: list[Tensor] = []
 
     def validate(_: int) -> float:
         kept.append(parameters["weight"].detach().clone())
-        return next(scores)
+        return scores[len(kept) - 1]
 
     trainer.run(loss, validate)
-    assert trainer.done == 4
-    torch.testing.assert_close(parameters["weight"].data, kept[2])
-
-
-def test_what_is_no_number_is_no_score() -> None:
-    parameters, loss = line()
-    trainer = Trainer(parameters, replace(SETTINGS, steps=100, validate_every=1, patience=2), COUNT)
-    scores = iter([torch.nan, 1.0, torch.nan, 3.0, torch.nan, torch.nan, 9.0])
-    kept: list[Tensor] = []
-
-    def validate(_: int) -> float:
-        kept.append(parameters["weight"].detach().clone())
-        return next(scores)
-
-    trainer.run(loss, validate)
-    assert trainer.done == 5
-    torch.testing.assert_close(parameters["weight"].data, kept[3])
+    assert trainer.done == done
+    torch.testing.assert_close(parameters["weight"].data, kept[best])
 
 
 def test_validations_without_any_score_stop_nothing() -> None:
