@@ -137,12 +137,10 @@ def require_valid(answer: bool | str) -> None:
 
 def managed(module: torch.nn.Module) -> ModelPatcher:
     """Put a module, which is on the offload device, under the host's memory manager."""
-    import comfy.model_management as management
     import comfy.model_patcher as patchers
 
     # Not CoreModelPatcher, which may be the dynamic-VRAM one: that uploads all buffers again before every run.
-    load, offload = management.get_torch_device(), management.unet_offload_device()
-    return patchers.ModelPatcher(module, load_device=load, offload_device=offload)
+    return patchers.ModelPatcher(module, load_device=compute_device(), offload_device=offload_device())
 
 
 def load_onto_device(patchers: Sequence[ModelPatcher], working_memory: int) -> None:
@@ -158,7 +156,7 @@ def compute_dtype(precision: str) -> torch.dtype | None:
 
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    device = management.get_torch_device()
+    device = compute_device()
     if device.type == "cpu":
         return None
     return torch.bfloat16 if device.type == "cuda" and management.should_use_bf16(device) else torch.float32
