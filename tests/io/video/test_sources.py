@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +73,21 @@ def test_a_film_without_an_index_is_read_from_its_first_picture(tmp_path: Path) 
     sound = packet_times(tmp_path / "b.mp4", "audio")
     assert 0 <= sound[0][0] < 0.03
     assert 0.7 < sound[-1][0] < 0.9
+
+
+def test_a_film_whose_index_leads_past_a_picture_is_read_from_its_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "a.mp4")
+    reader, decoded, passes = FilmReader(tmp_path / "a.mp4"), FilmReader._decoded, []
+
+    def late_at_first(self: FilmReader, container: Any, stream: Any) -> Iterator[Any]:
+        passes.append(stream)
+        return islice(decoded(self, container, stream), 20 if len(passes) == 1 else 0, None)
+
+    times = [frame.pts for frame in reader.frames()]
+    monkeypatch.setattr(FilmReader, "_decoded", late_at_first)
+    assert [frame.pts for frame in reader.frames(times[10])] == times[10:]
 
 
 def test_times_that_begin_again_go_on(tmp_path: Path) -> None:
