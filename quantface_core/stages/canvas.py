@@ -52,8 +52,7 @@ class Canvas(ABC):
         applied, applied_strength = share[..., None] * change, measure_strength(change, share, blending.mask)
         if is_invented:
             applied = replacement(before, clean + applied, applied_strength)
-        untouched = blending.is_automatic and is_unchanged(applied_strength, removed)
-        if untouched or blending.options.strength == 0:  # unchanged, bit for bit
+        if blending.is_automatic and is_unchanged(applied_strength, removed):  # unchanged, bit for bit
             return Patch(np.zeros_like(applied), blending.mask, place), 0.0, ""
         fine_detail = blending.fine_detail(before, applied)
         if toning := toning_of(before):

@@ -72,6 +72,16 @@ def test_no_seam_no_colour_shift(astronaut: np.ndarray, restored: Restoration) -
     assert np.abs(change[restored.mask > 0.9].mean(0)).max() < 4
 
 
+@pytest.mark.parametrize("color", [(1.0, 1.0, 1.0), (1.0, 0.8, 0.6)], ids=["gray", "sepia"])
+def test_at_strength_0_a_toned_photo_stays_bit_for_bit(
+    astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], color: tuple[float, ...]
+) -> None:
+    photo = np.rint(astronaut.mean(2, keepdims=True) * color).astype(np.uint8)
+    result = restore_photo(photo, mini, faces, RestoreOptions(strength=0.0))
+    assert np.array_equal(result.pixels, photo)
+    assert (result.restored[0].applied_strength, result.restored[0].removed_artifacts) == (0, "")
+
+
 def test_strength_goes_from_nothing_to_all(
     astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], restored: Restoration
 ) -> None:
