@@ -174,6 +174,7 @@ def test_what_is_to_become_a_film_is_one(tmp_path: Path, name: str) -> None:
         (["film.mp4", "--column", "name"], "--column: only with --ray"),
         (["photo.jpg", "--actors", "2", "--gpus", "1"], "--actors, --gpus: only with --ray"),
         (["photo.jpg", "--ray", "local", "--gpus", "1", "--device", "cpu"], "--gpus: not with --device cpu"),
+        (["photo.jpg", "--ray", "local", "--device", "xpu"], "--gpus SHARE says how much of a GPU"),
         (["film.mp4", "--codec", "h266"], "choose one of"),
         (["film.mp4", "--smoothing", "-1"], "smoothing must be a number of frames"),
         (["film.mp4", "--json", "film.mp4"], "would overwrite a file that is read or written here"),

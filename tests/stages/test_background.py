@@ -104,3 +104,17 @@ def test_what_gains_nothing_stays_and_the_rest_is_replaced_step_by_step() -> Non
     assert shares[:2] == [0, 0]
     assert 0.3 < shares[2] < 0.6
     assert shares[3:] == [1, 1]
+
+
+def test_at_strength_1_a_backgrounds_own_tones_give_way_to_the_restored_face(
+    photo: np.ndarray, mini: OneStepRestorer, detector: FaceDetector
+) -> None:
+    background, faces = enlarged(photo, FACTOR), detector(enlarged(photo, FACTOR))
+    small = [reduced(face) for face in faces[:1]]
+    waves = 12 * np.sin(np.arange(background.shape[1]) / 4)[:, None]  # that the restorer's crop resolves
+    wavy = np.clip(background + waves, 0, 255).astype(np.uint8)
+    one = RestoreOptions(strength=1, color="none")
+    plain, result = (restore_photo(photo, mini, small, one, background=each) for each in (background, wavy))
+    inside = result.mask > 0.95
+    assert np.abs(wavy.astype(float) - background)[inside].mean() > 6
+    assert np.abs(result.pixels.astype(float) - plain.pixels)[inside].mean() < 2

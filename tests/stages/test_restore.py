@@ -85,10 +85,11 @@ def test_at_strength_0_a_toned_photo_stays_bit_for_bit(
 def test_strength_goes_from_nothing_to_all(
     astronaut: np.ndarray, mini: OneStepRestorer, faces: tuple[Face, ...], restored: Restoration
 ) -> None:
-    none, half = (restore_photo(astronaut, mini, faces, RestoreOptions(strength=s)) for s in (0, 0.5))
+    none, faint, half = (restore_photo(astronaut, mini, faces, RestoreOptions(strength=s)) for s in (0, 0.05, 0.5))
     full = restored
     assert np.array_equal(none.pixels, astronaut)
-    assert [result.restored[0].applied_strength for result in (none, half, full)] == pytest.approx([0, 0.5, 1])
+    applied = [result.restored[0].applied_strength for result in (none, faint, half, full)]
+    assert applied == pytest.approx([0, 0.05, 0.5, 1])  # a number applies as much, however little
     middle = (astronaut.astype(float) + full.pixels) / 2
     in_range = (full.pixels > 0) & (full.pixels < 255)  # clipped pixels have no middle
     assert np.abs(half.pixels - middle)[in_range].max() <= 1.01
