@@ -156,8 +156,8 @@ def test_the_webui_extension_leaves_the_command_alone(part: Path) -> None:
     assert "quantface_core.cli" not in part.read_text("utf-8")
 
 
-# What allocates, trains, measures, or restores films and other models.
-FOR_OTHERS = "peft transformers accelerate pulp scipy av ray spandrel pyiqa torchvision matplotlib"
+# What allocates, trains, measures, compiles, or restores films and other models.
+FOR_OTHERS = "peft transformers accelerate pulp scipy av ray spandrel pyiqa torchvision matplotlib torch._dynamo"
 
 
 def _loaded(code: str) -> list[str]:

@@ -178,10 +178,10 @@ class Embedder(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.quant_conv = nn.Conv2d(config.latent_channels, config.code_channels, 1)
-        self.codebook = nn.Embedding(config.codes, config.code_channels)
-        self.projection = PromptProjection(config.code_channels, config.prompt_channels)
         # The original's initialisation; training moves it, loading overwrites it.
-        nn.init.uniform_(self.codebook.weight, -1.0 / config.codes, 1.0 / config.codes)
+        book = torch.empty(config.codes, config.code_channels).uniform_(-1.0 / config.codes, 1.0 / config.codes)
+        self.codebook = nn.Embedding.from_pretrained(book, freeze=False)
+        self.projection = PromptProjection(config.code_channels, config.prompt_channels)
 
     def positions(self, image: Tensor) -> Tensor:
         """Encode to one vector per position: [B, 3, H, W] in [-1, 1] -> [B, P, code_channels], P = h * w."""
