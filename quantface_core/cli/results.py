@@ -42,7 +42,7 @@ def report_results(
             counts.update(_counts(result))
             for line in _remarks(result):
                 callbacks.notify(line)
-    written = f"wrote {counts['written']} of {count} photos into {arguments.output}"
+    written = f"wrote {counts['written']} of {count} photos to {arguments.output}"
     tell(f"{written}, {counts['changed']} with restored faces")
     if counts["unchanged faces"] and options.strength == "auto":
         kept = f"faces left as they were: {counts['unchanged faces']}"

@@ -146,7 +146,7 @@ def test_a_face_left_as_it_was_is_told(photos: Path, tmp_path: Path, capsys: pyt
     assert main(["restore", str(photo), "--output", str(tmp_path), "--json", str(report)]) == 0
     told = capsys.readouterr().err
     assert "face 0 left as it was: no gain expected" in told
-    assert f"wrote 1 of 1 photos into {tmp_path}, 0 with restored faces\n" in told
+    assert f"wrote 1 of 1 photos to {tmp_path}, 0 with restored faces\n" in told
     assert "faces left as they were: 1; --strength 1 restores them too" in told
     assert (tmp_path / photo.name).read_bytes() == photo.read_bytes()
     entry = json.loads(report.read_text())["photos"][0]

@@ -50,7 +50,7 @@ def test_photos_with_restored_faces_are_counted(tmp_path: Path, capsys: pytest.C
     results = [finished("a.png", [[True, False]]), finished("b.png", [[True], [True]]), finished("c.png", [[]]), failed]
     assert ended(results, tmp_path) == 1
     told = capsys.readouterr().err
-    assert "wrote 3 of 4 photos into out, 1 with restored faces\n" in told
+    assert "wrote 3 of 4 photos to out, 1 with restored faces\n" in told
     assert "faces left as they were: 3; --strength 1 restores them too\n" in told
     assert "1 of 4 photos failed\n" in told
 
