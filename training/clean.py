@@ -11,12 +11,12 @@ import argparse
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
-from averaging import averaged
+from averaged_trainer import AveragedTrainer
 from data import jitter_light, load_faces, split
 from safetensors.torch import save_file
 from torch import Tensor
@@ -32,7 +32,6 @@ _SIDES = (48, 400)  # pixels, side of the whole face that a region is cut from; 
 _GRID = 8  # pixels, side of compression's blocks
 _ENLARGED, _LARGEST = 0.3, 2.5  # probability that photo and noise were enlarged, and the factor at most
 _SOFT = 0.3  # probability that the photo is a little soft, as scans are
-_DECAY = 0.999  # of the averaged weights
 
 
 def draw_damage(rng: np.random.Generator) -> Degradation:
@@ -95,39 +94,15 @@ def batch(faces: np.ndarray, size: int, step: int) -> tuple[Tensor, Tensor]:
     return noisy, clean
 
 
-class Trainer:
-    """Trains a network; its state is resumable at any step."""
+def loss_of(network: CleanNetwork, noisy: Tensor, clean: Tensor) -> Tensor:
+    """The mean absolute error."""
+    loss: Tensor = (network(noisy) - clean).abs().mean()
+    return loss
 
-    def __init__(self, rate: float, steps: int, network: CleanNetwork | None = None) -> None:
-        self.network, self.rate, self.steps, self.step = network or CleanNetwork(), rate, steps, 0
-        self.average = averaged(self.network, _DECAY)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=1e-4)
 
-    def update(self, noisy: Tensor, clean: Tensor) -> float:
-        """One step; returns its loss, the mean absolute error."""
-        warm, decay = min(1.0, (self.step + 1) / 100), 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * warm * (0.01 + 0.99 * decay)
-        loss = (self.network(noisy) - clean).abs().mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        self.average.update_parameters(self.network)
-        self.step += 1
-        return float(loss.detach())
-
-    def save_state(self, path: Path) -> None:
-        parts: dict[str, Any] = {"network": self.network, "optimizer": self.optimizer, "average": self.average}
-        with atomic_path(path) as temporary:
-            torch.save({"step": self.step} | {name: part.state_dict() for name, part in parts.items()}, temporary)
-
-    def load_state(self, path: Path) -> None:
-        saved = torch.load(path, weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.average.load_state_dict(saved["average"])
-        self.step = saved["step"]
+def trainer_of(rate: float, steps: int, network: CleanNetwork | None = None) -> AveragedTrainer:
+    """A trainer of a network, by default a new one."""
+    return AveragedTrainer(network or CleanNetwork(), loss_of, rate, steps)
 
 
 @torch.inference_mode()
@@ -170,7 +145,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     faces, held = split(load_faces(arguments.faces))
     start = load_cleaner(arguments.start).float().requires_grad_(True) if arguments.start else None
-    trainer, state = Trainer(arguments.rate, arguments.steps, start), arguments.output.with_suffix(".state")
+    trainer, state = trainer_of(arguments.rate, arguments.steps, start), arguments.output.with_suffix(".state")
     if state.exists():
         trainer.load_state(state)
     while trainer.step < arguments.steps:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .networks import exactly, load_network
+from .networks import Residual, exactly, load_network
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "clean.safetensors"
 _WIDTHS = (32, 64, 96)  # channels at 1/2, 1/4 and 1/8 of the side
@@ -26,14 +26,14 @@ class CleanNetwork(nn.Module):
         super().__init__()
         fine, middle, coarse = _WIDTHS
         self.enter = nn.Conv2d(12, fine, 3, padding=1)
-        self.fine = _Residual(fine)
-        self.to_middle, self.middle = nn.Conv2d(fine, middle, 2, 2), _Residual(middle)
+        self.fine = Residual(fine)
+        self.to_middle, self.middle = nn.Conv2d(fine, middle, 2, 2), Residual(middle)
         self.to_coarse, self.coarse = (
             nn.Conv2d(middle, coarse, 2, 2),
-            nn.Sequential(_Residual(coarse), _Residual(coarse)),
+            nn.Sequential(Residual(coarse), Residual(coarse)),
         )
-        self.middle_up, self.middle_out = nn.ConvTranspose2d(coarse, middle, 2, 2), _Residual(middle)
-        self.fine_up, self.fine_out = nn.ConvTranspose2d(middle, fine, 2, 2), _Residual(fine)
+        self.middle_up, self.middle_out = nn.ConvTranspose2d(coarse, middle, 2, 2), Residual(middle)
+        self.fine_up, self.fine_out = nn.ConvTranspose2d(middle, fine, 2, 2), Residual(fine)
         self.leave = nn.Conv2d(fine, 12, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -44,16 +44,6 @@ class CleanNetwork(nn.Module):
         middle = self.middle_out(middle + self.middle_up(coarse))
         fine = self.fine_out(fine + self.fine_up(middle))
         return image - F.pixel_shuffle(self.leave(fine), 2)
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.second(F.relu(self.first(x)))
-        return out
 
 
 def load_cleaner(path: Path) -> CleanNetwork:

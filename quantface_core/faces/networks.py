@@ -8,14 +8,27 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..runtime.autocast import without_autocast
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions [B, width, H, W] -> the same shape, added to their input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.second(F.relu(self.first(x)))
+        return out
 
 
 def load_network(make: Callable[[], Network], path: Path) -> Network:

@@ -19,21 +19,21 @@ def faces() -> np.ndarray:
 
 
 def test_it_learns(module: ModuleType, faces: np.ndarray) -> None:
-    trainer = module.Trainer(2e-3, 30)
+    trainer = module.trainer_of(2e-3, 30)
     losses = [trainer.update(*module.batch(faces, 4, trainer.step)) for _ in range(30)]
     assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])
 
 
 def test_a_stopped_run_resumes_exactly(module: ModuleType, faces: np.ndarray, tmp_path: Path) -> None:
-    straight = module.Trainer(2e-3, 4)
+    straight = module.trainer_of(2e-3, 4)
     torch.manual_seed(0)
-    stopped = module.Trainer(2e-3, 4)
+    stopped = module.trainer_of(2e-3, 4)
     for _ in range(4):
         straight.update(*module.batch(faces, 2, straight.step))
     for _ in range(2):
         stopped.update(*module.batch(faces, 2, stopped.step))
     stopped.save_state(tmp_path / "run.state")
-    resumed = module.Trainer(2e-3, 4)
+    resumed = module.trainer_of(2e-3, 4)
     resumed.load_state(tmp_path / "run.state")
     assert resumed.step == 2
     for _ in range(2):
