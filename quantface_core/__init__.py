@@ -20,6 +20,7 @@ from .types import (
     LayerReport,
     LayerSensitivity,
     QuantConfig,
+    Repair,
     Restoration,
     RestoredFace,
     Sensitivity,
@@ -28,6 +29,7 @@ from .types import (
 
 if TYPE_CHECKING:
     from .faces.detect import FaceDetector
+    from .faces.scratches import repair_scratches
     from .io.checkpoint import load_restorer, save_restorer
     from .io.models import detector_path, restorer_path
     from .io.photos import Photo, decode_photo, encode_photo, read_photo, write_photo
@@ -73,6 +75,7 @@ _HOMES = {
     "register_backend": "kernels.dispatch",
     "register_quantizer": "quant.pretrained",
     "register_restorer": "restorer.families",
+    "repair_scratches": "faces.scratches",
     "restore_aligned": "stages.restore",
     "restore_photo": "stages.restore",
     "restorer_path": "io.models",
@@ -105,6 +108,7 @@ __all__ = [
     "Photo",
     "QuantConfig",
     "QuantFaceError",
+    "Repair",
     "Restoration",
     "RestoreOptions",
     "RestoredFace",
@@ -136,6 +140,7 @@ __all__ = [
     "register_backend",
     "register_quantizer",
     "register_restorer",
+    "repair_scratches",
     "restore_aligned",
     "restore_photo",
     "restorer_path",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _ASSETS = Path(__file__).parent / "assets"
 DEMO_PHOTO = _ASSETS / "astronaut.jpg"
+DEMO_PRINT = _ASSETS / "old_print.jpg"  # the same portrait in sepia, with cracks and scratches
 DEMO_CLIP = _ASSETS / "astronaut.mp4"  # 16 frames made from it, 384x384
 
 

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         own = choose_device("cpu" if arguments.device == "cpu" else "auto")
         workers = torch.device("cuda" if arguments.gpus else "cpu")
         execution = replace(execution_of(arguments, own, callbacks), device=workers)
-        request = RestoreRequest((), execution, options, arguments.aligned)
+        request = RestoreRequest((), execution, options, arguments.aligned, arguments.scratches)
         bulk = BulkRequest(plan, request, arguments.ray, arguments.actors, arguments.gpus, arguments.skip_existing)
         return execution, restore_bulk(bulk, callbacks)
 

@@ -30,6 +30,7 @@ _FORMATS = ("jpg", "png", "webp", "tif")  # io.photos.FORMATS, which is slow to 
 _FIDELITY = "CodeFormer only: 0 = looks best, 1 = nearest to the photo (0.5)"
 _STRENGTH = "auto = pixel by pixel, where it helps; or from 0 = the photo as it was to 1 = restored (auto)"
 _UPSCALER = "an upscaling network, such as Real-ESRGAN's, that enlarges what is around the faces (Lanczos)"
+_SCRATCHES = "first repair scratches, cracks and dust, in the whole photo"
 _PRECISION = "precision beside the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
 
@@ -72,6 +73,7 @@ def add_parser(commands: Any) -> None:
     add("--upscale", type=int, choices=UPSCALES, default=defaults.upscale, help="also enlarge the photo (1)")
     of_photos += [add("--upscaler", type=Path, metavar="FILE", help=_UPSCALER)]
     of_photos += [order, add("--aligned", action="store_true", help="each image is one aligned face; no detection")]
+    of_photos += [add("--scratches", action="store_true", help=_SCRATCHES)]
     add_device_argument(parser)
     add("--backend", choices=BACKEND_CHOICES, default="auto", help="what computes low-bit layers (auto)")
     add("--precision", choices=PRECISIONS, default="auto", help=_PRECISION)
@@ -155,7 +157,7 @@ def _restore_photos(arguments: argparse.Namespace) -> int:
 
     def start(callbacks: PipelineCallbacks) -> tuple[Execution, Iterator[PhotoResult]]:
         execution = execution_of(arguments, resolve_device(arguments), callbacks)
-        request = RestoreRequest(jobs, execution, options, arguments.aligned)
+        request = RestoreRequest(jobs, execution, options, arguments.aligned, arguments.scratches)
         results_of = partial(restore_archive, folder=arguments.output) if arguments.skip_existing else restore
         return execution, results_of(request, callbacks=callbacks)
 

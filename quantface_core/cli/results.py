@@ -79,8 +79,15 @@ def _remarks(result: PhotoResult) -> list[str]:
     page = result.report.pages[0]
     return [
         *(f"warning: {warning}" for warning in result.report.warnings),
+        *(f"{result.source}: {line}" for line in _repairs(page.repaired)),
         *(f"{result.source}: {line}" for line in _kept_faces(page.restored)),
     ]
+
+
+def _repairs(share: float | None) -> Iterator[str]:
+    """How much of a photo was redrawn where scratches were."""
+    if share is not None:
+        yield f"scratches repaired, {share:.1%} of the photo" if share else "no scratches found"
 
 
 def _kept_faces(restored: Iterable[FaceReport]) -> Iterator[str]:

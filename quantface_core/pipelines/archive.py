@@ -30,7 +30,7 @@ def restore_archive(
     callbacks = callbacks or PipelineCallbacks()
     manifest = Manifest(folder / MANIFEST)
     try:
-        settings = settings_of(request.execution, request.options, request.aligned)
+        settings = settings_of(request.execution, request.options, request.aligned, request.scratches)
         key = settings_key(settings)
         keep_foreign(manifest, (_name(job, folder) for job in request.jobs if job.target.exists()))
         pending = [job for job in request.jobs if not _is_done(job, folder, manifest, key)]

@@ -55,7 +55,7 @@ def restore_bulk(request: BulkRequest, callbacks: PipelineCallbacks | None = Non
         actors, threads = _workers(request)
         execution = replace(request.request.execution, threads=threads)
         asked = replace(request.request, execution=execution, jobs=())
-        settings = settings_of(execution, asked.options, asked.aligned)
+        settings = settings_of(execution, asked.options, asked.aligned, asked.scratches)
         key = settings_key(settings)
         photos = request.plan.photos
         if request.skip_existing:

@@ -19,7 +19,9 @@ from .models import Execution
 from .restore import PhotoResult
 
 
-def settings_of(execution: Execution, options: RestoreOptions, aligned: bool = False) -> dict[str, Any]:
+def settings_of(
+    execution: Execution, options: RestoreOptions, aligned: bool = False, scratches: bool = False
+) -> dict[str, Any]:
     """Everything a result depends on besides its photo, ready for JSON.
 
     Raises ModelError when the model cannot be read.
@@ -34,6 +36,7 @@ def settings_of(execution: Execution, options: RestoreOptions, aligned: bool = F
         "backend": execution.backend,
         "precision": execution.precision,
         "aligned": aligned,
+        **({"scratches": True} if scratches else {}),
         "low_memory": execution.low_memory,
         "threads": execution.threads,
     }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..faces.detect import FaceDetector
+from ..faces.scratches import repair_scratches
 from ..io.atomic import remove_stale
 from ..io.models import detector_path
 from ..io.upscalers import load_upscaler
@@ -22,7 +23,7 @@ from ..restorer import Restorer
 from ..restorer.upscaler import Upscaler
 from ..runtime.memory import kept_memory
 from ..runtime.threads import opencv_threads
-from ..types import Face, Pixels
+from ..types import Face, Pixels, Repair
 from .callbacks import PipelineCallbacks, StageProgress
 from .jobs import Job, Origin
 from .models import Execution, load_for
@@ -43,6 +44,7 @@ class RestoreRequest:
     execution: Execution
     options: RestoreOptions
     aligned: bool = False  # each photo is one aligned crop; no detector is needed
+    scratches: bool = False  # scratches, cracks and dust are repaired first, in the whole photo
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,11 @@ def restore_with(
     callbacks = callbacks or PipelineCallbacks()
     for target in {job.target.parent: job.target for job in request.jobs}.values():
         remove_stale(target)
-    detect = None if request.aligned else _Detectors()
+    detect, repair = None if request.aligned else _Detectors(), _Repairer() if request.scratches else None
     total = len(request.jobs)
     # A reader detects faces with its share of the cores; freed memory is kept from one photo to the next.
     with opencv_threads(_CORES // _READERS), kept_memory(), _Pool(_READERS) as readers, _Pool(1) as writer:
-        requests = (FileRequest(job, restorer, detect, request.options, upscaler) for job in request.jobs)
+        requests = (FileRequest(job, restorer, detect, request.options, upscaler, repair) for job in request.jobs)
         photos = (_Photo(request, readers) for request in requests)
         writing: deque[_Photo] = deque()
         try:
@@ -175,7 +177,7 @@ class _Photo:
 
     def _fetch_and_read(self) -> ReadFile:
         self._origin = self.job.fetch()
-        return read_file(self.job, self._request.detector)
+        return read_file(self._request)
 
     def _write_and_deliver(self, read: ReadFile, restored: Sequence[RestoredPage]) -> FileReport:
         report = write_file(self._request, read, restored)
@@ -211,3 +213,14 @@ class _Detectors:
             self._own.detector = FaceDetector(self._path)
         found: Sequence[Face] = self._own.detector(pixels)
         return found
+
+
+class _Repairer:
+    """Repairs one photo at a time: each takes all cores."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def __call__(self, pixels: Pixels) -> Repair:
+        with self._turn:
+            return repair_scratches(pixels)

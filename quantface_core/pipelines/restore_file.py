@@ -19,7 +19,7 @@ from ..options import RestoreOptions
 from ..restorer import Restorer
 from ..restorer.upscaler import Upscaler
 from ..stages.outcome import describe_change, is_unchanged
-from ..types import Face, Pixels, Restoration
+from ..types import Face, Pixels, Repair, Restoration
 from .callbacks import PipelineCallbacks
 from .jobs import Job
 from .restore_picture import PictureRequest, restore_picture
@@ -36,6 +36,7 @@ class FileRequest:
     detector: Callable[[Pixels], Sequence[Face]] | None  # None = every page is one aligned crop
     options: RestoreOptions
     upscaler: Upscaler | None = None  # enlarges what is around the faces; None = Lanczos
+    repair: Callable[[Pixels], Repair] | None = None  # of scratches, before all else; None = they stay
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class PageReport:
     faces: tuple[Face, ...]  # in the order that positions count
     restored: tuple[FaceReport, ...]  # those chosen
     doubtful: tuple[Face, ...]  # detected below the least confidence, and not counted
+    repaired: float | None = None  # share of its pixels redrawn where scratches were; None = not looked for
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -64,6 +66,7 @@ class PageReport:
             "taken": [round(face.applied_strength, 3) for face in self.restored],
             "done": [face.outcome for face in self.restored],
             "doubtful": [face.to_dict() for face in self.doubtful],
+            **({} if self.repaired is None else {"repaired": round(self.repaired, 4)}),
         }
 
 
@@ -92,9 +95,10 @@ class FileReport:
 
 @dataclass(frozen=True, eq=False)
 class ReadFile:
-    """A decoded file and the faces found in it."""
+    """A decoded file, its scratches repaired if that was asked, and the faces found in it."""
 
     pages: Pages
+    repairs: tuple[Repair | None, ...]  # of each page; None = not asked
     faces: tuple[Sequence[Face] | None, ...]  # of each page; None = the page is one aligned crop
 
 
@@ -108,14 +112,16 @@ class RestoredPage:
 
 def restore_file(request: FileRequest, callbacks: PipelineCallbacks | None = None) -> FileReport:
     """Restore every page or frame of a file. Raises QuantFaceError; nothing half-written is left."""
-    read = read_file(request.job, request.detector)
+    read = read_file(request)
     return write_file(request, read, restore_pages(request, read, callbacks))
 
 
-def read_file(job: Job, detector: Callable[[Pixels], Sequence[Face]] | None) -> ReadFile:
-    """The first step of `restore_file`: read it, and find the faces. Raises ImageError."""
-    pages = read_pages(job.source)
-    return ReadFile(pages, tuple(detector(photo.pixels) if detector else None for photo in pages.photos))
+def read_file(request: FileRequest) -> ReadFile:
+    """The first step of `restore_file`: read it, repair it, and find the faces. Raises ImageError, ModelError."""
+    pages, detector = read_pages(request.job.source), request.detector
+    repairs = tuple(request.repair(photo.pixels) if request.repair else None for photo in pages.photos)
+    whole = (repair.pixels if repair else photo.pixels for photo, repair in zip(pages.photos, repairs, strict=True))
+    return ReadFile(pages, repairs, tuple(detector(pixels) if detector else None for pixels in whole))
 
 
 def restore_pages(
@@ -123,8 +129,8 @@ def restore_pages(
 ) -> tuple[RestoredPage, ...]:
     """The second step: run the model. Raises QuantFaceError, before it runs where the result could not be written."""
     _check_sizes(request, read.pages)
-    found = zip(read.pages.photos, read.faces, strict=True)
-    return tuple(_restored(request, photo, faces, callbacks) for photo, faces in found)
+    found = zip(read.pages.photos, read.repairs, read.faces, strict=True)
+    return tuple(_restored(request, photo.pixels, repair, faces, callbacks) for photo, repair, faces in found)
 
 
 def write_file(request: FileRequest, read: ReadFile, restored: Sequence[RestoredPage]) -> FileReport:
@@ -159,17 +165,23 @@ def _check_sizes(request: FileRequest, pages: Pages) -> None:
 
 
 def _restored(
-    request: FileRequest, photo: Photo, faces: Sequence[Face] | None, callbacks: PipelineCallbacks | None
+    request: FileRequest,
+    pixels: Pixels,
+    repair: Repair | None,
+    faces: Sequence[Face] | None,
+    callbacks: PipelineCallbacks | None,
 ) -> RestoredPage:
     options, background = request.options, None
+    pixels = repair.pixels if repair else pixels
     if request.upscaler and options.upscale > 1:
         callbacks = callbacks or PipelineCallbacks()
         with callbacks.cancellable(request.upscaler):
-            background = request.upscaler(photo.pixels, options.upscale, callbacks.stage("enlarge", "tile"))
+            background = request.upscaler(pixels, options.upscale, callbacks.stage("enlarge", "tile"))
         options = replace(options, upscale=1)
-    picture = PictureRequest(photo.pixels, request.restorer, faces, options, background, keep_crops=False)
+    picture = PictureRequest(pixels, request.restorer, faces, options, background, keep_crops=False)
     result = restore_picture(picture, callbacks)
-    return RestoredPage(result.pixels, _report(result, faces or (), request.options))
+    report = _report(result, faces or (), request.options)
+    return RestoredPage(result.pixels, replace(report, repaired=repair.share if repair else None))
 
 
 def _report(result: Restoration, found: Sequence[Face], options: RestoreOptions) -> PageReport:
@@ -183,13 +195,14 @@ def _report(result: Restoration, found: Sequence[Face], options: RestoreOptions)
 
 
 def _nothing_done(pages: Sequence[PageReport]) -> list[str]:
-    """A line saying why nothing was restored; empty where something was."""
+    """A line saying why no face was restored; empty where one was."""
     if any(page.restored for page in pages):
         return []
     found, doubtful = sum(len(page.faces) for page in pages), sum(len(page.doubtful) for page in pages)
     reason = f"none of the {found} faces chosen" if found else "no face found"
     reason += f" ({doubtful} doubtful: lower the least confidence to restore them)" if doubtful and not found else ""
-    return [f"{reason}; nothing was restored"]
+    done = "only scratches were repaired" if any(page.repaired for page in pages) else "nothing was restored"
+    return [f"{reason}; {done}"]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 from .allocation import BitPlan, Budget, LayerSensitivity, Sensitivity
 from .bits import BITS, Bits, check_bits, widths_in_words
 from .execution import DEFAULT_RESTORER, DEVICES, PRECISIONS
-from .faces import Crop, Face, Pixels, Plane, Restoration, RestoredFace
+from .faces import Crop, Face, Pixels, Plane, Repair, Restoration, RestoredFace
 from .numbers import is_number, is_whole
 from .progress import Progress, silent
 from .quantization import (
@@ -53,6 +53,7 @@ __all__ = [
     "Plane",
     "Progress",
     "QuantConfig",
+    "Repair",
     "Restoration",
     "RestoredFace",
     "RestorerDistillConfig",

@@ -63,3 +63,16 @@ class Restoration:
     mask: Plane  # [H, W] of `pixels`; 0 = unchanged by any face
     faces: tuple[Face, ...]  # the faces that pass the options, in their order
     restored: tuple[RestoredFace, ...]  # those chosen and in view, in the order of their positions
+
+
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """A photo without its scratches."""
+
+    pixels: Pixels  # [H, W, 3] in the photo's dtype; exactly the photo's where the mask is 0
+    mask: Plane  # [H, W] in 0 to 1: the share of each pixel that was redrawn
+
+    @property
+    def share(self) -> float:
+        """The share of the photo that was redrawn, 0 to 1; 0 = no scratches were found."""
+        return float(self.mask.mean(dtype="float64"))

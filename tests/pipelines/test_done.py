@@ -52,6 +52,13 @@ def test_results_depend_on_all_of_the_execution(changes: dict[str, Any], tmp_pat
     assert len(keys) == 2
 
 
+def test_results_depend_on_repairs(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    execution = Execution(tmp_path / "model.safetensors", torch.device("cpu"))
+    made = [settings_of(execution, RestoreOptions(), scratches=scratches) for scratches in (False, True)]
+    assert settings_key(made[0]) != settings_key(made[1])
+
+
 def test_a_stamp_of_another_folder_s_photo_is_not_enough() -> None:
     assert is_done(KNOWN, "moved/a.png", "key", Stamp(7, 100), lambda: "digest")
     assert not is_done(KNOWN, "other/a.png", "key", Stamp(7, 100), lambda: "another")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from quantface_core.errors import ImageError
-from quantface_core.io.photos import Pages, Photo, limits, write_pages
+from quantface_core.io.photos import Pages, Photo, limits, read_photo, write_pages, write_photo
 from quantface_core.options import RestoreOptions
 from quantface_core.pipelines import restore_file
 from quantface_core.pipelines.jobs import Job
 from quantface_core.pipelines.restore_file import FileRequest, read_file, restore_pages, side_by_side
+from quantface_core.types import Repair
 
 
 def _refused(pages: Pages, target: str, upscale: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -21,7 +22,7 @@ def _refused(pages: Pages, target: str, upscale: int, folder: Path, monkeypatch:
     write_pages(pages, source)
     request = FileRequest(Job(source, folder / target, None), restorer, lambda _: (), RestoreOptions(upscale=upscale))
     with pytest.raises(ImageError) as caught:
-        restore_pages(request, read_file(request.job, request.detector))
+        restore_pages(request, read_file(request))
     return str(caught.value).removeprefix(f"{source}: ")
 
 
@@ -60,3 +61,35 @@ def test_a_huge_comparison_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore_file, "_COMPARE_PIXELS", 2 * 50 * 50)
     picture = np.full((100, 100, 3), 9, np.uint16)
     assert side_by_side(picture, picture).shape == (50, 50 + 2 + 50, 3)
+
+
+def test_scratches_are_repaired_before_faces_are_looked_for(tmp_path: Path, tiny: Any) -> None:
+    seen: list[np.ndarray] = []
+
+    def repair(pixels: np.ndarray) -> Repair:
+        return Repair(np.full_like(pixels, 90), np.full(pixels.shape[:2], 0.5, np.float32))
+
+    def detector(pixels: np.ndarray) -> tuple[()]:
+        seen.append(pixels)
+        return ()
+
+    write_photo(Photo(np.zeros((20, 30, 3), np.uint8)), tmp_path / "a.png")
+    job = Job(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png")
+    report = restore_file.restore_file(FileRequest(job, tiny, detector, RestoreOptions(), repair=repair))
+    assert [int(pixels.min()) for pixels in seen] == [90]
+    assert (read_photo(tmp_path / "b.png").pixels == 90).all()
+    assert (read_photo(tmp_path / "c.png").pixels[:, :30] == 0).all()
+    assert report.to_dict()["repaired"] == 0.5
+    assert report.warnings == (f"{job.source}: no face found; only scratches were repaired",)
+
+
+def test_a_photo_without_scratches_is_copied(tmp_path: Path, tiny: Any) -> None:
+    def repair(pixels: np.ndarray) -> Repair:
+        return Repair(pixels, np.zeros(pixels.shape[:2], np.float32))
+
+    write_photo(Photo(np.zeros((20, 30, 3), np.uint8)), tmp_path / "a.png")
+    job = Job(tmp_path / "a.png", tmp_path / "b.png", None)
+    report = restore_file.restore_file(FileRequest(job, tiny, lambda _: (), RestoreOptions(), repair=repair))
+    assert job.target.read_bytes() == job.source.read_bytes()
+    assert report.to_dict()["repaired"] == 0
+    assert report.warnings == (f"{job.source}: no face found; nothing was restored",)
