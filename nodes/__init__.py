@@ -13,6 +13,7 @@ from .distill import QDLoRADistill
 from .first_run import offer_examples
 from .load import LoadModel
 from .paste import PasteFaces
+from .repair import RepairScratches
 from .restore import RestoreFace
 from .restore_video import RestoreVideo
 from .save import SaveModel
@@ -23,7 +24,7 @@ class QuantFaceExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
-            LoadModel, RestoreFace, RestoreVideo, CropFaces, PasteFaces,
+            LoadModel, RestoreFace, RestoreVideo, RepairScratches, CropFaces, PasteFaces,
             AllocateBits, CalibrateAndBalance, QDLoRADistill, SaveModel, CompareModels,
         ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The templates' example files: a portrait and a clip of it, copied into the host's input folder at start-up."""
+"""The templates' example files: a portrait, an old print and a clip of it, copied into the input folder at start-up."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from . import host
 
 def offer_examples() -> None:
     """Copy the files that are missing. An existing file is kept; a folder that cannot be written is logged."""
-    from ..quantface_core.bundled import DEMO_CLIP, DEMO_PHOTO
+    from ..quantface_core.bundled import DEMO_CLIP, DEMO_PHOTO, DEMO_PRINT
     from ..quantface_core.errors import QuantFaceError
     from ..quantface_core.io.atomic import atomic_path
 
-    for source in (DEMO_PHOTO, DEMO_CLIP):
-        target = host.input_folder(f"quantface_portrait{source.suffix}")
+    examples = {"portrait.jpg": DEMO_PHOTO, "portrait.mp4": DEMO_CLIP, "old_print.jpg": DEMO_PRINT}
+    for name, source in examples.items():
+        target = host.input_folder(f"quantface_{name}")
         if target.exists():
             continue
         try:

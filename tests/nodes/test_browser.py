@@ -63,7 +63,9 @@ def test_a_restored_video_plays_on_its_node(page: Page) -> None:
     assert any("filename=quantface_" in source and "type=temp" in source for source in played)
 
 
-@pytest.mark.parametrize("name", ["Upscale and restore", "Treat faces by other nodes", "Restore a photo"])
+@pytest.mark.parametrize(
+    "name", ["Upscale and restore", "Treat faces by other nodes", "Restore an old photo", "Restore a photo"]
+)
 def test_a_template_opens_and_runs(page: Page, name: str) -> None:
     page.template(name)
     page.run_through()
@@ -143,7 +145,7 @@ def test_the_slider_keeps_its_pictures_while_another_tab_is_open(page: Page) -> 
     assert page.page.locator(".quantface-slider img").first.evaluate("image => image.naturalWidth") > 0
 
 
-@pytest.mark.parametrize("name", ["Restore a video", "Upscale and restore", "Restore a photo"])
+@pytest.mark.parametrize("name", ["Restore a video", "Restore an old photo", "Upscale and restore", "Restore a photo"])
 def test_a_template_is_an_app_too(page: Page, name: str) -> None:
     page.template(name)
     commands = page.page.evaluate("() => app.extensionManager.command.commands.map(({ id }) => id)")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 IDS = {
     f"QuantFace_{n}"
     for n in (
-        "LoadModel", "RestoreFace", "RestoreVideo", "CropFaces", "PasteFaces",
+        "LoadModel", "RestoreFace", "RestoreVideo", "RepairScratches", "CropFaces", "PasteFaces",
         "AllocateBits", "CalibrateBalance", "QDLoRADistill", "SaveModel", "CompareModels",
     )
 }  # fmt: skip
@@ -121,6 +121,7 @@ def test_the_workflows_are_there_in_order_with_their_thumbnails() -> None:
     assert [path.stem for path in WORKFLOWS] == [
         "Restore a photo",
         "Restore a video",
+        "Restore an old photo",
         "Treat faces by other nodes",
         "Upscale and restore",
         "Your own 4-bit model",
@@ -144,7 +145,7 @@ def test_workflows_that_restore_are_apps_too(nodes: dict[str, Any]) -> None:
     """What the page's app mode shows of them: widgets, by node, and the nodes whose results it displays."""
     apps = {path.stem: json.loads(path.read_text("utf-8")) for path in WORKFLOWS}
     apps = {name: workflow for name, workflow in apps.items() if "linearData" in workflow["extra"]}
-    assert list(apps) == ["Restore a photo", "Restore a video", "Upscale and restore"]
+    assert list(apps) == ["Restore a photo", "Restore a video", "Restore an old photo", "Upscale and restore"]
     for workflow in apps.values():
         kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
         shown = workflow["extra"]["linearData"]

@@ -31,14 +31,14 @@ def test_every_template_opens_on_a_picture_that_is_there(pack: Any, host: Simple
     assert {path.name for path in (host.models / "input").iterdir()} == set(opened)
 
 
-def test_both_show_a_face(pack: Any, host: SimpleNamespace) -> None:
+def test_all_show_a_face(pack: Any, host: SimpleNamespace) -> None:
     asyncio.run(pack.comfy_entrypoint())
     frames = []
     for path in sorted((host.models / "input").iterdir()):
         video = cv2.VideoCapture(str(path))
         while (frame := video.read()[1]) is not None:
             frames.append(np.ascontiguousarray(frame[..., ::-1]))
-    assert len(frames) == 1 + 16
+    assert len(frames) == 1 + 1 + 16
     find = FaceDetector(detector_path())
     for frame in frames:
         assert [face.score > 0.8 for face in find(frame) if face.score > 0.7] == [True]

@@ -26,7 +26,9 @@ def test_the_pack_starts_without_warnings(server: ComfyUI) -> None:
     assert "quantface" not in log.lower().replace(line.lower(), "")
 
 
-@pytest.mark.parametrize("name", ["Restore a photo", "Upscale and restore", "Treat faces by other nodes"])
+@pytest.mark.parametrize(
+    "name", ["Restore a photo", "Restore an old photo", "Upscale and restore", "Treat faces by other nodes"]
+)
 def test_a_workflow_runs(server: ComfyUI, name: str) -> None:
     outputs = server.run(server.workflow(name))
     assert any("quantface_after" in output for output in outputs.values())

@@ -33,6 +33,7 @@ def test_ids_of_inputs_and_outputs_differ(nodes: dict[str, Any]) -> None:
         ("RestoreFace", "portrait deblur denoise sharpen gfpgan codeformer restoreformer 人脸 老照片"),
         ("CropFaces", "bbox segs face 人脸"),
         ("PasteFaces", "uncrop stitch face"),
+        ("RepairScratches", "scratch old dust inpaint 老照片 划痕"),
     ],
 )
 def test_the_page_s_search_finds_a_node_by_other_packs_words(nodes: dict[str, Any], name: str, words: str) -> None:

@@ -68,6 +68,7 @@ const lines = {
 
 const VIEWS = {
   QuantFace_RestoreFace: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
+  QuantFace_RepairScratches: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
   QuantFace_PasteFaces: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
   QuantFace_RestoreVideo: { ...lines, keepsPictures: false }, // its frames while it ran
   QuantFace_CropFaces: lines,
