@@ -12,6 +12,7 @@ from quantface_core.io.model_menu import strip_mark
 
 from . import host
 from .restore import applicable, choices, restore
+from .scratches import repair
 from .settings import NAMES, read_settings
 
 if TYPE_CHECKING:
@@ -56,16 +57,19 @@ def answer(request: Any) -> dict[str, Any]:
     from modules import call_queue, shared
 
     if not isinstance(request, dict):
-        raise UsageError(f"send a JSON object with image and, optionally, {', '.join(NAMES)}")
+        raise UsageError(f"send a JSON object with image and, optionally, scratches, {', '.join(NAMES)}")
     values = dict(request)
-    photo = decode(values.pop("image", None))
+    photo, scratches = decode(values.pop("image", None)), values.pop("scratches", None)
+    if not isinstance(scratches, bool | None):
+        raise UsageError(f"scratches must be true or false, got {scratches!r:.60}")
     settings = applicable(read_settings(values))
     with call_queue.queue_lock:
         shared.state.begin("QuantFace")
         shared.state.job_count = 1
         shared.state.nextjob()
         try:
-            result = restore(cast("Pixels", photo.pixels), settings)  # 8 bits by `decode`
+            pixels = cast("Pixels", repair(photo.pixels).pixels if scratches else photo.pixels)  # 8 bits by `decode`
+            result = restore(pixels, settings)
         finally:
             shared.state.end()
     return {

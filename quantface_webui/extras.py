@@ -9,6 +9,7 @@ from quantface_core.errors import QuantFaceError
 from quantface_core.options import COLORS, FACE_CHOICES
 
 from . import host
+from .pictures import to_pixels, with_pixels
 from .restore import applicable, choice, choices, offers_fidelity, restore
 from .settings import AUTO, Settings, infotext_name, read_infotext, read_settings
 
@@ -150,27 +151,16 @@ def _original(pp: Any) -> Any:
     (width, height), (wide, tall) = first.size, pp.image.size
     if wide <= width or abs(wide * height - tall * width) > 0.01 * tall * width:
         return None
-    before, after = (np.array(image.convert("RGB")) for image in (first, pp.image))
+    before, after = (to_pixels(image) for image in (first, pp.image))
     reduced = cv2.resize(after, (width, height), interpolation=cv2.INTER_AREA)
     return before if np.abs(reduced.astype(float) - before).mean() < _ALIKE else None
 
 
 def _restored(picture: Image.Image, settings: Settings, original: Any = None) -> tuple[Image.Image, RestoreResult]:
     """An image with its faces restored, its transparency unchanged; of an enlarged one, the faces of its `original`."""
-    import numpy as np
-    from PIL import Image
-
-    # Transparency may also be a palette's, or one colour's.
-    shown = picture.convert("RGBA") if "transparency" in picture.info else picture
-    pixels = np.array(shown.convert("RGB"))
+    pixels = to_pixels(picture)
     result = restore(pixels, settings) if original is None else restore(original, settings, pixels)
-    if not result.restored:
-        return picture, result
-    image = Image.fromarray(result.pixels)
-    if "A" in shown.getbands():
-        image.putalpha(shown.getchannel("A"))
-    image.info = shown.info
-    return image, result
+    return (with_pixels(picture, result.pixels) if result.restored else picture), result
 
 
 def _shown_settings(picture: Image.Image | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if absent := missing_requirements():  # offline, or with --skip-install
     command = install_command(Path(__file__).parents[1] / "install.py")
     raise ImportError(f"QuantFace needs {', '.join(absent)}: run {command}, then restart the WebUI")
 
-from quantface_webui import api, extras, generation, host, model_cache, xyz_plot
+from quantface_webui import api, extras, generation, host, model_cache, scratches, xyz_plot
 
 
 class QuantFaceExtras(scripts_postprocessing.ScriptPostprocessing):
@@ -31,6 +31,20 @@ class QuantFaceExtras(scripts_postprocessing.ScriptPostprocessing):
 
     def process(self, pp, enable=None, **values):
         extras.process(pp, enable, **values)
+
+
+class QuantFaceScratches(scripts_postprocessing.ScriptPostprocessing):
+    name = "Repair Scratches"
+    order = 900  # before Upscale
+
+    def ui(self):
+        return scratches.controls()
+
+    def process_firstpass(self, pp, enable=None):
+        scratches.process(pp, enable)
+
+    def process(self, pp, enable=None):
+        scratches.process(pp, enable)
 
 
 class QuantFaceInfotext(scripts.Script):

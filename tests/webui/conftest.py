@@ -78,7 +78,7 @@ def webui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
         "gradio",
         **{
             kind: type(kind, (Component,), {})
-            for kind in ("Dropdown", "Slider", "Checkbox", "Radio", "Textbox", "Number")
+            for kind in ("Dropdown", "Slider", "Checkbox", "Radio", "Textbox", "Number", "Markdown")
         },
         update=lambda **values: values or "as it is",
         Warning=warnings.append,

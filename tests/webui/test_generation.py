@@ -146,7 +146,7 @@ def test_the_script_has_no_base_class_among_its_names(script: Any, webui: Simple
     """The host would take it for a script of ours."""
     bases = (webui.modules.scripts.Script, webui.modules.scripts_postprocessing.ScriptPostprocessing)
     found = {name for name, value in vars(script).items() if isinstance(value, type) and issubclass(value, bases)}
-    assert found == {"QuantFaceExtras", "QuantFaceInfotext"}
+    assert found == {"QuantFaceExtras", "QuantFaceScratches", "QuantFaceInfotext"}
 
 
 def test_a_text_that_leaves_something_out_means_the_usual(script: Any, webui: SimpleNamespace) -> None:

@@ -16,6 +16,7 @@ def test_every_text_is_translated(script: Any, webui: SimpleNamespace) -> None:
     source = webui.gradio.Textbox()
     webui.callbacks["on_after_component"][0](source, elem_id="extras_image")
     script.QuantFaceExtras().ui()
+    script.QuantFaceScratches().ui()
     webui.callbacks["on_ui_settings"][0]()
     shown = {"QuantFace model: refresh"}  # what the host calls the button beside the menu
     made = webui.gradio.Textbox.made
@@ -29,6 +30,8 @@ def test_every_text_is_translated(script: Any, webui: SimpleNamespace) -> None:
         shown |= {component.options.get("label"), component.options.get("tooltip")}
         if type(component).__name__ == "Radio":
             shown |= set(component.args[0])
+        if type(component).__name__ == "Markdown":
+            shown |= set(component.args)
     for option in webui.opts.data_labels.values():
         shown |= {option.label, option.note}
     assert shown - {None, "", "QuantFace", "none"} == set(translated)  # "none" is the host's own word
