@@ -7,7 +7,6 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..quantface_core.kernels.backend import CHOICES as BACKENDS
 from ..quantface_core.types import PRECISIONS
 from . import host
 from .fr_model import FRModel
@@ -51,6 +50,7 @@ class LoadModel(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         from ..quantface_core.io.face_restorers import has_fidelity
         from ..quantface_core.io.model_menu import menu_choices
+        from ..quantface_core.kernels.dispatch import backend_choices
 
         files = host.model_files()
         model = io.Combo.Input(
@@ -77,7 +77,7 @@ class LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "backend",
-                    options=list(BACKENDS),
+                    options=list(backend_choices()),
                     default="auto",
                     tooltip="What computes the integer layers. onednn: fast on x86 CPUs; triton: fast on NVIDIA GPUs; "
                     "half: NVIDIA GPUs without Triton; reference: any device. One that cannot run here falls back to "
@@ -121,13 +121,13 @@ class LoadModel(io.ComfyNode):
 
         from ..quantface_core import load_restorer
         from ..quantface_core.io.model_menu import strip_mark
-        from ..quantface_core.kernels.dispatch import backend_name, preferred_backend
+        from ..quantface_core.kernels.dispatch import backend_choices, backend_name, preferred_backend
         from ..quantface_core.nn.swap import prefer
         from ..quantface_core.pipelines.models import notes_of
 
         host.require_valid(model is not None or "model: choose one")
         host.require_valid(cls.validate_inputs(model))
-        for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS)):
+        for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, backend_choices())):
             host.require_valid(value in known or f"{name} {value!r}: one of {', '.join(known)}")
         name = strip_mark(model)
         asked = None if backend == "auto" else backend

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .quant.pretrained import register_quantizer
     from .quant.quantize import quantize
     from .quant.record import record_calls
-    from .restorer import OneStepRestorer, RestorerConfig
+    from .restorer import OneStepRestorer, RestorerConfig, RestorerModel
     from .restorer.families import register_restorer
     from .stages.restore import restore_aligned, restore_photo
     from .train.distill import distill
@@ -80,6 +80,7 @@ _HOMES = {
     "restore_photo": "stages.restore",
     "restorer_path": "io.models",
     "RestorerConfig": "restorer",
+    "RestorerModel": "restorer",
     "save_plan": "io.plans",
     "save_quantized": "quant.checkpoint",
     "save_restorer": "io.checkpoint",
@@ -113,6 +114,7 @@ __all__ = [
     "RestoreOptions",
     "RestoredFace",
     "RestorerConfig",
+    "RestorerModel",
     "Sensitivity",
     "Trainer",
     "TrainerCallbacks",

@@ -18,13 +18,14 @@ import quantface_core
 CORE = Path(quantface_core.__file__).parent
 
 # Room -> rooms it may import. These are everybody's.
-SHARED = {"types", "options", "errors", "bit_depth", "requirements"}
+SHARED = {"types", "options", "errors", "bit_depth", "requirements", "plugins"}
 METHOD = {"quant", "train", "nn", "kernels", "runtime"}  # on any model
 ALLOWED = {
     "types": set(),
     "options": set(),
     "errors": set(),
     "requirements": set(),
+    "plugins": set(),
     "bit_depth": set(),
     "degrade": set(),
     "runtime": set(),

@@ -35,12 +35,15 @@ def resolve_device(arguments: argparse.Namespace) -> torch.device:
 def execution_of(arguments: argparse.Namespace, device: torch.device, callbacks: PipelineCallbacks) -> Execution:
     """The model that `--model` names, fetched or built on `device` if it is missing, and how the options execute it.
 
-    Raises as `model_path`.
+    Raises as `model_path`, and UsageError for a backend that nobody knows, before anything is fetched.
     """
+    from ..kernels.dispatch import check_backend
     from ..pipelines.fetch import model_path
     from ..pipelines.models import Execution
     from ..runtime.threads import compute_by
 
+    if arguments.backend != "auto":
+        check_backend(arguments.backend)
     if arguments.threads:
         compute_by(arguments.threads)  # a missing model is built by them too
     return Execution(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..kernels.backend import CHOICES as BACKEND_CHOICES
+from ..kernels.backend import NAMES as BACKENDS
 from ..options import COLORS, FACE_ORDERS, UPSCALES, RestoreOptions, check_options, parse_faces
 from ..runtime.threads import wait_passively
 from ..types import DEFAULT_RESTORER, PRECISIONS
@@ -31,6 +31,7 @@ _FIDELITY = "CodeFormer only: 0 = looks best, 1 = nearest to the photo (0.5)"
 _STRENGTH = "auto = pixel by pixel, where it helps; or from 0 = the photo as it was to 1 = restored (auto)"
 _UPSCALER = "an upscaling network, such as Real-ESRGAN's, that enlarges what is around the faces (Lanczos)"
 _SCRATCHES = "first repair scratches, cracks and dust, in the whole photo"
+_BACKEND = f"what computes low-bit layers: {', '.join(BACKENDS)}, or one of an installed package (auto)"
 _PRECISION = "precision beside the integers (auto: bfloat16 for low-bit models where the device has it, else float32)"
 
 
@@ -75,7 +76,7 @@ def add_parser(commands: Any) -> None:
     of_photos += [order, add("--aligned", action="store_true", help="each image is one aligned face; no detection")]
     of_photos += [add("--scratches", action="store_true", help=_SCRATCHES)]
     add_device_argument(parser)
-    add("--backend", choices=BACKEND_CHOICES, default="auto", help="what computes low-bit layers (auto)")
+    add("--backend", default="auto", help=_BACKEND)
     add("--precision", choices=PRECISIONS, default="auto", help=_PRECISION)
     of_batches = [
         add(

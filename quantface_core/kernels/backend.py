@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 NAMES = ("onednn", "triton", "half", "reference")
 """The fastest first."""
-CHOICES = ("auto", *NAMES)
-"""What users choose from; auto is the fastest that the device can run."""
 
 
 class ActivationFormat(NamedTuple):

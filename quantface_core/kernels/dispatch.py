@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 
 from ..errors import UsageError
+from ..plugins import load_plugins
 from . import half, reference, triton
 from .backend import NAMES, Backend
 
@@ -54,6 +55,18 @@ def _takes(function: Any, given: tuple[str, ...]) -> bool:
     return True
 
 
+def backend_choices() -> tuple[str, ...]:
+    """What users choose from: auto, the fastest that the device can run, and all backends, installed packages' too."""
+    load_plugins()
+    return (_AUTO, *BACKENDS)
+
+
+def check_backend(name: str) -> None:
+    """Raise UsageError for a name that no backend has, here or in an installed package."""
+    if name not in BACKENDS and name not in (known := backend_choices()):
+        raise UsageError(f"unknown backend {name!r}: use {', '.join(known)}")
+
+
 def choose_backend(device: torch.device, name: str | None = None) -> Backend:
     """The named backend, else the one that QUANTFACE_BACKEND names, else the fastest the device can run.
 
@@ -66,8 +79,7 @@ def choose_backend(device: torch.device, name: str | None = None) -> Backend:
         if chosen in (half, reference) and device.type == "cuda":
             warnings.warn(f"low-bit layers are slow here, without Triton: {triton.unavailable(device)}", stacklevel=2)
         return chosen
-    if name not in BACKENDS:
-        raise UsageError(f"unknown backend {name!r}: use {', '.join((_AUTO, *BACKENDS))}")
+    check_backend(name)
     reason = BACKENDS[name].unavailable(device)
     if reason:
         raise UsageError(f"backend {name} cannot run here: {reason}")
@@ -76,7 +88,9 @@ def choose_backend(device: torch.device, name: str | None = None) -> Backend:
 
 def preferred_backend(device: torch.device, name: str | None) -> Backend:
     """The named backend where it can run, else as `choose_backend` chooses: for models that move between devices."""
-    named = BACKENDS.get(name or "")  # a copied model may come to a process that has not registered it
+    if name and name not in BACKENDS:  # a copied model may come to a process that has not registered it
+        load_plugins()
+    named = BACKENDS.get(name or "")
     return named if named and named.unavailable(device) is None else choose_backend(device)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, UsageError
+from ..plugins import load_plugins
 from .configs import RestorerConfig
 from .interface import RestorerModel
 from .one_step import OneStepRestorer
@@ -38,7 +39,8 @@ def register_restorer(model: type[RestorerModel], read_config: Callable[[Mapping
     name or one that is taken.
     """
     if not (isinstance(model, type) and issubclass(model, RestorerModel)):
-        raise UsageError(f"a restorer derives from quantface_core.restorer.RestorerModel, got {model!r:.60}")
+        library = RestorerModel.__module__.partition(".restorer.")[0]  # ComfyUI's copy has another name
+        raise UsageError(f"a restorer derives from {library}.RestorerModel, got {model!r:.60}")
     name = getattr(model, "family", None)
     if not (isinstance(name, str) and name):
         raise UsageError(f'{model.__name__} has no family: set family = "NAME" in its class, as its files will say')
@@ -50,8 +52,14 @@ def register_restorer(model: type[RestorerModel], read_config: Callable[[Mapping
 
 
 def family(name: str) -> Family:
-    """The family of that name. Raises ConfigError if neither this version knows it nor this process registered it."""
+    """The family of that name: this version's, one that this process registered, or an installed package's.
+
+    Raises ConfigError for any other.
+    """
+    if name not in FAMILIES:
+        load_plugins()
     if name not in FAMILIES:
         known = f"this version knows {', '.join(FAMILIES)}"
-        raise ConfigError(f"unknown restorer family {name!r:.40}, {known}: call register_restorer first if it is yours")
+        remedy = "install its package, or call register_restorer first if it is yours"
+        raise ConfigError(f"unknown restorer family {name!r:.40}, {known}: {remedy}")
     return FAMILIES[name]

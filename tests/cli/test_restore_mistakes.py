@@ -25,6 +25,7 @@ from tests.cli.listing import listing
         (["--upscaler", "x.pth"], "give --upscale 2 or 4"),
         (["--upscaler", "x.pth", "--upscale", "2", "--aligned"], "without --aligned"),
         (["--json", "conftest.py/r.json"], "is a file, not a folder"),
+        (["--backend", "tpu"], "unknown backend 'tpu': use auto, onednn"),
         (["--device", "mps"], "not available on this machine; available: "),
     ],
 )

@@ -12,10 +12,11 @@ import torch
 
 from quantface_core.errors import UsageError
 from quantface_core.kernels import dispatch, reference
-from quantface_core.kernels.backend import CHOICES, NAMES
+from quantface_core.kernels.backend import NAMES
 from quantface_core.kernels.dispatch import (
     BACKENDS,
     auto_dtype,
+    backend_choices,
     backend_name,
     choose_backend,
     fast_dtype,
@@ -27,7 +28,7 @@ from tests.kernels.backends import CPU, GPU, linear_spec, low_bit_weight
 
 def test_backends_have_the_names_that_users_choose_from() -> None:
     assert tuple(BACKENDS) == NAMES
-    assert ("auto", *NAMES) == CHOICES
+    assert backend_choices() == ("auto", *NAMES)
 
 
 def test_backends_are_chosen_by_name_environment_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,20 @@ def test_a_shared_workflow_opens_where_its_backend_cannot_run(nodes: dict[str, A
     layers = [layer for layer in model.restorer.modules() if hasattr(layer, "packed")]
     assert layers
     assert not any("triton" in type(layer.kernel()).__module__ for layer in layers)
+
+
+def test_a_registered_backend_can_be_chosen(nodes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = nodes["QuantFace_LoadModel"]
+    core = sys.modules[loader.__module__].__package__.replace(".nodes", ".quantface_core")
+    dispatch = importlib.import_module(f"{core}.kernels.dispatch")
+    monkeypatch.setattr(dispatch, "BACKENDS", dict(dispatch.BACKENDS))
+    parts = {name: getattr(dispatch.reference, name) for name in ("Conv2d", "supports", "unavailable")}
+    linear = type("Linear", (dispatch.reference.Linear,), {})
+    dispatch.register_backend("mine", SimpleNamespace(__name__="mine", Linear=linear, **parts))
+    (listed,) = (socket.options["options"] for socket in loader.define_schema().inputs if socket.id == "backend")
+    assert listed[-1] == "mine"
+    model = loader.execute(model="quantface-mini-w4a4", precision="auto", backend="mine").args[0]
+    assert any(type(layer.kernel()) is linear for layer in model.restorer.modules() if hasattr(layer, "packed"))
 
 
 def test_choices_tell_what_they_take_and_old_marks_still_load(nodes: dict[str, Any]) -> None:
