@@ -7,6 +7,7 @@ import re
 import warnings
 from importlib import import_module
 from inspect import signature
+from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -30,18 +31,28 @@ _EMULATED = re.compile("gfx(8|90[0-79c]|10)")  # AMD's GPUs without it: Polaris,
 def register_backend(name: str, backend: Backend) -> None:
     """Register a backend in this process under a name that `choose_backend` accepts; "auto" never chooses it.
 
-    Its codes must be those of `reference`, see `Backend`. Raises UsageError for a name that is taken or no text, and
-    for a backend that lacks an attribute of `Backend` or takes other arguments.
+    Its codes must be those of `reference`, see `Backend`. One from the same place takes the place of the one before, as
+    when a notebook's cell runs again. Raises UsageError for a name that is another's or no text, and for a backend that
+    lacks an attribute of `Backend` or takes other arguments.
     """
     if not (isinstance(name, str) and name):
         raise UsageError(f"a backend's name is text, such as numpy, got {name!r:.40}")
-    if name == _AUTO or name in BACKENDS:
-        raise UsageError(f"a backend {name!r} exists already: register yours under another name")
+    if name == _AUTO:
+        raise UsageError("auto is no backend, it chooses one: register yours under another name")
     if missing := [part for part in ("__name__", *_CONTRACT) if not hasattr(backend, part)]:
         raise UsageError(f"backend {name!r} has no {', '.join(missing)}: {_SEE}")
     if wrong := [part for part, given in _CONTRACT.items() if not _takes(getattr(backend, part), given)]:
         raise UsageError(f"backend {name!r} takes other arguments in {', '.join(wrong)}: {_SEE}")
+    if name in BACKENDS and (taken := _origin(BACKENDS[name])) != (own := _origin(backend)):
+        raise UsageError(f"the backend {name!r} is of {taken}: register that of {own} under another name")
     BACKENDS[name] = backend
+
+
+def _origin(backend: Backend) -> str:
+    """Where a backend is from: a module's or class's name; of any other object, that of its linear."""
+    named: Any = backend if isinstance(backend, ModuleType | type) else backend.Linear
+    own = getattr(named, "__qualname__", getattr(named, "__name__", type(named).__name__))  # a `partial` has neither
+    return own if isinstance(named, ModuleType) else f"{named.__module__}.{own}"
 
 
 def _takes(function: Any, given: tuple[str, ...]) -> bool:

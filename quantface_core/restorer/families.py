@@ -35,8 +35,9 @@ def register_restorer(model: type[RestorerModel], read_config: Callable[[Mapping
     """Register an architecture in this process: files that name its `family` are then loaded by it.
 
     `read_config` makes the model's only argument from what its `config.to_dict()` returned, as a file has it: it raises
-    ConfigError for what does not fit. Raises UsageError for a class that is no `RestorerModel`, or whose family has no
-    name or one that is taken.
+    ConfigError for what does not fit. A class of the same module and name takes the place of the one before, as when a
+    notebook's cell runs again. Raises UsageError for a class that is no `RestorerModel`, or whose family has no name or
+    is another class's.
     """
     if not (isinstance(model, type) and issubclass(model, RestorerModel)):
         library = RestorerModel.__module__.partition(".restorer.")[0]  # ComfyUI's copy has another name
@@ -44,11 +45,15 @@ def register_restorer(model: type[RestorerModel], read_config: Callable[[Mapping
     name = getattr(model, "family", None)
     if not (isinstance(name, str) and name):
         raise UsageError(f'{model.__name__} has no family: set family = "NAME" in its class, as its files will say')
-    if name in FAMILIES:
-        raise UsageError(f"a restorer family {name!r:.40} exists already: give yours another name")
+    if name in FAMILIES and (taken := _class_name(FAMILIES[name].build)) != (own := _class_name(model)):
+        raise UsageError(f"the restorer family {name!r:.40} is of {taken}: give that of {own} another name")
     if not callable(read_config):
         raise UsageError(f"read_config is a function of the table that to_dict returned, got {read_config!r:.60}")
     FAMILIES[name] = Family(read_config, model)
+
+
+def _class_name(model: Any) -> str:
+    return f"{model.__module__}.{model.__qualname__}"
 
 
 def family(name: str) -> Family:

@@ -12,7 +12,7 @@ import torch
 
 from quantface_core.errors import UsageError
 from quantface_core.kernels import dispatch, reference
-from quantface_core.kernels.backend import NAMES
+from quantface_core.kernels.backend import NAMES, Backend
 from quantface_core.kernels.dispatch import (
     BACKENDS,
     auto_dtype,
@@ -64,11 +64,35 @@ def test_a_registered_backend_is_chosen_only_by_name(monkeypatch: pytest.MonkeyP
     for nameless in (3, ""):
         with pytest.raises(UsageError, match="a backend's name is text"):
             register_backend(nameless, mine)  # type: ignore[arg-type]
-    for taken in ("mine", "reference", "auto"):
-        with pytest.raises(UsageError, match="already"):
+    for taken, message in {"reference": r"is of quantface_core\.kernels\.reference: ", "auto": "auto is no"}.items():
+        with pytest.raises(UsageError, match=message):
             register_backend(taken, mine)
     with pytest.raises(UsageError, match=r"use auto, .*, mine"):
         choose_backend(CPU, "tpu")
+
+
+def described(module: str, kind: str) -> Backend:
+    """A backend as a module, as a class, or as an object that has a class of its own for linears."""
+    parts = {name: getattr(reference, name) for name in ("Conv2d", "supports", "unavailable")}
+    linear = type("Linear", (reference.Linear,), {"__module__": module})
+    if kind == "module":
+        (made := ModuleType(module)).__dict__.update(parts, Linear=linear)
+        return made
+    if kind == "class":
+        functions = {name: staticmethod(parts[name]) for name in ("supports", "unavailable")}
+        return type("Mine", (), {**parts, **functions, "Linear": linear, "__module__": module})
+    return SimpleNamespace(__name__="mine", Linear=linear, **parts)
+
+
+@pytest.mark.parametrize("kind", ["module", "class", "object"])
+def test_a_cell_that_runs_again_replaces_its_backend(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "BACKENDS", dict(BACKENDS))
+    for _ in range(2):
+        register_backend("mine", again := described("__main__", kind))
+    assert choose_backend(CPU, "mine") is again
+    with pytest.raises(UsageError, match=r"'mine' is of __main__.*: register that of other.* under another name"):
+        register_backend("mine", described("other", kind))
+    assert choose_backend(CPU, "mine") is again
 
 
 def test_an_unregistered_backend_is_refused() -> None:
@@ -105,7 +129,7 @@ def test_auto_precision_is_the_fast_dtype_for_low_bit_models_alone(
 
 def test_the_example_for_contributors_computes_what_the_reference_does(monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (example,) = re.findall(r"```python\n((?:(?!```).)*qf\.register_backend.*?)```", page, re.DOTALL)
     monkeypatch.setattr(dispatch, "BACKENDS", dict(BACKENDS))
     exec(example, {})
     mine = choose_backend(CPU, "mine")

@@ -111,11 +111,26 @@ def test_another_package_registers_its_own(families: dict[str, Family], tmp_path
     register_restorer(PlainRestorer, lambda table: PlainConfig(**table))
     save_restorer(PlainRestorer(PlainConfig("mine", 64)), tmp_path / "mine.safetensors")
     assert load_restorer(tmp_path / "mine.safetensors").config == PlainConfig("mine", 64)
-    with pytest.raises(UsageError, match="'plain' exists already"):
-        register_restorer(PlainRestorer, lambda table: PlainConfig(**table))
     del families["plain"]
     with pytest.raises(ModelError, match=r"unknown restorer family 'plain'.* call register_restorer first"):
         load_restorer(tmp_path / "mine.safetensors")
+
+
+@pytest.mark.usefixtures("families")
+def test_a_cell_that_runs_again_replaces_its_restorer(tmp_path: Path) -> None:
+    cell = """
+class Mine(PlainRestorer):
+    family = "mine"
+
+register_restorer(Mine, lambda table: PlainConfig(**table))
+"""
+    notebook = {**globals(), "__name__": "__main__"}
+    for _ in range(2):
+        exec(cell, notebook)
+    save_restorer(notebook["Mine"](PlainConfig("mine", 64)), tmp_path / "mine.safetensors")
+    assert type(load_restorer(tmp_path / "mine.safetensors")) is notebook["Mine"]
+    with pytest.raises(UsageError, match=r"'mine' is of __main__\.Mine: give that of other\.Mine another name"):
+        exec(cell, {**notebook, "__name__": "other"})
 
 
 @pytest.mark.parametrize(
@@ -124,7 +139,11 @@ def test_another_package_registers_its_own(families: dict[str, Family], tmp_path
         (nn.Conv2d, dict, "derives from .*RestorerModel"),
         (PlainRestorer(PlainConfig("mine", 64)), dict, "derives from .*RestorerModel"),
         (type("Nameless", (RestorerModel,), {}), dict, "Nameless has no family"),
-        (type("Taken", (RestorerModel,), {"family": "one-step"}), dict, "'one-step' exists already"),
+        (
+            type("Taken", (RestorerModel,), {"family": "one-step"}),
+            dict,
+            r"'one-step' is of quantface_core\.restorer\.one_step\.OneStepRestorer: give that of .*\.Taken another",
+        ),
         (PlainRestorer, PlainConfig("mine", 64), "read_config is a function"),
     ],
 )
