@@ -52,9 +52,12 @@ def save_restorer(
 
     `dtype` None is the restorer's own `file_dtype`, float16 or float32. `notes` (licence, training, ...) go into the
     metadata beside the configuration, after the licence that the family itself defines. Raises UsageError for a note
-    that is not text or has a name reserved by the format, or a configuration that JSON cannot hold, ModelError when a
-    weight does not fit `dtype`, WriteError.
+    that is not text or has a name reserved by the format, a configuration that JSON cannot hold, or a model that is no
+    `RestorerModel`, ModelError when a weight does not fit `dtype`, WriteError.
     """
+    if not isinstance(model, RestorerModel):
+        kind = type(model).__name__
+        raise UsageError(f"save_restorer writes a RestorerModel, got a {kind}: save_quantized writes any low-bit model")
     try:
         described = {"format": RESTORER, "config": json.dumps((config or model.config).to_dict())}
     except (TypeError, ValueError) as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..nn.graphs import Graphs
 from ..nn.marks import Recomputable
 from ..nn.modes import device_of
@@ -36,6 +38,14 @@ class Restorer(Protocol):
 
         Raises ImageError, UsageError.
         """
+
+
+def check_restorer(restorer: object) -> None:
+    """Raise UsageError for what is no `Restorer`, such as the name or the file of one."""
+    if isinstance(restorer, str | Path):
+        raise UsageError(f"a restorer is a loaded one: load_restorer(restorer_path({str(restorer)!r}))")
+    if isinstance(restorer, type) or not (callable(restorer) and hasattr(restorer, "image_size")):
+        raise UsageError(f"a restorer is what load_restorer returns, got {restorer!r:.60}")
 
 
 class Config(Protocol):

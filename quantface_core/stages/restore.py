@@ -15,7 +15,7 @@ from ..faces.clean import clean_face
 from ..faces.paste import face_mask
 from ..faces.select import select_faces, sort_faces
 from ..options import RestoreOptions, check_options
-from ..restorer.interface import Restorer
+from ..restorer.interface import Restorer, check_restorer
 from ..types import Face, Pixels, Progress, Restoration, RestoredFace, silent
 from .blending import Blending
 from .canvas import Background, Canvas, OwnCanvas
@@ -47,6 +47,7 @@ def restore_photo(
     options = options or RestoreOptions()
     check_options(options)
     check_pixels(pixels)
+    check_restorer(restorer)
     height, width = pixels.shape[:2]
     if background is not None:
         check_pixels(background)
@@ -75,6 +76,7 @@ def restore_aligned(
     options = options or RestoreOptions()
     check_options(options)
     check_pixels(pixels)
+    check_restorer(restorer)
     height, width = pixels.shape[:2]
     if not is_about_square(width, height):
         raise ImageError(f"an aligned face is square, but this image is {width}x{height}: restore it as a photo")

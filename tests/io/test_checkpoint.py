@@ -190,6 +190,13 @@ def test_notes_and_settings_that_no_file_holds_are_refused(tiny: OneStepRestorer
         load_restorer(file, "nowhere")
 
 
+def test_what_is_no_restorer_is_not_saved(tmp_path: Path) -> None:
+    for model, kind in (("model.safetensors", "str"), (torch.nn.Linear(2, 2), "Linear")):
+        with pytest.raises(UsageError, match=f"got a {kind}: save_quantized writes any low-bit model"):
+            save_restorer(model, tmp_path / "model.safetensors")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_killed_processes_left_beside_a_model_goes(tiny: OneStepRestorer, tmp_path: Path) -> None:
     left = tmp_path / ".quantface-0123456789abcdef.safetensors"
     left.touch()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,23 @@ from quantface_core.types import Face
 def test_what_is_no_photo_is_refused(tiny: OneStepRestorer, pixels: np.ndarray) -> None:
     with pytest.raises(ImageError, match="photo"):
         restore_photo(pixels, tiny, [])
+
+
+@pytest.mark.parametrize(
+    ("restorer", "message"),
+    [
+        ("quantface-mini", r"a loaded one: load_restorer\(restorer_path\('quantface-mini'\)\)$"),
+        (Path("mine.safetensors"), r"a loaded one: load_restorer\(restorer_path\('mine\.safetensors'\)\)$"),
+        (None, "a restorer is what load_restorer returns, got None"),
+        (torch.nn.Conv2d(3, 3, 1), r"a restorer is what load_restorer returns, got Conv2d"),
+        (OneStepRestorer, r"a restorer is what load_restorer returns, got <class"),
+    ],
+)
+def test_what_is_no_restorer_is_refused(restorer: Any, message: str) -> None:
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    for restored in (lambda: restore_photo(pixels, restorer, []), lambda: restore_aligned(pixels, restorer)):
+        with pytest.raises(UsageError, match=message):
+            restored()
 
 
 def test_options_out_of_range_are_refused(tiny: OneStepRestorer) -> None:

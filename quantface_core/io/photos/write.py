@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...bit_depth import check_pixels
-from ...errors import ImageError
+from ...errors import ImageError, UsageError
 from ..atomic import atomic_path
 from . import exif
 from .encoders import encode_jpeg, encode_png, encode_tiff, encode_webp
@@ -20,8 +20,10 @@ def write_photo(photo: Photo, path: str | Path) -> Warnings:
     """Write a photo atomically in the format of its suffix; return warnings about what that cannot hold.
 
     JPEG is written at quality 95 without chroma subsampling, WebP losslessly; 16-bit images keep their depth as PNG or
-    TIFF and become 8-bit in other formats; JPEG drops alpha. Raises ImageError, WriteError.
+    TIFF and become 8-bit in other formats; JPEG drops alpha. Raises ImageError, WriteError, UsageError.
     """
+    if isinstance(path, Photo):  # as OpenCV takes them
+        raise UsageError("the photo comes before the path: write_photo(photo, path)")
     return write_pages(Pages((photo,)), path)
 
 

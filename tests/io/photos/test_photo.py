@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantface_core.errors import ImageError
+from quantface_core.errors import ImageError, UsageError
 from quantface_core.io.photos import Pages, Photo, write_pages, write_photo
 
 _PIXELS = np.zeros((4, 6, 3), np.uint8)
@@ -28,6 +28,11 @@ def test_what_is_no_photo_is_not_written(tmp_path: Path, given: Any, message: st
     with pytest.raises(ImageError, match=message):
         write_photo(given, tmp_path / f"a{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_before_the_photo_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"the photo comes before the path: write_photo\(photo, path\)"):
+        write_photo(str(tmp_path / "a.png"), Photo(_PIXELS))  # type: ignore[arg-type]
 
 
 def test_every_page_is_checked_and_there_is_one(tmp_path: Path) -> None:
