@@ -1,7 +1,8 @@
 """Repair the scratches, cracks, creases and dust of old prints in a photo.
 
-A network finds them and draws what was there; only pixels that it is sure of are redrawn. It sees large photos smaller:
-what is damage there is some pixels wide, and what is finer is texture, such as hair.
+A network finds them and draws what was there; only pixels that it is sure of are redrawn. It sees large photos smaller,
+where damage is some pixels wide and what is finer is texture, such as hair; and again at halves of that size, where the
+widest cracks are narrow.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from .area import Area
 from .networks import exactly
 from .scratch_network import STRIDE, ScratchNetwork, bundled_scratch_network
 
-_LARGEST = 1536  # pixels, the longer side of what the network sees at most; then half of it, wider cracks for it,
-_SMALLEST = 640  # while it is at least this
+_LARGEST, _SMALLEST = 1536, 256  # pixels, the longer side of what the network sees, and of its halves
 _CONTEXT = 144  # pixels around a tile that the network sees: as far as it looks
-_SURE, _LIKELY = 0.98, 0.5  # probability that a damaged place must reach somewhere, and everywhere
+_SURE, _LIKELY = 0.95, 0.4  # probability that a damaged place must reach somewhere, and everywhere
 _EDGE = 0.8  # pixels: how softly repairs end
 
 
@@ -47,12 +47,12 @@ def repair_scratches(photo: Pixels, progress: Progress | None = None, network: S
 
 
 def _sizes(width: int, height: int) -> list[tuple[int, int]]:
-    """The sizes (width, height) at which a photo is looked at, the smallest first: wide cracks, then fine scratches."""
+    """The sizes (width, height) at which a photo is looked at: the largest first, for fine scratches."""
     longer = max(width, height)
     sides = [min(longer, _LARGEST)]
     while sides[-1] >= 2 * _SMALLEST:
         sides.append(sides[-1] // 2)
-    return [(max(1, round(width * side / longer)), max(1, round(height * side / longer))) for side in reversed(sides)]
+    return [(max(1, round(width * side / longer)), max(1, round(height * side / longer))) for side in sides]
 
 
 def _resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from quantface_core import read_photo, repair_scratches
+from quantface_core.bundled import DEMO_PRINT
 from tests.nodes.page import chromium
 from tests.random_originals import NARROW, SD, random_lora, random_restorer, write_originals
 from tests.webui.page import Page
@@ -71,6 +73,20 @@ def test_one_picture(hosted: WebUI, extras: Page, astronaut_file: Path, commande
     assert "QuantFace model" in str(Image.open(file).info)
     # The tab's upscaler is on, at 4 times, and enlarges nothing as long as it is "None".
     assert abs(pixels(file) - commanded).max() <= _NEAR
+
+
+def test_scratches_are_repaired_by_an_accordion_of_their_own(hosted: WebUI, extras: Page) -> None:
+    saved = Saved(hosted)
+    extras.show("#extras_image", DEMO_PRINT)
+    extras.tab.locator(".input-accordion", has_text="Repair Scratches").first.locator(".label-wrap").first.click()
+    extras.tab.get_by_text("draws what was there").first.wait_for()
+    extras.start()
+    extras.finish()
+    told = extras.told("QuantFace scratches")
+    extras.shot(f"{hosted.name}_scratches")
+    assert "% repaired" in told
+    [file] = saved()
+    assert np.array_equal(pixels(file), repair_scratches(read_photo(DEMO_PRINT).pixels).pixels)
 
 
 def test_settings_come_back_from_a_picture_that_was_saved(hosted: WebUI, extras: Page, astronaut_file: Path) -> None:
