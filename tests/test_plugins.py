@@ -50,7 +50,7 @@ def register(qf):
     qf.register_restorer(Toy, lambda table: Config(**table))
     parts = vars(import_module(qf.__name__ + ".kernels.reference"))
     parts = {name: parts[name] for name in ("Linear", "Conv2d", "supports", "unavailable")}
-    qf.register_backend("toy-backend", SimpleNamespace(__name__="toy-backend", **parts))
+    qf.register_backend("toy-backend", SimpleNamespace(**parts))
 """
 
 

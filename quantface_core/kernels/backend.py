@@ -53,7 +53,8 @@ class LinearKernel(Protocol):
     def codes(self, x: Tensor) -> tuple[Any, ...]:
         """x balanced and rounded: the arguments of `product`."""
 
-    def product(self, *codes: Any) -> Tensor:
+    @property
+    def product(self) -> Callable[..., Tensor]:
         """The result [N, O] from codes."""
 
 
@@ -68,8 +69,6 @@ class Conv2dKernel(Protocol):
 
 class Backend(Protocol):
     """A module, or any object with these attributes. Its codes are those of `reference` to the bit."""
-
-    __name__: str
 
     @property
     def Linear(self) -> Callable[[LinearSpec], LinearKernel]:  # noqa: N802 a class

@@ -39,7 +39,7 @@ def register_backend(name: str, backend: Backend) -> None:
         raise UsageError(f"a backend's name is text, such as numpy, got {name!r:.40}")
     if name == _AUTO:
         raise UsageError("auto is no backend, it chooses one: register yours under another name")
-    if missing := [part for part in ("__name__", *_CONTRACT) if not hasattr(backend, part)]:
+    if missing := [part for part in _CONTRACT if not hasattr(backend, part)]:
         raise UsageError(f"backend {name!r} has no {', '.join(missing)}: {_SEE}")
     if wrong := [part for part, given in _CONTRACT.items() if not _takes(getattr(backend, part), given)]:
         raise UsageError(f"backend {name!r} takes other arguments in {', '.join(wrong)}: {_SEE}")

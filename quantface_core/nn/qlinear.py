@@ -34,11 +34,11 @@ class QuantLinear(QuantLayer):
         self._cached = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_cached": None}
+        return {**super().__getstate__(), "_cached": None, "codes_key": ()}  # backends cannot be pickled
 
     def _make_kernel(self, backend: Backend, transform: ChannelTransform) -> Any:
         scale = self.channel_scale.cpu().numpy().tobytes()
-        self.codes_key = (backend.__name__, self.activations, self.rotation, scale)
+        self.codes_key = (backend, self.activations, self.rotation, scale)
         return backend.Linear(
             LinearSpec(weight=self.stored_weight(), activations=self.activations, bias=self.bias, transform=transform)
         )

@@ -81,7 +81,7 @@ def described(module: str, kind: str) -> Backend:
     if kind == "class":
         functions = {name: staticmethod(parts[name]) for name in ("supports", "unavailable")}
         return type("Mine", (), {**parts, **functions, "Linear": linear, "__module__": module})
-    return SimpleNamespace(__name__="mine", Linear=linear, **parts)
+    return SimpleNamespace(Linear=linear, **parts)
 
 
 @pytest.mark.parametrize("kind", ["module", "class", "object"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from quantface_core.errors import ConfigError
+from quantface_core.kernels.dispatch import backend_name
 from quantface_core.nn.qconv2d import QuantConv2d
 from quantface_core.nn.qlinear import QuantLinear, project
 from quantface_core.nn.swap import empty_like, is_pointwise, quant_layers, quantizable, swap
@@ -162,7 +163,7 @@ def test_swap_replaces_by_name_and_refuses_unknown_names() -> None:
         swap(model, {"1": low["0"]})
 
 
-@pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("backend", AVAILABLE, ids=backend_name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_layers_that_round_alike_round_once(backend, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [balanced(nn.Linear(32, outputs), rank=4, seed=0)[0] for outputs in (24, 32, 32)]

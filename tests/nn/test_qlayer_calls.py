@@ -16,6 +16,7 @@ from torch import nn
 from quantface_core.errors import UsageError
 from quantface_core.kernels.balance import low_rank
 from quantface_core.kernels.channel_transform import ChannelTransform
+from quantface_core.kernels.dispatch import backend_name
 from quantface_core.nn.qconv2d import QuantConv2d
 from quantface_core.nn.qlayer import QuantLayer
 from quantface_core.nn.qlinear import QuantLinear, project
@@ -75,7 +76,7 @@ def test_a_doubled_map_in_another_dtype_is_as_if_it_were_the_first(dtypes: tuple
     assert torch.equal(first.forward_upsampled(x.to(dtypes[1])), fresh.forward_upsampled(x.to(dtypes[1])))
 
 
-@pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("backend", AVAILABLE, ids=backend_name)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_casts_what_a_layer_reads(low: QuantLayer, x: torch.Tensor, backend, dtype: torch.dtype) -> None:
     low.prepare(backend)
@@ -113,7 +114,7 @@ def test_a_compiled_layer_follows_autocast(low: QuantLayer, x: torch.Tensor) -> 
                 assert torch.equal(low(x), compiled(x))
 
 
-@pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("backend", AVAILABLE, ids=backend_name)
 def test_gradients_by_the_input_are_those_of_the_layer_that_it_stands_for(
     low: QuantLayer, x: torch.Tensor, backend
 ) -> None:
@@ -164,7 +165,7 @@ def test_a_low_bit_layer_has_the_sizes_of_the_layer_that_it_stands_for(low: Quan
     assert [getattr(low, size) for size in sizes] == [getattr(layer, size) for size in sizes]
 
 
-@pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("backend", AVAILABLE, ids=backend_name)
 def test_no_tokens_or_images_give_no_results(low: QuantLayer, x: torch.Tensor, backend) -> None:
     low.prepare(backend)
     for dtype in (torch.float32, torch.bfloat16):
@@ -179,7 +180,7 @@ def test_one_token_or_image_needs_no_batch(low: QuantLayer, x: torch.Tensor) -> 
     torch.testing.assert_close(low(x[0]), low(x[:1])[0])
 
 
-@pytest.mark.parametrize("backend", AVAILABLE, ids=lambda b: b.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("backend", AVAILABLE, ids=backend_name)
 def test_float64_is_rounded_as_float32(low: QuantLayer, x: torch.Tensor, backend) -> None:
     low.prepare(backend)
     made = low(x.double())

@@ -27,7 +27,7 @@ def test_a_registered_backend_can_be_chosen(nodes: dict[str, Any], monkeypatch: 
     monkeypatch.setattr(dispatch, "BACKENDS", dict(dispatch.BACKENDS))
     parts = {name: getattr(dispatch.reference, name) for name in ("Conv2d", "supports", "unavailable")}
     linear = type("Linear", (dispatch.reference.Linear,), {})
-    dispatch.register_backend("mine", SimpleNamespace(__name__="mine", Linear=linear, **parts))
+    dispatch.register_backend("mine", SimpleNamespace(Linear=linear, **parts))
     (listed,) = (socket.options["options"] for socket in loader.define_schema().inputs if socket.id == "backend")
     assert listed[-1] == "mine"
     model = loader.execute(model="quantface-mini-w4a4", precision="auto", backend="mine").args[0]
