@@ -123,7 +123,7 @@ def main() -> None:
     print(describe_machine())
     rows = list[list[str | float]]()
     shown = list[tuple[Image, Image, Image]]()
-    for name, draw, widths in KINDS:
+    for kind, (name, draw, widths) in enumerate(KINDS):
         for width in widths:
             scores = defaultdict[str, list[float]](list)
             for number, face in enumerate(faces):
@@ -144,7 +144,7 @@ def main() -> None:
                 scores["in vain"].append((found & ~near).mean())
                 for key, made in (("before", bad), ("repaired", repair.pixels), ("told", inpainted)):
                     scores[key].append(psnr_at(np.asarray(made, np.uint8), whole, where))
-                if number == len(shown) and width == widths[-1]:
+                if number == kind and width == widths[-1]:
                     shown.append((bad, np.asarray(repair.pixels, np.uint8), whole))
             damage, found_share, vain = (f"{np.mean(scores[key]):.1%}" for key in ("damaged", "found", "in vain"))
             rows.append(
@@ -184,7 +184,8 @@ def main() -> None:
     if arguments.picture:
         restorer = load_restorer(restorer_path("quantface-mini-w4a4"), dtype=None)
         pictures = [np.hstack([bad, restore_aligned(made, restorer).pixels, whole]) for bad, made, whole in shown]
-        cv2.imwrite(str(arguments.picture), np.vstack(pictures)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        sheet = cv2.resize(np.vstack(pictures), None, fx=0.625, fy=0.625, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(arguments.picture), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 if __name__ == "__main__":
