@@ -5,8 +5,9 @@
     python benchmarks/comparison.py --keep FOLDER --rows "ours" "SVDQuant" --widths w4a4 --seed 1
 
 Rivals are built by the library's own code with parts of the method switched off or exchanged, from the same
-statistics and images, and trained as ours is. `--keep` holds each row's results and unfinished trainings: an
-interrupted run resumes.
+statistics and images, and trained as ours is. `--keep` holds each row's results, of every face too, and unfinished
+trainings: an interrupted run resumes. A second table, kept as gains.json, says by how much ours is better than each
+rival of the same bits, and what of that may be chance.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 
-from comparison_plot import draw_comparison
+from bootstrap import Difference, paired_difference
+from comparison_plot import draw_comparison, family
 from method_ablation import Ablation, megabytes
 from methods import METHODS, OURS, Method
 from quantization_quality import run
@@ -56,6 +61,7 @@ class Point:
     to_full: float  # PSNR to full precision, dB
     psnr: float  # to the originals, dB
     ms_ssim: float
+    of_faces: Mapping[str, Sequence[float]] = field(default_factory=dict)  # the last three, face by face
 
 
 def rows(widths: list[str]) -> dict[tuple[str, str], Method]:
@@ -95,10 +101,44 @@ def measure(ablation: Ablation, name: str, bits: str, row: Method, parameters: i
     began = time.process_time()
     model = ablation.model(f"{name} {bits}", row, (), state)
     seconds = ablation.resumed + time.process_time() - began
-    to_full, psnr, ms_ssim, _ = ablation.scores(run(model, ablation.degraded))
+    of_faces = {name: scores.tolist() for name, scores in ablation.face_scores(run(model, ablation.degraded)).items()}
     size = megabytes(model)
     averages = ablation.bits(model)
-    return Point(name, bits, *averages, size, size * 8e6 / parameters, seconds, to_full, psnr, ms_ssim)
+    to_full, psnr, ms_ssim = (fmean(scores) for scores in of_faces.values())
+    stored_bits = size * 8e6 / parameters
+    return Point(name, bits, *averages, size, stored_bits, seconds, to_full, psnr, ms_ssim, of_faces)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much ours is better than a rival, on the same faces."""
+
+    rival: str
+    bits: str  # of both, as requested
+    ours: str  # which of our rows
+    to_full: Difference
+    psnr: Difference
+    ms_ssim: Difference
+
+
+def gains(points: Sequence[Point], seed: int) -> list[Gain]:
+    """Ours against every rival of the same bits, trained or not as it is; without rows kept before faces were."""
+    found = []
+    for rival, ours in product(points, points):
+        alike = rival.bits == ours.bits and _is_trained(rival) == _is_trained(ours)
+        if _is_ours(ours) and not _is_ours(rival) and alike and ours.of_faces and rival.of_faces:
+            pairs = {name: (own, rival.of_faces[name]) for name, own in ours.of_faces.items()}
+            differences = {name: paired_difference(*pair, seed) for name, pair in pairs.items()}
+            found.append(Gain(rival.method, rival.bits, ours.method, **differences))
+    return found
+
+
+def _is_ours(point: Point) -> bool:
+    return family(point) == "ours"
+
+
+def _is_trained(point: Point) -> bool:
+    return point.method.endswith(", trained")
 
 
 def main() -> None:
@@ -146,7 +186,12 @@ def main() -> None:
         "method", "asked", "bits W", "bits A", "MB", "stored bits a weight", "seconds",
         "PSNR to full (dB)", "PSNR to original (dB)", "MS-SSIM",
     ]  # fmt: skip
-    print(table(header, [list(asdict(point).values()) for point in points], 2))
+    print(table(header, [list(asdict(point).values())[: len(header)] for point in points], 2))
+    compared = gains(points, arguments.seed)
+    (arguments.keep / "gains.json").write_text(json.dumps([asdict(gain) for gain in compared], indent=1), "utf-8")
+    header = ["rival", "asked", "ours", "PSNR to full (dB)", "PSNR to original (dB)", "MS-SSIM"]
+    cells = [[g.rival, g.bits, g.ours, g.to_full.shown(), g.psnr.shown(), g.ms_ssim.shown(4)] for g in compared]
+    print(f"\nOurs less each rival, and the paired bootstrap's 95 % interval over the faces:\n\n{table(header, cells)}")
     if arguments.plot:
         save_chart(draw_comparison(points), arguments.plot)
 

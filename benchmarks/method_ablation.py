@@ -120,13 +120,20 @@ class Ablation:
         activations = sum(cost.macs * bits.activation for cost, bits in layers) / sum(cost.macs for cost, _ in layers)
         return weights, activations
 
+    def face_scores(self, pictures: Tensor) -> dict[str, Tensor]:
+        """PSNR to full precision, and PSNR and MS-SSIM to the originals, of each of the test faces: [N] by name."""
+        psnr, ms_ssim = self.metrics["psnr"], self.metrics["ms_ssim"]
+        same = torch.full((len(pictures),), torch.inf, dtype=torch.float64)
+        return {
+            "to_full": same if pictures is self.exact else score(psnr, pictures, self.exact),
+            "psnr": score(psnr, pictures, self.clean),
+            "ms_ssim": score(ms_ssim, pictures, self.clean),
+        }
+
     def scores(self, pictures: Tensor) -> list[float]:
-        """[PSNR to full precision, PSNR, MS-SSIM, NIQE] of images."""
-        psnr, ms_ssim, niqe = (self.metrics[name] for name in ("psnr", "ms_ssim", "niqe"))
-        same = pictures is self.exact
-        close = float("inf") if same else float(score(psnr, pictures, self.exact).mean())
-        columns = [score(psnr, pictures, self.clean), score(ms_ssim, pictures, self.clean), score(niqe, pictures)]
-        return [close, *(float(c.mean()) for c in columns)]
+        """Their means, and that of NIQE."""
+        found = [*self.face_scores(pictures).values(), score(self.metrics["niqe"], pictures)]
+        return [float(values.mean()) for values in found]
 
 
 def megabytes(model: RestorerModel) -> float:
