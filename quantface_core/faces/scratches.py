@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from ..bit_depth import check_pixels, in_shares
 from ..types import Pixels, Plane, Progress, Repair, silent
 from .area import Area
+from .color import luma
 from .networks import exactly
 from .scratch_network import STRIDE, ScratchNetwork, bundled_scratch_network
+from .toning import toning_among
 
 _LARGEST, _SMALLEST = 1536, 256  # pixels, the longer side of what the network sees, and of its halves
 _CONTEXT = 144  # pixels around a tile that the network sees: as far as it looks
 _SURE, _LIKELY = 0.95, 0.4  # probability that a damaged place must reach somewhere, and everywhere
+_MANY = 1 << 17  # intact pixels, about, whose tones are fitted
 _EDGE = 0.8  # pixels: how softly repairs end
 
 
@@ -72,9 +75,19 @@ def _redrawn(
 ) -> tuple[NDArray[np.float32], Plane]:
     """What an image [H, W, 3] in 0 to 1 shows without damage, of use where the mask [H, W] is not 0."""
     drawn, found = _look(image, network, progress)
-    if (image == image[..., :1]).all():  # such a photo stays one
-        drawn = drawn.mean(2, keepdims=True).repeat(3, 2)
-    return drawn, _certain(found)
+    mask = _certain(found)
+    return _in_tones_of(image[mask == 0], drawn), mask
+
+
+def _in_tones_of(intact: NDArray[np.float32], drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What was drawn [H, W, 3] in the tones of a photo, by its intact pixels [N, 3], if it is black and white or toned.
+
+    Cracks show the paper's colour, some of which would stay.
+    """
+    if (intact == intact[:, :1]).all():
+        return drawn.mean(2, keepdims=True).repeat(3, 2)
+    toning = toning_among(intact[:: 1 + len(intact) // _MANY])
+    return drawn if toning is None else toning.colors(luma(drawn)).clip(0, 1)
 
 
 def _look(

@@ -40,10 +40,12 @@ GRAY = Toning(np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], np.float32))
 
 def toning_of(crop: Crop) -> Toning | None:
     """How a face's crop [S, S, 3] in 0 to 1 is toned: `GRAY` if it is black and white, None if it is in colour."""
-    if is_gray(crop):
-        return GRAY
-    inside = face_mask(len(crop)) > 0
-    values, colors = luma(crop)[inside], crop[inside]
+    return GRAY if is_gray(crop) else toning_among(crop[face_mask(len(crop)) > 0])
+
+
+def toning_among(colors: NDArray[np.float32]) -> Toning | None:
+    """How the photo is toned that has these colours [N, 3] in 0 to 1; None if it is in colour."""
+    values = luma(colors)
     powers = _powers(values)
     curve, *_ = np.linalg.lstsq(powers, colors, rcond=None)
     left = float(np.square(colors - powers @ curve).mean()) - _ROUNDING**2
