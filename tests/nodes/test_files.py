@@ -19,6 +19,7 @@ IDS = {
 }  # fmt: skip
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+_SLOT = 20  # pixels from one socket of a node to the next
 
 
 def test_ids_are_stable(nodes: dict[str, Any]) -> None:
@@ -114,6 +115,27 @@ def test_workflows_fit_the_schemas(nodes: dict[str, Any], path: Path) -> None:
         assert set(model) == {"name", "url", "directory"}
         assert model["url"].startswith("https://huggingface.co/")
         assert model["url"].endswith(f"/{model['name']}")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS[:-1], ids=lambda p: p.stem)  # the last one links its folder to every node
+def test_no_level_link_seems_to_end_at_a_node_that_it_passes(path: Path) -> None:
+    """Links are drawn behind the nodes between their ends: at the height of a socket, they seem to end there."""
+    workflow = json.loads(path.read_text("utf-8"))
+    by_id = {node["id"]: node for node in workflow["nodes"]}
+    for _, source, output, target, socket, _ in workflow["links"]:
+        start, end = by_id[source], by_id[target]
+        height = _socket_height(start, output)
+        if abs(_socket_height(end, socket) - height) > _SLOT:
+            continue
+        for passed in workflow["nodes"]:
+            if start["pos"][0] < passed["pos"][0] < end["pos"][0]:
+                sockets = [number for number, each in enumerate(passed.get("inputs", [])) if "widget" not in each]
+                assert all(abs(_socket_height(passed, number) - height) > _SLOT for number in sockets), passed["type"]
+
+
+def _socket_height(node: dict[str, Any], number: int) -> float:
+    """Where the page draws a node's input or output of that number, in pixels from the top."""
+    return float(node["pos"][1] + _SLOT * (number + 0.7))
 
 
 def test_the_workflows_are_there_in_order_with_their_thumbnails() -> None:

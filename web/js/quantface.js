@@ -16,9 +16,9 @@ const address = ({ filename, subfolder, type }) =>
 const notesOf = ({ quantface_notes: runs = [] }) =>
   noteLines(runs, (items, all) => words(`item ${items} of ${all}: `, `${all} 项中的第 ${items} 项：`));
 
-const comparison = (left, right) => ({
+const comparison = (left, right, label = () => words("comparison", "对比")) => ({
   height: 260,
-  label: () => words("comparison", "对比"),
+  label,
   make: () => slider({
     left: left(), right: right(), ...words(
       { empty: "Run to compare", previous: "previous image", next: "next image" },
@@ -68,7 +68,9 @@ const lines = {
 
 const VIEWS = {
   QuantFace_RestoreFace: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
-  QuantFace_RepairScratches: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
+  QuantFace_RepairScratches: comparison(
+    () => words("before", "修复前"), () => words("after", "修复后"), () => words("scratches repaired", "划痕修复对比"),
+  ),
   QuantFace_PasteFaces: comparison(() => words("before", "修复前"), () => words("after", "修复后")),
   QuantFace_RestoreVideo: { ...lines, keepsPictures: false }, // its frames while it ran
   QuantFace_CropFaces: lines,
