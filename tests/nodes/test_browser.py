@@ -363,6 +363,7 @@ def test_the_chart_tells_each_layers_bits(page: Page) -> None:
     chart.hover()
     page.shot("chart")
     assert "4-bit weights" in told.inner_text()
+    assert ", error " in told.inner_text()
     before = told.inner_text()
     chart.press("ArrowRight")
     assert told.inner_text() != before

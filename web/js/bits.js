@@ -42,7 +42,7 @@ export function bitsChart(words) {
     const wide = WIDTH / layers.length;
     mark.setAttribute("x", chosen * wide);
     mark.setAttribute("width", Math.max(wide, 2));
-    const number = value === null || value === undefined ? "" : `, ${Number(value).toPrecision(3)}`;
+    const number = value === null || value === undefined ? "" : `, ${words.error} ${Number(value).toPrecision(3)}`;
     told.textContent =
       `${name}: ${weights}${words.bits} ${words.weights}, ${activations}${words.bits} ${words.activations}${number}`;
   }

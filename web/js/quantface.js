@@ -37,11 +37,11 @@ const bits = {
   label: () => words("bits", "位宽"),
   make: () => bitsChart(words(
     {
-      empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "-bit",
+      empty: "Run to see each layer's bits", weights: "weights", activations: "activations", bits: "-bit", error: "error",
       alone: "image error with only this layer at 4 bits", balanced: "layer error after balancing",
     },
     {
-      empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: " 位",
+      empty: "运行后显示各层位宽", weights: "权重", activations: "激活", bits: " 位", error: "误差",
       alone: "仅此层为 4 位时图像的误差", balanced: "平衡后该层的误差",
     },
   )),
