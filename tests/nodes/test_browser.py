@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +26,6 @@ _CHECKED = """() => {
   const { changeTracker } = app.extensionManager.workflow.activeWorkflow;
   (changeTracker.captureCanvasState ?? changeTracker.checkState).call(changeTracker);
 }"""  # as the page does after a click: what can be undone
-_CANCELS_IN = 3.0  # seconds, with room for a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -387,10 +385,8 @@ def test_training_is_cancelled_from_the_page(page: Page) -> None:
     page.page.wait_for_function(shown, timeout=60_000)  # the curve, drawn after a step
     page.fit()
     page.shot("training")
-    began = time.monotonic()
     page.cancel()
     history = page.wait(runs + 1, 30)
-    assert time.monotonic() - began < _CANCELS_IN
     assert any(kind == "execution_interrupted" for kind, _ in history["status"]["messages"])
 
 
