@@ -23,7 +23,7 @@ from quantface_core.options import RestoreOptions
 from quantface_core.pipelines import restore as pipeline
 from quantface_core.pipelines.archive import restore_archive
 from quantface_core.pipelines.callbacks import PipelineCallbacks
-from quantface_core.pipelines.jobs import Job, find_photos, plan_jobs
+from quantface_core.pipelines.jobs import find_photos, plan_jobs
 from quantface_core.pipelines.models import Execution
 from quantface_core.pipelines.restore import PhotoResult, RestoreRequest, restore
 from quantface_core.pipelines.restore_file import FileRequest, restore_file
@@ -213,9 +213,9 @@ def test_the_digest_is_of_what_was_read(archive: Path, tmp_path: Path, monkeypat
     out, photo = tmp_path / "out", archive / "y0" / "m0" / "0.jpg"
     before, read = hashlib.sha256(photo.read_bytes()).hexdigest(), pipeline.read_file
 
-    def changed_once_read(job: Job, *arguments: Any) -> Any:
-        found = read(job, *arguments)
-        if job.source == photo:
+    def changed_once_read(request: FileRequest) -> Any:
+        found = read(request)
+        if request.job.source == photo:
             Image.fromarray(np.full((70, 80, 3), 99, np.uint8)).save(photo)
         return found
 
