@@ -1,18 +1,18 @@
-"""Scratches repaired in old prints: what is found, what is redrawn in vain, and how near it comes to what was there.
+"""Scratches in old prints: recall and false positives of the mask, and PSNR of what is inpainted.
 
     python benchmarks/scratches.py [--photos FOLDER] [--faces N] [--picture scratches.jpg]
 
 Faces in black and white, sepia or colour are damaged by rules of their own, which no training used: Voronoi cracks, a
 fold by midpoint displacement, straight scratches and thresholded noise for dust. PSNR is over the damaged pixels; the
-rival is OpenCV's inpainting (Telea), which is told where the damage is. Undamaged photos in a folder of one's own
-(--photos) say what is redrawn in vain.
+rival is OpenCV's inpainting (Telea) by the true mask. Undamaged photos in a folder of one's own (--photos) show false
+positives.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -25,19 +25,19 @@ from quantface_core import load_restorer, read_photo, repair_scratches, restorer
 from quantface_core.bit_depth import to_8_bits
 from quantface_core.pipelines.jobs import folder_images
 from quantface_core.stages.restore import restore_aligned
+from quantface_core.types import Repair
 
 Image = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 SEED = 3
-_NEAR = 3  # pixels around damage that may be redrawn with it
+_NEAR = 3  # pixels around damage that count as damage for false positives
 
 
 def cracks(side: int, width: float, rng: np.random.Generator) -> Plane:
     """The edges of Voronoi cells, bent."""
     y, x = np.mgrid[:side, :side].astype(np.float32)
-    bend = [
-        cv2.resize(rng.normal(0, 6, (side // 24,) * 2).astype(np.float32), (side, side), interpolation=2) for _ in "xy"
-    ]
+    coarse = (rng.normal(0, 6, (side // 24,) * 2).astype(np.float32) for _ in "xy")
+    bend = [cv2.resize(plane, (side, side), interpolation=cv2.INTER_CUBIC) for plane in coarse]
     centres = rng.uniform(0, side, (int(rng.integers(5, 16)), 2))
     distances = np.sort([np.hypot(x + bend[0] - a, y + bend[1] - b) for a, b in centres], 0)
     return (width - (distances[1] - distances[0])).clip(0, 1)
@@ -47,19 +47,14 @@ def fold(side: int, width: float, rng: np.random.Generator) -> Plane:
     """Lines across, by midpoint displacement."""
     plane = np.zeros((side, side), np.uint8)
     for _ in range(2):
-        line, size = (
-            np.array([[-9, rng.uniform(0.2, 0.8) * side], [side + 9, rng.uniform(0.2, 0.8) * side]]),
-            0.12 * side,
-        )
+        line = np.array([[-9, rng.uniform(0.2, 0.8) * side], [side + 9, rng.uniform(0.2, 0.8) * side]])
+        size = 0.12 * side
         while len(line) < 200:
-            middle = (line[1:] + line[:-1]) / 2 + np.stack(
-                [np.zeros(len(line) - 1), rng.normal(0, size, len(line) - 1)], 1
-            )
+            middle = (line[1:] + line[:-1]) / 2
+            middle[:, 1] += rng.normal(0, size, len(middle))
             line, size = np.insert(line, range(1, len(line)), middle, 0), size / 2.2
-        line = line[:, :: int(rng.choice((-1, 1)))]
-        cv2.polylines(
-            plane, [np.rint(line * 16).astype(np.int32)], False, 255, max(1, round(1.5 * width)), cv2.LINE_AA, 4
-        )
+        points = np.rint(line[:, :: int(rng.choice((-1, 1)))] * 16).astype(np.int32)
+        cv2.polylines(plane, [points], False, 255, max(1, round(1.5 * width)), cv2.LINE_AA, 4)
     return np.float32(1 / 255) * plane
 
 
@@ -69,14 +64,11 @@ def scratches(side: int, width: float, rng: np.random.Generator) -> Plane:
     y, x = np.mgrid[:side, :side].astype(np.float32)
     for _ in range(8):
         angle, (a, b) = rng.uniform(0, np.pi), rng.uniform(0, side, 2)
-        along, across = (
-            (x - a) * np.cos(angle) + (y - b) * np.sin(angle),
-            (y - b) * np.cos(angle) - (x - a) * np.sin(angle),
-        )
+        along = (x - a) * np.cos(angle) + (y - b) * np.sin(angle)
+        across = (y - b) * np.cos(angle) - (x - a) * np.sin(angle)
         reach = rng.uniform(0.1, 0.5) * side
-        plane = np.maximum(
-            plane, (width / 2 + 0.5 - np.abs(across)).clip(0, 1) * (1.5 - 1.5 * np.abs(along) / reach).clip(0, 1)
-        )
+        line = (width / 2 + 0.5 - np.abs(across)).clip(0, 1) * (1.5 - 1.5 * np.abs(along) / reach).clip(0, 1)
+        plane = np.maximum(plane, line)
     return plane.astype(np.float32)
 
 
@@ -86,7 +78,8 @@ def dust(side: int, width: float, rng: np.random.Generator) -> Plane:
     return (8 * (noise / noise.std() - 3.2)).clip(0, 1)
 
 
-KINDS: tuple[tuple[str, Callable[[int, float, np.random.Generator], Plane], tuple[float, ...]], ...] = (
+Draw = Callable[[int, float, np.random.Generator], Plane]  # side and width in pixels -> opacity [side, side]
+KINDS: tuple[tuple[str, Draw, tuple[float, ...]], ...] = (
     ("cracks", cracks, (2, 4)), ("folds", fold, (2, 5)), ("scratches", scratches, (1.2, 2.5)), ("dust", dust, (1, 2)),
 )  # fmt: skip
 
@@ -109,8 +102,57 @@ def damaged(image: Image, opacity: Plane, rng: np.random.Generator) -> tuple[Ima
     return result, np.abs(result.astype(int) - image).max(2) > 8
 
 
-def psnr_at(made: Image, true: Image, where: NDArray[np.bool_]) -> float:
-    return float(10 * np.log10(255**2 / np.square(made.astype(float) - true)[where].mean()))
+def dilated(mask: NDArray[np.bool_], by: int) -> Image:
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1,) * 2, np.uint8)))
+
+
+def psnr_at(made: Image, true: Image, mask: NDArray[np.bool_]) -> float:
+    return float(10 * np.log10(255**2 / np.square(made.astype(float) - true)[mask].mean()))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A print, damaged and repaired."""
+
+    whole: Image
+    bad: Image
+    mask: NDArray[np.bool_]  # of the damage
+    repair: Repair
+
+    def scores(self) -> tuple[float, ...]:
+        """Share damaged, recall, false positives, and PSNR (dB) of the input, repaired, and inpainted by OpenCV."""
+        found = self.repair.mask > 0.5
+        rival = np.asarray(cv2.inpaint(self.bad, dilated(self.mask, 1), 3, cv2.INPAINT_TELEA), np.uint8)
+        pictures = (self.bad, np.asarray(self.repair.pixels, np.uint8), rival)
+        false = found & (dilated(self.mask, _NEAR) == 0)
+        return (
+            *(float(share) for share in (self.mask.mean(), found[self.mask].mean(), false.mean())),
+            *(psnr_at(picture, self.whole, self.mask) for picture in pictures),
+        )
+
+
+def cases(faces: Sequence[Image], draw: Draw, width: float) -> list[Case]:
+    """Every face with one kind of damage."""
+    made = []
+    for number, face in enumerate(faces):
+        rng, whole = np.random.default_rng((SEED, number)), printed(face, number)
+        bad, mask = damaged(whole, draw(len(face), width, rng), rng)
+        made.append(Case(whole, bad, mask, repair_scratches(bad)))
+    return made
+
+
+def false_positives(name: str, pictures: Sequence[Image]) -> list[str]:
+    """A row on undamaged pictures."""
+    shares = [repair_scratches(picture).share for picture in pictures]
+    return [name, f"{np.mean(shares):.2%}", f"{max(shares):.2%}"]
+
+
+def draw_sheet(shown: Sequence[Case], path: Path) -> None:
+    """Damaged, repaired and restored, and as it was, side by side."""
+    restorer = load_restorer(restorer_path("quantface-mini-w4a4"), dtype=None)
+    rows = [np.hstack([c.bad, restore_aligned(c.repair.pixels, restorer).pixels, c.whole]) for c in shown]
+    sheet = cv2.resize(np.vstack(rows), None, fx=0.625, fy=0.625, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(path), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 def main() -> None:
@@ -121,71 +163,22 @@ def main() -> None:
     arguments = parser.parse_args()
     faces = load(SHARED / "faces" / "large")[: arguments.faces]
     print(describe_machine())
-    rows = list[list[str | float]]()
-    shown = list[tuple[Image, Image, Image]]()
+    rows, shown = list[list[str | float]](), list[Case]()
     for kind, (name, draw, widths) in enumerate(KINDS):
         for width in widths:
-            scores = defaultdict[str, list[float]](list)
-            for number, face in enumerate(faces):
-                rng, whole = np.random.default_rng((SEED, number)), printed(face, number)
-                bad, where = damaged(whole, draw(len(face), width, rng), rng)
-                repair = repair_scratches(bad)
-                found, near = (
-                    repair.mask > 0.5,
-                    cv2.dilate(where.astype(np.uint8), np.ones((2 * _NEAR + 1,) * 2, np.uint8)) > 0,
-                )
-                inpainted = np.asarray(
-                    cv2.inpaint(
-                        bad, cv2.dilate(where.astype(np.uint8), np.ones((3, 3), np.uint8)), 3, cv2.INPAINT_TELEA
-                    )
-                )
-                scores["damaged"].append(where.mean())
-                scores["found"].append(found[where].mean())
-                scores["in vain"].append((found & ~near).mean())
-                for key, made in (("before", bad), ("repaired", repair.pixels), ("told", inpainted)):
-                    scores[key].append(psnr_at(np.asarray(made, np.uint8), whole, where))
-                if number == kind and width == widths[-1]:
-                    shown.append((bad, np.asarray(repair.pixels, np.uint8), whole))
-            damage, found_share, vain = (f"{np.mean(scores[key]):.1%}" for key in ("damaged", "found", "in vain"))
-            rows.append(
-                [
-                    f"{name}, {width} pixels",
-                    damage,
-                    found_share,
-                    vain,
-                    *(float(np.mean(scores[k])) for k in ("before", "repaired", "told")),
-                ]
-            )
-    print(
-        table(
-            (
-                "damage",
-                "of the photo",
-                "found",
-                "redrawn in vain",
-                "PSNR there (dB)",
-                "repaired",
-                "told where, by OpenCV",
-            ),
-            rows,
-            1,
-        )
-    )
-    whole_faces = [repair_scratches(printed(face, number)).share for number, face in enumerate(faces)]
-    vain_rows: list[list[str | float]] = [
-        ["the same faces, undamaged", f"{np.mean(whole_faces):.2%}", f"{max(whole_faces):.2%}"]
-    ]
+            made = cases(faces, draw, width)
+            shares, decibels = np.split(np.mean([case.scores() for case in made], 0), 2)
+            rows.append([f"{name}, {width} pixels", *(f"{share:.1%}" for share in shares), *map(float, decibels)])
+        shown.append(made[kind])
+    header = ("damage", "of the photo", "recall", "false positives", "PSNR there (dB)", "repaired", "OpenCV, true mask")
+    print(table(header, rows, 1))
+    clean = [false_positives("the same faces", [printed(face, number) for number, face in enumerate(faces)])]
     if arguments.photos:
-        others = [
-            repair_scratches(to_8_bits(read_photo(path).pixels)).share for path in folder_images(arguments.photos)
-        ]
-        vain_rows.append([f"{len(others)} photos", f"{np.mean(others):.2%}", f"{max(others):.2%}"])
-    print(table(("undamaged", "redrawn, mean", "most"), vain_rows))
+        photos = [to_8_bits(read_photo(path).pixels) for path in folder_images(arguments.photos)]
+        clean.append(false_positives(f"{len(photos)} photos", photos))
+    print(table(("undamaged", "false positives, mean", "most"), clean))
     if arguments.picture:
-        restorer = load_restorer(restorer_path("quantface-mini-w4a4"), dtype=None)
-        pictures = [np.hstack([bad, restore_aligned(made, restorer).pixels, whole]) for bad, made, whole in shown]
-        sheet = cv2.resize(np.vstack(pictures), None, fx=0.625, fy=0.625, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(arguments.picture), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+        draw_sheet(shown, arguments.picture)
 
 
 if __name__ == "__main__":

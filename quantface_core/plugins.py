@@ -16,7 +16,7 @@ from .errors import one_line
 
 GROUP = "quantface.plugins"
 
-_loading = RLock()  # not a lock: what a plugin calls may ask for others
+_loading = RLock()  # reentrant: a plugin may itself ask for a name
 _asked = False
 
 

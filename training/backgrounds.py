@@ -165,12 +165,9 @@ def _beads(image: Image8, rng: np.random.Generator) -> None:
 
 def _zigzags(image: Image8, rng: np.random.Generator) -> None:
     """Embroidery, lace and braid: a short pattern, repeated."""
-    pattern, color, width = (
-        rng.normal(0, rng.uniform(4, 20), (int(rng.integers(2, 6)), 2)),
-        _color(rng),
-        rng.integers(1, 7),
-    )
+    pattern = rng.normal(0, rng.uniform(4, 20), (int(rng.integers(2, 6)), 2))
+    color, width = _color(rng), int(rng.integers(1, 7))
     at, step = rng.uniform(0, len(image), 2), rng.normal(0, 1, 2) * rng.uniform(5, 25)
     count = int(rng.integers(5, 40))
     points = at + np.tile(pattern, (count, 1)) + np.repeat(np.arange(count), len(pattern))[:, None] * step
-    _path(image, points, color, int(width))
+    _path(image, points, color, width)

@@ -26,7 +26,7 @@ def damage(image: Image, rng: np.random.Generator) -> Damaged:
     opacity = np.zeros(image.shape[:2], np.float32)
     kinds = (cracks, cracks, network_of_cracks, creases, scratches, dust, dust, fibres, spots, scuffs)
     for number in rng.choice(len(kinds), size=rng.integers(1, 5)):
-        drawn = _broken(kinds[number](len(opacity), rng), rng)
+        drawn = _worn(kinds[number](len(opacity), rng), rng)
         color = _color(rng)
         if rng.random() < 0.35:  # a raised edge, which throws a shadow or a light
             dy, dx = (int(n) for n in rng.integers(-2, 3, size=2))
@@ -42,7 +42,7 @@ def cracks(side: int, rng: np.random.Generator) -> Plane:
     """One to three long jagged lines of varying width, which may branch."""
     canvas, width = _canvas(side), math.exp(rng.uniform(math.log(0.8), math.log(5)))
     for _ in range(rng.integers(1, 4)):
-        _wander(canvas, rng, width, rng.uniform(0.12, 0.6), length=int(rng.integers(20, 90)), branches=0.04)
+        _random_walk(canvas, rng, width, rng.uniform(0.12, 0.6), length=int(rng.integers(20, 90)), branches=0.04)
     return _finished(canvas)
 
 
@@ -50,14 +50,16 @@ def network_of_cracks(side: int, rng: np.random.Generator) -> Plane:
     """Many fine cracks all over."""
     canvas, width = _canvas(side), rng.uniform(0.5, 1.8)
     for _ in range(rng.integers(4, 14)):
-        _wander(canvas, rng, width, rng.uniform(0.2, 0.6), length=int(rng.integers(8, 50)), branches=0.08)
+        _random_walk(canvas, rng, width, rng.uniform(0.2, 0.6), length=int(rng.integers(8, 50)), branches=0.08)
     return _finished(canvas)
 
 
 def creases(side: int, rng: np.random.Generator) -> Plane:
     """A nearly straight fold, wide and worn."""
     canvas = _canvas(side)
-    _wander(canvas, rng, rng.uniform(1.5, 9), rng.uniform(0.01, 0.06), length=200, branches=0.0, start_at_edge=True)
+    _random_walk(
+        canvas, rng, rng.uniform(1.5, 9), rng.uniform(0.01, 0.06), length=200, branches=0.0, start_at_edge=True
+    )
     return _finished(canvas) * np.float32(rng.uniform(0.4, 1))
 
 
@@ -66,7 +68,7 @@ def scratches(side: int, rng: np.random.Generator) -> Plane:
     canvas, angle = _canvas(side), rng.uniform(0, 2 * math.pi)
     for _ in range(rng.integers(1, 8)):
         angle = angle + rng.normal(0, 0.06) if rng.random() < 0.7 else rng.uniform(0, 2 * math.pi)
-        _wander(canvas, rng, rng.uniform(0.4, 1.6), 0.02, int(rng.integers(5, 120)), 0.0, angle)
+        _random_walk(canvas, rng, rng.uniform(0.4, 1.6), 0.02, int(rng.integers(5, 120)), 0.0, angle)
     return _finished(canvas) * np.float32(rng.uniform(0.35, 1))
 
 
@@ -90,16 +92,17 @@ def fibres(side: int, rng: np.random.Generator) -> Plane:
     """Thin curled hairs that lay on the glass."""
     canvas = _canvas(side)
     for _ in range(rng.integers(1, 5)):
-        _wander(canvas, rng, rng.uniform(0.6, 1.3), 0.08, int(rng.integers(5, 20)), 0.0, curl=rng.normal(0, 0.12))
+        _random_walk(canvas, rng, rng.uniform(0.6, 1.3), 0.08, int(rng.integers(5, 20)), 0.0, curl=rng.normal(0, 0.12))
     return _finished(canvas) * np.float32(rng.uniform(0.5, 1))
 
 
 def scuffs(side: int, rng: np.random.Generator) -> Plane:
     """A rubbed place: many short fine strokes beside each other."""
-    canvas, angle, middle = _canvas(side), rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.8, 2) * len(_canvas(side))
+    canvas, angle = _canvas(side), rng.uniform(0, 2 * math.pi)
+    middle = rng.uniform(0.2, 0.8, 2) * len(canvas)
     for _ in range(rng.integers(10, 40)):
         start = middle + rng.normal(0, 0.12 * len(canvas), 2)
-        _wander(
+        _random_walk(
             canvas, rng, rng.uniform(0.4, 1.0), 0.05, int(rng.integers(1, 6)), 0.0, angle + rng.normal(0, 0.2), start
         )
     return _finished(canvas) * np.float32(rng.uniform(0.3, 0.9))
@@ -114,7 +117,7 @@ def _finished(canvas: NDArray[np.uint8]) -> Plane:
     return cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
 
 
-def _wander(
+def _random_walk(
     canvas: NDArray[np.uint8],
     rng: np.random.Generator,
     width: float,
@@ -144,7 +147,7 @@ def _wander(
         cv2.line(canvas, a, b, 255, wide, cv2.LINE_AA, _SHIFT)
     for place in np.flatnonzero(rng.random(last) < branches):
         turned = heading[place] + rng.choice((-1, 1)) * rng.uniform(0.4, 1.4)
-        _wander(canvas, rng, 0.7 * width, jitter, length // 2, 0.0, turned, points[place])
+        _random_walk(canvas, rng, 0.7 * width, jitter, length // 2, 0.0, turned, points[place])
 
 
 def _drifting(changes: NDArray[np.float64], back: float) -> NDArray[np.float64]:
@@ -164,12 +167,12 @@ def _blob(canvas: NDArray[np.uint8], rng: np.random.Generator, radius: float) ->
     cv2.fillPoly(canvas, [np.rint(points * 2**_SHIFT).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
 
 
-def _broken(opacity: Plane, rng: np.random.Generator) -> Plane:
+def _worn(opacity: Plane, rng: np.random.Generator) -> Plane:
     """Damage is worn unevenly, and its edges are as soft as the scan."""
     if rng.random() < 0.6:
         coarse = rng.standard_normal((1 + len(opacity) // int(rng.integers(2, 12)),) * 2, dtype=np.float32)
-        worn = cv2.resize(coarse, opacity.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        opacity = opacity * (rng.uniform(0.4, 1.2) + rng.uniform(0.2, 1) * worn).clip(0, 1)
+        uneven = cv2.resize(coarse, opacity.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        opacity = opacity * (rng.uniform(0.4, 1.2) + rng.uniform(0.2, 1) * uneven).clip(0, 1)
     if rng.random() < 0.5:
         opacity = cv2.GaussianBlur(opacity, (0, 0), rng.uniform(0.3, 0.9))
     return np.asarray(opacity * rng.uniform(0.5, 1), np.float32)
@@ -179,9 +182,8 @@ def _color(rng: np.random.Generator) -> Image:
     """Mostly of the bare paper, else dark, or of a stain."""
     kind = rng.random()
     if kind < 0.7:
-        return (
-            rng.uniform(0.7, 1.0) * (1 - rng.uniform(0, 0.25) * np.array((0, 0.35, 1)) * (rng.random() < 0.5))
-        ).astype(np.float32)
+        light, yellow = rng.uniform(0.7, 1.0), rng.uniform(0, 0.25) * np.array((0, 0.35, 1)) * (rng.random() < 0.5)
+        return (light * (1 - yellow)).astype(np.float32)
     if kind < 0.9:
         return np.full(3, rng.uniform(0, 0.25), np.float32)
     return rng.uniform(0, 1, 3).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Train the network that finds scratches and repairs them (quantface_core/faces/scratch_network.py).
+"""Train the network that segments and inpaints scratches (quantface_core/faces/scratch_network.py).
 
     python training/scratches.py --faces ../shared/faces/train --photos ../shared/photos --output scratches.safetensors
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -53,7 +54,7 @@ class Photos:
     """What damage is drawn on."""
 
     faces: np.ndarray  # [N, S, S, 3] uint8, aligned
-    others: list[np.ndarray]  # [H, W, 3] uint8, of any size
+    others: Sequence[np.ndarray]  # [H, W, 3] uint8, of any size
 
 
 def scene(photos: Photos, rng: np.random.Generator) -> np.ndarray:
@@ -63,11 +64,8 @@ def scene(photos: Photos, rng: np.random.Generator) -> np.ndarray:
         clean = dead_leaves(_PATCH, rng)
     else:
         from_photo = kind < _DRAWN + _PHOTO
-        clean = (
-            photos.others[rng.integers(len(photos.others))]
-            if from_photo
-            else photos.faces[rng.integers(len(photos.faces))]
-        )
+        pictures = photos.others if from_photo else photos.faces
+        clean = pictures[int(rng.integers(len(pictures)))]
         if not from_photo and rng.random() < _GLASSES:
             clean = with_glasses(clean, rng)
         smallest, largest = map(math.log, _SIDES)
@@ -134,7 +132,7 @@ class Examples(Dataset[tuple[Tensor, ...]]):
 
 
 def loss_of(network: ScratchNetwork, bad: Tensor, clean: Tensor, where: Tensor) -> Tensor:
-    """How well damage is found (cross-entropy and Dice), and what is drawn in its place (mean absolute error).
+    """Of the segmentation, cross-entropy and Dice; of what is inpainted, the mean absolute error.
 
     The batch is uint8.
     """

@@ -17,7 +17,7 @@ _COMPILER = "torch._dynamo"
 
 
 class _Undecorated(ModuleType):
-    """Stands for the compiler, of which functions are only marked as not to be compiled while diffusers is imported."""
+    """Stands in for the compiler while diffusers is imported, which only decorates functions by it."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):

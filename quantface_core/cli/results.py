@@ -85,7 +85,7 @@ def _remarks(result: PhotoResult) -> list[str]:
 
 
 def _repairs(share: float | None) -> Iterator[str]:
-    """How much of a photo was redrawn where scratches were."""
+    """How much of a photo was inpainted where scratches were."""
     if share is not None:
         yield f"scratches repaired, {share:.1%} of the photo" if share else "no scratches found"
 

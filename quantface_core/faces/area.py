@@ -45,6 +45,11 @@ class Area(NamedTuple):
         """The area, expanded by `margin` pixels on every side."""
         return Area(self.left - margin, self.top - margin, self.right + margin, self.bottom + margin)
 
+    def with_context(self, margin: int, stride: int, image: Area) -> Area:
+        """The area with the pixels of an image around it, from multiples of `stride` on: as in every other tile."""
+        wide = self.expanded(margin)
+        return wide._replace(left=wide.left // stride * stride, top=wide.top // stride * stride).intersection(image)
+
     def relative_to(self, outer: Area) -> Area:
         """The same area in coordinates relative to the corner of `outer`, which contains it."""
         (left, top), (x, y) = self[:2], outer[:2]

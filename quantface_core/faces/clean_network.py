@@ -6,12 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .networks import Residual, exactly, load_network
+from .networks import Residual, as_input, exactly, load_network
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "clean.safetensors"
 _WIDTHS = (32, 64, 96)  # channels at 1/2, 1/4 and 1/8 of the side
@@ -63,8 +62,6 @@ def without_artifacts(image: NDArray[np.float32], network: CleanNetwork | None =
     Always runs on the CPU, so that the result does not depend on the device. Raises ModelError.
     """
     height, width = image.shape[:2]
-    padding = (0, -width % STRIDE, 0, -height % STRIDE)
-    x = F.pad(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None], padding, mode="replicate")
     with exactly():
-        clean = (network or bundled_cleaner())(x)[0, :, :height, :width]
+        clean = (network or bundled_cleaner())(as_input(image, STRIDE))[0, :, :height, :width]
     return np.ascontiguousarray(clean.permute(1, 2, 0).numpy())

@@ -60,9 +60,7 @@ def artifacts(image: NDArray[Any], area: Area, apart: float = 0.0) -> NDArray[np
     `apart` is the share, 0 to 1, that is found in each channel on its own, as in a black and white photo: in coloured
     light, which the network does not know, it takes the strongest channel's detail for noise.
     """
-    wide = area.expanded(_CONTEXT)
-    even = wide._replace(left=wide.left // STRIDE * STRIDE, top=wide.top // STRIDE * STRIDE)  # alike in every tile
-    seen = even.intersection(Area(0, 0, image.shape[1], image.shape[0]))
+    seen = area.with_context(_CONTEXT, STRIDE, Area(0, 0, image.shape[1], image.shape[0]))
     part = in_shares(image[seen.pixels])
     if (part == part[..., :1]).all():  # such a photo stays one
         found = _of_channel(part[..., :1]).repeat(3, 2)

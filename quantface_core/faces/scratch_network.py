@@ -1,4 +1,4 @@
-"""A network that finds the scratches, cracks and dust of old prints in a photo, and draws what was there."""
+"""A network that segments the scratches, cracks and dust of old prints in a photo, and inpaints them."""
 
 from __future__ import annotations
 

@@ -1,25 +1,24 @@
 """Repair the scratches, cracks, creases and dust of old prints in a photo.
 
-A network finds them and draws what was there; only pixels that it is sure of are redrawn. It sees large photos smaller,
-where damage is some pixels wide and what is finer is texture, such as hair; and again at halves of that size, where the
+A network segments and inpaints them; only pixels that it is sure of are inpainted. It sees large photos smaller, where
+damage is some pixels wide and what is finer is texture, such as hair; and again at halves of that size, where the
 widest cracks are narrow.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..bit_depth import check_pixels, in_shares
-from ..types import Pixels, Plane, Progress, Repair, silent
+from ..types import Crop, Pixels, Plane, Progress, Repair, silent
+from .align import resizing, warp_into
 from .area import Area
 from .color import luma
-from .networks import exactly
+from .networks import as_input, exactly
 from .scratch_network import STRIDE, ScratchNetwork, bundled_scratch_network
 from .toning import toning_among
 
@@ -27,7 +26,12 @@ _LARGEST, _SMALLEST = 1536, 256  # pixels, the longer side of what the network s
 _CONTEXT = 144  # pixels around a tile that the network sees: as far as it looks
 _SURE, _LIKELY = 0.95, 0.4  # probability that a damaged place must reach somewhere, and everywhere
 _MANY = 1 << 17  # intact pixels, about, whose tones are fitted
-_EDGE = 0.8  # pixels: how softly repairs end
+_EDGE = 0.8  # pixels, std of the blur that softens the mask
+
+
+class _Inpainted(NamedTuple):
+    image: Crop  # [h, w, 3] in 0 to 1, of use where the mask is not 0
+    mask: Plane  # [h, w] in 0 to 1
 
 
 def repair_scratches(photo: Pixels, progress: Progress | None = None, network: ScratchNetwork | None = None) -> Repair:
@@ -37,20 +41,24 @@ def repair_scratches(photo: Pixels, progress: Progress | None = None, network: S
     ImageError, ModelError.
     """
     check_pixels(photo)
-    image = in_shares(photo)
-    network, sizes = network or bundled_scratch_network(), _sizes(photo.shape[1], photo.shape[0])
-    mask = np.zeros(photo.shape[:2], np.float32)
+    sizes, progress, network = _sizes(photo), progress or silent, network or bundled_scratch_network()
+    seen = in_shares(_resized(photo, sizes[0]))
+    result = _Inpainted(seen, np.zeros(seen.shape[:2], np.float32))
     for number, size in enumerate(sizes):
-        step = partial(_share_of, progress or silent, number, len(sizes))
-        drawn, here = (_resized(x, photo.shape[1::-1]) for x in _redrawn(_resized(image, size), network, step))
-        here = here.clip(0, 1)
-        image = image + here[..., None] * (drawn - image)
-        mask = np.maximum(mask, here)
-    return Repair(np.rint(np.iinfo(photo.dtype).max * image.clip(0, 1)).astype(photo.dtype), mask)
+
+        def step(done: int, total: int, before: int = number) -> None:
+            progress(before * total + done, len(sizes) * total)
+
+        so_far = seen + result.mask[..., None] * (result.image - seen)
+        image, mask = (_resized(x, sizes[0]).clip(0, 1) for x in _at_one_size(_resized(so_far, size), network, step))
+        image = np.where(mask[..., None] > result.mask[..., None], image, result.image)
+        result = _Inpainted(image, np.maximum(result.mask, mask))
+    return _applied(photo, result)
 
 
-def _sizes(width: int, height: int) -> list[tuple[int, int]]:
+def _sizes(photo: Pixels) -> list[tuple[int, int]]:
     """The sizes (width, height) at which a photo is looked at: the largest first, for fine scratches."""
+    height, width = photo.shape[:2]
     longer = max(width, height)
     sides = [min(longer, _LARGEST)]
     while sides[-1] >= 2 * _SMALLEST:
@@ -58,67 +66,69 @@ def _sizes(width: int, height: int) -> list[tuple[int, int]]:
     return [(max(1, round(width * side / longer)), max(1, round(height * side / longer))) for side in sides]
 
 
-def _resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def _resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     if image.shape[1::-1] == size:
         return image
     smooth = cv2.INTER_AREA if size[0] < image.shape[1] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=smooth), np.float32)
+    return cv2.resize(image, size, interpolation=smooth)
 
 
-def _share_of(progress: Progress, number: int, of: int, done: int, total: int) -> None:
-    """Report a step of one of several stages, as so many steps of all."""
-    progress(number * total + done, of * total)
+def _applied(photo: Pixels, inpainted: _Inpainted) -> Repair:
+    """A photo with what was inpainted at its size or a smaller one, in tiles."""
+    (height, width), white = photo.shape[:2], np.float32(np.iinfo(photo.dtype).max)
+    result, mask = photo.copy(), np.zeros(photo.shape[:2], np.float32)
+    enlarge = resizing(inpainted.mask.shape[1], inpainted.mask.shape[0], width, height)
+    for tile in Area(0, 0, width, height).tiles():
+        soft = warp_into(tile, inpainted.mask, enlarge, cv2.BORDER_REPLICATE).clip(0, 1)
+        if soft.any():
+            there = warp_into(tile, inpainted.image, enlarge, cv2.BORDER_REPLICATE).clip(0, 1)
+            before = photo[tile.pixels].astype(np.float32)
+            result[tile.pixels] = np.rint(before + soft[..., None] * (white * there - before))
+            mask[tile.pixels] = soft
+    return Repair(result, mask)
 
 
-def _redrawn(
-    image: NDArray[np.float32], network: ScratchNetwork, progress: Progress
-) -> tuple[NDArray[np.float32], Plane]:
-    """What an image [H, W, 3] in 0 to 1 shows without damage, of use where the mask [H, W] is not 0."""
-    drawn, found = _look(image, network, progress)
-    mask = _certain(found)
-    return _in_tones_of(image[mask == 0], drawn), mask
+def _at_one_size(image: Crop, network: ScratchNetwork, progress: Progress) -> _Inpainted:
+    """An image [H, W, 3] in 0 to 1 without damage."""
+    inpainted, probability = _predicted(image, network, progress)
+    mask = _certain(probability)
+    return _Inpainted(_in_tones_of(image[mask == 0], inpainted), mask)
 
 
-def _in_tones_of(intact: NDArray[np.float32], drawn: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What was drawn [H, W, 3] in the tones of a photo, by its intact pixels [N, 3], if it is black and white or toned.
+def _in_tones_of(intact: NDArray[np.float32], inpainted: Crop) -> Crop:
+    """An inpainted image in a photo's tones, by the intact pixels [N, 3], if that is black and white or toned.
 
     Cracks show the paper's colour, some of which would stay.
     """
     if (intact == intact[:, :1]).all():
-        return drawn.mean(2, keepdims=True).repeat(3, 2)
+        return inpainted.mean(2, keepdims=True).repeat(3, 2)
     toning = toning_among(intact[:: 1 + len(intact) // _MANY])
-    return drawn if toning is None else toning.colors(luma(drawn)).clip(0, 1)
+    return inpainted if toning is None else toning.colors(luma(inpainted)).clip(0, 1)
 
 
-def _look(
-    image: NDArray[np.float32], network: ScratchNetwork, progress: Progress
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """An image [H, W, 3] in 0 to 1 -> (what the network draws [H, W, 3], probability of damage [H, W])."""
-    drawn, found = np.empty_like(image), np.empty(image.shape[:2], np.float32)
+def _predicted(image: Crop, network: ScratchNetwork, progress: Progress) -> tuple[Crop, Plane]:
+    """An image [H, W, 3] in 0 to 1 -> (the same inpainted, the probability of damage [H, W])."""
+    inpainted, probability = np.empty_like(image), np.empty(image.shape[:2], np.float32)
     whole = Area(0, 0, image.shape[1], image.shape[0])
     tiles = list(whole.tiles())
     for number, tile in enumerate(tiles):
         progress(number, len(tiles))
-        wide = tile.expanded(_CONTEXT)
-        even = wide._replace(left=wide.left // STRIDE * STRIDE, top=wide.top // STRIDE * STRIDE)  # alike in every tile
-        seen = even.intersection(whole)
-        x = torch.from_numpy(np.ascontiguousarray(image[seen.pixels])).permute(2, 0, 1)[None]
-        wide_by, tall_by = (-n % STRIDE for n in seen.size)
+        seen = tile.with_context(_CONTEXT, STRIDE, whole)
         with exactly():
-            picture, logits = network(F.pad(x, (0, wide_by, 0, tall_by), mode="replicate"))
+            clean, logits = network(as_input(image[seen.pixels], STRIDE))
         here = tile.relative_to(seen).pixels
-        drawn[tile.pixels] = picture[0].permute(1, 2, 0).numpy()[here].clip(0, 1)
-        found[tile.pixels] = logits[0, 0].sigmoid().numpy()[here]
+        inpainted[tile.pixels] = clean[0].permute(1, 2, 0).numpy()[here].clip(0, 1)
+        probability[tile.pixels] = logits[0, 0].sigmoid().numpy()[here]
     progress(len(tiles), len(tiles))
-    return drawn, found
+    return inpainted, probability
 
 
-def _certain(found: NDArray[np.float32]) -> Plane:
-    """Where to redraw [H, W], 0 to 1: all of each place that is likely damaged, where some of it surely is."""
-    count, places = cv2.connectedComponents((found > _LIKELY).astype(np.uint8), connectivity=8)
+def _certain(probability: Plane) -> Plane:
+    """The mask [H, W] in 0 to 1, by hysteresis: connected likely places in which some pixel is sure, softened."""
+    count, places = cv2.connectedComponents((probability > _LIKELY).astype(np.uint8), connectivity=8)
     sure = np.zeros(count, bool)
-    sure[places[found > _SURE]] = True
+    sure[places[probability > _SURE]] = True
     sure[0] = False
-    chosen = cv2.dilate(sure[places].astype(np.uint8), np.ones((3, 3), np.uint8))
-    soft: Plane = cv2.GaussianBlur(chosen.astype(np.float32), (0, 0), _EDGE)
-    return np.maximum(soft, chosen) if _EDGE == 0 else soft
+    chosen = cv2.dilate(sure[places].astype(np.float32), np.ones((3, 3), np.uint8))
+    soft: Plane = cv2.GaussianBlur(chosen, (0, 0), _EDGE)
+    return soft

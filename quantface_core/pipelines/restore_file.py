@@ -56,7 +56,7 @@ class PageReport:
     faces: tuple[Face, ...]  # in the order that positions count
     restored: tuple[FaceReport, ...]  # those chosen
     doubtful: tuple[Face, ...]  # detected below the least confidence, and not counted
-    repaired: float | None = None  # share of its pixels redrawn where scratches were; None = not looked for
+    repaired: float | None = None  # share of it that was inpainted where scratches were; None = not looked for
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

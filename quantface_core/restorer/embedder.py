@@ -178,7 +178,8 @@ class Embedder(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.quant_conv = nn.Conv2d(config.latent_channels, config.code_channels, 1)
-        # The original's initialisation; training moves it, loading overwrites it.
+        # The original's initialisation; training moves it, loading overwrites it. Not by `nn.Embedding`, whose own,
+        # on the meta device, loads torch's compiler.
         book = torch.empty(config.codes, config.code_channels).uniform_(-1.0 / config.codes, 1.0 / config.codes)
         self.codebook = nn.Embedding.from_pretrained(book, freeze=False)
         self.projection = PromptProjection(config.code_channels, config.prompt_channels)

@@ -69,7 +69,7 @@ class RestorerModel(nn.Module):
     fidelity: float | None = None  # `forward`'s default `fidelity`, 0 to 1; None = no such argument
     licence: str = ""  # of the weights; empty = unknown
     file_dtype: torch.dtype = torch.float16  # dtype of float weights in a file
-    config: Any  # each its own `Config`, which of an attribute could not be narrowed
+    config: Any  # a `Config`; attributes are invariant, so a subclass could not narrow it to its own
 
     @property
     def image_size(self) -> int:

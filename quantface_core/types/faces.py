@@ -70,9 +70,9 @@ class Repair:
     """A photo without its scratches."""
 
     pixels: Pixels  # [H, W, 3] in the photo's dtype; exactly the photo's where the mask is 0
-    mask: Plane  # [H, W] in 0 to 1: the share of each pixel that was redrawn
+    mask: Plane  # [H, W] in 0 to 1: the opacity of what was inpainted
 
     @property
     def share(self) -> float:
-        """The share of the photo that was redrawn, 0 to 1; 0 = no scratches were found."""
+        """The share of the photo that was inpainted, 0 to 1; 0 = no scratches were found."""
         return float(self.mask.mean(dtype="float64"))
