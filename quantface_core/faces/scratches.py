@@ -20,7 +20,7 @@ from .area import Area
 from .color import luma
 from .networks import as_input, exactly
 from .scratch_network import STRIDE, ScratchNetwork, bundled_scratch_network
-from .toning import toning_among
+from .toning import GRAY, toning_among
 
 _LARGEST, _SMALLEST = 1536, 256  # pixels, the longer side of what the network sees, and of its halves
 _CONTEXT = 144  # pixels around a tile that the network sees: as far as it looks
@@ -100,9 +100,8 @@ def _in_tones_of(intact: NDArray[np.float32], inpainted: Crop) -> Crop:
 
     Cracks show the paper's colour, some of which would stay.
     """
-    if (intact == intact[:, :1]).all():
-        return inpainted.mean(2, keepdims=True).repeat(3, 2)
-    toning = toning_among(intact[:: 1 + len(intact) // _MANY])
+    is_gray = (intact == intact[:, :1]).all()
+    toning = GRAY if is_gray else toning_among(intact[:: 1 + len(intact) // _MANY])
     return inpainted if toning is None else toning.colors(luma(inpainted)).clip(0, 1)
 
 
